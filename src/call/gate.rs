@@ -1,0 +1,1 @@
+//! The one gate for `response.create`: at most one outstanding.

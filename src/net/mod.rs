@@ -1,0 +1,1 @@
+//! Bytes in and out: sockets, TLS, WebSocket, HTTP. Knows nothing of calls.

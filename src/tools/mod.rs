@@ -1,0 +1,1 @@
+//! Function-calling tools: their schemas, and the commands that run them beside the loop.
