@@ -13,6 +13,8 @@
 //!
 //! `docs/architecture.md` tells the life of a call along these arrows; `tests/layering.rs` guards them.
 
+pub mod access;
+pub mod assets;
 pub mod call;
 pub mod cli;
 pub mod config;

@@ -1,1 +1,8 @@
 //! Bytes in and out: sockets, TLS, WebSocket, HTTP. Knows nothing of calls.
+
+pub mod dial;
+pub mod http;
+pub mod tls;
+pub mod transport;
+pub mod upgrade;
+pub mod ws;

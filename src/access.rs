@@ -1,0 +1,253 @@
+//! Who may open a call: exact `Host` and `Origin` checks. Pure decisions.
+//!
+//! Together they keep other web pages (cross-site WebSocket hijacking) and names that somebody
+//! points at this device (DNS rebinding) from spending the owner's money.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// A host name or address with a port, in one spelling: lower case, no trailing dot, addresses in
+/// their canonical form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// Name, or address without brackets.
+    pub host: String,
+    /// TCP port, the scheme's default filled in.
+    pub port: u16,
+}
+
+impl Authority {
+    /// Parses `host`, `host:port`, `[v6]` or `[v6]:port`.
+    #[must_use]
+    pub fn parse(text: &str, default_port: u16) -> Option<Self> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (address, tail) = rest.split_once(']')?;
+                let address: std::net::Ipv6Addr = address.parse().ok()?;
+                (address.to_string(), tail)
+            }
+            None => {
+                let at = text.find(':').unwrap_or(text.len());
+                (normal_name(&text[..at])?, &text[at..])
+            }
+        };
+        let port = match port.strip_prefix(':') {
+            Some(digits)
+                if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                digits.parse().ok()?
+            }
+            None if port.is_empty() => default_port,
+            _ => return None,
+        };
+        Some(Self { host, port })
+    }
+}
+
+fn normal_name(name: &str) -> Option<String> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let fits = !name.is_empty()
+        && name.len() <= 253
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+    fits.then(|| name.to_ascii_lowercase())
+}
+
+/// A web origin: scheme, host and port (RFC 6454).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Whether the scheme is https (else http).
+    pub secure: bool,
+    /// Host and port.
+    pub authority: Authority,
+}
+
+impl Origin {
+    /// Parses `http://host[:port]` or `https://host[:port]` with nothing behind it.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        let secure = match scheme.to_ascii_lowercase().as_str() {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        Some(Self {
+            secure,
+            authority: Authority::parse(rest, default_port(secure))?,
+        })
+    }
+}
+
+/// What one listener accepts.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    secure: bool,
+    port: u16,
+    names: Vec<String>,
+    extra: Vec<Origin>,
+}
+
+impl Gate {
+    /// The gate of a listener at `address`: its own names are `localhost`, the address itself and
+    /// the device's names; `extra` are the origins of `VOICELIVED_ALLOWED_ORIGINS`.
+    #[must_use]
+    pub fn new(
+        secure: bool,
+        address: SocketAddr,
+        device_names: &[String],
+        extra: Vec<Origin>,
+    ) -> Self {
+        let mut names = vec![
+            "localhost".to_owned(),
+            address.ip().to_canonical().to_string(),
+        ];
+        names.extend(device_names.iter().filter_map(|name| normal_name(name)));
+        Self {
+            secure,
+            port: address.port(),
+            names,
+            extra,
+        }
+    }
+
+    /// Whether `Host` is one of ours.
+    #[must_use]
+    pub fn admits_host(&self, host: &str) -> bool {
+        let own = Authority::parse(host, self.default_port());
+        own.is_some_and(|authority| self.is_own(&authority))
+            || self.extra.iter().any(|origin| {
+                // Behind a proxy the browser's scheme, not ours, decides what port is left out.
+                Authority::parse(host, default_port(origin.secure)).as_ref()
+                    == Some(&origin.authority)
+            })
+    }
+
+    /// Whether a page of these `Origin` fields may open a call at `host`. No field at all is no
+    /// browser. `null`, several fields, or anything but our own origin and the listed ones is not.
+    #[must_use]
+    pub fn admits_origin(&self, origins: &[String], host: &str) -> bool {
+        let [origin] = origins else {
+            return origins.is_empty();
+        };
+        let Some(origin) = Origin::parse(origin) else {
+            return false;
+        };
+        let same =
+            Authority::parse(host, self.default_port()).is_some_and(|own| own == origin.authority);
+        (same && origin.secure == self.secure) || self.extra.contains(&origin)
+    }
+
+    /// Any loopback address is ours: only this machine can reach it, and no name is involved.
+    fn is_own(&self, authority: &Authority) -> bool {
+        let loopback = authority
+            .host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+        authority.port == self.port && (loopback || self.names.contains(&authority.host))
+    }
+
+    fn default_port(&self) -> u16 {
+        default_port(self.secure)
+    }
+}
+
+fn default_port(secure: bool) -> u16 {
+    if secure { 443 } else { 80 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate() -> Gate {
+        let extra = vec![Origin::parse("https://voice.example.org").expect("an origin")];
+        Gate::new(
+            false,
+            "127.0.0.1:8000".parse().expect("an address"),
+            &["Pi".to_owned()],
+            extra,
+        )
+    }
+
+    #[test]
+    fn own_names_are_admitted_in_any_spelling() {
+        for host in [
+            "localhost:8000",
+            "LOCALHOST:8000",
+            "localhost.:8000",
+            "127.0.0.1:8000",
+            "127.0.0.2:8000",
+            "[::1]:8000",
+            "[0:0::1]:8000",
+            "pi:8000",
+            "voice.example.org:443",
+            "voice.example.org",
+        ] {
+            assert!(gate().admits_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn foreign_names_are_not() {
+        for host in [
+            "",
+            "localhost",
+            "localhost:80",
+            "localhost:8001",
+            "localhost:",
+            "localhost:08x",
+            "evil.example:8000",
+            "localhost.evil.example:8000",
+            "192.168.1.5:8000",
+            "[::2]:8000",
+            "::1:8000",
+            "[::1:8000",
+            "a b:8000",
+            "user@localhost:8000",
+            "localhost..:8000",
+            "voice.example.org:8000",
+            "localhost:8000,evil",
+            "\u{fffd}:8000",
+            "localhost:70000",
+        ] {
+            assert!(!gate().admits_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn only_the_own_origin_and_the_listed_ones_open_calls() {
+        let admits = |origin: &str| gate().admits_origin(&[origin.to_owned()], "localhost:8000");
+        for origin in [
+            "http://localhost:8000",
+            "HTTP://LOCALHOST:8000",
+            "https://voice.example.org",
+            "https://voice.example.org:443",
+        ] {
+            assert!(admits(origin), "{origin}");
+        }
+        for origin in [
+            "null",
+            "",
+            "https://localhost:8000",
+            "http://localhost",
+            "http://127.0.0.1:8000",
+            "http://localhost:8000/",
+            "http://localhost:8000@evil",
+            "http://evil.example:8000",
+            "http://voice.example.org",
+            "file://",
+            "ws://localhost:8000",
+            "http://localhost:8000 http://evil",
+        ] {
+            assert!(!admits(origin), "{origin}");
+        }
+    }
+
+    #[test]
+    fn no_origin_is_no_browser_and_two_are_an_attack() {
+        assert!(gate().admits_origin(&[], "localhost:8000"));
+        let own = "http://localhost:8000".to_owned();
+        assert!(!gate().admits_origin(&[own.clone(), own], "localhost:8000"));
+    }
+}

@@ -1,0 +1,360 @@
+//! The way to the service: connect (next address on failure), TLS, WebSocket upgrade.
+//!
+//! A state machine over non-blocking sockets. Its owner registers the socket it makes, feeds it
+//! readiness and time, and gets an open [`WsPeer`] or a [`DialError`].
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use tungstenite::protocol::Role;
+
+use super::transport::Transport;
+use super::upgrade::{self, Answer, MAX_ANSWER_HEAD, Refusal};
+use super::ws::{Sizes, WsPeer};
+
+/// How long one address may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long TLS and the upgrade may take together, once connected.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the rest of a refusal's body may take.
+const REFUSAL_BODY_WAIT: Duration = Duration::from_secs(1);
+
+/// Bytes of a refusal's body that are kept: Azure says there what is wrong.
+const MAX_REFUSAL_BODY: usize = 8 * 1024;
+
+/// Where to, and how.
+#[allow(
+    missing_debug_implementations,
+    reason = "the header holds the credential"
+)]
+pub struct Target {
+    /// Name for TLS and messages.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Path and query of the upgrade request.
+    pub request_target: String,
+    /// `host` or `host:port` as the `Host` field wants it.
+    pub host_field: String,
+    /// The credential's whole header line, without line end; empty for none.
+    pub credential: String,
+    /// TLS, or plain for a loopback simulator.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum DialError {
+    /// No address accepted; the last one's error.
+    Connect(io::Error),
+    /// TLS failed: certificate, version, clock.
+    Tls(rustls::Error),
+    /// The connection broke before the upgrade was answered.
+    Broken(io::Error),
+    /// Nothing came in time; the text names the step.
+    Timeout(&'static str),
+    /// The answer was no upgrade: status, and the body's beginning.
+    Refused(Refusal, String),
+    /// The answer made no sense.
+    Invalid(&'static str),
+    /// Our own side could not even try.
+    Internal(String),
+}
+
+/// What has become of the attempt.
+#[allow(clippy::large_enum_variant, reason = "lives on the stack of one call")]
+#[derive(Debug)]
+pub enum Progress {
+    /// Still under way; wait for readiness or [`Dial::deadline`].
+    Pending,
+    /// A new socket was made: register it.
+    NewSocket,
+    /// The WebSocket is open.
+    Open(WsPeer<TcpStream>),
+    /// It failed for good.
+    Failed(DialError),
+}
+
+/// One attempt to reach the service.
+#[allow(
+    missing_debug_implementations,
+    reason = "the target holds the credential"
+)]
+pub struct Dial {
+    target: Rc<Target>,
+    addresses: Vec<SocketAddr>,
+    next: usize,
+    stage: Stage,
+    deadline: Instant,
+    last_error: io::Error,
+    sizes: Sizes,
+}
+
+enum Stage {
+    /// No socket yet.
+    Start,
+    /// Waiting for the TCP handshake (C1).
+    Connecting(TcpStream),
+    /// The request is on its way or sent; collecting the answer.
+    Upgrading {
+        transport: Transport<TcpStream>,
+        request: Vec<u8>,
+        accept: String,
+        answer: Vec<u8>,
+    },
+    /// Over.
+    Finished,
+}
+
+impl Dial {
+    /// Prepares an attempt over these addresses, in order.
+    #[must_use]
+    pub fn new(target: Rc<Target>, addresses: Vec<SocketAddr>, sizes: Sizes, now: Instant) -> Self {
+        Self {
+            target,
+            addresses,
+            next: 0,
+            stage: Stage::Start,
+            deadline: now,
+            last_error: ErrorKind::AddrNotAvailable.into(),
+            sizes,
+        }
+    }
+
+    /// When [`advance`](Self::advance) must be called again at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// The socket to register after [`Progress::NewSocket`].
+    pub fn socket(&mut self) -> Option<&mut TcpStream> {
+        match &mut self.stage {
+            Stage::Connecting(socket) => Some(socket),
+            Stage::Upgrading { transport, .. } => Some(transport.stream_mut()),
+            Stage::Start | Stage::Finished => None,
+        }
+    }
+
+    /// The poll reported the socket.
+    pub fn mark(&mut self, readable: bool, writable: bool, ending: bool) {
+        if let Stage::Upgrading { transport, .. } = &mut self.stage {
+            if readable {
+                transport.mark_readable(ending);
+            }
+            if writable {
+                transport.mark_writable();
+            }
+        }
+    }
+
+    /// Goes as far as it can without waiting.
+    pub fn advance(&mut self, now: Instant) -> Progress {
+        match std::mem::replace(&mut self.stage, Stage::Finished) {
+            Stage::Start => self.try_next(now),
+            Stage::Connecting(socket) => self.connecting(socket, now),
+            Stage::Upgrading {
+                transport,
+                request,
+                accept,
+                answer,
+            } => self.upgrading(transport, request, accept, answer, now),
+            Stage::Finished => Progress::Failed(DialError::Connect(ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn try_next(&mut self, now: Instant) -> Progress {
+        while let Some(address) = self.addresses.get(self.next) {
+            self.next += 1;
+            match TcpStream::connect(*address) {
+                Ok(socket) => {
+                    self.stage = Stage::Connecting(socket);
+                    self.deadline = now + CONNECT_TIMEOUT;
+                    return Progress::NewSocket;
+                }
+                Err(error) => self.last_error = error,
+            }
+        }
+        let error = std::mem::replace(&mut self.last_error, ErrorKind::NotConnected.into());
+        Progress::Failed(DialError::Connect(error))
+    }
+
+    /// C1: connected means a writable event, no pending error, and a peer address.
+    fn connecting(&mut self, socket: TcpStream, now: Instant) -> Progress {
+        match connection_state(&socket) {
+            Ok(true) => self.begin_upgrade(socket, now),
+            Ok(false) if now < self.deadline => {
+                self.stage = Stage::Connecting(socket);
+                Progress::Pending
+            }
+            Ok(false) => {
+                self.last_error = ErrorKind::TimedOut.into();
+                self.try_next(now)
+            }
+            Err(error) => {
+                self.last_error = error;
+                self.try_next(now)
+            }
+        }
+    }
+
+    fn begin_upgrade(&mut self, socket: TcpStream, now: Instant) -> Progress {
+        // Without it small frames would wait for the peer's acknowledgement.
+        let _ = socket.set_nodelay(true);
+        let transport = match &self.target.tls {
+            None => Transport::plain(socket),
+            Some(config) => match super::tls::client(config, &self.target.host) {
+                Ok(connection) => Transport::tls(socket, connection),
+                Err(error) => return Progress::Failed(DialError::Internal(error)),
+            },
+        };
+        let Target {
+            host_field,
+            request_target,
+            credential,
+            ..
+        } = &*self.target;
+        match upgrade::request(host_field, request_target, credential) {
+            Ok(upgrade::Request { text, accept }) => {
+                self.deadline = now + UPGRADE_TIMEOUT;
+                self.upgrading(transport, text.into_bytes(), accept, Vec::new(), now)
+            }
+            Err(error) => Progress::Failed(DialError::Internal(error)),
+        }
+    }
+
+    fn upgrading(
+        &mut self,
+        mut transport: Transport<TcpStream>,
+        mut request: Vec<u8>,
+        accept: String,
+        mut answer: Vec<u8>,
+        now: Instant,
+    ) -> Progress {
+        transport.begin_turn();
+        let ended = match exchange(&mut transport, &mut request, &mut answer) {
+            Ok(ended) => ended,
+            Err(error) => return Progress::Failed(broken(error)),
+        };
+        match upgrade::answer(&answer, &accept) {
+            Answer::Upgraded(head) => {
+                return Progress::Open(WsPeer::new(
+                    transport,
+                    Role::Client,
+                    self.sizes,
+                    &answer[head..],
+                ));
+            }
+            Answer::Refused(refusal)
+                if ended || body_complete(&refusal, &answer) || now >= self.deadline =>
+            {
+                let body = String::from_utf8_lossy(&answer[refusal.head_bytes..]).into_owned();
+                return Progress::Failed(DialError::Refused(refusal, body));
+            }
+            Answer::Invalid(what) => return Progress::Failed(DialError::Invalid(what)),
+            // The refusal is clear already; its text is worth a moment, not the whole wait.
+            Answer::Refused(_) => self.deadline = self.deadline.min(now + REFUSAL_BODY_WAIT),
+            Answer::Partial => {}
+        }
+        if ended {
+            return Progress::Failed(DialError::Broken(ErrorKind::UnexpectedEof.into()));
+        }
+        if now >= self.deadline {
+            let step = if transport.is_handshaking() {
+                "the TLS handshake"
+            } else {
+                "the WebSocket upgrade"
+            };
+            return Progress::Failed(DialError::Timeout(step));
+        }
+        self.stage = Stage::Upgrading {
+            transport,
+            request,
+            accept,
+            answer,
+        };
+        Progress::Pending
+    }
+}
+
+/// Whether a non-blocking connect has come through.
+fn connection_state(socket: &TcpStream) -> io::Result<bool> {
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
+    }
+    match socket.peer_addr() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends what is left of the request, reads what there is of the answer; true at the peer's end.
+fn exchange(
+    transport: &mut Transport<TcpStream>,
+    request: &mut Vec<u8>,
+    answer: &mut Vec<u8>,
+) -> io::Result<bool> {
+    let mut ended = false;
+    loop {
+        match send_some(transport, request) {
+            Ok(()) => {}
+            // The peer may have answered before it closed: read that first.
+            Err(error) if is_reset(&error) => ended = true,
+            Err(error) => return Err(error),
+        }
+        if answer.len() >= MAX_ANSWER_HEAD + MAX_REFUSAL_BODY {
+            return Ok(true);
+        }
+        let mut chunk = [0; 2048];
+        match transport.read(&mut chunk) {
+            Ok(0) => return Ok(true),
+            Ok(count) => answer.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(ended),
+            Err(error) if is_reset(&error) && !answer.is_empty() => return Ok(true),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn send_some(transport: &mut Transport<TcpStream>, request: &mut Vec<u8>) -> io::Result<()> {
+    while !request.is_empty() {
+        match transport.write(request) {
+            Ok(count) => drop(request.drain(..count)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    transport.flush()
+}
+
+fn is_reset(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted
+    )
+}
+
+fn body_complete(refusal: &Refusal, answer: &[u8]) -> bool {
+    let body = answer.len() - refusal.head_bytes;
+    body >= refusal
+        .content_length
+        .unwrap_or(usize::MAX)
+        .min(MAX_REFUSAL_BODY)
+}
+
+fn broken(error: io::Error) -> DialError {
+    match error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+    {
+        Some(tls) => DialError::Tls(tls.clone()),
+        None => DialError::Broken(error),
+    }
+}

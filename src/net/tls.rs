@@ -1,0 +1,86 @@
+//! TLS configurations, built once at start. Certificates are always checked.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+
+/// The client side towards the service: Mozilla's roots (webpki-roots) and, if given, further
+/// trust anchors as PEM text (`VOICELIVED_UPSTREAM_CA_FILE`).
+///
+/// # Errors
+/// A sentence, when the PEM text holds no usable certificate.
+pub fn client_config(extra_roots: Option<&[u8]>) -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    if let Some(pem) = extra_roots {
+        for certificate in certificates(pem)? {
+            roots.add(certificate).map_err(|error| {
+                format!("a certificate is not usable as a trust anchor: {error}")
+            })?;
+        }
+    }
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    // The service speaks WebSocket over HTTP/1.1 only; a proxy that prefers h2 must not pick it.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The server side: PEM certificate chain (leaf first) and PEM private key.
+///
+/// # Errors
+/// A sentence, when either is missing, unreadable, or they do not belong together.
+pub fn server_config(chain: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, String> {
+    let chain = certificates(chain)?;
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|error| format!("the private key cannot be read: {error}"))?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| format!("certificate and key cannot be used together: {error}"))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// One connection to the service named `host` (a DNS name or an IP address).
+///
+/// # Errors
+/// A sentence, when `host` cannot stand in a certificate.
+pub fn client(config: &Arc<ClientConfig>, host: &str) -> Result<rustls::Connection, String> {
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| format!("{host} is no valid host name"))?;
+    let connection =
+        ClientConnection::new(Arc::clone(config), name).map_err(|error| error.to_string())?;
+    Ok(connection.into())
+}
+
+/// One accepted connection.
+///
+/// # Errors
+/// An [`io::Error`] when rustls refuses the configuration.
+pub fn server(config: &Arc<ServerConfig>) -> io::Result<rustls::Connection> {
+    let connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
+    Ok(connection.into())
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match found {
+        Ok(list) if list.is_empty() => Err("there is no CERTIFICATE section in it".into()),
+        Ok(list) => Ok(list),
+        Err(error) => Err(format!("it is not readable as PEM: {error}")),
+    }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}

@@ -1,0 +1,273 @@
+//! A non-blocking byte stream, plain or TLS, in either role. The only file that drives rustls.
+//!
+//! mio reports readiness once per change (edge-triggered), so the transport remembers it. Its
+//! owner tells it what the poll said ([`Transport::mark_readable`], [`Transport::mark_writable`])
+//! and reads, writes and flushes until `WouldBlock`.
+//!
+//! Invariants, named in the loop's description (`docs/architecture.md`):
+//!
+//! - **R1** `WouldBlock` from `read` means that the kernel is drained or the turn's allowance is
+//!   used up; [`Transport::has_more`] tells which.
+//! - **R2** A transport that is not read for backpressure keeps `has_more`: no second event comes.
+//! - **W1** `WouldBlock` from `write` implies [`Transport::is_blocked`], so a writable event will
+//!   come. tungstenite's leftovers have no other way to leave.
+
+use std::io::{self, ErrorKind, Read, Write};
+
+/// Bytes that one turn of the loop may read from one transport: no peer can hold the loop.
+pub const TURN_ALLOWANCE: usize = 128 * 1024;
+
+/// A byte stream `S` (a socket, or a test's stand-in) with optional TLS over it.
+#[derive(Debug)]
+pub struct Transport<S> {
+    wire: Wire<S>,
+    tls: Option<Box<rustls::Connection>>,
+}
+
+/// The socket with what is known of the kernel's side of it.
+#[derive(Debug)]
+struct Wire<S> {
+    stream: S,
+    /// The last read took all there was; nothing new until the next readable event.
+    drained: bool,
+    /// The peer's end was announced: a short read no longer proves that nothing follows.
+    ending: bool,
+    /// The kernel refused a write; a writable event will follow.
+    blocked: bool,
+    /// Bytes that may still be read in this turn.
+    allowance: usize,
+    received: u64,
+    sent: u64,
+}
+
+impl<S: Read + Write> Transport<S> {
+    /// A plain transport. Nothing is known of the kernel's side yet: the first read finds out.
+    pub fn plain(stream: S) -> Self {
+        Self {
+            wire: Wire::new(stream),
+            tls: None,
+        }
+    }
+
+    /// A TLS transport in the role of `connection`. The handshake happens within `read` and
+    /// `flush`; bytes written before its end wait inside rustls and leave only after it.
+    pub fn tls(stream: S, mut connection: rustls::Connection) -> Self {
+        connection.set_buffer_limit(Some(TLS_BUFFER));
+        Self {
+            wire: Wire::new(stream),
+            tls: Some(Box::new(connection)),
+        }
+    }
+
+    /// The poll reported new bytes, or (`ending`) that the peer will send no more.
+    pub fn mark_readable(&mut self, ending: bool) {
+        self.wire.drained = false;
+        self.wire.ending |= ending;
+    }
+
+    /// The poll reported room for writing.
+    pub fn mark_writable(&mut self) {
+        self.wire.blocked = false;
+    }
+
+    /// A new turn of the loop: the reading allowance is full again.
+    pub fn begin_turn(&mut self) {
+        self.wire.allowance = TURN_ALLOWANCE;
+    }
+
+    /// Whether a read may still find something without a new readable event (R2).
+    pub fn has_more(&self) -> bool {
+        !self.wire.drained
+    }
+
+    /// Whether the kernel refused the last write, so that only a writable event can help (W1).
+    pub fn is_blocked(&self) -> bool {
+        self.wire.blocked
+    }
+
+    /// Whether the TLS handshake is still going on.
+    pub fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// Bytes the kernel has handed over so far (TLS overhead included).
+    pub fn received(&self) -> u64 {
+        self.wire.received
+    }
+
+    /// Bytes the kernel has taken so far (TLS overhead included).
+    pub fn sent(&self) -> u64 {
+        self.wire.sent
+    }
+
+    /// The stream underneath, for registration and socket options.
+    pub fn stream(&self) -> &S {
+        &self.wire.stream
+    }
+
+    /// The stream underneath, for registration and shutdown.
+    pub fn stream_mut(&mut self) -> &mut S {
+        &mut self.wire.stream
+    }
+
+    /// Announces the end of our data: TLS `close_notify` if there is TLS. Flush afterwards.
+    pub fn send_close_notify(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+        }
+    }
+}
+
+impl<S: Read + Write> Read for Transport<S> {
+    /// Reads decrypted bytes. `Ok(0)` is the peer's end, announced by TLS or not: the protocols
+    /// above have their own way to tell a whole message from a cut one.
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            return self.wire.read(buf);
+        };
+        loop {
+            match tls.reader().read(buf) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
+                other => return other,
+            }
+            let taken = tls.read_tls(&mut self.wire)?;
+            let processed = tls.process_new_packets();
+            // Handshake answers and alerts leave at once; what is refused waits for `flush`.
+            let flushed = flush_tls(tls, &mut self.wire);
+            processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+            flushed?;
+            if taken == 0 {
+                return Ok(0);
+            }
+        }
+    }
+}
+
+impl<S: Read + Write> Write for Transport<S> {
+    /// Takes bytes into TLS or the kernel. When rustls is at its limit, what it holds is flushed
+    /// and the write tried once more: without that retry its `WouldBlock` would promise a
+    /// writable event that nobody ordered (W1).
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            return self.wire.write(buf);
+        };
+        match tls.writer().write(buf)? {
+            0 if !buf.is_empty() => {}
+            taken => return Ok(taken),
+        }
+        flush_tls(tls, &mut self.wire)?;
+        match tls.writer().write(buf)? {
+            // tungstenite takes `Ok(0)` for a reset, so "full" must be said in its own word.
+            0 => Err(ErrorKind::WouldBlock.into()),
+            taken => Ok(taken),
+        }
+    }
+
+    /// Moves what rustls holds into the kernel. Blocked is `Ok`: it shows in `is_blocked`.
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.tls {
+            Some(tls) => flush_tls(tls, &mut self.wire),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes TLS records until none is left or the kernel refuses.
+fn flush_tls<S: Read + Write>(tls: &mut rustls::Connection, wire: &mut Wire<S>) -> io::Result<()> {
+    while tls.wants_write() && !wire.blocked {
+        match tls.write_tls(wire) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+impl<S> Wire<S> {
+    fn new(stream: S) -> Self {
+        Self {
+            stream,
+            drained: false,
+            ending: false,
+            blocked: false,
+            allowance: TURN_ALLOWANCE,
+            received: 0,
+            sent: 0,
+        }
+    }
+}
+
+impl<S: Read> Read for Wire<S> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.drained || self.allowance == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let room = buf.len().min(self.allowance);
+        match retry_interrupted(|| self.stream.read(&mut buf[..room])) {
+            Ok(taken) => {
+                self.allowance -= taken;
+                self.received += taken as u64;
+                // A short read empties a stream socket, and later bytes raise a new event: the
+                // read that would only hear WouldBlock is saved. Only the peer's end may already
+                // stand behind these bytes without an event of its own.
+                self.drained = taken > 0 && taken < room && !self.ending;
+                Ok(taken)
+            }
+            Err(error) => {
+                self.drained |= error.kind() == ErrorKind::WouldBlock;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl<S: Write> Write for Wire<S> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.write_with(|stream| stream.write(buf))
+    }
+
+    fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.write_with(|stream| stream.write_vectored(bufs))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<S: Write> Wire<S> {
+    fn write_with(
+        &mut self,
+        mut write: impl FnMut(&mut S) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        if self.blocked {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        match retry_interrupted(|| write(&mut self.stream)) {
+            Ok(taken) => {
+                self.sent += taken as u64;
+                Ok(taken)
+            }
+            Err(error) => {
+                self.blocked |= error.kind() == ErrorKind::WouldBlock;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A signal in the middle of a system call is no event of the connection.
+fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// Plaintext or records that rustls may hold per direction, in bytes: about half a second of
+/// audio as base64, so that a barge-in is never stuck behind more.
+const TLS_BUFFER: usize = 32 * 1024;

@@ -1,0 +1,321 @@
+//! One WebSocket peer after its upgrade, in either role, over a [`Transport`].
+//!
+//! tungstenite does the framing; this file bounds it, remembers readiness, and turns its errors
+//! into the few things that matter to a relay: a message, nothing now, or the end and why.
+//!
+//! - **W2** After every turn the owner calls [`WsPeer::flush`]: pongs and close frames wait
+//!   inside tungstenite until then.
+
+use std::io::{self, ErrorKind, Read, Write};
+
+use bytes::Bytes;
+use tungstenite::error::{CapacityError, Error, ProtocolError};
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
+use tungstenite::{Message, Utf8Bytes};
+
+use super::transport::Transport;
+
+/// Bytes of messages that wait for one write: what is sent within a turn leaves together.
+const COALESCE: usize = 16 * 1024;
+
+/// Bytes of messages that may wait behind a blocked transport. Audio never waits here (its owner
+/// asks [`WsPeer::has_room`] first), so this is room for a long talk's captions.
+const MAX_WAITING: usize = 128 * 1024;
+
+/// Bytes beyond the largest message that may arrive without completing one: frame headers of a
+/// fragmented message. More is a flood of empty fragments.
+const FRAGMENT_OVERHEAD: u64 = 64 * 1024;
+
+/// The longest close reason (RFC 6455, section 5.5: a control frame holds 125 bytes).
+const MAX_REASON: usize = 123;
+
+/// Sizes of one peer's buffers, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// What is read from the transport at once.
+    pub read: usize,
+    /// The largest message accepted.
+    pub message: usize,
+}
+
+/// What a peer sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming {
+    /// A whole text message.
+    Text(Utf8Bytes),
+    /// A whole binary message.
+    Binary(Bytes),
+    /// A ping (already answered) or a pong.
+    Control,
+    /// The peer closes; the answer is queued.
+    Close {
+        /// Its close code, if it gave one.
+        code: Option<u16>,
+        /// Its reason, possibly empty.
+        reason: Utf8Bytes,
+    },
+}
+
+/// Why no more messages come.
+#[derive(Debug)]
+pub enum WsError {
+    /// The closing handshake is complete.
+    Closed,
+    /// The connection broke without one.
+    Lost(io::Error),
+    /// The peer broke the protocol; the close frame with this code is queued.
+    Violation {
+        /// 1002, 1007 or 1009.
+        code: u16,
+        /// What it did.
+        what: String,
+    },
+    /// More messages wait for this peer than the bound allows.
+    Full,
+}
+
+/// How far the closing has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Messages flow both ways.
+    Open,
+    /// Our close frame is sent; the peer's is awaited.
+    Closing,
+    /// The peer's bytes make no sense any more: they are read and thrown away until it leaves, so
+    /// that our close frame is not lost to a reset.
+    Draining,
+    /// Nothing more will be read.
+    Done,
+}
+
+/// One WebSocket connection.
+#[derive(Debug)]
+pub struct WsPeer<S> {
+    transport: Transport<S>,
+    context: WebSocketContext,
+    phase: Phase,
+    /// A read may find something: in the kernel, in TLS or in tungstenite (R2).
+    readable: bool,
+    /// Bytes sent since everything was last flushed.
+    unflushed: usize,
+    /// `transport.received()` at the last complete message.
+    message_mark: u64,
+    max_silent_bytes: u64,
+}
+
+impl<S: Read + Write> WsPeer<S> {
+    /// A peer whose opening handshake is done. `early` are bytes that came behind the handshake.
+    pub fn new(transport: Transport<S>, role: Role, sizes: Sizes, early: &[u8]) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(sizes.read)
+            .write_buffer_size(COALESCE)
+            .max_write_buffer_size(MAX_WAITING)
+            .max_message_size(Some(sizes.message))
+            .max_frame_size(Some(sizes.message));
+        let context = if early.is_empty() {
+            WebSocketContext::new(role, Some(config))
+        } else {
+            WebSocketContext::from_partially_read(early.to_vec(), role, Some(config))
+        };
+        Self {
+            message_mark: transport.received(),
+            transport,
+            context,
+            phase: Phase::Open,
+            readable: true,
+            unflushed: 0,
+            max_silent_bytes: sizes.message as u64 + FRAGMENT_OVERHEAD,
+        }
+    }
+
+    /// The transport underneath.
+    pub fn transport(&self) -> &Transport<S> {
+        &self.transport
+    }
+
+    /// The transport underneath, for registration.
+    pub fn transport_mut(&mut self) -> &mut Transport<S> {
+        &mut self.transport
+    }
+
+    /// The poll reported this peer readable.
+    pub fn mark_readable(&mut self, ending: bool) {
+        self.readable = true;
+        self.transport.mark_readable(ending);
+    }
+
+    /// The poll reported this peer writable.
+    pub fn mark_writable(&mut self) {
+        self.transport.mark_writable();
+    }
+
+    /// Whether [`read`](Self::read) may find a message without a new event (R2).
+    pub fn has_more(&self) -> bool {
+        self.readable && self.phase != Phase::Done
+    }
+
+    /// Whether audio may be sent now without waiting behind a blocked transport.
+    pub fn has_room(&self) -> bool {
+        self.phase == Phase::Open && !self.transport.is_blocked() && self.unflushed < COALESCE
+    }
+
+    /// Whether messages can still be sent.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// The next message, or `None` when there is nothing now.
+    ///
+    /// # Errors
+    /// [`WsError`], once; after `Violation` the peer is read out until it leaves.
+    pub fn read(&mut self) -> Result<Option<Incoming>, WsError> {
+        match self.phase {
+            Phase::Done => return Err(WsError::Closed),
+            Phase::Draining => return self.discard(),
+            Phase::Open | Phase::Closing => {}
+        }
+        match self.context.read(&mut self.transport) {
+            Ok(message) => {
+                self.message_mark = self.transport.received();
+                Ok(Some(incoming(message)))
+            }
+            Err(error) => self.read_failed(error),
+        }
+    }
+
+    /// Queues a message. It leaves with the next [`flush`](Self::flush) at the latest.
+    ///
+    /// # Errors
+    /// `Full` when too much waits already, `Lost` when the connection is gone, `Closed` when
+    /// either side has begun to close.
+    pub fn send(&mut self, message: Message) -> Result<(), WsError> {
+        if self.phase != Phase::Open || !self.context.can_write() {
+            return Err(WsError::Closed);
+        }
+        let bytes = message.len();
+        match self.context.write(&mut self.transport, message) {
+            Ok(()) => {}
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(Error::WriteBufferFull(_)) => return Err(WsError::Full),
+            Err(error) => return Err(self.ended(error)),
+        }
+        self.unflushed += bytes;
+        Ok(())
+    }
+
+    /// Hands everything that waits to the kernel, as far as it takes it.
+    ///
+    /// # Errors
+    /// `Lost` or `Closed` when the connection is over.
+    pub fn flush(&mut self) -> Result<(), WsError> {
+        if self.phase == Phase::Done {
+            return Ok(());
+        }
+        match self.context.flush(&mut self.transport) {
+            Ok(()) => {
+                self.unflushed = 0;
+                Ok(())
+            }
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(self.ended(error)),
+        }
+    }
+
+    /// Begins the closing handshake with a code and a reason (cut to what a frame holds).
+    pub fn close(&mut self, code: u16, reason: &str) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        self.phase = Phase::Closing;
+        self.queue_close(code, reason);
+    }
+
+    fn queue_close(&mut self, code: u16, reason: &str) {
+        let mut end = reason.len().min(MAX_REASON);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        let frame = CloseFrame {
+            code: CloseCode::from(code),
+            reason: reason[..end].into(),
+        };
+        // A failure here shows at the next read or flush, where it is handled.
+        let _ = self.context.close(&mut self.transport, Some(frame));
+    }
+
+    fn read_failed(&mut self, error: Error) -> Result<Option<Incoming>, WsError> {
+        let (code, what) = match error {
+            Error::Io(error) if error.kind() == ErrorKind::WouldBlock => return self.nothing_now(),
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                return Err(self.ended(error));
+            }
+            Error::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
+                (1009, format!("a message is longer than {max_size} bytes"))
+            }
+            Error::Utf8(_) => (1007, "a text message is not UTF-8".to_owned()),
+            Error::Protocol(error) => (1002, error.to_string()),
+            Error::Capacity(error) => (1009, error.to_string()),
+            error => return Err(self.ended(error)),
+        };
+        Err(self.violation(code, what))
+    }
+
+    fn nothing_now(&mut self) -> Result<Option<Incoming>, WsError> {
+        self.readable = self.transport.has_more();
+        let silent = self.transport.received().saturating_sub(self.message_mark);
+        if silent > self.max_silent_bytes {
+            return Err(self.violation(1009, "a message has too many fragments".to_owned()));
+        }
+        Ok(None)
+    }
+
+    fn violation(&mut self, code: u16, what: String) -> WsError {
+        if self.phase == Phase::Open {
+            self.queue_close(code, &what);
+        }
+        self.phase = Phase::Draining;
+        WsError::Violation { code, what }
+    }
+
+    fn discard(&mut self) -> Result<Option<Incoming>, WsError> {
+        let mut scratch = [0; 4096];
+        loop {
+            match self.transport.read(&mut scratch) {
+                Ok(0) => return Err(self.ended(Error::ConnectionClosed)),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.readable = self.transport.has_more();
+                    return Ok(None);
+                }
+                Err(error) => return Err(self.ended(Error::Io(error))),
+            }
+        }
+    }
+
+    fn ended(&mut self, error: Error) -> WsError {
+        let closing = self.phase != Phase::Open;
+        self.phase = Phase::Done;
+        match error {
+            Error::ConnectionClosed | Error::AlreadyClosed => WsError::Closed,
+            _ if closing => WsError::Closed,
+            Error::Io(error) => WsError::Lost(error),
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                WsError::Lost(ErrorKind::UnexpectedEof.into())
+            }
+            error => WsError::Lost(io::Error::other(error.to_string())),
+        }
+    }
+}
+
+fn incoming(message: Message) -> Incoming {
+    match message {
+        Message::Text(text) => Incoming::Text(text),
+        Message::Binary(data) => Incoming::Binary(data),
+        Message::Close(frame) => Incoming::Close {
+            code: frame.as_ref().map(|frame| frame.code.into()),
+            reason: frame.map(|frame| frame.reason).unwrap_or_default(),
+        },
+        Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Incoming::Control,
+    }
+}

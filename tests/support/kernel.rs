@@ -1,0 +1,122 @@
+//! A pair of in-memory stream sockets that behave as Linux does towards an edge-triggered poll:
+//! short reads and writes at every byte, room that comes and goes, and an event only when
+//! something changes.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::rc::Rc;
+
+use super::random::Random;
+
+/// One direction of a connection.
+struct Pipe {
+    /// Bytes the sender's kernel holds.
+    send: VecDeque<u8>,
+    /// How many it may hold.
+    room: usize,
+    /// The sender was refused or cut short: it gets an event when room appears (SOCK_NOSPACE).
+    refused: bool,
+    /// Bytes the receiver's kernel holds.
+    receive: VecDeque<u8>,
+    /// Events that the poll has not reported yet.
+    readable: bool,
+    writable: bool,
+}
+
+/// One end.
+pub(crate) struct Socket {
+    outgoing: Rc<RefCell<Pipe>>,
+    incoming: Rc<RefCell<Pipe>>,
+}
+
+/// What the poll reports for one end.
+pub(crate) struct Events {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+}
+
+/// Both ends, with send buffers of `room` bytes.
+pub(crate) fn pair(room: usize) -> (Socket, Socket) {
+    let pipe = || {
+        Rc::new(RefCell::new(Pipe {
+            send: VecDeque::new(),
+            room,
+            refused: false,
+            receive: VecDeque::new(),
+            readable: false,
+            writable: false,
+        }))
+    };
+    let (a, b) = (pipe(), pipe());
+    (
+        Socket {
+            outgoing: a.clone(),
+            incoming: b.clone(),
+        },
+        Socket {
+            outgoing: b,
+            incoming: a,
+        },
+    )
+}
+
+impl Socket {
+    /// Moves up to `most` of this end's bytes to the other end's kernel; false if there are none.
+    pub(crate) fn carry(&self, most: usize) -> bool {
+        let pipe = &mut *self.outgoing.borrow_mut();
+        let count = most.min(pipe.send.len());
+        if count == 0 {
+            return false;
+        }
+        pipe.receive.extend(pipe.send.drain(..count));
+        pipe.readable = true;
+        pipe.writable |= std::mem::take(&mut pipe.refused);
+        true
+    }
+
+    /// Takes the events that have come up since the last call: an edge is reported once.
+    pub(crate) fn poll(&self) -> Option<Events> {
+        let incoming = &mut *self.incoming.borrow_mut();
+        let outgoing = &mut *self.outgoing.borrow_mut();
+        let events = Events {
+            readable: std::mem::take(&mut incoming.readable),
+            writable: std::mem::take(&mut outgoing.writable),
+        };
+        (events.readable || events.writable).then_some(events)
+    }
+
+    /// Gives this end's send buffer another size.
+    pub(crate) fn resize(&self, random: &mut Random) {
+        self.outgoing.borrow_mut().room = random.range(1, 20_000);
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let pipe = &mut *self.incoming.borrow_mut();
+        if pipe.receive.is_empty() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        // A deque may lie in two pieces; the kernel hands over all it has.
+        pipe.receive.make_contiguous();
+        pipe.receive.read(buf)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let pipe = &mut *self.outgoing.borrow_mut();
+        let count = buf.len().min(pipe.room.saturating_sub(pipe.send.len()));
+        pipe.refused |= count < buf.len();
+        if count == 0 && !buf.is_empty() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        pipe.send.extend(&buf[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
