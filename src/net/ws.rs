@@ -165,6 +165,11 @@ impl<S: Read + Write> WsPeer<S> {
         self.phase == Phase::Open
     }
 
+    /// Whether both directions are over.
+    pub fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
     /// The next message, or `None` when there is nothing now.
     ///
     /// # Errors

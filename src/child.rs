@@ -1,0 +1,154 @@
+//! Child processes as citizens of the loop: input and output through non-blocking pipes, a
+//! deadline, a cap on the output, and a clean end. Whatever may block runs in one: name look-ups
+//! and tools.
+
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, Read, Write};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+use mio::unix::pipe::{Receiver, Sender};
+
+/// Variables a child may see. The rest, the service's key above all, is not its business.
+const PASSED_ON: [&str; 8] =
+    ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "RES_OPTIONS", "LOCALDOMAIN"];
+
+/// How a child ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It exited with status 0; this is what it wrote.
+    Done(Vec<u8>),
+    /// It could not do its work; a sentence says why.
+    Failed(String),
+}
+
+/// A running child.
+#[derive(Debug)]
+pub struct Child {
+    process: std::process::Child,
+    stdin: Option<Sender>,
+    input: Vec<u8>,
+    stdout: Option<Receiver>,
+    output: Vec<u8>,
+    max_output: usize,
+    deadline: Instant,
+    exit: Option<ExitStatus>,
+    /// Why it was killed, if it was.
+    killed: Option<String>,
+}
+
+impl Child {
+    /// Starts `command` (program and arguments, never a shell) and feeds it `input`.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn(
+        command: &[OsString],
+        input: Vec<u8>,
+        max_output: usize,
+        deadline: Instant,
+    ) -> io::Result<Self> {
+        let (program, arguments) = command.split_first().ok_or(ErrorKind::InvalidInput)?;
+        let environment = PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+        let mut process = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .envs(environment)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let stdin = process.stdin.take().map(Sender::from);
+        let stdout = process.stdout.take().map(Receiver::from);
+        for set in [stdin.as_ref().map(|p| p.set_nonblocking(true)), stdout.as_ref().map(|p| p.set_nonblocking(true))] {
+            set.transpose()?;
+        }
+        Ok(Self { process, stdin, input, stdout, output: Vec::new(), max_output, deadline, exit: None, killed: None })
+    }
+
+    /// The pipes, for registration: input, output.
+    pub fn pipes(&mut self) -> (Option<&mut Sender>, Option<&mut Receiver>) {
+        (self.stdin.as_mut(), self.stdout.as_mut())
+    }
+
+    /// When [`pump`](Self::pump) must be called again at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.killed.is_none().then_some(self.deadline)
+    }
+
+    /// Moves what can be moved; the outcome once output has ended and the process was reaped.
+    /// Called when a pipe is ready, at SIGCHLD and at the deadline.
+    pub fn pump(&mut self, now: Instant) -> Option<Outcome> {
+        self.feed();
+        self.drain();
+        if self.killed.is_none() && now >= self.deadline {
+            self.kill("it took too long");
+        }
+        if self.exit.is_none() {
+            self.exit = self.process.try_wait().ok().flatten();
+        }
+        let status = self.exit?;
+        if self.stdout.is_some() && self.killed.is_none() {
+            return None;
+        }
+        Some(self.outcome(status))
+    }
+
+    /// Ends it at once; `why` is told in the outcome.
+    pub fn kill(&mut self, why: &str) {
+        self.killed.get_or_insert_with(|| why.to_owned());
+        self.stdin = None;
+        self.stdout = None;
+        // Already gone is as good as killed.
+        let _ = self.process.kill();
+    }
+
+    fn outcome(&mut self, status: ExitStatus) -> Outcome {
+        match self.killed.take() {
+            Some(why) => Outcome::Failed(why),
+            None if status.success() => Outcome::Done(std::mem::take(&mut self.output)),
+            None => Outcome::Failed(format!("it ended with {status}")),
+        }
+    }
+
+    fn feed(&mut self) {
+        let Some(stdin) = &mut self.stdin else { return };
+        while !self.input.is_empty() {
+            match stdin.write(&self.input) {
+                Ok(count) => drop(self.input.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // It does not want its input: its answer decides.
+                Err(_) => break,
+            }
+        }
+        self.stdin = None;
+    }
+
+    fn drain(&mut self) {
+        let mut chunk = [0; 4096];
+        while let Some(stdout) = &mut self.stdout {
+            match stdout.read(&mut chunk) {
+                Ok(0) => self.stdout = None,
+                Ok(count) if self.output.len() + count > self.max_output => {
+                    self.kill("its output is too long");
+                }
+                Ok(count) => self.output.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => self.stdout = None,
+            }
+        }
+    }
+}
+
+impl Drop for Child {
+    /// A child never outlives its owner, and never stays a zombie.
+    fn drop(&mut self) {
+        if self.exit.is_none() {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What a failed service connection means, in words that say what to fix.
+
+use crate::call::ending::ServiceFault;
+use crate::net::dial::DialError;
+use crate::net::upgrade::Refusal;
+
+/// Bytes of the service's own words that are passed on.
+const MAX_QUOTE: usize = 300;
+
+/// Turns a failed attempt to reach `host` into a fault for the call, the log and `check`.
+#[must_use]
+pub fn explain(error: &DialError, host: &str) -> ServiceFault {
+    match error {
+        DialError::Connect(error) => fault(
+            "unreachable",
+            format!("The voice service {host} cannot be reached ({error}). Check the network and AZURE_VOICE_LIVE_ENDPOINT."),
+            true,
+        ),
+        DialError::Tls(error) => tls(error, host),
+        DialError::Broken(error) => fault(
+            "unreachable",
+            format!("The connection to {host} broke before the service answered ({error}). Try again."),
+            true,
+        ),
+        DialError::Timeout(step) => fault(
+            "unreachable",
+            format!("{host} did not finish {step} in time. Check the network and try again."),
+            true,
+        ),
+        DialError::Refused(refusal, body) => refused(refusal, body, host),
+        DialError::Invalid(what) => fault(
+            "bad_answer",
+            format!("{host} does not answer like a voice service: {what}. Check AZURE_VOICE_LIVE_ENDPOINT."),
+            false,
+        ),
+        DialError::Internal(what) => fault("internal", format!("The connection could not be tried: {what}."), false),
+    }
+}
+
+/// The name look-up failed.
+#[must_use]
+pub fn unresolved(host: &str, why: &str) -> ServiceFault {
+    fault(
+        "unreachable",
+        format!("The name {host} could not be looked up: {why}. Check the network, the DNS and AZURE_VOICE_LIVE_ENDPOINT."),
+        true,
+    )
+}
+
+/// The open connection closed. 1000 and 1001 look like a clean end elsewhere; here any close that
+/// the call did not ask for is told.
+#[must_use]
+pub fn closed(code: Option<u16>, reason: &str) -> ServiceFault {
+    let quoted = quote(reason);
+    let said = if quoted.is_empty() { String::new() } else { format!(" It said: {quoted}") };
+    match code {
+        Some(1001) if reason.contains("duration") || reason.contains("expired") => {
+            fault("session_expired", format!("The voice service ended the session at its longest duration.{said}"), true)
+        }
+        Some(1008) => fault("refused", format!("The voice service refused to go on.{said}"), false),
+        Some(1009) => fault("refused", format!("The voice service found a message too large.{said}"), false),
+        Some(code) => fault("service_closed", format!("The voice service closed the connection (code {code}).{said}"), true),
+        None => fault("service_closed", format!("The voice service closed the connection.{said}"), true),
+    }
+}
+
+/// The open connection broke.
+#[must_use]
+pub fn lost(why: &dyn std::fmt::Display) -> ServiceFault {
+    fault("service_lost", format!("The connection to the voice service was lost ({why}). Call again."), true)
+}
+
+/// The service broke the WebSocket protocol or sent what no client can read.
+#[must_use]
+pub fn violation(what: &str) -> ServiceFault {
+    fault("service_protocol", format!("The voice service sent something unreadable: {what}."), false)
+}
+
+fn fault(word: &'static str, message: String, retryable: bool) -> ServiceFault {
+    ServiceFault { word, message, retryable }
+}
+
+fn tls(error: &rustls::Error, host: &str) -> ServiceFault {
+    use rustls::CertificateError as Certificate;
+    let message = match error {
+        rustls::Error::InvalidCertificate(Certificate::NotValidYet | Certificate::NotValidYetContext { .. }) => {
+            format!("The certificate of {host} is not valid yet by this device's clock. Set the clock (a device without a clock battery needs the network's time).")
+        }
+        rustls::Error::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
+            format!("The certificate of {host} has expired by this device's clock. Check the clock first.")
+        }
+        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer) => {
+            format!("The certificate of {host} comes from an unknown authority. If a proxy or a simulator of yours answers there, name its authority in VOICELIVED_UPSTREAM_CA_FILE.")
+        }
+        rustls::Error::InvalidCertificate(Certificate::NotValidForName | Certificate::NotValidForNameContext { .. }) => {
+            format!("The server that answers is not {host}: its certificate names others. Check AZURE_VOICE_LIVE_ENDPOINT.")
+        }
+        rustls::Error::InvalidMessage(_) => {
+            format!("{host} does not speak TLS on this port. Check AZURE_VOICE_LIVE_ENDPOINT.")
+        }
+        other => format!("The secure connection to {host} failed: {other}."),
+    };
+    fault("tls", message, false)
+}
+
+fn refused(refusal: &Refusal, body: &str, host: &str) -> ServiceFault {
+    let quoted = quote(&service_message(body));
+    let mut said = if quoted.is_empty() { String::new() } else { format!(" It said: {quoted}") };
+    if let Some(id) = &refusal.request_id {
+        said.push_str(&format!(" (request {})", quote(id)));
+    }
+    let (word, advice, retryable) = match refusal.status {
+        400 => ("bad_request", "Check VOICE_LIVE_MODEL and AZURE_VOICE_LIVE_API_VERSION.".to_owned(), false),
+        401 => ("unauthorized", "Check that AZURE_VOICE_LIVE_API_KEY is a key of this very resource and region.".to_owned(), false),
+        403 => ("forbidden", "Check the resource's network rules and roles, and that key authentication is switched on.".to_owned(), false),
+        404 => ("not_found", "Check AZURE_VOICE_LIVE_ENDPOINT, and that VOICE_LIVE_MODEL exists in the resource's region.".to_owned(), false),
+        429 => ("quota", quota_advice(refusal.retry_after), true),
+        300..=399 => ("redirect", "It points elsewhere; redirects are not followed, so that the key goes nowhere else. Check AZURE_VOICE_LIVE_ENDPOINT.".to_owned(), false),
+        500..=599 => ("service_trouble", "The service has trouble. Try again later.".to_owned(), true),
+        _ => ("refused", "Check AZURE_VOICE_LIVE_ENDPOINT.".to_owned(), false),
+    };
+    fault(word, format!("{host} answered {}. {advice}{said}", refusal.status), retryable)
+}
+
+fn quota_advice(retry_after: Option<u32>) -> String {
+    let when = retry_after.map_or_else(|| "in a minute".to_owned(), |seconds| format!("in {seconds} seconds"));
+    format!("The resource's quota of calls or tokens is used up. Try again {when}.")
+}
+
+/// `error.message` of Azure's JSON bodies; nothing of HTML or other bodies.
+fn service_message(body: &str) -> String {
+    let json: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let message = json.pointer("/error/message").or_else(|| json.pointer("/message"));
+    message.and_then(|text| text.as_str()).unwrap_or_default().to_owned()
+}
+
+/// Somebody else's words for a log or a page: one line, bounded, no control characters.
+fn quote(text: &str) -> String {
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut end = clean.len().min(MAX_QUOTE);
+    while !clean.is_char_boundary(end) {
+        end -= 1;
+    }
+    clean[..end].trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_status(status: u16, body: &str) -> ServiceFault {
+        let refusal = Refusal { status, retry_after: Some(7), ..Refusal::default() };
+        explain(&DialError::Refused(refusal, body.to_owned()), "x.example")
+    }
+
+    #[test]
+    fn each_status_says_what_to_fix() {
+        for (status, word, hint) in [
+            (400, "bad_request", "VOICE_LIVE_MODEL"),
+            (401, "unauthorized", "AZURE_VOICE_LIVE_API_KEY"),
+            (403, "forbidden", "network rules"),
+            (404, "not_found", "region"),
+            (429, "quota", "in 7 seconds"),
+            (302, "redirect", "not followed"),
+            (503, "service_trouble", "later"),
+        ] {
+            let fault = of_status(status, "");
+            assert_eq!(fault.word, word);
+            assert!(fault.message.contains(hint), "{}", fault.message);
+        }
+    }
+
+    #[test]
+    fn the_services_words_are_quoted_on_one_line_and_bounded() {
+        let body = format!(r#"{{"error":{{"code":"401","message":"no\r\nX: y{}"}}}}"#, "z".repeat(999));
+        let message = of_status(401, &body).message;
+        assert!(message.contains("It said: no  X: y"), "{message}");
+        assert!(message.len() < 600 && !message.contains('\n'));
+        assert!(!of_status(401, "<html>secret</html>").message.contains("html"));
+    }
+
+    #[test]
+    fn a_wrong_clock_is_named() {
+        let error = rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidYet);
+        assert!(explain(&DialError::Tls(error), "x").message.contains("clock"));
+    }
+}

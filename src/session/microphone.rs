@@ -1,0 +1,84 @@
+//! Microphone audio on its way to the service: base64 between a constant head and tail. Before
+//! the session is configured, and when the service is behind, it waits in PCM blocks; it is live,
+//! so whole oldest blocks make way for new audio.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use mio::net::TcpStream;
+use tungstenite::{Message, Utf8Bytes};
+
+use super::Desk;
+use crate::call::pcm::{PcmPool, PcmQueue};
+use crate::call::service::commands::{APPEND_PREFIX, APPEND_SUFFIX};
+use crate::net::ws::WsPeer;
+
+/// Blocks for what is said before the service is ready: 2 s, and never more.
+const HELD: usize = 100;
+
+/// The microphone's way.
+#[derive(Debug)]
+pub(super) struct MicrophonePath {
+    queue: PcmQueue,
+}
+
+impl MicrophonePath {
+    pub(super) fn open(pool: &mut PcmPool) -> Option<Self> {
+        Some(Self { queue: pool.open(HELD, HELD)? })
+    }
+
+    pub(super) fn close(self, pool: &mut PcmPool) {
+        self.queue.close(pool);
+    }
+
+    pub(super) fn clear(&mut self, pool: &mut PcmPool) {
+        self.queue.clear(pool);
+    }
+
+    /// Keeps a frame; returns the bytes of older audio dropped for it.
+    pub(super) fn hold(&mut self, pcm: &[u8], pool: &mut PcmPool) -> usize {
+        self.queue.push_dropping_oldest(pool, pcm)
+    }
+
+    /// Sends a frame at once if nothing waits and the service takes it, else keeps it.
+    pub(super) fn forward(&mut self, pcm: &[u8], service: &mut WsPeer<TcpStream>, desk: &mut Desk<'_>) -> usize {
+        if self.queue.is_empty() && append(pcm, service, desk) {
+            return 0;
+        }
+        self.hold(pcm, desk.pool)
+    }
+
+    /// Sends what waits, as far as the service takes it.
+    pub(super) fn send(&mut self, service: &mut WsPeer<TcpStream>, desk: &mut Desk<'_>) {
+        while !self.queue.is_empty() {
+            // The block is copied out: the pool is lent to the queue and to the message's maker.
+            let mut block = [0; crate::call::pcm::BLOCK_BYTES];
+            let front = self.queue.front(desk.pool);
+            let bytes = front.len();
+            block[..bytes].copy_from_slice(front);
+            if !append(&block[..bytes], service, desk) {
+                return;
+            }
+            self.queue.consume(desk.pool, bytes);
+        }
+    }
+}
+
+/// Sends one `input_audio_buffer.append`; false if the service takes nothing now.
+fn append(pcm: &[u8], service: &mut WsPeer<TcpStream>, desk: &mut Desk<'_>) -> bool {
+    if !service.has_room() && (service.transport().is_blocked() || service.flush().is_err() || !service.has_room()) {
+        return false;
+    }
+    let scratch = &mut *desk.scratch;
+    scratch.clear();
+    let chars = pcm.len().div_ceil(3) * 4;
+    scratch.extend_from_slice(APPEND_PREFIX.as_bytes());
+    scratch.resize(APPEND_PREFIX.len() + chars, 0);
+    if STANDARD.encode_slice(pcm, &mut scratch[APPEND_PREFIX.len()..]).is_err() {
+        return false;
+    }
+    scratch.extend_from_slice(APPEND_SUFFIX.as_bytes());
+    match Utf8Bytes::try_from(scratch.split().freeze()) {
+        Ok(text) => service.send(Message::Text(text)).is_ok(),
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,366 @@
+//! One visitor: an accepted connection from its first byte to its answer, or to its upgrade.
+//!
+//! Owned by the loop's slot until the upgrade takes the transport away. Bounds: a head of
+//! [`MAX_HEAD`] bytes within [`HEAD_TIMEOUT`], one answer at a time, no bodies.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+
+use crate::access::Gate;
+use crate::assets::{self, Asset};
+use crate::net::http::{self, Head, MAX_HEAD, Request, Status, Upgrade};
+use crate::net::transport::Transport;
+use crate::simulator;
+
+/// How long a request head may take, from the connection or from the answer before it.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an answer may take to leave, and the peer to go after the last one.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Sent with every answer: nothing of ours may be framed, sniffed or told to others.
+const COMMON_FIELDS: &str = "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
+    Cross-Origin-Resource-Policy: same-origin\r\n";
+
+/// Sent with the page's files. `'self'` covers the page's own WebSocket too.
+const PAGE_FIELDS: &str = "Content-Security-Policy: default-src 'self'; base-uri 'none'; \
+    frame-ancestors 'none'; form-action 'none'\r\nPermissions-Policy: microphone=(self)\r\n\
+    Cache-Control: no-cache\r\nVary: Accept-Encoding\r\n";
+
+/// What a listener is for, and what its visitors are judged by.
+#[derive(Debug, Clone)]
+pub enum Site {
+    /// The page and `/ws`.
+    Calls {
+        /// Host and Origin rules.
+        gate: Gate,
+        /// The service is the simulator, and says so.
+        simulated: bool,
+    },
+    /// The simulated service.
+    Simulator(std::rc::Rc<simulator::Options>),
+}
+
+/// What has become of a visitor after a turn.
+#[derive(Debug)]
+pub enum Visit {
+    /// It is still here.
+    Stays,
+    /// It asks for a WebSocket; the 101 is on its way. Take it with [`Visitor::into_transport`].
+    Upgrade,
+    /// It is gone.
+    Gone,
+}
+
+/// A connection that speaks HTTP.
+#[derive(Debug)]
+pub struct Visitor {
+    transport: Transport<TcpStream>,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    phase: Phase,
+    deadline: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for a request head.
+    Reading,
+    /// The answer is leaving; the next request may follow.
+    Answering,
+    /// The last answer is leaving.
+    LastAnswer,
+    /// Our side has ended: the peer's leftovers are read so that a reset cannot eat the answer.
+    Lingering,
+    /// Answered with 101.
+    Upgraded,
+    /// Nothing is answered at all (the simulator's `silent` fault).
+    Silent,
+}
+
+impl Visitor {
+    /// A connection just accepted.
+    #[must_use]
+    pub fn new(transport: Transport<TcpStream>, now: Instant) -> Self {
+        Self {
+            transport,
+            input: Vec::new(),
+            output: Vec::new(),
+            phase: Phase::Reading,
+            deadline: now + HEAD_TIMEOUT,
+        }
+    }
+
+    /// The transport, for readiness and registration.
+    pub fn transport_mut(&mut self) -> &mut Transport<TcpStream> {
+        &mut self.transport
+    }
+
+    /// When [`pump`](Self::pump) must be called again at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// The transport and the bytes that came behind the upgrade request.
+    #[must_use]
+    pub fn into_transport(self) -> (Transport<TcpStream>, Vec<u8>) {
+        (self.transport, self.input)
+    }
+
+    /// Reads, answers, writes, as far as it goes without waiting.
+    pub fn pump(&mut self, site: &Site, draining: bool, now: Instant) -> Visit {
+        self.transport.begin_turn();
+        match self.advance(site, draining, now) {
+            Ok(visit) => visit,
+            Err(_) => Visit::Gone,
+        }
+    }
+
+    fn advance(&mut self, site: &Site, draining: bool, now: Instant) -> io::Result<Visit> {
+        loop {
+            match self.phase {
+                Phase::Reading => {
+                    let open = self.fill()?;
+                    if !self.answer(site, draining, now) {
+                        return self.wait_for_head(open, now);
+                    }
+                }
+                Phase::Answering | Phase::LastAnswer | Phase::Upgraded => {
+                    if !self.write_out()? {
+                        return Ok(if now < self.deadline { Visit::Stays } else { Visit::Gone });
+                    }
+                    match self.phase {
+                        Phase::Upgraded => return Ok(Visit::Upgrade),
+                        Phase::LastAnswer => self.end_output(now)?,
+                        _ => self.begin_reading(now),
+                    }
+                }
+                Phase::Lingering | Phase::Silent => return self.linger(now),
+            }
+        }
+    }
+
+    fn begin_reading(&mut self, now: Instant) {
+        self.phase = Phase::Reading;
+        self.deadline = now + HEAD_TIMEOUT;
+    }
+
+    /// Reads up to a head's worth; false at the peer's end.
+    fn fill(&mut self) -> io::Result<bool> {
+        let mut chunk = [0; 2048];
+        while self.input.len() <= MAX_HEAD {
+            match self.transport.read(&mut chunk) {
+                Ok(0) => return Ok(false),
+                Ok(count) => self.input.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn wait_for_head(&mut self, open: bool, now: Instant) -> io::Result<Visit> {
+        if !open {
+            return Ok(Visit::Gone);
+        }
+        if now < self.deadline {
+            return Ok(Visit::Stays);
+        }
+        if self.input.is_empty() {
+            return Ok(Visit::Gone);
+        }
+        self.refuse(Status::REQUEST_TIMEOUT, now);
+        self.write_out()?;
+        Ok(Visit::Stays)
+    }
+
+    /// Answers the first head in the input, if it is whole.
+    fn answer(&mut self, site: &Site, draining: bool, now: Instant) -> bool {
+        if self.input.is_empty() {
+            return false;
+        }
+        match http::parse(&self.input) {
+            Head::Partial => false,
+            Head::Bad(status) => {
+                self.refuse(status, now);
+                true
+            }
+            Head::Complete(request, length) => {
+                self.input.drain(..length);
+                self.deadline = now + CLOSE_TIMEOUT;
+                self.phase = match site {
+                    Site::Calls { gate, simulated } => {
+                        answer_visitor(&mut self.output, &request, gate, *simulated, draining)
+                    }
+                    Site::Simulator(options) => answer_as_service(&mut self.output, &request, options),
+                };
+                true
+            }
+        }
+    }
+
+    fn refuse(&mut self, status: Status, now: Instant) {
+        self.input.clear();
+        text_answer(&mut self.output, status, "", status.1, false);
+        self.phase = Phase::LastAnswer;
+        self.deadline = now + CLOSE_TIMEOUT;
+    }
+
+    /// True when everything has left.
+    fn write_out(&mut self) -> io::Result<bool> {
+        while !self.output.is_empty() {
+            match self.transport.write(&self.output) {
+                Ok(count) => drop(self.output.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        self.output = Vec::new();
+        self.transport.flush()?;
+        Ok(!self.transport.is_blocked())
+    }
+
+    fn end_output(&mut self, now: Instant) -> io::Result<()> {
+        self.transport.send_close_notify();
+        self.transport.flush()?;
+        self.transport.stream().shutdown(std::net::Shutdown::Write)?;
+        self.phase = Phase::Lingering;
+        self.deadline = now + CLOSE_TIMEOUT;
+        Ok(())
+    }
+
+    fn linger(&mut self, now: Instant) -> io::Result<Visit> {
+        self.input.clear();
+        let open = self.fill()?;
+        self.input.clear();
+        Ok(if open && now < self.deadline { Visit::Stays } else { Visit::Gone })
+    }
+
+    /// Whether another turn is needed without a new event.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        matches!(self.phase, Phase::Reading | Phase::Lingering | Phase::Silent)
+            && self.transport.has_more()
+    }
+}
+
+/// The page, `/ws`, `/healthz`.
+fn answer_visitor(
+    out: &mut Vec<u8>,
+    request: &Request,
+    gate: &Gate,
+    simulated: bool,
+    draining: bool,
+) -> Phase {
+    if !gate.admits_host(&request.host) {
+        let text = "This name is not one of this device's own. Add its origin to VOICELIVED_ALLOWED_ORIGINS.";
+        return plain(out, request, Status::MISDIRECTED_REQUEST, "", text);
+    }
+    let known = matches!(request.path.as_str(), "/ws" | "/healthz");
+    let asset = assets::find(&request.path);
+    if !known && asset.is_none() {
+        return plain(out, request, Status::NOT_FOUND, "", "There is nothing here.");
+    }
+    if !matches!(request.method.as_str(), "GET" | "HEAD") {
+        return plain(out, request, Status::METHOD_NOT_ALLOWED, "Allow: GET, HEAD\r\n", "Only GET is served.");
+    }
+    match (request.path.as_str(), asset) {
+        ("/ws", _) => answer_call(out, request, gate, draining),
+        ("/healthz", _) => {
+            let service = if simulated { "voicelived-service: simulator\r\n" } else { "" };
+            let extra = format!("Cache-Control: no-store\r\n{service}");
+            let (status, text) =
+                if draining { (Status::SERVICE_UNAVAILABLE, "draining") } else { (Status::OK, "ok") };
+            plain(out, request, status, &extra, text)
+        }
+        (_, Some(asset)) => answer_asset(out, request, asset),
+        (_, None) => plain(out, request, Status::NOT_FOUND, "", "There is nothing here."),
+    }
+}
+
+fn answer_call(out: &mut Vec<u8>, request: &Request, gate: &Gate, draining: bool) -> Phase {
+    if !gate.admits_origin(&request.origins, &request.host) {
+        let text = "Pages of this origin may not open calls. Add it to VOICELIVED_ALLOWED_ORIGINS.";
+        return plain(out, request, Status::FORBIDDEN, "", text);
+    }
+    if request.method != "GET" {
+        return plain(out, request, Status::METHOD_NOT_ALLOWED, "Allow: GET\r\n", "Calls are opened with GET.");
+    }
+    match &request.upgrade {
+        Some(Upgrade::Valid(_)) if draining => {
+            plain(out, request, Status::SERVICE_UNAVAILABLE, "Retry-After: 5\r\n", "The daemon is stopping.")
+        }
+        Some(Upgrade::Valid(key)) => {
+            http::answer_upgrade(out, key);
+            Phase::Upgraded
+        }
+        Some(Upgrade::Invalid) => {
+            plain(out, request, Status::BAD_REQUEST, "", "This is no valid WebSocket handshake.")
+        }
+        Some(Upgrade::Version) | None => {
+            let extra = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+            plain(out, request, Status::UPGRADE_REQUIRED, extra, "This is a WebSocket endpoint.")
+        }
+    }
+}
+
+fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset) -> Phase {
+    // The two encodings are two representations, so each has its own strong tag.
+    let (body, encoding, tag) = if request.gzip {
+        (asset.gzip, "Content-Encoding: gzip\r\n", format!("\"{}-gz\"", asset.tag))
+    } else {
+        (asset.plain, "", format!("\"{}\"", asset.tag))
+    };
+    let unchanged = request.if_none_match.split(',').any(|known| known.trim() == tag);
+    let status = if unchanged { Status::NOT_MODIFIED } else { Status::OK };
+    let extra = format!(
+        "{COMMON_FIELDS}{PAGE_FIELDS}{encoding}ETag: {tag}\r\nContent-Type: {}\r\n",
+        asset.media_type
+    );
+    let length = (!unchanged).then_some(body.len());
+    http::answer_head(out, status, &extra, length, request.keep_alive);
+    if !unchanged && request.method == "GET" {
+        out.extend_from_slice(body);
+    }
+    after(request)
+}
+
+/// The simulated service's side of the upgrade.
+fn answer_as_service(out: &mut Vec<u8>, request: &Request, options: &simulator::Options) -> Phase {
+    if options.is_silent() {
+        return Phase::Silent;
+    }
+    if let Err(refusal) = simulator::admit(options, request.as_service_request()) {
+        let status = Status(refusal.status, "Refused");
+        let extra = format!("Content-Type: application/json\r\n{}", refusal.fields);
+        http::answer_head(out, status, &extra, Some(refusal.body.len()), false);
+        out.extend_from_slice(refusal.body.as_bytes());
+        return Phase::LastAnswer;
+    }
+    match &request.upgrade {
+        Some(Upgrade::Valid(key)) => {
+            http::answer_upgrade(out, key);
+            Phase::Upgraded
+        }
+        _ => plain(out, request, Status::UPGRADE_REQUIRED, "Sec-WebSocket-Version: 13\r\n", "This is a WebSocket endpoint."),
+    }
+}
+
+fn plain(out: &mut Vec<u8>, request: &Request, status: Status, extra: &str, text: &str) -> Phase {
+    let keep_alive = request.keep_alive && request.upgrade.is_none();
+    text_answer(out, status, extra, if request.method == "HEAD" { "" } else { text }, keep_alive);
+    if keep_alive { Phase::Answering } else { Phase::LastAnswer }
+}
+
+fn text_answer(out: &mut Vec<u8>, status: Status, extra: &str, text: &str, keep_alive: bool) {
+    let extra = format!("{COMMON_FIELDS}Content-Type: text/plain; charset=utf-8\r\n{extra}");
+    http::answer_head(out, status, &extra, Some(text.len()), keep_alive);
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn after(request: &Request) -> Phase {
+    if request.keep_alive { Phase::Answering } else { Phase::LastAnswer }
+}
