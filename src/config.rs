@@ -1,1 +1,203 @@
 //! Environment and `.env` to one validated [`Config`]; all faults are reported at once.
+//!
+//! [`VARIABLES`] is the only list of settings: parsing, defaults, `.env.example` and the check of
+//! the documentation derive from it. Precedence: command line, environment, `.env` file, default.
+//! An empty value counts as unset. Nothing here connects, listens or logs.
+
+pub mod dotenv;
+mod draft;
+pub mod endpoint;
+mod load;
+pub mod secret;
+mod table;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+
+pub use endpoint::Endpoint;
+pub use load::{EnvFile, Sources, read_file};
+pub use secret::Secret;
+pub use table::{VARIABLES, Variable, secret_names};
+
+/// Everything the daemon can be told, validated. Hand each layer its own part, not the whole.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the Voice Live service is and how to log in.
+    pub service: ServiceConfig,
+    /// What every conversation starts with.
+    pub session: SessionConfig,
+    /// Bounds that protect memory and money.
+    pub limits: Limits,
+    /// The side that faces browsers.
+    pub web: Web,
+    /// The most detailed level that is logged.
+    pub log: log::LevelFilter,
+    /// Sentences worth a log line at `warn`: odd but no reason to refuse to start.
+    pub warnings: Vec<String>,
+}
+
+/// How to reach the service.
+#[derive(Debug, Clone)]
+pub struct ServiceConfig {
+    /// Complete address, with `api-version` and `model` in its query.
+    pub endpoint: Endpoint,
+    /// Value of the `api-key` header: visible ASCII, so it cannot break out of its header line.
+    pub key: Secret,
+    /// The `api-version` that is part of [`Self::endpoint`].
+    pub api_version: String,
+    /// Trust anchors besides the built-in ones; usually none.
+    pub extra_authorities: Vec<CertificateDer<'static>>,
+}
+
+/// Settings of the service's `session` object.
+#[derive(Debug, Clone, Default)]
+pub struct SessionConfig {
+    /// Model name, also part of the endpoint's query.
+    pub model: String,
+    /// Name of the voice.
+    pub voice: String,
+    /// System prompt.
+    pub instructions: String,
+    /// Language hint for the transcription: `en-US`, or several such as `en,de`.
+    pub language: Option<String>,
+    /// Sentence spoken when a call begins.
+    pub greeting: Option<String>,
+    /// JSON merged over the `session` object last.
+    pub overrides: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Bounds on what clients can use.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    /// Calls at the same time.
+    pub max_sessions: usize,
+    /// Calls at the same time from one client address.
+    pub max_sessions_per_address: usize,
+    /// Length of one call.
+    pub max_session: Duration,
+    /// Time in which neither side speaks before a call ends.
+    pub idle: Duration,
+    /// Reply audio that can wait in all calls together.
+    pub audio_pool: Duration,
+}
+
+/// The listening side.
+#[derive(Debug, Clone, Default)]
+pub struct Web {
+    /// Plain HTTP address; `None` when switched off. Port 0 lets the system choose.
+    pub listen: Option<SocketAddr>,
+    /// Origins besides the daemon's own whose pages may open `/ws`, in the form browsers send.
+    pub allowed_origins: Vec<String>,
+}
+
+/// What the configuration is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Calls go to the configured service: endpoint and key are required.
+    Service,
+    /// Calls go to the built-in simulator: settings of the service's address, key and trust are
+    /// not looked at. Finish with [`Config::use_simulator`].
+    Demo,
+}
+
+impl Config {
+    /// Builds the configuration from `sources`; `files` reads the files that settings name.
+    ///
+    /// # Errors
+    /// Every fault found, in the order of [`VARIABLES`] after the faults of the sources.
+    pub fn load(
+        purpose: Purpose,
+        sources: Sources,
+        files: Files<'_>,
+    ) -> Result<Self, Vec<ConfigError>> {
+        load::load(purpose, sources, files)
+    }
+
+    /// [`Config::load`] from this process's environment, `--listen`, and `env_file` or, if that is
+    /// `None`, the file `.env` in the working directory when there is one.
+    ///
+    /// # Errors
+    /// As [`Config::load`], and when the file cannot be read.
+    pub fn from_process(
+        purpose: Purpose,
+        env_file: Option<&Path>,
+        listen: Option<String>,
+    ) -> Result<Self, Vec<ConfigError>> {
+        let mut sources = Sources::from_environment(std::env::vars_os());
+        sources.listen = listen;
+        sources.env_file = EnvFile::find(env_file).map_err(|fault| vec![fault])?;
+        Self::load(purpose, sources, &read_file)
+    }
+
+    /// Points a [`Purpose::Demo`] configuration at the simulator listening on `address`.
+    pub fn use_simulator(&mut self, address: SocketAddr) {
+        self.service.endpoint = Endpoint::plain(address);
+        self.service
+            .endpoint
+            .set_query(&self.service.api_version, &self.session.model);
+    }
+}
+
+/// Reads at most the given number of bytes of a file; a longer file is an error.
+pub type Files<'a> = &'a dyn Fn(&Path, usize) -> io::Result<Vec<u8>>;
+
+/// One fault: what is wrong, where it stands, how to mend it. Displays as one line and never
+/// shows a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Name of the variable or file.
+    pub what: String,
+    /// Where the value came from; `None` when it is missing.
+    pub place: Option<Place>,
+    /// The fault and the remedy.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Some(place) => write!(f, "{} ({place}): {}", self.what, self.message),
+            None => write!(f, "{}: {}", self.what, self.message),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Where a value was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// The `--listen` option.
+    Option,
+    /// The process's environment.
+    Environment,
+    /// A line of the `.env` file.
+    File {
+        /// The file as named by the user.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// `$CREDENTIALS_DIRECTORY`.
+    Credential,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Option => f.write_str("option --listen"),
+            Self::Environment => f.write_str("environment"),
+            // Escaped, because a file name may hold a line break.
+            Self::File { path, line } => {
+                let path = path.display().to_string();
+                write!(f, "line {line} of {}", path.escape_debug())
+            }
+            Self::Credential => f.write_str("systemd credential"),
+        }
+    }
+}

@@ -1,1 +1,537 @@
-//! The daemon's log sink.
+//! The daemon's log sink: one line, one write, never a wait, never a panic.
+//!
+//! A line that standard error does not take at once (its reader stalls, the disk is full, the pipe
+//! is closed) is lost and counted; the count is written before the next line that fits. Control
+//! characters are escaped, so nothing a client sends can forge a line or steer a terminal. Other
+//! crates are kept at `warn` whatever level is set: tungstenite prints request headers, and with
+//! them the service key, at `trace`.
+//!
+//! Not done here: rotation, timestamps for the journal (it has its own), logging of content.
+
+use std::fmt::{self, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use log::{Level, LevelFilter, Metadata, Record};
+
+/// Most bytes written at once: what a pipe takes whole or not at all (`PIPE_BUF`).
+pub const MAX_LINE: usize = 4096;
+
+/// Installs the sink on standard error. A second call only sets the level.
+pub fn init(level: LevelFilter) {
+    let stderr = io::stderr();
+    if let Ok(sink) = Sink::new(
+        stderr.as_fd(),
+        std::env::var("JOURNAL_STREAM").ok().as_deref(),
+    ) {
+        // Fails only if a sink is installed, and then that one goes on.
+        let _ = log::set_boxed_logger(Box::new(sink));
+    }
+    log::set_max_level(level);
+}
+
+/// How a line begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// `<4>`: the journal takes the priority from it and adds the time.
+    Journal,
+    /// Time in UTC and the level in words.
+    Plain,
+}
+
+/// A [`log::Log`] that writes to one descriptor. The global maximum level of `log` applies.
+#[derive(Debug)]
+pub struct Sink {
+    out: File,
+    style: Style,
+    lost: AtomicU64,
+    /// Part of a line was written: the next one needs a line break first.
+    torn: AtomicBool,
+}
+
+impl Sink {
+    /// A sink that writes to what `stderr` refers to. `journal_stream` is the environment variable
+    /// `JOURNAL_STREAM`, by which systemd names the socket that leads to the journal.
+    ///
+    /// # Errors
+    /// When the descriptor is not open.
+    pub fn new(stderr: BorrowedFd<'_>, journal_stream: Option<&str>) -> io::Result<Self> {
+        let shared = File::from(stderr.try_clone_to_owned()?);
+        let style = match journal_stream {
+            Some(stream) if is_stream(stream, &shared) => Style::Journal,
+            _ => Style::Plain,
+        };
+        Ok(Self {
+            out: without_waiting(shared)?,
+            style,
+            lost: AtomicU64::new(0),
+            torn: AtomicBool::new(false),
+        })
+    }
+
+    fn print(&self, level: Level, target: &str, message: fmt::Arguments<'_>) {
+        let mut line = self.begin(level);
+        // A foreign crate's name is worth its place; our own messages speak for themselves.
+        let _ = if is_own(target) {
+            line.write_fmt(message)
+        } else {
+            write!(line, "[{target}] {message}")
+        };
+        if !self.put(Some(line)) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn begin(&self, level: Level) -> Line {
+        let mut line = Line::default();
+        let _ = match self.style {
+            Style::Journal => write!(line, "<{}>", priority(level)),
+            Style::Plain => write!(line, "{} {:5} ", Utc(SystemTime::now()), level),
+        };
+        line
+    }
+
+    /// Says how many lines were lost, if any.
+    fn losses(&self, lost: u64) -> Option<Line> {
+        let mut line = self.begin(Level::Warn);
+        let _ = match lost {
+            0 => return None,
+            1 => line.write_str("1 log line was lost"),
+            _ => write!(line, "{lost} log lines were lost"),
+        };
+        Some(line)
+    }
+
+    /// Writes losses and line at once: both, or neither is taken as said.
+    fn put(&self, line: Option<Line>) -> bool {
+        let lost = self.lost.load(Ordering::Relaxed);
+        let torn = self.torn.load(Ordering::Relaxed);
+        let mut bytes = Vec::new();
+        bytes.extend(torn.then_some(b'\n'));
+        for line in self.losses(lost).into_iter().chain(line) {
+            line.append_to(&mut bytes);
+        }
+        let mut outcome = (&self.out).write(&bytes);
+        // A signal came before anything was written. Once more is enough: signals are rare.
+        if matches!(&outcome, Err(fault) if fault.kind() == io::ErrorKind::Interrupted) {
+            outcome = (&self.out).write(&bytes);
+        }
+        let written = outcome.unwrap_or(0);
+        let whole = written == bytes.len();
+        self.torn
+            .store(!whole && (torn || written > 0), Ordering::Relaxed);
+        if whole {
+            self.lost.fetch_sub(lost, Ordering::Relaxed);
+        }
+        whole
+    }
+}
+
+impl log::Log for Sink {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= cap(metadata.target())
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.print(record.level(), record.target(), *record.args());
+        }
+    }
+
+    fn flush(&self) {
+        if self.lost.load(Ordering::Relaxed) > 0 {
+            self.put(None);
+        }
+    }
+}
+
+/// The most detailed level that lines of a module may have.
+fn cap(target: &str) -> LevelFilter {
+    if is_own(target) {
+        LevelFilter::Trace
+    } else {
+        LevelFilter::Warn
+    }
+}
+
+fn is_own(target: &str) -> bool {
+    let own = env!("CARGO_PKG_NAME");
+    target
+        .strip_prefix(own)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// Whether `JOURNAL_STREAM` (`device:inode`) means this descriptor. A child whose standard error
+/// was redirected inherits the variable all the same.
+fn is_stream(text: &str, file: &File) -> bool {
+    let parts = text.split_once(':').and_then(|(device, inode)| {
+        Some((device.parse::<u64>().ok()?, inode.parse::<u64>().ok()?))
+    });
+    let found = file.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
+    parts.is_some() && parts == found
+}
+
+/// The same target, written to without ever waiting for its reader.
+fn without_waiting(shared: File) -> io::Result<File> {
+    let kind = shared.metadata()?.file_type();
+    if kind.is_fifo() || kind.is_char_device() {
+        // A new description of the same pipe or terminal, whose flags no other process shares.
+        let reopened = OpenOptions::new()
+            .write(true)
+            .custom_flags(O_NONBLOCK | O_NOCTTY)
+            .open("/proc/self/fd/".to_owned() + &fd_number(&shared));
+        return match reopened {
+            Ok(file) => Ok(file),
+            // Not permitted, for example after a change of user. A pipe gets the flag on the
+            // shared description: other writers may see it, but a stalled reader stops no call. A
+            // terminal does not, because the user's shell reads from the same description.
+            Err(_) if kind.is_fifo() => set_nonblocking(shared),
+            Err(_) => Ok(shared),
+        };
+    }
+    if kind.is_socket() {
+        // The journal's socket cannot be reopened, but systemd makes one for each service.
+        return set_nonblocking(shared);
+    }
+    // Writes to a regular file wait for no reader, and sharing the description keeps one offset
+    // with whoever else writes to it.
+    Ok(shared)
+}
+
+/// `UnixStream` only lends its `FIONBIO`, which works on any kind of descriptor.
+fn set_nonblocking(file: File) -> io::Result<File> {
+    let stream = UnixStream::from(OwnedFd::from(file));
+    stream.set_nonblocking(true)?;
+    Ok(File::from(OwnedFd::from(stream)))
+}
+
+fn fd_number(file: &File) -> String {
+    use std::os::fd::AsRawFd;
+    file.as_raw_fd().to_string()
+}
+
+/// Linux's values on x86-64, arm64 and armhf.
+const O_NONBLOCK: i32 = 0o4000;
+const O_NOCTTY: i32 = 0o400;
+
+/// The priorities of syslog.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
+
+/// A line that escapes what it is given and never grows beyond [`MAX_LINE`].
+#[derive(Debug, Default)]
+struct Line {
+    text: String,
+    cut: bool,
+}
+
+impl Line {
+    /// Room for the mark of a cut line, line breaks, and the notice of lost lines before it.
+    const RESERVED: usize = 96;
+
+    fn append_to(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self.text.as_bytes());
+        bytes.extend_from_slice(if self.cut { "…\n" } else { "\n" }.as_bytes());
+    }
+
+    fn push(&mut self, c: char) {
+        if self.cut {
+            return;
+        }
+        let before = self.text.len();
+        if is_plain(c) {
+            self.text.push(c);
+        } else {
+            self.text.extend(c.escape_default());
+        }
+        if self.text.len() + Self::RESERVED > MAX_LINE {
+            self.text.truncate(before);
+            self.cut = true;
+        }
+    }
+}
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().for_each(|c| self.push(c));
+        Ok(())
+    }
+}
+
+/// Neither a control character (C0, DEL, C1) nor one that breaks lines or turns their direction.
+fn is_plain(c: char) -> bool {
+    let unruly = matches!(c,
+        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    !c.is_control() && !unruly
+}
+
+/// Displays as `2026-03-14T15:09:26Z`.
+struct Utc(SystemTime);
+
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+        // Years that begin in March put the leap day last; 400 of them have 146,097 days.
+        let day = days + 719_468;
+        let (era, day) = (day / 146_097, day % 146_097);
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let shifted = (5 * day + 2) / 153;
+        let month = if shifted < 10 {
+            shifted + 3
+        } else {
+            shifted - 9
+        };
+        let day = day - (153 * shifted + 2) / 5 + 1;
+        let year = era * 400 + year + u64::from(month <= 2);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    use log::Log as _;
+
+    use super::*;
+
+    fn say(sink: &Sink, level: Level, target: &str, text: &str) {
+        let args = format_args!("{text}");
+        sink.log(
+            &Record::builder()
+                .level(level)
+                .target(target)
+                .args(args)
+                .build(),
+        );
+    }
+
+    fn info(sink: &Sink, text: &str) {
+        say(sink, Level::Info, "voicelived::session", text);
+    }
+
+    /// A sink whose output can be read: a pipe, as under a supervisor.
+    fn piped() -> (Sink, io::PipeReader, io::PipeWriter) {
+        let (reader, writer) = io::pipe().unwrap();
+        let sink = Sink::new(writer.as_fd(), None).unwrap();
+        (sink, reader, writer)
+    }
+
+    fn all(sink: Sink, mut reader: io::PipeReader, writer: io::PipeWriter) -> String {
+        drop((sink, writer));
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_line_has_time_level_and_text() {
+        let (sink, reader, writer) = piped();
+        info(&sink, "[s3] call ended");
+        let text = all(sink, reader, writer);
+        assert!(text.ends_with("Z INFO  [s3] call ended\n"), "{text}");
+        assert_eq!(text.find('T'), Some(10));
+    }
+
+    #[test]
+    fn control_characters_are_escaped() {
+        let (sink, reader, writer) = piped();
+        info(&sink, "a\r\nb\u{1b}[2J\0\t\u{85}\u{7f}\u{2028}\u{202e}ü");
+        let text = all(sink, reader, writer);
+        let expected = r"a\r\nb\u{1b}[2J\u{0}\t\u{85}\u{7f}\u{2028}\u{202e}ü";
+        assert!(text.ends_with(&format!("{expected}\n")), "{text:?}");
+        assert_eq!(text.matches(char::is_control).count(), 1);
+    }
+
+    #[test]
+    fn a_target_cannot_forge_a_line_either() {
+        let (sink, reader, writer) = piped();
+        say(&sink, Level::Error, "x\n<0>y", "z");
+        assert_eq!(all(sink, reader, writer).lines().count(), 1);
+    }
+
+    #[test]
+    fn other_crates_stay_at_warn() {
+        let (sink, reader, writer) = piped();
+        for target in [
+            "tungstenite::handshake",
+            "rustls::client",
+            "mio",
+            "voicelivedx",
+        ] {
+            for level in [Level::Info, Level::Debug, Level::Trace] {
+                say(&sink, level, target, "canary");
+            }
+            say(&sink, Level::Warn, target, "odd");
+        }
+        say(&sink, Level::Trace, "voicelived", "own");
+        let text = all(sink, reader, writer);
+        assert!(!text.contains("canary"));
+        assert_eq!(text.lines().count(), 5);
+        assert!(text.contains("WARN  [rustls::client] odd"));
+    }
+
+    #[test]
+    fn long_lines_are_cut() {
+        let (sink, reader, writer) = piped();
+        info(&sink, &"ü\n".repeat(9000));
+        let text = all(sink, reader, writer);
+        assert!(text.len() <= MAX_LINE && text.ends_with("…\n"));
+        assert_eq!(text.lines().count(), 1);
+    }
+
+    #[test]
+    fn a_stalled_reader_stops_nobody_and_losses_are_told() {
+        let (sink, mut reader, writer) = piped();
+        let began = Instant::now();
+        for _ in 0..2000 {
+            info(&sink, &"x".repeat(500));
+        }
+        assert!(began.elapsed() < Duration::from_secs(5));
+        let lost = sink.lost.load(Ordering::Relaxed);
+        assert!((1..2000).contains(&lost));
+        let mut taken = vec![0; 65_536];
+        let count = reader.read(&mut taken).unwrap();
+        info(&sink, "again");
+        let text =
+            String::from_utf8_lossy(&taken[..count]).into_owned() + &all(sink, reader, writer);
+        assert!(text.contains(&format!("WARN  {lost} log lines were lost\n")));
+        assert_eq!(text.matches("lost").count(), 1);
+        assert!(text.ends_with("again\n"));
+        assert_eq!(text.matches("xxx\n").count() as u64 + lost, 2000);
+    }
+
+    #[test]
+    fn the_pipe_itself_keeps_its_flags() {
+        let (sink, _reader, writer) = piped();
+        let flags = |fd: &str| {
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+            let line = info
+                .lines()
+                .find(|line| line.starts_with("flags:"))
+                .unwrap()
+                .to_owned();
+            i32::from_str_radix(line[6..].trim(), 8).unwrap()
+        };
+        let writer = File::from(OwnedFd::from(writer));
+        assert_eq!(flags(&fd_number(&writer)) & O_NONBLOCK, 0);
+        assert_eq!(flags(&fd_number(&sink.out)) & O_NONBLOCK, O_NONBLOCK);
+    }
+
+    #[test]
+    fn a_full_disk_is_survived() {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let sink = Sink::new(full.as_fd(), None).unwrap();
+        info(&sink, "one");
+        info(&sink, "two");
+        sink.flush();
+        assert_eq!(sink.lost.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_survived() {
+        let (sink, reader, _writer) = piped();
+        drop(reader);
+        info(&sink, "one");
+        info(&sink, "two");
+        assert_eq!(sink.lost.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_file_is_shared_with_its_other_writers() {
+        let path = std::env::temp_dir().join(format!("voicelived-log-{}", std::process::id()));
+        let mut file = File::create(&path).unwrap();
+        let sink = Sink::new(file.as_fd(), None).unwrap();
+        file.write_all(b"first\n").unwrap();
+        info(&sink, "second");
+        file.write_all(b"third\n").unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let ends: Vec<_> = text
+            .lines()
+            .filter_map(|l| l.split(' ').next_back())
+            .collect();
+        assert_eq!(ends, ["first", "second", "third"]);
+    }
+
+    #[test]
+    fn the_journal_gets_priorities_and_no_time() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let meta = File::from(near.as_fd().try_clone_to_owned().unwrap())
+            .metadata()
+            .unwrap();
+        let stream = format!("{}:{}", meta.dev(), meta.ino());
+        let sink = Sink::new(near.as_fd(), Some(&stream)).unwrap();
+        for level in [
+            Level::Error,
+            Level::Warn,
+            Level::Info,
+            Level::Debug,
+            Level::Trace,
+        ] {
+            say(&sink, level, "voicelived", "x");
+        }
+        drop((sink, near));
+        let mut text = String::new();
+        far.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "<3>x\n<4>x\n<6>x\n<7>x\n<7>x\n");
+        for other in ["", "8", "8:x", &format!("{}:1", meta.dev())] {
+            let (near, _far) = UnixStream::pair().unwrap();
+            assert_eq!(
+                Sink::new(near.as_fd(), Some(other)).unwrap().style,
+                Style::Plain
+            );
+        }
+    }
+
+    #[test]
+    fn a_stalled_socket_stops_nobody() {
+        let (near, _far) = UnixStream::pair().unwrap();
+        let sink = Sink::new(near.as_fd(), None).unwrap();
+        (0..5000).for_each(|_| info(&sink, &"x".repeat(900)));
+        assert!(sink.lost.load(Ordering::Relaxed) > 0);
+    }
+
+    #[test]
+    fn a_torn_line_does_not_swallow_the_next() {
+        let (sink, reader, writer) = piped();
+        sink.torn.store(true, Ordering::Relaxed);
+        info(&sink, "whole");
+        assert!(all(sink, reader, writer).starts_with('\n'));
+    }
+
+    #[test]
+    fn times_agree_with_date() {
+        let at = |seconds| Utc(UNIX_EPOCH + Duration::from_secs(seconds)).to_string();
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(at(1_773_500_966), "2026-03-14T15:09:26Z");
+        assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00Z");
+        let stamp = 1_709_164_800 + 86_399;
+        let date = Command::new("date")
+            .args(["-u", "+%Y-%m-%dT%H:%M:%SZ", "-d", &format!("@{stamp}")])
+            .output()
+            .unwrap();
+        assert_eq!(at(stamp), String::from_utf8_lossy(&date.stdout).trim());
+    }
+}

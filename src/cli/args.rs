@@ -1,0 +1,575 @@
+//! The command line: words to a [`Command`], or one sentence about what is wrong with them.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::prelude::{Long, Short, Value};
+
+use crate::config::Endpoint;
+
+/// Exit codes, numbered as in BSD's `sysexits.h`.
+pub mod exit {
+    /// All went well.
+    pub const OK: u8 = 0;
+    /// The call was not answered, or another failure without a number of its own.
+    pub const FAILURE: u8 = 1;
+    /// Wrong command line.
+    pub const USAGE: u8 = 64;
+    /// A file's content cannot be used.
+    pub const DATA: u8 = 65;
+    /// A file cannot be read.
+    pub const NO_INPUT: u8 = 66;
+    /// The service cannot be reached or refuses us.
+    pub const UNAVAILABLE: u8 = 69;
+    /// A fault of this program.
+    pub const SOFTWARE: u8 = 70;
+    /// The system refuses something, such as a socket.
+    pub const SYSTEM: u8 = 71;
+    /// A file cannot be written.
+    pub const CANNOT_CREATE: u8 = 73;
+    /// Reading or writing failed.
+    pub const IO: u8 = 74;
+    /// A setting is wrong or missing.
+    pub const CONFIG: u8 = 78;
+}
+
+/// What the program was asked to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// The daemon.
+    Run(RunArgs),
+    /// The daemon with the built-in simulator as its service.
+    Demo(RunArgs),
+    /// A test of the configuration and of the service.
+    Check(CheckArgs),
+    /// The simulated service alone.
+    Simulate(SimulateArgs),
+    /// A call from the command line.
+    Call(CallArgs),
+    /// Internal: prints the addresses of a host.
+    Resolve {
+        /// Name or address.
+        host: String,
+        /// Passed through to the printed socket addresses.
+        port: u16,
+    },
+    /// Internal: runs a built-in tool.
+    Tool {
+        /// The tool's name.
+        name: String,
+    },
+    /// Print [`help`].
+    Help(Topic),
+    /// Print [`version`].
+    Version,
+}
+
+/// Options of the daemon.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunArgs {
+    /// File to use in place of `.env`.
+    pub env_file: Option<PathBuf>,
+    /// Wins over `VOICELIVED_LISTEN`; checked with the rest of the configuration.
+    pub listen: Option<String>,
+}
+
+/// Options of `check`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CheckArgs {
+    /// File to use in place of `.env`.
+    pub env_file: Option<PathBuf>,
+}
+
+/// Options of `simulate`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SimulateArgs {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Scripted faults, in the simulator's own notation.
+    pub faults: Vec<String>,
+    /// PEM files of certificate and key: with them it speaks TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
+}
+
+/// Options of `call`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallArgs {
+    /// The daemon's `/ws`.
+    pub url: Endpoint,
+    /// What is said.
+    pub input: CallInput,
+    /// WAV file for the answer.
+    pub output: Option<PathBuf>,
+    /// Turn that is typed, after the speech if there is both.
+    pub text: Option<String>,
+    /// How long the answer may take to begin.
+    pub timeout: Duration,
+}
+
+/// Speech of a `call`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CallInput {
+    /// None: there is a typed turn.
+    Silence,
+    /// A WAV file.
+    Wav(PathBuf),
+    /// Raw PCM16, 24 kHz, mono, from standard input.
+    Stdin,
+}
+
+/// What help is wanted about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// The program as a whole, and `run`.
+    Main,
+    /// `demo`.
+    Demo,
+    /// `check`.
+    Check,
+    /// `simulate`.
+    Simulate,
+    /// `call`.
+    Call,
+}
+
+/// What is wrong with the command line, in one line. Exit code [`exit::USAGE`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageError(String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; see voicelived --help", self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+impl From<lexopt::Error> for UsageError {
+    fn from(fault: lexopt::Error) -> Self {
+        // It may quote an argument as it is.
+        Self(
+            fault
+                .to_string()
+                .escape_debug()
+                .to_string()
+                .replace("\\'", "'"),
+        )
+    }
+}
+
+impl From<String> for UsageError {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+/// Reads the arguments, without the program's own name. The command comes first; without one it
+/// is `run`.
+///
+/// # Errors
+/// One sentence about the first fault.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+    let mut arguments = arguments.into_iter().peekable();
+    let is_command = |word: &OsString| !word.as_encoded_bytes().starts_with(b"-");
+    let command = arguments.next_if(is_command);
+    let command = command.unwrap_or_else(|| "run".into());
+    let mut parser = lexopt::Parser::from_args(arguments);
+    match command.to_str() {
+        Some("run") => run_args(&mut parser, Topic::Main, Command::Run),
+        Some("demo") => run_args(&mut parser, Topic::Demo, Command::Demo),
+        Some("check") => check_args(&mut parser),
+        Some("simulate") => simulate_args(&mut parser),
+        Some("call") => call_args(&mut parser),
+        Some("help") => help_args(&mut parser),
+        Some("version") => Ok(Command::Version),
+        Some("__resolve") => {
+            let host = positional(&mut parser, "host")?;
+            let port = positional(&mut parser, "port")?;
+            let port = port
+                .parse()
+                .map_err(|_| "the port is no number".to_owned())?;
+            Ok(Command::Resolve { host, port })
+        }
+        Some("__tool") => Ok(Command::Tool {
+            name: positional(&mut parser, "tool")?,
+        }),
+        _ => Err(format!("there is no command {command:?}").into()),
+    }
+}
+
+/// The help text of a topic, ending in a line break.
+#[must_use]
+pub fn help(topic: Topic) -> &'static str {
+    match topic {
+        Topic::Main => MAIN_HELP,
+        Topic::Demo => DEMO_HELP,
+        Topic::Check => CHECK_HELP,
+        Topic::Simulate => SIMULATE_HELP,
+        Topic::Call => CALL_HELP,
+    }
+}
+
+/// Name and version of the program.
+#[must_use]
+pub fn version() -> &'static str {
+    concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"))
+}
+
+/// What every command answers: help and version instead of its work.
+fn common(option: &lexopt::Arg<'_>, topic: Topic) -> Option<Command> {
+    match option {
+        Short('h') | Long("help") => Some(Command::Help(topic)),
+        Short('V') | Long("version") => Some(Command::Version),
+        _ => None,
+    }
+}
+
+fn run_args(
+    parser: &mut lexopt::Parser,
+    topic: Topic,
+    command: fn(RunArgs) -> Command,
+) -> Result<Command, UsageError> {
+    let mut args = RunArgs::default();
+    while let Some(option) = parser.next()? {
+        if let Some(other) = common(&option, topic) {
+            return Ok(other);
+        }
+        match option {
+            Long("env-file") => args.env_file = Some(parser.value()?.into()),
+            Long("listen") => args.listen = Some(text(parser)?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(command(args))
+}
+
+fn check_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
+    let mut args = CheckArgs::default();
+    while let Some(option) = parser.next()? {
+        if let Some(other) = common(&option, Topic::Check) {
+            return Ok(other);
+        }
+        match option {
+            Long("env-file") => args.env_file = Some(parser.value()?.into()),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Command::Check(args))
+}
+
+fn simulate_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
+    let mut listen = SocketAddr::from(([127, 0, 0, 1], 9000));
+    let mut faults = Vec::new();
+    let (mut cert, mut key) = (None, None);
+    while let Some(option) = parser.next()? {
+        if let Some(other) = common(&option, Topic::Simulate) {
+            return Ok(other);
+        }
+        match option {
+            Long("listen") => {
+                let value = text(parser)?;
+                listen = value.parse().map_err(|_| {
+                    format!("--listen must be ADDRESS:PORT such as 127.0.0.1:9000, not {value:?}")
+                })?;
+            }
+            Long("fault") => faults.push(text(parser)?),
+            Long("cert") => cert = Some(PathBuf::from(parser.value()?)),
+            Long("key") => key = Some(PathBuf::from(parser.value()?)),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let tls = match (cert, key) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) => None,
+        _ => return Err("--cert and --key belong together".to_owned().into()),
+    };
+    Ok(Command::Simulate(SimulateArgs {
+        listen,
+        faults,
+        tls,
+    }))
+}
+
+fn call_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
+    let mut url = "ws://127.0.0.1:8000/ws".to_owned();
+    let (mut input, mut output, mut typed) = (None, None, None);
+    let mut timeout = Duration::from_secs(30);
+    while let Some(option) = parser.next()? {
+        if let Some(other) = common(&option, Topic::Call) {
+            return Ok(other);
+        }
+        match option {
+            Long("url") => url = text(parser)?,
+            Long("in") => input = Some(parser.value()?),
+            Long("out") => output = Some(parser.value()?.into()),
+            Long("text") => typed = Some(text(parser)?),
+            Long("timeout") => timeout = seconds(&text(parser)?)?,
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let input = match input {
+        Some(word) if word == "-" => CallInput::Stdin,
+        Some(path) => CallInput::Wav(path.into()),
+        None if typed.is_some() => CallInput::Silence,
+        None => CallInput::Stdin,
+    };
+    Ok(Command::Call(CallArgs {
+        url: Endpoint::exact(&url).map_err(|fault| format!("--url {fault}"))?,
+        input,
+        output,
+        text: typed,
+        timeout,
+    }))
+}
+
+fn help_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
+    let Some(Value(word)) = parser.next()? else {
+        return Ok(Command::Help(Topic::Main));
+    };
+    let topic = match word.to_str() {
+        Some("run") => Topic::Main,
+        Some("demo") => Topic::Demo,
+        Some("check") => Topic::Check,
+        Some("simulate") => Topic::Simulate,
+        Some("call") => Topic::Call,
+        _ => return Err(format!("there is no command {word:?}").into()),
+    };
+    Ok(Command::Help(topic))
+}
+
+fn text(parser: &mut lexopt::Parser) -> Result<String, UsageError> {
+    let word = parser.value()?.into_string();
+    word.map_err(|word| format!("{word:?} is not UTF-8 text").into())
+}
+
+fn positional(parser: &mut lexopt::Parser, what: &str) -> Result<String, UsageError> {
+    match parser.next()? {
+        Some(Value(word)) => word
+            .into_string()
+            .map_err(|word| format!("{word:?} is not UTF-8 text").into()),
+        _ => Err(format!("the {what} is missing").into()),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, UsageError> {
+    match text.parse::<u32>() {
+        Ok(number @ 1..=3600) => Ok(Duration::from_secs(number.into())),
+        _ => Err(format!("--timeout must be 1 to 3600 seconds, not {text:?}").into()),
+    }
+}
+
+const MAIN_HELP: &str = "\
+voicelived relays voice calls between browsers and the Azure Voice Live API.
+
+Usage: voicelived [run] [--env-file FILE] [--listen ADDRESS:PORT]
+       voicelived COMMAND [OPTIONS]
+
+Commands:
+  run        the daemon (this is also what happens without a command)
+  demo       the daemon with a built-in simulator in place of the service
+  check      test the configuration and the connection to the service
+  simulate   the simulated service alone
+  call       make a call from the command line
+
+Options:
+  --env-file FILE        read settings from FILE instead of .env
+  --listen ADDRESS:PORT  listen there (default 127.0.0.1:8000)
+  -h, --help             this text; COMMAND --help tells more about a command
+  -V, --version          the version
+
+Settings are environment variables; .env.example lists them all.
+";
+
+const DEMO_HELP: &str = "\
+voicelived demo runs the daemon with a built-in simulator in place of the service:
+no account, no network and no settings needed. Open the address that it prints.
+
+Usage: voicelived demo [--env-file FILE] [--listen ADDRESS:PORT]
+";
+
+const CHECK_HELP: &str = "\
+voicelived check reads the configuration, connects to the service, logs in and sets up
+a session, and prints each step with its time.
+
+Usage: voicelived check [--env-file FILE]
+
+Exit status: 0 all is well, 78 a setting is wrong, 69 the service cannot be used.
+";
+
+const SIMULATE_HELP: &str = "\
+voicelived simulate runs the simulated service alone, for trying and testing clients.
+
+Usage: voicelived simulate [OPTIONS]
+
+  --listen ADDRESS:PORT  listen there (default 127.0.0.1:9000)
+  --cert FILE --key FILE PEM files: speak wss:// instead of ws://
+  --fault FAULT          misbehave in this way; may be given several times
+";
+
+const CALL_HELP: &str = "\
+voicelived call makes one call to a daemon and prints transcripts and latencies.
+
+Usage: voicelived call [OPTIONS]
+
+  --in FILE.wav      say this (PCM, 16 bit, mono, 24000 Hz); - or nothing: raw PCM of
+                     that kind from standard input
+  --text TEXT        type this, after the speech if both are given
+  --out FILE.wav     write the answer there
+  --url URL          the daemon (default ws://127.0.0.1:8000/ws)
+  --timeout SECONDS  give up if no answer begins in this time (default 30)
+
+Exit status: 0 if the call was answered.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, UsageError> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn run_is_what_happens_without_a_command() {
+        assert_eq!(parsed("").unwrap(), Command::Run(RunArgs::default()));
+        let args = RunArgs {
+            env_file: Some("a.env".into()),
+            listen: Some("[::1]:1".into()),
+        };
+        for line in [
+            "--env-file a.env --listen [::1]:1",
+            "run --listen=[::1]:1 --env-file=a.env",
+        ] {
+            assert_eq!(parsed(line).unwrap(), Command::Run(args.clone()));
+        }
+        assert_eq!(
+            parsed("demo --env-file a.env --listen [::1]:1").unwrap(),
+            Command::Demo(args)
+        );
+    }
+
+    #[test]
+    fn simulate() {
+        let Command::Simulate(args) = parsed("simulate").unwrap() else {
+            panic!()
+        };
+        assert_eq!(
+            (args.listen.to_string().as_str(), args.tls),
+            ("127.0.0.1:9000", None)
+        );
+        let line = "simulate --listen [::]:0 --fault a --fault b=2 --cert c --key k";
+        let Command::Simulate(args) = parsed(line).unwrap() else {
+            panic!()
+        };
+        assert_eq!(
+            (args.listen.port(), args.faults),
+            (0, vec!["a".to_owned(), "b=2".to_owned()])
+        );
+        assert_eq!(args.tls, Some(("c".into(), "k".into())));
+    }
+
+    #[test]
+    fn call() {
+        let Command::Call(args) = parsed("call").unwrap() else {
+            panic!()
+        };
+        assert_eq!(args.url.to_string(), "ws://127.0.0.1:8000/ws");
+        assert_eq!((args.input, args.timeout.as_secs()), (CallInput::Stdin, 30));
+        let line = "call --in q.wav --out a.wav --url wss://pi.local:8443/ws --timeout 5";
+        let Command::Call(args) = parsed(line).unwrap() else {
+            panic!()
+        };
+        assert_eq!(args.input, CallInput::Wav("q.wav".into()));
+        assert_eq!((args.output, args.url.port), (Some("a.wav".into()), 8443));
+        for (line, expected) in [
+            ("call --text hi", CallInput::Silence),
+            ("call --text hi --in -", CallInput::Stdin),
+            ("call --in -", CallInput::Stdin),
+        ] {
+            let Command::Call(args) = parsed(line).unwrap() else {
+                panic!()
+            };
+            assert_eq!(args.input, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_everywhere() {
+        for (word, topic) in [
+            ("", Topic::Main),
+            ("run", Topic::Main),
+            ("demo", Topic::Demo),
+            ("check", Topic::Check),
+            ("simulate", Topic::Simulate),
+            ("call", Topic::Call),
+        ] {
+            for line in [
+                format!("{word} --help"),
+                format!("{word} -h"),
+                format!("help {word}"),
+            ] {
+                assert_eq!(parsed(&line).unwrap(), Command::Help(topic), "{line}");
+            }
+            assert_eq!(parsed(&format!("{word} -V")).unwrap(), Command::Version);
+            assert!(help(topic).ends_with('\n') && help(topic).lines().all(|l| l.len() <= 90));
+        }
+        assert!(version().starts_with("voicelived 0."));
+    }
+
+    #[test]
+    fn internal_commands() {
+        let resolve = parsed("__resolve pi.local 443").unwrap();
+        let host = "pi.local".to_owned();
+        assert_eq!(resolve, Command::Resolve { host, port: 443 });
+        let name = "get_weather".to_owned();
+        assert_eq!(
+            parsed("__tool get_weather").unwrap(),
+            Command::Tool { name }
+        );
+    }
+
+    #[test]
+    fn usage_errors_are_one_line() {
+        for line in [
+            "dance",
+            "--dance",
+            "run x",
+            "check --listen 1",
+            "demo --env-file",
+            "call --url ftp://h",
+            "call --timeout 0",
+            "call --timeout soon",
+            "simulate --listen 9000",
+            "simulate --cert c",
+            "help dance",
+            "__resolve h",
+            "__resolve h p",
+            "__tool",
+            "--listen a demo",
+        ] {
+            let text = parsed(line).unwrap_err().to_string();
+            assert!(
+                !text.contains(char::is_control) && text.len() < 200,
+                "{text}"
+            );
+        }
+        let odd = parse(["--a\n\u{1b}b".into()]).unwrap_err().to_string();
+        assert!(!odd.contains(char::is_control), "{odd:?}");
+    }
+
+    #[test]
+    fn paths_need_not_be_text() {
+        use std::os::unix::ffi::OsStringExt;
+        let odd = OsString::from_vec(vec![b'a', 0xff]);
+        let words = ["run".into(), "--env-file".into(), odd.clone()];
+        let Command::Run(args) = parse(words).unwrap() else {
+            panic!()
+        };
+        assert_eq!(args.env_file, Some(odd.clone().into()));
+        assert!(parse([odd.clone()]).is_err());
+        assert!(parse(["--listen".into(), odd]).is_err());
+    }
+}

@@ -1,0 +1,369 @@
+//! A configuration while it is being put together, and the parsers of single values.
+//!
+//! Messages continue the sentence that the variable's name begins, and quote only short, escaped
+//! pieces of values that are no secrets.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::Value;
+
+use super::{Endpoint, Files, Limits, Secret, SessionConfig, Web, endpoint as address};
+
+const MAX_TEXT_FILE: usize = 64 * 1024;
+const MAX_PEM_FILE: usize = 1024 * 1024;
+
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) key: Option<Secret>,
+    pub(super) api_version: String,
+    pub(super) authorities: Vec<CertificateDer<'static>>,
+    pub(super) session: SessionConfig,
+    pub(super) limits: Limits,
+    pub(super) web: Web,
+    pub(super) log: Option<log::LevelFilter>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Draft {
+    pub(super) fn set_key(&mut self, text: &str) -> Result<(), String> {
+        self.key = Some(Secret::header_value(text)?);
+        Ok(())
+    }
+}
+
+pub(super) fn endpoint(draft: &mut Draft, text: &str, _: Files<'_>) -> Result<(), String> {
+    let (endpoint, warning) = Endpoint::service(text)?;
+    draft.endpoint = Some(endpoint);
+    let warning = warning.map(|text| format!("{}: {text}", super::table::ENDPOINT));
+    draft.warnings.extend(warning);
+    Ok(())
+}
+
+pub(super) fn key_file(draft: &mut Draft, path: &str, files: Files<'_>) -> Result<(), String> {
+    let text = text_file(path, Secret::MAX_BYTES, files)?;
+    draft
+        .set_key(&text)
+        .map_err(|fault| format!("the key in {} {fault}", shown(path)))
+}
+
+pub(super) fn authorities(draft: &mut Draft, path: &str, files: Files<'_>) -> Result<(), String> {
+    let pem = bytes(path, MAX_PEM_FILE, files)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    draft.authorities =
+        certificates.map_err(|fault| format!("{} is not valid PEM: {fault}", shown(path)))?;
+    if draft.authorities.is_empty() {
+        return Err(format!("{} holds no PEM certificate", shown(path)));
+    }
+    Ok(())
+}
+
+pub(super) fn instructions_file(
+    draft: &mut Draft,
+    path: &str,
+    files: Files<'_>,
+) -> Result<(), String> {
+    let text = text_file(path, MAX_TEXT_FILE, files)?;
+    draft.session.instructions =
+        prose(text.trim()).map_err(|fault| format!("{} {fault}", shown(path)))?;
+    Ok(())
+}
+
+pub(super) fn session_file(draft: &mut Draft, path: &str, files: Files<'_>) -> Result<(), String> {
+    let text = text_file(path, MAX_TEXT_FILE, files)?;
+    let parsed: Result<Value, _> = serde_json::from_str(&text);
+    let value = parsed.map_err(|fault| {
+        let (line, column) = (fault.line(), fault.column());
+        format!("{} is not JSON at line {line} column {column}", shown(path))
+    })?;
+    let Value::Object(overrides) = value else {
+        return Err(format!("{} must hold a JSON object: {{…}}", shown(path)));
+    };
+    for (key, fixed) in fixed_session_keys() {
+        if overrides.get(key).is_some_and(|value| *value != fixed) {
+            return Err(format!("{}: {key} must stay {fixed}", shown(path)));
+        }
+    }
+    if overrides.contains_key("model") {
+        let hint = "the service takes the model only from VOICE_LIVE_MODEL";
+        draft
+            .warnings
+            .push(format!("model in {}: {hint}", shown(path)));
+    }
+    draft.session.overrides = overrides;
+    Ok(())
+}
+
+/// What `/ws` promises its clients, so no session file may change it.
+fn fixed_session_keys() -> [(&'static str, Value); 3] {
+    [
+        ("input_audio_format", "pcm16".into()),
+        ("input_audio_sampling_rate", 24_000.into()),
+        ("output_audio_format", "pcm16".into()),
+    ]
+}
+
+/// Visible characters without blanks: for what goes into an address.
+pub(super) fn word(text: &str, max: usize) -> Result<String, String> {
+    if text.contains(char::is_whitespace) {
+        return Err(format!("must not hold blanks, but is {}", shown(text)));
+    }
+    line(text, max)
+}
+
+/// One line without control characters.
+pub(super) fn line(text: &str, max: usize) -> Result<String, String> {
+    if text.len() > max {
+        return Err(format!("is longer than {max} bytes"));
+    }
+    if text.contains(char::is_control) {
+        return Err(format!("must be one plain line, but is {}", shown(text)));
+    }
+    Ok(text.to_owned())
+}
+
+/// Text for the model: may have lines and tabs.
+pub(super) fn prose(text: &str) -> Result<String, String> {
+    if text.len() > MAX_TEXT_FILE {
+        return Err(format!("is longer than {MAX_TEXT_FILE} bytes"));
+    }
+    let plain = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
+    if text.is_empty() || !text.chars().all(plain) {
+        return Err("must be plain text, not empty, without control characters".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn language(text: &str) -> Result<String, String> {
+    let tag = |tag: &str| {
+        let parts = tag.split('-').all(|part| {
+            (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric())
+        });
+        parts && tag.len() <= 35
+    };
+    let tags: Vec<&str> = text.split(',').map(str::trim).collect();
+    if tags.len() > 16 || !tags.iter().copied().all(tag) {
+        return Err(format!(
+            "must be a language such as en-US, or several: en,de; but is {}",
+            shown(text)
+        ));
+    }
+    Ok(tags.join(","))
+}
+
+pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    let address: SocketAddr = text.parse().map_err(|_| {
+        format!(
+            "must be ADDRESS:PORT such as 127.0.0.1:8000 or [::1]:8000, or off; but is {}",
+            shown(text)
+        )
+    })?;
+    if !address.ip().to_canonical().is_loopback() {
+        return Err(
+            "listening beyond loopback needs access tokens, which this version does not have yet; \
+             use 127.0.0.1 or [::1]"
+                .to_owned(),
+        );
+    }
+    Ok(Some(address))
+}
+
+/// Origins as browsers write them: lower case, no path, no usual port.
+pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
+    let items = text.split(|c: char| c == ',' || c.is_whitespace());
+    let items = items.filter(|item| !item.is_empty());
+    let origins: Result<Vec<_>, _> = items.map(origin).collect();
+    let origins = origins?;
+    if origins.len() > 64 {
+        return Err("lists more than 64 origins".to_owned());
+    }
+    Ok(origins)
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    let fault = || {
+        format!(
+            "must list origins such as https://app.example.com (scheme, host and port; no *, no \
+             path), but has {}",
+            shown(text)
+        )
+    };
+    let (scheme, rest) = text.split_once("://").ok_or_else(fault)?;
+    let scheme = scheme.to_ascii_lowercase();
+    let letters = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+    if scheme.is_empty() || !scheme.bytes().all(letters) {
+        return Err(fault());
+    }
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = address::parse_authority(authority).map_err(|_| fault())?;
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host
+    };
+    let usual = match scheme.as_str() {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    };
+    Ok(match port.filter(|port| Some(*port) != usual) {
+        Some(port) => format!("{scheme}://{host}:{port}"),
+        None => format!("{scheme}://{host}"),
+    })
+}
+
+pub(super) fn count(text: &str, max: u16) -> Result<usize, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse::<u16>() {
+        Ok(number) if digits && (1..=max).contains(&number) => Ok(usize::from(number)),
+        _ => Err(number_fault(text, u32::from(max))),
+    }
+}
+
+pub(super) fn seconds(text: &str, max: u32) -> Result<Duration, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse::<u32>() {
+        Ok(number) if digits && (1..=max).contains(&number) => {
+            Ok(Duration::from_secs(u64::from(number)))
+        }
+        _ => Err(number_fault(text, max)),
+    }
+}
+
+fn number_fault(text: &str, max: u32) -> String {
+    format!(
+        "must be a whole number from 1 to {max}, but is {}",
+        shown(text)
+    )
+}
+
+pub(super) fn level(text: &str) -> Result<log::LevelFilter, String> {
+    match text.parse() {
+        Ok(level) if level != log::LevelFilter::Off => Ok(level),
+        _ => Err(format!(
+            "must be error, warn, info, debug or trace, but is {}",
+            shown(text)
+        )),
+    }
+}
+
+fn bytes(path: &str, max: usize, files: Files<'_>) -> Result<Vec<u8>, String> {
+    files(Path::new(path), max).map_err(|fault| format!("cannot read {}: {fault}", shown(path)))
+}
+
+fn text_file(path: &str, max: usize, files: Files<'_>) -> Result<String, String> {
+    String::from_utf8(bytes(path, max, files)?)
+        .map_err(|_| format!("{} is not UTF-8 text", shown(path)))
+}
+
+/// A value for a message: quoted, escaped, and cut when long.
+pub(super) fn shown(text: &str) -> String {
+    let short: String = text.chars().take(60).collect();
+    let more = if short.len() < text.len() { "…" } else { "" };
+    format!("{short:?}{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_state_their_range() {
+        assert_eq!(count("10000", 10_000), Ok(10_000));
+        assert_eq!(seconds("86400", 86_400), Ok(Duration::from_secs(86_400)));
+        for bad in [
+            "0",
+            "-1",
+            "+1",
+            "1.5",
+            "1e3",
+            "86401",
+            "99999999999",
+            "ten",
+            " ",
+        ] {
+            assert!(
+                seconds(bad, 86_400).unwrap_err().contains("1 to 86400"),
+                "{bad}"
+            );
+            assert!(
+                count(bad, 10_000).unwrap_err().contains("1 to 10000"),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn listens_on_loopback_only() {
+        assert_eq!(listen("OFF"), Ok(None));
+        for good in [
+            "127.0.0.1:0",
+            "127.9.9.9:80",
+            "[::1]:8000",
+            "[::ffff:127.0.0.1]:1",
+        ] {
+            assert_eq!(listen(good), Ok(Some(good.parse().unwrap())));
+        }
+        for open in ["0.0.0.0:8000", "[::]:8000", "192.168.1.2:80"] {
+            assert!(
+                listen(open).unwrap_err().contains("access tokens"),
+                "{open}"
+            );
+        }
+        for bad in [
+            "8000",
+            "localhost:8000",
+            "127.0.0.1",
+            "::1:8000",
+            "127.0.0.1:65536",
+        ] {
+            assert!(listen(bad).unwrap_err().contains("ADDRESS:PORT"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn origins_are_written_as_browsers_write_them() {
+        let text = "https://App.Example.com:443/, http://[::1]:8000\nhttp://h:80 app://localhost";
+        let expected = [
+            "https://app.example.com",
+            "http://[::1]:8000",
+            "http://h",
+            "app://localhost",
+        ];
+        assert_eq!(origins(text).unwrap(), expected);
+        for bad in [
+            "*",
+            "null",
+            "example.com",
+            "https://",
+            "https://h/p",
+            "https://u@h",
+            "https://*.h",
+        ] {
+            assert!(origins(bad).is_err(), "{bad}");
+        }
+        assert!(origins(&"http://h ".repeat(65)).is_err());
+    }
+
+    #[test]
+    fn languages() {
+        assert_eq!(language("en-US").unwrap(), "en-US");
+        assert_eq!(language("en, de").unwrap(), "en,de");
+        for bad in ["english language", "en_US", "en,", "-", &"en,".repeat(20)] {
+            assert!(language(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn messages_escape_and_cut_values() {
+        assert_eq!(shown("a\n\u{1b}\"b"), "\"a\\n\\u{1b}\\\"b\"");
+        assert!(shown(&"ü".repeat(500)).len() < 200);
+    }
+}

@@ -1,0 +1,396 @@
+//! Where to connect: what people paste, turned into the parts a connection needs.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The path of the service's WebSocket.
+const SERVICE_PATH: &str = "/voice-live/realtime";
+const MAX_BYTES: usize = 2048;
+
+/// The address of a WebSocket server, normalised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+    /// Lower-case name or IP address; an IPv6 address without brackets.
+    pub host: String,
+    /// Never 0.
+    pub port: u16,
+    /// Request target: begins with `/`, visible ASCII only.
+    pub path_and_query: String,
+}
+
+impl Endpoint {
+    /// Reads the endpoint of a Voice Live resource as the portal shows it. The second value is a
+    /// warning about a path that was dropped. [`Endpoint::set_query`] completes it.
+    ///
+    /// # Errors
+    /// A sentence that says what to change. It never quotes the query, which may hold a secret.
+    pub fn service(text: &str) -> Result<(Self, Option<String>), String> {
+        let (mut endpoint, path, query) = split(text)?;
+        if !endpoint.tls && !is_loopback(&endpoint.host) {
+            return Err(format!(
+                "would send the key to {} unencrypted; use https:// (http:// is for loopback only)",
+                endpoint.host
+            ));
+        }
+        let (path, warning) = service_path(path);
+        endpoint.path_and_query = path;
+        let kept = own_query(query)?;
+        if !kept.is_empty() {
+            endpoint.path_and_query.push('?');
+            endpoint.path_and_query.push_str(&kept);
+        }
+        Ok((endpoint, warning))
+    }
+
+    /// Reads any `ws://`, `wss://`, `http://` or `https://` address and keeps its path and query.
+    ///
+    /// # Errors
+    /// A sentence that says what to change.
+    pub fn exact(text: &str) -> Result<Self, String> {
+        let (mut endpoint, path, query) = split(text)?;
+        endpoint.path_and_query = if path.is_empty() { "/" } else { path }.to_owned();
+        if let Some(query) = query {
+            endpoint.path_and_query.push('?');
+            endpoint.path_and_query.push_str(query);
+        }
+        Ok(endpoint)
+    }
+
+    /// The service's path, unencrypted, at `address`.
+    #[must_use]
+    pub fn plain(address: SocketAddr) -> Self {
+        Self {
+            tls: false,
+            host: address.ip().to_string(),
+            port: address.port(),
+            path_and_query: SERVICE_PATH.to_owned(),
+        }
+    }
+
+    /// Puts `api-version` and `model` in front of the query's other parameters.
+    pub fn set_query(&mut self, api_version: &str, model: &str) {
+        let (path, others) = match self.path_and_query.split_once('?') {
+            Some((path, others)) => (path, others),
+            None => (&*self.path_and_query, ""),
+        };
+        let mut target = format!(
+            "{path}?api-version={}&model={}",
+            percent_encoded(api_version),
+            percent_encoded(model)
+        );
+        for parameter in parameters(others).filter(|parameter| !is_ours(parameter)) {
+            target.push('&');
+            target.push_str(parameter);
+        }
+        self.path_and_query = target;
+    }
+
+    /// Value of the `Host` header: brackets around IPv6, the port only where it is not the usual.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let brackets = self.host.contains(':');
+        let (open, close) = if brackets { ("[", "]") } else { ("", "") };
+        let usual = if self.tls { 443 } else { 80 };
+        if self.port == usual {
+            return format!("{open}{}{close}", self.host);
+        }
+        format!("{open}{}{close}:{}", self.host, self.port)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "wss" } else { "ws" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.path_and_query)
+    }
+}
+
+/// An endpoint without a path, the text's path, and its query.
+fn split(text: &str) -> Result<(Endpoint, &str, Option<&str>), String> {
+    if text.len() > MAX_BYTES {
+        return Err(format!("is longer than {MAX_BYTES} bytes"));
+    }
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte);
+    if !text.bytes().all(allowed) {
+        return Err("has characters that an address cannot hold; copy it again".to_owned());
+    }
+    let (scheme, rest) = text.split_once("://").ok_or(NO_SCHEME)?;
+    let tls = match scheme.to_ascii_lowercase().as_str() {
+        "https" | "wss" => true,
+        "http" | "ws" => false,
+        _ => return Err(NO_SCHEME.to_owned()),
+    };
+    if rest.contains('#') {
+        return Err("must not have a part after #; remove it".to_owned());
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, target) = rest.split_at(end);
+    let (host, port) = parse_authority(authority)?;
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let endpoint = Endpoint {
+        tls,
+        host,
+        port: port.unwrap_or(if tls { 443 } else { 80 }),
+        path_and_query: String::new(),
+    };
+    // A target such as `?x=y` right after the host has an empty path, which HTTP does not allow.
+    Ok((endpoint, if path.is_empty() { "/" } else { path }, query))
+}
+
+const NO_SCHEME: &str =
+    "must begin with https:// or wss://, for example https://NAME.services.ai.azure.com";
+
+/// Host in lower case and the port of `host:port`, where the host may be a bracketed IPv6 address.
+pub(super) fn parse_authority(text: &str) -> Result<(String, Option<u16>), String> {
+    if text.contains('@') {
+        return Err("must not hold a user name or password; remove it".to_owned());
+    }
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, after) = rest.split_once(']').ok_or("lacks the ] of its address")?;
+            let address: Ipv6Addr = address
+                .parse()
+                .map_err(|_| "has an address in [ ] that is not IPv6")?;
+            (address.to_string(), after)
+        }
+        None => {
+            let end = text.find(':').unwrap_or(text.len());
+            (parse_name(&text[..end])?, &text[end..])
+        }
+    };
+    match port.strip_prefix(':') {
+        None if port.is_empty() => Ok((host, None)),
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => match digits.parse() {
+            Ok(port) if port > 0 => Ok((host, Some(port))),
+            _ => Err("has a port that is not in 1 to 65535".to_owned()),
+        },
+        _ => Err("has something other than a port after its host".to_owned()),
+    }
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    if name.len() > 253 || !name.split('.').all(label) {
+        return Err("has no valid host name after ://".to_owned());
+    }
+    // `127.1` or `10.0.0.256` would be taken for a name here and for an address elsewhere.
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let numeric = last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x");
+    if numeric && name.parse::<Ipv4Addr>().is_err() {
+        return Err("has an IPv4 address that is not four numbers".to_owned());
+    }
+    Ok(name)
+}
+
+fn is_loopback(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host == "localhost",
+    }
+}
+
+/// The path to ask for, and a warning when the given one was dropped.
+fn service_path(path: &str) -> (String, Option<String>) {
+    let path = path.trim_end_matches('/');
+    if path.ends_with(SERVICE_PATH) {
+        return (path.to_owned(), None);
+    }
+    let foreign = path.starts_with("/openai") || format!("{path}/").contains("/api/projects/");
+    if foreign {
+        let warning = format!("the path {path} belongs to another API and was left out");
+        return (SERVICE_PATH.to_owned(), Some(warning));
+    }
+    (format!("{path}{SERVICE_PATH}"), None)
+}
+
+/// The endpoint's own parameters, without those that we set.
+fn own_query(query: Option<&str>) -> Result<String, String> {
+    let all = query.unwrap_or_default();
+    for parameter in parameters(all) {
+        let name = parameter_name(parameter).to_ascii_lowercase();
+        if ["api-key", "authorization", "agent-access-token"].contains(&name.as_str()) {
+            return Err(format!(
+                "has {name} in its query, where it would be logged; use AZURE_VOICE_LIVE_API_KEY"
+            ));
+        }
+    }
+    let kept: Vec<&str> = parameters(all).filter(|part| !is_ours(part)).collect();
+    Ok(kept.join("&"))
+}
+
+fn parameters(query: &str) -> impl Iterator<Item = &str> {
+    query.split('&').filter(|part| !part.is_empty())
+}
+
+fn parameter_name(parameter: &str) -> &str {
+    parameter
+        .split_once('=')
+        .map_or(parameter, |(name, _)| name)
+}
+
+fn is_ours(parameter: &str) -> bool {
+    ["api-version", "model"].contains(&parameter_name(parameter))
+}
+
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(text: &str) -> String {
+        let (mut endpoint, _) = Endpoint::service(text).unwrap();
+        endpoint.set_query("2026-07-15", "gpt-realtime-mini");
+        endpoint.to_string()
+    }
+
+    const QUERY: &str = "?api-version=2026-07-15&model=gpt-realtime-mini";
+
+    #[test]
+    fn normalises_what_people_paste() {
+        let azure = format!("wss://x.services.ai.azure.com/voice-live/realtime{QUERY}");
+        for text in [
+            "https://x.services.ai.azure.com",
+            "https://x.services.ai.azure.com/",
+            "wss://X.Services.AI.Azure.com:443//",
+            "https://x.services.ai.azure.com./voice-live/realtime",
+            "HTTPS://x.services.ai.azure.com/voice-live/realtime/",
+            "https://x.services.ai.azure.com/api/projects/p1",
+            "https://x.services.ai.azure.com/openai/v1?model=old&api-version=1",
+            "https://x.services.ai.azure.com?",
+        ] {
+            assert_eq!(service(text), azure, "{text}");
+        }
+        let others = [
+            (
+                "ws://localhost:9000",
+                "ws://localhost:9000/voice-live/realtime",
+            ),
+            ("http://127.0.0.1", "ws://127.0.0.1/voice-live/realtime"),
+            (
+                "http://[0:0::1]:81/a/",
+                "ws://[::1]:81/a/voice-live/realtime",
+            ),
+            (
+                "https://[2001:DB8::1]/",
+                "wss://[2001:db8::1]/voice-live/realtime",
+            ),
+            (
+                "https://h/voice-live",
+                "wss://h/voice-live/voice-live/realtime",
+            ),
+        ];
+        for (text, expected) in others {
+            assert_eq!(service(text), format!("{expected}{QUERY}"), "{text}");
+        }
+    }
+
+    #[test]
+    fn keeps_the_endpoints_own_query() {
+        let text = "https://h/p?profile=byom%20x&model=a&&flag&api-version=b";
+        let expected = format!("wss://h/p/voice-live/realtime{QUERY}&profile=byom%20x&flag");
+        assert_eq!(service(text), expected);
+    }
+
+    #[test]
+    fn encodes_what_it_adds() {
+        let (mut endpoint, _) = Endpoint::service("https://h").unwrap();
+        endpoint.set_query("1&x=y", "größe 1/2~");
+        let target = "/voice-live/realtime?api-version=1%26x%3Dy&model=gr%C3%B6%C3%9Fe%201%2F2~";
+        assert_eq!(endpoint.path_and_query, target);
+        endpoint.set_query("a", "b");
+        assert_eq!(
+            endpoint.path_and_query,
+            "/voice-live/realtime?api-version=a&model=b"
+        );
+    }
+
+    #[test]
+    fn warns_about_a_path_of_another_api() {
+        for path in ["/api/projects/p", "/x/api/projects", "/openai/realtime"] {
+            let (_, warning) = Endpoint::service(&format!("https://h{path}")).unwrap();
+            assert!(warning.unwrap().contains(path));
+        }
+        assert_eq!(Endpoint::service("https://h/proxy").unwrap().1, None);
+    }
+
+    #[test]
+    fn refuses_bad_endpoints() {
+        for text in [
+            "",
+            "x.services.ai.azure.com",
+            "ftp://h",
+            "https://",
+            "https:///p",
+            "https://a b",
+            "https://h\r\nx: y",
+            "https://h/\u{e9}",
+            "https://u:p@h",
+            "https://h:0",
+            "https://h:",
+            "https://h:65536",
+            "https://h:+1",
+            "https://[::1",
+            "https://[::1]x",
+            "https://[fe80::1%eth0]",
+            "https://-h",
+            "https://h..i",
+            "https://10.0.0.256",
+            "https://127.1",
+            "https://h#f",
+            "http://example.com",
+            "ws://192.168.0.2:9000",
+            "http://localhost.example.com",
+            "https://h?api-key=canary",
+            "https://h?Authorization=Bearer",
+            "https://::1/",
+        ] {
+            let fault = Endpoint::service(text).unwrap_err();
+            assert!(
+                !fault.contains("canary") && !fault.contains('\n'),
+                "{fault}"
+            );
+        }
+        assert!(Endpoint::service(&format!("https://h/{}", "p".repeat(2048))).is_err());
+    }
+
+    #[test]
+    fn exact_addresses_keep_their_target() {
+        let parts = |text| {
+            let e = Endpoint::exact(text).unwrap();
+            (e.tls, e.authority(), e.path_and_query)
+        };
+        let lan = parts("ws://192.168.1.5:8000/ws?resume=1");
+        assert_eq!(
+            lan,
+            (false, "192.168.1.5:8000".into(), "/ws?resume=1".into())
+        );
+        assert_eq!(
+            parts("wss://pi.local"),
+            (true, "pi.local".into(), "/".into())
+        );
+    }
+}

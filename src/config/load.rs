@@ -1,0 +1,410 @@
+//! Collects settings from their sources, settles which one counts, and builds the configuration.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::draft::Draft;
+use super::table::{AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, KEY, OWN_PREFIX, PAIRS};
+use super::{
+    Config, ConfigError, Endpoint, Files, Place, Purpose, Secret, ServiceConfig, VARIABLES,
+    Variable, dotenv,
+};
+
+/// Where settings come from.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// Value of `--listen`: stands for `VOICELIVED_LISTEN` and wins over it.
+    pub listen: Option<String>,
+    /// The environment; other programs' variables may be among them.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The `.env` file.
+    pub env_file: Option<EnvFile>,
+}
+
+impl Sources {
+    /// Sources with an environment only.
+    pub fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
+        Self {
+            environment: variables.collect(),
+            ..Self::default()
+        }
+    }
+}
+
+/// The content of a `.env` file.
+#[derive(Debug)]
+pub struct EnvFile {
+    /// Its name, for messages.
+    pub path: PathBuf,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+impl EnvFile {
+    /// Reads the file `named` by the user, or `.env` in the working directory if it is there.
+    ///
+    /// # Errors
+    /// When a file that is there, or was named, cannot be read or is longer than
+    /// [`dotenv::MAX_BYTES`].
+    pub fn find(named: Option<&Path>) -> Result<Option<Self>, ConfigError> {
+        let path = named.unwrap_or_else(|| Path::new(".env"));
+        match read_file(path, dotenv::MAX_BYTES) {
+            Ok(bytes) => Ok(Some(Self {
+                path: path.to_owned(),
+                bytes,
+            })),
+            Err(fault) if named.is_none() && fault.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(fault) => Err(ConfigError {
+                what: path.display().to_string().escape_debug().to_string(),
+                place: None,
+                message: format!("cannot read this file: {fault}"),
+            }),
+        }
+    }
+}
+
+/// Reads a whole file of at most `max` bytes.
+///
+/// # Errors
+/// The system's, or `FileTooLarge`.
+pub fn read_file(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    if bytes.len() > max {
+        let message = format!("it is longer than {max} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
+}
+
+pub(super) fn load(
+    purpose: Purpose,
+    sources: Sources,
+    files: Files<'_>,
+) -> Result<Config, Vec<ConfigError>> {
+    let credentials = credentials_directory(&sources);
+    let mut loader = Loader {
+        files,
+        draft: Draft::default(),
+        settings: Vec::new(),
+        errors: Vec::new(),
+    };
+    loader.collect(sources);
+    loader.judge_unknown_names();
+    loader.parse_all(purpose);
+    if purpose == Purpose::Service {
+        loader.find_credential(credentials);
+        loader.require_service();
+    }
+    loader.finish()
+}
+
+fn credentials_directory(sources: &Sources) -> Option<PathBuf> {
+    let mut variables = sources.environment.iter();
+    let (_, path) = variables.find(|(name, _)| name == "CREDENTIALS_DIRECTORY")?;
+    Some(PathBuf::from(path))
+}
+
+/// One value that somebody set.
+#[derive(Debug, Clone)]
+struct Setting {
+    /// Lower wins.
+    rank: u8,
+    place: Place,
+    name: String,
+    value: String,
+}
+
+struct Loader<'a> {
+    files: Files<'a>,
+    draft: Draft,
+    settings: Vec<Setting>,
+    errors: Vec<ConfigError>,
+}
+
+impl Loader<'_> {
+    fn fault(&mut self, what: &str, place: Option<Place>, message: impl Into<String>) {
+        self.errors.push(ConfigError {
+            what: what.to_owned(),
+            place,
+            message: message.into(),
+        });
+    }
+
+    fn collect(&mut self, sources: Sources) {
+        if let Some(value) = sources.listen {
+            self.add(0, Place::Option, "VOICELIVED_LISTEN".to_owned(), value);
+        }
+        for (name, value) in sources.environment {
+            let Some(name) = name.to_str().filter(|name| is_ours(name)) else {
+                continue;
+            };
+            match value.into_string() {
+                Ok(value) => self.add(1, Place::Environment, name.to_owned(), value),
+                Err(_) => self.fault(name, Some(Place::Environment), "is not UTF-8 text"),
+            }
+        }
+        if let Some(file) = sources.env_file {
+            self.collect_file(&file);
+        }
+    }
+
+    fn collect_file(&mut self, file: &EnvFile) {
+        for line in dotenv::parse(&file.bytes) {
+            let place = |line| Place::File {
+                path: file.path.clone(),
+                line,
+            };
+            match line {
+                Ok(entry) if is_ours(&entry.name) => {
+                    self.add(2, place(entry.line), entry.name, entry.value);
+                }
+                Err(fault) if fault.name.as_deref().is_none_or(is_ours) => {
+                    let what = fault.name.as_deref().unwrap_or("setting");
+                    self.fault(what, Some(place(fault.line)), fault.message);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn add(&mut self, rank: u8, place: Place, name: String, value: String) {
+        if !value.is_empty() {
+            self.settings.push(Setting {
+                rank,
+                place,
+                name,
+                value,
+            });
+        }
+    }
+
+    fn judge_unknown_names(&mut self) {
+        let known: Vec<String> = VARIABLES.iter().flat_map(Variable::spellings).collect();
+        for setting in std::mem::take(&mut self.settings) {
+            if known.contains(&setting.name) {
+                self.settings.push(setting);
+                continue;
+            }
+            let nearest = nearest(&setting.name, &known);
+            let hint = match nearest {
+                Some(name) => format!("did you mean {name}?"),
+                None => "see .env.example for the names".to_owned(),
+            };
+            if setting.name.starts_with(OWN_PREFIX) {
+                let message = format!("no setting has this name; {hint}");
+                self.fault(&setting.name, Some(setting.place), message);
+            } else {
+                let (name, place) = (&setting.name, &setting.place);
+                let warning = format!("{name} ({place}): not used by voicelived; {hint}");
+                self.draft.warnings.push(warning);
+            }
+        }
+    }
+
+    fn parse_all(&mut self, purpose: Purpose) {
+        let mut chosen: Vec<Option<Setting>> = VARIABLES
+            .iter()
+            .map(|variable| {
+                let looked_at = purpose == Purpose::Service || !variable.service_only;
+                looked_at.then(|| self.choose(variable)).flatten()
+            })
+            .collect();
+        for (one, other) in PAIRS {
+            self.settle_pair(&mut chosen, one, other);
+        }
+        for (variable, setting) in VARIABLES.iter().zip(chosen) {
+            let text = setting.as_ref().map_or(variable.default, |s| &s.value);
+            if text.is_empty() {
+                continue;
+            }
+            if let Err(message) = (variable.parse)(&mut self.draft, text, self.files) {
+                let (name, place) = match setting {
+                    Some(setting) => (setting.name, Some(setting.place)),
+                    None => (variable.name.to_owned(), None),
+                };
+                self.fault(&name, place, message);
+            }
+        }
+    }
+
+    /// The setting that counts for `variable`. Two of the same rank must agree.
+    fn choose(&mut self, variable: &Variable) -> Option<Setting> {
+        let names = variable.spellings();
+        let mut found = self.settings.iter().filter(|s| names.contains(&s.name));
+        let first = found.clone().min_by_key(|s| s.rank)?.clone();
+        let rival = found
+            .rfind(|s| s.rank == first.rank && s.value != first.value)
+            .cloned();
+        if let Some(rival) = rival {
+            let message = format!(
+                "contradicts {} ({}); keep only one of them",
+                first.name, first.place
+            );
+            self.fault(&rival.name, Some(rival.place), message);
+        }
+        Some(first)
+    }
+
+    /// Of two variables for one thing, drops the one from the weaker source.
+    fn settle_pair(&mut self, chosen: &mut [Option<Setting>], one: &str, other: &str) {
+        let index = |name| VARIABLES.iter().position(|variable| variable.name == name);
+        let (Some(one), Some(other)) = (index(one), index(other)) else {
+            return;
+        };
+        let (Some(a), Some(b)) = (&chosen[one], &chosen[other]) else {
+            return;
+        };
+        if a.rank == b.rank {
+            let message = format!("{} ({}) is set too; keep only one of them", a.name, a.place);
+            let (name, place) = (b.name.clone(), b.place.clone());
+            self.fault(&name, Some(place), message);
+        }
+        let weaker = if a.rank < b.rank { other } else { one };
+        chosen[weaker] = None;
+    }
+
+    /// Takes the key that systemd passes in a file, if no key was set otherwise.
+    fn find_credential(&mut self, directory: Option<PathBuf>) {
+        let wanted = PAIRS[0];
+        let set = |s: &Setting| {
+            let variables = VARIABLES.iter();
+            let mut key = variables.filter(|v| v.name == wanted.0 || v.name == wanted.1);
+            key.any(|v| v.spellings().contains(&s.name))
+        };
+        let Some(directory) = directory.filter(|_| !self.settings.iter().any(set)) else {
+            return;
+        };
+        let outcome = match (self.files)(&directory.join(KEY), Secret::MAX_BYTES) {
+            Ok(bytes) => String::from_utf8(bytes)
+                .map_err(|_| "is not UTF-8 text".to_owned())
+                .and_then(|text| self.draft.set_key(&text)),
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(fault) => Err(format!("cannot be read: {fault}")),
+        };
+        if let Err(message) = outcome {
+            self.fault(KEY, Some(Place::Credential), message);
+        }
+    }
+
+    fn require_service(&mut self) {
+        let faulty = |errors: &[ConfigError], name: &str| {
+            let short = name.replace(AZURE_PREFIX, AZURE_SHORT_PREFIX);
+            errors
+                .iter()
+                .any(|e| e.what.starts_with(name) || e.what.starts_with(&short))
+        };
+        if self.draft.endpoint.is_none() && !faulty(&self.errors, ENDPOINT) {
+            let remedy = "put the resource's endpoint into the environment or .env, or try \
+                          `voicelived demo`";
+            self.missing(ENDPOINT, remedy);
+        }
+        if self.draft.key.is_none() && !faulty(&self.errors, KEY) {
+            let remedy = "put the resource's key into the environment or .env, or name its file in \
+                          AZURE_VOICE_LIVE_API_KEY_FILE";
+            self.missing(KEY, remedy);
+        }
+    }
+
+    /// Says that `name` is not set, and which misspelt name may be meant for it.
+    fn missing(&mut self, name: &str, remedy: &str) {
+        let question = format!("did you mean {name}?");
+        let slip = self.draft.warnings.iter().find(|w| w.ends_with(&question));
+        let message = match slip {
+            Some(slip) => format!("is not set; {slip}"),
+            None => format!("is not set; {remedy}"),
+        };
+        self.fault(name, None, message);
+    }
+
+    fn finish(self) -> Result<Config, Vec<ConfigError>> {
+        if !self.errors.is_empty() {
+            return Err(self.errors);
+        }
+        let mut draft = self.draft;
+        if draft.web.listen.is_none() {
+            let warning = "VOICELIVED_LISTEN: off leaves nothing to listen on";
+            draft.warnings.push(warning.to_owned());
+        }
+        // Only the demo lacks these, and it sets its own endpoint.
+        let nowhere = || Endpoint::plain(([127, 0, 0, 1], 0).into());
+        let mut endpoint = draft.endpoint.unwrap_or_else(nowhere);
+        endpoint.set_query(&draft.api_version, &draft.session.model);
+        Ok(Config {
+            service: ServiceConfig {
+                endpoint,
+                key: draft.key.unwrap_or_else(Secret::placeholder),
+                api_version: draft.api_version,
+                extra_authorities: draft.authorities,
+            },
+            session: draft.session,
+            limits: draft.limits,
+            web: draft.web,
+            log: draft.log.unwrap_or(log::LevelFilter::Info),
+            warnings: draft.warnings,
+        })
+    }
+}
+
+fn is_ours(name: &str) -> bool {
+    let prefixes = [OWN_PREFIX, AZURE_PREFIX, AZURE_SHORT_PREFIX];
+    prefixes.iter().any(|prefix| name.starts_with(prefix)) || name == "VOICE_LIVE_MODEL"
+}
+
+/// The known name that differs by at most two typing slips.
+fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
+    let close = known.iter().map(|other| (distance(name, other), other));
+    let (slips, best) = close.min_by_key(|(slips, _)| *slips)?;
+    (slips <= 2).then_some(best)
+}
+
+/// Levenshtein distance in bytes; anything over 64 bytes counts as far away.
+fn distance(a: &str, b: &str) -> usize {
+    if a.len() > 64 || b.len() > 64 {
+        return usize::MAX;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_parse() {
+        let no_files: Files<'_> = &|_, _| Err(io::ErrorKind::NotFound.into());
+        let mut draft = Draft::default();
+        for variable in VARIABLES.iter().filter(|v| !v.default.is_empty()) {
+            (variable.parse)(&mut draft, variable.default, no_files).unwrap();
+        }
+    }
+
+    #[test]
+    fn names_in_pairs_exist() {
+        for name in PAIRS.iter().flat_map(|(a, b)| [a, b]).chain([&ENDPOINT]) {
+            assert!(VARIABLES.iter().any(|variable| variable.name == *name));
+        }
+    }
+
+    #[test]
+    fn finds_typing_slips() {
+        let known = ["VOICELIVED_LISTEN".to_owned(), "VOICELIVED_LOG".to_owned()];
+        assert_eq!(nearest("VOICELIVED_LISEN", &known), Some(&known[0]));
+        assert_eq!(nearest("VOICELIVED_LGO", &known), Some(&known[1]));
+        assert_eq!(nearest("VOICELIVED_FOO_BAR", &known), None);
+        assert_eq!(nearest(&"X".repeat(100_000), &known), None);
+    }
+}

@@ -1,0 +1,244 @@
+//! The one list of settings.
+
+use super::Files;
+use super::draft::{self, Draft};
+
+/// One setting as users know it.
+#[derive(Debug, Clone, Copy)]
+pub struct Variable {
+    /// The documented name.
+    pub name: &'static str,
+    /// Text that is parsed when nothing is set; empty for none.
+    pub default: &'static str,
+    /// One line for `.env.example`.
+    pub explanation: &'static str,
+    /// Heading it stands under.
+    pub group: &'static str,
+    /// Whether the demo, which has its own service, passes it over.
+    pub(super) service_only: bool,
+    /// Turns a non-empty text into a part of the draft, or says what is wrong with it.
+    pub(super) parse: fn(&mut Draft, &str, Files<'_>) -> Result<(), String>,
+}
+
+impl Variable {
+    /// All names under which it is accepted, the documented one first.
+    #[must_use]
+    pub fn spellings(&self) -> Vec<String> {
+        let mut names = vec![self.name.to_owned()];
+        if self.name == "VOICE_LIVE_MODEL" {
+            names.push("AZURE_VOICE_LIVE_MODEL".to_owned());
+        }
+        // The official SDK's samples write the product's name without the second underscore.
+        let official = names.iter().filter(|name| name.starts_with(AZURE_PREFIX));
+        let official: Vec<_> = official
+            .map(|name| name.replace(AZURE_PREFIX, AZURE_SHORT_PREFIX))
+            .collect();
+        names.extend(official);
+        names
+    }
+}
+
+/// Names whose values are secrets: to be removed from the environment of child processes.
+pub fn secret_names() -> impl Iterator<Item = String> {
+    let secret = VARIABLES.iter().filter(|variable| variable.name == KEY);
+    secret.flat_map(Variable::spellings)
+}
+
+pub(super) const AZURE_PREFIX: &str = "AZURE_VOICE_LIVE_";
+pub(super) const AZURE_SHORT_PREFIX: &str = "AZURE_VOICELIVE_";
+pub(super) const OWN_PREFIX: &str = "VOICELIVED_";
+
+pub(super) const ENDPOINT: &str = "AZURE_VOICE_LIVE_ENDPOINT";
+pub(super) const KEY: &str = "AZURE_VOICE_LIVE_API_KEY";
+/// Two ways to say one thing: at most one of each pair may be set.
+pub(super) const PAIRS: [(&str, &str); 2] = [
+    (KEY, "AZURE_VOICE_LIVE_API_KEY_FILE"),
+    (
+        "AZURE_VOICE_LIVE_INSTRUCTIONS",
+        "AZURE_VOICE_LIVE_INSTRUCTIONS_FILE",
+    ),
+];
+
+const SERVICE: &str = "The service";
+const CONVERSATION: &str = "The conversation";
+const LISTENING: &str = "Listening";
+const LIMITS: &str = "Limits";
+const LOGGING: &str = "Logging";
+
+/// Every setting, in the order of `.env.example`.
+pub static VARIABLES: &[Variable] = &[
+    Variable {
+        name: ENDPOINT,
+        default: "",
+        explanation: "Endpoint of the Azure resource, for example https://NAME.services.ai.azure.com (required).",
+        group: SERVICE,
+        service_only: true,
+        parse: draft::endpoint,
+    },
+    Variable {
+        name: KEY,
+        default: "",
+        explanation: "Key of that resource; or use the file below, or a systemd credential of this name (one is required).",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| draft.set_key(text),
+    },
+    Variable {
+        name: "AZURE_VOICE_LIVE_API_KEY_FILE",
+        default: "",
+        explanation: "File that holds the key (at most 4 KiB, one line).",
+        group: SERVICE,
+        service_only: true,
+        parse: draft::key_file,
+    },
+    Variable {
+        name: "VOICE_LIVE_MODEL",
+        default: "gpt-realtime-mini",
+        explanation: "Model that holds the conversation; AZURE_VOICE_LIVE_MODEL is accepted too.",
+        group: SERVICE,
+        service_only: false,
+        parse: |draft, text, _| draft::word(text, 128).map(|text| draft.session.model = text),
+    },
+    Variable {
+        name: "AZURE_VOICE_LIVE_API_VERSION",
+        default: "2026-07-15",
+        explanation: "Version of the service's API.",
+        group: SERVICE,
+        service_only: false,
+        parse: |draft, text, _| draft::word(text, 64).map(|text| draft.api_version = text),
+    },
+    Variable {
+        name: "VOICELIVED_UPSTREAM_CA_FILE",
+        default: "",
+        explanation: "PEM file with further authorities to trust for the service, such as a proxy's.",
+        group: SERVICE,
+        service_only: true,
+        parse: draft::authorities,
+    },
+    Variable {
+        name: "AZURE_VOICE_LIVE_VOICE",
+        default: "en-US-Ava:DragonHDLatestNeural",
+        explanation: "Voice of the assistant: an Azure voice, or one of OpenAI's such as alloy.",
+        group: CONVERSATION,
+        service_only: false,
+        parse: |draft, text, _| draft::line(text, 256).map(|text| draft.session.voice = text),
+    },
+    Variable {
+        name: "AZURE_VOICE_LIVE_INSTRUCTIONS",
+        default: "You are a friendly voice assistant. Answer in a few short spoken sentences.",
+        explanation: "What the model is told about its task.",
+        group: CONVERSATION,
+        service_only: false,
+        parse: |draft, text, _| draft::prose(text).map(|text| draft.session.instructions = text),
+    },
+    Variable {
+        name: "AZURE_VOICE_LIVE_INSTRUCTIONS_FILE",
+        default: "",
+        explanation: "File that holds the instructions instead (UTF-8, at most 64 KiB).",
+        group: CONVERSATION,
+        service_only: false,
+        parse: draft::instructions_file,
+    },
+    Variable {
+        name: "AZURE_VOICE_LIVE_LANGUAGE",
+        default: "",
+        explanation: "Language that users speak, for the transcripts: en-US, or several: en,de.",
+        group: CONVERSATION,
+        service_only: false,
+        parse: |draft, text, _| {
+            draft::language(text).map(|text| draft.session.language = Some(text))
+        },
+    },
+    Variable {
+        name: "AZURE_VOICE_LIVE_GREETING",
+        default: "",
+        explanation: "Sentence that the assistant opens each call with.",
+        group: CONVERSATION,
+        service_only: false,
+        parse: |draft, text, _| {
+            draft::line(text, 4096).map(|text| draft.session.greeting = Some(text))
+        },
+    },
+    Variable {
+        name: "AZURE_VOICE_LIVE_SESSION_FILE",
+        default: "",
+        explanation: "JSON object laid over the session settings last: reaches every option of the service (at most 64 KiB).",
+        group: CONVERSATION,
+        service_only: false,
+        parse: draft::session_file,
+    },
+    Variable {
+        name: "VOICELIVED_LISTEN",
+        default: "127.0.0.1:8000",
+        explanation: "Address and port of page and /ws (plain HTTP, so only 127.0.0.1 or [::1]); off for none.",
+        group: LISTENING,
+        service_only: false,
+        parse: |draft, text, _| draft::listen(text).map(|address| draft.web.listen = address),
+    },
+    Variable {
+        name: "VOICELIVED_ALLOWED_ORIGINS",
+        default: "",
+        explanation: "Other origins whose pages may open /ws, with commas between: https://app.example.com.",
+        group: LISTENING,
+        service_only: false,
+        parse: |draft, text, _| {
+            draft::origins(text).map(|origins| draft.web.allowed_origins = origins)
+        },
+    },
+    Variable {
+        name: "VOICELIVED_MAX_SESSIONS",
+        default: "16",
+        explanation: "Calls at the same time (1 to 10000).",
+        group: LIMITS,
+        service_only: false,
+        parse: |draft, text, _| {
+            draft::count(text, 10_000).map(|count| draft.limits.max_sessions = count)
+        },
+    },
+    Variable {
+        name: "VOICELIVED_MAX_SESSIONS_PER_ADDRESS",
+        default: "4",
+        explanation: "Calls at the same time from one client address (1 to 10000).",
+        group: LIMITS,
+        service_only: false,
+        parse: |draft, text, _| {
+            draft::count(text, 10_000).map(|count| draft.limits.max_sessions_per_address = count)
+        },
+    },
+    Variable {
+        name: "VOICELIVED_MAX_SESSION_SECONDS",
+        default: "3600",
+        explanation: "Longest call, in seconds (1 to 86400).",
+        group: LIMITS,
+        service_only: false,
+        parse: |draft, text, _| {
+            draft::seconds(text, 86_400).map(|time| draft.limits.max_session = time)
+        },
+    },
+    Variable {
+        name: "VOICELIVED_IDLE_SECONDS",
+        default: "120",
+        explanation: "A call in which neither side has spoken for so long ends (1 to 86400).",
+        group: LIMITS,
+        service_only: false,
+        parse: |draft, text, _| draft::seconds(text, 86_400).map(|time| draft.limits.idle = time),
+    },
+    Variable {
+        name: "VOICELIVED_AUDIO_POOL_SECONDS",
+        default: "120",
+        explanation: "Seconds of reply audio that can wait in all calls together; 48 kB each, taken at start (1 to 3600).",
+        group: LIMITS,
+        service_only: false,
+        parse: |draft, text, _| {
+            draft::seconds(text, 3600).map(|time| draft.limits.audio_pool = time)
+        },
+    },
+    Variable {
+        name: "VOICELIVED_LOG",
+        default: "info",
+        explanation: "How much is logged: error, warn, info, debug or trace.",
+        group: LOGGING,
+        service_only: false,
+        parse: |draft, text, _| draft::level(text).map(|level| draft.log = Some(level)),
+    },
+];

@@ -1,0 +1,326 @@
+//! The configuration as a whole: precedence, all faults at once, files, secrets.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use voicelived::config::{Config, ConfigError, EnvFile, Purpose, Sources};
+
+const ENDPOINT: (&str, &str) = (
+    "AZURE_VOICE_LIVE_ENDPOINT",
+    "https://x.services.ai.azure.com",
+);
+const KEY: (&str, &str) = ("AZURE_VOICE_LIVE_API_KEY", "canary-key");
+
+fn sources(environment: &[(&str, &str)], file: &str) -> Sources {
+    let pairs = environment.iter();
+    let mut sources = Sources::from_environment(pairs.map(|(n, v)| (n.into(), v.into())));
+    sources.env_file = Some(EnvFile {
+        path: ".env".into(),
+        bytes: file.into(),
+    });
+    sources
+}
+
+fn files(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    let content = match path.to_str().unwrap_or_default() {
+        "key" | "/creds/AZURE_VOICE_LIVE_API_KEY" => b"canary-file\r\n".to_vec(),
+        "bad-key" => b"canary\nX-Evil: 1".to_vec(),
+        "prompt" => b"  Be kind.\nAlways.\n".to_vec(),
+        "session.json" => br#"{"temperature":0.7,"turn_detection":{"type":"server_vad"}}"#.to_vec(),
+        "broken.json" => b"{\n  \"a\": oops}".to_vec(),
+        "list.json" => b"[]".to_vec(),
+        "format.json" => br#"{"output_audio_format":"g711_ulaw"}"#.to_vec(),
+        "model.json" => br#"{"model":"x","output_audio_format":"pcm16"}"#.to_vec(),
+        "latin1" => b"caf\xe9".to_vec(),
+        "huge" => vec![b'x'; max + 1],
+        _ => return Err(io::ErrorKind::NotFound.into()),
+    };
+    if content.len() > max {
+        return Err(io::Error::other("too long"));
+    }
+    Ok(content)
+}
+
+fn load(environment: &[(&str, &str)], file: &str) -> Result<Config, Vec<ConfigError>> {
+    Config::load(Purpose::Service, sources(environment, file), &files)
+}
+
+fn lines(outcome: Result<Config, Vec<ConfigError>>) -> Vec<String> {
+    let errors = outcome.expect_err("faults");
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    for line in &lines {
+        assert!(!line.contains('\n') && !line.contains("canary"), "{line:?}");
+    }
+    lines
+}
+
+/// Loads with endpoint and key given besides.
+fn with(name: &str, value: &str) -> Result<Config, Vec<ConfigError>> {
+    load(&[ENDPOINT, KEY, (name, value)], "")
+}
+
+#[test]
+fn defaults() {
+    let config = load(&[ENDPOINT, KEY], "").unwrap();
+    assert_eq!(
+        config.service.endpoint.to_string(),
+        "wss://x.services.ai.azure.com/voice-live/realtime?api-version=2026-07-15&model=gpt-realtime-mini"
+    );
+    assert_eq!(config.service.key.expose(), "canary-key");
+    assert_eq!(config.session.voice, "en-US-Ava:DragonHDLatestNeural");
+    assert!(!config.session.instructions.is_empty());
+    assert_eq!(
+        (config.session.language, config.session.greeting),
+        (None, None)
+    );
+    assert_eq!(config.limits.max_sessions, 16);
+    assert_eq!(config.limits.max_sessions_per_address, 4);
+    assert_eq!(config.limits.max_session, Duration::from_secs(3600));
+    assert_eq!(config.limits.idle, Duration::from_secs(120));
+    assert_eq!(config.limits.audio_pool, Duration::from_secs(120));
+    assert_eq!(config.web.listen, Some("127.0.0.1:8000".parse().unwrap()));
+    assert_eq!(config.log, log::LevelFilter::Info);
+    assert_eq!(config.warnings, [""; 0]);
+}
+
+#[test]
+fn option_beats_environment_beats_file_beats_default() {
+    let file = "VOICELIVED_LISTEN=127.0.0.1:1\nVOICELIVED_LOG=debug\nVOICE_LIVE_MODEL=m\n";
+    let mut all = sources(&[ENDPOINT, KEY, ("VOICELIVED_LISTEN", "127.0.0.1:2")], file);
+    let config = load(&[ENDPOINT, KEY, ("VOICELIVED_LISTEN", "127.0.0.1:2")], file).unwrap();
+    assert_eq!(config.web.listen.unwrap().port(), 2);
+    assert_eq!(config.log, log::LevelFilter::Debug);
+    assert_eq!(config.session.model, "m");
+    all.listen = Some("127.0.0.1:3".to_owned());
+    let config = Config::load(Purpose::Service, all, &files).unwrap();
+    assert_eq!(config.web.listen.unwrap().port(), 3);
+}
+
+#[test]
+fn an_empty_value_counts_as_unset() {
+    let config = load(
+        &[ENDPOINT, KEY, ("VOICELIVED_LOG", "")],
+        "VOICELIVED_LOG=warn\nVOICELIVED_IDLE_SECONDS=",
+    );
+    let config = config.unwrap();
+    assert_eq!(config.log, log::LevelFilter::Warn);
+    assert_eq!(config.limits.idle, Duration::from_secs(120));
+}
+
+#[test]
+fn all_faults_at_once_with_their_places() {
+    let file = "# a comment\nVOICELIVED_MAX_SESSIONS=many\nVOICELIVED_LISEN=off\nbroken\n\
+                FOREIGN='unclosed\nAZURE_VOICE_LIVE_API_KEY=canary ary\n";
+    let found = lines(load(&[("VOICELIVED_LOG", "loud"), ("PATH", "/bin")], file));
+    let expected = [
+        "setting (line 4 of .env): is not NAME=value; begin a comment with #",
+        "VOICELIVED_LISEN (line 3 of .env): no setting has this name; did you mean VOICELIVED_LISTEN?",
+        "AZURE_VOICE_LIVE_API_KEY (line 6 of .env): must be one line of visible ASCII characters; copy the key again",
+        "VOICELIVED_MAX_SESSIONS (line 2 of .env): must be a whole number from 1 to 10000, but is \"many\"",
+        "VOICELIVED_LOG (environment): must be error, warn, info, debug or trace, but is \"loud\"",
+        "AZURE_VOICE_LIVE_ENDPOINT: is not set; put the resource's endpoint into the environment or .env, or try `voicelived demo`",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn required_settings_are_named_with_their_remedy() {
+    let found = lines(load(&[], ""));
+    assert_eq!(found.len(), 2);
+    assert!(found[1].starts_with("AZURE_VOICE_LIVE_API_KEY: is not set"));
+    let found = lines(load(&[KEY, ("AZURE_VOICE_LIVE_ENDPONT", "https://h")], ""));
+    assert!(
+        found[0].contains("did you mean AZURE_VOICE_LIVE_ENDPOINT?"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn both_spellings_are_accepted_but_must_agree() {
+    let short = ("AZURE_VOICELIVE_ENDPOINT", "https://y.example.com");
+    let config = load(&[short, KEY], "").unwrap();
+    assert_eq!(config.service.endpoint.host, "y.example.com");
+    let found = lines(load(&[ENDPOINT, short, KEY], ""));
+    assert_eq!(found.len(), 1);
+    assert!(found[0].contains("contradicts AZURE_VOICE_LIVE_ENDPOINT (environment)"));
+    assert!(
+        load(
+            &[ENDPOINT, ("AZURE_VOICELIVE_ENDPOINT", ENDPOINT.1), KEY],
+            ""
+        )
+        .is_ok()
+    );
+    let config = load(
+        &[short, KEY],
+        "AZURE_VOICE_LIVE_ENDPOINT=https://z.example.com",
+    )
+    .unwrap();
+    assert_eq!(config.service.endpoint.host, "y.example.com");
+    assert!(load(&[ENDPOINT, KEY], "VOICELIVED_LOG=info\nVOICELIVED_LOG=warn").is_err());
+}
+
+#[test]
+fn the_model_has_three_names() {
+    for name in [
+        "VOICE_LIVE_MODEL",
+        "AZURE_VOICE_LIVE_MODEL",
+        "AZURE_VOICELIVE_MODEL",
+    ] {
+        let config = with(name, "gpt-realtime").unwrap();
+        assert_eq!(config.session.model, "gpt-realtime");
+        assert!(
+            config
+                .service
+                .endpoint
+                .path_and_query
+                .ends_with("model=gpt-realtime")
+        );
+    }
+    let two = [
+        ENDPOINT,
+        KEY,
+        ("VOICE_LIVE_MODEL", "a"),
+        ("AZURE_VOICE_LIVE_MODEL", "b"),
+    ];
+    assert_eq!(lines(load(&two, "")).len(), 1);
+}
+
+#[test]
+fn unknown_names_of_the_service_only_warn() {
+    let config = with("AZURE_VOICE_LIVE_AGENT_NAME", "x").unwrap();
+    assert!(config.warnings[0].starts_with("AZURE_VOICE_LIVE_AGENT_NAME (environment): not used"));
+    assert!(with("VOICELIVED_TLS_LISTEN", "[::]:8443").is_err());
+}
+
+#[test]
+fn the_key_comes_from_a_file_or_a_credential() {
+    let key_file = ("AZURE_VOICE_LIVE_API_KEY_FILE", "key");
+    let directory = ("CREDENTIALS_DIRECTORY", "/creds");
+    for settings in [[ENDPOINT, key_file], [ENDPOINT, directory]] {
+        let config = load(&settings, "").unwrap();
+        assert_eq!(config.service.key.expose(), "canary-file");
+        assert!(!format!("{config:?}").contains("canary"));
+    }
+    let config = load(&[ENDPOINT, KEY, directory], "").unwrap();
+    assert_eq!(config.service.key.expose(), "canary-key");
+    let config = load(&[ENDPOINT, KEY], "AZURE_VOICE_LIVE_API_KEY_FILE=key").unwrap();
+    assert_eq!(config.service.key.expose(), "canary-key");
+    assert!(lines(load(&[ENDPOINT, KEY, key_file], ""))[0].contains("keep only one"));
+    assert_eq!(
+        lines(load(&[ENDPOINT, ("CREDENTIALS_DIRECTORY", "/none")], "")).len(),
+        1
+    );
+    for bad in ["bad-key", "missing", "huge", "latin1"] {
+        let found = lines(load(
+            &[ENDPOINT, ("AZURE_VOICE_LIVE_API_KEY_FILE", bad)],
+            "",
+        ));
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+}
+
+#[test]
+fn instructions_come_from_a_file() {
+    let name = "AZURE_VOICE_LIVE_INSTRUCTIONS_FILE";
+    assert_eq!(
+        with(name, "prompt").unwrap().session.instructions,
+        "Be kind.\nAlways."
+    );
+    for bad in ["missing", "latin1", "huge"] {
+        assert!(lines(with(name, bad))[0].contains(bad));
+    }
+}
+
+#[test]
+fn the_session_file_is_checked() {
+    let name = "AZURE_VOICE_LIVE_SESSION_FILE";
+    let overrides = with(name, "session.json").unwrap().session.overrides;
+    assert_eq!(overrides["turn_detection"]["type"], "server_vad");
+    assert!(lines(with(name, "broken.json"))[0].contains("line 2 column"));
+    assert!(lines(with(name, "list.json"))[0].contains("JSON object"));
+    assert!(lines(with(name, "format.json"))[0].contains("must stay \"pcm16\""));
+    assert!(with(name, "model.json").unwrap().warnings[0].contains("VOICE_LIVE_MODEL"));
+    assert!(with(name, "huge").is_err());
+}
+
+#[test]
+fn trust_anchors_are_read_and_checked() {
+    let name = "VOICELIVED_UPSTREAM_CA_FILE";
+    let made = rcgen::generate_simple_self_signed(["sim".to_owned()]).unwrap();
+    let pem = made.cert.pem();
+    let give = |_: &Path, _: usize| Ok(format!("note\n{pem}{pem}").into_bytes());
+    let config = Config::load(
+        Purpose::Service,
+        sources(&[ENDPOINT, KEY, (name, "ca")], ""),
+        &give,
+    );
+    assert_eq!(config.unwrap().service.extra_authorities.len(), 2);
+    for bad in ["missing", "prompt", "latin1"] {
+        assert!(lines(with(name, bad))[0].contains(bad));
+    }
+}
+
+#[test]
+fn bad_values_are_refused() {
+    for (name, value) in [
+        ("VOICE_LIVE_MODEL", "a b"),
+        ("AZURE_VOICE_LIVE_API_VERSION", "a\nb"),
+        ("AZURE_VOICE_LIVE_VOICE", "a\u{1b}b"),
+        ("AZURE_VOICE_LIVE_INSTRUCTIONS", "a\u{7}b"),
+        ("AZURE_VOICE_LIVE_LANGUAGE", "english please"),
+        ("AZURE_VOICE_LIVE_GREETING", "a\nb"),
+        ("VOICELIVED_LISTEN", "0.0.0.0:8000"),
+        ("VOICELIVED_ALLOWED_ORIGINS", "*"),
+        ("VOICELIVED_MAX_SESSIONS", "0"),
+        ("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", "10001"),
+        ("VOICELIVED_MAX_SESSION_SECONDS", "-1"),
+        ("VOICELIVED_IDLE_SECONDS", "2m"),
+        ("VOICELIVED_AUDIO_POOL_SECONDS", "3601"),
+        ("VOICELIVED_LOG", "off"),
+    ] {
+        let found = lines(with(name, value));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with(&format!("{name} (environment): ")));
+    }
+}
+
+#[test]
+fn the_demo_needs_and_touches_nothing_of_the_service() {
+    let file = "AZURE_VOICE_LIVE_ENDPOINT=nonsense\nAZURE_VOICE_LIVE_API_KEY_FILE=missing\n\
+                VOICELIVED_UPSTREAM_CA_FILE=missing\nVOICELIVED_LOG=warn\n";
+    let mut config = Config::load(Purpose::Demo, sources(&[], file), &files).unwrap();
+    config.use_simulator("127.0.0.1:9000".parse().unwrap());
+    assert_eq!(config.log, log::LevelFilter::Warn);
+    assert_eq!(
+        config.service.endpoint.to_string(),
+        "ws://127.0.0.1:9000/voice-live/realtime?api-version=2026-07-15&model=gpt-realtime-mini"
+    );
+}
+
+#[test]
+fn an_environment_that_is_not_text_is_a_fault_only_where_it_is_ours() {
+    use std::os::unix::ffi::OsStringExt;
+    let odd = || OsString::from_vec(vec![0xff]);
+    let mut all = sources(&[ENDPOINT, KEY], "");
+    all.environment.push(("SOMETHING".into(), odd()));
+    all.environment.push((odd(), "x".into()));
+    assert!(Config::load(Purpose::Service, all, &files).is_ok());
+    let mut all = sources(&[ENDPOINT, KEY], "");
+    all.environment.push(("VOICELIVED_LOG".into(), odd()));
+    assert_eq!(lines(Config::load(Purpose::Service, all, &files)).len(), 1);
+}
+
+#[test]
+fn a_named_env_file_must_exist() {
+    let fault = EnvFile::find(Some(Path::new("/nonexistent/voice.env"))).unwrap_err();
+    assert!(
+        fault
+            .to_string()
+            .starts_with("/nonexistent/voice.env: cannot read this file")
+    );
+    assert!(EnvFile::find(Some(Path::new("/"))).is_err());
+    let endless = EnvFile::find(Some(Path::new("/dev/zero"))).unwrap_err();
+    assert!(endless.to_string().contains("longer than"));
+}
