@@ -33,10 +33,10 @@ impl Call {
             ServiceEvent::SpeechStopped => self.on_speech_stopped(now),
             ServiceEvent::Committed => self.on_committed(now),
             ServiceEvent::UserTranscriptDelta { item_id, text } if !text.is_empty() => {
-                self.to_client(client::transcript_delta("user", &item_id, &text));
+                self.tell(client::transcript_delta("user", &item_id, &text));
             }
             ServiceEvent::UserTranscript { text, .. } if !text.trim().is_empty() => {
-                self.to_client(client::transcript("user", &text));
+                self.tell(client::transcript("user", &text));
             }
             ServiceEvent::ResponseCreated { response_id } => self.on_response_created(&response_id),
             ServiceEvent::ReplyTextDelta {
@@ -60,7 +60,7 @@ impl Call {
             ServiceEvent::FunctionCall(call) => self.on_function_call(*call, now),
             // Nobody is asked for approval, so it is refused: the model then says so.
             ServiceEvent::ApprovalRequest { id } => {
-                self.to_service(commands::approval(&id, false));
+                self.send(commands::approval(&id, false));
                 self.gate.want(Wish::Answer);
             }
             ServiceEvent::McpCallFinished => self.gate.want(Wish::Answer),
@@ -82,9 +82,9 @@ impl Call {
         self.muted.on = false;
         if stop {
             self.muted.set(response_id);
-            self.to_service(commands::response_cancel(response_id));
+            self.send(commands::response_cancel(response_id));
         }
-        self.to_client(client::response_started());
+        self.tell(client::response_started());
     }
 
     fn on_reply_delta(&mut self, response_id: &str, item_id: &str, text: &str) {
@@ -92,12 +92,12 @@ impl Call {
             return;
         }
         self.captions.push(item_id, text);
-        self.to_client(client::transcript_delta("assistant", item_id, text));
+        self.tell(client::transcript_delta("assistant", item_id, text));
     }
 
     fn tell_reply(&mut self, text: Option<String>) {
         if let Some(text) = text {
-            self.to_client(client::transcript("assistant", &text));
+            self.tell(client::transcript("assistant", &text));
         }
     }
 
@@ -116,7 +116,7 @@ impl Call {
         } else {
             done.status.as_str()
         };
-        self.to_client(client::response_done(status));
+        self.tell(client::response_done(status));
         if let Some(usage) = done.usage {
             self.totals.input_tokens = self.totals.input_tokens.saturating_add(usage.input_tokens);
             self.totals.output_tokens = self
@@ -142,7 +142,7 @@ impl Call {
         if self.muted.is(&call.response_id) {
             // It is in the conversation, so it needs an output, but nobody waits for the work.
             let output = r#"{"error":"The user interrupted before the tool was run."}"#;
-            self.to_service(commands::function_call_output(&call.call_id, output));
+            self.send(commands::function_call_output(&call.call_id, output));
             return;
         }
         match self.tools.open(&call.call_id, &call.name, now) {
@@ -151,7 +151,7 @@ impl Call {
                 self.on_tool_finished(&call.call_id, output, false, now);
             }
             Opened::Run => {
-                self.to_client(client::tool(&call.name, ToolState::Running, 0));
+                self.tell(client::tool(&call.name, ToolState::Running, 0));
                 let FunctionCall {
                     call_id,
                     name,
@@ -166,8 +166,8 @@ impl Call {
             }
             Opened::TooMany => {
                 let output = r#"{"error":"Too many tools are running at once."}"#;
-                self.to_service(commands::function_call_output(&call.call_id, output));
-                self.to_client(client::tool(&call.name, ToolState::Failed, 0));
+                self.send(commands::function_call_output(&call.call_id, output));
+                self.tell(client::tool(&call.name, ToolState::Failed, 0));
             }
             Opened::Ignore => {}
         }
@@ -185,7 +185,7 @@ impl Call {
         } else {
             r#"{"error":"The tool's output is too long."}"#
         };
-        self.to_service(commands::function_call_output(call_id, output));
+        self.send(commands::function_call_output(call_id, output));
         self.tell_tool_end(&call, ok && fits, now);
     }
 
@@ -196,7 +196,7 @@ impl Call {
             ToolState::Failed
         };
         let ms = whole_ms(now.saturating_duration_since(call.started));
-        self.to_client(client::tool(&call.name, state, ms));
+        self.tell(client::tool(&call.name, state, ms));
     }
 
     fn on_error(&mut self, error: &ServiceError, now: Instant) {

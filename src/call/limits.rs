@@ -134,7 +134,7 @@ impl Call {
         }
         while let Some(call) = self.tools.close_overdue(now) {
             let output = r#"{"error":"The tool took too long and was given up."}"#;
-            self.to_service(commands::function_call_output(&call.call_id, output));
+            self.send(commands::function_call_output(&call.call_id, output));
             self.tell_tool_end(&call, false, now);
         }
         // An idle call is ended only once it is active; its longest duration counts from the start.

@@ -149,12 +149,6 @@ struct Totals {
     output_tokens: u64,
 }
 
-/// The end of a user's turn that waits for its first reply audio.
-#[derive(Debug, Clone, Copy)]
-struct TurnEnd {
-    at: Instant,
-}
-
 /// One call. See the module's text for how to drive it.
 #[derive(Debug)]
 pub struct Call {
@@ -174,8 +168,8 @@ pub struct Call {
     tools: ToolCalls,
     limits: Limits,
     totals: Totals,
-    /// Armed by the end of a turn, taken by the first audio of a response made after it.
-    turn_end: Option<TurnEnd>,
+    /// The end of the user's turn, until the first audio of a response made after it.
+    turn_end: Option<Instant>,
     /// The response that was the last one when `turn_end` was armed: its audio is no answer.
     turn_end_response: String,
     /// The response the user interrupted: its late deltas are dropped.
@@ -314,7 +308,7 @@ impl Call {
             return;
         }
         if let Some(turn_end) = self.turn_end.take() {
-            let ms = playback::whole_ms(now.saturating_duration_since(turn_end.at));
+            let ms = playback::whole_ms(now.saturating_duration_since(turn_end));
             self.outputs
                 .push_back(Output::ToClient(client::latency(ms)));
         }
@@ -351,7 +345,7 @@ impl Call {
             Dialect::Beta => commands::session_update(&self.settings.session),
             Dialect::Ga => commands::session_update(&ga_session(&self.settings.session)),
         };
-        self.to_service(update);
+        self.send(update);
         self.simulated = session.model.starts_with("voicelived-simulator");
     }
 
@@ -368,7 +362,7 @@ impl Call {
         self.state = State::Active { since: now };
         self.limits.touch(now);
         let service = if self.simulated { "simulator" } else { "azure" };
-        self.to_client(client::call_state(CallState::Active { service }));
+        self.tell(client::call_state(CallState::Active { service }));
         self.outputs.push_back(Output::ReleaseMicrophone);
         if self.settings.greeting.is_some() {
             self.gate.want(Wish::Greeting);
@@ -386,7 +380,7 @@ impl Call {
             reason: reason.word(),
             message: &reason.message(),
         };
-        self.to_client(client::call_state(ended));
+        self.tell(client::call_state(ended));
         self.outputs.push_back(Output::Close(reason));
     }
 
@@ -416,7 +410,7 @@ impl Call {
             ),
             None => return,
         };
-        self.to_service(create);
+        self.send(create);
     }
 
     /// `usage`, once the call has been active.
@@ -429,7 +423,7 @@ impl Call {
             input_tokens,
             output_tokens,
         } = self.totals;
-        self.to_client(client::usage(input_tokens, output_tokens, seconds));
+        self.tell(client::usage(input_tokens, output_tokens, seconds));
     }
 
     fn is_active(&self) -> bool {
@@ -441,15 +435,15 @@ impl Call {
         self.gate.is_busy() || self.tools.is_running()
     }
 
-    fn to_client(&mut self, message: String) {
+    fn tell(&mut self, message: String) {
         self.outputs.push_back(Output::ToClient(message));
     }
 
-    fn to_service(&mut self, command: String) {
+    fn send(&mut self, command: String) {
         self.outputs.push_back(Output::ToService(command));
     }
 
     fn error(&mut self, code: &str, message: &str) {
-        self.to_client(client::error(code, message));
+        self.tell(client::error(code, message));
     }
 }

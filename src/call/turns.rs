@@ -6,7 +6,7 @@ use super::client::{self, ClientMessage};
 use super::ending::EndReason;
 use super::gate::Wish;
 use super::service::commands;
-use super::{Call, Output, TurnEnd};
+use super::{Call, Output};
 
 impl Call {
     pub(super) fn on_client(&mut self, message: ClientMessage<'_>, now: Instant) {
@@ -22,7 +22,7 @@ impl Call {
             ClientMessage::Interrupt => self.on_interrupt(now),
             ClientMessage::HangUp => self.end(EndReason::HangUp, now),
             ClientMessage::Played { ms } => self.playback.report(ms, now),
-            ClientMessage::Ping { id } => self.to_client(client::pong(&id)),
+            ClientMessage::Ping { id } => self.tell(client::pong(&id)),
             ClientMessage::Unknown => {}
         }
     }
@@ -39,10 +39,10 @@ impl Call {
         }
         if self.gate.active().is_some() || self.playback.is_playing(now) {
             self.stop_reply(now);
-            self.to_client(client::speech_started());
-            self.to_client(client::speech_stopped());
+            self.tell(client::speech_started());
+            self.tell(client::speech_stopped());
         }
-        self.to_service(commands::user_text(text));
+        self.send(commands::user_text(text));
         self.gate.want(Wish::Answer);
         self.arm_latency(now);
         self.limits.touch(now);
@@ -67,7 +67,7 @@ impl Call {
             && !self.muted.is(&response_id)
         {
             self.muted.set(&response_id);
-            self.to_service(commands::response_cancel(&response_id));
+            self.send(commands::response_cancel(&response_id));
         }
         self.drop_playback(true, now);
     }
@@ -81,7 +81,7 @@ impl Call {
         if !self.turns.interrupt_response {
             // The reply goes on. `speech_started` would make the client drop it.
             if self.gate.active().is_none() && !self.playback.is_playing(now) {
-                self.to_client(client::speech_started());
+                self.tell(client::speech_started());
             }
             return;
         }
@@ -90,14 +90,14 @@ impl Call {
             self.muted.set(response_id);
         }
         self.drop_playback(!self.turns.auto_truncate, now);
-        self.to_client(client::speech_started());
+        self.tell(client::speech_started());
     }
 
     pub(super) fn on_speech_stopped(&mut self, now: Instant) {
         self.limits.touch(now);
         self.gate.speech_stopped(self.turns.create_response, now);
         self.arm_latency(now);
-        self.to_client(client::speech_stopped());
+        self.tell(client::speech_stopped());
     }
 
     /// Drops reply audio on both sides; with `truncate`, the conversation is cut to what was heard.
@@ -105,7 +105,7 @@ impl Call {
         self.outputs.push_back(Output::DropPlayback);
         if truncate {
             for (item_id, heard_ms) in self.playback.cuts(self.gate.active(), now) {
-                self.to_service(commands::truncate(&item_id, heard_ms));
+                self.send(commands::truncate(&item_id, heard_ms));
             }
         }
         self.playback.flush(now);
@@ -113,7 +113,7 @@ impl Call {
 
     /// From here on the user waits for an answer.
     fn arm_latency(&mut self, now: Instant) {
-        self.turn_end = Some(TurnEnd { at: now });
+        self.turn_end = Some(now);
         self.turn_end_response.clear();
         self.turn_end_response.push_str(self.gate.last_id());
     }

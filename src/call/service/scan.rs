@@ -37,11 +37,8 @@ pub(in crate::call) fn member<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let mut cursor = Cursor::new(text);
     let mut found = None;
     cursor.expect(b'{')?;
-    loop {
-        let name = match cursor.next_token()? {
-            b'"' => cursor.any_string()?,
-            _ => break,
-        };
+    while cursor.next_token()? == b'"' {
+        let name = cursor.any_string()?;
         cursor.expect(b':')?;
         let value = cursor.any_value()?;
         if &text[name] == key {

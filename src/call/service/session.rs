@@ -290,7 +290,10 @@ fn ga_format(format: &Value, rate: Option<&Value>) -> Value {
     match format.as_str() {
         Some("g711_ulaw") => json!({"type": "audio/pcmu"}),
         Some("g711_alaw") => json!({"type": "audio/pcma"}),
-        _ => json!({"type": "audio/pcm", "rate": rate.cloned().unwrap_or(json!(SAMPLE_RATE))}),
+        _ => {
+            let rate = rate.cloned().unwrap_or_else(|| json!(SAMPLE_RATE));
+            json!({"type": "audio/pcm", "rate": rate})
+        }
     }
 }
 
