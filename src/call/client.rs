@@ -1,10 +1,368 @@
 //! The `/ws` text messages (`docs/protocol.md`): parse and write.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::service::{bounded_str, member};
+
+/// Longest typed turn, in bytes.
+pub const MAX_TEXT_BYTES: usize = 8 * 1024;
+/// Most text sent in one transcript message, in bytes.
+const MAX_TRANSCRIPT_BYTES: usize = 64 * 1024;
+/// Longest `ping` id as written in JSON, in bytes.
+const MAX_PING_BYTES: usize = 128;
+/// Largest binary frame a client may send, in bytes; told in `hello`.
+pub const MAX_FRAME_BYTES: usize = 65_536;
+
 /// A text message from the client.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientMessage<'a> {
-    /// A typed turn.
-    Text(std::borrow::Cow<'a, str>),
-    /// Unknown type: ignored.
+    /// A typed turn, not blank, at most [`MAX_TEXT_BYTES`].
+    Text(Cow<'a, str>),
+    /// A typed turn that is too long: refused, the call goes on.
+    TextTooLong,
+    /// Stop the reply.
+    Interrupt,
+    /// End the call.
+    HangUp,
+    /// How much of the current reply has been heard.
+    Played {
+        /// From the reply's start, in ms.
+        ms: u64,
+    },
+    /// Answer at once with the same id.
+    Ping {
+        /// A JSON scalar as the client wrote it.
+        id: Cow<'a, str>,
+    },
+    /// Unknown type, or a known one without its value: ignored.
     Unknown,
+}
+
+/// Reads one text message of the client.
+///
+/// # Errors
+/// A sentence, when the text is no JSON object with a string `type`: the call ends with 1007.
+pub fn parse(text: &str) -> Result<ClientMessage<'_>, String> {
+    let value: Value = serde_json::from_str(text)
+        .map_err(|error| format!("A text message must be JSON: {error}."))?;
+    let Value::Object(mut message) = value else {
+        return Err("A text message must be a JSON object.".to_owned());
+    };
+    let Some(kind) = message.get("type").and_then(Value::as_str) else {
+        return Err("A text message must have a string \"type\".".to_owned());
+    };
+    Ok(match kind {
+        "text" => typed_turn(message.remove("text")),
+        "interrupt" => ClientMessage::Interrupt,
+        "hang_up" => ClientMessage::HangUp,
+        "played" => {
+            played(&message).map_or(ClientMessage::Unknown, |ms| ClientMessage::Played { ms })
+        }
+        "ping" => ping(&message, text),
+        _ => ClientMessage::Unknown,
+    })
+}
+
+fn typed_turn(text: Option<Value>) -> ClientMessage<'static> {
+    match text {
+        Some(Value::String(text)) if text.len() > MAX_TEXT_BYTES => ClientMessage::TextTooLong,
+        Some(Value::String(text)) if !text.trim().is_empty() => ClientMessage::Text(text.into()),
+        _ => ClientMessage::Unknown,
+    }
+}
+
+/// Whole milliseconds; players often count in fractions, which are cut off.
+fn played(message: &Map<String, Value>) -> Option<u64> {
+    let ms = message.get("ms")?;
+    ms.as_u64().or_else(|| {
+        let ms = Duration::try_from_secs_f64(ms.as_f64()? / 1_000.0).ok()?;
+        u64::try_from(ms.as_millis()).ok()
+    })
+}
+
+fn ping<'a>(message: &Map<String, Value>, text: &'a str) -> ClientMessage<'a> {
+    let scalar = |id: &&Value| !id.is_object() && !id.is_array();
+    // The id goes back as it was written: reading a number would round it.
+    let written = message
+        .get("id")
+        .filter(scalar)
+        .and_then(|_| member(text, "id"));
+    match written {
+        Some(id) if id.len() <= MAX_PING_BYTES => ClientMessage::Ping { id: id.into() },
+        _ => ClientMessage::Unknown,
+    }
+}
+
+/// The states of `call_state` before the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallState<'a> {
+    /// The service is being called.
+    Connecting,
+    /// Both sides can talk. `service` is `azure` or `simulator`.
+    Active {
+        /// What answers.
+        service: &'a str,
+    },
+    /// The call is over.
+    Ended {
+        /// A fixed word.
+        reason: &'a str,
+        /// A sentence for people.
+        message: &'a str,
+    },
+}
+
+/// `hello`: the first message of a call.
+#[must_use]
+pub fn hello(session: &str, resume: &str, max: Duration, idle: Duration) -> String {
+    json!({
+        "type": "hello",
+        "session": session,
+        "resume": resume,
+        "limits": {
+            "max_seconds": max.as_secs(),
+            "idle_seconds": idle.as_secs(),
+            "max_frame_bytes": MAX_FRAME_BYTES,
+        },
+    })
+    .to_string()
+}
+
+/// `call_state`.
+#[must_use]
+pub fn call_state(state: CallState<'_>) -> String {
+    match state {
+        CallState::Connecting => json!({"type": "call_state", "state": "connecting"}),
+        CallState::Active { service } => {
+            json!({"type": "call_state", "state": "active", "service": service})
+        }
+        CallState::Ended { reason, message } => json!({
+            "type": "call_state", "state": "ended", "reason": reason, "message": message,
+        }),
+    }
+    .to_string()
+}
+
+/// `transcript`: `role` is `assistant` or `user`.
+#[must_use]
+pub fn transcript(role: &str, text: &str) -> String {
+    let text = bounded_str(text, MAX_TRANSCRIPT_BYTES);
+    json!({"type": "transcript", "role": role, "text": text}).to_string()
+}
+
+/// `transcript_delta`: more words of an item.
+#[must_use]
+pub fn transcript_delta(role: &str, item_id: &str, text: &str) -> String {
+    let text = bounded_str(text, MAX_TRANSCRIPT_BYTES);
+    json!({"type": "transcript_delta", "role": role, "item_id": item_id, "text": text}).to_string()
+}
+
+/// `speech_started`: the client drops what it has queued to play.
+#[must_use]
+pub fn speech_started() -> String {
+    bare("speech_started")
+}
+
+/// `speech_stopped`.
+#[must_use]
+pub fn speech_stopped() -> String {
+    bare("speech_stopped")
+}
+
+/// `response_started`.
+#[must_use]
+pub fn response_started() -> String {
+    bare("response_started")
+}
+
+/// `response_done` with the service's word for the outcome.
+#[must_use]
+pub fn response_done(status: &str) -> String {
+    json!({"type": "response_done", "status": status}).to_string()
+}
+
+/// What a tool is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToolState {
+    /// Begun.
+    Running,
+    /// It did its work.
+    Done,
+    /// It failed, was too slow, or is unknown.
+    Failed,
+}
+
+/// `tool`: `ms` since it began.
+#[must_use]
+pub fn tool(name: &str, state: ToolState, ms: u64) -> String {
+    let state = match state {
+        ToolState::Running => "running",
+        ToolState::Done => "done",
+        ToolState::Failed => "failed",
+    };
+    json!({"type": "tool", "name": name, "state": state, "ms": ms}).to_string()
+}
+
+/// `latency`: from the end of the user's turn to the first reply audio leaving, in ms.
+#[must_use]
+pub fn latency(first_audio_ms: u64) -> String {
+    json!({"type": "latency", "first_audio_ms": first_audio_ms}).to_string()
+}
+
+/// `error`: something the user should know; the call goes on.
+#[must_use]
+pub fn error(code: &str, message: &str) -> String {
+    json!({"type": "error", "code": code, "message": message}).to_string()
+}
+
+/// `usage`: totals of the call.
+#[must_use]
+pub fn usage(input_tokens: u64, output_tokens: u64, seconds: u64) -> String {
+    json!({
+        "type": "usage",
+        "input_tokens": input_tokens,
+        "output_tokens": output_tokens,
+        "seconds": seconds,
+    })
+    .to_string()
+}
+
+/// `pong`: `id` is JSON text as the client wrote it.
+#[must_use]
+pub fn pong(id: &str) -> String {
+    format!("{{\"type\":\"pong\",\"id\":{id}}}")
+}
+
+fn bare(kind: &str) -> String {
+    json!({"type": kind}).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_read() {
+        let cases = [
+            (
+                r#"{"type":"text","text":"hi"}"#,
+                ClientMessage::Text("hi".into()),
+            ),
+            (
+                r#"{"text":"h\u0069","more":[1],"type":"text"}"#,
+                ClientMessage::Text("hi".into()),
+            ),
+            (r#"{"type":"interrupt"}"#, ClientMessage::Interrupt),
+            (r#"{"type":"hang_up","why":{}}"#, ClientMessage::HangUp),
+            (
+                r#"{"type":"played","ms":12}"#,
+                ClientMessage::Played { ms: 12 },
+            ),
+            (
+                r#"{"type":"played","ms":12.9}"#,
+                ClientMessage::Played { ms: 12 },
+            ),
+            (
+                r#"{"type":"ping","id":7}"#,
+                ClientMessage::Ping { id: "7".into() },
+            ),
+            (
+                r#"{"type":"ping","id":"a\"b"}"#,
+                ClientMessage::Ping {
+                    id: r#""a\"b""#.into(),
+                },
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn unknown_and_incomplete_messages_are_ignored() {
+        for text in [
+            r#"{"type":"later"}"#,
+            r#"{"type":"text"}"#,
+            r#"{"type":"text","text":null}"#,
+            r#"{"type":"text","text":"  "}"#,
+            r#"{"type":"played","ms":-1}"#,
+            r#"{"type":"played","ms":"1"}"#,
+            r#"{"type":"played","ms":1e300}"#,
+            r#"{"type":"ping"}"#,
+            r#"{"type":"ping","id":[1]}"#,
+            r#"{"type":"ping","id":{"a":1}}"#,
+        ] {
+            assert_eq!(parse(text), Ok(ClientMessage::Unknown), "{text}");
+        }
+        let long = format!(r#"{{"type":"ping","id":"{}"}}"#, "x".repeat(128));
+        assert_eq!(parse(&long), Ok(ClientMessage::Unknown));
+    }
+
+    #[test]
+    fn what_is_no_object_with_a_type_is_an_error() {
+        for text in [
+            "",
+            "x",
+            "[]",
+            "1",
+            "{}",
+            r#"{"type":1}"#,
+            r#"{"type":"text"} x"#,
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn text_is_bounded() {
+        let message = |bytes: usize| format!(r#"{{"type":"text","text":"{}"}}"#, "x".repeat(bytes));
+        assert!(matches!(
+            parse(&message(MAX_TEXT_BYTES)),
+            Ok(ClientMessage::Text(_))
+        ));
+        assert_eq!(
+            parse(&message(MAX_TEXT_BYTES + 1)),
+            Ok(ClientMessage::TextTooLong)
+        );
+    }
+
+    #[test]
+    fn a_pong_holds_the_id_as_written() {
+        for id in [
+            "1.50",
+            "123456789012345678901234567890",
+            "null",
+            "true",
+            "\"\\u00e4\"",
+        ] {
+            let text = format!(r#"{{ "id" : {id} , "type":"ping"}}"#);
+            let Ok(ClientMessage::Ping { id: read }) = parse(&text) else {
+                panic!("{text}")
+            };
+            assert_eq!(pong(&read), format!(r#"{{"type":"pong","id":{id}}}"#));
+        }
+    }
+
+    #[test]
+    fn the_samples_messages_keep_their_form() {
+        let same = |text: &str, expected: Value| {
+            assert_eq!(serde_json::from_str::<Value>(text).unwrap(), expected);
+        };
+        same(&speech_started(), json!({"type": "speech_started"}));
+        same(
+            &transcript("user", "a\"b"),
+            json!({"type": "transcript", "role": "user", "text": "a\"b"}),
+        );
+        let ended = call_state(CallState::Ended {
+            reason: "idle",
+            message: "m",
+        });
+        same(
+            &ended,
+            json!({"type": "call_state", "state": "ended", "reason": "idle", "message": "m"}),
+        );
+    }
 }

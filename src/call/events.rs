@@ -1,0 +1,267 @@
+//! What the service says.
+
+use std::time::Instant;
+
+use super::client::{self, ToolState};
+use super::ending::{EndReason, ServiceFault};
+use super::gate::Wish;
+use super::playback::whole_ms;
+use super::service::{FunctionCall, ResponseDone, ServiceError, ServiceEvent, commands};
+use super::tool_calls::{OpenCall, Opened};
+use super::{Call, Output, State};
+
+/// Longest tool output passed to the model, in bytes.
+const MAX_TOOL_OUTPUT_BYTES: usize = 64 * 1024;
+/// Longest arguments passed to a tool, in bytes.
+const MAX_TOOL_ARGUMENT_BYTES: usize = 64 * 1024;
+
+impl Call {
+    pub(super) fn on_service(&mut self, event: ServiceEvent<'_>, now: Instant) {
+        match event {
+            ServiceEvent::SessionCreated(session) => self.configure(&session),
+            ServiceEvent::SessionUpdated(session) => self.activate(&session, now),
+            ServiceEvent::Error(error) => self.on_error(&error, now),
+            event if self.is_active() => self.on_talk(event, now),
+            // Nothing of a session that is not configured concerns the client.
+            _ => {}
+        }
+    }
+
+    fn on_talk(&mut self, event: ServiceEvent<'_>, now: Instant) {
+        match event {
+            ServiceEvent::SpeechStarted => self.on_speech_started(now),
+            ServiceEvent::SpeechStopped => self.on_speech_stopped(now),
+            ServiceEvent::Committed => self.on_committed(now),
+            ServiceEvent::UserTranscriptDelta { item_id, text } if !text.is_empty() => {
+                self.tell(client::transcript_delta("user", &item_id, &text));
+            }
+            ServiceEvent::UserTranscript { text, .. } if !text.trim().is_empty() => {
+                self.tell(client::transcript("user", &text));
+            }
+            ServiceEvent::ResponseCreated { response_id } => self.on_response_created(&response_id),
+            ServiceEvent::ReplyTextDelta {
+                response_id,
+                item_id,
+                text,
+            } => {
+                self.on_reply_delta(&response_id, &item_id, &text);
+            }
+            ServiceEvent::ReplyText {
+                response_id, text, ..
+            } => {
+                let muted = self.muted.is(&response_id);
+                let text = if muted {
+                    self.captions.cut_off()
+                } else {
+                    self.captions.finish(&text)
+                };
+                self.tell_reply(text);
+            }
+            ServiceEvent::FunctionCall(call) => self.on_function_call(*call, now),
+            // Nobody is asked for approval, so it is refused: the model then says so.
+            ServiceEvent::ApprovalRequest { id } => {
+                self.send(commands::approval(&id, false));
+                self.gate.want(Wish::Answer);
+            }
+            ServiceEvent::McpCallFinished => self.gate.want(Wish::Answer),
+            ServiceEvent::ResponseDone(done) => self.on_response_done(&done, now),
+            // For the log, which is the owner's.
+            _ => {}
+        }
+    }
+
+    fn on_committed(&mut self, now: Instant) {
+        self.gate.committed(now);
+        if !self.turns.create_response {
+            self.gate.want(Wish::Answer);
+        }
+    }
+
+    fn on_response_created(&mut self, response_id: &str) {
+        let stop = self.gate.created(response_id);
+        self.muted.on = false;
+        if stop {
+            self.muted.set(response_id);
+            self.send(commands::response_cancel(response_id));
+        }
+        self.tell(client::response_started());
+    }
+
+    fn on_reply_delta(&mut self, response_id: &str, item_id: &str, text: &str) {
+        if text.is_empty() || self.muted.is(response_id) {
+            return;
+        }
+        self.captions.push(item_id, text);
+        self.tell(client::transcript_delta("assistant", item_id, text));
+    }
+
+    fn tell_reply(&mut self, text: Option<String>) {
+        if let Some(text) = text {
+            self.tell(client::transcript("assistant", &text));
+        }
+    }
+
+    fn on_response_done(&mut self, done: &ResponseDone, now: Instant) {
+        self.limits.touch(now);
+        if self.gate.done(&done.response_id) {
+            // A response that broke off may have words whose end never came.
+            let broken_off = self.captions.cut_off();
+            self.tell_reply(broken_off);
+        }
+        if self.muted.is(&done.response_id) {
+            self.muted.on = false;
+        }
+        let status = if done.status.is_empty() {
+            "completed"
+        } else {
+            done.status.as_str()
+        };
+        self.tell(client::response_done(status));
+        if let Some(usage) = done.usage {
+            self.totals.input_tokens = self.totals.input_tokens.saturating_add(usage.input_tokens);
+            self.totals.output_tokens = self
+                .totals
+                .output_tokens
+                .saturating_add(usage.output_tokens);
+            self.send_usage(now);
+        }
+        if status == "failed" {
+            let text = format!(
+                "The voice service could not answer: {}",
+                quoted(&done.error)
+            );
+            self.error("response_failed", &text);
+        }
+    }
+
+    fn on_function_call(&mut self, call: FunctionCall, now: Instant) {
+        // The items of a cancelled response come to their end too, as incomplete.
+        if !call.completed || call.call_id.is_empty() {
+            return;
+        }
+        if self.muted.is(&call.response_id) {
+            // It is in the conversation, so it needs an output, but nobody waits for the work.
+            let output = r#"{"error":"The user interrupted before the tool was run."}"#;
+            self.send(commands::function_call_output(&call.call_id, output));
+            return;
+        }
+        match self.tools.open(&call.call_id, &call.name, now) {
+            Opened::Run if call.arguments.len() > MAX_TOOL_ARGUMENT_BYTES => {
+                let output = r#"{"error":"The arguments are too long."}"#;
+                self.on_tool_finished(&call.call_id, output, false, now);
+            }
+            Opened::Run => {
+                self.tell(client::tool(&call.name, ToolState::Running, 0));
+                let FunctionCall {
+                    call_id,
+                    name,
+                    arguments,
+                    ..
+                } = call;
+                self.outputs.push_back(Output::RunTool {
+                    call_id,
+                    name,
+                    arguments,
+                });
+            }
+            Opened::TooMany => {
+                let output = r#"{"error":"Too many tools are running at once."}"#;
+                self.send(commands::function_call_output(&call.call_id, output));
+                self.tell(client::tool(&call.name, ToolState::Failed, 0));
+            }
+            Opened::Ignore => {}
+        }
+    }
+
+    pub(super) fn on_tool_finished(&mut self, call_id: &str, output: &str, ok: bool, now: Instant) {
+        // Not open any more: its deadline has answered for it.
+        let Some(call) = self.tools.close(call_id) else {
+            return;
+        };
+        self.limits.touch(now);
+        let fits = output.len() <= MAX_TOOL_OUTPUT_BYTES;
+        let output = if fits {
+            output
+        } else {
+            r#"{"error":"The tool's output is too long."}"#
+        };
+        self.send(commands::function_call_output(call_id, output));
+        self.tell_tool_end(&call, ok && fits, now);
+    }
+
+    pub(super) fn tell_tool_end(&mut self, call: &OpenCall, ok: bool, now: Instant) {
+        let state = if ok {
+            ToolState::Done
+        } else {
+            ToolState::Failed
+        };
+        let ms = whole_ms(now.saturating_duration_since(call.started));
+        self.tell(client::tool(&call.name, state, ms));
+    }
+
+    fn on_error(&mut self, error: &ServiceError, now: Instant) {
+        if error.code == "session_expired" {
+            self.end(EndReason::SessionExpired, now);
+        } else if self.state == State::Connecting {
+            let message = format!("The voice service reports: {}", quoted(&error.message));
+            let fault = ServiceFault {
+                word: "service_error",
+                message,
+                retryable: false,
+            };
+            self.end(EndReason::Service(fault), now);
+        } else if !self.is_active() || error.event_id == commands::EVENT_CONFIG {
+            // The service's defaults would stay in force: another voice, another prompt.
+            self.end(EndReason::SessionRefused(refusal(error)), now);
+        } else {
+            self.on_talk_error(error, now);
+        }
+    }
+
+    fn on_talk_error(&mut self, error: &ServiceError, now: Instant) {
+        let harmless = error.event_id == commands::EVENT_TRUNCATE
+            || error.event_id == commands::EVENT_CANCEL
+            || error.param.ends_with("audio_end_ms");
+        match error.code.as_str() {
+            "conversation_already_has_active_response" => self.gate.refused(now),
+            "response_cancel_not_active" | "input_audio_buffer_commit_empty" => {}
+            _ if harmless => {}
+            code => {
+                if error.event_id == commands::EVENT_CREATE {
+                    self.gate.failed();
+                    self.limits.touch(now);
+                }
+                let code = if code.is_empty() {
+                    "service_error"
+                } else {
+                    code
+                };
+                let text = format!("The voice service reports: {}", quoted(&error.message));
+                self.error(code, &text);
+            }
+        }
+    }
+}
+
+/// The sentence for a refused configuration: it quotes the service, and names the setting.
+fn refusal(error: &ServiceError) -> String {
+    let mut text = format!(
+        "The voice service refused the session's settings: {}",
+        quoted(&error.message)
+    );
+    if !error.param.is_empty() {
+        text.push_str(" The setting is ");
+        text.push_str(&error.param);
+        text.push('.');
+    }
+    text
+}
+
+/// A text of the service as the end of one of our sentences.
+fn quoted(message: &str) -> String {
+    match message.trim() {
+        "" => "it gives no reason.".to_owned(),
+        text if text.ends_with(['.', '!', '?']) => text.to_owned(),
+        text => format!("{text}."),
+    }
+}

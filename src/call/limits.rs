@@ -1,0 +1,158 @@
+//! The clock of a call: time to get ready, idle limit, longest duration, and their warnings.
+
+use std::time::{Duration, Instant};
+
+use super::ending::EndReason;
+use super::playback::whole_ms;
+use super::service::commands;
+use super::{Call, CallSettings, SERVICE_TIMEOUT, State};
+
+/// How long before the idle limit the client is warned; half the limit if that is shorter.
+const IDLE_WARNING: Duration = Duration::from_secs(15);
+/// How long before the longest duration the client is warned, if the limit is over twice as long.
+const TIME_WARNING: Duration = Duration::from_secs(60);
+
+/// The fixed limits of a call, and since when it is idle.
+#[derive(Debug)]
+pub(super) struct Limits {
+    created: Instant,
+    idle: Duration,
+    max: Duration,
+    /// The last time somebody did something other than play reply audio.
+    last_activity: Instant,
+    /// The start of the idle time for which a warning was given.
+    idle_warned: Option<Instant>,
+    time_warned: bool,
+}
+
+/// What a moment brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Nothing,
+    IdleSoon { seconds: u64 },
+    Idle,
+    TimeSoon,
+    Time,
+}
+
+impl Limits {
+    pub(super) fn new(settings: &CallSettings, now: Instant) -> Self {
+        Self {
+            created: now,
+            idle: settings.idle,
+            max: settings.max_duration,
+            last_activity: now,
+            idle_warned: None,
+            time_warned: false,
+        }
+    }
+
+    /// Somebody spoke or did something.
+    pub(super) fn touch(&mut self, now: Instant) {
+        self.last_activity = self.last_activity.max(now);
+    }
+
+    /// The next moment at which [`Call::on_tick`] has something to do. `busy`: somebody speaks or
+    /// works; `play_end`: when the client has played all.
+    pub(super) fn deadline(
+        &self,
+        state: State,
+        busy: bool,
+        play_end: Option<Instant>,
+    ) -> Option<Instant> {
+        let ready = match state {
+            State::Connecting | State::Configuring => Some(self.created + SERVICE_TIMEOUT),
+            State::Active { .. } | State::Ended => None,
+        };
+        let idle = if matches!(state, State::Active { .. }) && !busy {
+            let start = self.idle_start(play_end);
+            let warned = self.idle_warned == Some(start);
+            start.checked_add(if warned {
+                self.idle
+            } else {
+                self.idle - self.idle_warning()
+            })
+        } else {
+            None
+        };
+        let warning_open = !self.time_warned && self.max > TIME_WARNING * 2;
+        let time = if warning_open {
+            self.max - TIME_WARNING
+        } else {
+            self.max
+        };
+        [ready, idle, self.created.checked_add(time)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn due(&mut self, busy: bool, play_end: Option<Instant>, now: Instant) -> Due {
+        let age = now.saturating_duration_since(self.created);
+        if age >= self.max {
+            return Due::Time;
+        }
+        if !self.time_warned && self.max > TIME_WARNING * 2 && age >= self.max - TIME_WARNING {
+            self.time_warned = true;
+            return Due::TimeSoon;
+        }
+        if busy {
+            return Due::Nothing;
+        }
+        let start = self.idle_start(play_end);
+        let idle = now.saturating_duration_since(start);
+        if idle >= self.idle {
+            return Due::Idle;
+        }
+        if idle >= self.idle - self.idle_warning() && self.idle_warned != Some(start) {
+            self.idle_warned = Some(start);
+            let seconds = whole_ms(self.idle - idle).div_ceil(1_000);
+            return Due::IdleSoon { seconds };
+        }
+        Due::Nothing
+    }
+
+    /// Since when neither side speaks; in the future while reply audio is being played.
+    fn idle_start(&self, play_end: Option<Instant>) -> Instant {
+        play_end.map_or(self.last_activity, |end| end.max(self.last_activity))
+    }
+
+    fn idle_warning(&self) -> Duration {
+        IDLE_WARNING.min(self.idle / 2)
+    }
+}
+
+impl Call {
+    /// A deadline may have passed.
+    pub(super) fn on_tick(&mut self, now: Instant) {
+        if !self.is_active() && now >= self.limits.created + SERVICE_TIMEOUT {
+            self.end(EndReason::ServiceTimeout, now);
+            return;
+        }
+        if self.gate.tick(now) {
+            self.limits.touch(now);
+        }
+        while let Some(call) = self.tools.close_overdue(now) {
+            let output = r#"{"error":"The tool took too long and was given up."}"#;
+            self.send(commands::function_call_output(&call.call_id, output));
+            self.tell_tool_end(&call, false, now);
+        }
+        // An idle call is ended only once it is active; its longest duration counts from the start.
+        let busy = self.is_busy() || !self.is_active();
+        loop {
+            match self.limits.due(busy, self.playback.end(), now) {
+                Due::Nothing => return,
+                Due::Idle => return self.end(EndReason::Idle(self.limits.idle.as_secs()), now),
+                Due::Time => return self.end(EndReason::TimeLimit(self.limits.max.as_secs()), now),
+                Due::IdleSoon { seconds } => self.warn_idle(seconds),
+                Due::TimeSoon => self.error("time_soon", "The call will end in one minute."),
+            }
+        }
+    }
+
+    fn warn_idle(&mut self, seconds: u64) {
+        let text =
+            format!("Nobody has spoken for a while. The call will end in {seconds} seconds.");
+        self.error("idle_soon", &text);
+    }
+}

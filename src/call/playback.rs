@@ -1,0 +1,265 @@
+//! What of the reply has gone to the client, and how much of it can have been heard.
+//!
+//! Audio is counted per item when the service's delta is accepted, and again when its bytes leave
+//! for the client. Clients play in real time, one item after the other, so the end of playing is
+//! known without asking; a client that reports `played` makes it exact.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::service::AudioDelta;
+
+/// PCM16, 24 kHz, mono: 48 bytes a millisecond.
+pub(super) const BYTES_PER_MS: u64 = 48;
+/// Items remembered. A response has one spoken item, rarely two; older ones were played long ago.
+const MAX_ITEMS: usize = 8;
+/// A report of `played` this old no longer tells where a reply ended.
+const REPORT_STALE: Duration = Duration::from_secs(2);
+
+/// The audio of one item.
+#[derive(Debug)]
+struct ItemAudio {
+    response_id: String,
+    item_id: String,
+    /// Bytes of the same response in items before this one.
+    offset: u64,
+    /// Bytes the service sent and we accepted.
+    accepted: u64,
+    /// Bytes that left for the client.
+    sent: u64,
+    /// When its first byte is heard: when it left, or when what was before it has been played.
+    start: Option<Instant>,
+}
+
+/// A client's report of what it has played.
+#[derive(Debug, Clone, Copy)]
+struct Report {
+    ms: u64,
+    at: Instant,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Playback {
+    items: VecDeque<ItemAudio>,
+    /// When the client will have played all it was sent.
+    end: Option<Instant>,
+    report: Option<Report>,
+}
+
+impl Playback {
+    /// A delta that will be forwarded. Allocates only for a new item.
+    pub(super) fn accept(&mut self, delta: &AudioDelta<'_>) {
+        let bytes = delta.pcm_bytes as u64;
+        let mut offset = 0;
+        if let Some(last) = self
+            .items
+            .back_mut()
+            .filter(|last| last.response_id == delta.response_id)
+        {
+            if last.item_id == delta.item_id {
+                last.accepted += bytes;
+                return;
+            }
+            offset = last.offset + last.accepted;
+        }
+        if self.items.len() == MAX_ITEMS {
+            self.items.pop_front();
+        }
+        self.items.push_back(ItemAudio {
+            response_id: delta.response_id.to_owned(),
+            item_id: delta.item_id.to_owned(),
+            offset,
+            accepted: bytes,
+            sent: 0,
+            start: None,
+        });
+    }
+
+    /// Bytes have left for the client. Returns the id of the response they began with.
+    pub(super) fn sent(&mut self, bytes: usize, now: Instant) -> Option<&str> {
+        let mut left = bytes as u64;
+        let mut first = None;
+        let last = self.items.len().checked_sub(1)?;
+        for (index, item) in self.items.iter_mut().enumerate() {
+            // What exceeds all that was accepted (a miscounted padding) belongs to the last item.
+            let room = item.accepted - item.sent;
+            let part = if index == last { left } else { left.min(room) };
+            if part == 0 {
+                continue;
+            }
+            if item.start.is_none() {
+                item.start = Some(self.end.map_or(now, |end| end.max(now)));
+                if item.offset == 0 {
+                    self.report = None;
+                }
+            }
+            item.sent += part;
+            item.accepted = item.accepted.max(item.sent);
+            self.end = Some(self.end.map_or(now, |end| end.max(now)) + playing_time(part));
+            left -= part;
+            first.get_or_insert(index);
+        }
+        first.map(|index| self.items[index].response_id.as_str())
+    }
+
+    /// The client says how much of the current reply it has played.
+    pub(super) fn report(&mut self, ms: u64, now: Instant) {
+        self.report = Some(Report { ms, at: now });
+    }
+
+    /// Whether reply audio waits, is being played, or may still be (all estimated by the clock).
+    pub(super) fn is_playing(&self, now: Instant) -> bool {
+        self.end.is_some_and(|end| end > now)
+            || self.items.iter().any(|item| item.sent < item.accepted)
+    }
+
+    /// When the client will have played all it was sent, if anything was.
+    pub(super) fn end(&self) -> Option<Instant> {
+        self.end
+    }
+
+    /// Where to cut the conversation: each item of which audio was sent but not all was heard, with
+    /// the ms that were. `active` is the response still being made.
+    pub(super) fn cuts(&self, active: Option<&str>, now: Instant) -> Vec<(String, u64)> {
+        let current = self.items.iter().rev().find(|item| item.start.is_some());
+        let current = current.map(|item| item.response_id.as_str());
+        self.items
+            .iter()
+            .filter(|item| item.sent > 0)
+            .filter_map(|item| {
+                let in_current = current == Some(item.response_id.as_str());
+                let heard = self.heard(item, in_current, now);
+                let complete = active != Some(item.response_id.as_str());
+                let all = complete && heard >= item.accepted / BYTES_PER_MS;
+                (!all).then(|| (item.item_id.clone(), heard))
+            })
+            .collect()
+    }
+
+    /// Forgets all audio: it was dropped on both sides.
+    pub(super) fn flush(&mut self, now: Instant) {
+        self.items.clear();
+        self.report = None;
+        self.end = self.end.map(|end| end.min(now));
+    }
+
+    /// Milliseconds of an item that can have been heard: never more than was sent.
+    fn heard(&self, item: &ItemAudio, in_current: bool, now: Instant) -> u64 {
+        let sent = item.sent / BYTES_PER_MS;
+        let elapsed = item
+            .start
+            .map_or(Duration::ZERO, |start| now.saturating_duration_since(start));
+        let by_clock = sent.min(whole_ms(elapsed));
+        let fresh = |report: &Report| {
+            by_clock < sent || now.saturating_duration_since(report.at) < REPORT_STALE
+        };
+        match self.report.filter(|_| in_current).filter(fresh) {
+            Some(report) => by_clock.min(report.ms.saturating_sub(item.offset / BYTES_PER_MS)),
+            None => by_clock,
+        }
+    }
+}
+
+/// How long PCM of this many bytes plays.
+fn playing_time(bytes: u64) -> Duration {
+    Duration::from_micros(bytes.saturating_mul(1_000) / BYTES_PER_MS)
+}
+
+/// Whole milliseconds of a duration.
+pub(super) fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delta<'a>(response_id: &'a str, item_id: &'a str, ms: usize) -> AudioDelta<'a> {
+        AudioDelta {
+            response_id,
+            item_id,
+            base64: 0..0,
+            pcm_bytes: ms * 48,
+        }
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn cut(item: &str, ms: u64) -> Vec<(String, u64)> {
+        vec![(item.to_owned(), ms)]
+    }
+
+    #[test]
+    fn heard_is_the_least_of_sent_elapsed_and_reported() {
+        let now = Instant::now();
+        let mut playback = Playback::default();
+        playback.accept(&delta("r", "a", 1_000));
+        assert!(playback.cuts(Some("r"), now).is_empty(), "nothing was sent");
+        assert_eq!(playback.sent(500 * 48, now), Some("r"));
+        assert_eq!(playback.cuts(None, now + ms(100)), cut("a", 100));
+        assert_eq!(playback.cuts(None, now + ms(900)), cut("a", 500));
+        playback.report(80, now + ms(100));
+        assert_eq!(playback.cuts(None, now + ms(100)), cut("a", 80));
+    }
+
+    #[test]
+    fn what_was_played_to_its_end_is_not_cut() {
+        let now = Instant::now();
+        let mut playback = Playback::default();
+        playback.accept(&delta("r", "a", 1_000));
+        playback.sent(48_000, now);
+        assert!(playback.is_playing(now + ms(999)));
+        assert!(!playback.is_playing(now + ms(1_000)));
+        assert!(playback.cuts(None, now + ms(1_000)).is_empty());
+        playback.report(900, now + ms(900));
+        assert_eq!(playback.cuts(None, now + ms(1_000)), cut("a", 900));
+        assert!(
+            playback.cuts(None, now + ms(5_000)).is_empty(),
+            "an old report says nothing"
+        );
+        assert_eq!(playback.cuts(Some("r"), now + ms(5_000)), cut("a", 1_000));
+    }
+
+    #[test]
+    fn items_play_one_after_the_other() {
+        let now = Instant::now();
+        let mut playback = Playback::default();
+        playback.accept(&delta("r", "a", 1_000));
+        playback.accept(&delta("r", "b", 1_000));
+        playback.sent(96_000, now);
+        assert_eq!(playback.end(), Some(now + ms(2_000)));
+        let both = vec![("a".to_owned(), 600), ("b".to_owned(), 0)];
+        assert_eq!(playback.cuts(None, now + ms(600)), both);
+        assert_eq!(playback.cuts(None, now + ms(1_300)), cut("b", 300));
+        playback.report(1_200, now + ms(1_300));
+        assert_eq!(playback.cuts(None, now + ms(1_300)), cut("b", 200));
+    }
+
+    #[test]
+    fn a_new_reply_forgets_the_old_report_and_flush_forgets_all() {
+        let now = Instant::now();
+        let mut playback = Playback::default();
+        playback.accept(&delta("r1", "a", 100));
+        playback.sent(4_800, now);
+        playback.report(10, now);
+        playback.accept(&delta("r2", "b", 1_000));
+        assert_eq!(playback.sent(48_000, now + ms(500)), Some("r2"));
+        assert_eq!(playback.cuts(None, now + ms(900)), cut("b", 400));
+        playback.flush(now + ms(900));
+        assert!(!playback.is_playing(now + ms(900)));
+        assert!(playback.cuts(None, now + ms(950)).is_empty());
+        assert_eq!(playback.sent(48, now), None);
+    }
+
+    #[test]
+    fn items_are_bounded() {
+        let mut playback = Playback::default();
+        for index in 0..100 {
+            playback.accept(&delta("r", &index.to_string(), 1));
+        }
+        assert_eq!(playback.items.len(), MAX_ITEMS);
+    }
+}

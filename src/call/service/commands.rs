@@ -1,0 +1,113 @@
+//! Commands to the service, as JSON text.
+//!
+//! Each kind has a fixed `event_id`: the service names it in the `error` event when the command
+//! fails, which tells a refused configuration from a refused truncation.
+
+use serde_json::{Value, json};
+
+use super::session::Dialect;
+
+/// The text before the base64 of an `input_audio_buffer.append`: the hot path writes audio between
+/// two constants.
+pub const APPEND_PREFIX: &str = "{\"type\":\"input_audio_buffer.append\",\"audio\":\"";
+/// The text after the base64 of an `input_audio_buffer.append`.
+pub const APPEND_SUFFIX: &str = "\"}";
+
+/// `event_id` of `session.update`.
+pub const EVENT_CONFIG: &str = "cfg1";
+/// `event_id` of every `response.create`.
+pub const EVENT_CREATE: &str = "create";
+/// `event_id` of every `response.cancel`.
+pub const EVENT_CANCEL: &str = "cancel";
+/// `event_id` of every `conversation.item.truncate`.
+pub const EVENT_TRUNCATE: &str = "truncate";
+/// `event_id` of every `conversation.item.create`.
+pub const EVENT_ITEM: &str = "item";
+
+/// `session.update` with the complete `session` object.
+#[must_use]
+pub fn session_update(session: &Value) -> String {
+    json!({"type": "session.update", "event_id": EVENT_CONFIG, "session": session}).to_string()
+}
+
+/// The output of a function call. `output` is a string for the service, JSON or not.
+#[must_use]
+pub fn function_call_output(call_id: &str, output: &str) -> String {
+    item(&json!({"type": "function_call_output", "call_id": call_id, "output": output}))
+}
+
+/// A typed turn of the user.
+#[must_use]
+pub fn user_text(text: &str) -> String {
+    item(&json!({
+        "type": "message",
+        "role": "user",
+        "content": [{"type": "input_text", "text": text}],
+    }))
+}
+
+/// The answer to an `mcp_approval_request`.
+#[must_use]
+pub fn approval(request_id: &str, approve: bool) -> String {
+    item(&json!({
+        "type": "mcp_approval_response",
+        "approval_request_id": request_id,
+        "approve": approve,
+    }))
+}
+
+/// A plain `response.create`.
+#[must_use]
+pub fn response_create() -> String {
+    json!({"type": "response.create", "event_id": EVENT_CREATE}).to_string()
+}
+
+/// A `response.create` that speaks `text`. Dated api-versions take a pre-generated message (no model
+/// call); the GA dialect has none, so there the model is told what to say.
+#[must_use]
+pub fn greeting(text: &str, dialect: Dialect) -> String {
+    let response = match dialect {
+        Dialect::Beta => json!({"pre_generated_assistant_message": {
+            "type": "message",
+            "role": "assistant",
+            "content": [{"type": "text", "text": text}],
+        }}),
+        Dialect::Ga => json!({
+            "instructions": format!("Say exactly the following words and nothing else: {text}"),
+        }),
+    };
+    json!({"type": "response.create", "event_id": EVENT_CREATE, "response": response}).to_string()
+}
+
+/// `response.cancel` of one response.
+#[must_use]
+pub fn response_cancel(response_id: &str) -> String {
+    if response_id.is_empty() {
+        return json!({"type": "response.cancel", "event_id": EVENT_CANCEL}).to_string();
+    }
+    json!({"type": "response.cancel", "event_id": EVENT_CANCEL, "response_id": response_id})
+        .to_string()
+}
+
+/// `conversation.item.truncate` of an item's audio after `audio_end_ms`.
+#[must_use]
+pub fn truncate(item_id: &str, audio_end_ms: u64) -> String {
+    json!({
+        "type": "conversation.item.truncate",
+        "event_id": EVENT_TRUNCATE,
+        "item_id": item_id,
+        "content_index": 0,
+        "audio_end_ms": audio_end_ms,
+    })
+    .to_string()
+}
+
+/// `input_audio_buffer.clear`: forget what was said since the last commit.
+#[must_use]
+pub fn input_clear() -> String {
+    json!({"type": "input_audio_buffer.clear"}).to_string()
+}
+
+fn item(item: &Value) -> String {
+    json!({"type": "conversation.item.create", "event_id": EVENT_ITEM, "item": item}).to_string()
+}

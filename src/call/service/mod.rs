@@ -1,0 +1,440 @@
+//! Events of the Voice Live service: text to [`ServiceEvent`] and commands to text.
+//!
+//! Two dialects are understood by one table: the names of dated Voice Live api-versions (OpenAI's
+//! beta names) and the GA names. Parsing is lenient: `null` means absent, only what the call uses is
+//! looked at, unknown types are [`ServiceEvent::Ignored`].
+
+pub mod commands;
+mod scan;
+pub mod session;
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use serde_json::{Map, Value};
+
+pub(in crate::call) use scan::member;
+use session::SessionInfo;
+
+/// Longest id accepted from the service, in bytes. Recorded ids have about 26.
+pub const MAX_ID_BYTES: usize = 128;
+
+/// One audio delta, recognised without building a JSON tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AudioDelta<'a> {
+    /// `response_id`.
+    pub response_id: &'a str,
+    /// `item_id`.
+    pub item_id: &'a str,
+    /// Where the base64 text stands inside the event's text, in bytes (it has no escapes).
+    pub base64: Range<usize>,
+    /// How many bytes of PCM that text decodes to, from its length and padding.
+    pub pcm_bytes: usize,
+}
+
+/// An audio delta that came by the slow way, because its text has escapes or other rarities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedAudio {
+    /// `response_id`, empty if absent.
+    pub response_id: String,
+    /// `item_id`, empty if absent.
+    pub item_id: String,
+    /// The base64 text with all escapes resolved.
+    pub base64: String,
+}
+
+impl OwnedAudio {
+    /// The same delta as the hot path sees it; the range is one of [`OwnedAudio::base64`].
+    #[must_use]
+    pub fn delta(&self) -> AudioDelta<'_> {
+        AudioDelta {
+            response_id: &self.response_id,
+            item_id: &self.item_id,
+            base64: 0..self.base64.len(),
+            pcm_bytes: scan::decoded_bytes(&self.base64),
+        }
+    }
+}
+
+/// What an event's text holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Parsed<'a> {
+    /// Reply audio: the hot path.
+    Audio(AudioDelta<'a>),
+    /// Reply audio whose text could not be borrowed. Rare.
+    AudioOwned(OwnedAudio),
+    /// Anything else.
+    Event(ServiceEvent<'a>),
+}
+
+/// Every event the call acts on; all others are `Ignored`. Absent texts are empty.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServiceEvent<'a> {
+    /// `session.created`: the first event of a session.
+    SessionCreated(Box<SessionInfo>),
+    /// `session.updated`: the effective session after a `session.update`.
+    SessionUpdated(Box<SessionInfo>),
+    /// `error`.
+    Error(Box<ServiceError>),
+    /// `warning`: the session goes on. For the log.
+    Warning {
+        /// `warning.code`.
+        code: String,
+        /// `warning.message`.
+        message: String,
+    },
+    /// `input_audio_buffer.speech_started`: the service hears the user speak.
+    SpeechStarted,
+    /// `input_audio_buffer.speech_stopped`: the user's turn is over.
+    SpeechStopped,
+    /// `input_audio_buffer.committed`: the user's turn is an item now.
+    Committed,
+    /// `conversation.item.input_audio_transcription.delta`.
+    UserTranscriptDelta {
+        /// The user's item.
+        item_id: String,
+        /// More words.
+        text: String,
+    },
+    /// `conversation.item.input_audio_transcription.completed`. May come in the middle of a reply.
+    UserTranscript {
+        /// The user's item.
+        item_id: String,
+        /// All words; may be empty.
+        text: String,
+    },
+    /// `conversation.item.input_audio_transcription.failed`: the conversation goes on. For the log.
+    UserTranscriptFailed {
+        /// `error.message`.
+        message: String,
+    },
+    /// `response.created`.
+    ResponseCreated {
+        /// `response.id`.
+        response_id: String,
+    },
+    /// A delta of `response.audio_transcript` or `response.text`. Runs ahead of the audio.
+    ReplyTextDelta {
+        /// The response.
+        response_id: String,
+        /// The assistant's item.
+        item_id: String,
+        /// More words.
+        text: String,
+    },
+    /// The end of `response.audio_transcript` or `response.text`. Also sent when cancelled.
+    ReplyText {
+        /// The response.
+        response_id: String,
+        /// The assistant's item.
+        item_id: String,
+        /// All words generated, heard or not.
+        text: String,
+    },
+    /// `response.output_item.done` of a `function_call`.
+    FunctionCall(Box<FunctionCall>),
+    /// `conversation.item.created` (or `.added`) of an `mcp_approval_request`.
+    ApprovalRequest {
+        /// The item's id.
+        id: String,
+    },
+    /// `response.mcp_call.completed` or `.failed`: the service ran a tool of its own.
+    McpCallFinished,
+    /// `response.done`.
+    ResponseDone(Box<ResponseDone>),
+    /// `conversation.item.truncated`. For the log.
+    Truncated {
+        /// The item cut.
+        item_id: String,
+        /// Where, in ms of its audio.
+        audio_end_ms: u64,
+    },
+    /// A known or unknown event that needs no action.
+    Ignored {
+        /// Its `type`, for a debug log; at most [`MAX_ID_BYTES`] bytes.
+        kind: Cow<'a, str>,
+    },
+}
+
+/// The `error` object of an `error` event. Texts are bounded to 1,000 bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceError {
+    /// `type`, such as `invalid_request_error` or `server_error`.
+    pub kind: String,
+    /// `code`.
+    pub code: String,
+    /// `message`, for people.
+    pub message: String,
+    /// `param`.
+    pub param: String,
+    /// `event_id` of the command it answers.
+    pub event_id: String,
+}
+
+/// A finished `function_call` item.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FunctionCall {
+    /// The response that holds it.
+    pub response_id: String,
+    /// The id its output must name.
+    pub call_id: String,
+    /// The tool.
+    pub name: String,
+    /// JSON text as the model wrote it: may be empty or invalid.
+    pub arguments: String,
+    /// Whether the item's status is `completed` (or not given).
+    pub completed: bool,
+}
+
+/// The outcome of a response.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResponseDone {
+    /// `response.id`.
+    pub response_id: String,
+    /// `completed`, `cancelled`, `failed`, `incomplete`, or what the service says in future.
+    pub status: String,
+    /// `status_details.reason`.
+    pub reason: String,
+    /// `status_details.error.message`.
+    pub error: String,
+    /// Tokens, if the service counted any.
+    pub usage: Option<Usage>,
+}
+
+/// Tokens of a response.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// `input_tokens`.
+    pub input_tokens: u64,
+    /// `output_tokens`.
+    pub output_tokens: u64,
+}
+
+/// Recognises one event of the service, in both dialects.
+///
+/// # Errors
+/// A sentence saying what is wrong, when the text is no JSON object with a string `type`, or holds
+/// an id longer than [`MAX_ID_BYTES`].
+pub fn parse(text: &str) -> Result<Parsed<'_>, String> {
+    if let Some(delta) = scan::audio_delta(text) {
+        return Ok(Parsed::Audio(delta));
+    }
+    let value: Value = serde_json::from_str(text)
+        .map_err(|error| format!("The service sent text that is not JSON: {error}."))?;
+    let Value::Object(event) = value else {
+        return Err("The service sent JSON that is not an object.".to_owned());
+    };
+    let Some(kind) = event.get("type").and_then(Value::as_str) else {
+        return Err("The service sent an event without a type.".to_owned());
+    };
+    if scan::AUDIO_DELTA_TYPES.contains(&kind) {
+        return Ok(Parsed::AudioOwned(OwnedAudio {
+            response_id: id(&event, "response_id")?,
+            item_id: id(&event, "item_id")?,
+            base64: text_of(&event, "delta"),
+        }));
+    }
+    session_event(kind, &event)
+        .or_else(|| user_event(kind, &event))
+        .or_else(|| reply_event(kind, &event))
+        .unwrap_or_else(|| {
+            Ok(ServiceEvent::Ignored {
+                kind: bounded(kind, MAX_ID_BYTES).into(),
+            })
+        })
+        .map(Parsed::Event)
+}
+
+type Event = Result<ServiceEvent<'static>, String>;
+
+fn session_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
+    Some(Ok(match kind {
+        "session.created" => ServiceEvent::SessionCreated(Box::new(session_info(event))),
+        "session.updated" => ServiceEvent::SessionUpdated(Box::new(session_info(event))),
+        "error" => ServiceEvent::Error(Box::new(service_error(event))),
+        "warning" => {
+            let warning = object(event, "warning");
+            ServiceEvent::Warning {
+                code: short(warning, "code"),
+                message: short(warning, "message"),
+            }
+        }
+        _ => return None,
+    }))
+}
+
+fn user_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
+    Some(match kind {
+        "input_audio_buffer.speech_started" => Ok(ServiceEvent::SpeechStarted),
+        "input_audio_buffer.speech_stopped" => Ok(ServiceEvent::SpeechStopped),
+        "input_audio_buffer.committed" => Ok(ServiceEvent::Committed),
+        "conversation.item.input_audio_transcription.delta" => {
+            let text = text_of(event, "delta");
+            id(event, "item_id").map(|item_id| ServiceEvent::UserTranscriptDelta { item_id, text })
+        }
+        "conversation.item.input_audio_transcription.completed" => {
+            let text = text_of(event, "transcript");
+            id(event, "item_id").map(|item_id| ServiceEvent::UserTranscript { item_id, text })
+        }
+        "conversation.item.input_audio_transcription.failed" => {
+            let message = short(object(event, "error"), "message");
+            Ok(ServiceEvent::UserTranscriptFailed { message })
+        }
+        "conversation.item.truncated" => {
+            let audio_end_ms = number(event, "audio_end_ms");
+            id(event, "item_id").map(|item_id| ServiceEvent::Truncated {
+                item_id,
+                audio_end_ms,
+            })
+        }
+        "conversation.item.created" | "conversation.item.added" => {
+            return approval_request(object(event, "item")?);
+        }
+        _ => return None,
+    })
+}
+
+fn reply_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
+    Some(match kind {
+        "response.created" => match object(event, "response") {
+            Some(response) => id(response, "id"),
+            None => Ok(String::new()),
+        }
+        .map(|response_id| ServiceEvent::ResponseCreated { response_id }),
+        "response.audio_transcript.delta"
+        | "response.output_audio_transcript.delta"
+        | "response.text.delta"
+        | "response.output_text.delta" => reply_delta(event),
+        "response.audio_transcript.done" | "response.output_audio_transcript.done" => {
+            reply_text(event, "transcript")
+        }
+        "response.text.done" | "response.output_text.done" => reply_text(event, "text"),
+        "response.output_item.done" => return function_call(event),
+        "response.mcp_call.completed" | "response.mcp_call.failed" => {
+            Ok(ServiceEvent::McpCallFinished)
+        }
+        "response.done" => response_done(event),
+        _ => return None,
+    })
+}
+
+fn session_info(event: &Map<String, Value>) -> SessionInfo {
+    object(event, "session")
+        .map(SessionInfo::read)
+        .unwrap_or_default()
+}
+
+fn service_error(event: &Map<String, Value>) -> ServiceError {
+    let error = object(event, "error");
+    ServiceError {
+        kind: short(error, "type"),
+        code: short(error, "code"),
+        message: short(error, "message"),
+        param: short(error, "param"),
+        event_id: short(error, "event_id"),
+    }
+}
+
+fn reply_delta(event: &Map<String, Value>) -> Event {
+    Ok(ServiceEvent::ReplyTextDelta {
+        response_id: id(event, "response_id")?,
+        item_id: id(event, "item_id")?,
+        text: text_of(event, "delta"),
+    })
+}
+
+fn reply_text(event: &Map<String, Value>, key: &str) -> Event {
+    Ok(ServiceEvent::ReplyText {
+        response_id: id(event, "response_id")?,
+        item_id: id(event, "item_id")?,
+        text: text_of(event, key),
+    })
+}
+
+fn approval_request(item: &Map<String, Value>) -> Option<Event> {
+    (text_of(item, "type") == "mcp_approval_request")
+        .then(|| id(item, "id").map(|id| ServiceEvent::ApprovalRequest { id }))
+}
+
+fn function_call(event: &Map<String, Value>) -> Option<Event> {
+    let item = object(event, "item")?;
+    if text_of(item, "type") != "function_call" {
+        return None;
+    }
+    let read = || {
+        Ok(ServiceEvent::FunctionCall(Box::new(FunctionCall {
+            response_id: id(event, "response_id")?,
+            call_id: id(item, "call_id")?,
+            name: id(item, "name")?,
+            arguments: text_of(item, "arguments"),
+            completed: matches!(text_of(item, "status").as_str(), "completed" | ""),
+        })))
+    };
+    Some(read())
+}
+
+fn response_done(event: &Map<String, Value>) -> Event {
+    let empty = Map::new();
+    let response = object(event, "response").unwrap_or(&empty);
+    let details = object(response, "status_details");
+    let usage = object(response, "usage").map(|usage| Usage {
+        input_tokens: number(usage, "input_tokens"),
+        output_tokens: number(usage, "output_tokens"),
+    });
+    Ok(ServiceEvent::ResponseDone(Box::new(ResponseDone {
+        response_id: id(response, "id")?,
+        status: short(Some(response), "status"),
+        reason: short(details, "reason"),
+        error: short(
+            details.and_then(|details| object(details, "error")),
+            "message",
+        ),
+        usage,
+    })))
+}
+
+fn object<'v>(map: &'v Map<String, Value>, key: &str) -> Option<&'v Map<String, Value>> {
+    map.get(key).and_then(Value::as_object)
+}
+
+fn text_of(map: &Map<String, Value>, key: &str) -> String {
+    map.get(key)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn number(map: &Map<String, Value>, key: &str) -> u64 {
+    map.get(key).and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// A text for people or a word, cut to 1,000 bytes. Numbers are taken as text: error codes of
+/// gateways in front of the service are sometimes numbers.
+fn short(map: Option<&Map<String, Value>>, key: &str) -> String {
+    match map.and_then(|map| map.get(key)) {
+        Some(Value::String(text)) => bounded(text, 1_000),
+        Some(Value::Number(number)) => number.to_string(),
+        _ => String::new(),
+    }
+}
+
+fn id(map: &Map<String, Value>, key: &str) -> Result<String, String> {
+    let text = map.get(key).and_then(Value::as_str).unwrap_or_default();
+    if text.len() > MAX_ID_BYTES {
+        return Err(format!("The service sent a {key} of {} bytes.", text.len()));
+    }
+    Ok(text.to_owned())
+}
+
+/// At most `limit` bytes of a text, cut between characters.
+pub(in crate::call) fn bounded_str(text: &str, limit: usize) -> &str {
+    &text[..text.floor_char_boundary(limit)]
+}
+
+/// The same as an owned text.
+pub(in crate::call) fn bounded(text: &str, limit: usize) -> String {
+    bounded_str(text, limit).to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,483 @@
+//! The `session` object, both ways: what the daemon asks for, and what the service says is so.
+
+use serde_json::{Map, Value, json};
+
+/// Names of the voices that belong to the model rather than to Azure speech.
+const OPENAI_VOICES: [&str; 10] = [
+    "alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar",
+];
+
+/// Samples per second of all audio, both ways.
+const SAMPLE_RATE: u64 = 24_000;
+
+/// Which of the two message dialects a session speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// Dated Voice Live api-versions: OpenAI's beta names plus Azure's additions.
+    #[default]
+    Beta,
+    /// OpenAI's GA names: Azure OpenAI, OpenAI, Voice Live `v1`.
+    Ga,
+}
+
+/// The everyday session settings, from which [`session_object`] makes the `session` object.
+#[derive(Debug, Clone)]
+pub struct SessionSettings {
+    /// The model's name: decides which transcriber fits.
+    pub model: String,
+    /// A voice's name: `en-US-AvaNeural`, `alloy`…
+    pub voice: String,
+    /// The prompt. `None` in agent mode, where the agent has its own.
+    pub instructions: Option<String>,
+    /// The language the user speaks (`en`, `en-US`, `en,de`); a hint for transcription.
+    pub language: Option<String>,
+    /// An array of function tools. Empty or not an array: none are sent.
+    pub tools: Value,
+    /// Merged over everything last. Objects merge key by key; all else replaces, also `null`, which
+    /// switches a feature off at the service.
+    pub overrides: Map<String, Value>,
+}
+
+/// The `session` object of `session.update` in the dialect of dated api-versions.
+#[must_use]
+pub fn session_object(settings: &SessionSettings) -> Value {
+    let mut session = json!({
+        "modalities": ["text", "audio"],
+        "voice": voice(&settings.voice, &settings.model),
+        "input_audio_format": "pcm16",
+        "input_audio_sampling_rate": SAMPLE_RATE,
+        "output_audio_format": "pcm16",
+        "turn_detection": {
+            "type": "azure_semantic_vad",
+            "threshold": 0.5,
+            "prefix_padding_ms": 300,
+            "silence_duration_ms": 500,
+            "remove_filler_words": false,
+            "create_response": true,
+            "interrupt_response": true,
+            "auto_truncate": true,
+        },
+        "input_audio_noise_reduction": {"type": "azure_deep_noise_suppression"},
+        "input_audio_echo_cancellation": {"type": "server_echo_cancellation"},
+        "input_audio_transcription": transcription(settings),
+    });
+    if let Some(instructions) = &settings.instructions {
+        session["instructions"] = json!(instructions);
+    }
+    if settings
+        .tools
+        .as_array()
+        .is_some_and(|tools| !tools.is_empty())
+    {
+        session["tools"] = settings.tools.clone();
+        session["tool_choice"] = json!("auto");
+    }
+    merge(&mut session, &Value::Object(settings.overrides.clone()));
+    session
+}
+
+/// The same session in the GA shape.
+///
+/// Keys that dialect does not have (`temperature`, `input_audio_sampling_rate`) are left out; an
+/// `audio` object the user wrote stays and wins over what is derived.
+#[must_use]
+pub fn ga_session(session: &Value) -> Value {
+    let mut rest = session.as_object().cloned().unwrap_or_default();
+    let mut ga = json!({
+        "type": "realtime",
+        "output_modalities": [ga_modality(rest.remove("modalities").as_ref())],
+        "audio": {"input": {}, "output": {}},
+    });
+    if let Some(voice) = rest.remove("voice") {
+        merge(&mut ga["audio"]["output"], &ga_voice(voice));
+    }
+    let rate = rest.remove("input_audio_sampling_rate");
+    if let Some(format) = rest.remove("input_audio_format") {
+        ga["audio"]["input"]["format"] = ga_format(&format, rate.as_ref());
+    }
+    if let Some(format) = rest.remove("output_audio_format") {
+        ga["audio"]["output"]["format"] = ga_format(&format, None);
+    }
+    for (beta, name) in [
+        ("turn_detection", "turn_detection"),
+        ("input_audio_transcription", "transcription"),
+        ("input_audio_noise_reduction", "noise_reduction"),
+        ("input_audio_echo_cancellation", "echo_cancellation"),
+    ] {
+        if let Some(value) = rest.remove(beta) {
+            ga["audio"]["input"][name] = value;
+        }
+    }
+    if let Some(limit) = rest.remove("max_response_output_tokens") {
+        ga["max_output_tokens"] = limit;
+    }
+    rest.remove("temperature");
+    merge(&mut ga, &Value::Object(rest));
+    ga
+}
+
+/// What a `session.created` or `session.updated` says, as far as the call needs it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// The session's id: Azure support asks for it.
+    pub id: String,
+    /// The model's name as the service reports it; may differ from the one asked for.
+    pub model: String,
+    /// When the session ends at the latest, in seconds since 1970.
+    pub expires_at: Option<u64>,
+    /// The dialect its shape belongs to.
+    pub dialect: Dialect,
+    /// A sentence, if the audio formats are not PCM16 at 24 kHz. Absent ones are taken for it.
+    pub format_fault: Option<String>,
+    /// How turns are found.
+    pub turns: TurnRules,
+}
+
+/// The effective `turn_detection`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TurnRules {
+    /// The service answers a spoken turn by itself.
+    pub create_response: bool,
+    /// The service cancels its response when the user speaks.
+    pub interrupt_response: bool,
+    /// The service cuts an interrupted item to what can have been heard.
+    pub auto_truncate: bool,
+}
+
+impl Default for TurnRules {
+    fn default() -> Self {
+        Self {
+            create_response: true,
+            interrupt_response: true,
+            auto_truncate: false,
+        }
+    }
+}
+
+impl SessionInfo {
+    /// Reads a `session` object of either dialect.
+    #[must_use]
+    pub fn read(session: &Map<String, Value>) -> Self {
+        let text = |key: &str| session.get(key).and_then(Value::as_str).unwrap_or_default();
+        let audio = session.get("audio").filter(|audio| audio.is_object());
+        let ga = audio.is_some() || text("type") == "realtime";
+        let turn_detection = match audio {
+            Some(audio) => audio.pointer("/input/turn_detection"),
+            None => session.get("turn_detection"),
+        };
+        Self {
+            id: super::bounded(text("id"), super::MAX_ID_BYTES),
+            model: super::bounded(text("model"), super::MAX_ID_BYTES),
+            expires_at: session.get("expires_at").and_then(Value::as_u64),
+            dialect: if ga { Dialect::Ga } else { Dialect::Beta },
+            format_fault: audio.map_or_else(|| beta_fault(session), ga_fault),
+            turns: turn_rules(turn_detection),
+        }
+    }
+}
+
+fn turn_rules(turn_detection: Option<&Value>) -> TurnRules {
+    let flag = |key: &str, default: bool| {
+        turn_detection
+            .and_then(|turns| turns.get(key))
+            .and_then(Value::as_bool)
+            .unwrap_or(default)
+    };
+    TurnRules {
+        create_response: flag("create_response", true),
+        interrupt_response: flag("interrupt_response", true),
+        auto_truncate: flag("auto_truncate", false),
+    }
+}
+
+fn beta_fault(session: &Map<String, Value>) -> Option<String> {
+    for key in ["input_audio_format", "output_audio_format"] {
+        match session.get(key).and_then(Value::as_str) {
+            None | Some("pcm16" | "pcm16_24000hz") => {}
+            Some(other) => return Some(fault(key, other)),
+        }
+    }
+    match session
+        .get("input_audio_sampling_rate")
+        .and_then(Value::as_u64)
+    {
+        None | Some(SAMPLE_RATE) => None,
+        Some(rate) => Some(fault("input_audio_sampling_rate", &rate.to_string())),
+    }
+}
+
+fn ga_fault(audio: &Value) -> Option<String> {
+    for side in ["input", "output"] {
+        let Some(format) = audio.get(side).and_then(|side| side.get("format")) else {
+            continue;
+        };
+        let kind = format
+            .get("type")
+            .and_then(Value::as_str)
+            .or(format.as_str());
+        let rate = format.get("rate").and_then(Value::as_u64);
+        if !matches!(kind, None | Some("audio/pcm" | "pcm16"))
+            || !matches!(rate, None | Some(SAMPLE_RATE))
+        {
+            return Some(fault(&format!("audio.{side}.format"), &format.to_string()));
+        }
+    }
+    None
+}
+
+fn fault(key: &str, value: &str) -> String {
+    let value = super::bounded(value, 100);
+    format!(
+        "The service set {key} to {value}, but this daemon only carries 16-bit PCM at 24 kHz. \
+         Remove that setting from the session file."
+    )
+}
+
+fn voice(name: &str, model: &str) -> Value {
+    if OPENAI_VOICES.contains(&name) {
+        json!({"type": "openai", "name": name})
+    } else if names_azure_voice(name) {
+        json!({"type": "azure-standard", "name": name})
+    } else if model.starts_with("azure-realtime") {
+        json!({"type": "azure-realtime-native", "name": name})
+    } else {
+        json!(name)
+    }
+}
+
+/// Whether a name starts with a locale: `en-US-…`, `fil-PH-…`, `zh-CN-liaoning-…`.
+fn names_azure_voice(name: &str) -> bool {
+    let mut parts = name.splitn(3, '-');
+    let language = parts.next().unwrap_or_default();
+    let region = parts.next().unwrap_or_default();
+    matches!(language.len(), 2..=3)
+        && language.bytes().all(|byte| byte.is_ascii_lowercase())
+        && matches!(region.len(), 2..=4)
+        && region.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && parts.next().is_some_and(|rest| !rest.is_empty())
+}
+
+fn transcription(settings: &SessionSettings) -> Value {
+    // Models that hear audio themselves take OpenAI's transcribers, all others Azure speech.
+    let native = settings.model.starts_with("gpt-realtime");
+    let mut object = json!({"model": if native { "whisper-1" } else { "azure-speech" }});
+    if let Some(language) = &settings.language {
+        object["language"] = json!(language);
+    }
+    object
+}
+
+/// JSON merge patch (RFC 7386), except that `null` replaces instead of removing.
+fn merge(target: &mut Value, patch: &Value) {
+    match (target, patch) {
+        (Value::Object(target), Value::Object(patch)) => {
+            for (key, value) in patch {
+                merge(target.entry(key.as_str()).or_insert(Value::Null), value);
+            }
+        }
+        (target, patch) => *target = patch.clone(),
+    }
+}
+
+fn ga_modality(modalities: Option<&Value>) -> &'static str {
+    let audio = modalities
+        .and_then(Value::as_array)
+        .is_none_or(|list| list.iter().any(|entry| entry == "audio"));
+    if audio { "audio" } else { "text" }
+}
+
+fn ga_format(format: &Value, rate: Option<&Value>) -> Value {
+    match format.as_str() {
+        Some("g711_ulaw") => json!({"type": "audio/pcmu"}),
+        Some("g711_alaw") => json!({"type": "audio/pcma"}),
+        _ => {
+            let rate = rate.cloned().unwrap_or_else(|| json!(SAMPLE_RATE));
+            json!({"type": "audio/pcm", "rate": rate})
+        }
+    }
+}
+
+/// The members of GA's `audio.output` for a voice: OpenAI's own are plain names, Azure's have their
+/// type and options beside the name.
+fn ga_voice(voice: Value) -> Value {
+    let Value::Object(mut options) = voice else {
+        return json!({"voice": voice});
+    };
+    let kind = options.remove("type").unwrap_or_default();
+    let name = options.remove("name").unwrap_or_default();
+    if kind == "openai" {
+        return json!({"voice": name});
+    }
+    let mut output = json!({"voice": name, "voice_type": kind});
+    for (key, value) in options {
+        let key = match key.as_str() {
+            "temperature" => "voice_temperature",
+            "endpoint_id" => "custom_voice_endpoint_id",
+            "model" => "personal_voice_model",
+            other => other,
+        };
+        output[key] = value;
+    }
+    output
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(model: &str, voice: &str) -> SessionSettings {
+        SessionSettings {
+            model: model.to_owned(),
+            voice: voice.to_owned(),
+            instructions: Some("Be brief.".to_owned()),
+            language: Some("en".to_owned()),
+            tools: json!([]),
+            overrides: Map::new(),
+        }
+    }
+
+    #[test]
+    fn everyday_settings_are_sent_explicitly() {
+        let session = session_object(&settings(
+            "gpt-realtime-mini",
+            "en-US-Ava:DragonHDLatestNeural",
+        ));
+        assert_eq!(session["modalities"], json!(["text", "audio"]));
+        assert_eq!(session["input_audio_sampling_rate"], 24_000);
+        assert_eq!(session["turn_detection"]["type"], "azure_semantic_vad");
+        assert_eq!(session["turn_detection"]["auto_truncate"], true);
+        assert_eq!(
+            session["input_audio_transcription"],
+            json!({"model": "whisper-1", "language": "en"})
+        );
+        assert_eq!(session["voice"]["type"], "azure-standard");
+        assert_eq!(session["instructions"], "Be brief.");
+        assert!(session.get("tools").is_none());
+        assert!(session.get("model").is_none());
+    }
+
+    #[test]
+    fn transcriber_and_voice_follow_the_names() {
+        let cascade = session_object(&settings("gpt-4.1", "marin"));
+        assert_eq!(
+            cascade["input_audio_transcription"]["model"],
+            "azure-speech"
+        );
+        assert_eq!(cascade["voice"], json!({"type": "openai", "name": "marin"}));
+        assert_eq!(voice("de-DE-KatjaNeural", "x")["type"], "azure-standard");
+        assert_eq!(
+            voice("zh-CN-liaoning-XiaobeiNeural", "x")["type"],
+            "azure-standard"
+        );
+        assert_eq!(
+            voice("ava", "azure-realtime")["type"],
+            "azure-realtime-native"
+        );
+        assert_eq!(voice("nova", "x"), json!("nova"));
+        assert_eq!(voice("en-US-", "x"), json!("en-US-"));
+    }
+
+    #[test]
+    fn overrides_merge_last_and_null_is_sent() {
+        let mut settings = settings("gpt-realtime", "alloy");
+        settings.tools = json!([{"type": "function", "name": "t"}]);
+        settings.overrides = json!({
+            "turn_detection": {"threshold": 0.9, "auto_truncate": null},
+            "input_audio_noise_reduction": null,
+            "voice": "plain",
+            "future": {"a": {"b": 1}},
+        })
+        .as_object()
+        .unwrap()
+        .clone();
+        let session = session_object(&settings);
+        assert_eq!(session["turn_detection"]["threshold"], 0.9);
+        assert_eq!(session["turn_detection"]["silence_duration_ms"], 500);
+        assert_eq!(
+            session["turn_detection"].get("auto_truncate"),
+            Some(&Value::Null)
+        );
+        assert_eq!(
+            session.get("input_audio_noise_reduction"),
+            Some(&Value::Null)
+        );
+        assert_eq!(session["voice"], "plain");
+        assert_eq!(session["future"]["a"]["b"], 1);
+        assert_eq!(session["tool_choice"], "auto");
+    }
+
+    #[test]
+    fn ga_shape_moves_every_setting() {
+        let mut settings = settings("gpt-realtime", "marin");
+        settings.overrides = json!({"temperature": 0.8, "max_response_output_tokens": 9,
+            "audio": {"output": {"speed": 1.2}}})
+        .as_object()
+        .unwrap()
+        .clone();
+        let ga = ga_session(&session_object(&settings));
+        assert_eq!(ga["type"], "realtime");
+        assert_eq!(ga["output_modalities"], json!(["audio"]));
+        assert_eq!(
+            ga["audio"]["input"]["format"],
+            json!({"type": "audio/pcm", "rate": 24_000})
+        );
+        assert_eq!(ga["audio"]["output"]["voice"], "marin");
+        assert_eq!(ga["audio"]["output"]["speed"], 1.2);
+        assert_eq!(ga["audio"]["input"]["transcription"]["model"], "whisper-1");
+        assert_eq!(ga["max_output_tokens"], 9);
+        assert_eq!(ga["instructions"], "Be brief.");
+        for gone in [
+            "temperature",
+            "modalities",
+            "voice",
+            "input_audio_format",
+            "turn_detection",
+        ] {
+            assert!(ga.get(gone).is_none(), "{gone}");
+        }
+        let azure = ga_voice(json!({"type": "azure-standard", "name": "n", "temperature": 1}));
+        assert_eq!(
+            azure,
+            json!({"voice": "n", "voice_type": "azure-standard", "voice_temperature": 1})
+        );
+    }
+
+    fn read(session: &Value) -> SessionInfo {
+        SessionInfo::read(session.as_object().unwrap())
+    }
+
+    #[test]
+    fn effective_session_is_read_in_both_dialects() {
+        let beta = read(
+            &json!({"id": "s", "model": "m", "expires_at": 9, "modalities": ["audio"],
+            "output_audio_format": null, "input_audio_format": "pcm16",
+            "turn_detection": {"auto_truncate": true, "interrupt_response": false}}),
+        );
+        assert_eq!((beta.dialect, beta.expires_at), (Dialect::Beta, Some(9)));
+        assert_eq!(beta.format_fault, None);
+        assert!(beta.turns.auto_truncate && !beta.turns.interrupt_response);
+        let ga = read(
+            &json!({"type": "realtime", "audio": {"input": {"turn_detection":
+            {"create_response": false}}, "output": {"format": {"type": "audio/pcm", "rate": 24000}}}}),
+        );
+        assert_eq!(ga.dialect, Dialect::Ga);
+        assert!(!ga.turns.create_response && ga.format_fault.is_none());
+        assert_eq!(
+            read(&json!({"turn_detection": null})).turns,
+            TurnRules::default()
+        );
+    }
+
+    #[test]
+    fn other_formats_are_a_fault() {
+        for session in [
+            json!({"input_audio_format": "g711_ulaw"}),
+            json!({"output_audio_format": "pcm16_8000hz"}),
+            json!({"input_audio_sampling_rate": 16_000}),
+            json!({"audio": {"output": {"format": {"type": "audio/pcm", "rate": 16_000}}}}),
+            json!({"audio": {"input": {"format": {"type": "audio/pcmu"}}}}),
+        ] {
+            assert!(read(&session).format_fault.is_some(), "{session}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Scenarios of the call core, with a virtual clock and no socket.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a scenario that does not go as told should fail"
+)]
+
+mod scene;
+mod simulation;
+mod start_and_end;
+mod tools;
+mod turns;

@@ -1,0 +1,235 @@
+//! Tools and the gate for `response.create`.
+
+use crate::scene::Scene;
+use serde_json::json;
+use voicelived::call::{Input, Microphone, Reply};
+
+fn busy() -> serde_json::Value {
+    json!({"type": "error", "error": {"code": "conversation_already_has_active_response",
+        "event_id": "create"}})
+}
+
+#[test]
+fn a_tool_runs_and_its_answer_is_asked_for_after_the_response() {
+    let mut scene = Scene::active();
+    scene.created("r1");
+    scene.function_call("r1", "call_1", "completed");
+    assert_eq!(scene.story(), ["response_started", "tool", "run call_1"]);
+    scene.pass_ms(120);
+    scene.tool_finished("call_1");
+    let outputs = scene.outputs.clone();
+    assert_eq!(scene.commands()[0]["item"]["output"], r#"{"ok":1}"#);
+    scene.outputs = outputs;
+    let done = json!({"type": "tool", "name": "get_weather", "state": "done", "ms": 120});
+    assert_eq!(scene.told(), [done]);
+    scene.done("r1", "completed");
+    assert_eq!(
+        scene.story(),
+        ["response_done", "usage", "> response.create"]
+    );
+}
+
+#[test]
+fn two_calls_of_one_response_are_answered_in_one_batch() {
+    let mut scene = Scene::active();
+    scene.created("r1");
+    scene.function_call("r1", "call_1", "completed");
+    scene.tool_finished("call_1");
+    scene.function_call("r1", "call_2", "completed");
+    scene.done("r1", "completed");
+    scene.outputs.clear();
+    scene.pass_secs(1);
+    scene.tool_finished("call_2");
+    assert_eq!(
+        scene.story(),
+        ["> conversation.item.create", "tool", "> response.create"]
+    );
+    scene.created("r2");
+    scene.done("r2", "completed");
+    assert!(!scene.story().contains(&"> response.create".to_owned()));
+}
+
+#[test]
+fn audio_transcripts_and_barge_in_work_while_a_tool_runs() {
+    let mut scene = Scene::active();
+    scene.created("r1");
+    scene.function_call("r1", "call_1", "completed");
+    let now = scene.now;
+    assert_eq!(scene.call.microphone(960, now), Microphone::Forward);
+    assert_eq!(scene.audio("r1", "a1", 200), Reply::Forward);
+    scene.outputs.clear();
+    scene.service(
+        json!({"type": "conversation.item.input_audio_transcription.completed",
+        "item_id": "u1", "transcript": "Weather?"}),
+    );
+    scene.speech();
+    assert_eq!(scene.story(), ["transcript", "drop", "speech_started"]);
+}
+
+#[test]
+fn a_new_turn_answers_for_a_tool_that_finished_while_the_user_spoke() {
+    let mut scene = Scene::active();
+    scene.created("r1");
+    scene.function_call("r1", "call_1", "completed");
+    scene.done("r1", "completed");
+    scene.speech();
+    scene.outputs.clear();
+    scene.tool_finished("call_1");
+    assert_eq!(scene.story(), ["> conversation.item.create", "tool"]);
+    scene.speech_ends();
+    scene.created("r2");
+    scene.done("r2", "completed");
+    assert!(!scene.story().contains(&"> response.create".to_owned()));
+}
+
+#[test]
+fn a_tool_that_finishes_during_another_response_is_spoken_after_it() {
+    let mut scene = Scene::active();
+    scene.created("r1");
+    scene.function_call("r1", "call_1", "completed");
+    scene.done("r1", "completed");
+    scene.speech();
+    scene.speech_ends();
+    scene.created("r2");
+    scene.tool_finished("call_1");
+    scene.outputs.clear();
+    scene.done("r2", "completed");
+    assert_eq!(
+        scene.story(),
+        ["response_done", "usage", "> response.create"]
+    );
+}
+
+#[test]
+fn a_slow_tool_is_answered_for_and_its_late_result_ignored() {
+    let mut scene = Scene::active();
+    scene.created("r1");
+    scene.function_call("r1", "call_1", "completed");
+    scene.done("r1", "completed");
+    scene.outputs.clear();
+    scene.pass_secs(30);
+    let outputs = scene.outputs.clone();
+    assert_eq!(
+        scene.story(),
+        ["> conversation.item.create", "tool", "> response.create"]
+    );
+    scene.outputs = outputs;
+    assert_eq!(scene.told()[0]["state"], "failed");
+    scene.tool_finished("call_1");
+    assert!(scene.outputs.is_empty());
+}
+
+#[test]
+fn calls_of_an_interrupted_response_are_not_run() {
+    let mut scene = Scene::active();
+    scene.created("r1");
+    scene.speech();
+    scene.outputs.clear();
+    scene.function_call("r1", "call_1", "incomplete");
+    assert!(scene.outputs.is_empty());
+    scene.function_call("r1", "call_2", "completed");
+    let output = scene.commands().pop().unwrap();
+    assert_eq!(output["item"]["call_id"], "call_2");
+    assert!(
+        output["item"]["output"]
+            .as_str()
+            .unwrap()
+            .contains("interrupted")
+    );
+}
+
+#[test]
+fn too_many_calls_and_oversized_outputs_are_answered_with_errors() {
+    let mut scene = Scene::active();
+    scene.created("r1");
+    for index in 0..8 {
+        scene.function_call("r1", &format!("call_{index}"), "completed");
+    }
+    scene.outputs.clear();
+    scene.function_call("r1", "call_8", "completed");
+    assert_eq!(scene.story(), ["> conversation.item.create", "tool"]);
+    let long = "x".repeat(70_000);
+    scene.client(Input::ToolFinished {
+        call_id: "call_0",
+        output: &long,
+        ok: true,
+    });
+    assert!(
+        scene.commands()[0]["item"]["output"]
+            .as_str()
+            .unwrap()
+            .contains("too long")
+    );
+}
+
+#[test]
+fn a_request_that_crossed_a_response_is_repeated_once_after_it() {
+    let mut scene = Scene::active();
+    scene.says(json!({"type": "text", "text": "hi"}));
+    scene.created("vad");
+    scene.service(busy());
+    scene.outputs.clear();
+    scene.done("vad", "completed");
+    assert_eq!(
+        scene.story(),
+        ["response_done", "usage", "> response.create"]
+    );
+    scene.service(busy());
+    scene.created("other");
+    scene.done("other", "completed");
+    assert!(
+        !scene.story().contains(&"> response.create".to_owned()),
+        "repeated once only"
+    );
+}
+
+#[test]
+fn nothing_is_requested_while_the_service_is_about_to_answer() {
+    let mut scene = Scene::active();
+    scene.speech();
+    scene.speech_ends();
+    scene.says(json!({"type": "text", "text": "and this"}));
+    assert!(!scene.story().contains(&"> response.create".to_owned()));
+    scene.pass_secs(5);
+    assert_eq!(
+        scene.story(),
+        ["> response.create"],
+        "an empty turn brings no response"
+    );
+}
+
+#[test]
+fn a_request_refused_for_good_is_told_and_frees_the_gate() {
+    let mut scene = Scene::active();
+    scene.says(json!({"type": "text", "text": "hi"}));
+    scene.outputs.clear();
+    scene.service(
+        json!({"type": "error", "error": {"code": "quota", "message": "Too much",
+        "event_id": "create"}}),
+    );
+    assert_eq!(scene.told()[0]["code"], "quota");
+    scene.says(json!({"type": "text", "text": "again"}));
+    assert_eq!(
+        scene.story(),
+        ["> conversation.item.create", "> response.create"]
+    );
+}
+
+#[test]
+fn the_services_own_tools_are_refused_approval_and_spoken_about() {
+    let mut scene = Scene::active();
+    scene.service(json!({"type": "conversation.item.created", "item":
+        {"id": "mcpr_1", "type": "mcp_approval_request"}}));
+    let commands = scene.commands();
+    let answer = json!({"type": "mcp_approval_response", "approval_request_id": "mcpr_1",
+        "approve": false});
+    assert_eq!(commands[0]["item"], answer);
+    scene.created("r1");
+    scene.events(&["response.mcp_call.completed"]);
+    scene.outputs.clear();
+    scene.done("r1", "completed");
+    assert_eq!(
+        scene.story(),
+        ["response_done", "usage", "> response.create"]
+    );
+}
