@@ -1,0 +1,320 @@
+//! What each client event does.
+
+use std::time::Instant;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use super::Dialect;
+use super::conversation::{Place, normalise};
+use super::ga;
+use super::response::{Outcome, Response};
+use super::script::Moment;
+use super::session::Past;
+use super::simulation::{Simulation, WELCOME_DELAY};
+use super::turns::{Request, RequestKind, quoted};
+use super::validate::{Fault, check_event};
+
+/// The SDK's limit for one append: 15 MiB of audio.
+const MOST_APPENDED: usize = 15 * 1024 * 1024;
+/// An `event_id` comes back in errors; longer ones are cut.
+const EVENT_ID_CHARS: usize = 512;
+
+impl Simulation {
+    /// Takes one message; whatever is wrong with it becomes an `error` event.
+    pub(super) fn client_message(&mut self, text: &str, now: Instant) {
+        let mut event = match serde_json::from_str::<Value>(text) {
+            Ok(Value::Object(event)) => event,
+            Ok(_) => return self.refuse(&not_json("a client event is a JSON object"), None),
+            Err(error) => return self.refuse(&not_json(&error.to_string()), None),
+        };
+        let cause: Option<String> = event
+            .get("event_id")
+            .and_then(Value::as_str)
+            .map(|id| id.chars().take(EVENT_ID_CHARS).collect());
+        if let Err(fault) = self.client_event(&mut event, now) {
+            self.refuse(&fault, cause.as_deref());
+        }
+    }
+
+    fn client_event(&mut self, event: &mut Map<String, Value>, now: Instant) -> Result<(), Fault> {
+        if self.dialect() == Dialect::Ga {
+            ga::client_event(event)?;
+        }
+        match check_event(event)? {
+            "session.update" => self.session_update(event, now),
+            "input_audio_buffer.append" => self.append(event, now),
+            "input_audio_buffer.commit" => self.commit(),
+            "input_audio_buffer.clear" => {
+                self.input.clear();
+                self.speech_item = None;
+                self.send("input_audio_buffer.cleared", json!({}));
+                Ok(())
+            }
+            "conversation.item.create" => self.item_create(event),
+            "conversation.item.retrieve" => self.item_retrieve(text(event, "item_id")),
+            "conversation.item.truncate" => self.item_truncate(event),
+            "conversation.item.delete" => self.item_delete(text(event, "item_id")),
+            "response.create" => self.response_create(event, now),
+            "response.cancel" => self.response_cancel(event, now),
+            "output_audio_buffer.clear" => {
+                self.send("output_audio_buffer.cleared", json!({}));
+                Ok(())
+            }
+            other => Err(Fault::value(
+                "type",
+                format!("The simulator has no '{other}'."),
+            )),
+        }
+    }
+
+    fn session_update(&mut self, event: &Map<String, Value>, now: Instant) -> Result<(), Fault> {
+        let first = !self.configured;
+        if first && self.end_at(Moment::Update) {
+            return Ok(());
+        }
+        if self.options.script.refuse_session {
+            return Err(Fault::value("session", "Refused by script."));
+        }
+        if let Some(patch) = event.get("session").and_then(Value::as_object) {
+            let past = Past {
+                model: &self.admission.model,
+                agent: self.admission.agent,
+                spoken: self.spoken,
+            };
+            self.session.update(patch, &past)?;
+        }
+        self.input.configure(&self.session.settings);
+        let session = self.session.value();
+        self.send("session.updated", json!({ "session": session }));
+        self.configured = true;
+        if first && self.options.welcome && !self.options.script.no_welcome && self.responses == 0 {
+            self.welcome_at = Some(now + WELCOME_DELAY);
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, event: &Map<String, Value>, now: Instant) -> Result<(), Fault> {
+        let audio = text(event, "audio");
+        let expected = "Invalid 'audio'. Expected base64-encoded audio bytes (mono PCM16)";
+        let pcm = STANDARD
+            .decode(audio)
+            .map_err(|_| Fault::value("audio", format!("{expected} but got an invalid value.")))?;
+        if pcm.len() > MOST_APPENDED {
+            return Err(Fault::value(
+                "audio",
+                "More than 15 MiB of audio in one event.",
+            ));
+        }
+        let frame = self.input.frame_bytes();
+        if pcm.len() % frame != 0 {
+            let got = format!(
+                "{expected}: {} bytes are no multiple of {frame}.",
+                pcm.len()
+            );
+            return Err(Fault::value("audio", got));
+        }
+        for heard in self.input.append(&pcm) {
+            self.heard(heard, now);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), Fault> {
+        let held = self.input.held_ms();
+        let Some(turn) = self.input.commit() else {
+            let message = format!(
+                "Error committing input audio buffer: buffer too small. Expected at least 100ms of \
+                 audio, but buffer only has {held}ms of audio."
+            );
+            return Err(Fault::new("input_audio_buffer_commit_empty", message));
+        };
+        let item_id = match self.speech_item.take() {
+            Some(item_id) => item_id,
+            None => self.new_id("item"),
+        };
+        self.commit_turn(item_id, turn, false, false);
+        Ok(())
+    }
+
+    fn item_create(&mut self, event: &Map<String, Value>) -> Result<(), Fault> {
+        let item = event.get("item").filter(|item| !item.is_null());
+        let item = item.ok_or_else(|| Fault::missing("item"))?;
+        let place = match event.get("previous_item_id").and_then(Value::as_str) {
+            None => Place::Last,
+            Some("root") => Place::First,
+            Some(previous) => Place::After(previous),
+        };
+        match item["type"].as_str() {
+            Some("function_call_output") => {
+                self.conversation
+                    .check_call(item["call_id"].as_str().unwrap_or_default())?;
+            }
+            Some("mcp_approval_response") => {
+                let message = "The simulator asked for no approval.";
+                return Err(Fault::value("item.approval_request_id", message));
+            }
+            _ => {}
+        }
+        check_parts(item)?;
+        let id = match item["id"].as_str() {
+            Some(id) => id.to_owned(),
+            None => self.new_id("item"),
+        };
+        let item = normalise(item, id);
+        let before = self.conversation.insert(item.clone(), place)?;
+        self.note(&item);
+        self.announce(item, before, false);
+        Ok(())
+    }
+
+    /// Remembers what an item of the client wants answered.
+    fn note(&mut self, item: &Value) {
+        if item["type"] == "function_call_output" {
+            let output = quoted(item["output"].as_str().unwrap_or_default());
+            self.unanswered.outputs.push(output);
+        } else if let Some(text) = user_text(item) {
+            self.welcome_at = None;
+            self.unanswered.text = Some(quoted(&text));
+        }
+    }
+
+    fn item_retrieve(&mut self, id: &str) -> Result<(), Fault> {
+        let item = self.conversation.get(id).cloned();
+        let item =
+            item.ok_or_else(|| Fault::value("item_id", format!("Item '{id}' not found.")))?;
+        self.send("conversation.item.retrieved", json!({ "item": item }));
+        Ok(())
+    }
+
+    fn item_truncate(&mut self, event: &Map<String, Value>) -> Result<(), Fault> {
+        let number = |key: &str| event.get(key).and_then(Value::as_i64).unwrap_or(i64::MAX);
+        let item_id = text(event, "item_id");
+        let (part, end_ms) = (number("content_index"), number("audio_end_ms"));
+        self.conversation.truncate(item_id, part, end_ms)?;
+        self.send_event(super::response::truncated(item_id, end_ms));
+        Ok(())
+    }
+
+    fn item_delete(&mut self, id: &str) -> Result<(), Fault> {
+        self.conversation.delete(id)?;
+        self.send("conversation.item.deleted", json!({ "item_id": id }));
+        Ok(())
+    }
+
+    fn response_create(&mut self, event: &Map<String, Value>, now: Instant) -> Result<(), Fault> {
+        let params = event.get("response").cloned().unwrap_or_default();
+        let kind = match params.get("pre_generated_assistant_message") {
+            None | Some(Value::Null) => RequestKind::Answer,
+            Some(message) => RequestKind::Fixed(fixed_text(message)?),
+        };
+        if let Some(response) = &self.response {
+            if !self.options.script.cancel_previous {
+                let message = format!(
+                    "Conversation already has an active response in progress: {}. Wait until the \
+                     response is finished before creating a new one.",
+                    response.id()
+                );
+                return Err(Fault::new(
+                    "conversation_already_has_active_response",
+                    message,
+                ));
+            }
+            self.waiting.clear();
+            self.cancel_response(Outcome::ClientCancelled, 0, now);
+        }
+        self.welcome_at = None;
+        for list in ["input_items", "append_input_items"] {
+            let items = params[list].as_array().into_iter().flatten();
+            if let Some(text) = items.filter_map(user_text).next_back() {
+                self.unanswered.text = Some(quoted(&text));
+            }
+        }
+        self.request(Request { params, kind }, now);
+        Ok(())
+    }
+
+    fn response_cancel(&mut self, event: &Map<String, Value>, now: Instant) -> Result<(), Fault> {
+        let named = event.get("response_id").and_then(Value::as_str);
+        let active = self.response.as_ref().map(Response::id);
+        if active.is_none() || named.is_some_and(|named| Some(named) != active) {
+            let message = "Cancellation failed: no active response found";
+            return Err(Fault::new("response_cancel_not_active", message));
+        }
+        self.cancel_response(
+            Outcome::ClientCancelled,
+            self.options.script.late_deltas,
+            now,
+        );
+        Ok(())
+    }
+}
+
+fn not_json(message: &str) -> Fault {
+    Fault::new(
+        "invalid_json",
+        format!("The message could not be read: {message}."),
+    )
+}
+
+/// A required string: its presence and type were checked before.
+fn text<'a>(event: &'a Map<String, Value>, key: &str) -> &'a str {
+    event.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Which roles may hold which parts, and that audio is audio.
+fn check_parts(item: &Value) -> Result<(), Fault> {
+    for (index, part) in item["content"].as_array().into_iter().flatten().enumerate() {
+        let kind = part["type"].as_str().unwrap_or_default();
+        let fits = match item["role"].as_str() {
+            Some("user") => kind.starts_with("input_"),
+            Some("system") => kind == "input_text",
+            _ => kind == "text" || kind == "output_text",
+        };
+        if !fits {
+            let message = format!("A part of type '{kind}' does not fit the role.");
+            return Err(Fault::value(
+                &format!("item.content[{index}].type"),
+                message,
+            ));
+        }
+        let audio = part["audio"].as_str().unwrap_or_default();
+        if STANDARD
+            .decode(audio)
+            .map_or(true, |pcm| pcm.len() % 2 != 0)
+        {
+            let message = "Expected base64-encoded audio bytes (mono PCM16).";
+            return Err(Fault::value(
+                &format!("item.content[{index}].audio"),
+                message,
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The words of a typed turn.
+fn user_text(item: &Value) -> Option<String> {
+    if item["role"] != "user" {
+        return None;
+    }
+    let parts = item["content"].as_array()?.iter();
+    let words: Vec<&str> = parts.filter_map(|part| part["text"].as_str()).collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}
+
+fn fixed_text(message: &Value) -> Result<String, Fault> {
+    match message["content"].as_array().map(Vec::as_slice) {
+        Some([part]) if part["type"] == "text" => {
+            Ok(part["text"].as_str().unwrap_or_default().to_owned())
+        }
+        _ => {
+            let path = "response.pre_generated_assistant_message.content";
+            Err(Fault::value(
+                path,
+                "Expected exactly one part of type 'text'.",
+            ))
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The items of a conversation: what the client may name, truncate, delete and answer.
+//!
+//! Bounded in number and bytes: the oldest items are forgotten, as a model's context would be.
+
+use std::collections::VecDeque;
+
+use serde_json::{Value, json};
+
+use super::sound::BYTES_PER_MS;
+use super::validate::Fault;
+
+const MOST_ITEMS: usize = 200;
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where a new item goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place<'a> {
+    Last,
+    After(&'a str),
+    First,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: String,
+    value: Value,
+    size: usize,
+    /// Bytes of reply audio sent for this item.
+    audio_bytes: usize,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Conversation {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+}
+
+impl Conversation {
+    pub(super) fn last_id(&self) -> Option<&str> {
+        self.entries.back().map(|entry| entry.id.as_str())
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<&Value> {
+        self.find(id).map(|index| &self.entries[index].value)
+    }
+
+    /// Adds an item that has its id, and returns the id before it.
+    pub(super) fn insert(&mut self, item: Value, place: Place<'_>) -> Result<Value, Fault> {
+        let id = item["id"].as_str().unwrap_or_default().to_owned();
+        if self.find(&id).is_some() {
+            return Err(Fault::value(
+                "item.id",
+                format!("Item '{id}' already exists."),
+            ));
+        }
+        let size = item.to_string().len();
+        if size > MOST_BYTES / 8 {
+            return Err(Fault::value(
+                "item",
+                "The item is too large for the simulator.",
+            ));
+        }
+        let index = match place {
+            Place::Last => self.entries.len(),
+            Place::First => 0,
+            Place::After(previous) => match self.find(previous) {
+                Some(index) => index + 1,
+                None => return Err(missing("previous_item_id", previous)),
+            },
+        };
+        let before = index
+            .checked_sub(1)
+            .map(|index| self.entries[index].id.clone());
+        self.bytes += size;
+        self.entries.insert(
+            index,
+            Entry {
+                id,
+                value: item,
+                size,
+                audio_bytes: 0,
+            },
+        );
+        self.forget_oldest();
+        Ok(before.into())
+    }
+
+    /// Replaces an item's value, for instance when it is complete.
+    pub(super) fn update(&mut self, id: &str, value: Value) {
+        if let Some(index) = self.find(id) {
+            self.entries[index].value = value;
+        }
+    }
+
+    pub(super) fn delete(&mut self, id: &str) -> Result<(), Fault> {
+        let index = self.find(id).ok_or_else(|| missing("item_id", id))?;
+        if let Some(entry) = self.entries.remove(index) {
+            self.bytes -= entry.size;
+        }
+        Ok(())
+    }
+
+    pub(super) fn audio_sent(&mut self, id: &str, bytes: usize) {
+        if let Some(index) = self.find(id) {
+            self.entries[index].audio_bytes += bytes;
+        }
+    }
+
+    /// Checks a truncation and shortens the item's audio.
+    pub(super) fn truncate(&mut self, id: &str, part: i64, end_ms: i64) -> Result<(), Fault> {
+        let index = self.find(id).ok_or_else(|| missing("item_id", id))?;
+        let entry = &mut self.entries[index];
+        if entry.value["role"] != "assistant" {
+            return Err(Fault::value(
+                "item_id",
+                "Only assistant messages can be truncated.",
+            ));
+        }
+        if part != 0 || entry.audio_bytes == 0 {
+            return Err(Fault::value(
+                "content_index",
+                "There is no audio at this index.",
+            ));
+        }
+        let end = usize::try_from(end_ms)
+            .map_err(|_| Fault::value("audio_end_ms", "Expected a value that is not negative."))?;
+        let held = entry.audio_bytes / BYTES_PER_MS;
+        if end > held {
+            let message = format!("Audio content of {held}ms is already shorter than {end}ms");
+            return Err(Fault::value("audio_end_ms", message));
+        }
+        entry.audio_bytes = end * BYTES_PER_MS;
+        Ok(())
+    }
+
+    /// The function call an output answers; unknown and answered calls are the client's mistake.
+    pub(super) fn check_call(&self, call_id: &str) -> Result<(), Fault> {
+        let of_kind = |kind: &str| {
+            let mut values = self.entries.iter().map(|entry| &entry.value);
+            values.any(|item| item["type"] == kind && item["call_id"] == call_id)
+        };
+        if !of_kind("function_call") {
+            let message = format!("No function call with call_id '{call_id}'.");
+            return Err(Fault::value("item.call_id", message));
+        }
+        if of_kind("function_call_output") {
+            let message = format!("The function call '{call_id}' already has an output.");
+            return Err(Fault::value("item.call_id", message));
+        }
+        Ok(())
+    }
+
+    fn find(&self, id: &str) -> Option<usize> {
+        // Whoever names an item mostly names a recent one.
+        self.entries.iter().rposition(|entry| entry.id == id)
+    }
+
+    fn forget_oldest(&mut self) {
+        while self.entries.len() > MOST_ITEMS || self.bytes > MOST_BYTES {
+            match self.entries.pop_front() {
+                Some(entry) => self.bytes -= entry.size,
+                None => break,
+            }
+        }
+    }
+}
+
+fn missing(param: &str, id: &str) -> Fault {
+    let id: String = id.chars().take(60).collect();
+    Fault::value(param, format!("Item with item_id '{id}' not found."))
+}
+
+/// The client's item as the service keeps it: without audio, with the names the service uses.
+pub(super) fn normalise(item: &Value, id: String) -> Value {
+    let mut item = item.clone();
+    item["id"] = id.into();
+    item["object"] = "realtime.item".into();
+    if item["type"] == "message" {
+        item["status"] = "completed".into();
+    }
+    for part in item["content"].as_array_mut().into_iter().flatten() {
+        match part["type"].as_str() {
+            Some("input_audio") => {
+                *part = json!({ "type": "input_audio", "transcript": part["transcript"] });
+            }
+            Some("output_text") => part["type"] = "text".into(),
+            _ => {}
+        }
+    }
+    item
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(id: &str) -> Value {
+        json!({"id": id, "type": "message", "role": "assistant", "content": []})
+    }
+
+    #[test]
+    fn items_have_places() {
+        let mut all = Conversation::default();
+        assert_eq!(all.insert(item("a"), Place::Last).unwrap(), Value::Null);
+        assert_eq!(all.insert(item("c"), Place::Last).unwrap(), "a");
+        assert_eq!(all.insert(item("b"), Place::After("a")).unwrap(), "a");
+        assert_eq!(all.insert(item("0"), Place::First).unwrap(), Value::Null);
+        assert!(all.insert(item("d"), Place::After("x")).is_err());
+        assert!(all.insert(item("a"), Place::Last).is_err());
+        assert_eq!(all.last_id(), Some("c"));
+        all.delete("c").unwrap();
+        assert!(all.delete("c").is_err());
+    }
+
+    #[test]
+    fn truncation_is_limited_by_what_was_sent() {
+        let mut all = Conversation::default();
+        all.insert(item("a"), Place::Last).unwrap();
+        assert!(all.truncate("a", 0, 0).is_err());
+        all.audio_sent("a", 4800);
+        assert_eq!(all.truncate("a", 0, 101).unwrap_err().code, "invalid_value");
+        assert!(all.truncate("a", 0, -1).is_err() && all.truncate("a", 1, 1).is_err());
+        all.truncate("a", 0, 60).unwrap();
+        assert!(all.truncate("a", 0, 61).is_err());
+    }
+
+    #[test]
+    fn the_oldest_items_are_forgotten() {
+        let mut all = Conversation::default();
+        for n in 0..300 {
+            all.insert(item(&n.to_string()), Place::Last).unwrap();
+        }
+        assert!(all.get("99").is_none() && all.get("100").is_some());
+    }
+}

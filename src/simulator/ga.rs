@@ -1,0 +1,303 @@
+//! The GA dialect: OpenAI's present names and session shape, translated from and to the dated ones
+//! at the edge, so that the simulation itself knows only one form.
+
+use serde_json::{Map, Value, json};
+
+use super::validate::{Fault, is_enum_value};
+use super::wire::Event;
+
+const NAMES: &[(&str, &str)] = &[
+    ("response.audio.delta", "response.output_audio.delta"),
+    ("response.audio.done", "response.output_audio.done"),
+    (
+        "response.audio_transcript.delta",
+        "response.output_audio_transcript.delta",
+    ),
+    (
+        "response.audio_transcript.done",
+        "response.output_audio_transcript.done",
+    ),
+    ("response.text.delta", "response.output_text.delta"),
+    ("response.text.done", "response.output_text.done"),
+    ("conversation.item.created", "conversation.item.added"),
+];
+
+/// Translates a server event.
+pub(super) fn event(mut event: Event) -> Event {
+    if let Some((_, name)) = NAMES.iter().find(|(dated, _)| *dated == event.kind) {
+        event.kind = name;
+    }
+    for (key, value) in &mut event.fields {
+        match key.as_str() {
+            "session" => *value = session(value),
+            "response" => *value = response(value),
+            "item" => rename_parts(value),
+            "part" => rename_part(value),
+            _ => {}
+        }
+    }
+    event
+}
+
+/// Translates a client event in place.
+pub(super) fn client_event(event: &mut Map<String, Value>) -> Result<(), Fault> {
+    match event.get("type").and_then(Value::as_str) {
+        Some("session.update") => {
+            if let Some(session) = event.get_mut("session") {
+                *session = update(session)?;
+            }
+        }
+        Some("response.create") => {
+            if let Some(params) = event.get_mut("response").and_then(Value::as_object_mut) {
+                params.remove("audio");
+                if let Some(value) = params.remove("output_modalities") {
+                    params.insert("modalities".to_owned(), modalities(&value)?);
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Translates the `session` of a client's `session.update` into the dated shape.
+fn update(session: &Value) -> Result<Value, Fault> {
+    let Some(session) = session.as_object() else {
+        return Ok(session.clone());
+    };
+    match session.get("type").and_then(Value::as_str) {
+        Some("realtime") => {}
+        Some(_) => {
+            let message = "The simulator knows sessions of type 'realtime' only.";
+            return Err(Fault::value("session.type", message));
+        }
+        None => return Err(Fault::missing("session.type")),
+    }
+    let mut dated = Map::new();
+    for (key, value) in session {
+        match key.as_str() {
+            "type" => {}
+            "audio" => audio(value, &mut dated)?,
+            "output_modalities" => {
+                dated.insert("modalities".to_owned(), modalities(value)?);
+            }
+            "max_output_tokens" => {
+                dated.insert("max_response_output_tokens".to_owned(), value.clone());
+            }
+            // Nothing the simulator does depends on these.
+            "truncation" | "tracing" | "prompt" | "reasoning" => {}
+            "instructions"
+            | "tools"
+            | "tool_choice"
+            | "include"
+            | "model"
+            | "parallel_tool_calls" => {
+                dated.insert(key.clone(), value.clone());
+            }
+            _ => return Err(Fault::unknown(&format!("session.{key}"))),
+        }
+    }
+    Ok(Value::Object(dated))
+}
+
+fn modalities(value: &Value) -> Result<Value, Fault> {
+    match value.as_array().map(Vec::as_slice) {
+        Some([one]) if one == "text" => Ok(json!(["text"])),
+        Some([one]) if one == "audio" => Ok(json!(["text", "audio"])),
+        _ => Err(Fault::value(
+            "session.output_modalities",
+            "Expected ['audio'] or ['text'].",
+        )),
+    }
+}
+
+fn audio(value: &Value, dated: &mut Map<String, Value>) -> Result<(), Fault> {
+    for (side, fields) in value.as_object().into_iter().flatten() {
+        for (key, value) in fields.as_object().into_iter().flatten() {
+            let path = format!("session.audio.{side}.{key}");
+            match (side.as_str(), key.as_str()) {
+                ("input", "format") => input_format(value, &path, dated)?,
+                ("output", "format") => {
+                    dated.insert("output_audio_format".to_owned(), format_name(value, &path)?);
+                }
+                ("output", "voice") => {
+                    dated.insert("voice".to_owned(), voice(value));
+                }
+                ("input", "turn_detection") => {
+                    dated.insert(key.clone(), value.clone());
+                }
+                ("input", "transcription" | "noise_reduction" | "echo_cancellation") => {
+                    let key = match key.as_str() {
+                        "transcription" => "transcription",
+                        "noise_reduction" => "noise_reduction",
+                        _ => "echo_cancellation",
+                    };
+                    dated.insert(format!("input_audio_{key}"), value.clone());
+                }
+                ("output", "speed" | "voice_type" | "voice_temperature" | "locale" | "style")
+                | ("output", "pitch" | "rate" | "volume") => {}
+                _ => return Err(Fault::unknown(&path)),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn input_format(value: &Value, path: &str, dated: &mut Map<String, Value>) -> Result<(), Fault> {
+    dated.insert("input_audio_format".to_owned(), format_name(value, path)?);
+    if let Some(rate) = value.get("rate").filter(|rate| !rate.is_null()) {
+        dated.insert("input_audio_sampling_rate".to_owned(), rate.clone());
+    }
+    Ok(())
+}
+
+fn format_name(value: &Value, path: &str) -> Result<Value, Fault> {
+    match value.get("type").and_then(Value::as_str) {
+        Some("audio/pcm") => Ok("pcm16".into()),
+        Some("audio/pcmu") => Ok("g711_ulaw".into()),
+        Some("audio/pcma") => Ok("g711_alaw".into()),
+        _ => Err(Fault::value(
+            path,
+            "Expected audio/pcm, audio/pcmu or audio/pcma.",
+        )),
+    }
+}
+
+/// A name that OpenAI doesn't have is an Azure voice; on `v1` its kind stands beside it.
+fn voice(value: &Value) -> Value {
+    let name = value
+        .as_str()
+        .or_else(|| value["id"].as_str())
+        .unwrap_or_default();
+    if is_enum_value("OpenAIVoiceName", name) {
+        json!({ "type": "openai", "name": name })
+    } else {
+        json!({ "type": "azure-standard", "name": name })
+    }
+}
+
+fn format(name: &Value, rate: &Value) -> Value {
+    match name.as_str() {
+        Some("g711_ulaw") => json!({ "type": "audio/pcmu" }),
+        Some("g711_alaw") => json!({ "type": "audio/pcma" }),
+        _ => json!({ "type": "audio/pcm", "rate": rate }),
+    }
+}
+
+fn output_modalities(value: &Value) -> Value {
+    let audio = value
+        .as_array()
+        .is_some_and(|list| list.iter().any(|one| one == "audio"));
+    if audio {
+        json!(["audio"])
+    } else {
+        json!(["text"])
+    }
+}
+
+fn session(dated: &Value) -> Value {
+    json!({
+        "type": "realtime",
+        "object": "realtime.session",
+        "id": dated["id"],
+        "model": dated["model"],
+        "expires_at": dated["expires_at"],
+        "instructions": dated["instructions"],
+        "output_modalities": output_modalities(&dated["modalities"]),
+        "tools": dated["tools"],
+        "tool_choice": dated["tool_choice"],
+        "max_output_tokens": dated["max_response_output_tokens"],
+        "truncation": "auto",
+        "tracing": null,
+        "prompt": null,
+        "include": dated["include"],
+        "audio": {
+            "input": {
+                "format": format(&dated["input_audio_format"], &dated["input_audio_sampling_rate"]),
+                "turn_detection": dated["turn_detection"],
+                "transcription": dated["input_audio_transcription"],
+                "noise_reduction": dated["input_audio_noise_reduction"],
+                "echo_cancellation": dated["input_audio_echo_cancellation"],
+            },
+            "output": {
+                "format": format(&dated["output_audio_format"], &json!(24_000)),
+                "voice": dated["voice"]["name"],
+                "speed": 1.0,
+            },
+        },
+    })
+}
+
+fn response(dated: &Value) -> Value {
+    let mut response = dated.clone();
+    if let Some(map) = response.as_object_mut() {
+        map.remove("temperature");
+        let modalities = map.remove("modalities").unwrap_or_default();
+        map.insert(
+            "output_modalities".to_owned(),
+            output_modalities(&modalities),
+        );
+        let format = format(
+            &map.remove("output_audio_format").unwrap_or_default(),
+            &json!(24_000),
+        );
+        let voice = map.remove("voice").unwrap_or_default();
+        let output = json!({ "format": format, "voice": voice["name"] });
+        map.insert("audio".to_owned(), json!({ "output": output }));
+    }
+    for item in response["output"].as_array_mut().into_iter().flatten() {
+        rename_parts(item);
+    }
+    response
+}
+
+fn rename_parts(item: &mut Value) {
+    for part in item["content"].as_array_mut().into_iter().flatten() {
+        rename_part(part);
+    }
+}
+
+fn rename_part(part: &mut Value) {
+    let name = match part["type"].as_str() {
+        Some("text") => "output_text",
+        Some("audio") => "output_audio",
+        _ => return,
+    };
+    part["type"] = name.into();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulator::wire;
+
+    #[test]
+    fn a_ga_update_becomes_a_dated_one() {
+        let dated = update(&json!({"type":"realtime","output_modalities":["audio"],
+            "instructions":"Be brief.","audio":{
+                "input":{"format":{"type":"audio/pcm","rate":24000},
+                    "turn_detection":{"type":"server_vad"},"transcription":{"model":"whisper-1"},
+                    "noise_reduction":{"type":"far_field"}},
+                "output":{"format":{"type":"audio/pcm","rate":24000},"voice":"marin"}},
+            "tools":[],"tool_choice":"auto"}))
+        .unwrap();
+        assert_eq!(dated["modalities"], json!(["text", "audio"]));
+        assert_eq!(dated["input_audio_sampling_rate"], 24000);
+        assert_eq!(dated["input_audio_transcription"]["model"], "whisper-1");
+        assert_eq!(dated["voice"], json!({"type":"openai","name":"marin"}));
+        let beta = update(&json!({"modalities":["text"]})).unwrap_err();
+        assert_eq!(beta.param.as_deref(), Some("session.type"));
+    }
+
+    #[test]
+    fn events_and_parts_get_their_ga_names() {
+        let part = json!({"part": {"type": "audio", "transcript": ""}});
+        let part = event(wire::event("response.content_part.added", part));
+        assert_eq!(part.fields["part"]["type"], "output_audio");
+        let delta = event(wire::event(
+            "response.audio.delta",
+            json!({"delta": "AAAA"}),
+        ));
+        assert_eq!(delta.kind, "response.output_audio.delta");
+    }
+}

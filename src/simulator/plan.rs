@@ -1,0 +1,244 @@
+//! What a response will say and in which order: turns contents and script words into steps.
+
+use std::collections::VecDeque;
+
+use serde_json::{Value, json};
+
+use super::Action;
+use super::response::Outcome;
+use super::script::{Moment, ReplyFault, Script, TranscriptTiming};
+use super::sound::Sound;
+use super::wire::Event;
+
+/// One output item's content.
+#[derive(Debug, Clone)]
+pub(super) enum Content {
+    /// Spoken with `sound`, or written when there is none.
+    Message {
+        transcript: String,
+        sound: Option<Sound>,
+    },
+    Call {
+        name: String,
+        call_id: String,
+        arguments: String,
+    },
+}
+
+/// One output item on its way.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) item_id: String,
+    pub(super) content: Content,
+    /// Announced and not done.
+    pub(super) open: bool,
+    pub(super) part_open: bool,
+    /// Transcript, text or arguments sent so far.
+    pub(super) written: String,
+    /// Bytes of audio sent so far.
+    pub(super) sent: usize,
+    pub(super) status: &'static str,
+}
+
+impl Output {
+    pub(super) fn new(item_id: String, content: Content) -> Self {
+        Self {
+            item_id,
+            content,
+            open: false,
+            part_open: false,
+            written: String::new(),
+            sent: 0,
+            status: "in_progress",
+        }
+    }
+
+    /// The item as events show it; `full` with what was sent of it.
+    pub(super) fn item(&self, status: &str, full: bool) -> Value {
+        let written = if full { self.written.as_str() } else { "" };
+        let mut item = match &self.content {
+            Content::Message { sound, .. } => {
+                let part = match sound {
+                    Some(_) => json!({ "type": "audio", "transcript": written }),
+                    None => json!({ "type": "text", "text": written }),
+                };
+                let content = if full { json!([part]) } else { json!([]) };
+                json!({ "type": "message", "role": "assistant", "content": content })
+            }
+            Content::Call { name, call_id, .. } => json!({
+                "type": "function_call", "name": name, "call_id": call_id, "arguments": written,
+            }),
+        };
+        item["id"] = self.item_id.clone().into();
+        item["object"] = "realtime.item".into();
+        item["status"] = status.into();
+        item
+    }
+
+    pub(super) fn call_id(&self) -> &str {
+        match &self.content {
+            Content::Call { call_id, .. } => call_id,
+            Content::Message { .. } => "",
+        }
+    }
+
+    pub(super) fn call_name(&self) -> &str {
+        match &self.content {
+            Content::Call { name, .. } => name,
+            Content::Message { .. } => "",
+        }
+    }
+}
+
+/// One step of a response. Most become one event.
+#[derive(Debug)]
+pub(super) enum Step {
+    Created,
+    ItemAdded,
+    ItemCreated,
+    PartAdded,
+    /// A piece of transcript or text.
+    Words(String),
+    /// One audio delta, if there is audio left, when it is due.
+    Audio,
+    /// All audio deltas that are left.
+    AudioRest,
+    /// One audio delta behind an interruption, at once.
+    LateAudio,
+    AudioDone,
+    TextDone,
+    PartDone,
+    Arguments(String),
+    ArgumentsDone,
+    ItemDone,
+    /// An event kept back behind its announcement.
+    Announced(Event),
+    /// On to the next output item.
+    Next,
+    /// The user's transcription, which belongs to the turn and not to the response.
+    Heard,
+    /// The script ends the response here.
+    Cut(Outcome),
+    Done,
+    Truncated(usize),
+    Noise(Noise),
+}
+
+/// Something the script puts into a reply.
+#[derive(Debug)]
+pub(super) enum Noise {
+    Ping,
+    Garbage,
+    Unknown,
+    Big(usize),
+    Error(String),
+    /// The end of the connection; `None` is a stall.
+    End(Option<Action>),
+}
+
+/// Lays out a response.
+pub(super) fn steps(outputs: &[Output], script: &Script) -> VecDeque<Step> {
+    let mut steps = VecDeque::from([Step::Created]);
+    steps.extend(noises(script).into_iter().map(Step::Noise));
+    if script.reply == ReplyFault::Failed {
+        steps.extend([Step::Cut(Outcome::Failed)]);
+        return steps;
+    }
+    for (index, output) in outputs.iter().enumerate() {
+        if index > 0 {
+            steps.push_back(Step::Next);
+        }
+        steps.extend([Step::ItemAdded, Step::ItemCreated]);
+        match &output.content {
+            Content::Message { transcript, sound } => {
+                message(transcript, sound.is_some(), script, index == 0, &mut steps);
+            }
+            Content::Call { arguments, .. } => call(arguments, script, index == 0, &mut steps),
+        }
+        steps.push_back(Step::ItemDone);
+    }
+    steps.push_back(Step::Done);
+    steps
+}
+
+fn noises(script: &Script) -> Vec<Noise> {
+    let mut noises = Vec::new();
+    if script.pings {
+        noises.push(Noise::Ping);
+    }
+    if script.garbage {
+        noises.push(Noise::Garbage);
+    }
+    if script.unknown_events {
+        noises.push(Noise::Unknown);
+    }
+    noises.extend(script.big_message.map(Noise::Big));
+    noises.extend(script.error_event.clone().map(Noise::Error));
+    noises
+}
+
+/// The recorded mixture: three words, the user's transcription around the first audio, then words in
+/// groups with audio between them, so that text runs ahead.
+fn message(text: &str, spoken: bool, script: &Script, first: bool, steps: &mut VecDeque<Step>) {
+    steps.push_back(Step::PartAdded);
+    let mut words = text
+        .split_inclusive(' ')
+        .map(|word| Step::Words(word.to_owned()));
+    steps.extend(words.by_ref().take(3));
+    if !spoken {
+        steps.extend(in_the_middle(script, first));
+        steps.extend(words);
+        steps.extend([Step::TextDone, Step::PartDone]);
+        return;
+    }
+    steps.push_back(Step::Audio);
+    steps.extend(in_the_middle(script, first));
+    let mut words = words.peekable();
+    while words.peek().is_some() {
+        steps.extend(words.by_ref().take(4));
+        steps.push_back(Step::Audio);
+    }
+    steps.extend([
+        Step::AudioRest,
+        Step::AudioDone,
+        Step::TextDone,
+        Step::PartDone,
+    ]);
+}
+
+fn call(arguments: &str, script: &Script, first: bool, steps: &mut VecDeque<Step>) {
+    steps.extend(in_the_middle(script, first));
+    // Split in odd places: no client may expect tokens or whole words.
+    let mut rest = arguments.chars().peekable();
+    let mut size = 1;
+    while rest.peek().is_some() {
+        steps.push_back(Step::Arguments(rest.by_ref().take(size).collect()));
+        size = size % 7 + 2;
+    }
+    steps.push_back(Step::ArgumentsDone);
+}
+
+/// What happens inside the first item of a reply.
+fn in_the_middle(script: &Script, first: bool) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if !first {
+        return steps;
+    }
+    if matches!(
+        script.transcript,
+        TranscriptTiming::Usual | TranscriptTiming::Failed
+    ) {
+        steps.push(Step::Heard);
+    }
+    match &script.ending {
+        Some((ending, Moment::Reply)) => {
+            steps.push(Step::Audio);
+            steps.push(Step::Noise(Noise::End(Action::from_ending(ending))));
+        }
+        _ if script.reply == ReplyFault::Incomplete => {
+            steps.push(Step::Cut(Outcome::Incomplete));
+        }
+        _ => {}
+    }
+    steps
+}

@@ -1,0 +1,468 @@
+//! The session object: the defaults of an untouched session, how `session.update` is merged, and
+//! the settings the simulation acts on.
+
+use serde_json::{Map, Value, json};
+
+use super::validate::Fault;
+
+/// The name every session reports as its model, whatever was asked for.
+pub const MODEL: &str = "voicelived-simulator";
+
+/// Formats a client may ask for that the simulator can really do.
+const PCM16: &str = "pcm16";
+
+/// Voice activity detection as configured.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct VadSettings {
+    /// 0 to 1; higher means that speech must be louder.
+    pub(super) threshold: f64,
+    pub(super) prefix_padding_ms: u64,
+    pub(super) silence_duration_ms: u64,
+    pub(super) speech_duration_ms: u64,
+    pub(super) create_response: bool,
+    pub(super) interrupt_response: bool,
+    pub(super) auto_truncate: bool,
+}
+
+/// A function the model may call.
+#[derive(Debug, Clone)]
+pub(super) struct Tool {
+    pub(super) name: String,
+    pub(super) parameters: Value,
+}
+
+/// Whether a reply to the user must, may or must not be a function call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ToolChoice {
+    Auto,
+    None,
+    Required,
+    Named(String),
+}
+
+/// What the simulation reads out of the session object.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) vad: Option<VadSettings>,
+    /// Samples per second of the appended audio.
+    pub(super) input_rate: u32,
+    /// 2 when the loudspeaker's signal travels beside the microphone's.
+    pub(super) input_channels: u8,
+    pub(super) transcription: bool,
+    pub(super) text_only: bool,
+    pub(super) parallel_tool_calls: bool,
+    pub(super) tools: Vec<Tool>,
+    pub(super) tool_choice: ToolChoice,
+}
+
+/// The effective session.
+#[derive(Debug)]
+pub(super) struct Session {
+    value: Map<String, Value>,
+    pub(super) settings: Settings,
+}
+
+impl Session {
+    /// An untouched session, as recorded: audio only, and a voice activity detector with the short
+    /// silence of 200 ms.
+    pub(super) fn new(id: u64, expires_at: u64) -> Self {
+        let value = json!({
+            "id": format!("sim_{id}"),
+            "object": "realtime.session",
+            "model": MODEL,
+            "expires_at": expires_at,
+            "modalities": ["audio"],
+            "instructions": "(the simulator follows no instructions)",
+            "voice": { "type": "openai", "name": "alloy" },
+            "input_audio_format": PCM16,
+            "output_audio_format": null,
+            "input_audio_sampling_rate": 24_000,
+            "input_audio_transcription": null,
+            "input_audio_noise_reduction": null,
+            "input_audio_echo_cancellation": null,
+            "turn_detection": server_vad(300, 200),
+            "tools": [],
+            "tool_choice": "auto",
+            "max_response_output_tokens": "inf",
+            "animation": null,
+            "avatar": null,
+            "output_audio_timestamp_types": null,
+            "truncation_strategy": null,
+            "include": null,
+        });
+        let value = match value {
+            Value::Object(value) => value,
+            _ => Map::new(),
+        };
+        Self {
+            settings: settings(&value),
+            value,
+        }
+    }
+
+    pub(super) fn value(&self) -> Value {
+        Value::Object(self.value.clone())
+    }
+
+    pub(super) fn field(&self, key: &str) -> Value {
+        self.value.get(key).cloned().unwrap_or_default()
+    }
+
+    /// Merges an update whose types were checked before. Nothing changes when it is refused.
+    pub(super) fn update(
+        &mut self,
+        patch: &Map<String, Value>,
+        past: &Past<'_>,
+    ) -> Result<(), Fault> {
+        let mut next = self.value.clone();
+        for (key, value) in patch {
+            next.insert(key.clone(), complete(key, value));
+        }
+        self.check(patch, &next, past)?;
+        next.insert("model".to_owned(), MODEL.into());
+        self.settings = settings(&next);
+        self.value = next;
+        Ok(())
+    }
+
+    fn check(
+        &self,
+        patch: &Map<String, Value>,
+        next: &Map<String, Value>,
+        past: &Past<'_>,
+    ) -> Result<(), Fault> {
+        let model = patch.get("model").and_then(Value::as_str);
+        if model.is_some_and(|model| model != past.model && model != MODEL) {
+            return Err(Fault::value(
+                "session.model",
+                "The model of a session can't change.",
+            ));
+        }
+        if past.agent
+            && patch
+                .get("instructions")
+                .is_some_and(|text| !text.is_null())
+        {
+            return Err(Fault::value(
+                "session.instructions",
+                "Not allowed with an agent.",
+            ));
+        }
+        if past.spoken && next.get("voice") != self.value.get("voice") {
+            let message = "Cannot update a conversation's voice if assistant audio is present.";
+            return Err(Fault::new("cannot_update_voice", message));
+        }
+        check_formats(next)?;
+        check_ranges(next)?;
+        check_tools(next)
+    }
+}
+
+/// What happened before an update and limits what it may change.
+#[derive(Debug)]
+pub(super) struct Past<'a> {
+    /// The model asked for in the query.
+    pub(super) model: &'a str,
+    pub(super) agent: bool,
+    /// Whether the session has produced audio.
+    pub(super) spoken: bool,
+}
+
+fn server_vad(prefix_padding_ms: u32, silence_duration_ms: u32) -> Value {
+    json!({
+        "type": "server_vad",
+        "threshold": 0.5,
+        "prefix_padding_ms": prefix_padding_ms,
+        "silence_duration_ms": silence_duration_ms,
+        "create_response": true,
+        "interrupt_response": true,
+        "idle_timeout_ms": null,
+        "speech_duration_ms": null,
+        "end_of_utterance_detection": null,
+        "auto_truncate": false,
+        "appended_text_after_truncation": null,
+    })
+}
+
+/// Nested objects replace the old ones and are refilled with the defaults of the api-versions from
+/// 2026-04-10 on, which are not those of the untouched session.
+fn complete(key: &str, value: &Value) -> Value {
+    match (key, value) {
+        ("voice", Value::String(name)) => json!({ "type": "openai", "name": name }),
+        ("turn_detection", Value::Object(given)) => {
+            let mut full = match given.get("type").and_then(Value::as_str) {
+                Some("server_vad") => server_vad(400, 500),
+                kind => semantic_vad(kind),
+            };
+            for (key, value) in given.iter().filter(|(_, value)| !value.is_null()) {
+                full[key] = value.clone();
+            }
+            full
+        }
+        ("tools", Value::Null) => json!([]),
+        ("tool_choice", Value::Null) => json!("auto"),
+        _ => value.clone(),
+    }
+}
+
+fn semantic_vad(kind: Option<&str>) -> Value {
+    json!({
+        "type": kind,
+        "threshold": 0.5,
+        "prefix_padding_ms": 420,
+        "silence_duration_ms": 500,
+        "speech_duration_ms": 80,
+        "remove_filler_words": false,
+        "languages": null,
+        "end_of_utterance_detection": null,
+        "create_response": true,
+        "interrupt_response": true,
+        "auto_truncate": false,
+    })
+}
+
+fn check_formats(next: &Map<String, Value>) -> Result<(), Fault> {
+    for key in ["input_audio_format", "output_audio_format"] {
+        let format = next.get(key).and_then(Value::as_str).unwrap_or(PCM16);
+        if format != PCM16 {
+            let message = "The simulator speaks and hears pcm16 only.";
+            return Err(Fault::value(&format!("session.{key}"), message));
+        }
+    }
+    let rate = next
+        .get("input_audio_sampling_rate")
+        .filter(|rate| !rate.is_null());
+    match rate.map_or(Some(24_000), Value::as_u64) {
+        Some(8_000 | 16_000 | 24_000) => Ok(()),
+        _ => Err(Fault::value(
+            "session.input_audio_sampling_rate",
+            "Supported values are: 8000, 16000 and 24000.",
+        )),
+    }
+}
+
+fn check_ranges(next: &Map<String, Value>) -> Result<(), Fault> {
+    let turn = next.get("turn_detection").cloned().unwrap_or_default();
+    let in_range = |value: &Value, least: f64, most: f64| {
+        value
+            .as_f64()
+            .is_none_or(|value| (least..=most).contains(&value))
+    };
+    let limits = [
+        (
+            &turn["threshold"],
+            "session.turn_detection.threshold",
+            0.0,
+            1.0,
+        ),
+        (
+            &turn["prefix_padding_ms"],
+            "session.turn_detection.prefix_padding_ms",
+            0.0,
+            5e3,
+        ),
+        (
+            &turn["silence_duration_ms"],
+            "session.turn_detection.silence_duration_ms",
+            0.0,
+            1e4,
+        ),
+        (
+            &turn["speech_duration_ms"],
+            "session.turn_detection.speech_duration_ms",
+            0.0,
+            1e4,
+        ),
+    ];
+    for (value, path, least, most) in limits {
+        if !in_range(value, least, most) {
+            return Err(Fault::value(
+                path,
+                format!("Expected a value from {least} to {most}."),
+            ));
+        }
+    }
+    if !next
+        .get("temperature")
+        .is_none_or(|value| in_range(value, 0.0, 1.2))
+    {
+        return Err(Fault::value(
+            "session.temperature",
+            "Expected a value from 0 to 1.2.",
+        ));
+    }
+    let tokens = next.get("max_response_output_tokens");
+    if !tokens.is_none_or(|value| in_range(value, 1.0, 4096.0)) {
+        let path = "session.max_response_output_tokens";
+        return Err(Fault::value(path, "Expected 1 to 4096, or 'inf'."));
+    }
+    Ok(())
+}
+
+fn check_tools(next: &Map<String, Value>) -> Result<(), Fault> {
+    let tools = next.get("tools").and_then(Value::as_array);
+    for (index, tool) in tools.into_iter().flatten().enumerate() {
+        let Some(name) = tool["name"].as_str() else {
+            continue;
+        };
+        let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if name.is_empty() || name.len() > 64 || !name.chars().all(valid) {
+            let path = format!("session.tools[{index}].name");
+            return Err(Fault::value(
+                &path,
+                "Expected letters, digits, '_' and '-', at most 64.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn settings(value: &Map<String, Value>) -> Settings {
+    let get = |key: &str| value.get(key).cloned().unwrap_or_default();
+    let rate = get("input_audio_sampling_rate").as_u64().unwrap_or(24_000);
+    let channels = get("input_audio_echo_cancellation")["channels"].as_u64();
+    let modalities = get("modalities");
+    let modalities = modalities.as_array().map_or(&[][..], Vec::as_slice);
+    Settings {
+        vad: vad_settings(&get("turn_detection")),
+        input_rate: u32::try_from(rate).unwrap_or(24_000),
+        input_channels: if channels == Some(2) { 2 } else { 1 },
+        transcription: !get("input_audio_transcription").is_null(),
+        text_only: is_text_only(modalities),
+        parallel_tool_calls: get("parallel_tool_calls") != Value::Bool(false),
+        tools: tools(&get("tools")),
+        tool_choice: tool_choice(&get("tool_choice")),
+    }
+}
+
+pub(super) fn is_text_only(modalities: &[Value]) -> bool {
+    modalities == [json!("text")]
+}
+
+fn vad_settings(turn: &Value) -> Option<VadSettings> {
+    let turn = turn.as_object()?;
+    let number = |key: &str, default| turn.get(key).and_then(Value::as_u64).unwrap_or(default);
+    let flag = |key: &str, default| turn.get(key).and_then(Value::as_bool).unwrap_or(default);
+    Some(VadSettings {
+        threshold: turn.get("threshold").and_then(Value::as_f64).unwrap_or(0.5),
+        prefix_padding_ms: number("prefix_padding_ms", 300),
+        silence_duration_ms: number("silence_duration_ms", 500),
+        speech_duration_ms: number("speech_duration_ms", 60),
+        create_response: flag("create_response", true),
+        interrupt_response: flag("interrupt_response", true),
+        auto_truncate: flag("auto_truncate", false),
+    })
+}
+
+fn tools(value: &Value) -> Vec<Tool> {
+    let functions = value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|tool| tool["type"] == "function");
+    functions
+        .map(|tool| Tool {
+            name: tool["name"].as_str().unwrap_or_default().to_owned(),
+            parameters: tool["parameters"].clone(),
+        })
+        .collect()
+}
+
+fn tool_choice(value: &Value) -> ToolChoice {
+    match (value.as_str(), value["name"].as_str()) {
+        (Some("none"), _) => ToolChoice::None,
+        (Some("required"), _) => ToolChoice::Required,
+        (_, Some(name)) => ToolChoice::Named(name.to_owned()),
+        _ => ToolChoice::Auto,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRESH: Past<'_> = Past {
+        model: "gpt-realtime",
+        agent: false,
+        spoken: false,
+    };
+
+    fn update(session: &mut Session, patch: Value, past: &Past<'_>) -> Result<(), Fault> {
+        session.update(patch.as_object().unwrap(), past)
+    }
+
+    #[test]
+    fn turn_detection_is_refilled_with_other_defaults_than_the_untouched_session_has() {
+        let mut session = Session::new(1, 2);
+        assert_eq!(
+            session.settings.vad.as_ref().unwrap().silence_duration_ms,
+            200
+        );
+        update(
+            &mut session,
+            json!({"turn_detection":{"type":"server_vad"}}),
+            &FRESH,
+        )
+        .unwrap();
+        let vad = session.settings.vad.clone().unwrap();
+        assert_eq!((vad.prefix_padding_ms, vad.silence_duration_ms), (400, 500));
+        update(
+            &mut session,
+            json!({"turn_detection":null,"voice":"marin"}),
+            &FRESH,
+        )
+        .unwrap();
+        assert!(session.settings.vad.is_none());
+        assert_eq!(
+            session.field("voice"),
+            json!({"type":"openai","name":"marin"})
+        );
+        assert_eq!(session.field("model"), MODEL);
+    }
+
+    #[test]
+    fn a_refused_update_changes_nothing() {
+        let mut session = Session::new(1, 2);
+        let before = session.value();
+        let spoken = Past {
+            spoken: true,
+            ..FRESH
+        };
+        for (patch, past) in [
+            (json!({"instructions":"x","model":"other"}), &FRESH),
+            (json!({"instructions":"x","voice":"echo"}), &spoken),
+            (
+                json!({"instructions":"x","output_audio_format":"g711_ulaw"}),
+                &FRESH,
+            ),
+            (
+                json!({"instructions":"x","input_audio_sampling_rate":44100}),
+                &FRESH,
+            ),
+            (
+                json!({"instructions":"x","max_response_output_tokens":9000}),
+                &FRESH,
+            ),
+            (
+                json!({"instructions":"x","tools":[{"type":"function","name":"a b"}]}),
+                &FRESH,
+            ),
+            (
+                json!({"instructions":"x"}),
+                &Past {
+                    agent: true,
+                    ..FRESH
+                },
+            ),
+        ] {
+            assert!(update(&mut session, patch, past).is_err());
+            assert_eq!(session.value(), before);
+        }
+        update(
+            &mut session,
+            json!({"model":"gpt-realtime","voice":"alloy"}),
+            &spoken,
+        )
+        .unwrap();
+    }
+}

@@ -1,0 +1,351 @@
+//! One connection's simulation: what comes in is answered here, what goes out is polled here.
+//!
+//! At most one response runs at a time; its audio is made when polled. Answers that don't wait for
+//! audio (`speech_started`, errors) overtake it through `outbox`.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::conversation::Conversation;
+use super::input::InputBuffer;
+use super::response::{Outcome, Progress, Response};
+use super::script::Moment;
+use super::session::Session;
+use super::turns::{Playing, Request, Transcription, Unanswered};
+use super::validate::Fault;
+use super::wire::{self, Encoder, Event, event};
+use super::{Action, Admission, Dialect, Options};
+
+/// From here on the client should not be read: it doesn't take what it was answered.
+const CONGESTED: usize = 64;
+/// A client that is read nevertheless and never reads is cut off here.
+const OVERFLOWING: usize = 4096;
+/// A client that wants to greet by itself does so within this time after `session.updated`.
+pub(super) const WELCOME_DELAY: Duration = Duration::from_millis(300);
+
+/// Something that waits for the socket.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    Event(Event),
+    Raw(Action),
+    Stall,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The script wants silence for ever.
+    Stalled,
+    /// The last action was handed out.
+    Ended,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Simulation {
+    pub(super) options: Rc<Options>,
+    pub(super) admission: Admission,
+    id: u64,
+    state: State,
+    expires: Instant,
+    last_id: u64,
+    encoder: Encoder,
+    pub(super) session: Session,
+    pub(super) input: InputBuffer,
+    pub(super) conversation: Conversation,
+    pub(super) unanswered: Unanswered,
+    outbox: VecDeque<Outgoing>,
+    pub(super) response: Option<Response>,
+    /// Responses that wait for the present one to end; one of each kind at most.
+    pub(super) waiting: VecDeque<Request>,
+    /// The turn's transcription, until its place in the reply comes.
+    pub(super) transcription: Option<Transcription>,
+    pub(super) playing: Option<Playing>,
+    /// When to speak first.
+    pub(super) welcome_at: Option<Instant>,
+    pub(super) speech_item: Option<String>,
+    pub(super) turns: usize,
+    pub(super) responses: usize,
+    pub(super) spoken: bool,
+    pub(super) configured: bool,
+}
+
+impl Simulation {
+    /// A connection that was let in. `id` tells simulations of one process apart; `unix_seconds` is
+    /// the wall clock at `now`.
+    #[must_use]
+    pub fn new(
+        options: Rc<Options>,
+        admission: Admission,
+        id: u64,
+        now: Instant,
+        unix_seconds: u64,
+    ) -> Self {
+        let seconds = options
+            .script
+            .session_seconds
+            .unwrap_or(options.session_seconds);
+        let session = Session::new(id, unix_seconds.saturating_add(seconds));
+        let mut simulation = Self {
+            id,
+            state: State::Open,
+            // A day is more than any session; the bound keeps the addition from overflowing.
+            expires: now + Duration::from_secs(seconds.min(86_400)),
+            last_id: 0,
+            encoder: Encoder::new(&options.script, admission.dialect),
+            input: InputBuffer::new(&session.settings),
+            session,
+            conversation: Conversation::default(),
+            unanswered: Unanswered::default(),
+            outbox: VecDeque::new(),
+            response: None,
+            waiting: VecDeque::new(),
+            transcription: None,
+            playing: None,
+            welcome_at: None,
+            speech_item: None,
+            turns: 0,
+            responses: 0,
+            spoken: false,
+            configured: false,
+            options,
+            admission,
+        };
+        simulation.open();
+        simulation
+    }
+
+    /// The session's id as the client sees it, for the shell's log.
+    #[must_use]
+    pub fn session_id(&self) -> String {
+        format!("sim_{}", self.id)
+    }
+
+    /// Takes a text message.
+    pub fn handle_text(&mut self, text: &str, now: Instant) {
+        if self.listens(now) {
+            self.client_message(text, now);
+        }
+    }
+
+    /// Takes a binary message. The service's protocol is text; JSON in a binary message is let pass.
+    pub fn handle_binary(&mut self, data: &[u8], now: Instant) {
+        match std::str::from_utf8(data) {
+            Ok(text) => self.handle_text(text, now),
+            Err(_) if !self.listens(now) => {}
+            Err(_) => {
+                let fault = Fault::new("invalid_json", "A binary message is not a client event.");
+                self.refuse(&fault, None);
+            }
+        }
+    }
+
+    /// Whether the shell should stop reading from the client until `poll` has caught up.
+    #[must_use]
+    pub fn congested(&self) -> bool {
+        self.outbox.len() >= CONGESTED
+    }
+
+    /// Lets time pass. `poll` does it too.
+    pub fn tick(&mut self, now: Instant) {
+        if self.state != State::Open {
+            return;
+        }
+        if now >= self.expires {
+            self.expire();
+        } else if self.welcome_at.is_some_and(|at| now >= at) {
+            self.welcome(now);
+        }
+    }
+
+    /// The next action, if one is due. Call it only while the socket can take more: reply audio is
+    /// made here.
+    pub fn poll(&mut self, now: Instant) -> Option<Action> {
+        self.tick(now);
+        loop {
+            if let Some(outgoing) = self.outbox.pop_front() {
+                match self.deliver(outgoing) {
+                    Some(action) => return Some(action),
+                    None => continue,
+                }
+            }
+            if self.state != State::Open {
+                return None;
+            }
+            let Some(response) = &mut self.response else {
+                let request = self.waiting.pop_front()?;
+                self.begin(request, now);
+                continue;
+            };
+            match response.next(&mut self.conversation, now) {
+                Progress::Send(event) => {
+                    let over = response.is_over();
+                    self.outbox.push_back(Outgoing::Event(event));
+                    if over {
+                        self.finish_response(now);
+                    }
+                }
+                Progress::Raw(action) => self.outbox.push_back(Outgoing::Raw(action)),
+                Progress::Stall => self.outbox.push_back(Outgoing::Stall),
+                Progress::Heard => self.send_transcription(),
+                Progress::Wait => return None,
+                Progress::Finished => self.finish_response(now),
+            }
+        }
+    }
+
+    /// When to `poll` again though nothing arrives. Meaningful after `poll` has returned `None`.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.state != State::Open {
+            return None;
+        }
+        let due = self.response.as_ref().and_then(Response::due);
+        [Some(self.expires), due, self.welcome_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.admission.dialect
+    }
+
+    pub(super) fn send(&mut self, kind: &'static str, fields: serde_json::Value) {
+        self.outbox.push_back(Outgoing::Event(event(kind, fields)));
+    }
+
+    pub(super) fn send_event(&mut self, event: Event) {
+        self.outbox.push_back(Outgoing::Event(event));
+    }
+
+    pub(super) fn refuse(&mut self, fault: &Fault, cause: Option<&str>) {
+        self.send_event(wire::error(fault, cause));
+    }
+
+    pub(super) fn new_id(&mut self, kind: &str) -> String {
+        self.last_id += 1;
+        format!("{kind}_{}_{}", self.id, self.last_id)
+    }
+
+    /// Carries out the script's ending if its moment has come.
+    pub(super) fn end_at(&mut self, moment: Moment) -> bool {
+        let ending = match &self.options.script.ending {
+            Some((ending, at)) if *at == moment => Action::from_ending(ending),
+            _ => return false,
+        };
+        self.outbox
+            .push_back(ending.map_or(Outgoing::Stall, Outgoing::Raw));
+        true
+    }
+
+    /// Whether a message still counts.
+    fn listens(&mut self, now: Instant) -> bool {
+        self.tick(now);
+        if self.state == State::Open && self.outbox.len() >= OVERFLOWING {
+            let reason = "too many unread events".to_owned();
+            self.outbox.clear();
+            self.outbox.push_back(Outgoing::Raw(Action::Close {
+                code: Some(1008),
+                reason,
+            }));
+            self.state = State::Stalled;
+        }
+        self.state == State::Open
+    }
+
+    fn open(&mut self) {
+        if self.options.script.pings {
+            self.outbox.push_back(Outgoing::Raw(Action::Ping));
+        }
+        if !self.end_at(Moment::Start) && !self.options.script.no_session_created {
+            let session = self.session.value();
+            self.send("session.created", json!({ "session": session }));
+        }
+    }
+
+    fn deliver(&mut self, outgoing: Outgoing) -> Option<Action> {
+        let action = match outgoing {
+            Outgoing::Event(event) => Action::Send(self.encoder.encode(event)),
+            Outgoing::Raw(action) => action,
+            Outgoing::Stall => {
+                self.outbox.clear();
+                self.state = State::Stalled;
+                return None;
+            }
+        };
+        match action {
+            Action::Close { .. } | Action::Reset => {
+                self.outbox.clear();
+                self.state = State::Ended;
+                Some(action)
+            }
+            Action::Send(text) if self.options.script.binary => {
+                Some(Action::SendBinary(text.into_bytes()))
+            }
+            other => Some(other),
+        }
+    }
+
+    fn expire(&mut self) {
+        let seconds = self
+            .options
+            .script
+            .session_seconds
+            .unwrap_or(self.options.session_seconds);
+        let message = format!("Your session hit the maximum duration of {seconds} seconds.");
+        self.refuse(&Fault::new("session_expired", message.as_str()), None);
+        self.outbox.push_back(Outgoing::Raw(Action::Close {
+            code: Some(1001),
+            reason: message,
+        }));
+        // Only what is in the outbox leaves; the close in it ends the simulation.
+        self.state = State::Stalled;
+    }
+
+    /// The client may ask for another response as soon as it has read `response.done`, so whatever
+    /// belongs behind it is queued at once.
+    fn finish_response(&mut self, now: Instant) {
+        let Some(mut ended) = self.response.take() else {
+            return;
+        };
+        while let Progress::Send(event) = ended.next(&mut self.conversation, now) {
+            self.outbox.push_back(Outgoing::Event(event));
+        }
+        if let Some((item_id, first, bytes)) = ended.playing() {
+            self.playing = Some(Playing {
+                item_id,
+                first,
+                bytes,
+            });
+        }
+        self.send_transcription();
+    }
+
+    pub(super) fn cancel_response(&mut self, outcome: Outcome, late: u8, now: Instant) {
+        let truncate = self
+            .session
+            .settings
+            .vad
+            .as_ref()
+            .is_some_and(|vad| vad.auto_truncate);
+        if let Some(response) = &mut self.response {
+            let playing = response.playing();
+            let by_speech = outcome == Outcome::TurnDetected && truncate;
+            let heard = playing
+                .filter(|_| by_speech)
+                .map(|(item_id, first, bytes)| {
+                    Playing {
+                        item_id,
+                        first,
+                        bytes,
+                    }
+                    .heard_ms(now)
+                });
+            response.cancel(outcome, late, heard);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Which functions the simulated model calls, and with what arguments.
+
+use serde_json::{Map, Value, json};
+
+use super::session::{Settings, Tool, ToolChoice};
+
+/// A function call to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Call {
+    pub(super) name: String,
+    pub(super) arguments: String,
+}
+
+/// The calls of the `turn`th spoken turn, counted from 1. Speech isn't understood, so every third
+/// turn is a tool round, with two calls in every sixth, unless the script fixes the number.
+pub(super) fn for_speech(settings: &Settings, turn: usize, scripted: Option<u8>) -> Vec<Call> {
+    let count = match (scripted, turn % 6) {
+        (Some(count), _) => usize::from(count),
+        (None, 0) => 2,
+        (None, 3) => 1,
+        (None, _) => 0,
+    };
+    if let Some(forced) = forced(settings, "") {
+        return vec![forced];
+    }
+    let count = if settings.parallel_tool_calls {
+        count
+    } else {
+        count.min(1)
+    };
+    if settings.tool_choice == ToolChoice::None || settings.tools.is_empty() {
+        return Vec::new();
+    }
+    // Single calls take turns among the tools.
+    let first = if count == 1 { turn / 3 } else { 0 };
+    let tools = settings
+        .tools
+        .iter()
+        .cycle()
+        .skip(first % settings.tools.len());
+    tools.take(count).map(|tool| call(tool, "")).collect()
+}
+
+/// The calls a typed turn asks for by its words.
+pub(super) fn for_text(settings: &Settings, text: &str) -> Vec<Call> {
+    if let Some(forced) = forced(settings, text) {
+        return vec![forced];
+    }
+    if settings.tool_choice == ToolChoice::None {
+        return Vec::new();
+    }
+    let lower = text.to_lowercase();
+    let words = ["weather", "stock"]
+        .into_iter()
+        .filter(|word| lower.contains(word));
+    let tools =
+        words.filter_map(|word| settings.tools.iter().find(|tool| tool.name.contains(word)));
+    let most = if settings.parallel_tool_calls {
+        usize::MAX
+    } else {
+        1
+    };
+    tools.take(most).map(|tool| call(tool, text)).collect()
+}
+
+fn forced(settings: &Settings, text: &str) -> Option<Call> {
+    let tool = match &settings.tool_choice {
+        ToolChoice::Required => settings.tools.first(),
+        ToolChoice::Named(name) => settings.tools.iter().find(|tool| tool.name == *name),
+        ToolChoice::Auto | ToolChoice::None => None,
+    };
+    tool.map(|tool| call(tool, text))
+}
+
+fn call(tool: &Tool, text: &str) -> Call {
+    Call {
+        name: tool.name.clone(),
+        arguments: arguments(&tool.parameters, text),
+    }
+}
+
+/// Arguments that fit the schema roughly, laid out as loosely as models were seen to do.
+fn arguments(schema: &Value, text: &str) -> String {
+    let none = Map::new();
+    let properties = schema["properties"].as_object().unwrap_or(&none);
+    let required: Vec<&str> = match schema["required"].as_array() {
+        Some(names) => names.iter().filter_map(Value::as_str).collect(),
+        None => properties.keys().map(String::as_str).collect(),
+    };
+    let pairs: Vec<String> = required
+        .into_iter()
+        .map(|name| {
+            let value = plausible(name, properties.get(name).unwrap_or(&Value::Null), text);
+            format!("\"{}\" : {value}", name.replace(['"', '\\'], ""))
+        })
+        .collect();
+    format!("{{  \n  {} \n}} \n", pairs.join(",\n  "))
+}
+
+fn plausible(name: &str, schema: &Value, text: &str) -> Value {
+    if let Some(first) = schema["enum"].as_array().and_then(|values| values.first()) {
+        return first.clone();
+    }
+    let kind = match &schema["type"] {
+        Value::Array(kinds) => kinds.first().and_then(Value::as_str),
+        kind => kind.as_str(),
+    };
+    match kind {
+        Some("integer" | "number") => schema.get("minimum").cloned().unwrap_or_else(|| json!(1)),
+        Some("boolean") => json!(true),
+        Some("array") => json!([]),
+        Some("object") => json!({}),
+        Some("null") => Value::Null,
+        _ => json!(word_for(name, text)),
+    }
+}
+
+fn word_for(name: &str, text: &str) -> String {
+    let name = name.to_lowercase();
+    let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
+    if has(&["city", "location", "place"]) {
+        capitalised_after(text, " in ").unwrap_or_else(|| "Seattle".to_owned())
+    } else if has(&["symbol", "ticker"]) {
+        let mut words = text.split(|c: char| !c.is_ascii_alphabetic());
+        let ticker = |word: &&str| word.len() >= 2 && word.chars().all(|c| c.is_ascii_uppercase());
+        words.find(ticker).unwrap_or("MSFT").to_owned()
+    } else {
+        "example".to_owned()
+    }
+}
+
+/// The words with capitals after `before`: "weather in New York today" gives "New York".
+fn capitalised_after(text: &str, before: &str) -> Option<String> {
+    let (_, rest) = text.split_once(before)?;
+    let rest = rest.split(['.', ',', '?', '!', ';']).next()?;
+    let words: Vec<&str> = rest
+        .split_whitespace()
+        .take_while(|word| word.chars().next().is_some_and(char::is_uppercase))
+        .take(3)
+        .collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulator::session::{Past, Session};
+
+    fn settings(choice: Value) -> Settings {
+        let mut session = Session::new(1, 1);
+        let string = |name: &str| {
+            json!({"type":"object","properties":{name:{"type":"string"}},
+            "required":[name]})
+        };
+        let tools = json!([
+            {"type":"function","name":"get_weather","parameters":string("city")},
+            {"type":"function","name":"get_stock_price","parameters":string("symbol")}]);
+        let patch = json!({"tools": tools, "tool_choice": choice});
+        let past = Past {
+            model: "",
+            agent: false,
+            spoken: false,
+        };
+        session.update(patch.as_object().unwrap(), &past).unwrap();
+        session.settings
+    }
+
+    fn names(calls: &[Call]) -> Vec<&str> {
+        calls.iter().map(|call| call.name.as_str()).collect()
+    }
+
+    #[test]
+    fn typed_words_choose_the_tools() {
+        let auto = settings(json!("auto"));
+        let calls = for_text(&auto, "The weather in New York, and the stock of AAPL?");
+        assert_eq!(names(&calls), ["get_weather", "get_stock_price"]);
+        let value: Value = serde_json::from_str(&calls[0].arguments).unwrap();
+        assert_eq!(value, json!({"city": "New York"}));
+        let value: Value = serde_json::from_str(&calls[1].arguments).unwrap();
+        assert_eq!(value, json!({"symbol": "AAPL"}));
+        assert!(for_text(&auto, "Hello!").is_empty());
+        assert!(for_text(&settings(json!("none")), "weather").is_empty());
+        let named = settings(json!({"type":"function","name":"get_stock_price"}));
+        assert_eq!(names(&for_text(&named, "Hello!")), ["get_stock_price"]);
+    }
+
+    #[test]
+    fn every_third_spoken_turn_is_a_tool_round() {
+        let auto = settings(json!("auto"));
+        let counts: Vec<usize> = (1..=9).map(|n| for_speech(&auto, n, None).len()).collect();
+        assert_eq!(counts, [0, 0, 1, 0, 0, 2, 0, 0, 1]);
+        assert_eq!(for_speech(&auto, 1, Some(2)).len(), 2);
+        assert_eq!(for_speech(&settings(json!("required")), 1, None).len(), 1);
+    }
+
+    #[test]
+    fn arguments_fit_their_schema() {
+        let schema = json!({"type":"object","required":["unit","days","exact"],"properties":{
+            "unit":{"enum":["celsius","kelvin"]},"days":{"type":"integer","minimum":2},
+            "exact":{"type":"boolean"},"note":{"type":"string"}}});
+        let value: Value = serde_json::from_str(&arguments(&schema, "")).unwrap();
+        assert_eq!(value, json!({"unit":"celsius","days":2,"exact":true}));
+        let empty: Value = serde_json::from_str(&arguments(&Value::Null, "")).unwrap();
+        assert_eq!(empty, json!({}));
+    }
+}

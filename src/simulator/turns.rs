@@ -1,0 +1,396 @@
+//! From speech and typed words to responses: what was said and not yet answered, and what the
+//! answer will be.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::Dialect;
+use super::conversation::Place;
+use super::input::{Heard, Turn};
+use super::plan::{self, Content, Output};
+use super::response::{Manner, Outcome, Response, truncated};
+use super::script::{ReplyFault, TranscriptTiming};
+use super::session::is_text_only;
+use super::simulation::Simulation;
+use super::sound::{BYTES_PER_MS, Sound};
+use super::tools::{self, Call};
+
+/// A transcript repeats no more characters than this of what a client or tool wrote.
+const QUOTED_CHARS: usize = 2000;
+
+/// What the next response has to answer.
+#[derive(Debug, Default)]
+pub(super) struct Unanswered {
+    pub(super) turn: Option<Turn>,
+    pub(super) text: Option<String>,
+    /// Outputs of function calls.
+    pub(super) outputs: Vec<String>,
+}
+
+/// What the user said, as a transcription of it would arrive.
+#[derive(Debug)]
+pub(super) struct Transcription {
+    item_id: String,
+    text: String,
+}
+
+/// Reply audio the user may still be hearing.
+#[derive(Debug)]
+pub(super) struct Playing {
+    pub(super) item_id: String,
+    pub(super) first: Instant,
+    pub(super) bytes: usize,
+}
+
+impl Playing {
+    /// Milliseconds heard if it was played in real time as it came.
+    pub(super) fn heard_ms(&self, now: Instant) -> usize {
+        let elapsed = now.saturating_duration_since(self.first).as_millis();
+        usize::try_from(elapsed)
+            .unwrap_or(usize::MAX)
+            .min(self.bytes / BYTES_PER_MS)
+    }
+}
+
+/// A response to be made.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// The `response` object of `response.create`, or null.
+    pub(super) params: Value,
+    pub(super) kind: RequestKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum RequestKind {
+    /// Whatever is unanswered.
+    Answer,
+    Welcome,
+    /// A text given by the client.
+    Fixed(String),
+}
+
+impl Simulation {
+    /// Reacts to what the detector heard.
+    pub(super) fn heard(&mut self, heard: Heard, now: Instant) {
+        match heard {
+            Heard::Started { audio_start_ms } => self.speech_started(audio_start_ms, now),
+            Heard::Stopped { audio_end_ms, turn } => self.speech_stopped(audio_end_ms, turn, now),
+        }
+    }
+
+    fn speech_started(&mut self, audio_start_ms: u64, now: Instant) {
+        self.welcome_at = None;
+        let item_id = self.new_id("item");
+        self.speech_item = Some(item_id.clone());
+        let fields = json!({ "audio_start_ms": audio_start_ms, "item_id": item_id });
+        self.send("input_audio_buffer.speech_started", fields);
+        let Some(vad) = self.session.settings.vad.clone() else {
+            return;
+        };
+        if self.response.is_some() {
+            if vad.interrupt_response {
+                self.waiting.clear();
+                self.cancel_response(Outcome::TurnDetected, self.options.script.late_deltas, now);
+            }
+        } else if vad.auto_truncate {
+            self.truncate_playing(now);
+        }
+    }
+
+    /// The reply was complete, and the user interrupts its playback.
+    fn truncate_playing(&mut self, now: Instant) {
+        let Some(playing) = self.playing.take() else {
+            return;
+        };
+        let heard = playing.heard_ms(now);
+        if heard >= playing.bytes / BYTES_PER_MS {
+            return;
+        }
+        let end_ms = i64::try_from(heard).unwrap_or(0);
+        if self
+            .conversation
+            .truncate(&playing.item_id, 0, end_ms)
+            .is_ok()
+        {
+            self.send_event(truncated(&playing.item_id, end_ms));
+        }
+    }
+
+    fn speech_stopped(&mut self, audio_end_ms: u64, turn: Turn, now: Instant) {
+        let item_id = match self.speech_item.take() {
+            Some(item_id) => item_id,
+            None => self.new_id("item"),
+        };
+        let fields = json!({ "audio_end_ms": audio_end_ms, "item_id": item_id });
+        self.send("input_audio_buffer.speech_stopped", fields);
+        let answer = self
+            .session
+            .settings
+            .vad
+            .as_ref()
+            .is_some_and(|vad| vad.create_response);
+        self.commit_turn(item_id, turn, true, answer);
+        if answer {
+            self.request(
+                Request {
+                    params: Value::Null,
+                    kind: RequestKind::Answer,
+                },
+                now,
+            );
+        }
+    }
+
+    /// Makes the user's audio an item. `detected` turns are announced as done too, as recorded.
+    pub(super) fn commit_turn(
+        &mut self,
+        item_id: String,
+        turn: Turn,
+        detected: bool,
+        answered: bool,
+    ) {
+        let before = self.conversation.last_id().map(str::to_owned);
+        let fields = json!({ "item_id": item_id, "previous_item_id": before });
+        self.send("input_audio_buffer.committed", fields);
+        let item = json!({
+            "id": item_id, "object": "realtime.item", "type": "message", "status": "completed",
+            "role": "user", "content": [{ "type": "input_audio", "transcript": null }],
+        });
+        // The id is new, so the item can't be refused.
+        let before = self
+            .conversation
+            .insert(item.clone(), Place::Last)
+            .unwrap_or_default();
+        self.announce(item, before, detected);
+        let seconds = seconds(turn.milliseconds);
+        self.turns += 1;
+        self.unanswered.turn = Some(turn);
+        // One of an earlier turn whose reply never came is due by now.
+        self.send_transcription();
+        if self.session.settings.transcription {
+            let text = format!("[simulator] ({seconds} of speech)");
+            self.transcription = Some(Transcription { item_id, text });
+        }
+        let reply = self.options.script.reply != ReplyFault::Missing;
+        if !(answered && reply) || self.options.script.transcript == TranscriptTiming::Early {
+            self.send_transcription();
+        }
+    }
+
+    pub(super) fn announce(&mut self, item: Value, before: Value, done: bool) {
+        let fields = json!({ "previous_item_id": before, "item": item });
+        self.send("conversation.item.created", fields.clone());
+        if done || self.dialect() == Dialect::Ga {
+            self.send("conversation.item.done", fields);
+        }
+    }
+
+    /// Sends the user's words, once.
+    pub(super) fn send_transcription(&mut self) {
+        let Some(Transcription { item_id, text }) = self.transcription.take() else {
+            return;
+        };
+        let mut fields = json!({ "item_id": item_id, "content_index": 0 });
+        if self.options.script.transcript == TranscriptTiming::Failed {
+            let message = "[simulator] Failed by script.";
+            fields["error"] =
+                json!({ "type": "server_error", "code": "DeploymentNotFound", "message": message });
+            self.send("conversation.item.input_audio_transcription.failed", fields);
+            return;
+        }
+        let mut delta = fields.clone();
+        delta["delta"] = text.clone().into();
+        self.send("conversation.item.input_audio_transcription.delta", delta);
+        fields["transcript"] = text.into();
+        self.send(
+            "conversation.item.input_audio_transcription.completed",
+            fields,
+        );
+    }
+
+    /// Speaks first.
+    pub(super) fn welcome(&mut self, now: Instant) {
+        self.welcome_at = None;
+        self.request(
+            Request {
+                params: Value::Null,
+                kind: RequestKind::Welcome,
+            },
+            now,
+        );
+    }
+
+    /// Begins a response, or lets it wait for the present one.
+    pub(super) fn request(&mut self, request: Request, now: Instant) {
+        if self.options.script.reply == ReplyFault::Missing {
+            self.unanswered = Unanswered::default();
+            return;
+        }
+        if self.response.is_none() {
+            self.begin(request, now);
+        } else if !self.waiting.iter().any(|other| other.kind == request.kind) {
+            // One answer answers everything that is unanswered by then.
+            self.waiting.push_back(request);
+        }
+    }
+
+    pub(super) fn begin(&mut self, request: Request, now: Instant) {
+        let contents = self.contents(&request);
+        let outputs: Vec<Output> = contents
+            .into_iter()
+            .map(|content| Output::new(self.new_id("item"), content))
+            .collect();
+        let spoken =
+            |output: &Output| matches!(output.content, Content::Message { sound: Some(_), .. });
+        self.spoken |= outputs.iter().any(spoken);
+        self.responses += 1;
+        self.playing = None;
+        let script = &self.options.script;
+        let manner = Manner {
+            not_before: now + Duration::from_millis(script.latency_ms.into()),
+            speed: script.speed.unwrap_or(self.options.speed),
+            odd_pcm: script.odd_pcm,
+            bad_base64: script.bad_base64,
+            announce_items: self.dialect() == Dialect::Ga,
+            template: self.template(&request.params),
+        };
+        let steps = plan::steps(&outputs, script);
+        let id = self.new_id("resp");
+        self.response = Some(Response::new(id, outputs, steps, manner));
+    }
+
+    fn template(&self, params: &Value) -> Value {
+        let modalities = match self.text_only(params) {
+            true => json!(["text"]),
+            false => json!(["audio", "text"]),
+        };
+        json!({
+            "conversation_id": "conv_sim",
+            "modalities": modalities,
+            "voice": self.session.field("voice"),
+            "output_audio_format": "pcm16",
+            "temperature": null,
+            "max_output_tokens": self.session.field("max_response_output_tokens"),
+            "metadata": params["metadata"],
+        })
+    }
+
+    fn text_only(&self, params: &Value) -> bool {
+        match params["modalities"].as_array() {
+            Some(modalities) => is_text_only(modalities),
+            None => self.session.settings.text_only,
+        }
+    }
+
+    fn contents(&mut self, request: &Request) -> Vec<Content> {
+        let silent = self.text_only(&request.params);
+        let calls = match request.kind {
+            RequestKind::Answer => self.calls(),
+            RequestKind::Welcome | RequestKind::Fixed(_) => Vec::new(),
+        };
+        if !calls.is_empty() {
+            return self.call_contents(calls, silent);
+        }
+        let (words, sound) = match &request.kind {
+            RequestKind::Welcome => (WELCOME_TEXT.to_owned(), Sound::Welcome),
+            RequestKind::Fixed(text) => (quoted(text), Sound::Welcome),
+            RequestKind::Answer => self.answer(),
+        };
+        let welcome = matches!(sound, Sound::Welcome);
+        let sound = match self.options.script.reply_seconds {
+            Some(seconds) if !welcome => Sound::pattern(seconds),
+            _ => sound,
+        };
+        vec![message(&words, sound, silent)]
+    }
+
+    /// The function calls the unanswered turn asks for.
+    fn calls(&mut self) -> Vec<Call> {
+        let settings = &self.session.settings;
+        let calls = match (&self.unanswered.turn, &self.unanswered.text) {
+            (Some(_), _) => tools::for_speech(settings, self.turns, self.options.script.tools),
+            (None, Some(text)) => tools::for_text(settings, text),
+            (None, None) => Vec::new(),
+        };
+        if !calls.is_empty() {
+            self.unanswered.turn = None;
+            self.unanswered.text = None;
+        }
+        calls
+    }
+
+    fn call_contents(&mut self, calls: Vec<Call>, silent: bool) -> Vec<Content> {
+        let mut contents = Vec::new();
+        if self.options.script.say_first {
+            contents.push(message("One moment, I ask a tool.", Sound::chime(), silent));
+        }
+        for call in calls {
+            let arguments = match self.options.script.bad_arguments {
+                true => call.arguments.trim_end().trim_end_matches('}').to_owned(),
+                false => call.arguments,
+            };
+            let call_id = self.new_id("call");
+            contents.push(Content::Call {
+                name: call.name,
+                call_id,
+                arguments,
+            });
+        }
+        contents
+    }
+
+    /// Words and sound for all that is unanswered.
+    fn answer(&mut self) -> (String, Sound) {
+        let Unanswered {
+            turn,
+            text,
+            outputs,
+        } = std::mem::take(&mut self.unanswered);
+        let mut words = Vec::new();
+        let mut sound = None;
+        if let Some(turn) = turn {
+            let seconds = seconds(turn.milliseconds);
+            words.push(format!("You said that for {seconds}; here it is again."));
+            sound = Some(Sound::turn(&turn));
+        }
+        if let Some(text) = text {
+            words.push(format!("You wrote: {text}"));
+        }
+        if !outputs.is_empty() {
+            let who = if outputs.len() == 1 { "tool" } else { "tools" };
+            words.push(format!("The {who} said: {}", outputs.join(" and ")));
+        }
+        if words.is_empty() && self.responses == 0 {
+            return (WELCOME_TEXT.to_owned(), Sound::Welcome);
+        }
+        if words.is_empty() {
+            words.push("There is nothing new to answer.".to_owned());
+        }
+        (words.join(" "), sound.unwrap_or_else(Sound::chime))
+    }
+}
+
+const WELCOME_TEXT: &str = "This is the voicelived simulator, not the real model. \
+                            Say something, and I will play it back.";
+
+fn message(words: &str, sound: Sound, silent: bool) -> Content {
+    let sound = if silent { None } else { Some(sound) };
+    Content::Message {
+        transcript: format!("[simulator] {words}"),
+        sound,
+    }
+}
+
+/// As much of a text as transcripts repeat.
+pub(super) fn quoted(text: &str) -> String {
+    text.chars().take(QUOTED_CHARS).collect()
+}
+
+fn seconds(milliseconds: u64) -> String {
+    format!(
+        "{}.{} seconds",
+        milliseconds / 1000,
+        milliseconds % 1000 / 100
+    )
+}

@@ -1,0 +1,186 @@
+//! One server event as JSON text: event id, dialect, and the disguises a client must see through.
+
+use serde_json::{Map, Value, json};
+
+use super::ga;
+use super::script::Script;
+
+/// Names of events and shape of the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// The dated api-versions of Voice Live: OpenAI's beta names and Azure's additions.
+    #[default]
+    Dated,
+    /// OpenAI's GA names, as Azure OpenAI and the `v1` label of Voice Live use them.
+    Ga,
+}
+
+/// A server event in the dated dialect, before it gets its id.
+#[derive(Debug, Clone)]
+pub(super) struct Event {
+    pub(super) kind: &'static str,
+    pub(super) fields: Map<String, Value>,
+}
+
+/// Builds an event. `fields` is an object literal without `type` and `event_id`.
+pub(super) fn event(kind: &'static str, fields: Value) -> Event {
+    let fields = match fields {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    Event { kind, fields }
+}
+
+/// The service's answer to a client's mistake. `cause` is the `event_id` of the client's event.
+pub(super) fn error(fault: &super::validate::Fault, cause: Option<&str>) -> Event {
+    let fields = json!({
+        "type": "invalid_request_error",
+        "code": fault.code,
+        "message": format!("[simulator] {}", fault.message),
+        "param": fault.param,
+        "event_id": cause,
+    });
+    event("error", json!({ "error": fields }))
+}
+
+/// Numbers and writes events.
+#[derive(Debug)]
+pub(super) struct Encoder {
+    dialect: Dialect,
+    sent: u64,
+    unknown_fields: bool,
+    nulls: bool,
+    type_last: bool,
+    whitespace: bool,
+}
+
+impl Encoder {
+    pub(super) fn new(script: &Script, dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            sent: 0,
+            unknown_fields: script.unknown_events,
+            nulls: script.nulls,
+            type_last: script.type_last,
+            whitespace: script.whitespace,
+        }
+    }
+
+    pub(super) fn encode(&mut self, mut event: Event) -> String {
+        self.sent += 1;
+        if self.dialect == Dialect::Ga {
+            event = ga::event(event);
+        }
+        if self.nulls {
+            add_nulls(&mut event.fields);
+        }
+        if self.unknown_fields {
+            event.fields.insert(
+                "x_simulator".to_owned(),
+                json!({"type": "noise", "delta": [1]}),
+            );
+        }
+        let id = if self.nulls {
+            Value::Null
+        } else {
+            format!("event_{}", self.sent).into()
+        };
+        self.write(&id, event)
+    }
+
+    /// Writes the keys in the order of the recordings: `event_id`, `type`, the rest.
+    fn write(&self, id: &Value, event: Event) -> String {
+        let kind = Value::from(event.kind);
+        let mut pairs: Vec<(&str, &Value)> = vec![("event_id", id)];
+        if !self.type_last {
+            pairs.push(("type", &kind));
+        }
+        pairs.extend(
+            event
+                .fields
+                .iter()
+                .map(|(key, value)| (key.as_str(), value)),
+        );
+        if self.type_last {
+            pairs.push(("type", &kind));
+        }
+        let (open, colon, comma, close) = match self.whitespace {
+            true => (" \r\n{\t", " :\n ", "\t,\r\n ", " \n}\n"),
+            false => ("{", ":", ",", "}"),
+        };
+        let mut text = String::from(open);
+        for (index, (key, value)) in pairs.into_iter().enumerate() {
+            text.push_str(if index == 0 { "" } else { comma });
+            text.push('"');
+            text.push_str(key);
+            text.push('"');
+            text.push_str(colon);
+            text.push_str(&if self.whitespace {
+                format!("{value:#}")
+            } else {
+                value.to_string()
+            });
+        }
+        text.push_str(close);
+        text
+    }
+}
+
+/// Real events carry many unset fields; these are the optional ones a client is likely to look at.
+fn add_nulls(fields: &mut Map<String, Value>) {
+    for key in [
+        "previous_item_id",
+        "logprobs",
+        "phrases",
+        "metadata",
+        "obfuscation",
+    ] {
+        fields.entry(key).or_insert(Value::Null);
+    }
+    if let Some(Value::Object(response)) = fields.get_mut("response") {
+        for key in [
+            "usage",
+            "metadata",
+            "voice",
+            "temperature",
+            "conversation_id",
+        ] {
+            response.insert(key.to_owned(), Value::Null);
+        }
+    }
+    if let Some(Value::Object(error)) = fields.get_mut("error") {
+        error.insert("param".to_owned(), Value::Null);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(words: &[&str]) -> String {
+        let script = Script::parse(words).unwrap();
+        let event = event(
+            "response.audio.delta",
+            json!({"delta": "AAAA", "item_id": "i"}),
+        );
+        Encoder::new(&script, Dialect::Dated).encode(event)
+    }
+
+    #[test]
+    fn keys_come_in_the_recorded_order() {
+        let text =
+            r#"{"event_id":"event_1","type":"response.audio.delta","delta":"AAAA","item_id":"i"}"#;
+        assert_eq!(encoded(&[]), text);
+        assert!(encoded(&["type-last"]).ends_with(r#","type":"response.audio.delta"}"#));
+    }
+
+    #[test]
+    fn every_disguise_is_still_the_same_event() {
+        let all = ["nulls", "type-last", "whitespace", "unknown-events"];
+        for words in [&all[..], &["whitespace"], &["nulls"]] {
+            let value: Value = serde_json::from_str(&encoded(words)).unwrap();
+            assert_eq!(value["type"], "response.audio.delta");
+            assert_eq!(value["delta"], "AAAA");
+        }
+    }
+}
