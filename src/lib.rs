@@ -16,9 +16,15 @@
 pub mod access;
 pub mod assets;
 pub mod call;
+pub mod child;
 pub mod cli;
 pub mod config;
+pub mod fault;
 pub mod log;
 pub mod net;
+pub mod resolve;
+pub mod server;
+pub mod session;
 pub mod simulator;
 pub mod tools;
+pub mod web;

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use tungstenite::protocol::Role;
 
@@ -422,10 +423,14 @@ impl Server {
 
     /// The visitor's slot becomes a call's, or the simulated service's.
     fn upgrade(&mut self, at: usize, now: Instant) {
-        let Conn::Visitor { visitor, listener } = std::mem::replace(&mut self.slots[at].conn, Conn::Free) else { return };
+        let Conn::Visitor { mut visitor, listener } = std::mem::replace(&mut self.slots[at].conn, Conn::Free) else { return };
         let site = self.listeners.get(listener).map(|listener| listener.site.clone());
         self.slots[at].conn = match site {
-            Some(Site::Simulator(options)) => Conn::Simulated(Box::new(SimulatedService::new(visitor, options, now))),
+            Some(Site::Simulator(options)) => {
+                let admission = visitor.take_admission().unwrap_or_default();
+                let (transport, early) = visitor.into_transport();
+                Conn::Simulated(Box::new(SimulatedService::new(transport, &early, options, admission, now)))
+            }
             Some(Site::Calls { .. }) => {
                 let (transport, early) = visitor.into_transport();
                 self.begin_call(at, WsPeer::new(transport, Role::Server, CLIENT_SIZES, &early), now)
@@ -667,7 +672,7 @@ fn prepare(socket: &TcpStream) -> io::Result<()> {
 /// Says why there is no call, as a call's end does: browsers cannot read a refused upgrade.
 fn turn_away(mut peer: WsPeer<TcpStream>, reason: &EndReason, now: Instant) -> Conn {
     log::info!("a caller was turned away: {}", reason.word());
-    let ended = client::call_state(CallState::Ended { reason });
+    let ended = client::call_state(CallState::Ended { reason: reason.word(), message: &reason.message() });
     // A failure shows when the peer is pumped.
     let _ = peer.send(tungstenite::Message::text(ended));
     peer.close(reason.close_code(), &reason.message());
@@ -716,4 +721,3 @@ pub fn bind(address: std::net::SocketAddr) -> io::Result<std::net::TcpListener> 
     Ok(socket.into())
 }
 
-use signal_hook_mio::v1_0::Signals as _Signals;

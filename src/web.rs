@@ -12,7 +12,7 @@ use crate::access::Gate;
 use crate::assets::{self, Asset};
 use crate::net::http::{self, Head, MAX_HEAD, Request, Status, Upgrade};
 use crate::net::transport::Transport;
-use crate::simulator;
+use crate::simulator::{self, Admission};
 
 /// How long a request head may take, from the connection or from the answer before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,6 +62,8 @@ pub struct Visitor {
     output: Vec<u8>,
     phase: Phase,
     deadline: Instant,
+    /// What the simulated service let in.
+    admission: Option<Admission>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +92,13 @@ impl Visitor {
             output: Vec::new(),
             phase: Phase::Reading,
             deadline: now + HEAD_TIMEOUT,
+            admission: None,
         }
+    }
+
+    /// What the simulated service let in; `None` for other sites.
+    pub fn take_admission(&mut self) -> Option<Admission> {
+        self.admission.take()
     }
 
     /// The transport, for readiness and registration.
@@ -195,7 +203,9 @@ impl Visitor {
                     Site::Calls { gate, simulated } => {
                         answer_visitor(&mut self.output, &request, gate, *simulated, draining)
                     }
-                    Site::Simulator(options) => answer_as_service(&mut self.output, &request, options),
+                    Site::Simulator(options) => {
+                        answer_as_service(&mut self.output, &request, options, &mut self.admission)
+                    }
                 };
                 true
             }
@@ -289,22 +299,11 @@ fn answer_call(out: &mut Vec<u8>, request: &Request, gate: &Gate, draining: bool
     if request.method != "GET" {
         return plain(out, request, Status::METHOD_NOT_ALLOWED, "Allow: GET\r\n", "Calls are opened with GET.");
     }
-    match &request.upgrade {
-        Some(Upgrade::Valid(_)) if draining => {
-            plain(out, request, Status::SERVICE_UNAVAILABLE, "Retry-After: 5\r\n", "The daemon is stopping.")
-        }
-        Some(Upgrade::Valid(key)) => {
-            http::answer_upgrade(out, key);
-            Phase::Upgraded
-        }
-        Some(Upgrade::Invalid) => {
-            plain(out, request, Status::BAD_REQUEST, "", "This is no valid WebSocket handshake.")
-        }
-        Some(Upgrade::Version) | None => {
-            let extra = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
-            plain(out, request, Status::UPGRADE_REQUIRED, extra, "This is a WebSocket endpoint.")
-        }
+    if draining && matches!(request.upgrade, Some(Upgrade::Valid(_))) {
+        let text = "The daemon is stopping.";
+        return plain(out, request, Status::SERVICE_UNAVAILABLE, "Retry-After: 5\r\n", text);
     }
+    answer_valid_upgrade(out, request)
 }
 
 fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset) -> Phase {
@@ -329,23 +328,51 @@ fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset) -> Phase {
 }
 
 /// The simulated service's side of the upgrade.
-fn answer_as_service(out: &mut Vec<u8>, request: &Request, options: &simulator::Options) -> Phase {
-    if options.is_silent() {
+fn answer_as_service(
+    out: &mut Vec<u8>,
+    request: &Request,
+    options: &simulator::Options,
+    admission: &mut Option<Admission>,
+) -> Phase {
+    if options.script.silent {
         return Phase::Silent;
     }
-    if let Err(refusal) = simulator::admit(options, request.as_service_request()) {
-        let status = Status(refusal.status, "Refused");
-        let extra = format!("Content-Type: application/json\r\n{}", refusal.fields);
-        http::answer_head(out, status, &extra, Some(refusal.body.len()), false);
-        out.extend_from_slice(refusal.body.as_bytes());
-        return Phase::LastAnswer;
+    let field = |name: &str| match name {
+        "api-key" if !request.api_key.is_empty() => Some(request.api_key.as_str()),
+        "authorization" if !request.authorization.is_empty() => Some(request.authorization.as_str()),
+        _ => None,
+    };
+    let target = format!("{}?{}", request.path, request.query);
+    let refusal = match simulator::admit(options, &target, field) {
+        Err(refusal) => refusal,
+        Ok(admitted) => {
+            *admission = Some(admitted);
+            return answer_valid_upgrade(out, request);
+        }
+    };
+    let mut extra = String::from("Content-Type: application/json\r\n");
+    for (name, value) in &refusal.headers {
+        extra.push_str(&format!("{name}: {value}\r\n"));
     }
+    let status = Status(refusal.status, "Refused");
+    http::answer_head(out, status, &extra, Some(refusal.body.len()), false);
+    out.extend_from_slice(refusal.body.as_bytes());
+    Phase::LastAnswer
+}
+
+fn answer_valid_upgrade(out: &mut Vec<u8>, request: &Request) -> Phase {
     match &request.upgrade {
         Some(Upgrade::Valid(key)) => {
             http::answer_upgrade(out, key);
             Phase::Upgraded
         }
-        _ => plain(out, request, Status::UPGRADE_REQUIRED, "Sec-WebSocket-Version: 13\r\n", "This is a WebSocket endpoint."),
+        Some(Upgrade::Invalid) => {
+            plain(out, request, Status::BAD_REQUEST, "", "This is no valid WebSocket handshake.")
+        }
+        Some(Upgrade::Version) | None => {
+            let extra = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+            plain(out, request, Status::UPGRADE_REQUIRED, extra, "This is a WebSocket endpoint.")
+        }
     }
 }
 
