@@ -40,6 +40,8 @@ mod wire;
 
 use std::fmt;
 
+pub mod peer;
+
 pub use admit::{Admission, Refusal, admit};
 pub use script::{Ending, Moment, Refuse, ReplyFault, Script, TranscriptTiming};
 pub use session::MODEL;

@@ -1,0 +1,212 @@
+//! The simulated service's socket shell: one WebSocket and its [`Simulation`].
+//!
+//! It runs in the daemon's own loop. Replies are made only as the socket takes them, and the
+//! socket is not read while answers pile up, so both directions are bounded. The faults that are
+//! a matter of bytes rather than of events live here: fragments, trickle, reset, no pong.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mio::net::TcpStream;
+use tungstenite::protocol::Role;
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
+use tungstenite::{Bytes, Message};
+
+use super::{Action, Admission, Options, Simulation};
+use crate::net::transport::Transport;
+use crate::net::ws::{Incoming, Sizes, WsError, WsPeer};
+use crate::session::Progress;
+
+/// Buffers, in bytes: the public SDKs append up to seconds of audio at once.
+const SIZES: Sizes = Sizes { read: 16 * 1024, message: 4 * 1024 * 1024 };
+
+/// Messages taken from or given to the peer in one turn.
+const TURN_MESSAGES: usize = 64;
+
+/// Bytes of one fragment under the `fragments` fault.
+const FRAGMENT: usize = 1000;
+
+/// Bytes of one fragment, and the time between two, under the `trickle` fault.
+const TRICKLE: (usize, Duration) = (200, Duration::from_millis(1));
+
+/// How long the closing handshake may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// One connection to the simulated service.
+#[allow(missing_debug_implementations, reason = "the options hold a key")]
+pub struct SimulatedService {
+    peer: WsPeer<TcpStream>,
+    simulation: Simulation,
+    options: Rc<Options>,
+    /// Frames of a message that leaves bit by bit.
+    pieces: VecDeque<Frame>,
+    next_piece: Option<Instant>,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// In conversation.
+    Open,
+    /// The closing handshake runs.
+    Closing(Instant),
+    /// Nothing moves any more, as if the cable were cut (the `no-pong` fault).
+    Frozen,
+    /// Over.
+    Done,
+}
+
+impl SimulatedService {
+    /// A service for a client whose upgrade was answered.
+    #[must_use]
+    pub fn new(
+        transport: Transport<TcpStream>,
+        early: &[u8],
+        options: Rc<Options>,
+        admission: Admission,
+        now: Instant,
+    ) -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let id = u64::try_from(since_1970.as_micros()).unwrap_or_default();
+        let simulation = Simulation::new(Rc::clone(&options), admission, id, now, since_1970.as_secs());
+        log::info!("[{}] simulator: a client has connected; this is not the real model", simulation.session_id());
+        let peer = WsPeer::new(transport, Role::Server, SIZES, early);
+        Self { peer, simulation, options, pieces: VecDeque::new(), next_piece: None, phase: Phase::Open }
+    }
+
+    /// The poll reported the socket.
+    pub fn mark(&mut self, readable: bool, writable: bool, ending: bool) {
+        if readable {
+            self.peer.mark_readable(ending);
+        }
+        if writable {
+            self.peer.mark_writable();
+        }
+    }
+
+    /// When [`pump`](Self::pump) must be called again at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Open if self.peer.transport().is_blocked() => None,
+            Phase::Open => [self.simulation.deadline(), self.next_piece].into_iter().flatten().min(),
+            Phase::Closing(deadline) => Some(deadline),
+            Phase::Frozen | Phase::Done => None,
+        }
+    }
+
+    /// One turn: read, answer, flush.
+    pub fn pump(&mut self, now: Instant) -> Progress {
+        if self.phase == Phase::Frozen {
+            return Progress::Idle;
+        }
+        self.peer.transport_mut().begin_turn();
+        let ended = self.read(now).is_err() || self.write(now).is_err() || self.flush().is_err();
+        let late = matches!(self.phase, Phase::Closing(deadline) if now >= deadline);
+        if (ended && self.phase != Phase::Frozen) || late || self.phase == Phase::Done {
+            log::info!("[{}] simulator: the client has gone", self.simulation.session_id());
+            return Progress::Closed;
+        }
+        let readable = self.peer.has_more() && !self.simulation.congested();
+        if readable && self.phase != Phase::Frozen { Progress::More } else { Progress::Idle }
+    }
+
+    fn read(&mut self, now: Instant) -> Result<(), WsError> {
+        for _ in 0..TURN_MESSAGES {
+            if self.simulation.congested() {
+                break;
+            }
+            match self.peer.read()? {
+                Some(Incoming::Text(text)) => self.simulation.handle_text(text.as_str(), now),
+                Some(Incoming::Binary(data)) => self.simulation.handle_binary(&data, now),
+                Some(Incoming::Control) if self.options.script.no_pong => {
+                    // The pong waits inside the WebSocket and never leaves.
+                    self.phase = Phase::Frozen;
+                    break;
+                }
+                Some(Incoming::Control) => {}
+                Some(Incoming::Close { .. }) => self.phase = Phase::Closing(now + CLOSE_TIMEOUT),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, now: Instant) -> Result<(), WsError> {
+        for _ in 0..TURN_MESSAGES {
+            if self.phase != Phase::Open || !self.has_room()? || !self.send_pieces(now)? {
+                return Ok(());
+            }
+            let Some(action) = self.simulation.poll(now) else { return Ok(()) };
+            self.act(action, now)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the socket takes more; the simulation only makes what can leave.
+    fn has_room(&mut self) -> Result<bool, WsError> {
+        if !self.peer.has_room() && !self.peer.transport().is_blocked() {
+            self.peer.flush()?;
+        }
+        Ok(self.peer.has_room())
+    }
+
+    fn act(&mut self, action: Action, now: Instant) -> Result<(), WsError> {
+        match action {
+            Action::Send(text) => self.send(text),
+            Action::SendBinary(data) => self.peer.send(Message::Binary(data.into())),
+            Action::Ping => self.peer.send(Message::Ping(Bytes::new())),
+            Action::Close { code, reason } => {
+                self.peer.close(code.unwrap_or(1005), &reason);
+                self.phase = Phase::Closing(now + CLOSE_TIMEOUT);
+                Ok(())
+            }
+            Action::Reset => {
+                // No lingering: the kernel drops what waits and sends a reset.
+                let socket = socket2::SockRef::from(self.peer.transport().stream());
+                let _ = socket.set_linger(Some(Duration::ZERO));
+                self.phase = Phase::Done;
+                Ok(())
+            }
+        }
+    }
+
+    fn send(&mut self, text: String) -> Result<(), WsError> {
+        let script = &self.options.script;
+        let size = match (script.trickle, script.fragments) {
+            (true, _) => TRICKLE.0,
+            (_, true) => FRAGMENT,
+            _ => return self.peer.send(Message::text(text)),
+        };
+        let bytes = Bytes::from(text);
+        let count = bytes.len().div_ceil(size);
+        self.pieces = (0..count)
+            .map(|at| {
+                let kind = if at == 0 { Data::Text } else { Data::Continue };
+                let piece = bytes.slice(at * size..bytes.len().min((at + 1) * size));
+                Frame::message(piece, OpCode::Data(kind), at + 1 == count)
+            })
+            .collect();
+        Ok(())
+    }
+
+    /// Sends the rest of a message in pieces; false while some must wait.
+    fn send_pieces(&mut self, now: Instant) -> Result<bool, WsError> {
+        while let Some(piece) = self.pieces.pop_front() {
+            if self.options.script.trickle && self.next_piece.is_some_and(|at| now < at) {
+                self.pieces.push_front(piece);
+                return Ok(false);
+            }
+            self.peer.send(Message::Frame(piece))?;
+            self.next_piece = self.options.script.trickle.then_some(now + TRICKLE.1);
+        }
+        self.next_piece = None;
+        Ok(true)
+    }
+
+    fn flush(&mut self) -> Result<(), WsError> {
+        if self.phase == Phase::Frozen { Ok(()) } else { self.peer.flush() }
+    }
+}
