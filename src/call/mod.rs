@@ -3,11 +3,11 @@
 //! No socket, no clock, no randomness, no logging of content. Time comes in as `now`. The owner
 //! (`session.rs`) feeds one input, drains [`Call::poll`] to `None`, and then feeds the next.
 //!
-//! All changes of [`State`] are in this file. `events` handles what the service says, `turns` what
+//! All changes of `State` are in this file. `events` handles what the service says, `turns` what
 //! the client says and barge-in, `limits` the clock; `gate`, `playback`, `tool_calls` and `captions`
 //! each keep one thing. After the end every input is ignored.
 //!
-//! What is not here: reconnecting and replaying (see [`State`]), sockets, audio itself.
+//! What is not here: reconnecting and replaying (see `State`), sockets, audio itself.
 
 mod captions;
 pub mod client;

@@ -287,3 +287,46 @@ fn failed_and_unknown_things_are_told_or_ignored_but_never_end_the_call() {
     );
     assert!(!scene.call.is_ended());
 }
+
+#[test]
+fn latency_is_told_once_a_reply_and_never_for_an_abandoned_turn() {
+    let mut scene = Scene::active();
+    scene.speech();
+    scene.speech_ends();
+    scene.pass_ms(100);
+    scene.speech();
+    scene.created("r1");
+    scene.audio("r1", "a1", 100);
+    let latencies = |scene: &mut Scene| {
+        let told = scene.told();
+        told.into_iter()
+            .filter(|message| message["type"] == "latency")
+            .count()
+    };
+    assert_eq!(latencies(&mut scene), 0);
+    scene.done("r1", "cancelled");
+    scene.speech_ends();
+    scene.created("r2");
+    scene.audio("r2", "a2", 100);
+    scene.audio("r2", "a2", 100);
+    assert_eq!(latencies(&mut scene), 1);
+}
+
+#[test]
+fn a_function_call_without_words_leaves_the_latency_to_the_spoken_answer() {
+    let mut scene = Scene::active();
+    scene.speech();
+    scene.speech_ends();
+    scene.created("r1");
+    scene.function_call("r1", "call_1", "completed");
+    scene.done("r1", "completed");
+    scene.pass_ms(700);
+    scene.tool_finished("call_1");
+    scene.created("r2");
+    scene.outputs.clear();
+    scene.audio("r2", "a2", 100);
+    assert_eq!(
+        scene.told(),
+        [json!({"type": "latency", "first_audio_ms": 700})]
+    );
+}
