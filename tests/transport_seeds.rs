@@ -41,7 +41,7 @@ fn plain_connections_never_stand_still() {
 fn tls_connections_never_stand_still() {
     let (certificate, key) = certificates::localhost();
     let server = tls::server_config(certificate.as_bytes(), key.as_bytes()).unwrap();
-    let client = tls::client_config(Some(certificate.as_bytes())).unwrap();
+    let client = tls::client_config(&tls::certificates(certificate.as_bytes()).unwrap()).unwrap();
     run_seeds(TLS_SEEDS, |room| {
         let (a, b) = kernel::pair(room);
         let client = tls::client(&Arc::clone(&client), "localhost").unwrap();

@@ -8,20 +8,20 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
 /// The client side towards the service: Mozilla's roots (webpki-roots) and, if given, further
-/// trust anchors as PEM text (`VOICELIVED_UPSTREAM_CA_FILE`).
+/// trust anchors (`VOICELIVED_UPSTREAM_CA_FILE`).
 ///
 /// # Errors
-/// A sentence, when the PEM text holds no usable certificate.
-pub fn client_config(extra_roots: Option<&[u8]>) -> Result<Arc<ClientConfig>, String> {
+/// A sentence, when one of them is not usable as a trust anchor.
+pub fn client_config(
+    extra_roots: &[CertificateDer<'static>],
+) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
     };
-    if let Some(pem) = extra_roots {
-        for certificate in certificates(pem)? {
-            roots.add(certificate).map_err(|error| {
-                format!("a certificate is not usable as a trust anchor: {error}")
-            })?;
-        }
+    for certificate in extra_roots {
+        roots
+            .add(certificate.clone())
+            .map_err(|error| format!("a certificate is not usable as a trust anchor: {error}"))?;
     }
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
@@ -72,7 +72,11 @@ pub fn server(config: &Arc<ServerConfig>) -> io::Result<rustls::Connection> {
     Ok(connection.into())
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The certificates of a PEM file, in order.
+///
+/// # Errors
+/// A sentence, when there is none or the text is no PEM.
+pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {
         Ok(list) if list.is_empty() => Err("there is no CERTIFICATE section in it".into()),
