@@ -137,9 +137,7 @@ impl Config {
     /// Points a [`Purpose::Demo`] configuration at the simulator listening on `address`.
     pub fn use_simulator(&mut self, address: SocketAddr) {
         self.service.endpoint = Endpoint::plain(address);
-        self.service
-            .endpoint
-            .set_query(&self.service.api_version, &self.session.model);
+        self.service.endpoint.set_query(&self.service.api_version, &self.session.model);
     }
 }
 

@@ -16,8 +16,15 @@ pub fn main() -> ExitCode {
         Ok(Command::Run(args)) => run::run(&args),
         Ok(Command::Demo(args)) => run::demo(&args),
         Ok(Command::Simulate(args)) => run::simulate(&args),
-        Ok(Command::Resolve { host, port }) => crate::resolve::look_up(&host, port, &mut std::io::stdout()).map_err(|e| (1, e.to_string())),
-        Ok(Command::Tool { name }) => crate::tools::run_builtin(&name, &mut std::io::stdin(), &mut std::io::stdout()).map_err(|e| (1, e.to_string())).and_then(|ok| if ok { Ok(()) } else { Err((1, String::new())) }),
+        Ok(Command::Resolve { host, port }) => {
+            crate::resolve::look_up(&host, port, &mut std::io::stdout())
+                .map_err(|e| (1, e.to_string()))
+        }
+        Ok(Command::Tool { name }) => {
+            crate::tools::run_builtin(&name, &mut std::io::stdin(), &mut std::io::stdout())
+                .map_err(|e| (1, e.to_string()))
+                .and_then(|ok| if ok { Ok(()) } else { Err((1, String::new())) })
+        }
         Ok(_) => Ok(()),
         Err(error) => Err((args::exit::USAGE, error.to_string())),
     };

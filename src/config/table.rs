@@ -30,9 +30,8 @@ impl Variable {
         }
         // The official SDK's samples write the product's name without the second underscore.
         let official = names.iter().filter(|name| name.starts_with(AZURE_PREFIX));
-        let official: Vec<_> = official
-            .map(|name| name.replace(AZURE_PREFIX, AZURE_SHORT_PREFIX))
-            .collect();
+        let official: Vec<_> =
+            official.map(|name| name.replace(AZURE_PREFIX, AZURE_SHORT_PREFIX)).collect();
         names.extend(official);
         names
     }
@@ -53,10 +52,7 @@ pub(super) const KEY: &str = "AZURE_VOICE_LIVE_API_KEY";
 /// Two ways to say one thing: at most one of each pair may be set.
 pub(super) const PAIRS: [(&str, &str); 2] = [
     (KEY, "AZURE_VOICE_LIVE_API_KEY_FILE"),
-    (
-        "AZURE_VOICE_LIVE_INSTRUCTIONS",
-        "AZURE_VOICE_LIVE_INSTRUCTIONS_FILE",
-    ),
+    ("AZURE_VOICE_LIVE_INSTRUCTIONS", "AZURE_VOICE_LIVE_INSTRUCTIONS_FILE"),
 ];
 
 const SERVICE: &str = "The service";
