@@ -4,7 +4,7 @@
 // is something being played, is a reply under way, is a reply owed. See #state.
 
 import { CallAudio } from './audio.js';
-import { closeWords, problemWords, refusalWords } from './words.js';
+import { closeWords, refusalWords, startWords } from './words.js';
 
 const HELD_FRAMES = 100; // 2 s of microphone, kept until the socket is open
 const MAX_UNSENT_BYTES = 96000; // 2 s: what a stalled network did not take by then is stale
@@ -56,7 +56,7 @@ export class Call {
   start(url) {
     this.#show();
     this.#connect(url);
-    this.#audio.open().catch((error) => this.#finish(problemWords(error.name)));
+    this.#audio.open().catch(async ({ name }) => this.#finish(await startWords(name)));
   }
 
   /** The user is done. */

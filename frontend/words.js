@@ -25,7 +25,7 @@ const CLOSED = {
 
 /** @param {string} name of a DOMException, or one of audio.js
  *  @returns {string} a sentence or two */
-export function problemWords(name) {
+function problemWords(name) {
   return PROBLEMS[name] ?? `The microphone or the sound could not be started (${name}). Try again.`;
 }
 
@@ -45,10 +45,22 @@ export function closeWords(code) {
 /** A socket that never opened says nothing of the reason; a plain request does.
  *  @returns {Promise<string>} */
 export async function refusalWords() {
+  return (
+    (await awayWords()) ?? 'voicelived is running but did not take the call. All lines may be busy: try again in a moment.'
+  );
+}
+
+/** The audio code comes from the daemon too: without it the browser is not to blame.
+ *  @param {string} name of the error
+ *  @returns {Promise<string>} */
+export async function startWords(name) {
+  return (name === 'WorkletError' && (await awayWords())) || problemWords(name);
+}
+
+async function awayWords() {
   try {
     const reply = await fetch('healthz', { cache: 'no-store' });
-    if (reply.status === 503) return CLOSED[1001];
-    return 'voicelived is running but did not take the call. All lines may be busy: try again in a moment.';
+    return reply.status === 503 ? CLOSED[1001] : null;
   } catch {
     return 'voicelived cannot be reached. Check that it is running and that this device is on its network.';
   }
