@@ -9,7 +9,7 @@ import { engines } from './engines.mjs';
 import { loudness, match, RATE_HZ, speech } from './sound.mjs';
 
 const SAME = 0.75; // by loudness the same words reach 0.85 and more, other words 0.55 at most
-const SILENT_WITHIN_MS = 500; // of speech_started; 300 and a recording block or two
+const SILENT_WITHIN_MS = 500; // of speech_started: 300, and two blocks of the recorder, which cannot tell closer
 
 for (const { name, open } of engines) {
   test(`${name}: a spoken turn is heard, answered and shown`, async (t) => {
@@ -65,7 +65,8 @@ async function silentAfterBargeIn(talk) {
   const loudest = Math.max(...steps.subarray(started - 50, started));
   const quiet = (i) => steps.subarray(i, i + 30).every((step) => step < loudest / 50);
   const cut = steps.findIndex((_, i) => i >= started && quiet(i));
-  console.log(`  silent ${(cut - started) * 10} ms after speech_started`);
+  const late = cut < 0 ? Infinity : (cut - started) * 10;
+  console.log(`  silent ${late} ms after speech_started`);
   assert.ok(loudest > 100, 'nothing was being said when the user spoke');
-  assert.ok(cut >= 0 && (cut - started) * 10 <= SILENT_WITHIN_MS, `still loud ${(cut - started) * 10} ms later`);
+  assert.ok(late <= SILENT_WITHIN_MS, `silent only ${late} ms after speech_started`);
 }
