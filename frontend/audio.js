@@ -18,6 +18,7 @@ export class CallAudio {
   #speaker;
   #early = []; // for the speaker, before its worklet is loaded
   #closed = false;
+  #paused = false;
 
   /** @param {AudioEvents} events */
   constructor(events) {
@@ -119,9 +120,10 @@ export class CallAudio {
 
   #onState() {
     if (this.#closed) return;
-    const running = this.#context.state === 'running';
-    if (!running && document.visibilityState === 'visible') this.resume();
-    this.#events.paused(!running);
+    const paused = this.#context.state !== 'running';
+    if (paused && document.visibilityState === 'visible') this.resume();
+    if (paused !== this.#paused) this.#events.paused(paused);
+    this.#paused = paused;
   }
 }
 

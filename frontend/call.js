@@ -40,6 +40,7 @@ export class Call {
   #tools = 0; // running, or done with the reply about them still to start
   #discard = false; // audio on its way when the user stopped the answer
   #playedAt = 0;
+  #complained = false;
 
   /** @param {CallEvents} events */
   constructor(events) {
@@ -127,8 +128,7 @@ export class Call {
       case 'tool':
         return this.#onTool(message);
       case 'error':
-        this.#settle();
-        return this.#events.problem(message.message ?? message.code);
+        return this.#onError(message);
     }
   }
 
@@ -140,13 +140,25 @@ export class Call {
     this.#settle();
   }
 
+  #onError({ code, message }) {
+    this.#settle();
+    this.#complained = true;
+    this.#events.problem(message ?? code);
+  }
+
+  /** The talk goes on, so what the daemon complained of is past. */
+  #onward() {
+    if (this.#complained) this.#events.problem('');
+    this.#complained = this.#discard = false;
+  }
+
   #onSpeech() {
-    this.#discard = false;
+    this.#onward();
     this.#cut();
   }
 
   #onReply() {
-    this.#discard = false;
+    this.#onward();
     this.#replying = true;
     this.#heard = this.#playing;
     this.#tools = 0;

@@ -44,6 +44,7 @@ export class Captions {
   #log;
   #open = []; // lines that may still change, oldest first
   #tools = [];
+  #typed = null; // shown already, in case the daemon repeats it
 
   /** @param {HTMLElement} log */
   constructor(log) {
@@ -60,11 +61,10 @@ export class Captions {
   #react(message) {
     switch (message.type) {
       case 'speech_started':
+        this.#dropUnheard();
         return this.#add('user');
       case 'response_started':
         return this.#forget('assistant');
-      case 'response_done':
-        return this.#dropUnheard();
       case 'transcript_delta':
         return this.#delta(message);
       case 'transcript':
@@ -74,9 +74,10 @@ export class Captions {
     }
   }
 
-  /** What the user typed, which the daemon need not repeat. @param {string} text */
+  /** What the user typed, shown at once. @param {string} text */
   typed(text) {
     this.message({ type: 'transcript', role: 'user', text, typed: true });
+    this.#typed = text;
   }
 
   /** The assistant was cut off in its last line. */
@@ -100,8 +101,10 @@ export class Captions {
   }
 
   #final({ role, item_id: id, text, typed }) {
+    if (role === 'user' && text === this.#typed) return void (this.#typed = null);
     const line = (!typed && this.#find(role, id)) || this.#add(role, id);
-    line.show(text, false);
+    if (text) line.show(text, false);
+    else line.element.remove();
     // An assistant's line stays open until its next reply: it may yet be marked as interrupted.
     if (role !== 'assistant') this.#open = this.#open.filter((other) => other !== line);
   }
@@ -123,14 +126,10 @@ export class Captions {
     this.#open = this.#open.filter((line) => line.role !== role);
   }
 
-  /** Speech that became no turn (a cough) has no text by the time the reply is complete. */
+  /** Speech that became no turn (a cough) still has no text when the user speaks again. */
   #dropUnheard() {
-    const speaking = this.#log.lastElementChild;
-    this.#open = this.#open.filter((line) => {
-      const keep = line.role !== 'user' || line.text || line.element === speaking;
-      if (!keep) line.element.remove();
-      return keep;
-    });
+    for (const line of this.#open) if (line.role === 'user' && !line.text) line.element.remove();
+    this.#open = this.#open.filter((line) => line.element.isConnected);
   }
 
   #tool({ name, state, ms }) {

@@ -5,7 +5,7 @@ const LAYERS = 3;
 const POINTS = 72;
 const LIVELY = ['connecting', 'listening', 'thinking', 'speaking', 'reconnecting'];
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
-const themes = matchMedia('(prefers-color-scheme: dark)');
+const themes = ['(prefers-color-scheme: dark)', '(forced-colors: active)'].map((query) => matchMedia(query));
 
 export class Picture {
   #canvas;
@@ -13,7 +13,6 @@ export class Picture {
   #state = 'idle';
   #levels = { in: 0, out: 0 };
   #shown = 0; // the level as drawn, which follows the real one smoothly
-  #colour = '';
   #frame = 0;
 
   /** @param {HTMLCanvasElement} canvas its CSS `color` is the picture's */
@@ -24,7 +23,7 @@ export class Picture {
     new ResizeObserver(wake).observe(canvas);
     canvas.addEventListener('transitionend', wake);
     document.addEventListener('visibilitychange', wake);
-    for (const query of [calm, themes]) query.addEventListener('change', wake);
+    for (const query of [calm, ...themes]) query.addEventListener('change', wake);
   }
 
   /** @param {import('./call.js').State} state */
@@ -39,7 +38,6 @@ export class Picture {
   }
 
   #wake() {
-    this.#colour = getComputedStyle(this.#canvas).color;
     cancelAnimationFrame(this.#frame);
     this.#frame = requestAnimationFrame((now) => this.#draw(now));
   }
@@ -68,7 +66,7 @@ export class Picture {
   #paint(time, level) {
     const { width } = this.#canvas;
     this.#ink.clearRect(0, 0, width, width);
-    this.#ink.fillStyle = this.#colour;
+    this.#ink.fillStyle = getComputedStyle(this.#canvas).color; // read anew, as it fades from state to state
     for (let layer = LAYERS; layer >= 0; layer--) {
       this.#ink.globalAlpha = layer === 0 ? 1 : 0.34 / layer;
       this.#blob(width, layer, time, level);
