@@ -44,18 +44,20 @@ export class Captions {
   #log;
   #open = []; // lines that may still change, oldest first
   #tools = [];
+  #following = true; // the end of the log, unless the user scrolled back
   #typed = null; // shown already, in case the daemon repeats it
 
   /** @param {HTMLElement} log */
   constructor(log) {
     this.#log = log;
+    log.addEventListener('scroll', () => (this.#following = this.#atEnd()));
+    new ResizeObserver(() => this.#follow()).observe(log);
   }
 
   /** @param {{type: string}} message of the daemon; those without text for people are ignored */
   message(message) {
-    const stick = this.#atEnd();
     this.#react(message);
-    if (stick) this.#log.scrollTop = this.#log.scrollHeight;
+    this.#follow();
   }
 
   #react(message) {
@@ -151,6 +153,10 @@ export class Captions {
   #append(element) {
     this.#log.append(element);
     this.#log.tabIndex = 0; // it may scroll now, so the keyboard must reach it
+  }
+
+  #follow() {
+    if (this.#following) this.#log.scrollTop = this.#log.scrollHeight;
   }
 
   #atEnd() {
