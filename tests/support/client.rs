@@ -25,7 +25,10 @@ pub(crate) struct Client {
 
 /// Sends a request head and reads the answer's head.
 pub(crate) fn request(address: SocketAddr, head: &str) -> (TcpStream, String) {
-    let mut socket = TcpStream::connect(address).expect("the daemon accepts");
+    exchange(TcpStream::connect(address).expect("the daemon accepts"), head)
+}
+
+fn exchange(mut socket: TcpStream, head: &str) -> (TcpStream, String) {
     socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
     socket.write_all(head.as_bytes()).expect("the daemon reads");
     let mut answer = Vec::new();
@@ -51,11 +54,30 @@ pub(crate) fn upgrade_head(address: SocketAddr, more: &str) -> String {
 impl Client {
     /// Opens a call.
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let (socket, answer) = request(address, &upgrade_head(address, ""));
+        Self::upgrade(TcpStream::connect(address).expect("the daemon accepts"), address)
+    }
+
+    /// Opens a call through a receive buffer of `window` bytes, so that unread audio stays with the
+    /// daemon instead of in this process's kernel buffer.
+    pub(crate) fn connect_with_window(address: SocketAddr, window: usize) -> Self {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(window).expect("a smaller buffer");
+        socket.connect(&address.into()).expect("the daemon accepts");
+        Self::upgrade(socket.into(), address)
+    }
+
+    fn upgrade(socket: TcpStream, address: SocketAddr) -> Self {
+        let (socket, answer) = exchange(socket, &upgrade_head(address, ""));
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
         let socket = WebSocket::from_raw_socket(socket, Role::Client, None);
         Self { socket, audio: Vec::new(), messages: Vec::new(), closed: None, broken: false }
+    }
+
+    /// Reads one message; false when none comes in that time.
+    pub(crate) fn read_one_within(&mut self, time: Duration) -> bool {
+        self.read_one(Instant::now() + time)
     }
 
     /// The TCP socket, for tests that bypass the framing.
