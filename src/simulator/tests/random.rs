@@ -8,10 +8,8 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 
@@ -38,19 +36,13 @@ const WORDS: [&str; 12] = [
 
 fn tone(loud: bool) -> Vec<u8> {
     let level: i16 = if loud { 6000 } else { 0 };
-    (0..2400)
-        .flat_map(|n| (if n % 80 < 40 { level } else { -level }).to_le_bytes())
-        .collect()
+    (0..2400).flat_map(|n| (if n % 80 < 40 { level } else { -level }).to_le_bytes()).collect()
 }
 
 /// Something a client might send; `seen` are ids it has heard of.
 fn anything(dice: &mut Dice, seen: &[String]) -> Value {
     let unknown = "nobody".to_owned();
-    let id = if seen.is_empty() {
-        &unknown
-    } else {
-        dice.pick(seen)
-    };
+    let id = if seen.is_empty() { &unknown } else { dice.pick(seen) };
     let vads = [
         json!(null),
         json!({"type": "server_vad", "interrupt_response": false}),
@@ -111,17 +103,11 @@ impl Rules {
                 self.speaking = true;
             }
             "input_audio_buffer.speech_stopped" => {
-                assert!(
-                    std::mem::take(&mut self.speaking),
-                    "stopped without having started"
-                );
+                assert!(std::mem::take(&mut self.speaking), "stopped without having started");
             }
             "response.audio.delta" => {
                 assert_eq!(self.response.as_deref(), event["response_id"].as_str());
-                assert_eq!(
-                    self.open_items.last().map(String::as_str),
-                    event["item_id"].as_str()
-                );
+                assert_eq!(self.open_items.last().map(String::as_str), event["item_id"].as_str());
             }
             _ => {}
         }
@@ -156,9 +142,7 @@ fn run(seed: u64) {
 
 #[test]
 fn random_clients_never_break_the_rules() {
-    let replay = std::env::var("SIMULATOR_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
+    let replay = std::env::var("SIMULATOR_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = replay.map_or(0..40_u64, |seed| seed..seed + 1);
     for seed in seeds {
         let result = std::panic::catch_unwind(|| run(seed));
