@@ -61,7 +61,8 @@ impl Client {
     /// daemon instead of in this process's kernel buffer.
     pub(crate) fn connect_with_window(address: SocketAddr, window: usize) -> Self {
         use socket2::{Domain, Socket, Type};
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(window).expect("a smaller buffer");
         socket.connect(&address.into()).expect("the daemon accepts");
         Self::upgrade(socket.into(), address)
@@ -149,7 +150,11 @@ impl Client {
     pub(crate) fn wait_for_end(&mut self) -> Value {
         let deadline = Instant::now() + PATIENCE;
         while self.read_one(deadline) {}
-        assert!(self.closed.is_some() || self.broken, "the daemon did not close: {:#?}", self.messages);
+        assert!(
+            self.closed.is_some() || self.broken,
+            "the daemon did not close: {:#?}",
+            self.messages
+        );
         let ended = self.messages.iter().rev().find(|(_, message)| message["state"] == "ended");
         ended.map_or(Value::Null, |(_, message)| message.clone())
     }
@@ -178,7 +183,9 @@ impl Client {
                 }));
             }
             Ok(_) => {}
-            Err(Error::Io(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            Err(Error::Io(error))
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+            {
                 return false;
             }
             Err(_) => {

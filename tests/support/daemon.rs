@@ -36,8 +36,10 @@ impl Daemon {
     /// `voicelived run` with a service at `service`, for example a [`simulate`](Self::simulate).
     pub(crate) fn run(service: SocketAddr, settings: &[(&str, &str)]) -> Self {
         let endpoint = format!("ws://{service}");
-        let mut all =
-            vec![("AZURE_VOICE_LIVE_ENDPOINT", endpoint.as_str()), ("AZURE_VOICE_LIVE_API_KEY", "k")];
+        let mut all = vec![
+            ("AZURE_VOICE_LIVE_ENDPOINT", endpoint.as_str()),
+            ("AZURE_VOICE_LIVE_API_KEY", "k"),
+        ];
         all.extend(settings);
         Self::start(&["run", "--listen", "127.0.0.1:0"], &all)
     }
@@ -124,12 +126,15 @@ impl Daemon {
             let log = daemon.log();
             let last = log.lines().rev().find(|line| line.contains("PCM blocks free"));
             last.is_some_and(|line| {
-                let mut numbers = line.split_whitespace().skip(2).filter_map(|word| word.parse::<u64>().ok());
+                let mut numbers =
+                    line.split_whitespace().skip(2).filter_map(|word| word.parse::<u64>().ok());
                 let (used, free, all) = (numbers.next(), numbers.next(), numbers.next());
                 used == Some(0) && free.is_some() && free == all
             })
         });
-        self.wait_until("descriptors are closed", |daemon| daemon.descriptors() <= descriptors_before);
+        self.wait_until("descriptors are closed", |daemon| {
+            daemon.descriptors() <= descriptors_before
+        });
     }
 
     /// Sends a signal by name and waits for the end; the exit code.
