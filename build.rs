@@ -27,10 +27,7 @@ fn main() {
 
 /// One element of the generated list.
 fn asset(path: &Path, out: &Path) -> String {
-    let name = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .expect("file names are UTF-8");
+    let name = path.file_name().and_then(|name| name.to_str()).expect("file names are UTF-8");
     let bytes = fs::read(path).expect("the file is readable");
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     gzip.write_all(&bytes).expect("writing to memory");

@@ -72,10 +72,7 @@ impl Origin {
             "http" => false,
             _ => return None,
         };
-        Some(Self {
-            secure,
-            authority: Authority::parse(rest, default_port(secure))?,
-        })
+        Some(Self { secure, authority: Authority::parse(rest, default_port(secure))? })
     }
 }
 
@@ -98,17 +95,9 @@ impl Gate {
         device_names: &[String],
         extra: Vec<Origin>,
     ) -> Self {
-        let mut names = vec![
-            "localhost".to_owned(),
-            address.ip().to_canonical().to_string(),
-        ];
+        let mut names = vec!["localhost".to_owned(), address.ip().to_canonical().to_string()];
         names.extend(device_names.iter().filter_map(|name| normal_name(name)));
-        Self {
-            secure,
-            port: address.port(),
-            names,
-            extra,
-        }
+        Self { secure, port: address.port(), names, extra }
     }
 
     /// Whether `Host` is one of ours.
@@ -140,10 +129,7 @@ impl Gate {
 
     /// Any loopback address is ours: only this machine can reach it, and no name is involved.
     fn is_own(&self, authority: &Authority) -> bool {
-        let loopback = authority
-            .host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
+        let loopback = authority.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         authority.port == self.port && (loopback || self.names.contains(&authority.host))
     }
 
@@ -162,12 +148,7 @@ mod tests {
 
     fn gate() -> Gate {
         let extra = vec![Origin::parse("https://voice.example.org").expect("an origin")];
-        Gate::new(
-            false,
-            "127.0.0.1:8000".parse().expect("an address"),
-            &["Pi".to_owned()],
-            extra,
-        )
+        Gate::new(false, "127.0.0.1:8000".parse().expect("an address"), &["Pi".to_owned()], extra)
     }
 
     #[test]

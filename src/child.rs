@@ -60,10 +60,23 @@ impl Child {
             .spawn()?;
         let stdin = process.stdin.take().map(Sender::from);
         let stdout = process.stdout.take().map(Receiver::from);
-        for set in [stdin.as_ref().map(|p| p.set_nonblocking(true)), stdout.as_ref().map(|p| p.set_nonblocking(true))] {
+        for set in [
+            stdin.as_ref().map(|p| p.set_nonblocking(true)),
+            stdout.as_ref().map(|p| p.set_nonblocking(true)),
+        ] {
             set.transpose()?;
         }
-        Ok(Self { process, stdin, input, stdout, output: Vec::new(), max_output, deadline, exit: None, killed: None })
+        Ok(Self {
+            process,
+            stdin,
+            input,
+            stdout,
+            output: Vec::new(),
+            max_output,
+            deadline,
+            exit: None,
+            killed: None,
+        })
     }
 
     /// The pipes, for registration: input, output.

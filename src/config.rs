@@ -86,6 +86,11 @@ pub struct Limits {
     pub audio_pool: Duration,
 }
 
+impl Limits {
+    /// PCM that every call is promised: two seconds of microphone and one of reply.
+    pub const GUARANTEED_PER_CALL: Duration = Duration::from_secs(3);
+}
+
 /// The listening side.
 #[derive(Debug, Clone, Default)]
 pub struct Web {
@@ -137,9 +142,7 @@ impl Config {
     /// Points a [`Purpose::Demo`] configuration at the simulator listening on `address`.
     pub fn use_simulator(&mut self, address: SocketAddr) {
         self.service.endpoint = Endpoint::plain(address);
-        self.service
-            .endpoint
-            .set_query(&self.service.api_version, &self.session.model);
+        self.service.endpoint.set_query(&self.service.api_version, &self.session.model);
     }
 }
 

@@ -13,13 +13,17 @@ pub fn explain(error: &DialError, host: &str) -> ServiceFault {
     match error {
         DialError::Connect(error) => fault(
             "unreachable",
-            format!("The voice service {host} cannot be reached ({error}). Check the network and AZURE_VOICE_LIVE_ENDPOINT."),
+            format!(
+                "The voice service {host} cannot be reached ({error}). Check the network and AZURE_VOICE_LIVE_ENDPOINT."
+            ),
             true,
         ),
         DialError::Tls(error) => tls(error, host),
         DialError::Broken(error) => fault(
             "unreachable",
-            format!("The connection to {host} broke before the service answered ({error}). Try again."),
+            format!(
+                "The connection to {host} broke before the service answered ({error}). Try again."
+            ),
             true,
         ),
         DialError::Timeout(step) => fault(
@@ -30,10 +34,14 @@ pub fn explain(error: &DialError, host: &str) -> ServiceFault {
         DialError::Refused(refusal, body) => refused(refusal, body, host),
         DialError::Invalid(what) => fault(
             "bad_answer",
-            format!("{host} does not answer like a voice service: {what}. Check AZURE_VOICE_LIVE_ENDPOINT."),
+            format!(
+                "{host} does not answer like a voice service: {what}. Check AZURE_VOICE_LIVE_ENDPOINT."
+            ),
             false,
         ),
-        DialError::Internal(what) => fault("internal", format!("The connection could not be tried: {what}."), false),
+        DialError::Internal(what) => {
+            fault("internal", format!("The connection could not be tried: {what}."), false)
+        }
     }
 }
 
@@ -42,7 +50,9 @@ pub fn explain(error: &DialError, host: &str) -> ServiceFault {
 pub fn unresolved(host: &str, why: &str) -> ServiceFault {
     fault(
         "unreachable",
-        format!("The name {host} could not be looked up: {why}. Check the network, the DNS and AZURE_VOICE_LIVE_ENDPOINT."),
+        format!(
+            "The name {host} could not be looked up: {why}. Check the network, the DNS and AZURE_VOICE_LIVE_ENDPOINT."
+        ),
         true,
     )
 }
@@ -54,26 +64,44 @@ pub fn closed(code: Option<u16>, reason: &str) -> ServiceFault {
     let quoted = quote(reason);
     let said = if quoted.is_empty() { String::new() } else { format!(" It said: {quoted}") };
     match code {
-        Some(1001) if reason.contains("duration") || reason.contains("expired") => {
-            fault("session_expired", format!("The voice service ended the session at its longest duration.{said}"), true)
-        }
+        Some(1001) if reason.contains("duration") || reason.contains("expired") => fault(
+            "session_expired",
+            format!("The voice service ended the session at its longest duration.{said}"),
+            true,
+        ),
         Some(1008) => fault("refused", format!("The voice service refused to go on.{said}"), false),
-        Some(1009) => fault("refused", format!("The voice service found a message too large.{said}"), false),
-        Some(code) => fault("service_closed", format!("The voice service closed the connection (code {code}).{said}"), true),
-        None => fault("service_closed", format!("The voice service closed the connection.{said}"), true),
+        Some(1009) => {
+            fault("refused", format!("The voice service found a message too large.{said}"), false)
+        }
+        Some(code) => fault(
+            "service_closed",
+            format!("The voice service closed the connection (code {code}).{said}"),
+            true,
+        ),
+        None => {
+            fault("service_closed", format!("The voice service closed the connection.{said}"), true)
+        }
     }
 }
 
 /// The open connection broke.
 #[must_use]
 pub fn lost(why: &dyn std::fmt::Display) -> ServiceFault {
-    fault("service_lost", format!("The connection to the voice service was lost ({why}). Call again."), true)
+    fault(
+        "service_lost",
+        format!("The connection to the voice service was lost ({why}). Call again."),
+        true,
+    )
 }
 
 /// The service broke the WebSocket protocol or sent what no client can read.
 #[must_use]
 pub fn violation(what: &str) -> ServiceFault {
-    fault("service_protocol", format!("The voice service sent something unreadable: {what}."), false)
+    fault(
+        "service_protocol",
+        format!("The voice service sent something unreadable: {what}."),
+        false,
+    )
 }
 
 fn fault(word: &'static str, message: String, retryable: bool) -> ServiceFault {
@@ -83,17 +111,31 @@ fn fault(word: &'static str, message: String, retryable: bool) -> ServiceFault {
 fn tls(error: &rustls::Error, host: &str) -> ServiceFault {
     use rustls::CertificateError as Certificate;
     let message = match error {
-        rustls::Error::InvalidCertificate(Certificate::NotValidYet | Certificate::NotValidYetContext { .. }) => {
-            format!("The certificate of {host} is not valid yet by this device's clock. Set the clock (a device without a clock battery needs the network's time).")
+        rustls::Error::InvalidCertificate(
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. },
+        ) => {
+            format!(
+                "The certificate of {host} is not valid yet by this device's clock. Set the clock (a device without a clock battery needs the network's time)."
+            )
         }
-        rustls::Error::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
-            format!("The certificate of {host} has expired by this device's clock. Check the clock first.")
+        rustls::Error::InvalidCertificate(
+            Certificate::Expired | Certificate::ExpiredContext { .. },
+        ) => {
+            format!(
+                "The certificate of {host} has expired by this device's clock. Check the clock first."
+            )
         }
         rustls::Error::InvalidCertificate(Certificate::UnknownIssuer) => {
-            format!("The certificate of {host} comes from an unknown authority. If a proxy or a simulator of yours answers there, name its authority in VOICELIVED_UPSTREAM_CA_FILE.")
+            format!(
+                "The certificate of {host} comes from an unknown authority. If a proxy or a simulator of yours answers there, name its authority in VOICELIVED_UPSTREAM_CA_FILE."
+            )
         }
-        rustls::Error::InvalidCertificate(Certificate::NotValidForName | Certificate::NotValidForNameContext { .. }) => {
-            format!("The server that answers is not {host}: its certificate names others. Check AZURE_VOICE_LIVE_ENDPOINT.")
+        rustls::Error::InvalidCertificate(
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+        ) => {
+            format!(
+                "The server that answers is not {host}: its certificate names others. Check AZURE_VOICE_LIVE_ENDPOINT."
+            )
         }
         rustls::Error::InvalidMessage(_) => {
             format!("{host} does not speak TLS on this port. Check AZURE_VOICE_LIVE_ENDPOINT.")
@@ -123,7 +165,8 @@ fn refused(refusal: &Refusal, body: &str, host: &str) -> ServiceFault {
 }
 
 fn quota_advice(retry_after: Option<u32>) -> String {
-    let when = retry_after.map_or_else(|| "in a minute".to_owned(), |seconds| format!("in {seconds} seconds"));
+    let when = retry_after
+        .map_or_else(|| "in a minute".to_owned(), |seconds| format!("in {seconds} seconds"));
     format!("The resource's quota of calls or tokens is used up. Try again {when}.")
 }
 
@@ -172,7 +215,8 @@ mod tests {
 
     #[test]
     fn the_services_words_are_quoted_on_one_line_and_bounded() {
-        let body = format!(r#"{{"error":{{"code":"401","message":"no\r\nX: y{}"}}}}"#, "z".repeat(999));
+        let body =
+            format!(r#"{{"error":{{"code":"401","message":"no\r\nX: y{}"}}}}"#, "z".repeat(999));
         let message = of_status(401, &body).message;
         assert!(message.contains("It said: no  X: y"), "{message}");
         assert!(message.len() < 600 && !message.contains('\n'));

@@ -25,10 +25,7 @@ pub const MAX_LINE: usize = 4096;
 /// Installs the sink on standard error. A second call only sets the level.
 pub fn init(level: LevelFilter) {
     let stderr = io::stderr();
-    if let Ok(sink) = Sink::new(
-        stderr.as_fd(),
-        std::env::var("JOURNAL_STREAM").ok().as_deref(),
-    ) {
+    if let Ok(sink) = Sink::new(stderr.as_fd(), std::env::var("JOURNAL_STREAM").ok().as_deref()) {
         // Fails only if a sink is installed, and then that one goes on.
         let _ = log::set_boxed_logger(Box::new(sink));
     }
@@ -123,8 +120,7 @@ impl Sink {
         }
         let written = outcome.unwrap_or(0);
         let whole = written == bytes.len();
-        self.torn
-            .store(!whole && (torn || written > 0), Ordering::Relaxed);
+        self.torn.store(!whole && (torn || written > 0), Ordering::Relaxed);
         if whole {
             self.lost.fetch_sub(lost, Ordering::Relaxed);
         }
@@ -152,18 +148,12 @@ impl log::Log for Sink {
 
 /// The most detailed level that lines of a module may have.
 fn cap(target: &str) -> LevelFilter {
-    if is_own(target) {
-        LevelFilter::Trace
-    } else {
-        LevelFilter::Warn
-    }
+    if is_own(target) { LevelFilter::Trace } else { LevelFilter::Warn }
 }
 
 fn is_own(target: &str) -> bool {
     let own = env!("CARGO_PKG_NAME");
-    target
-        .strip_prefix(own)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    target.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 /// Whether `JOURNAL_STREAM` (`device:inode`) means this descriptor. A child whose standard error
@@ -289,18 +279,11 @@ impl fmt::Display for Utc {
         let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
         let day = day - (365 * year + year / 4 - year / 100);
         let shifted = (5 * day + 2) / 153;
-        let month = if shifted < 10 {
-            shifted + 3
-        } else {
-            shifted - 9
-        };
+        let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
         let day = day - (153 * shifted + 2) / 5 + 1;
         let year = era * 400 + year + u64::from(month <= 2);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"
-        )
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
     }
 }
 
@@ -316,13 +299,7 @@ mod tests {
 
     fn say(sink: &Sink, level: Level, target: &str, text: &str) {
         let args = format_args!("{text}");
-        sink.log(
-            &Record::builder()
-                .level(level)
-                .target(target)
-                .args(args)
-                .build(),
-        );
+        sink.log(&Record::builder().level(level).target(target).args(args).build());
     }
 
     fn info(sink: &Sink, text: &str) {
@@ -372,12 +349,7 @@ mod tests {
     #[test]
     fn other_crates_stay_at_warn() {
         let (sink, reader, writer) = piped();
-        for target in [
-            "tungstenite::handshake",
-            "rustls::client",
-            "mio",
-            "voicelivedx",
-        ] {
+        for target in ["tungstenite::handshake", "rustls::client", "mio", "voicelivedx"] {
             for level in [Level::Info, Level::Debug, Level::Trace] {
                 say(&sink, level, target, "canary");
             }
@@ -425,11 +397,7 @@ mod tests {
         let (sink, _reader, writer) = piped();
         let flags = |fd: &str| {
             let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
-            let line = info
-                .lines()
-                .find(|line| line.starts_with("flags:"))
-                .unwrap()
-                .to_owned();
+            let line = info.lines().find(|line| line.starts_with("flags:")).unwrap().to_owned();
             i32::from_str_radix(line[6..].trim(), 8).unwrap()
         };
         let writer = File::from(OwnedFd::from(writer));
@@ -466,28 +434,17 @@ mod tests {
         file.write_all(b"third\n").unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        let ends: Vec<_> = text
-            .lines()
-            .filter_map(|l| l.split(' ').next_back())
-            .collect();
+        let ends: Vec<_> = text.lines().filter_map(|l| l.split(' ').next_back()).collect();
         assert_eq!(ends, ["first", "second", "third"]);
     }
 
     #[test]
     fn the_journal_gets_priorities_and_no_time() {
         let (near, mut far) = UnixStream::pair().unwrap();
-        let meta = File::from(near.as_fd().try_clone_to_owned().unwrap())
-            .metadata()
-            .unwrap();
+        let meta = File::from(near.as_fd().try_clone_to_owned().unwrap()).metadata().unwrap();
         let stream = format!("{}:{}", meta.dev(), meta.ino());
         let sink = Sink::new(near.as_fd(), Some(&stream)).unwrap();
-        for level in [
-            Level::Error,
-            Level::Warn,
-            Level::Info,
-            Level::Debug,
-            Level::Trace,
-        ] {
+        for level in [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace] {
             say(&sink, level, "voicelived", "x");
         }
         drop((sink, near));
@@ -496,10 +453,7 @@ mod tests {
         assert_eq!(text, "<3>x\n<4>x\n<6>x\n<7>x\n<7>x\n");
         for other in ["", "8", "8:x", &format!("{}:1", meta.dev())] {
             let (near, _far) = UnixStream::pair().unwrap();
-            assert_eq!(
-                Sink::new(near.as_fd(), Some(other)).unwrap().style,
-                Style::Plain
-            );
+            assert_eq!(Sink::new(near.as_fd(), Some(other)).unwrap().style, Style::Plain);
         }
     }
 

@@ -275,15 +275,24 @@ fn answer_visitor(
         return plain(out, request, Status::NOT_FOUND, "", "There is nothing here.");
     }
     if !matches!(request.method.as_str(), "GET" | "HEAD") {
-        return plain(out, request, Status::METHOD_NOT_ALLOWED, "Allow: GET, HEAD\r\n", "Only GET is served.");
+        return plain(
+            out,
+            request,
+            Status::METHOD_NOT_ALLOWED,
+            "Allow: GET, HEAD\r\n",
+            "Only GET is served.",
+        );
     }
     match (request.path.as_str(), asset) {
         ("/ws", _) => answer_call(out, request, gate, draining),
         ("/healthz", _) => {
             let service = if simulated { "voicelived-service: simulator\r\n" } else { "" };
             let extra = format!("Cache-Control: no-store\r\n{service}");
-            let (status, text) =
-                if draining { (Status::SERVICE_UNAVAILABLE, "draining") } else { (Status::OK, "ok") };
+            let (status, text) = if draining {
+                (Status::SERVICE_UNAVAILABLE, "draining")
+            } else {
+                (Status::OK, "ok")
+            };
             plain(out, request, status, &extra, text)
         }
         (_, Some(asset)) => answer_asset(out, request, asset),
@@ -297,7 +306,13 @@ fn answer_call(out: &mut Vec<u8>, request: &Request, gate: &Gate, draining: bool
         return plain(out, request, Status::FORBIDDEN, "", text);
     }
     if request.method != "GET" {
-        return plain(out, request, Status::METHOD_NOT_ALLOWED, "Allow: GET\r\n", "Calls are opened with GET.");
+        return plain(
+            out,
+            request,
+            Status::METHOD_NOT_ALLOWED,
+            "Allow: GET\r\n",
+            "Calls are opened with GET.",
+        );
     }
     if draining && matches!(request.upgrade, Some(Upgrade::Valid(_))) {
         let text = "The daemon is stopping.";
@@ -339,7 +354,9 @@ fn answer_as_service(
     }
     let field = |name: &str| match name {
         "api-key" if !request.api_key.is_empty() => Some(request.api_key.as_str()),
-        "authorization" if !request.authorization.is_empty() => Some(request.authorization.as_str()),
+        "authorization" if !request.authorization.is_empty() => {
+            Some(request.authorization.as_str())
+        }
         _ => None,
     };
     let target = format!("{}?{}", request.path, request.query);

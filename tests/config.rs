@@ -7,19 +7,13 @@ use std::time::Duration;
 
 use voicelived::config::{Config, ConfigError, EnvFile, Purpose, Sources};
 
-const ENDPOINT: (&str, &str) = (
-    "AZURE_VOICE_LIVE_ENDPOINT",
-    "https://x.services.ai.azure.com",
-);
+const ENDPOINT: (&str, &str) = ("AZURE_VOICE_LIVE_ENDPOINT", "https://x.services.ai.azure.com");
 const KEY: (&str, &str) = ("AZURE_VOICE_LIVE_API_KEY", "canary-key");
 
 fn sources(environment: &[(&str, &str)], file: &str) -> Sources {
     let pairs = environment.iter();
     let mut sources = Sources::from_environment(pairs.map(|(n, v)| (n.into(), v.into())));
-    sources.env_file = Some(EnvFile {
-        path: ".env".into(),
-        bytes: file.into(),
-    });
+    sources.env_file = Some(EnvFile { path: ".env".into(), bytes: file.into() });
     sources
 }
 
@@ -71,10 +65,7 @@ fn defaults() {
     assert_eq!(config.service.key.expose(), "canary-key");
     assert_eq!(config.session.voice, "en-US-Ava:DragonHDLatestNeural");
     assert!(!config.session.instructions.is_empty());
-    assert_eq!(
-        (config.session.language, config.session.greeting),
-        (None, None)
-    );
+    assert_eq!((config.session.language, config.session.greeting), (None, None));
     assert_eq!(config.limits.max_sessions, 16);
     assert_eq!(config.limits.max_sessions_per_address, 4);
     assert_eq!(config.limits.max_session, Duration::from_secs(3600));
@@ -131,10 +122,7 @@ fn required_settings_are_named_with_their_remedy() {
     assert_eq!(found.len(), 2);
     assert!(found[1].starts_with("AZURE_VOICE_LIVE_API_KEY: is not set"));
     let found = lines(load(&[KEY, ("AZURE_VOICE_LIVE_ENDPONT", "https://h")], ""));
-    assert!(
-        found[0].contains("did you mean AZURE_VOICE_LIVE_ENDPOINT?"),
-        "{found:?}"
-    );
+    assert!(found[0].contains("did you mean AZURE_VOICE_LIVE_ENDPOINT?"), "{found:?}");
 }
 
 #[test]
@@ -145,45 +133,20 @@ fn both_spellings_are_accepted_but_must_agree() {
     let found = lines(load(&[ENDPOINT, short, KEY], ""));
     assert_eq!(found.len(), 1);
     assert!(found[0].contains("contradicts AZURE_VOICE_LIVE_ENDPOINT (environment)"));
-    assert!(
-        load(
-            &[ENDPOINT, ("AZURE_VOICELIVE_ENDPOINT", ENDPOINT.1), KEY],
-            ""
-        )
-        .is_ok()
-    );
-    let config = load(
-        &[short, KEY],
-        "AZURE_VOICE_LIVE_ENDPOINT=https://z.example.com",
-    )
-    .unwrap();
+    assert!(load(&[ENDPOINT, ("AZURE_VOICELIVE_ENDPOINT", ENDPOINT.1), KEY], "").is_ok());
+    let config = load(&[short, KEY], "AZURE_VOICE_LIVE_ENDPOINT=https://z.example.com").unwrap();
     assert_eq!(config.service.endpoint.host, "y.example.com");
     assert!(load(&[ENDPOINT, KEY], "VOICELIVED_LOG=info\nVOICELIVED_LOG=warn").is_err());
 }
 
 #[test]
 fn the_model_has_three_names() {
-    for name in [
-        "VOICE_LIVE_MODEL",
-        "AZURE_VOICE_LIVE_MODEL",
-        "AZURE_VOICELIVE_MODEL",
-    ] {
+    for name in ["VOICE_LIVE_MODEL", "AZURE_VOICE_LIVE_MODEL", "AZURE_VOICELIVE_MODEL"] {
         let config = with(name, "gpt-realtime").unwrap();
         assert_eq!(config.session.model, "gpt-realtime");
-        assert!(
-            config
-                .service
-                .endpoint
-                .path_and_query
-                .ends_with("model=gpt-realtime")
-        );
+        assert!(config.service.endpoint.path_and_query.ends_with("model=gpt-realtime"));
     }
-    let two = [
-        ENDPOINT,
-        KEY,
-        ("VOICE_LIVE_MODEL", "a"),
-        ("AZURE_VOICE_LIVE_MODEL", "b"),
-    ];
+    let two = [ENDPOINT, KEY, ("VOICE_LIVE_MODEL", "a"), ("AZURE_VOICE_LIVE_MODEL", "b")];
     assert_eq!(lines(load(&two, "")).len(), 1);
 }
 
@@ -208,15 +171,9 @@ fn the_key_comes_from_a_file_or_a_credential() {
     let config = load(&[ENDPOINT, KEY], "AZURE_VOICE_LIVE_API_KEY_FILE=key").unwrap();
     assert_eq!(config.service.key.expose(), "canary-key");
     assert!(lines(load(&[ENDPOINT, KEY, key_file], ""))[0].contains("keep only one"));
-    assert_eq!(
-        lines(load(&[ENDPOINT, ("CREDENTIALS_DIRECTORY", "/none")], "")).len(),
-        1
-    );
+    assert_eq!(lines(load(&[ENDPOINT, ("CREDENTIALS_DIRECTORY", "/none")], "")).len(), 1);
     for bad in ["bad-key", "missing", "huge", "latin1"] {
-        let found = lines(load(
-            &[ENDPOINT, ("AZURE_VOICE_LIVE_API_KEY_FILE", bad)],
-            "",
-        ));
+        let found = lines(load(&[ENDPOINT, ("AZURE_VOICE_LIVE_API_KEY_FILE", bad)], ""));
         assert_eq!(found.len(), 1, "{found:?}");
     }
 }
@@ -224,10 +181,7 @@ fn the_key_comes_from_a_file_or_a_credential() {
 #[test]
 fn instructions_come_from_a_file() {
     let name = "AZURE_VOICE_LIVE_INSTRUCTIONS_FILE";
-    assert_eq!(
-        with(name, "prompt").unwrap().session.instructions,
-        "Be kind.\nAlways."
-    );
+    assert_eq!(with(name, "prompt").unwrap().session.instructions, "Be kind.\nAlways.");
     for bad in ["missing", "latin1", "huge"] {
         assert!(lines(with(name, bad))[0].contains(bad));
     }
@@ -251,11 +205,7 @@ fn trust_anchors_are_read_and_checked() {
     let made = rcgen::generate_simple_self_signed(["sim".to_owned()]).unwrap();
     let pem = made.cert.pem();
     let give = |_: &Path, _: usize| Ok(format!("note\n{pem}{pem}").into_bytes());
-    let config = Config::load(
-        Purpose::Service,
-        sources(&[ENDPOINT, KEY, (name, "ca")], ""),
-        &give,
-    );
+    let config = Config::load(Purpose::Service, sources(&[ENDPOINT, KEY, (name, "ca")], ""), &give);
     assert_eq!(config.unwrap().service.extra_authorities.len(), 2);
     for bad in ["missing", "prompt", "latin1"] {
         assert!(lines(with(name, bad))[0].contains(bad));
@@ -315,11 +265,7 @@ fn an_environment_that_is_not_text_is_a_fault_only_where_it_is_ours() {
 #[test]
 fn a_named_env_file_must_exist() {
     let fault = EnvFile::find(Some(Path::new("/nonexistent/voice.env"))).unwrap_err();
-    assert!(
-        fault
-            .to_string()
-            .starts_with("/nonexistent/voice.env: cannot read this file")
-    );
+    assert!(fault.to_string().starts_with("/nonexistent/voice.env: cannot read this file"));
     assert!(EnvFile::find(Some(Path::new("/"))).is_err());
     let endless = EnvFile::find(Some(Path::new("/dev/zero"))).unwrap_err();
     assert!(endless.to_string().contains("longer than"));

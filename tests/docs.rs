@@ -28,16 +28,9 @@ fn example() -> String {
             group = variable.group;
             text += &format!("\n# --- {group} ---\n");
         }
-        let quote = if variable.default.contains(' ') {
-            "\""
-        } else {
-            ""
-        };
+        let quote = if variable.default.contains(' ') { "\"" } else { "" };
         let (name, value) = (variable.name, variable.default);
-        text += &format!(
-            "\n# {}\n#{name}={quote}{value}{quote}\n",
-            variable.explanation
-        );
+        text += &format!("\n# {}\n#{name}={quote}{value}{quote}\n", variable.explanation);
     }
     text
 }
@@ -75,15 +68,9 @@ fn env_example_can_be_used_as_it_is() {
         })
         .collect();
     let entries = dotenv::parse(with_settings.as_bytes());
-    assert_eq!(
-        entries.iter().filter(|entry| entry.is_ok()).count(),
-        VARIABLES.len()
-    );
+    assert_eq!(entries.iter().filter(|entry| entry.is_ok()).count(), VARIABLES.len());
     let sources = Sources {
-        env_file: Some(EnvFile {
-            path: ".env.example".into(),
-            bytes: with_settings.into(),
-        }),
+        env_file: Some(EnvFile { path: ".env.example".into(), bytes: with_settings.into() }),
         ..Sources::default()
     };
     let config = Config::load(Purpose::Demo, sources, &no_files).unwrap();
@@ -98,8 +85,5 @@ fn readme_names_every_setting_and_no_other() {
     let missing: Vec<_> = documented.difference(&found).collect();
     assert!(missing.is_empty(), "README.md lacks {missing:?}");
     let unknown: Vec<_> = found.difference(&accepted).collect();
-    assert!(
-        unknown.is_empty(),
-        "README.md names {unknown:?}, which no setting has"
-    );
+    assert!(unknown.is_empty(), "README.md names {unknown:?}, which no setting has");
 }

@@ -24,10 +24,7 @@ use voicelived::net::ws::{Incoming, Sizes, WsError, WsPeer};
 
 const PLAIN_SEEDS: u64 = 4096;
 const TLS_SEEDS: u64 = 1024;
-const SIZES: Sizes = Sizes {
-    read: 4096,
-    message: 64 * 1024,
-};
+const SIZES: Sizes = Sizes { read: 4096, message: 64 * 1024 };
 
 #[test]
 fn plain_connections_never_stand_still() {
@@ -45,25 +42,18 @@ fn tls_connections_never_stand_still() {
     run_seeds(TLS_SEEDS, |room| {
         let (a, b) = kernel::pair(room);
         let client = tls::client(&Arc::clone(&client), "localhost").unwrap();
-        (
-            Transport::tls(a, client),
-            Transport::tls(b, tls::server(&server).unwrap()),
-        )
+        (Transport::tls(a, client), Transport::tls(b, tls::server(&server).unwrap()))
     });
 }
 
 fn run_seeds(seeds: u64, connect: impl Fn(usize) -> (Transport<Socket>, Transport<Socket>)) {
-    let only = std::env::var("VOICELIVED_SEED")
-        .ok()
-        .map(|seed| seed.parse().unwrap());
+    let only = std::env::var("VOICELIVED_SEED").ok().map(|seed| seed.parse().unwrap());
     let range = only.map_or(0..seeds, |seed: u64| seed..seed + 1);
     for seed in range {
         let mut random = Random::new(seed);
         let (a, b) = connect(random.range(1, 70_000));
-        let mut sides = [
-            Side::new(a, Role::Client, &mut random),
-            Side::new(b, Role::Server, &mut random),
-        ];
+        let mut sides =
+            [Side::new(a, Role::Client, &mut random), Side::new(b, Role::Server, &mut random)];
         let steps = converse(&mut sides, &mut random);
         for (at, side) in sides.iter().enumerate() {
             assert_eq!(
@@ -107,11 +97,7 @@ impl Side {
     /// What the loop does with a slot in one turn: read (maybe pausing), send, flush.
     fn pump(&mut self, expected: &[Vec<u8>], random: &mut Random) {
         self.peer.transport_mut().begin_turn();
-        let pause_after = if random.one_in(3) {
-            random.range(0, 3)
-        } else {
-            usize::MAX
-        };
+        let pause_after = if random.one_in(3) { random.range(0, 3) } else { usize::MAX };
         let mut taken = 0;
         while taken < pause_after {
             match self.peer.read().expect("the connection holds") {
@@ -127,9 +113,7 @@ impl Side {
         }
         while let Some(next) = self.outbox.get(self.sent) {
             if random.one_in(5) {
-                let _ = self
-                    .peer
-                    .send(Message::Ping(vec![0; random.range(0, 100)].into()));
+                let _ = self.peer.send(Message::Ping(vec![0; random.range(0, 100)].into()));
             }
             match self.peer.send(Message::Binary(next.clone().into())) {
                 Ok(()) => self.sent += 1,
@@ -167,11 +151,7 @@ fn converse(sides: &mut [Side; 2], random: &mut Random) -> usize {
         let mut moved = false;
         let first = random.range(0, 1);
         for at in [first, 1 - first] {
-            moved |= sides[at]
-                .peer
-                .transport()
-                .stream()
-                .carry(random.range(1, 30_000));
+            moved |= sides[at].peer.transport().stream().carry(random.range(1, 30_000));
             if random.one_in(20) {
                 sides[at].peer.transport().stream().resize(random);
             }

@@ -30,11 +30,7 @@ impl Captions {
     /// The end of an item: its full text, bounded, or the deltas if there is none.
     pub(super) fn finish(&mut self, full: &str) -> Option<String> {
         let deltas = std::mem::take(&mut self.text);
-        let text = if full.trim().is_empty() {
-            deltas
-        } else {
-            bounded(full, MAX_CAPTION_BYTES)
-        };
+        let text = if full.trim().is_empty() { deltas } else { bounded(full, MAX_CAPTION_BYTES) };
         (!text.trim().is_empty()).then_some(text)
     }
 
@@ -60,10 +56,7 @@ mod tests {
         assert_eq!(captions.cut_off(), None);
         captions.push("b", &"é".repeat(MAX_CAPTION_BYTES));
         captions.push("b", "more");
-        assert_eq!(
-            captions.finish("").map(|text| text.len()),
-            Some(MAX_CAPTION_BYTES)
-        );
+        assert_eq!(captions.finish("").map(|text| text.len()), Some(MAX_CAPTION_BYTES));
         captions.push("b", "delta");
         assert_eq!(captions.finish("full").as_deref(), Some("full"));
         assert_eq!(captions.finish(" "), None);

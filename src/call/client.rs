@@ -86,10 +86,7 @@ fn played(message: &Map<String, Value>) -> Option<u64> {
 fn ping<'a>(message: &Map<String, Value>, text: &'a str) -> ClientMessage<'a> {
     let scalar = |id: &&Value| !id.is_object() && !id.is_array();
     // The id goes back as it was written: reading a number would round it.
-    let written = message
-        .get("id")
-        .filter(scalar)
-        .and_then(|_| member(text, "id"));
+    let written = message.get("id").filter(scalar).and_then(|_| member(text, "id"));
     match written {
         Some(id) if id.len() <= MAX_PING_BYTES => ClientMessage::Ping { id: id.into() },
         _ => ClientMessage::Unknown,
@@ -247,34 +244,14 @@ mod tests {
     #[test]
     fn every_message_is_read() {
         let cases = [
-            (
-                r#"{"type":"text","text":"hi"}"#,
-                ClientMessage::Text("hi".into()),
-            ),
-            (
-                r#"{"text":"h\u0069","more":[1],"type":"text"}"#,
-                ClientMessage::Text("hi".into()),
-            ),
+            (r#"{"type":"text","text":"hi"}"#, ClientMessage::Text("hi".into())),
+            (r#"{"text":"h\u0069","more":[1],"type":"text"}"#, ClientMessage::Text("hi".into())),
             (r#"{"type":"interrupt"}"#, ClientMessage::Interrupt),
             (r#"{"type":"hang_up","why":{}}"#, ClientMessage::HangUp),
-            (
-                r#"{"type":"played","ms":12}"#,
-                ClientMessage::Played { ms: 12 },
-            ),
-            (
-                r#"{"type":"played","ms":12.9}"#,
-                ClientMessage::Played { ms: 12 },
-            ),
-            (
-                r#"{"type":"ping","id":7}"#,
-                ClientMessage::Ping { id: "7".into() },
-            ),
-            (
-                r#"{"type":"ping","id":"a\"b"}"#,
-                ClientMessage::Ping {
-                    id: r#""a\"b""#.into(),
-                },
-            ),
+            (r#"{"type":"played","ms":12}"#, ClientMessage::Played { ms: 12 }),
+            (r#"{"type":"played","ms":12.9}"#, ClientMessage::Played { ms: 12 }),
+            (r#"{"type":"ping","id":7}"#, ClientMessage::Ping { id: "7".into() }),
+            (r#"{"type":"ping","id":"a\"b"}"#, ClientMessage::Ping { id: r#""a\"b""#.into() }),
         ];
         for (text, expected) in cases {
             assert_eq!(parse(text), Ok(expected), "{text}");
@@ -303,15 +280,7 @@ mod tests {
 
     #[test]
     fn what_is_no_object_with_a_type_is_an_error() {
-        for text in [
-            "",
-            "x",
-            "[]",
-            "1",
-            "{}",
-            r#"{"type":1}"#,
-            r#"{"type":"text"} x"#,
-        ] {
+        for text in ["", "x", "[]", "1", "{}", r#"{"type":1}"#, r#"{"type":"text"} x"#] {
             assert!(parse(text).is_err(), "{text}");
         }
     }
@@ -319,29 +288,15 @@ mod tests {
     #[test]
     fn text_is_bounded() {
         let message = |bytes: usize| format!(r#"{{"type":"text","text":"{}"}}"#, "x".repeat(bytes));
-        assert!(matches!(
-            parse(&message(MAX_TEXT_BYTES)),
-            Ok(ClientMessage::Text(_))
-        ));
-        assert_eq!(
-            parse(&message(MAX_TEXT_BYTES + 1)),
-            Ok(ClientMessage::TextTooLong)
-        );
+        assert!(matches!(parse(&message(MAX_TEXT_BYTES)), Ok(ClientMessage::Text(_))));
+        assert_eq!(parse(&message(MAX_TEXT_BYTES + 1)), Ok(ClientMessage::TextTooLong));
     }
 
     #[test]
     fn a_pong_holds_the_id_as_written() {
-        for id in [
-            "1.50",
-            "123456789012345678901234567890",
-            "null",
-            "true",
-            "\"\\u00e4\"",
-        ] {
+        for id in ["1.50", "123456789012345678901234567890", "null", "true", "\"\\u00e4\""] {
             let text = format!(r#"{{ "id" : {id} , "type":"ping"}}"#);
-            let Ok(ClientMessage::Ping { id: read }) = parse(&text) else {
-                panic!("{text}")
-            };
+            let Ok(ClientMessage::Ping { id: read }) = parse(&text) else { panic!("{text}") };
             assert_eq!(pong(&read), format!(r#"{{"type":"pong","id":{id}}}"#));
         }
     }
@@ -356,10 +311,7 @@ mod tests {
             &transcript("user", "a\"b"),
             json!({"type": "transcript", "role": "user", "text": "a\"b"}),
         );
-        let ended = call_state(CallState::Ended {
-            reason: "idle",
-            message: "m",
-        });
+        let ended = call_state(CallState::Ended { reason: "idle", message: "m" });
         same(
             &ended,
             json!({"type": "call_state", "state": "ended", "reason": "idle", "message": "m"}),

@@ -198,11 +198,7 @@ mod tests {
     #[test]
     fn every_reason_says_a_sentence_and_has_a_code() {
         let text = || "A sentence.".to_owned();
-        let fault = ServiceFault {
-            word: "lost",
-            message: text(),
-            retryable: true,
-        };
+        let fault = ServiceFault { word: "lost", message: text(), retryable: true };
         let reasons = [
             EndReason::HangUp,
             EndReason::ClientLost,
@@ -229,10 +225,7 @@ mod tests {
             assert!((1000..=1013).contains(&reason.close_code()), "{reason:?}");
             assert!(words.insert(reason.word()), "{reason:?}");
             if reason.close_code() == 1011 {
-                assert!(
-                    reason.is_fault() && reason.side() != Side::Client,
-                    "{reason:?}"
-                );
+                assert!(reason.is_fault() && reason.side() != Side::Client, "{reason:?}");
             }
         }
     }

@@ -39,22 +39,13 @@ impl Call {
                 self.tell(client::transcript("user", &text));
             }
             ServiceEvent::ResponseCreated { response_id } => self.on_response_created(&response_id),
-            ServiceEvent::ReplyTextDelta {
-                response_id,
-                item_id,
-                text,
-            } => {
+            ServiceEvent::ReplyTextDelta { response_id, item_id, text } => {
                 self.on_reply_delta(&response_id, &item_id, &text);
             }
-            ServiceEvent::ReplyText {
-                response_id, text, ..
-            } => {
+            ServiceEvent::ReplyText { response_id, text, .. } => {
                 let muted = self.muted.is(&response_id);
-                let text = if muted {
-                    self.captions.cut_off()
-                } else {
-                    self.captions.finish(&text)
-                };
+                let text =
+                    if muted { self.captions.cut_off() } else { self.captions.finish(&text) };
                 self.tell_reply(text);
             }
             ServiceEvent::FunctionCall(call) => self.on_function_call(*call, now),
@@ -111,25 +102,16 @@ impl Call {
         if self.muted.is(&done.response_id) {
             self.muted.on = false;
         }
-        let status = if done.status.is_empty() {
-            "completed"
-        } else {
-            done.status.as_str()
-        };
+        let status = if done.status.is_empty() { "completed" } else { done.status.as_str() };
         self.tell(client::response_done(status));
         if let Some(usage) = done.usage {
             self.totals.input_tokens = self.totals.input_tokens.saturating_add(usage.input_tokens);
-            self.totals.output_tokens = self
-                .totals
-                .output_tokens
-                .saturating_add(usage.output_tokens);
+            self.totals.output_tokens =
+                self.totals.output_tokens.saturating_add(usage.output_tokens);
             self.send_usage(now);
         }
         if status == "failed" {
-            let text = format!(
-                "The voice service could not answer: {}",
-                quoted(&done.error)
-            );
+            let text = format!("The voice service could not answer: {}", quoted(&done.error));
             self.error("response_failed", &text);
         }
     }
@@ -152,17 +134,8 @@ impl Call {
             }
             Opened::Run => {
                 self.tell(client::tool(&call.name, ToolState::Running, 0));
-                let FunctionCall {
-                    call_id,
-                    name,
-                    arguments,
-                    ..
-                } = call;
-                self.outputs.push_back(Output::RunTool {
-                    call_id,
-                    name,
-                    arguments,
-                });
+                let FunctionCall { call_id, name, arguments, .. } = call;
+                self.outputs.push_back(Output::RunTool { call_id, name, arguments });
             }
             Opened::TooMany => {
                 let output = r#"{"error":"Too many tools are running at once."}"#;
@@ -180,21 +153,13 @@ impl Call {
         };
         self.limits.touch(now);
         let fits = output.len() <= MAX_TOOL_OUTPUT_BYTES;
-        let output = if fits {
-            output
-        } else {
-            r#"{"error":"The tool's output is too long."}"#
-        };
+        let output = if fits { output } else { r#"{"error":"The tool's output is too long."}"# };
         self.send(commands::function_call_output(call_id, output));
         self.tell_tool_end(&call, ok && fits, now);
     }
 
     pub(super) fn tell_tool_end(&mut self, call: &OpenCall, ok: bool, now: Instant) {
-        let state = if ok {
-            ToolState::Done
-        } else {
-            ToolState::Failed
-        };
+        let state = if ok { ToolState::Done } else { ToolState::Failed };
         let ms = whole_ms(now.saturating_duration_since(call.started));
         self.tell(client::tool(&call.name, state, ms));
     }
@@ -204,11 +169,7 @@ impl Call {
             self.end(EndReason::SessionExpired, now);
         } else if self.state == State::Connecting {
             let message = format!("The voice service reports: {}", quoted(&error.message));
-            let fault = ServiceFault {
-                word: "service_error",
-                message,
-                retryable: false,
-            };
+            let fault = ServiceFault { word: "service_error", message, retryable: false };
             self.end(EndReason::Service(fault), now);
         } else if !self.is_active() || error.event_id == commands::EVENT_CONFIG {
             // The service's defaults would stay in force: another voice, another prompt.
@@ -231,11 +192,7 @@ impl Call {
                     self.gate.failed();
                     self.limits.touch(now);
                 }
-                let code = if code.is_empty() {
-                    "service_error"
-                } else {
-                    code
-                };
+                let code = if code.is_empty() { "service_error" } else { code };
                 let text = format!("The voice service reports: {}", quoted(&error.message));
                 self.error(code, &text);
             }
@@ -245,10 +202,8 @@ impl Call {
 
 /// The sentence for a refused configuration: it quotes the service, and names the setting.
 fn refusal(error: &ServiceError) -> String {
-    let mut text = format!(
-        "The voice service refused the session's settings: {}",
-        quoted(&error.message)
-    );
+    let mut text =
+        format!("The voice service refused the session's settings: {}", quoted(&error.message));
     if !error.param.is_empty() {
         text.push_str(" The setting is ");
         text.push_str(&error.param);

@@ -116,17 +116,13 @@ impl Gate {
         };
         self.outstanding = Some(wish);
         self.stop_next = false;
-        self.response = Response::Requested {
-            until: now + REQUESTED,
-        };
+        self.response = Response::Requested { until: now + REQUESTED };
         Some(wish)
     }
 
     /// `speech_started`.
     pub fn speech_started(&mut self, now: Instant) {
-        self.turn = Turn::Speaking {
-            until: now + SPEAKING,
-        };
+        self.turn = Turn::Speaking { until: now + SPEAKING };
         self.stop_next = false;
     }
 
@@ -143,9 +139,7 @@ impl Gate {
             self.turn = Turn::Quiet;
             return;
         }
-        self.turn = Turn::Announced {
-            until: now + ANNOUNCED,
-        };
+        self.turn = Turn::Announced { until: now + ANNOUNCED };
         if self.answer == Answer::Wanted {
             self.answer = Answer::Covered;
         }
@@ -196,9 +190,7 @@ impl Gate {
             _ => self.retried = false,
         }
         if matches!(self.response, Response::Requested { .. }) {
-            self.response = Response::Requested {
-                until: now + REQUESTED,
-            };
+            self.response = Response::Requested { until: now + REQUESTED };
         }
     }
 
@@ -349,11 +341,7 @@ mod tests {
         gate.created("r");
         gate.refused(now);
         gate.done("r");
-        assert_eq!(
-            gate.next(now),
-            Some(Wish::Answer),
-            "a new wish may be retried again"
-        );
+        assert_eq!(gate.next(now), Some(Wish::Answer), "a new wish may be retried again");
     }
 
     #[test]

@@ -67,24 +67,13 @@ impl Limits {
         let idle = if matches!(state, State::Active { .. }) && !busy {
             let start = self.idle_start(play_end);
             let warned = self.idle_warned == Some(start);
-            start.checked_add(if warned {
-                self.idle
-            } else {
-                self.idle - self.idle_warning()
-            })
+            start.checked_add(if warned { self.idle } else { self.idle - self.idle_warning() })
         } else {
             None
         };
         let warning_open = !self.time_warned && self.max > TIME_WARNING * 2;
-        let time = if warning_open {
-            self.max - TIME_WARNING
-        } else {
-            self.max
-        };
-        [ready, idle, self.created.checked_add(time)]
-            .into_iter()
-            .flatten()
-            .min()
+        let time = if warning_open { self.max - TIME_WARNING } else { self.max };
+        [ready, idle, self.created.checked_add(time)].into_iter().flatten().min()
     }
 
     fn due(&mut self, busy: bool, play_end: Option<Instant>, now: Instant) -> Due {

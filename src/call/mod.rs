@@ -226,10 +226,7 @@ impl Call {
 
     /// Takes one input. All outputs of the one before must have been taken.
     pub fn handle(&mut self, input: Input<'_>, now: Instant) {
-        debug_assert!(
-            self.outputs.is_empty(),
-            "outputs must be drained before the next input"
-        );
+        debug_assert!(self.outputs.is_empty(), "outputs must be drained before the next input");
         if self.state == State::Ended {
             return;
         }
@@ -241,11 +238,7 @@ impl Call {
             Input::Client(message) => self.on_client(message, now),
             Input::ClientLost => self.end(EndReason::ClientLost, now),
             Input::End(reason) => self.end(reason, now),
-            Input::ToolFinished {
-                call_id,
-                output,
-                ok,
-            } => {
+            Input::ToolFinished { call_id, output, ok } => {
                 self.on_tool_finished(call_id, output, ok, now);
             }
             Input::Tick => self.on_tick(now),
@@ -265,13 +258,8 @@ impl Call {
         if self.state == State::Ended {
             return None;
         }
-        let limits = self
-            .limits
-            .deadline(self.state, self.is_busy(), self.playback.end());
-        [limits, self.gate.deadline(), self.tools.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let limits = self.limits.deadline(self.state, self.is_busy(), self.playback.end());
+        [limits, self.gate.deadline(), self.tools.deadline()].into_iter().flatten().min()
     }
 
     /// Asked for each microphone frame (`bytes` of PCM16 24 kHz mono). No output, no allocation.
@@ -309,8 +297,7 @@ impl Call {
         }
         if let Some(turn_end) = self.turn_end.take() {
             let ms = playback::whole_ms(now.saturating_duration_since(turn_end));
-            self.outputs
-                .push_back(Output::ToClient(client::latency(ms)));
+            self.outputs.push_back(Output::ToClient(client::latency(ms)));
         }
     }
 
@@ -376,10 +363,7 @@ impl Call {
         }
         self.send_usage(now);
         self.state = State::Ended;
-        let ended = CallState::Ended {
-            reason: reason.word(),
-            message: &reason.message(),
-        };
+        let ended = CallState::Ended { reason: reason.word(), message: &reason.message() };
         self.tell(client::call_state(ended));
         self.outputs.push_back(Output::Close(reason));
     }
@@ -419,10 +403,7 @@ impl Call {
             return;
         };
         let seconds = now.saturating_duration_since(since).as_secs();
-        let Totals {
-            input_tokens,
-            output_tokens,
-        } = self.totals;
+        let Totals { input_tokens, output_tokens } = self.totals;
         self.tell(client::usage(input_tokens, output_tokens, seconds));
     }
 

@@ -41,13 +41,9 @@ impl PcmPool {
     #[must_use]
     pub fn new(total_blocks: usize) -> Self {
         // Indices are 32 bits wide: four billion blocks are four terabytes.
-        let total = u32::try_from(total_blocks)
-            .unwrap_or(NONE - 1)
-            .min(NONE - 1);
-        let link = |index: u32| Block {
-            next: if index + 1 < total { index + 1 } else { NONE },
-            len: 0,
-        };
+        let total = u32::try_from(total_blocks).unwrap_or(NONE - 1).min(NONE - 1);
+        let link =
+            |index: u32| Block { next: if index + 1 < total { index + 1 } else { NONE }, len: 0 };
         Self {
             bytes: vec![0; total as usize * BLOCK_BYTES].into_boxed_slice(),
             blocks: (0..total).map(link).collect(),
@@ -104,10 +100,7 @@ impl PcmPool {
     }
 
     fn give_block(&mut self, index: u32) {
-        self.blocks[index as usize] = Block {
-            next: self.first_free,
-            len: 0,
-        };
+        self.blocks[index as usize] = Block { next: self.first_free, len: 0 };
         self.first_free = index;
         self.free += 1;
     }
@@ -267,11 +260,7 @@ impl PcmQueue {
 
     /// Room left in the last block.
     fn tail_room(&self, pool: &PcmPool) -> usize {
-        if self.tail == NONE {
-            0
-        } else {
-            BLOCK_BYTES - pool.len(self.tail)
-        }
+        if self.tail == NONE { 0 } else { BLOCK_BYTES - pool.len(self.tail) }
     }
 
     /// Blocks this queue may take now: what is left of its guarantee, and what nobody was promised.
@@ -329,9 +318,7 @@ mod tests {
     use super::*;
 
     fn bytes(from: usize, count: usize) -> Vec<u8> {
-        (from..from + count)
-            .map(|value| u8::try_from(value % 251).unwrap())
-            .collect()
+        (from..from + count).map(|value| u8::try_from(value % 251).unwrap()).collect()
     }
 
     fn take_all(queue: &mut PcmQueue, pool: &mut PcmPool) -> Vec<u8> {
@@ -384,11 +371,7 @@ mod tests {
         greedy.consume(&mut pool, 3 * BLOCK_BYTES);
         assert!(pool.open(4, 4).is_none(), "greedy keeps one, modest two");
         let third = pool.open(3, 3).unwrap();
-        assert_eq!(
-            greedy.space(&pool),
-            0,
-            "its only block is full, the rest is promised"
-        );
+        assert_eq!(greedy.space(&pool), 0, "its only block is full, the rest is promised");
         greedy.clear(&mut pool);
         assert_eq!(greedy.space(&pool), BLOCK_BYTES);
         greedy.close(&mut pool);
@@ -402,10 +385,7 @@ mod tests {
         let mut pool = PcmPool::new(3);
         let mut queue = pool.open(3, 3).unwrap();
         let input = bytes(0, 5 * BLOCK_BYTES);
-        assert_eq!(
-            queue.push_dropping_oldest(&mut pool, &input[..2 * BLOCK_BYTES + 100]),
-            0
-        );
+        assert_eq!(queue.push_dropping_oldest(&mut pool, &input[..2 * BLOCK_BYTES + 100]), 0);
         let dropped = queue.push_dropping_oldest(&mut pool, &input[2 * BLOCK_BYTES + 100..]);
         assert_eq!(dropped, 2 * BLOCK_BYTES);
         assert_eq!(take_all(&mut queue, &mut pool), input[2 * BLOCK_BYTES..]);
@@ -419,11 +399,7 @@ mod tests {
         let mut queue = pool.open(3, 3).unwrap();
         queue.push(&mut pool, &bytes(0, 958));
         let room = queue.writable(&mut pool, 3).unwrap();
-        assert_eq!(
-            room.len(),
-            BLOCK_BYTES,
-            "two bytes are too few: a fresh block"
-        );
+        assert_eq!(room.len(), BLOCK_BYTES, "two bytes are too few: a fresh block");
         room[..3].copy_from_slice(&[7, 8, 9]);
         queue.commit(&mut pool, 3);
         assert_eq!(queue.writable(&mut pool, 3).unwrap().len(), 957);
@@ -508,12 +484,7 @@ mod tests {
         fn check(&self, pool: &PcmPool) {
             assert_eq!(self.queue.len_bytes(), self.model.len());
             let front = self.queue.front(pool);
-            assert!(
-                self.model
-                    .iter()
-                    .zip(front)
-                    .all(|(expected, byte)| expected == byte)
-            );
+            assert!(self.model.iter().zip(front).all(|(expected, byte)| expected == byte));
             assert_eq!(front.is_empty(), self.model.is_empty());
         }
     }
@@ -527,10 +498,7 @@ mod tests {
             for step in 0..1_000 {
                 if pairs.len() < 4 && random.below(20) == 0 {
                     let opened = pool.open(random.below(4), random.below(12));
-                    pairs.extend(opened.map(|queue| Pair {
-                        queue,
-                        model: VecDeque::new(),
-                    }));
+                    pairs.extend(opened.map(|queue| Pair { queue, model: VecDeque::new() }));
                 } else if !pairs.is_empty() {
                     let index = random.below(pairs.len());
                     if random.below(100) == 0 {

@@ -52,10 +52,8 @@ impl Playback {
     pub(super) fn accept(&mut self, delta: &AudioDelta<'_>) {
         let bytes = delta.pcm_bytes as u64;
         let mut offset = 0;
-        if let Some(last) = self
-            .items
-            .back_mut()
-            .filter(|last| last.response_id == delta.response_id)
+        if let Some(last) =
+            self.items.back_mut().filter(|last| last.response_id == delta.response_id)
         {
             if last.item_id == delta.item_id {
                 last.accepted += bytes;
@@ -147,9 +145,8 @@ impl Playback {
     /// Milliseconds of an item that can have been heard: never more than was sent.
     fn heard(&self, item: &ItemAudio, in_current: bool, now: Instant) -> u64 {
         let sent = item.sent / BYTES_PER_MS;
-        let elapsed = item
-            .start
-            .map_or(Duration::ZERO, |start| now.saturating_duration_since(start));
+        let elapsed =
+            item.start.map_or(Duration::ZERO, |start| now.saturating_duration_since(start));
         let by_clock = sent.min(whole_ms(elapsed));
         let fresh = |report: &Report| {
             by_clock < sent || now.saturating_duration_since(report.at) < REPORT_STALE
@@ -176,12 +173,7 @@ mod tests {
     use super::*;
 
     fn delta<'a>(response_id: &'a str, item_id: &'a str, ms: usize) -> AudioDelta<'a> {
-        AudioDelta {
-            response_id,
-            item_id,
-            base64: 0..0,
-            pcm_bytes: ms * 48,
-        }
+        AudioDelta { response_id, item_id, base64: 0..0, pcm_bytes: ms * 48 }
     }
 
     fn ms(ms: u64) -> Duration {
@@ -216,10 +208,7 @@ mod tests {
         assert!(playback.cuts(None, now + ms(1_000)).is_empty());
         playback.report(900, now + ms(900));
         assert_eq!(playback.cuts(None, now + ms(1_000)), cut("a", 900));
-        assert!(
-            playback.cuts(None, now + ms(5_000)).is_empty(),
-            "an old report says nothing"
-        );
+        assert!(playback.cuts(None, now + ms(5_000)).is_empty(), "an old report says nothing");
         assert_eq!(playback.cuts(Some("r"), now + ms(5_000)), cut("a", 1_000));
     }
 

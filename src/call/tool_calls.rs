@@ -63,10 +63,7 @@ impl ToolCalls {
 
     /// Closes one call that is past its deadline.
     pub(super) fn close_overdue(&mut self, now: Instant) -> Option<OpenCall> {
-        let index = self
-            .open
-            .iter()
-            .position(|call| call.started + TOOL_TIMEOUT <= now)?;
+        let index = self.open.iter().position(|call| call.started + TOOL_TIMEOUT <= now)?;
         self.answered = true;
         Some(self.open.remove(index))
     }
@@ -81,10 +78,7 @@ impl ToolCalls {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.open
-            .iter()
-            .map(|call| call.started + TOOL_TIMEOUT)
-            .min()
+        self.open.iter().map(|call| call.started + TOOL_TIMEOUT).min()
     }
 }
 

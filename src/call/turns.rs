@@ -13,10 +13,8 @@ impl Call {
         match message {
             ClientMessage::Text(text) => self.on_typed_turn(&text, now),
             ClientMessage::TextTooLong => {
-                let text = format!(
-                    "A typed turn may have {} bytes at most.",
-                    client::MAX_TEXT_BYTES
-                );
+                let text =
+                    format!("A typed turn may have {} bytes at most.", client::MAX_TEXT_BYTES);
                 self.error("text_too_long", &text);
             }
             ClientMessage::Interrupt => self.on_interrupt(now),

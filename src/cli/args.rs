@@ -150,13 +150,7 @@ impl std::error::Error for UsageError {}
 impl From<lexopt::Error> for UsageError {
     fn from(fault: lexopt::Error) -> Self {
         // It may quote an argument as it is.
-        Self(
-            fault
-                .to_string()
-                .escape_debug()
-                .to_string()
-                .replace("\\'", "'"),
-        )
+        Self(fault.to_string().escape_debug().to_string().replace("\\'", "'"))
     }
 }
 
@@ -188,14 +182,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
         Some("__resolve") => {
             let host = positional(&mut parser, "host")?;
             let port = positional(&mut parser, "port")?;
-            let port = port
-                .parse()
-                .map_err(|_| "the port is no number".to_owned())?;
+            let port = port.parse().map_err(|_| "the port is no number".to_owned())?;
             Ok(Command::Resolve { host, port })
         }
-        Some("__tool") => Ok(Command::Tool {
-            name: positional(&mut parser, "tool")?,
-        }),
+        Some("__tool") => Ok(Command::Tool { name: positional(&mut parser, "tool")? }),
         _ => Err(format!("there is no command {command:?}").into()),
     }
 }
@@ -286,11 +276,7 @@ fn simulate_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
         (None, None) => None,
         _ => return Err("--cert and --key belong together".to_owned().into()),
     };
-    Ok(Command::Simulate(SimulateArgs {
-        listen,
-        faults,
-        tls,
-    }))
+    Ok(Command::Simulate(SimulateArgs { listen, faults, tls }))
 }
 
 fn call_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
@@ -347,9 +333,9 @@ fn text(parser: &mut lexopt::Parser) -> Result<String, UsageError> {
 
 fn positional(parser: &mut lexopt::Parser, what: &str) -> Result<String, UsageError> {
     match parser.next()? {
-        Some(Value(word)) => word
-            .into_string()
-            .map_err(|word| format!("{word:?} is not UTF-8 text").into()),
+        Some(Value(word)) => {
+            word.into_string().map_err(|word| format!("{word:?} is not UTF-8 text").into())
+        }
         _ => Err(format!("the {what} is missing").into()),
     }
 }
@@ -435,53 +421,30 @@ mod tests {
     #[test]
     fn run_is_what_happens_without_a_command() {
         assert_eq!(parsed("").unwrap(), Command::Run(RunArgs::default()));
-        let args = RunArgs {
-            env_file: Some("a.env".into()),
-            listen: Some("[::1]:1".into()),
-        };
-        for line in [
-            "--env-file a.env --listen [::1]:1",
-            "run --listen=[::1]:1 --env-file=a.env",
-        ] {
+        let args = RunArgs { env_file: Some("a.env".into()), listen: Some("[::1]:1".into()) };
+        for line in ["--env-file a.env --listen [::1]:1", "run --listen=[::1]:1 --env-file=a.env"] {
             assert_eq!(parsed(line).unwrap(), Command::Run(args.clone()));
         }
-        assert_eq!(
-            parsed("demo --env-file a.env --listen [::1]:1").unwrap(),
-            Command::Demo(args)
-        );
+        assert_eq!(parsed("demo --env-file a.env --listen [::1]:1").unwrap(), Command::Demo(args));
     }
 
     #[test]
     fn simulate() {
-        let Command::Simulate(args) = parsed("simulate").unwrap() else {
-            panic!()
-        };
-        assert_eq!(
-            (args.listen.to_string().as_str(), args.tls),
-            ("127.0.0.1:9000", None)
-        );
+        let Command::Simulate(args) = parsed("simulate").unwrap() else { panic!() };
+        assert_eq!((args.listen.to_string().as_str(), args.tls), ("127.0.0.1:9000", None));
         let line = "simulate --listen [::]:0 --fault a --fault b=2 --cert c --key k";
-        let Command::Simulate(args) = parsed(line).unwrap() else {
-            panic!()
-        };
-        assert_eq!(
-            (args.listen.port(), args.faults),
-            (0, vec!["a".to_owned(), "b=2".to_owned()])
-        );
+        let Command::Simulate(args) = parsed(line).unwrap() else { panic!() };
+        assert_eq!((args.listen.port(), args.faults), (0, vec!["a".to_owned(), "b=2".to_owned()]));
         assert_eq!(args.tls, Some(("c".into(), "k".into())));
     }
 
     #[test]
     fn call() {
-        let Command::Call(args) = parsed("call").unwrap() else {
-            panic!()
-        };
+        let Command::Call(args) = parsed("call").unwrap() else { panic!() };
         assert_eq!(args.url.to_string(), "ws://127.0.0.1:8000/ws");
         assert_eq!((args.input, args.timeout.as_secs()), (CallInput::Stdin, 30));
         let line = "call --in q.wav --out a.wav --url wss://pi.local:8443/ws --timeout 5";
-        let Command::Call(args) = parsed(line).unwrap() else {
-            panic!()
-        };
+        let Command::Call(args) = parsed(line).unwrap() else { panic!() };
         assert_eq!(args.input, CallInput::Wav("q.wav".into()));
         assert_eq!((args.output, args.url.port), (Some("a.wav".into()), 8443));
         for (line, expected) in [
@@ -489,9 +452,7 @@ mod tests {
             ("call --text hi --in -", CallInput::Stdin),
             ("call --in -", CallInput::Stdin),
         ] {
-            let Command::Call(args) = parsed(line).unwrap() else {
-                panic!()
-            };
+            let Command::Call(args) = parsed(line).unwrap() else { panic!() };
             assert_eq!(args.input, expected, "{line}");
         }
     }
@@ -506,11 +467,7 @@ mod tests {
             ("simulate", Topic::Simulate),
             ("call", Topic::Call),
         ] {
-            for line in [
-                format!("{word} --help"),
-                format!("{word} -h"),
-                format!("help {word}"),
-            ] {
+            for line in [format!("{word} --help"), format!("{word} -h"), format!("help {word}")] {
                 assert_eq!(parsed(&line).unwrap(), Command::Help(topic), "{line}");
             }
             assert_eq!(parsed(&format!("{word} -V")).unwrap(), Command::Version);
@@ -525,10 +482,7 @@ mod tests {
         let host = "pi.local".to_owned();
         assert_eq!(resolve, Command::Resolve { host, port: 443 });
         let name = "get_weather".to_owned();
-        assert_eq!(
-            parsed("__tool get_weather").unwrap(),
-            Command::Tool { name }
-        );
+        assert_eq!(parsed("__tool get_weather").unwrap(), Command::Tool { name });
     }
 
     #[test]
@@ -551,10 +505,7 @@ mod tests {
             "--listen a demo",
         ] {
             let text = parsed(line).unwrap_err().to_string();
-            assert!(
-                !text.contains(char::is_control) && text.len() < 200,
-                "{text}"
-            );
+            assert!(!text.contains(char::is_control) && text.len() < 200, "{text}");
         }
         let odd = parse(["--a\n\u{1b}b".into()]).unwrap_err().to_string();
         assert!(!odd.contains(char::is_control), "{odd:?}");
@@ -565,9 +516,7 @@ mod tests {
         use std::os::unix::ffi::OsStringExt;
         let odd = OsString::from_vec(vec![b'a', 0xff]);
         let words = ["run".into(), "--env-file".into(), odd.clone()];
-        let Command::Run(args) = parse(words).unwrap() else {
-            panic!()
-        };
+        let Command::Run(args) = parse(words).unwrap() else { panic!() };
         assert_eq!(args.env_file, Some(odd.clone().into()));
         assert!(parse([odd.clone()]).is_err());
         assert!(parse(["--listen".into(), odd]).is_err());

@@ -37,7 +37,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
 /// As [`run`].
 pub fn demo(args: &RunArgs) -> Result<(), Failure> {
     let mut config = configure(Purpose::Demo, args)?;
-    let simulator = listen_on(SocketAddr::from(([127, 0, 0, 1], 0)), Site::Simulator(Rc::default()))?;
+    let simulator =
+        listen_on(SocketAddr::from(([127, 0, 0, 1], 0)), Site::Simulator(Rc::default()))?;
     let address = simulator.socket.local_addr().map_err(system)?;
     config.use_simulator(address);
     log::warn!("demo: the built-in simulator answers, not the real voice model");
@@ -97,13 +98,22 @@ fn blocks(config: &Config) -> usize {
     milliseconds.saturating_mul(48) / BLOCK_BYTES
 }
 
-fn listen_for_calls(address: SocketAddr, config: &Config, simulated: bool) -> Result<Listen, Failure> {
-    let extra = config.web.allowed_origins.iter().filter_map(|origin| Origin::parse(origin)).collect();
+fn listen_for_calls(
+    address: SocketAddr,
+    config: &Config,
+    simulated: bool,
+) -> Result<Listen, Failure> {
+    let extra =
+        config.web.allowed_origins.iter().filter_map(|origin| Origin::parse(origin)).collect();
     let socket = bind(address).map_err(|error| cannot_listen(address, &error))?;
     // Port 0 lets the kernel choose: the gate must know what it chose.
     let address = socket.local_addr().map_err(system)?;
     log::info!("listening on http://{address}");
-    Ok(Listen { socket, site: Site::Calls { gate: Gate::new(false, address, &[], extra), simulated }, tls: None })
+    Ok(Listen {
+        socket,
+        site: Site::Calls { gate: Gate::new(false, address, &[], extra), simulated },
+        tls: None,
+    })
 }
 
 fn listen_on(address: SocketAddr, site: Site) -> Result<Listen, Failure> {
@@ -113,13 +123,19 @@ fn listen_on(address: SocketAddr, site: Site) -> Result<Listen, Failure> {
 
 fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, Failure> {
     let read = |path: &Path| {
-        read_file(path, MAX_PEM).map_err(|error| (exit::NO_INPUT, format!("{}: {error}", path.display())))
+        read_file(path, MAX_PEM)
+            .map_err(|error| (exit::NO_INPUT, format!("{}: {error}", path.display())))
     };
     tls::server_config(&read(certificate)?, &read(key)?).map_err(|error| (exit::DATA, error))
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
-    (exit::UNAVAILABLE, format!("cannot listen on {address}: {error}. Choose another with --listen or VOICELIVED_LISTEN."))
+    (
+        exit::UNAVAILABLE,
+        format!(
+            "cannot listen on {address}: {error}. Choose another with --listen or VOICELIVED_LISTEN."
+        ),
+    )
 }
 
 fn system(error: std::io::Error) -> Failure {

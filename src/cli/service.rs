@@ -15,7 +15,8 @@ use crate::tools::Tools;
 /// A sentence, when TLS cannot be set up.
 pub fn target(service: &ServiceConfig) -> Result<Rc<Target>, String> {
     let endpoint = &service.endpoint;
-    let tls = if endpoint.tls { Some(tls::client_config(&service.extra_authorities)?) } else { None };
+    let tls =
+        if endpoint.tls { Some(tls::client_config(&service.extra_authorities)?) } else { None };
     Ok(Rc::new(Target {
         host: endpoint.host.clone(),
         port: endpoint.port,

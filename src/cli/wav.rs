@@ -46,12 +46,7 @@ impl fmt::Display for WavError {
             }
             Self::Io(fault) => fault.fmt(f),
             Self::NotWav => write!(f, "this is not a WAV file; {CONVERT}"),
-            Self::Format {
-                format,
-                channels,
-                rate,
-                bits,
-            } => write!(
+            Self::Format { format, channels, rate, bits } => write!(
                 f,
                 "needs PCM (format 1), 1 channel, {RATE} Hz, 16 bit, but has format {format}, \
                  {channels} channel(s), {rate} Hz, {bits} bit; {CONVERT}"
@@ -116,9 +111,7 @@ impl<R: Read> WavReader<R> {
                 b"data" if known => {
                     let unknown = size == 0 || size >= UNKNOWN - 64;
                     let limit = if unknown { u64::MAX } else { u64::from(size) };
-                    return Ok(Self {
-                        inner: inner.take(limit),
-                    });
+                    return Ok(Self { inner: inner.take(limit) });
                 }
                 b"data" => return Err(WavError::NotWav),
                 _ => {}
@@ -173,12 +166,7 @@ fn check_format(inner: &mut impl Read, size: u32) -> Result<u64, WavError> {
     if (format, channels, rate, bits) == (PCM, 1, RATE, 16) {
         return Ok(used);
     }
-    Err(WavError::Format {
-        format,
-        channels,
-        rate,
-        bits,
-    })
+    Err(WavError::Format { format, channels, rate, bits })
 }
 
 /// A WAV file that is being written. It stands under `NAME.part` until [`WavWriter::finish`] gives
@@ -205,11 +193,7 @@ impl WavWriter {
         }
         let mut out = BufWriter::new(File::create(&part)?);
         out.write_all(&header(UNKNOWN))?;
-        Ok(Self {
-            out,
-            rename: (!special).then(|| (part, path.to_owned())),
-            bytes: 0,
-        })
+        Ok(Self { out, rename: (!special).then(|| (part, path.to_owned())), bytes: 0 })
     }
 
     /// Adds audio: whole samples of PCM16, little endian.
@@ -351,22 +335,12 @@ mod tests {
     #[test]
     fn other_chunks_are_skipped() {
         let plain = &header(4)[20..36];
-        assert_eq!(
-            audio(&with_format(plain, b"LIST\x03\0\0\0xyz\0")).unwrap(),
-            b"abcd"
-        );
+        assert_eq!(audio(&with_format(plain, b"LIST\x03\0\0\0xyz\0")).unwrap(), b"abcd");
         let longer = [plain, &[0, 0]].concat();
         assert_eq!(audio(&with_format(&longer, b"")).unwrap(), b"abcd");
-        let extension = [
-            &[0xFE, 0xFF][..],
-            &plain[2..],
-            &[22, 0, 16, 0, 4, 0, 0, 0, 1, 0],
-            &[0; 14],
-        ];
-        assert_eq!(
-            audio(&with_format(&extension.concat(), b"")).unwrap(),
-            b"abcd"
-        );
+        let extension =
+            [&[0xFE, 0xFF][..], &plain[2..], &[22, 0, 16, 0, 4, 0, 0, 0, 1, 0], &[0; 14]];
+        assert_eq!(audio(&with_format(&extension.concat(), b"")).unwrap(), b"abcd");
     }
 
     #[test]
@@ -375,10 +349,7 @@ mod tests {
             let mut format = header(0)[20..36].to_vec();
             format[at..at + 2].copy_from_slice(&value.to_le_bytes());
             let text = fault(&with_format(&format, b""));
-            assert!(
-                text.contains(&value.to_string()) && text.contains("sox"),
-                "{text}"
-            );
+            assert!(text.contains(&value.to_string()) && text.contains("sox"), "{text}");
         }
     }
 

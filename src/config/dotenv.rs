@@ -39,17 +39,12 @@ pub struct Fault {
 pub fn parse(bytes: &[u8]) -> Vec<Result<Entry, Fault>> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let lines = bytes.split(|&byte| byte == b'\n').enumerate();
-    lines
-        .filter_map(|(index, text)| parse_line(index + 1, text).transpose())
-        .collect()
+    lines.filter_map(|(index, text)| parse_line(index + 1, text).transpose()).collect()
 }
 
 fn parse_line(line: usize, text: &[u8]) -> Result<Option<Entry>, Fault> {
-    let fault = |name: Option<&str>, message| Fault {
-        line,
-        name: name.map(str::to_owned),
-        message,
-    };
+    let fault =
+        |name: Option<&str>, message| Fault { line, name: name.map(str::to_owned), message };
     let text = std::str::from_utf8(text).map_err(|_| fault(None, "is not UTF-8 text"))?;
     let text = text.trim();
     if text.is_empty() || text.starts_with(['#', ';']) {
@@ -61,20 +56,13 @@ fn parse_line(line: usize, text: &[u8]) -> Result<Option<Entry>, Fault> {
     let name = name.strip_prefix("export ").unwrap_or(name).trim();
     let letters = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     if name.is_empty() || name.as_bytes()[0].is_ascii_digit() || !name.bytes().all(letters) {
-        return Err(fault(
-            None,
-            "needs a name of letters, digits and _ before the =",
-        ));
+        return Err(fault(None, "needs a name of letters, digits and _ before the ="));
     }
     if rest.contains('\0') {
         return Err(fault(Some(name), "holds a NUL character; remove it"));
     }
     let value = unquote(rest.trim()).map_err(|message| fault(Some(name), message))?;
-    Ok(Some(Entry {
-        line,
-        name: name.to_owned(),
-        value,
-    }))
+    Ok(Some(Entry { line, name: name.to_owned(), value }))
 }
 
 fn unquote(text: &str) -> Result<String, &'static str> {
@@ -144,10 +132,7 @@ mod tests {
     #[test]
     fn quotes() {
         assert_eq!(value("A='x # $y \\n \"'").unwrap(), "x # $y \\n \"");
-        assert_eq!(
-            value(r#"A="x # \"q\" \$ \\ \` \n 'z'""#).unwrap(),
-            "x # \"q\" $ \\ ` \\n 'z'"
-        );
+        assert_eq!(value(r#"A="x # \"q\" \$ \\ \` \n 'z'""#).unwrap(), "x # \"q\" $ \\ ` \\n 'z'");
         assert_eq!(value("A=\"\"").unwrap(), "");
         assert_eq!(value("A=it's").unwrap(), "it's");
         assert_eq!(value("A=a#b=c$d").unwrap(), "a#b=c$d");

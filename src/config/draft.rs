@@ -46,9 +46,7 @@ pub(super) fn endpoint(draft: &mut Draft, text: &str, _: Files<'_>) -> Result<()
 
 pub(super) fn key_file(draft: &mut Draft, path: &str, files: Files<'_>) -> Result<(), String> {
     let text = text_file(path, Secret::MAX_BYTES, files)?;
-    draft
-        .set_key(&text)
-        .map_err(|fault| format!("the key in {} {fault}", shown(path)))
+    draft.set_key(&text).map_err(|fault| format!("the key in {} {fault}", shown(path)))
 }
 
 pub(super) fn authorities(draft: &mut Draft, path: &str, files: Files<'_>) -> Result<(), String> {
@@ -90,9 +88,7 @@ pub(super) fn session_file(draft: &mut Draft, path: &str, files: Files<'_>) -> R
     }
     if overrides.contains_key("model") {
         let hint = "the service takes the model only from VOICE_LIVE_MODEL";
-        draft
-            .warnings
-            .push(format!("model in {}: {hint}", shown(path)));
+        draft.warnings.push(format!("model in {}: {hint}", shown(path)));
     }
     draft.session.overrides = overrides;
     Ok(())
@@ -203,11 +199,7 @@ fn origin(text: &str) -> Result<String, String> {
     }
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) = address::parse_authority(authority).map_err(|_| fault())?;
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host
-    };
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
     let usual = match scheme.as_str() {
         "http" => Some(80),
         "https" => Some(443),
@@ -238,19 +230,13 @@ pub(super) fn seconds(text: &str, max: u32) -> Result<Duration, String> {
 }
 
 fn number_fault(text: &str, max: u32) -> String {
-    format!(
-        "must be a whole number from 1 to {max}, but is {}",
-        shown(text)
-    )
+    format!("must be a whole number from 1 to {max}, but is {}", shown(text))
 }
 
 pub(super) fn level(text: &str) -> Result<log::LevelFilter, String> {
     match text.parse() {
         Ok(level) if level != log::LevelFilter::Off => Ok(level),
-        _ => Err(format!(
-            "must be error, warn, info, debug or trace, but is {}",
-            shown(text)
-        )),
+        _ => Err(format!("must be error, warn, info, debug or trace, but is {}", shown(text))),
     }
 }
 
@@ -278,52 +264,22 @@ mod tests {
     fn numbers_state_their_range() {
         assert_eq!(count("10000", 10_000), Ok(10_000));
         assert_eq!(seconds("86400", 86_400), Ok(Duration::from_secs(86_400)));
-        for bad in [
-            "0",
-            "-1",
-            "+1",
-            "1.5",
-            "1e3",
-            "86401",
-            "99999999999",
-            "ten",
-            " ",
-        ] {
-            assert!(
-                seconds(bad, 86_400).unwrap_err().contains("1 to 86400"),
-                "{bad}"
-            );
-            assert!(
-                count(bad, 10_000).unwrap_err().contains("1 to 10000"),
-                "{bad}"
-            );
+        for bad in ["0", "-1", "+1", "1.5", "1e3", "86401", "99999999999", "ten", " "] {
+            assert!(seconds(bad, 86_400).unwrap_err().contains("1 to 86400"), "{bad}");
+            assert!(count(bad, 10_000).unwrap_err().contains("1 to 10000"), "{bad}");
         }
     }
 
     #[test]
     fn listens_on_loopback_only() {
         assert_eq!(listen("OFF"), Ok(None));
-        for good in [
-            "127.0.0.1:0",
-            "127.9.9.9:80",
-            "[::1]:8000",
-            "[::ffff:127.0.0.1]:1",
-        ] {
+        for good in ["127.0.0.1:0", "127.9.9.9:80", "[::1]:8000", "[::ffff:127.0.0.1]:1"] {
             assert_eq!(listen(good), Ok(Some(good.parse().unwrap())));
         }
         for open in ["0.0.0.0:8000", "[::]:8000", "192.168.1.2:80"] {
-            assert!(
-                listen(open).unwrap_err().contains("access tokens"),
-                "{open}"
-            );
+            assert!(listen(open).unwrap_err().contains("access tokens"), "{open}");
         }
-        for bad in [
-            "8000",
-            "localhost:8000",
-            "127.0.0.1",
-            "::1:8000",
-            "127.0.0.1:65536",
-        ] {
+        for bad in ["8000", "localhost:8000", "127.0.0.1", "::1:8000", "127.0.0.1:65536"] {
             assert!(listen(bad).unwrap_err().contains("ADDRESS:PORT"), "{bad}");
         }
     }
@@ -331,22 +287,12 @@ mod tests {
     #[test]
     fn origins_are_written_as_browsers_write_them() {
         let text = "https://App.Example.com:443/, http://[::1]:8000\nhttp://h:80 app://localhost";
-        let expected = [
-            "https://app.example.com",
-            "http://[::1]:8000",
-            "http://h",
-            "app://localhost",
-        ];
+        let expected =
+            ["https://app.example.com", "http://[::1]:8000", "http://h", "app://localhost"];
         assert_eq!(origins(text).unwrap(), expected);
-        for bad in [
-            "*",
-            "null",
-            "example.com",
-            "https://",
-            "https://h/p",
-            "https://u@h",
-            "https://*.h",
-        ] {
+        for bad in
+            ["*", "null", "example.com", "https://", "https://h/p", "https://u@h", "https://*.h"]
+        {
             assert!(origins(bad).is_err(), "{bad}");
         }
         assert!(origins(&"http://h ".repeat(65)).is_err());

@@ -153,9 +153,8 @@ pub(super) fn parse_authority(text: &str) -> Result<(String, Option<u16>), Strin
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (address, after) = rest.split_once(']').ok_or("lacks the ] of its address")?;
-            let address: Ipv6Addr = address
-                .parse()
-                .map_err(|_| "has an address in [ ] that is not IPv6")?;
+            let address: Ipv6Addr =
+                address.parse().map_err(|_| "has an address in [ ] that is not IPv6")?;
             (address.to_string(), after)
         }
         None => {
@@ -179,9 +178,7 @@ fn parse_name(text: &str) -> Result<String, String> {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
     if name.len() > 253 || !name.split('.').all(label) {
         return Err("has no valid host name after ://".to_owned());
@@ -236,9 +233,7 @@ fn parameters(query: &str) -> impl Iterator<Item = &str> {
 }
 
 fn parameter_name(parameter: &str) -> &str {
-    parameter
-        .split_once('=')
-        .map_or(parameter, |(name, _)| name)
+    parameter.split_once('=').map_or(parameter, |(name, _)| name)
 }
 
 fn is_ours(parameter: &str) -> bool {
@@ -285,23 +280,11 @@ mod tests {
             assert_eq!(service(text), azure, "{text}");
         }
         let others = [
-            (
-                "ws://localhost:9000",
-                "ws://localhost:9000/voice-live/realtime",
-            ),
+            ("ws://localhost:9000", "ws://localhost:9000/voice-live/realtime"),
             ("http://127.0.0.1", "ws://127.0.0.1/voice-live/realtime"),
-            (
-                "http://[0:0::1]:81/a/",
-                "ws://[::1]:81/a/voice-live/realtime",
-            ),
-            (
-                "https://[2001:DB8::1]/",
-                "wss://[2001:db8::1]/voice-live/realtime",
-            ),
-            (
-                "https://h/voice-live",
-                "wss://h/voice-live/voice-live/realtime",
-            ),
+            ("http://[0:0::1]:81/a/", "ws://[::1]:81/a/voice-live/realtime"),
+            ("https://[2001:DB8::1]/", "wss://[2001:db8::1]/voice-live/realtime"),
+            ("https://h/voice-live", "wss://h/voice-live/voice-live/realtime"),
         ];
         for (text, expected) in others {
             assert_eq!(service(text), format!("{expected}{QUERY}"), "{text}");
@@ -322,10 +305,7 @@ mod tests {
         let target = "/voice-live/realtime?api-version=1%26x%3Dy&model=gr%C3%B6%C3%9Fe%201%2F2~";
         assert_eq!(endpoint.path_and_query, target);
         endpoint.set_query("a", "b");
-        assert_eq!(
-            endpoint.path_and_query,
-            "/voice-live/realtime?api-version=a&model=b"
-        );
+        assert_eq!(endpoint.path_and_query, "/voice-live/realtime?api-version=a&model=b");
     }
 
     #[test]
@@ -369,10 +349,7 @@ mod tests {
             "https://::1/",
         ] {
             let fault = Endpoint::service(text).unwrap_err();
-            assert!(
-                !fault.contains("canary") && !fault.contains('\n'),
-                "{fault}"
-            );
+            assert!(!fault.contains("canary") && !fault.contains('\n'), "{fault}");
         }
         assert!(Endpoint::service(&format!("https://h/{}", "p".repeat(2048))).is_err());
     }
@@ -384,13 +361,7 @@ mod tests {
             (e.tls, e.authority(), e.path_and_query)
         };
         let lan = parts("ws://192.168.1.5:8000/ws?resume=1");
-        assert_eq!(
-            lan,
-            (false, "192.168.1.5:8000".into(), "/ws?resume=1".into())
-        );
-        assert_eq!(
-            parts("wss://pi.local"),
-            (true, "pi.local".into(), "/".into())
-        );
+        assert_eq!(lan, (false, "192.168.1.5:8000".into(), "/ws?resume=1".into()));
+        assert_eq!(parts("wss://pi.local"), (true, "pi.local".into(), "/".into()));
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::draft::Draft;
 use super::table::{AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, KEY, OWN_PREFIX, PAIRS};
 use super::{
-    Config, ConfigError, Endpoint, Files, Place, Purpose, Secret, ServiceConfig, VARIABLES,
+    Config, ConfigError, Endpoint, Files, Limits, Place, Purpose, Secret, ServiceConfig, VARIABLES,
     Variable, dotenv,
 };
 
@@ -26,10 +26,7 @@ pub struct Sources {
 impl Sources {
     /// Sources with an environment only.
     pub fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
-        Self {
-            environment: variables.collect(),
-            ..Self::default()
-        }
+        Self { environment: variables.collect(), ..Self::default() }
     }
 }
 
@@ -51,10 +48,7 @@ impl EnvFile {
     pub fn find(named: Option<&Path>) -> Result<Option<Self>, ConfigError> {
         let path = named.unwrap_or_else(|| Path::new(".env"));
         match read_file(path, dotenv::MAX_BYTES) {
-            Ok(bytes) => Ok(Some(Self {
-                path: path.to_owned(),
-                bytes,
-            })),
+            Ok(bytes) => Ok(Some(Self { path: path.to_owned(), bytes })),
             Err(fault) if named.is_none() && fault.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(fault) => Err(ConfigError {
                 what: path.display().to_string().escape_debug().to_string(),
@@ -86,12 +80,8 @@ pub(super) fn load(
     files: Files<'_>,
 ) -> Result<Config, Vec<ConfigError>> {
     let credentials = credentials_directory(&sources);
-    let mut loader = Loader {
-        files,
-        draft: Draft::default(),
-        settings: Vec::new(),
-        errors: Vec::new(),
-    };
+    let mut loader =
+        Loader { files, draft: Draft::default(), settings: Vec::new(), errors: Vec::new() };
     loader.collect(sources);
     loader.judge_unknown_names();
     loader.parse_all(purpose);
@@ -99,6 +89,7 @@ pub(super) fn load(
         loader.find_credential(credentials);
         loader.require_service();
     }
+    loader.check_pool();
     loader.finish()
 }
 
@@ -127,11 +118,7 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn fault(&mut self, what: &str, place: Option<Place>, message: impl Into<String>) {
-        self.errors.push(ConfigError {
-            what: what.to_owned(),
-            place,
-            message: message.into(),
-        });
+        self.errors.push(ConfigError { what: what.to_owned(), place, message: message.into() });
     }
 
     fn collect(&mut self, sources: Sources) {
@@ -154,10 +141,7 @@ impl Loader<'_> {
 
     fn collect_file(&mut self, file: &EnvFile) {
         for line in dotenv::parse(&file.bytes) {
-            let place = |line| Place::File {
-                path: file.path.clone(),
-                line,
-            };
+            let place = |line| Place::File { path: file.path.clone(), line };
             match line {
                 Ok(entry) if is_ours(&entry.name) => {
                     self.add(2, place(entry.line), entry.name, entry.value);
@@ -173,12 +157,7 @@ impl Loader<'_> {
 
     fn add(&mut self, rank: u8, place: Place, name: String, value: String) {
         if !value.is_empty() {
-            self.settings.push(Setting {
-                rank,
-                place,
-                name,
-                value,
-            });
+            self.settings.push(Setting { rank, place, name, value });
         }
     }
 
@@ -236,14 +215,10 @@ impl Loader<'_> {
         let names = variable.spellings();
         let mut found = self.settings.iter().filter(|s| names.contains(&s.name));
         let first = found.clone().min_by_key(|s| s.rank)?.clone();
-        let rival = found
-            .rfind(|s| s.rank == first.rank && s.value != first.value)
-            .cloned();
+        let rival = found.rfind(|s| s.rank == first.rank && s.value != first.value).cloned();
         if let Some(rival) = rival {
-            let message = format!(
-                "contradicts {} ({}); keep only one of them",
-                first.name, first.place
-            );
+            let message =
+                format!("contradicts {} ({}); keep only one of them", first.name, first.place);
             self.fault(&rival.name, Some(rival.place), message);
         }
         Some(first)
@@ -293,9 +268,7 @@ impl Loader<'_> {
     fn require_service(&mut self) {
         let faulty = |errors: &[ConfigError], name: &str| {
             let short = name.replace(AZURE_PREFIX, AZURE_SHORT_PREFIX);
-            errors
-                .iter()
-                .any(|e| e.what.starts_with(name) || e.what.starts_with(&short))
+            errors.iter().any(|e| e.what.starts_with(name) || e.what.starts_with(&short))
         };
         if self.draft.endpoint.is_none() && !faulty(&self.errors, ENDPOINT) {
             let remedy = "put the resource's endpoint into the environment or .env, or try \
@@ -318,6 +291,18 @@ impl Loader<'_> {
             None => format!("is not set; {remedy}"),
         };
         self.fault(name, None, message);
+    }
+
+    /// Each call is promised its blocks at its start: the limit on calls must be one that holds.
+    fn check_pool(&mut self) {
+        let Limits { max_sessions, audio_pool, .. } = self.draft.limits;
+        let needed = max_sessions as u64 * Limits::GUARANTEED_PER_CALL.as_secs();
+        if audio_pool.as_secs() < needed && max_sessions > 0 && !audio_pool.is_zero() {
+            let message = format!(
+                "must be at least {needed} for {max_sessions} calls; raise it or lower VOICELIVED_MAX_SESSIONS"
+            );
+            self.fault("VOICELIVED_AUDIO_POOL_SECONDS", None, message);
+        }
     }
 
     fn finish(self) -> Result<Config, Vec<ConfigError>> {

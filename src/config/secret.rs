@@ -26,7 +26,7 @@ impl Secret {
         }
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(
-                "must be one line of visible ASCII characters; copy the key again".to_owned(),
+                "must be one line of visible ASCII characters; copy the key again".to_owned()
             );
         }
         Ok(Self(text.into()))
@@ -70,16 +70,7 @@ mod tests {
 
     #[test]
     fn refuses_what_could_break_a_header() {
-        for bad in [
-            "",
-            " \n",
-            "a\r\nx: y",
-            "a b",
-            "a\tb",
-            "a\0",
-            "schlüssel",
-            "a\u{7f}",
-        ] {
+        for bad in ["", " \n", "a\r\nx: y", "a b", "a\tb", "a\0", "schlüssel", "a\u{7f}"] {
             let fault = Secret::header_value(bad).unwrap_err();
             assert!(!fault.contains("x: y"), "{fault}");
         }

@@ -30,9 +30,8 @@ impl Variable {
         }
         // The official SDK's samples write the product's name without the second underscore.
         let official = names.iter().filter(|name| name.starts_with(AZURE_PREFIX));
-        let official: Vec<_> = official
-            .map(|name| name.replace(AZURE_PREFIX, AZURE_SHORT_PREFIX))
-            .collect();
+        let official: Vec<_> =
+            official.map(|name| name.replace(AZURE_PREFIX, AZURE_SHORT_PREFIX)).collect();
         names.extend(official);
         names
     }
@@ -53,10 +52,7 @@ pub(super) const KEY: &str = "AZURE_VOICE_LIVE_API_KEY";
 /// Two ways to say one thing: at most one of each pair may be set.
 pub(super) const PAIRS: [(&str, &str); 2] = [
     (KEY, "AZURE_VOICE_LIVE_API_KEY_FILE"),
-    (
-        "AZURE_VOICE_LIVE_INSTRUCTIONS",
-        "AZURE_VOICE_LIVE_INSTRUCTIONS_FILE",
-    ),
+    ("AZURE_VOICE_LIVE_INSTRUCTIONS", "AZURE_VOICE_LIVE_INSTRUCTIONS_FILE"),
 ];
 
 const SERVICE: &str = "The service";
@@ -226,11 +222,11 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "VOICELIVED_AUDIO_POOL_SECONDS",
         default: "120",
-        explanation: "Seconds of reply audio that can wait in all calls together; 48 kB each, taken at start (1 to 3600).",
+        explanation: "Seconds of audio that can wait in all calls together, 48 kB each, taken at start (at least 3 for each call; to 36000).",
         group: LIMITS,
         service_only: false,
         parse: |draft, text, _| {
-            draft::seconds(text, 3600).map(|time| draft.limits.audio_pool = time)
+            draft::seconds(text, 36_000).map(|time| draft.limits.audio_pool = time)
         },
     },
     Variable {

@@ -29,10 +29,7 @@ const REFUSAL_BODY_WAIT: Duration = Duration::from_secs(1);
 const MAX_REFUSAL_BODY: usize = 8 * 1024;
 
 /// Where to, and how.
-#[allow(
-    missing_debug_implementations,
-    reason = "the header holds the credential"
-)]
+#[allow(missing_debug_implementations, reason = "the header holds the credential")]
 pub struct Target {
     /// Name for TLS and messages.
     pub host: String,
@@ -95,10 +92,7 @@ pub enum Step {
 }
 
 /// One attempt to reach the service.
-#[allow(
-    missing_debug_implementations,
-    reason = "the target holds the credential"
-)]
+#[allow(missing_debug_implementations, reason = "the target holds the credential")]
 pub struct Dial {
     target: Rc<Target>,
     addresses: Vec<SocketAddr>,
@@ -115,12 +109,7 @@ enum Stage {
     /// Waiting for the TCP handshake (C1).
     Connecting(TcpStream),
     /// The request is on its way or sent; collecting the answer.
-    Upgrading {
-        transport: Transport<TcpStream>,
-        request: Vec<u8>,
-        accept: String,
-        answer: Vec<u8>,
-    },
+    Upgrading { transport: Transport<TcpStream>, request: Vec<u8>, accept: String, answer: Vec<u8> },
     /// Over.
     Finished,
 }
@@ -189,12 +178,9 @@ impl Dial {
         match std::mem::replace(&mut self.stage, Stage::Finished) {
             Stage::Start => self.try_next(now),
             Stage::Connecting(socket) => self.connecting(socket, now),
-            Stage::Upgrading {
-                transport,
-                request,
-                accept,
-                answer,
-            } => self.upgrading(transport, request, accept, answer, now),
+            Stage::Upgrading { transport, request, accept, answer } => {
+                self.upgrading(transport, request, accept, answer, now)
+            }
             Stage::Finished => Progress::Failed(DialError::Connect(ErrorKind::NotConnected.into())),
         }
     }
@@ -244,12 +230,7 @@ impl Dial {
                 Err(error) => return Progress::Failed(DialError::Internal(error)),
             },
         };
-        let Target {
-            host_field,
-            request_target,
-            credential,
-            ..
-        } = &*self.target;
+        let Target { host_field, request_target, credential, .. } = &*self.target;
         match upgrade::request(host_field, request_target, credential) {
             Ok(upgrade::Request { text, accept }) => {
                 self.deadline = now + UPGRADE_TIMEOUT;
@@ -303,12 +284,7 @@ impl Dial {
             };
             return Progress::Failed(DialError::Timeout(step));
         }
-        self.stage = Stage::Upgrading {
-            transport,
-            request,
-            accept,
-            answer,
-        };
+        self.stage = Stage::Upgrading { transport, request, accept, answer };
         Progress::Pending
     }
 }
@@ -373,17 +349,11 @@ fn is_reset(error: &io::Error) -> bool {
 
 fn body_complete(refusal: &Refusal, answer: &[u8]) -> bool {
     let body = answer.len() - refusal.head_bytes;
-    body >= refusal
-        .content_length
-        .unwrap_or(usize::MAX)
-        .min(MAX_REFUSAL_BODY)
+    body >= refusal.content_length.unwrap_or(usize::MAX).min(MAX_REFUSAL_BODY)
 }
 
 fn broken(error: io::Error) -> DialError {
-    match error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-    {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(tls) => DialError::Tls(tls.clone()),
         None => DialError::Broken(error),
     }

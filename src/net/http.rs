@@ -17,7 +17,7 @@ pub enum Head {
     /// More bytes are needed.
     Partial,
     /// A whole head and its length in bytes.
-    Complete(Request, usize),
+    Complete(Box<Request>, usize),
     /// No acceptable request: answer with this status and close.
     Bad(Status),
 }
@@ -112,7 +112,7 @@ pub fn parse(bytes: &[u8]) -> Head {
         return Head::Bad(Status::BAD_REQUEST);
     }
     match request(&head) {
-        Ok(request) => Head::Complete(request, length),
+        Ok(request) => Head::Complete(Box::new(request), length),
         Err(status) => Head::Bad(status),
     }
 }
@@ -126,15 +126,8 @@ fn partial(bytes: &[u8]) -> Head {
 }
 
 fn too_large(bytes: &[u8]) -> Status {
-    let line = bytes
-        .iter()
-        .position(|&byte| byte == b'\n')
-        .unwrap_or(bytes.len());
-    if line > MAX_LINE {
-        Status::URI_TOO_LONG
-    } else {
-        Status::HEAD_TOO_LARGE
-    }
+    let line = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len());
+    if line > MAX_LINE { Status::URI_TOO_LONG } else { Status::HEAD_TOO_LARGE }
 }
 
 /// Lines end in CR LF and nothing else: a bare CR or LF is read differently by different servers,
@@ -153,9 +146,7 @@ fn request(head: &httparse::Request<'_, '_>) -> Result<Request, Status> {
     let (authority, path_and_query) = split_target(target)?;
     let host = one_host(&fields, head.version)?;
     check_no_body(&fields)?;
-    let (path, query) = path_and_query
-        .split_once('?')
-        .unwrap_or((path_and_query, ""));
+    let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
     let connection = fields.joined("connection");
     Ok(Request {
         method: head.method.unwrap_or_default().to_owned(),
@@ -253,9 +244,7 @@ fn is_websocket_key(key: &str) -> bool {
 fn accepts_gzip(list: &str) -> bool {
     list.split(',').any(|part| {
         let mut pieces = part.split(';').map(str::trim);
-        let named = pieces
-            .next()
-            .is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let named = pieces.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
         let refused = pieces.any(|piece| {
             piece
                 .strip_prefix("q=")
@@ -273,11 +262,7 @@ impl<'a> Fields<'a> {
         self.0
             .iter()
             .filter(move |field| field.name.eq_ignore_ascii_case(name))
-            .map(|field| {
-                std::str::from_utf8(field.value)
-                    .unwrap_or("\u{fffd}")
-                    .trim()
-            })
+            .map(|field| std::str::from_utf8(field.value).unwrap_or("\u{fffd}").trim())
     }
 
     fn first(&self, name: &'static str) -> Option<&'a str> {
@@ -334,7 +319,7 @@ mod tests {
         }
     }
 
-    fn complete(text: &str) -> Request {
+    fn complete(text: &str) -> Box<Request> {
         match parse(text.as_bytes()) {
             Head::Complete(request, length) => {
                 assert_eq!(length, text.len());
@@ -350,11 +335,7 @@ mod tests {
             "GET /app.js?v=1 HTTP/1.1\r\nHost: a:1\r\nAccept-Encoding: br, gzip;q=0.5\r\nIf-None-Match: \"x\"\r\n\r\n",
         );
         assert_eq!(
-            (
-                request.path.as_str(),
-                request.query.as_str(),
-                request.host.as_str()
-            ),
+            (request.path.as_str(), request.query.as_str(), request.host.as_str()),
             ("/app.js", "v=1", "a:1")
         );
         assert!(request.gzip && request.keep_alive && request.upgrade.is_none());
@@ -374,10 +355,7 @@ mod tests {
         let many = "a: b\r\n".repeat(65);
         for (text, expected) in [
             ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
-            (
-                "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n".to_owned(),
-                400,
-            ),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n".to_owned(), 400),
             ("GET / HTTP/1.1\nHost: a\n\n".to_owned(), 400),
             ("GET / HTTP/1.1\r\nHost: a\r\n\n".to_owned(), 400),
             ("GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n".to_owned(), 400),
@@ -386,23 +364,11 @@ mod tests {
             ("GET a HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
             ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
             ("\u{16}\u{3}\u{1}".to_owned(), 400),
-            (
-                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n".to_owned(),
-                413,
-            ),
-            (
-                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\n".to_owned(),
-                400,
-            ),
-            (
-                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
-                400,
-            ),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n".to_owned(), 413),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\n".to_owned(), 400),
+            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(), 400),
             (format!("GET /{long}"), 414),
-            (
-                format!("GET / HTTP/1.1\r\nHost: a\r\nx: {long}\r\n\r\n"),
-                431,
-            ),
+            (format!("GET / HTTP/1.1\r\nHost: a\r\nx: {long}\r\n\r\n"), 431),
             (format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"), 431),
         ] {
             assert_eq!(status(&text), expected, "{text:?}");
@@ -419,21 +385,14 @@ mod tests {
             ("dGhlIHNhbXBsZSBub25jZQ==", "c2hvcnQ=", Upgrade::Invalid),
             ("Upgrade: websocket", "Upgrade: h2c", Upgrade::Invalid),
         ] {
-            assert_eq!(
-                complete(&good.replace(from, to)).upgrade,
-                Some(expected),
-                "{to}"
-            );
+            assert_eq!(complete(&good.replace(from, to)).upgrade, Some(expected), "{to}");
         }
     }
 
     #[test]
     fn absolute_targets_name_their_own_host() {
         let request = complete("GET http://b:2/x HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!(
-            (request.host.as_str(), request.path.as_str()),
-            ("b:2", "/x")
-        );
+        assert_eq!((request.host.as_str(), request.path.as_str()), ("b:2", "/x"));
         assert_eq!(status("GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
     }
 

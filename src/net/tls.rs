@@ -12,12 +12,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Server
 ///
 /// # Errors
 /// A sentence, when one of them is not usable as a trust anchor.
-pub fn client_config(
-    extra_roots: &[CertificateDer<'static>],
-) -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
+pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     for certificate in extra_roots {
         roots
             .add(certificate.clone())

@@ -43,20 +43,14 @@ struct Wire<S> {
 impl<S: Read + Write> Transport<S> {
     /// A plain transport. Nothing is known of the kernel's side yet: the first read finds out.
     pub fn plain(stream: S) -> Self {
-        Self {
-            wire: Wire::new(stream),
-            tls: None,
-        }
+        Self { wire: Wire::new(stream), tls: None }
     }
 
     /// A TLS transport in the role of `connection`. The handshake happens within `read` and
     /// `flush`; bytes written before its end wait inside rustls and leave only after it.
     pub fn tls(stream: S, mut connection: rustls::Connection) -> Self {
         connection.set_buffer_limit(Some(TLS_BUFFER));
-        Self {
-            wire: Wire::new(stream),
-            tls: Some(Box::new(connection)),
-        }
+        Self { wire: Wire::new(stream), tls: Some(Box::new(connection)) }
     }
 
     /// The poll reported new bytes, or (`ending`) that the peer will send no more.

@@ -47,17 +47,11 @@ pub fn request(host: &str, target: &str, credential: &str) -> Result<Request, St
          User-Agent: voicelived/{}\r\n{credential}{separator}\r\n",
         env!("CARGO_PKG_VERSION")
     );
-    Ok(Request {
-        text,
-        accept: accept_key(&key),
-    })
+    Ok(Request { text, accept: accept_key(&key) })
 }
 
 /// A request ready to send, and the answer it wants. No `Debug`: it holds the credential.
-#[allow(
-    missing_debug_implementations,
-    reason = "the text holds the credential"
-)]
+#[allow(missing_debug_implementations, reason = "the text holds the credential")]
 pub struct Request {
     /// The bytes to send.
     pub text: String,
@@ -150,17 +144,14 @@ fn refusal(status: u16, fields: &[httparse::Header<'_>], head_bytes: usize) -> R
 }
 
 fn field<'a>(fields: &[httparse::Header<'a>], name: &str) -> Option<&'a str> {
-    let found = fields
-        .iter()
-        .find(|field| field.name.eq_ignore_ascii_case(name))?;
+    let found = fields.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;
     std::str::from_utf8(found.value).ok().map(str::trim)
 }
 
 /// Whether a comma-separated list holds a token, in any case (RFC 9110, section 5.6.1).
 #[must_use]
 pub fn has_token(list: &str, token: &str) -> bool {
-    list.split(',')
-        .any(|part| part.trim().eq_ignore_ascii_case(token))
+    list.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
 #[cfg(test)]
@@ -183,10 +174,7 @@ mod tests {
     #[test]
     fn a_good_answer_is_accepted_and_tells_where_frames_begin() {
         let text = good();
-        assert_eq!(
-            answer(text.as_bytes(), ACCEPT),
-            Answer::Upgraded(text.len())
-        );
+        assert_eq!(answer(text.as_bytes(), ACCEPT), Answer::Upgraded(text.len()));
         assert_eq!(
             answer(format!("{text}\u{1}x").as_bytes(), ACCEPT),
             Answer::Upgraded(text.len())
@@ -197,11 +185,7 @@ mod tests {
     fn every_cut_of_a_good_answer_is_partial() {
         let text = good();
         for end in 0..text.len() {
-            assert_eq!(
-                answer(&text.as_bytes()[..end], ACCEPT),
-                Answer::Partial,
-                "cut at {end}"
-            );
+            assert_eq!(answer(&text.as_bytes()[..end], ACCEPT), Answer::Partial, "cut at {end}");
         }
     }
 
@@ -211,16 +195,10 @@ mod tests {
             ("upgrade: WebSocket", "upgrade: h2c"),
             ("keep-alive, Upgrade", "keep-alive"),
             ("s3pPLMB", "s3pPLMC"),
-            (
-                "\r\n\r\n",
-                "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
-            ),
+            ("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"),
         ] {
             let text = good().replace(from, to);
-            assert!(
-                matches!(answer(text.as_bytes(), ACCEPT), Answer::Invalid(_)),
-                "{text}"
-            );
+            assert!(matches!(answer(text.as_bytes(), ACCEPT), Answer::Invalid(_)), "{text}");
         }
     }
 
@@ -241,26 +219,15 @@ mod tests {
     #[test]
     fn endless_or_foreign_answers_are_refused() {
         let endless = format!("HTTP/1.1 101 X\r\na: {}", "b".repeat(MAX_ANSWER_HEAD));
-        assert!(matches!(
-            answer(endless.as_bytes(), ACCEPT),
-            Answer::Invalid(_)
-        ));
-        assert!(matches!(
-            answer(b"SSH-2.0-OpenSSH_9\r\n", ACCEPT),
-            Answer::Invalid(_)
-        ));
+        assert!(matches!(answer(endless.as_bytes(), ACCEPT), Answer::Invalid(_)));
+        assert!(matches!(answer(b"SSH-2.0-OpenSSH_9\r\n", ACCEPT), Answer::Invalid(_)));
     }
 
     #[test]
     fn the_request_carries_the_credential_once_and_ends_properly() {
         let request = request("h:1", "/p?x=1", "api-key: k").expect("randomness");
         assert!(request.text.ends_with("\r\napi-key: k\r\n\r\n"));
-        assert!(
-            super::request("h", "/", "")
-                .expect("randomness")
-                .text
-                .ends_with("\r\n\r\n")
-        );
+        assert!(super::request("h", "/", "").expect("randomness").text.ends_with("\r\n\r\n"));
         assert_eq!(request.text.matches("\r\n\r\n").count(), 1);
     }
 }

@@ -241,10 +241,7 @@ impl<S: Read + Write> WsPeer<S> {
         while !reason.is_char_boundary(end) {
             end -= 1;
         }
-        let frame = CloseFrame {
-            code: CloseCode::from(code),
-            reason: reason[..end].into(),
-        };
+        let frame = CloseFrame { code: CloseCode::from(code), reason: reason[..end].into() };
         // A failure here shows at the next read or flush, where it is handled.
         let _ = self.context.close(&mut self.transport, Some(frame));
     }

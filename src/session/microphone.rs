@@ -40,7 +40,12 @@ impl MicrophonePath {
     }
 
     /// Sends a frame at once if nothing waits and the service takes it, else keeps it.
-    pub(super) fn forward(&mut self, pcm: &[u8], service: &mut WsPeer<TcpStream>, desk: &mut Desk<'_>) -> usize {
+    pub(super) fn forward(
+        &mut self,
+        pcm: &[u8],
+        service: &mut WsPeer<TcpStream>,
+        desk: &mut Desk<'_>,
+    ) -> usize {
         if self.queue.is_empty() && append(pcm, service, desk) {
             return 0;
         }
@@ -65,7 +70,9 @@ impl MicrophonePath {
 
 /// Sends one `input_audio_buffer.append`; false if the service takes nothing now.
 fn append(pcm: &[u8], service: &mut WsPeer<TcpStream>, desk: &mut Desk<'_>) -> bool {
-    if !service.has_room() && (service.transport().is_blocked() || service.flush().is_err() || !service.has_room()) {
+    if !service.has_room()
+        && (service.transport().is_blocked() || service.flush().is_err() || !service.has_room())
+    {
         return false;
     }
     let scratch = &mut *desk.scratch;

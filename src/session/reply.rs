@@ -84,7 +84,11 @@ impl ReplyPath {
 
     /// Sends what the client takes now, then moves what it does not into blocks. Returns the
     /// bytes of PCM sent.
-    pub(super) fn send(&mut self, client: &mut WsPeer<TcpStream>, desk: &mut Desk<'_>) -> Result<usize, PathError> {
+    pub(super) fn send(
+        &mut self,
+        client: &mut WsPeer<TcpStream>,
+        desk: &mut Desk<'_>,
+    ) -> Result<usize, PathError> {
         let mut sent = 0;
         while !self.is_empty() && has_room(client)? {
             let frame = self.next_frame(desk.pool, desk.scratch)?;
@@ -100,7 +104,11 @@ impl ReplyPath {
     }
 
     /// Puts the next frame into `scratch`; its bytes.
-    fn next_frame(&mut self, pool: &mut PcmPool, scratch: &mut BytesMut) -> Result<usize, PathError> {
+    fn next_frame(
+        &mut self,
+        pool: &mut PcmPool,
+        scratch: &mut BytesMut,
+    ) -> Result<usize, PathError> {
         scratch.clear();
         while !self.queue.is_empty() && scratch.len() < MAX_FRAME {
             let part = self.queue.front(pool);
@@ -108,7 +116,9 @@ impl ReplyPath {
             scratch.extend_from_slice(part);
             self.queue.consume(pool, bytes);
         }
-        if scratch.is_empty() && let Some(parked) = &mut self.parked {
+        if scratch.is_empty()
+            && let Some(parked) = &mut self.parked
+        {
             scratch.resize(MAX_FRAME, 0);
             let bytes = parked.decode(scratch, MAX_FRAME / BLOCK_BYTES * BLOCK_CHARS)?;
             scratch.truncate(bytes);
@@ -126,7 +136,9 @@ impl ReplyPath {
                 self.parked = None;
                 break;
             }
-            let Some(block) = self.queue.writable(pool, BLOCK_BYTES) else { break };
+            let Some(block) = self.queue.writable(pool, BLOCK_BYTES) else {
+                break;
+            };
             let bytes = parked.decode(block, BLOCK_CHARS)?;
             self.queue.commit(pool, bytes);
         }

@@ -44,9 +44,7 @@ pub fn admit<'a>(
     if let Some(refuse) = options.script.refuse {
         return Err(scripted(refuse));
     }
-    let (path, query) = path_and_query
-        .split_once('?')
-        .unwrap_or((path_and_query, ""));
+    let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
     let dialect = dialect_of(path)
         .ok_or_else(|| refusal(404, "404", "Resource not found: no such path here."))?;
     check_credential(options, &header, query)?;
@@ -54,11 +52,7 @@ pub fn admit<'a>(
     let mut dialect = options.script.dialect.unwrap_or(dialect);
     let version = parameter(query, "api-version").unwrap_or_default();
     if dated && version.is_empty() {
-        return Err(refusal(
-            400,
-            "BadRequest",
-            "The api-version query parameter is required.",
-        ));
+        return Err(refusal(400, "BadRequest", "The api-version query parameter is required."));
     }
     if options.script.dialect.is_none() && version == "v1" {
         dialect = Dialect::Ga;
@@ -71,11 +65,7 @@ pub fn admit<'a>(
             "The model query parameter, or agent-name and agent-project-name, is required.";
         return Err(refusal(400, "BadRequest", message));
     }
-    Ok(Admission {
-        dialect,
-        model,
-        agent,
-    })
+    Ok(Admission { dialect, model, agent })
 }
 
 /// Any prefix is accepted: users put proxies in front, and the SDK appends to configured paths.
@@ -95,21 +85,12 @@ fn check_credential<'a>(
     header: &impl Fn(&str) -> Option<&'a str>,
     query: &str,
 ) -> Result<(), Refusal> {
-    let bearer = |value: &str| {
-        value
-            .strip_prefix("Bearer ")
-            .map(str::trim)
-            .map(str::to_owned)
-    };
+    let bearer = |value: &str| value.strip_prefix("Bearer ").map(str::trim).map(str::to_owned);
     let given = header("api-key")
         .map(str::to_owned)
         .or_else(|| header("authorization").and_then(bearer))
         .or_else(|| parameter(query, "api-key"))
-        .or_else(|| {
-            parameter(query, "Authorization")
-                .as_deref()
-                .and_then(bearer)
-        });
+        .or_else(|| parameter(query, "Authorization").as_deref().and_then(bearer));
     let right = match (&given, &options.api_key) {
         (None, _) => false,
         (Some(given), None) => !given.is_empty(),
@@ -127,14 +108,8 @@ fn scripted(refuse: Refuse) -> Refusal {
     let (code, message) = match refuse.status {
         300..=399 => ("Found", "Moved."),
         400 => ("BadRequest", "The request is not valid."),
-        401 => (
-            "401",
-            "Access denied due to invalid subscription key or wrong API endpoint.",
-        ),
-        403 => (
-            "PermissionDenied",
-            "The principal lacks the required data action.",
-        ),
+        401 => ("401", "Access denied due to invalid subscription key or wrong API endpoint."),
+        403 => ("PermissionDenied", "The principal lacks the required data action."),
         404 => ("404", "Resource not found."),
         429 => ("429", "Too many connections. Please retry later."),
         500..=599 => ("InternalServerError", "The service had a problem."),
@@ -156,18 +131,12 @@ fn refusal(status: u16, code: &str, message: &str) -> Refusal {
     let message = format!("[simulator] {message}");
     let body = serde_json::json!({ "error": { "code": code, "message": message } }).to_string();
     let id = "51a1a702-0000-4000-8000-000000000000".to_owned();
-    Refusal {
-        status,
-        headers: vec![("apim-request-id", id)],
-        body,
-    }
+    Refusal { status, headers: vec![("apim-request-id", id)], body }
 }
 
 /// The first value of a query parameter, with `+` and percent escapes decoded.
 fn parameter(query: &str, name: &str) -> Option<String> {
-    let pairs = query
-        .split('&')
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let mut values = pairs.filter(|(key, _)| *key == name);
     values.next().map(|(_, value)| decode(value))
 }
@@ -193,9 +162,7 @@ fn decode(value: &str) -> String {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]
@@ -217,18 +184,9 @@ mod tests {
         assert!(ask(&open, &format!("/proxy{GOOD}"), Some("any")).is_ok());
         assert_eq!(ask(&open, GOOD, None).unwrap_err(), 401);
         assert_eq!(ask(&open, "/chat", Some("any")).unwrap_err(), 404);
-        assert_eq!(
-            ask(&open, "/voice-live/realtime?model=x", Some("k")).unwrap_err(),
-            400
-        );
-        assert_eq!(
-            ask(&open, "/voice-live/realtime?api-version=1", Some("k")).unwrap_err(),
-            400
-        );
-        let locked = Options {
-            api_key: Some("right".to_owned()),
-            ..Options::default()
-        };
+        assert_eq!(ask(&open, "/voice-live/realtime?model=x", Some("k")).unwrap_err(), 400);
+        assert_eq!(ask(&open, "/voice-live/realtime?api-version=1", Some("k")).unwrap_err(), 400);
+        let locked = Options { api_key: Some("right".to_owned()), ..Options::default() };
         assert_eq!(ask(&locked, GOOD, Some("wrong")).unwrap_err(), 401);
         assert!(ask(&locked, GOOD, Some("right")).is_ok());
         assert!(!format!("{locked:?}").contains("right"));
@@ -247,29 +205,13 @@ mod tests {
     #[test]
     fn scripted_refusals_carry_their_headers() {
         let script = Script::parse(["refuse=429:7"]).unwrap();
-        let refusal = admit(
-            &Options {
-                script,
-                ..Options::default()
-            },
-            GOOD,
-            |_| None,
-        )
-        .unwrap_err();
+        let refusal = admit(&Options { script, ..Options::default() }, GOOD, |_| None).unwrap_err();
         assert_eq!(refusal.status, 429);
         assert!(refusal.headers.contains(&("Retry-After", "7".to_owned())));
         let body: serde_json::Value = serde_json::from_str(&refusal.body).unwrap();
         assert_eq!(body["error"]["code"], "429");
         let script = Script::parse(["refuse=302"]).unwrap();
-        let refusal = admit(
-            &Options {
-                script,
-                ..Options::default()
-            },
-            GOOD,
-            |_| None,
-        )
-        .unwrap_err();
+        let refusal = admit(&Options { script, ..Options::default() }, GOOD, |_| None).unwrap_err();
         assert!(refusal.headers.iter().any(|(name, _)| *name == "Location"));
     }
 }

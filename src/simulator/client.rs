@@ -62,10 +62,7 @@ impl Simulation {
                 self.send("output_audio_buffer.cleared", json!({}));
                 Ok(())
             }
-            other => Err(Fault::value(
-                "type",
-                format!("The simulator has no '{other}'."),
-            )),
+            other => Err(Fault::value("type", format!("The simulator has no '{other}'."))),
         }
     }
 
@@ -102,17 +99,11 @@ impl Simulation {
             .decode(audio)
             .map_err(|_| Fault::value("audio", format!("{expected} but got an invalid value.")))?;
         if pcm.len() > MOST_APPENDED {
-            return Err(Fault::value(
-                "audio",
-                "More than 15 MiB of audio in one event.",
-            ));
+            return Err(Fault::value("audio", "More than 15 MiB of audio in one event."));
         }
         let frame = self.input.frame_bytes();
         if pcm.len() % frame != 0 {
-            let got = format!(
-                "{expected}: {} bytes are no multiple of {frame}.",
-                pcm.len()
-            );
+            let got = format!("{expected}: {} bytes are no multiple of {frame}.", pcm.len());
             return Err(Fault::value("audio", got));
         }
         for heard in self.input.append(&pcm) {
@@ -148,8 +139,7 @@ impl Simulation {
         };
         match item["type"].as_str() {
             Some("function_call_output") => {
-                self.conversation
-                    .check_call(item["call_id"].as_str().unwrap_or_default())?;
+                self.conversation.check_call(item["call_id"].as_str().unwrap_or_default())?;
             }
             Some("mcp_approval_response") => {
                 let message = "The simulator asked for no approval.";
@@ -216,10 +206,7 @@ impl Simulation {
                      response is finished before creating a new one.",
                     response.id()
                 );
-                return Err(Fault::new(
-                    "conversation_already_has_active_response",
-                    message,
-                ));
+                return Err(Fault::new("conversation_already_has_active_response", message));
             }
             self.waiting.clear();
             self.cancel_response(Outcome::ClientCancelled, 0, now);
@@ -242,20 +229,13 @@ impl Simulation {
             let message = "Cancellation failed: no active response found";
             return Err(Fault::new("response_cancel_not_active", message));
         }
-        self.cancel_response(
-            Outcome::ClientCancelled,
-            self.options.script.late_deltas,
-            now,
-        );
+        self.cancel_response(Outcome::ClientCancelled, self.options.script.late_deltas, now);
         Ok(())
     }
 }
 
 fn not_json(message: &str) -> Fault {
-    Fault::new(
-        "invalid_json",
-        format!("The message could not be read: {message}."),
-    )
+    Fault::new("invalid_json", format!("The message could not be read: {message}."))
 }
 
 /// A required string: its presence and type were checked before.
@@ -274,21 +254,12 @@ fn check_parts(item: &Value) -> Result<(), Fault> {
         };
         if !fits {
             let message = format!("A part of type '{kind}' does not fit the role.");
-            return Err(Fault::value(
-                &format!("item.content[{index}].type"),
-                message,
-            ));
+            return Err(Fault::value(&format!("item.content[{index}].type"), message));
         }
         let audio = part["audio"].as_str().unwrap_or_default();
-        if STANDARD
-            .decode(audio)
-            .map_or(true, |pcm| pcm.len() % 2 != 0)
-        {
+        if STANDARD.decode(audio).map_or(true, |pcm| pcm.len() % 2 != 0) {
             let message = "Expected base64-encoded audio bytes (mono PCM16).";
-            return Err(Fault::value(
-                &format!("item.content[{index}].audio"),
-                message,
-            ));
+            return Err(Fault::value(&format!("item.content[{index}].audio"), message));
         }
     }
     Ok(())
@@ -311,10 +282,7 @@ fn fixed_text(message: &Value) -> Result<String, Fault> {
         }
         _ => {
             let path = "response.pre_generated_assistant_message.content";
-            Err(Fault::value(
-                path,
-                "Expected exactly one part of type 'text'.",
-            ))
+            Err(Fault::value(path, "Expected exactly one part of type 'text'."))
         }
     }
 }

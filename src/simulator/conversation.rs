@@ -49,17 +49,11 @@ impl Conversation {
     pub(super) fn insert(&mut self, item: Value, place: Place<'_>) -> Result<Value, Fault> {
         let id = item["id"].as_str().unwrap_or_default().to_owned();
         if self.find(&id).is_some() {
-            return Err(Fault::value(
-                "item.id",
-                format!("Item '{id}' already exists."),
-            ));
+            return Err(Fault::value("item.id", format!("Item '{id}' already exists.")));
         }
         let size = item.to_string().len();
         if size > MOST_BYTES / 8 {
-            return Err(Fault::value(
-                "item",
-                "The item is too large for the simulator.",
-            ));
+            return Err(Fault::value("item", "The item is too large for the simulator."));
         }
         let index = match place {
             Place::Last => self.entries.len(),
@@ -69,19 +63,9 @@ impl Conversation {
                 None => return Err(missing("previous_item_id", previous)),
             },
         };
-        let before = index
-            .checked_sub(1)
-            .map(|index| self.entries[index].id.clone());
+        let before = index.checked_sub(1).map(|index| self.entries[index].id.clone());
         self.bytes += size;
-        self.entries.insert(
-            index,
-            Entry {
-                id,
-                value: item,
-                size,
-                audio_bytes: 0,
-            },
-        );
+        self.entries.insert(index, Entry { id, value: item, size, audio_bytes: 0 });
         self.forget_oldest();
         Ok(before.into())
     }
@@ -112,16 +96,10 @@ impl Conversation {
         let index = self.find(id).ok_or_else(|| missing("item_id", id))?;
         let entry = &mut self.entries[index];
         if entry.value["role"] != "assistant" {
-            return Err(Fault::value(
-                "item_id",
-                "Only assistant messages can be truncated.",
-            ));
+            return Err(Fault::value("item_id", "Only assistant messages can be truncated."));
         }
         if part != 0 || entry.audio_bytes == 0 {
-            return Err(Fault::value(
-                "content_index",
-                "There is no audio at this index.",
-            ));
+            return Err(Fault::value("content_index", "There is no audio at this index."));
         }
         let end = usize::try_from(end_ms)
             .map_err(|_| Fault::value("audio_end_ms", "Expected a value that is not negative."))?;

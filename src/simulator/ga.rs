@@ -9,14 +9,8 @@ use super::wire::Event;
 const NAMES: &[(&str, &str)] = &[
     ("response.audio.delta", "response.output_audio.delta"),
     ("response.audio.done", "response.output_audio.done"),
-    (
-        "response.audio_transcript.delta",
-        "response.output_audio_transcript.delta",
-    ),
-    (
-        "response.audio_transcript.done",
-        "response.output_audio_transcript.done",
-    ),
+    ("response.audio_transcript.delta", "response.output_audio_transcript.delta"),
+    ("response.audio_transcript.done", "response.output_audio_transcript.done"),
     ("response.text.delta", "response.output_text.delta"),
     ("response.text.done", "response.output_text.done"),
     ("conversation.item.created", "conversation.item.added"),
@@ -104,10 +98,7 @@ fn modalities(value: &Value) -> Result<Value, Fault> {
     match value.as_array().map(Vec::as_slice) {
         Some([one]) if one == "text" => Ok(json!(["text"])),
         Some([one]) if one == "audio" => Ok(json!(["text", "audio"])),
-        _ => Err(Fault::value(
-            "session.output_modalities",
-            "Expected ['audio'] or ['text'].",
-        )),
+        _ => Err(Fault::value("session.output_modalities", "Expected ['audio'] or ['text'].")),
     }
 }
 
@@ -156,19 +147,13 @@ fn format_name(value: &Value, path: &str) -> Result<Value, Fault> {
         Some("audio/pcm") => Ok("pcm16".into()),
         Some("audio/pcmu") => Ok("g711_ulaw".into()),
         Some("audio/pcma") => Ok("g711_alaw".into()),
-        _ => Err(Fault::value(
-            path,
-            "Expected audio/pcm, audio/pcmu or audio/pcma.",
-        )),
+        _ => Err(Fault::value(path, "Expected audio/pcm, audio/pcmu or audio/pcma.")),
     }
 }
 
 /// A name that OpenAI doesn't have is an Azure voice; on `v1` its kind stands beside it.
 fn voice(value: &Value) -> Value {
-    let name = value
-        .as_str()
-        .or_else(|| value["id"].as_str())
-        .unwrap_or_default();
+    let name = value.as_str().or_else(|| value["id"].as_str()).unwrap_or_default();
     if is_enum_value("OpenAIVoiceName", name) {
         json!({ "type": "openai", "name": name })
     } else {
@@ -185,14 +170,8 @@ fn format(name: &Value, rate: &Value) -> Value {
 }
 
 fn output_modalities(value: &Value) -> Value {
-    let audio = value
-        .as_array()
-        .is_some_and(|list| list.iter().any(|one| one == "audio"));
-    if audio {
-        json!(["audio"])
-    } else {
-        json!(["text"])
-    }
+    let audio = value.as_array().is_some_and(|list| list.iter().any(|one| one == "audio"));
+    if audio { json!(["audio"]) } else { json!(["text"]) }
 }
 
 fn session(dated: &Value) -> Value {
@@ -233,14 +212,8 @@ fn response(dated: &Value) -> Value {
     if let Some(map) = response.as_object_mut() {
         map.remove("temperature");
         let modalities = map.remove("modalities").unwrap_or_default();
-        map.insert(
-            "output_modalities".to_owned(),
-            output_modalities(&modalities),
-        );
-        let format = format(
-            &map.remove("output_audio_format").unwrap_or_default(),
-            &json!(24_000),
-        );
+        map.insert("output_modalities".to_owned(), output_modalities(&modalities));
+        let format = format(&map.remove("output_audio_format").unwrap_or_default(), &json!(24_000));
         let voice = map.remove("voice").unwrap_or_default();
         let output = json!({ "format": format, "voice": voice["name"] });
         map.insert("audio".to_owned(), json!({ "output": output }));
@@ -294,10 +267,7 @@ mod tests {
         let part = json!({"part": {"type": "audio", "transcript": ""}});
         let part = event(wire::event("response.content_part.added", part));
         assert_eq!(part.fields["part"]["type"], "output_audio");
-        let delta = event(wire::event(
-            "response.audio.delta",
-            json!({"delta": "AAAA"}),
-        ));
+        let delta = event(wire::event("response.audio.delta", json!({"delta": "AAAA"})));
         assert_eq!(delta.kind, "response.output_audio.delta");
     }
 }

@@ -91,10 +91,8 @@ impl InputBuffer {
     pub(super) fn append(&mut self, pcm: &[u8]) -> Vec<Heard> {
         if self.channels == 2 {
             // Channel 0 is the microphone, channel 1 what the loudspeaker plays.
-            let mono: Vec<u8> = pcm
-                .chunks_exact(4)
-                .flat_map(|frame| [frame[0], frame[1]])
-                .collect();
+            let mono: Vec<u8> =
+                pcm.chunks_exact(4).flat_map(|frame| [frame[0], frame[1]]).collect();
             self.pending.extend_from_slice(&mono);
         } else {
             self.pending.extend_from_slice(pcm);
@@ -102,10 +100,7 @@ impl InputBuffer {
         let window_bytes = self.window_bytes();
         let pending = std::mem::take(&mut self.pending);
         let mut windows = pending.chunks_exact(window_bytes);
-        let heard = windows
-            .by_ref()
-            .filter_map(|window| self.window(window))
-            .collect();
+        let heard = windows.by_ref().filter_map(|window| self.window(window)).collect();
         self.pending = windows.remainder().to_vec();
         heard
     }
@@ -144,17 +139,12 @@ impl InputBuffer {
                 let lead = windows_ago * WINDOW_MS + self.prefix_ms;
                 let from = self.seen.saturating_sub(self.bytes(lead));
                 self.drop_before(from);
-                Some(Heard::Started {
-                    audio_start_ms: self.ms(self.kept_from),
-                })
+                Some(Heard::Started { audio_start_ms: self.ms(self.kept_from) })
             }
             Some(Edge::Stopped) => {
                 let turn = self.cut(self.kept_from, self.seen);
                 self.forget();
-                Some(Heard::Stopped {
-                    audio_end_ms: self.ms(self.seen),
-                    turn,
-                })
+                Some(Heard::Stopped { audio_end_ms: self.ms(self.seen), turn })
             }
         }
     }
@@ -229,10 +219,7 @@ mod tests {
         for chunk in sent.chunks(962) {
             heard.extend(buffer.append(chunk));
         }
-        let [
-            Heard::Started { audio_start_ms },
-            Heard::Stopped { audio_end_ms, turn },
-        ] = &heard[..]
+        let [Heard::Started { audio_start_ms }, Heard::Stopped { audio_end_ms, turn }] = &heard[..]
         else {
             panic!("{heard:?}");
         };
@@ -264,14 +251,8 @@ mod tests {
         session.settings.input_channels = 2;
         let mut buffer = InputBuffer::new(&session.settings);
         let frames = tone(400);
-        let stereo: Vec<u8> = frames
-            .chunks_exact(2)
-            .flat_map(|s| [s[0], s[1], 9, 9])
-            .collect();
-        assert!(matches!(
-            buffer.append(&stereo)[..],
-            [Heard::Started { .. }]
-        ));
+        let stereo: Vec<u8> = frames.chunks_exact(2).flat_map(|s| [s[0], s[1], 9, 9]).collect();
+        assert!(matches!(buffer.append(&stereo)[..], [Heard::Started { .. }]));
         assert_eq!(buffer.commit().unwrap().pcm[..], frames);
     }
 

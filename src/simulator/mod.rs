@@ -112,10 +112,9 @@ impl Action {
     /// `None` for a stall, which is the lack of any action.
     fn from_ending(ending: &Ending) -> Option<Self> {
         match ending {
-            Ending::Close(code, reason) => Some(Self::Close {
-                code: *code,
-                reason: reason.clone(),
-            }),
+            Ending::Close(code, reason) => {
+                Some(Self::Close { code: *code, reason: reason.clone() })
+            }
             Ending::Reset => Some(Self::Reset),
             Ending::Stall => None,
         }

@@ -70,10 +70,21 @@ impl SimulatedService {
     ) -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let id = u64::try_from(since_1970.as_micros()).unwrap_or_default();
-        let simulation = Simulation::new(Rc::clone(&options), admission, id, now, since_1970.as_secs());
-        log::info!("[{}] simulator: a client has connected; this is not the real model", simulation.session_id());
+        let simulation =
+            Simulation::new(Rc::clone(&options), admission, id, now, since_1970.as_secs());
+        log::info!(
+            "[{}] simulator: a client has connected; this is not the real model",
+            simulation.session_id()
+        );
         let peer = WsPeer::new(transport, Role::Server, SIZES, early);
-        Self { peer, simulation, options, pieces: VecDeque::new(), next_piece: None, phase: Phase::Open }
+        Self {
+            peer,
+            simulation,
+            options,
+            pieces: VecDeque::new(),
+            next_piece: None,
+            phase: Phase::Open,
+        }
     }
 
     /// The poll reported the socket.
@@ -91,7 +102,9 @@ impl SimulatedService {
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Open if self.peer.transport().is_blocked() => None,
-            Phase::Open => [self.simulation.deadline(), self.next_piece].into_iter().flatten().min(),
+            Phase::Open => {
+                [self.simulation.deadline(), self.next_piece].into_iter().flatten().min()
+            }
             Phase::Closing(deadline) => Some(deadline),
             Phase::Frozen | Phase::Done => None,
         }
@@ -139,7 +152,9 @@ impl SimulatedService {
             if self.phase != Phase::Open || !self.has_room()? || !self.send_pieces(now)? {
                 return Ok(());
             }
-            let Some(action) = self.simulation.poll(now) else { return Ok(()) };
+            let Some(action) = self.simulation.poll(now) else {
+                return Ok(());
+            };
             self.act(action, now)?;
         }
         Ok(())

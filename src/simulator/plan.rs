@@ -181,9 +181,7 @@ fn noises(script: &Script) -> Vec<Noise> {
 /// groups with audio between them, so that text runs ahead.
 fn message(text: &str, spoken: bool, script: &Script, first: bool, steps: &mut VecDeque<Step>) {
     steps.push_back(Step::PartAdded);
-    let mut words = text
-        .split_inclusive(' ')
-        .map(|word| Step::Words(word.to_owned()));
+    let mut words = text.split_inclusive(' ').map(|word| Step::Words(word.to_owned()));
     steps.extend(words.by_ref().take(3));
     if !spoken {
         steps.extend(in_the_middle(script, first));
@@ -198,12 +196,7 @@ fn message(text: &str, spoken: bool, script: &Script, first: bool, steps: &mut V
         steps.extend(words.by_ref().take(4));
         steps.push_back(Step::Audio);
     }
-    steps.extend([
-        Step::AudioRest,
-        Step::AudioDone,
-        Step::TextDone,
-        Step::PartDone,
-    ]);
+    steps.extend([Step::AudioRest, Step::AudioDone, Step::TextDone, Step::PartDone]);
 }
 
 fn call(arguments: &str, script: &Script, first: bool, steps: &mut VecDeque<Step>) {
@@ -224,10 +217,7 @@ fn in_the_middle(script: &Script, first: bool) -> Vec<Step> {
     if !first {
         return steps;
     }
-    if matches!(
-        script.transcript,
-        TranscriptTiming::Usual | TranscriptTiming::Failed
-    ) {
+    if matches!(script.transcript, TranscriptTiming::Usual | TranscriptTiming::Failed) {
         steps.push(Step::Heard);
     }
     match &script.ending {

@@ -227,10 +227,7 @@ impl Response {
     }
 
     fn created(&self) -> Event {
-        event(
-            "response.created",
-            json!({ "response": self.object("in_progress", false) }),
-        )
+        event("response.created", json!({ "response": self.object("in_progress", false) }))
     }
 
     fn item_added(&mut self) -> Event {
@@ -247,29 +244,18 @@ impl Response {
     }
 
     fn item_created(&self, all: &mut Conversation) -> Event {
-        let item = self
-            .output()
-            .map(|output| output.item("in_progress", false));
+        let item = self.output().map(|output| output.item("in_progress", false));
         let item = item.unwrap_or_default();
         // Ids are made here and never given twice, so there is nothing to refuse.
         let before = all.insert(item.clone(), Place::Last).unwrap_or_default();
-        event(
-            "conversation.item.created",
-            json!({ "previous_item_id": before, "item": item }),
-        )
+        event("conversation.item.created", json!({ "previous_item_id": before, "item": item }))
     }
 
     fn part_event(&self, kind: &'static str, more: Value) -> Event {
         let mut event = event(kind, more);
-        event
-            .fields
-            .insert("response_id".to_owned(), self.id.clone().into());
-        event
-            .fields
-            .insert("item_id".to_owned(), self.item_id().into());
-        event
-            .fields
-            .insert("output_index".to_owned(), self.current.into());
+        event.fields.insert("response_id".to_owned(), self.id.clone().into());
+        event.fields.insert("item_id".to_owned(), self.item_id().into());
+        event.fields.insert("output_index".to_owned(), self.current.into());
         event.fields.insert("content_index".to_owned(), 0.into());
         event
     }
@@ -316,10 +302,7 @@ impl Response {
             );
         }
         let output = self.outputs.get_mut(self.current)?;
-        let Content::Message {
-            sound: Some(sound), ..
-        } = &output.content
-        else {
+        let Content::Message { sound: Some(sound), .. } = &output.content else {
             return None;
         };
         let pcm = sound.read(output.sent, bytes);
@@ -330,10 +313,7 @@ impl Response {
         all.audio_sent(&output.item_id, pcm.len());
         self.first_audio.get_or_insert(now);
         self.pace(milliseconds, now);
-        Some(self.part_event(
-            "response.audio.delta",
-            json!({ "delta": STANDARD.encode(pcm) }),
-        ))
+        Some(self.part_event("response.audio.delta", json!({ "delta": STANDARD.encode(pcm) })))
     }
 
     /// After a stall of the client the schedule goes on from where it is: the service, too, has made
@@ -347,10 +327,9 @@ impl Response {
     fn text_done(&self) -> Event {
         let text = self.output().map_or("", |output| output.written.as_str());
         match self.has_sound() {
-            true => self.part_event(
-                "response.audio_transcript.done",
-                json!({ "transcript": text }),
-            ),
+            true => {
+                self.part_event("response.audio_transcript.done", json!({ "transcript": text }))
+            }
             false => self.part_event("response.text.done", json!({ "text": text })),
         }
     }
@@ -369,10 +348,7 @@ impl Response {
         if let Some(output) = self.outputs.get_mut(self.current) {
             output.written.push_str(&piece);
         }
-        self.call_event(
-            "response.function_call_arguments.delta",
-            json!({ "delta": piece }),
-        )
+        self.call_event("response.function_call_arguments.delta", json!({ "delta": piece }))
     }
 
     fn arguments_done(&self) -> Event {
@@ -423,10 +399,7 @@ impl Response {
             Outcome::Failed => "failed",
             Outcome::Incomplete => "incomplete",
         };
-        event(
-            "response.done",
-            json!({ "response": self.object(status, true) }),
-        )
+        event("response.done", json!({ "response": self.object(status, true) }))
     }
 
     /// The response object: without output and usage at first, with both at the end.
@@ -436,10 +409,7 @@ impl Response {
         object["id"] = self.id.clone().into();
         object["status"] = status.into();
         object["status_details"] = if done { self.details() } else { Value::Null };
-        let finished = self
-            .outputs
-            .iter()
-            .filter(|output| done && output.status != "in_progress");
+        let finished = self.outputs.iter().filter(|output| done && output.status != "in_progress");
         let items = finished.map(|output| output.item(output.status, true));
         object["output"] = items.collect::<Vec<_>>().into();
         object["usage"] = if done { self.usage() } else { Value::Null };
@@ -464,16 +434,8 @@ impl Response {
 
     /// Invented numbers in the recorded proportions: twenty audio tokens a second.
     fn usage(&self) -> Value {
-        let text: usize = self
-            .outputs
-            .iter()
-            .map(|o| o.written.split_whitespace().count())
-            .sum();
-        let audio: usize = self
-            .outputs
-            .iter()
-            .map(|output| output.sent / BYTES_PER_MS / 50)
-            .sum();
+        let text: usize = self.outputs.iter().map(|o| o.written.split_whitespace().count()).sum();
+        let audio: usize = self.outputs.iter().map(|output| output.sent / BYTES_PER_MS / 50).sum();
         let input = json!({
             "cached_tokens": 0, "text_tokens": 10, "audio_tokens": 10, "image_tokens": 0,
             "cached_tokens_details": { "text_tokens": 0, "audio_tokens": 0, "image_tokens": 0 },
@@ -505,10 +467,7 @@ fn make_noise(noise: Noise) -> Progress {
             "simulator.unheard_of",
             json!({ "nested": { "type": "response.done", "delta": "AAAA" }, "list": [[], {}] }),
         )),
-        Noise::Big(bytes) => send(event(
-            "simulator.big",
-            json!({ "padding": "x".repeat(bytes) }),
-        )),
+        Noise::Big(bytes) => send(event("simulator.big", json!({ "padding": "x".repeat(bytes) }))),
         Noise::Error(kind) => {
             let message = "[simulator] An error made by script.";
             let fields = json!({ "type": kind, "code": null, "message": message, "param": null });

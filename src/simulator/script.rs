@@ -71,7 +71,7 @@ pub enum TranscriptTiming {
 }
 
 /// The behaviour asked for; the default is a well-behaved service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Script {
     /// Answer the upgrade with this instead.
     pub refuse: Option<Refuse>,
@@ -171,9 +171,7 @@ impl Script {
             return Ok(());
         }
         let key = word.split('=').next().unwrap_or(word);
-        let form = WORDS
-            .iter()
-            .find(|(form, _)| form.split(['=', '[']).next() == Some(key));
+        let form = WORDS.iter().find(|(form, _)| form.split(['=', '[']).next() == Some(key));
         Err(match form {
             Some((form, meaning)) => format!("script word '{word}': expected {form} ({meaning})"),
             None => format!("script word '{word}' is unknown"),
@@ -251,45 +249,6 @@ impl Script {
     }
 }
 
-impl Default for Script {
-    fn default() -> Self {
-        Self {
-            refuse: None,
-            silent: false,
-            no_session_created: false,
-            refuse_session: false,
-            late_deltas: 0,
-            unknown_events: false,
-            nulls: false,
-            type_last: false,
-            whitespace: false,
-            fragments: false,
-            pings: false,
-            big_message: None,
-            bad_base64: false,
-            odd_pcm: false,
-            garbage: false,
-            binary: false,
-            error_event: None,
-            reply: ReplyFault::None,
-            ending: None,
-            transcript: TranscriptTiming::Usual,
-            reply_seconds: None,
-            speed: None,
-            latency_ms: 0,
-            trickle: false,
-            no_pong: false,
-            session_seconds: None,
-            no_welcome: false,
-            tools: None,
-            say_first: false,
-            bad_arguments: false,
-            cancel_previous: false,
-            dialect: None,
-        }
-    }
-}
-
 fn within(value: &str, least: u32, most: u32) -> Option<u32> {
     value.parse().ok().filter(|n| (least..=most).contains(n))
 }
@@ -299,14 +258,8 @@ fn refuse(value: &str) -> Option<Refuse> {
         Some((status, after)) => (status, Some(after.parse().ok()?)),
         None => (value, None),
     };
-    let status = status
-        .parse()
-        .ok()
-        .filter(|code| (300..=599).contains(code))?;
-    Some(Refuse {
-        status,
-        retry_after,
-    })
+    let status = status.parse().ok().filter(|code| (300..=599).contains(code))?;
+    Some(Refuse { status, retry_after })
 }
 
 /// `CODE[:REASON][@MOMENT]`; the reason may hold `@` as long as no moment's name follows it.
@@ -316,10 +269,7 @@ fn close(value: &str) -> Option<(Ending, Moment)> {
         _ => (value, Moment::Reply),
     };
     let (code, reason) = rest.split_once(':').unwrap_or((rest, ""));
-    let code = code
-        .parse()
-        .ok()
-        .filter(|code| (1000..=4999).contains(code))?;
+    let code = code.parse().ok().filter(|code| (1000..=4999).contains(code))?;
     // A close frame's payload is at most 125 bytes, two of them the code (RFC 6455, 5.5).
     (reason.len() <= 123).then(|| (Ending::Close(Some(code), reason.to_owned()), moment))
 }
@@ -344,92 +294,41 @@ fn timing(name: &str) -> Option<TranscriptTiming> {
 }
 
 const WORDS: &[(&str, &str)] = &[
-    (
-        "refuse=STATUS[:SECONDS]",
-        "answer the upgrade with this status, SECONDS as Retry-After",
-    ),
-    (
-        "silent",
-        "accept the connection and never answer the upgrade",
-    ),
-    (
-        "close-after-upgrade",
-        "close right after the upgrade, without a code",
-    ),
-    (
-        "close=CODE[:TEXT][@WHEN]",
-        "close at start, update or reply (default reply)",
-    ),
-    (
-        "reset@WHEN",
-        "reset the connection at start, update or reply",
-    ),
-    (
-        "stall@WHEN",
-        "send nothing more from start, update or reply on",
-    ),
+    ("refuse=STATUS[:SECONDS]", "answer the upgrade with this status, SECONDS as Retry-After"),
+    ("silent", "accept the connection and never answer the upgrade"),
+    ("close-after-upgrade", "close right after the upgrade, without a code"),
+    ("close=CODE[:TEXT][@WHEN]", "close at start, update or reply (default reply)"),
+    ("reset@WHEN", "reset the connection at start, update or reply"),
+    ("stall@WHEN", "send nothing more from start, update or reply on"),
     ("no-session-created", "never send session.created"),
-    (
-        "refuse-session",
-        "answer every session.update with an error",
-    ),
+    ("refuse-session", "answer every session.update with an error"),
     ("session-seconds=N", "end the session after N seconds"),
-    (
-        "dialect=dated|ga",
-        "event names and session shape, whatever the path",
-    ),
+    ("dialect=dated|ga", "event names and session shape, whatever the path"),
     ("no-welcome", "don't speak first"),
     ("speed=N", "replies at N times real time"),
     ("latency=MS", "wait so long before each reply"),
-    (
-        "reply-seconds=N",
-        "replies of exactly N seconds of a pattern that can be verified",
-    ),
-    (
-        "tools=1|2",
-        "every spoken turn makes so many function calls",
-    ),
-    (
-        "say-first",
-        "function calls follow a spoken sentence in the same reply",
-    ),
+    ("reply-seconds=N", "replies of exactly N seconds of a pattern that can be verified"),
+    ("tools=1|2", "every spoken turn makes so many function calls"),
+    ("say-first", "function calls follow a spoken sentence in the same reply"),
     ("bad-arguments", "function call arguments that are not JSON"),
-    (
-        "transcript=WHEN",
-        "the user's words come usual, early, late or failed",
-    ),
+    ("transcript=WHEN", "the user's words come usual, early, late or failed"),
     ("late-deltas=N", "N more audio deltas after an interruption"),
-    (
-        "cancel-previous",
-        "response.create during a reply cancels it",
-    ),
+    ("cancel-previous", "response.create during a reply cancels it"),
     ("fail-response", "replies fail"),
-    (
-        "incomplete-response",
-        "replies stop half-way, as at a token limit",
-    ),
+    ("incomplete-response", "replies stop half-way, as at a token limit"),
     ("no-reply", "turns are committed and never answered"),
-    (
-        "error-event=TYPE",
-        "an error event of this type in each reply",
-    ),
+    ("error-event=TYPE", "an error event of this type in each reply"),
     ("unknown-events", "events and fields nobody knows"),
     ("nulls", "optional fields as null"),
     ("type-last", "\"type\" as the last key of each event"),
     ("whitespace", "JSON with white space everywhere"),
     ("fragments", "messages in several WebSocket frames"),
     ("binary", "events in binary messages"),
-    (
-        "big-message=BYTES",
-        "one message of so many bytes in each reply",
-    ),
+    ("big-message=BYTES", "one message of so many bytes in each reply"),
     ("bad-base64", "one audio delta of each reply is not base64"),
     ("odd-pcm", "audio deltas with odd numbers of bytes"),
     ("garbage", "one message of each reply is not JSON"),
-    (
-        "pings",
-        "WebSocket pings before the session and in each reply",
-    ),
+    ("pings", "WebSocket pings before the session and in each reply"),
     ("no-pong", "don't answer pings"),
     ("trickle", "a few bytes at a time"),
 ];
@@ -462,13 +361,7 @@ mod tests {
     #[test]
     fn values_arrive() {
         let script = Script::parse(["refuse=429:7", "close=1011:a:b@c@reply", "tools=2"]).unwrap();
-        assert_eq!(
-            script.refuse,
-            Some(Refuse {
-                status: 429,
-                retry_after: Some(7)
-            })
-        );
+        assert_eq!(script.refuse, Some(Refuse { status: 429, retry_after: Some(7) }));
         let close = Ending::Close(Some(1011), "a:b@c".to_owned());
         assert_eq!(script.ending, Some((close, Moment::Reply)));
         assert_eq!(script.tools, Some(2));
@@ -476,14 +369,7 @@ mod tests {
 
     #[test]
     fn bad_words_are_named() {
-        for word in [
-            "refuse=200",
-            "tools=3",
-            "speed=0",
-            "close=99",
-            "reset@never",
-            "nonsense",
-        ] {
+        for word in ["refuse=200", "tools=3", "speed=0", "close=99", "reset@never", "nonsense"] {
             let error = Script::parse([word]).unwrap_err();
             assert!(error.contains(word), "{error}");
         }

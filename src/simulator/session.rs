@@ -94,10 +94,7 @@ impl Session {
             Value::Object(value) => value,
             _ => Map::new(),
         };
-        Self {
-            settings: settings(&value),
-            value,
-        }
+        Self { settings: settings(&value), value }
     }
 
     pub(super) fn value(&self) -> Value {
@@ -133,20 +130,10 @@ impl Session {
     ) -> Result<(), Fault> {
         let model = patch.get("model").and_then(Value::as_str);
         if model.is_some_and(|model| model != past.model && model != MODEL) {
-            return Err(Fault::value(
-                "session.model",
-                "The model of a session can't change.",
-            ));
+            return Err(Fault::value("session.model", "The model of a session can't change."));
         }
-        if past.agent
-            && patch
-                .get("instructions")
-                .is_some_and(|text| !text.is_null())
-        {
-            return Err(Fault::value(
-                "session.instructions",
-                "Not allowed with an agent.",
-            ));
+        if past.agent && patch.get("instructions").is_some_and(|text| !text.is_null()) {
+            return Err(Fault::value("session.instructions", "Not allowed with an agent."));
         }
         if past.spoken && next.get("voice") != self.value.get("voice") {
             let message = "Cannot update a conversation's voice if assistant audio is present.";
@@ -229,9 +216,7 @@ fn check_formats(next: &Map<String, Value>) -> Result<(), Fault> {
             return Err(Fault::value(&format!("session.{key}"), message));
         }
     }
-    let rate = next
-        .get("input_audio_sampling_rate")
-        .filter(|rate| !rate.is_null());
+    let rate = next.get("input_audio_sampling_rate").filter(|rate| !rate.is_null());
     match rate.map_or(Some(24_000), Value::as_u64) {
         Some(8_000 | 16_000 | 24_000) => Ok(()),
         _ => Err(Fault::value(
@@ -242,62 +227,34 @@ fn check_formats(next: &Map<String, Value>) -> Result<(), Fault> {
 }
 
 fn check_ranges(next: &Map<String, Value>) -> Result<(), Fault> {
-    let turn = next.get("turn_detection").cloned().unwrap_or_default();
-    let in_range = |value: &Value, least: f64, most: f64| {
-        value
-            .as_f64()
-            .is_none_or(|value| (least..=most).contains(&value))
-    };
-    let limits = [
-        (
-            &turn["threshold"],
-            "session.turn_detection.threshold",
-            0.0,
-            1.0,
-        ),
-        (
-            &turn["prefix_padding_ms"],
-            "session.turn_detection.prefix_padding_ms",
-            0.0,
-            5e3,
-        ),
-        (
-            &turn["silence_duration_ms"],
-            "session.turn_detection.silence_duration_ms",
-            0.0,
-            1e4,
-        ),
-        (
-            &turn["speech_duration_ms"],
-            "session.turn_detection.speech_duration_ms",
-            0.0,
-            1e4,
-        ),
-    ];
-    for (value, path, least, most) in limits {
-        if !in_range(value, least, most) {
-            return Err(Fault::value(
-                path,
-                format!("Expected a value from {least} to {most}."),
-            ));
+    for &(group, key, least, most) in RANGES {
+        let holder = match group {
+            "" => Some(next),
+            group => next.get(group).and_then(Value::as_object),
+        };
+        let value = holder.and_then(|map| map.get(key));
+        let Some(value) = value.and_then(Value::as_f64) else {
+            continue;
+        };
+        if !(least..=most).contains(&value) {
+            let path = ["session", group, key].map(str::to_owned);
+            let path = path.join(".").replace("..", ".");
+            return Err(Fault::value(&path, format!("Expected a value from {least} to {most}.")));
         }
-    }
-    if !next
-        .get("temperature")
-        .is_none_or(|value| in_range(value, 0.0, 1.2))
-    {
-        return Err(Fault::value(
-            "session.temperature",
-            "Expected a value from 0 to 1.2.",
-        ));
-    }
-    let tokens = next.get("max_response_output_tokens");
-    if !tokens.is_none_or(|value| in_range(value, 1.0, 4096.0)) {
-        let path = "session.max_response_output_tokens";
-        return Err(Fault::value(path, "Expected 1 to 4096, or 'inf'."));
     }
     Ok(())
 }
+
+/// Group, key, least and most allowed value. Those of the service where they are documented, else
+/// wide enough for anything sensible.
+const RANGES: &[(&str, &str, f64, f64)] = &[
+    ("turn_detection", "threshold", 0.0, 1.0),
+    ("turn_detection", "prefix_padding_ms", 0.0, 5_000.0),
+    ("turn_detection", "silence_duration_ms", 0.0, 10_000.0),
+    ("turn_detection", "speech_duration_ms", 0.0, 10_000.0),
+    ("", "temperature", 0.0, 1.2),
+    ("", "max_response_output_tokens", 1.0, 4_096.0),
+];
 
 fn check_tools(next: &Map<String, Value>) -> Result<(), Fault> {
     let tools = next.get("tools").and_then(Value::as_array);
@@ -308,10 +265,7 @@ fn check_tools(next: &Map<String, Value>) -> Result<(), Fault> {
         let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if name.is_empty() || name.len() > 64 || !name.chars().all(valid) {
             let path = format!("session.tools[{index}].name");
-            return Err(Fault::value(
-                &path,
-                "Expected letters, digits, '_' and '-', at most 64.",
-            ));
+            return Err(Fault::value(&path, "Expected letters, digits, '_' and '-', at most 64."));
         }
     }
     Ok(())
@@ -355,11 +309,8 @@ fn vad_settings(turn: &Value) -> Option<VadSettings> {
 }
 
 fn tools(value: &Value) -> Vec<Tool> {
-    let functions = value
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|tool| tool["type"] == "function");
+    let functions =
+        value.as_array().into_iter().flatten().filter(|tool| tool["type"] == "function");
     functions
         .map(|tool| Tool {
             name: tool["name"].as_str().unwrap_or_default().to_owned(),
@@ -381,11 +332,7 @@ fn tool_choice(value: &Value) -> ToolChoice {
 mod tests {
     use super::*;
 
-    const FRESH: Past<'_> = Past {
-        model: "gpt-realtime",
-        agent: false,
-        spoken: false,
-    };
+    const FRESH: Past<'_> = Past { model: "gpt-realtime", agent: false, spoken: false };
 
     fn update(session: &mut Session, patch: Value, past: &Past<'_>) -> Result<(), Fault> {
         session.update(patch.as_object().unwrap(), past)
@@ -394,29 +341,13 @@ mod tests {
     #[test]
     fn turn_detection_is_refilled_with_other_defaults_than_the_untouched_session_has() {
         let mut session = Session::new(1, 2);
-        assert_eq!(
-            session.settings.vad.as_ref().unwrap().silence_duration_ms,
-            200
-        );
-        update(
-            &mut session,
-            json!({"turn_detection":{"type":"server_vad"}}),
-            &FRESH,
-        )
-        .unwrap();
+        assert_eq!(session.settings.vad.as_ref().unwrap().silence_duration_ms, 200);
+        update(&mut session, json!({"turn_detection":{"type":"server_vad"}}), &FRESH).unwrap();
         let vad = session.settings.vad.clone().unwrap();
         assert_eq!((vad.prefix_padding_ms, vad.silence_duration_ms), (400, 500));
-        update(
-            &mut session,
-            json!({"turn_detection":null,"voice":"marin"}),
-            &FRESH,
-        )
-        .unwrap();
+        update(&mut session, json!({"turn_detection":null,"voice":"marin"}), &FRESH).unwrap();
         assert!(session.settings.vad.is_none());
-        assert_eq!(
-            session.field("voice"),
-            json!({"type":"openai","name":"marin"})
-        );
+        assert_eq!(session.field("voice"), json!({"type":"openai","name":"marin"}));
         assert_eq!(session.field("model"), MODEL);
     }
 
@@ -424,45 +355,23 @@ mod tests {
     fn a_refused_update_changes_nothing() {
         let mut session = Session::new(1, 2);
         let before = session.value();
-        let spoken = Past {
-            spoken: true,
-            ..FRESH
-        };
+        let spoken = Past { spoken: true, ..FRESH };
         for (patch, past) in [
             (json!({"instructions":"x","model":"other"}), &FRESH),
             (json!({"instructions":"x","voice":"echo"}), &spoken),
+            (json!({"instructions":"x","output_audio_format":"g711_ulaw"}), &FRESH),
+            (json!({"instructions":"x","input_audio_sampling_rate":44100}), &FRESH),
             (
-                json!({"instructions":"x","output_audio_format":"g711_ulaw"}),
+                json!({"instructions":"x","turn_detection":{"type":"server_vad","threshold":2}}),
                 &FRESH,
             ),
-            (
-                json!({"instructions":"x","input_audio_sampling_rate":44100}),
-                &FRESH,
-            ),
-            (
-                json!({"instructions":"x","max_response_output_tokens":9000}),
-                &FRESH,
-            ),
-            (
-                json!({"instructions":"x","tools":[{"type":"function","name":"a b"}]}),
-                &FRESH,
-            ),
-            (
-                json!({"instructions":"x"}),
-                &Past {
-                    agent: true,
-                    ..FRESH
-                },
-            ),
+            (json!({"instructions":"x","max_response_output_tokens":9000}), &FRESH),
+            (json!({"instructions":"x","tools":[{"type":"function","name":"a b"}]}), &FRESH),
+            (json!({"instructions":"x"}), &Past { agent: true, ..FRESH }),
         ] {
             assert!(update(&mut session, patch, past).is_err());
             assert_eq!(session.value(), before);
         }
-        update(
-            &mut session,
-            json!({"model":"gpt-realtime","voice":"alloy"}),
-            &spoken,
-        )
-        .unwrap();
+        update(&mut session, json!({"model":"gpt-realtime","voice":"alloy"}), &spoken).unwrap();
     }
 }

@@ -84,10 +84,7 @@ impl Simulation {
         now: Instant,
         unix_seconds: u64,
     ) -> Self {
-        let seconds = options
-            .script
-            .session_seconds
-            .unwrap_or(options.session_seconds);
+        let seconds = options.script.session_seconds.unwrap_or(options.session_seconds);
         let session = Session::new(id, unix_seconds.saturating_add(seconds));
         let mut simulation = Self {
             id,
@@ -204,10 +201,7 @@ impl Simulation {
             return None;
         }
         let due = self.response.as_ref().and_then(Response::due);
-        [Some(self.expires), due, self.welcome_at]
-            .into_iter()
-            .flatten()
-            .min()
+        [Some(self.expires), due, self.welcome_at].into_iter().flatten().min()
     }
 
     pub(super) fn dialect(&self) -> Dialect {
@@ -237,8 +231,7 @@ impl Simulation {
             Some((ending, at)) if *at == moment => Action::from_ending(ending),
             _ => return false,
         };
-        self.outbox
-            .push_back(ending.map_or(Outgoing::Stall, Outgoing::Raw));
+        self.outbox.push_back(ending.map_or(Outgoing::Stall, Outgoing::Raw));
         true
     }
 
@@ -248,10 +241,7 @@ impl Simulation {
         if self.state == State::Open && self.outbox.len() >= OVERFLOWING {
             let reason = "too many unread events".to_owned();
             self.outbox.clear();
-            self.outbox.push_back(Outgoing::Raw(Action::Close {
-                code: Some(1008),
-                reason,
-            }));
+            self.outbox.push_back(Outgoing::Raw(Action::Close { code: Some(1008), reason }));
             self.state = State::Stalled;
         }
         self.state == State::Open
@@ -291,17 +281,10 @@ impl Simulation {
     }
 
     fn expire(&mut self) {
-        let seconds = self
-            .options
-            .script
-            .session_seconds
-            .unwrap_or(self.options.session_seconds);
+        let seconds = self.options.script.session_seconds.unwrap_or(self.options.session_seconds);
         let message = format!("Your session hit the maximum duration of {seconds} seconds.");
         self.refuse(&Fault::new("session_expired", message.as_str()), None);
-        self.outbox.push_back(Outgoing::Raw(Action::Close {
-            code: Some(1001),
-            reason: message,
-        }));
+        self.outbox.push_back(Outgoing::Raw(Action::Close { code: Some(1001), reason: message }));
         // Only what is in the outbox leaves; the close in it ends the simulation.
         self.state = State::Stalled;
     }
@@ -316,35 +299,19 @@ impl Simulation {
             self.outbox.push_back(Outgoing::Event(event));
         }
         if let Some((item_id, first, bytes)) = ended.playing() {
-            self.playing = Some(Playing {
-                item_id,
-                first,
-                bytes,
-            });
+            self.playing = Some(Playing { item_id, first, bytes });
         }
         self.send_transcription();
     }
 
     pub(super) fn cancel_response(&mut self, outcome: Outcome, late: u8, now: Instant) {
-        let truncate = self
-            .session
-            .settings
-            .vad
-            .as_ref()
-            .is_some_and(|vad| vad.auto_truncate);
+        let truncate = self.session.settings.vad.as_ref().is_some_and(|vad| vad.auto_truncate);
         if let Some(response) = &mut self.response {
             let playing = response.playing();
             let by_speech = outcome == Outcome::TurnDetected && truncate;
             let heard = playing
                 .filter(|_| by_speech)
-                .map(|(item_id, first, bytes)| {
-                    Playing {
-                        item_id,
-                        first,
-                        bytes,
-                    }
-                    .heard_ms(now)
-                });
+                .map(|(item_id, first, bytes)| Playing { item_id, first, bytes }.heard_ms(now));
             response.cancel(outcome, late, heard);
         }
     }

@@ -40,9 +40,7 @@ impl Sound {
 
     pub(super) fn pattern(seconds: u32) -> Self {
         let seconds = usize::try_from(seconds).unwrap_or(0);
-        Self::Pattern {
-            bytes: seconds * 1000 * BYTES_PER_MS,
-        }
+        Self::Pattern { bytes: seconds * 1000 * BYTES_PER_MS }
     }
 
     /// A short struck tone: audible, and plainly no voice.
@@ -94,19 +92,13 @@ fn decode_ulaw(byte: u8) -> i16 {
     let byte = !byte;
     let exponent = (byte >> 4) & 7;
     let magnitude = ((i16::from(byte & 15) << 3) + 132) << exponent;
-    if byte & 128 == 0 {
-        magnitude - 132
-    } else {
-        132 - magnitude
-    }
+    if byte & 128 == 0 { magnitude - 132 } else { 132 - magnitude }
 }
 
 /// Linear interpolation up to 24 kHz: good enough to recognise one's own words.
 fn resample(pcm: &[u8], rate: u32) -> Vec<u8> {
-    let samples: Vec<f32> = pcm
-        .chunks_exact(2)
-        .map(|pair| f32::from(i16::from_le_bytes([pair[0], pair[1]])))
-        .collect();
+    let samples: Vec<f32> =
+        pcm.chunks_exact(2).map(|pair| f32::from(i16::from_le_bytes([pair[0], pair[1]]))).collect();
     // The rates the session allows divide 48,000, so positions are exact in these steps.
     let (step, unit) = (usize::try_from(rate / 1000).unwrap_or(24), 24);
     let count = samples.len() * unit / step;
@@ -119,10 +111,7 @@ fn resample(pcm: &[u8], rate: u32) -> Vec<u8> {
     output.flat_map(i16::to_le_bytes).collect()
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the cast saturates, which is clipping"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the cast saturates, which is clipping")]
 fn to_sample(value: f32) -> i16 {
     value as i16
 }
@@ -143,10 +132,8 @@ mod tests {
     fn the_welcome_is_speech_of_about_five_seconds() {
         let pcm = Sound::Welcome.read(0, usize::MAX);
         assert!((200_000..=240_000).contains(&pcm.len()));
-        let peak = pcm
-            .chunks_exact(2)
-            .map(|p| i16::from_le_bytes([p[0], p[1]]).unsigned_abs())
-            .max();
+        let peak =
+            pcm.chunks_exact(2).map(|p| i16::from_le_bytes([p[0], p[1]]).unsigned_abs()).max();
         assert!((15_000..18_000).contains(&peak.unwrap()), "{peak:?}");
     }
 

@@ -23,21 +23,13 @@ pub(super) fn for_speech(settings: &Settings, turn: usize, scripted: Option<u8>)
     if let Some(forced) = forced(settings, "") {
         return vec![forced];
     }
-    let count = if settings.parallel_tool_calls {
-        count
-    } else {
-        count.min(1)
-    };
+    let count = if settings.parallel_tool_calls { count } else { count.min(1) };
     if settings.tool_choice == ToolChoice::None || settings.tools.is_empty() {
         return Vec::new();
     }
     // Single calls take turns among the tools.
     let first = if count == 1 { turn / 3 } else { 0 };
-    let tools = settings
-        .tools
-        .iter()
-        .cycle()
-        .skip(first % settings.tools.len());
+    let tools = settings.tools.iter().cycle().skip(first % settings.tools.len());
     tools.take(count).map(|tool| call(tool, "")).collect()
 }
 
@@ -50,16 +42,10 @@ pub(super) fn for_text(settings: &Settings, text: &str) -> Vec<Call> {
         return Vec::new();
     }
     let lower = text.to_lowercase();
-    let words = ["weather", "stock"]
-        .into_iter()
-        .filter(|word| lower.contains(word));
+    let words = ["weather", "stock"].into_iter().filter(|word| lower.contains(word));
     let tools =
         words.filter_map(|word| settings.tools.iter().find(|tool| tool.name.contains(word)));
-    let most = if settings.parallel_tool_calls {
-        usize::MAX
-    } else {
-        1
-    };
+    let most = if settings.parallel_tool_calls { usize::MAX } else { 1 };
     tools.take(most).map(|tool| call(tool, text)).collect()
 }
 
@@ -73,10 +59,7 @@ fn forced(settings: &Settings, text: &str) -> Option<Call> {
 }
 
 fn call(tool: &Tool, text: &str) -> Call {
-    Call {
-        name: tool.name.clone(),
-        arguments: arguments(&tool.parameters, text),
-    }
+    Call { name: tool.name.clone(), arguments: arguments(&tool.parameters, text) }
 }
 
 /// Arguments that fit the schema roughly, laid out as loosely as models were seen to do.
@@ -156,11 +139,7 @@ mod tests {
             {"type":"function","name":"get_weather","parameters":string("city")},
             {"type":"function","name":"get_stock_price","parameters":string("symbol")}]);
         let patch = json!({"tools": tools, "tool_choice": choice});
-        let past = Past {
-            model: "",
-            agent: false,
-            spoken: false,
-        };
+        let past = Past { model: "", agent: false, spoken: false };
         session.update(patch.as_object().unwrap(), &past).unwrap();
         session.settings
     }

@@ -47,9 +47,7 @@ impl Playing {
     /// Milliseconds heard if it was played in real time as it came.
     pub(super) fn heard_ms(&self, now: Instant) -> usize {
         let elapsed = now.saturating_duration_since(self.first).as_millis();
-        usize::try_from(elapsed)
-            .unwrap_or(usize::MAX)
-            .min(self.bytes / BYTES_PER_MS)
+        usize::try_from(elapsed).unwrap_or(usize::MAX).min(self.bytes / BYTES_PER_MS)
     }
 }
 
@@ -108,11 +106,7 @@ impl Simulation {
             return;
         }
         let end_ms = i64::try_from(heard).unwrap_or(0);
-        if self
-            .conversation
-            .truncate(&playing.item_id, 0, end_ms)
-            .is_ok()
-        {
+        if self.conversation.truncate(&playing.item_id, 0, end_ms).is_ok() {
             self.send_event(truncated(&playing.item_id, end_ms));
         }
     }
@@ -124,21 +118,10 @@ impl Simulation {
         };
         let fields = json!({ "audio_end_ms": audio_end_ms, "item_id": item_id });
         self.send("input_audio_buffer.speech_stopped", fields);
-        let answer = self
-            .session
-            .settings
-            .vad
-            .as_ref()
-            .is_some_and(|vad| vad.create_response);
+        let answer = self.session.settings.vad.as_ref().is_some_and(|vad| vad.create_response);
         self.commit_turn(item_id, turn, true, answer);
         if answer {
-            self.request(
-                Request {
-                    params: Value::Null,
-                    kind: RequestKind::Answer,
-                },
-                now,
-            );
+            self.request(Request { params: Value::Null, kind: RequestKind::Answer }, now);
         }
     }
 
@@ -158,10 +141,7 @@ impl Simulation {
             "role": "user", "content": [{ "type": "input_audio", "transcript": null }],
         });
         // The id is new, so the item can't be refused.
-        let before = self
-            .conversation
-            .insert(item.clone(), Place::Last)
-            .unwrap_or_default();
+        let before = self.conversation.insert(item.clone(), Place::Last).unwrap_or_default();
         self.announce(item, before, detected);
         let seconds = seconds(turn.milliseconds);
         self.turns += 1;
@@ -203,22 +183,13 @@ impl Simulation {
         delta["delta"] = text.clone().into();
         self.send("conversation.item.input_audio_transcription.delta", delta);
         fields["transcript"] = text.into();
-        self.send(
-            "conversation.item.input_audio_transcription.completed",
-            fields,
-        );
+        self.send("conversation.item.input_audio_transcription.completed", fields);
     }
 
     /// Speaks first.
     pub(super) fn welcome(&mut self, now: Instant) {
         self.welcome_at = None;
-        self.request(
-            Request {
-                params: Value::Null,
-                kind: RequestKind::Welcome,
-            },
-            now,
-        );
+        self.request(Request { params: Value::Null, kind: RequestKind::Welcome }, now);
     }
 
     /// Begins a response, or lets it wait for the present one.
@@ -237,10 +208,8 @@ impl Simulation {
 
     pub(super) fn begin(&mut self, request: Request, now: Instant) {
         let contents = self.contents(&request);
-        let outputs: Vec<Output> = contents
-            .into_iter()
-            .map(|content| Output::new(self.new_id("item"), content))
-            .collect();
+        let outputs: Vec<Output> =
+            contents.into_iter().map(|content| Output::new(self.new_id("item"), content)).collect();
         let spoken =
             |output: &Output| matches!(output.content, Content::Message { sound: Some(_), .. });
         self.spoken |= outputs.iter().any(spoken);
@@ -331,22 +300,14 @@ impl Simulation {
                 false => call.arguments,
             };
             let call_id = self.new_id("call");
-            contents.push(Content::Call {
-                name: call.name,
-                call_id,
-                arguments,
-            });
+            contents.push(Content::Call { name: call.name, call_id, arguments });
         }
         contents
     }
 
     /// Words and sound for all that is unanswered.
     fn answer(&mut self) -> (String, Sound) {
-        let Unanswered {
-            turn,
-            text,
-            outputs,
-        } = std::mem::take(&mut self.unanswered);
+        let Unanswered { turn, text, outputs } = std::mem::take(&mut self.unanswered);
         let mut words = Vec::new();
         let mut sound = None;
         if let Some(turn) = turn {
@@ -376,10 +337,7 @@ const WELCOME_TEXT: &str = "This is the voicelived simulator, not the real model
 
 fn message(words: &str, sound: Sound, silent: bool) -> Content {
     let sound = if silent { None } else { Some(sound) };
-    Content::Message {
-        transcript: format!("[simulator] {words}"),
-        sound,
-    }
+    Content::Message { transcript: format!("[simulator] {words}"), sound }
 }
 
 /// As much of a text as transcripts repeat.
@@ -388,9 +346,5 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 fn seconds(milliseconds: u64) -> String {
-    format!(
-        "{}.{} seconds",
-        milliseconds / 1000,
-        milliseconds % 1000 / 100
-    )
+    format!("{}.{} seconds", milliseconds / 1000, milliseconds % 1000 / 100)
 }

@@ -36,12 +36,8 @@ enum State {
 
 impl Vad {
     pub(super) fn new(settings: &VadSettings) -> Self {
-        let mut vad = Self {
-            loud: 0.0,
-            needed: 1,
-            patience: 1,
-            state: State::Quiet { loud_windows: 0 },
-        };
+        let mut vad =
+            Self { loud: 0.0, needed: 1, patience: 1, state: State::Quiet { loud_windows: 0 } };
         vad.configure(settings);
         vad
     }
@@ -137,9 +133,7 @@ mod tests {
     fn a_click_is_no_speech_and_a_short_pause_is_no_end() {
         let mut vad = detector(100, 60);
         let mut edges = Vec::new();
-        let levels = [
-            0, 9000, 9000, 0, 9000, 9000, 9000, 9000, 0, 0, 0, 0, 9000, 0, 0, 0, 0, 0,
-        ];
+        let levels = [0, 9000, 9000, 0, 9000, 9000, 9000, 9000, 0, 0, 0, 0, 9000, 0, 0, 0, 0, 0];
         for (index, level) in levels.into_iter().enumerate() {
             edges.extend(vad.window(&window(level)).map(|edge| (index, edge)));
         }

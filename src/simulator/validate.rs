@@ -19,38 +19,22 @@ pub(super) struct Fault {
 
 impl Fault {
     pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            param: None,
-        }
+        Self { code, message: message.into(), param: None }
     }
 
     pub(super) fn value(param: &str, message: impl Into<String>) -> Self {
         let param = Some(param.to_owned());
-        Self {
-            code: "invalid_value",
-            message: message.into(),
-            param,
-        }
+        Self { code: "invalid_value", message: message.into(), param }
     }
 
     pub(super) fn unknown(param: &str) -> Self {
         let message = format!("Unknown parameter: '{param}'.");
-        Self {
-            code: "unknown_parameter",
-            message,
-            param: Some(param.to_owned()),
-        }
+        Self { code: "unknown_parameter", message, param: Some(param.to_owned()) }
     }
 
     pub(super) fn missing(param: &str) -> Self {
         let message = format!("Missing required parameter: '{param}'.");
-        Self {
-            code: "missing_required_parameter",
-            message,
-            param: Some(param.to_owned()),
-        }
+        Self { code: "missing_required_parameter", message, param: Some(param.to_owned()) }
     }
 
     fn kind(param: &str, expected: &str, given: &Value) -> Self {
@@ -64,11 +48,7 @@ impl Fault {
         };
         let message =
             format!("Invalid type for '{param}': expected {expected}, but got {given} instead.");
-        Self {
-            code: "invalid_type",
-            message,
-            param: Some(param.to_owned()),
-        }
+        Self { code: "invalid_type", message, param: Some(param.to_owned()) }
     }
 }
 
@@ -101,10 +81,7 @@ static TABLE: LazyLock<Value> = LazyLock::new(|| {
 });
 
 fn names(section: &str) -> impl Iterator<Item = &'static str> {
-    TABLE[section]
-        .as_object()
-        .into_iter()
-        .flat_map(|map| map.keys().map(String::as_str))
+    TABLE[section].as_object().into_iter().flat_map(|map| map.keys().map(String::as_str))
 }
 
 fn unsupported(path: &str, value: &str, supported: &mut dyn Iterator<Item = &str>) -> Fault {
@@ -112,19 +89,12 @@ fn unsupported(path: &str, value: &str, supported: &mut dyn Iterator<Item = &str
     let mut list: Vec<String> = supported.map(|name| format!("'{name}'")).collect();
     list.dedup();
     let list = list.join(", ");
-    Fault::value(
-        path,
-        format!("Invalid value: '{value}'. Supported values are: {list}."),
-    )
+    Fault::value(path, format!("Invalid value: '{value}'. Supported values are: {list}."))
 }
 
 fn join(path: &str, key: &str) -> String {
     let key: String = key.chars().take(QUOTED_CHARS).collect();
-    if path.is_empty() {
-        key
-    } else {
-        format!("{path}.{key}")
-    }
+    if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
 fn check_fields(
@@ -152,10 +122,7 @@ fn check_fields(
 }
 
 fn check(expected: &str, value: &Value, path: &str) -> Result<(), Fault> {
-    let (head, inner) = match expected
-        .strip_suffix(']')
-        .and_then(|text| text.split_once('['))
-    {
+    let (head, inner) = match expected.strip_suffix(']').and_then(|text| text.split_once('[')) {
         Some((head, inner)) => (head, inner),
         None => (expected, ""),
     };
@@ -174,11 +141,7 @@ fn check(expected: &str, value: &Value, path: &str) -> Result<(), Fault> {
 }
 
 fn expect(right: bool, path: &str, expected: &str, value: &Value) -> Result<(), Fault> {
-    if right {
-        Ok(())
-    } else {
-        Err(Fault::kind(path, expected, value))
-    }
+    if right { Ok(()) } else { Err(Fault::kind(path, expected, value)) }
 }
 
 fn check_word(
@@ -208,11 +171,8 @@ fn check_map(inner: &str, value: &Value, path: &str) -> Result<(), Fault> {
     let Some(map) = value.as_object() else {
         return Err(Fault::kind(path, "an object", value));
     };
-    let inner = inner
-        .split_once(',')
-        .map_or("Any", |(_, inner)| inner.trim());
-    map.iter()
-        .try_for_each(|(key, value)| check(inner, value, &join(path, key)))
+    let inner = inner.split_once(',').map_or("Any", |(_, inner)| inner.trim());
+    map.iter().try_for_each(|(key, value)| check(inner, value, &join(path, key)))
 }
 
 /// Splits `A, B[C, D]` at its outer commas.
@@ -263,9 +223,8 @@ fn object_fields(name: &str) -> Option<&'static Map<String, Value>> {
 
 /// A union of objects is decided by the fields whose value is fixed: `type`, then `role`, `model`.
 fn check_one_of(members: &[&str], value: &Value, path: &str) -> Result<(), Fault> {
-    let (objects, words): (Vec<&str>, Vec<&str>) = members
-        .iter()
-        .partition(|name| object_fields(name).is_some());
+    let (objects, words): (Vec<&str>, Vec<&str>) =
+        members.iter().partition(|name| object_fields(name).is_some());
     let Some(object) = value.as_object() else {
         if words.is_empty() {
             return Err(Fault::kind(path, "an object", value));
@@ -289,10 +248,7 @@ fn check_one_of(members: &[&str], value: &Value, path: &str) -> Result<(), Fault
 
 fn literal(object: &str, key: &str) -> Option<&'static str> {
     let fields = object_fields(object)?;
-    let expected = fields
-        .get(key)
-        .or_else(|| fields.get(&format!("{key}!")))?
-        .as_str()?;
+    let expected = fields.get(key).or_else(|| fields.get(&format!("{key}!")))?.as_str()?;
     expected.strip_prefix("Literal[")?.strip_suffix(']')
 }
 
@@ -317,15 +273,10 @@ mod tests {
             for (name, fields) in TABLE[section].as_object().unwrap() {
                 for expected in fields.as_object().unwrap().values() {
                     let expected = expected.as_str().unwrap();
-                    for word in expected
-                        .split(['[', ']', ',', ' '])
-                        .filter(|w| !w.is_empty())
-                    {
+                    for word in expected.split(['[', ']', ',', ' ']).filter(|w| !w.is_empty()) {
                         let known = expected.contains("Literal")
-                            || [
-                                "Any", "Union", "array", "map", "string", "integer", "number",
-                            ]
-                            .contains(&word)
+                            || ["Any", "Union", "array", "map", "string", "integer", "number"]
+                                .contains(&word)
                             || ["boolean"].contains(&word)
                             || ["objects", "enums", "unions"]
                                 .iter()
@@ -357,14 +308,8 @@ mod tests {
     fn faults_are_found_and_placed() {
         let session = |session: Value| fault(json!({"type":"session.update","session":session}));
         let place = |code, param: &str| (code, param.to_owned());
-        assert_eq!(
-            session(json!({"foo":1})),
-            place("unknown_parameter", "session.foo")
-        );
-        assert_eq!(
-            session(json!({"tools":"x"})),
-            place("invalid_type", "session.tools")
-        );
+        assert_eq!(session(json!({"foo":1})), place("unknown_parameter", "session.foo"));
+        assert_eq!(session(json!({"tools":"x"})), place("invalid_type", "session.tools"));
         assert_eq!(
             session(json!({"tools":[{"type":"function"}]})),
             place("missing_required_parameter", "session.tools[0].name")
@@ -377,19 +322,10 @@ mod tests {
             session(json!({"turn_detection":{"type":"server_vad","threshold":"high"}})),
             place("invalid_type", "session.turn_detection.threshold")
         );
-        assert_eq!(
-            session(json!({"voice":"bob"})),
-            place("invalid_value", "session.voice")
-        );
-        assert_eq!(
-            session(json!({"max_response_output_tokens":"many"})).0,
-            "invalid_type"
-        );
+        assert_eq!(session(json!({"voice":"bob"})), place("invalid_value", "session.voice"));
+        assert_eq!(session(json!({"max_response_output_tokens":"many"})).0, "invalid_type");
         assert_eq!(fault(json!({"type":"say"})), place("invalid_value", "type"));
-        assert_eq!(
-            fault(json!({})),
-            place("missing_required_parameter", "type")
-        );
+        assert_eq!(fault(json!({})), place("missing_required_parameter", "type"));
         assert_eq!(fault(json!({"type":5})), place("invalid_type", "type"));
         assert_eq!(
             fault(json!({"type":"conversation.item.truncate","item_id":"i","content_index":0})),
@@ -402,20 +338,13 @@ mod tests {
         let item = |item: Value| json!({"type":"conversation.item.create","item":item});
         let text = json!([{"type":"input_text","text":"hi"}]);
         fine(item(json!({"type":"message","role":"user","content":text})));
-        fine(item(
-            json!({"type":"function_call_output","call_id":"c","output":"{}"}),
-        ));
-        let bad = fault(item(
-            json!({"type":"function_call_output","call_id":"c","output":{"a":1}}),
-        ));
+        fine(item(json!({"type":"function_call_output","call_id":"c","output":"{}"})));
+        let bad =
+            fault(item(json!({"type":"function_call_output","call_id":"c","output":{"a":1}})));
         assert_eq!(bad, ("invalid_type", "item.output".to_owned()));
-        let bad = fault(item(
-            json!({"type":"message","role":"narrator","content":text}),
-        ));
+        let bad = fault(item(json!({"type":"message","role":"narrator","content":text})));
         assert_eq!(bad, ("invalid_value", "item.role".to_owned()));
-        let bad = fault(item(
-            json!({"type":"message","role":"user","content":[{"type":"smell"}]}),
-        ));
+        let bad = fault(item(json!({"type":"message","role":"user","content":[{"type":"smell"}]})));
         assert_eq!(bad, ("invalid_value", "item.content[0].type".to_owned()));
     }
 }

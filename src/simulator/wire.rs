@@ -75,16 +75,9 @@ impl Encoder {
             add_nulls(&mut event.fields);
         }
         if self.unknown_fields {
-            event.fields.insert(
-                "x_simulator".to_owned(),
-                json!({"type": "noise", "delta": [1]}),
-            );
+            event.fields.insert("x_simulator".to_owned(), json!({"type": "noise", "delta": [1]}));
         }
-        let id = if self.nulls {
-            Value::Null
-        } else {
-            format!("event_{}", self.sent).into()
-        };
+        let id = if self.nulls { Value::Null } else { format!("event_{}", self.sent).into() };
         self.write(&id, event)
     }
 
@@ -95,12 +88,7 @@ impl Encoder {
         if !self.type_last {
             pairs.push(("type", &kind));
         }
-        pairs.extend(
-            event
-                .fields
-                .iter()
-                .map(|(key, value)| (key.as_str(), value)),
-        );
+        pairs.extend(event.fields.iter().map(|(key, value)| (key.as_str(), value)));
         if self.type_last {
             pairs.push(("type", &kind));
         }
@@ -115,11 +103,7 @@ impl Encoder {
             text.push_str(key);
             text.push('"');
             text.push_str(colon);
-            text.push_str(&if self.whitespace {
-                format!("{value:#}")
-            } else {
-                value.to_string()
-            });
+            text.push_str(&if self.whitespace { format!("{value:#}") } else { value.to_string() });
         }
         text.push_str(close);
         text
@@ -128,23 +112,11 @@ impl Encoder {
 
 /// Real events carry many unset fields; these are the optional ones a client is likely to look at.
 fn add_nulls(fields: &mut Map<String, Value>) {
-    for key in [
-        "previous_item_id",
-        "logprobs",
-        "phrases",
-        "metadata",
-        "obfuscation",
-    ] {
+    for key in ["previous_item_id", "logprobs", "phrases", "metadata", "obfuscation"] {
         fields.entry(key).or_insert(Value::Null);
     }
     if let Some(Value::Object(response)) = fields.get_mut("response") {
-        for key in [
-            "usage",
-            "metadata",
-            "voice",
-            "temperature",
-            "conversation_id",
-        ] {
+        for key in ["usage", "metadata", "voice", "temperature", "conversation_id"] {
             response.insert(key.to_owned(), Value::Null);
         }
     }
@@ -159,10 +131,7 @@ mod tests {
 
     fn encoded(words: &[&str]) -> String {
         let script = Script::parse(words).unwrap();
-        let event = event(
-            "response.audio.delta",
-            json!({"delta": "AAAA", "item_id": "i"}),
-        );
+        let event = event("response.audio.delta", json!({"delta": "AAAA", "item_id": "i"}));
         Encoder::new(&script, Dialect::Dated).encode(event)
     }
 

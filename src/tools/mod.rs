@@ -64,9 +64,7 @@ impl Tools {
                 max_output: MAX_OUTPUT,
             }
         };
-        Self {
-            list: BUILTINS.iter().map(tool).collect(),
-        }
+        Self { list: BUILTINS.iter().map(tool).collect() }
     }
 
     /// The tool of that name.
@@ -97,10 +95,7 @@ impl Tools {
     pub fn check(&self, name: &str, arguments: &str) -> Result<(&Tool, String), String> {
         let tool = self.find(name).ok_or_else(|| {
             let names: Vec<_> = self.list.iter().map(|tool| tool.name.as_str()).collect();
-            format!(
-                "There is no such tool. The tools are: {}.",
-                names.join(", ")
-            )
+            format!("There is no such tool. The tools are: {}.", names.join(", "))
         })?;
         let arguments = parse_arguments(arguments)?;
         schema::check(&tool.parameters, &arguments)
@@ -142,9 +137,7 @@ fn answer(name: &str, input: &mut dyn Read) -> Result<Value, String> {
 
 fn parse_arguments(text: &str) -> Result<Value, String> {
     if text.len() > MAX_ARGUMENTS {
-        return Err(format!(
-            "The arguments are longer than {MAX_ARGUMENTS} bytes."
-        ));
+        return Err(format!("The arguments are longer than {MAX_ARGUMENTS} bytes."));
     }
     if text.trim().is_empty() {
         return Ok(json!({}));
@@ -197,11 +190,7 @@ mod tests {
     fn builtin_schemas_are_sound_and_names_unique() {
         for (index, builtin) in BUILTINS.iter().enumerate() {
             schema::verify(&(builtin.parameters)()).unwrap();
-            assert!(
-                BUILTINS[..index]
-                    .iter()
-                    .all(|other| other.name != builtin.name)
-            );
+            assert!(BUILTINS[..index].iter().all(|other| other.name != builtin.name));
         }
     }
 
@@ -209,10 +198,7 @@ mod tests {
     fn a_builtin_runs_as_this_program() {
         let tools = tools();
         let tool = tools.find("get_stock_price").unwrap();
-        assert_eq!(
-            tool.command,
-            ["/usr/bin/voicelived", "__tool", "get_stock_price"]
-        );
+        assert_eq!(tool.command, ["/usr/bin/voicelived", "__tool", "get_stock_price"]);
         assert_eq!(tool.timeout, Duration::from_secs(10));
         assert!(tools.find("").is_none());
     }
@@ -220,13 +206,8 @@ mod tests {
     #[test]
     fn check_passes_good_calls_in_one_form() {
         let tools = tools();
-        let (tool, text) = tools
-            .check("get_weather", " {\n\"location\": \"Oslo\"} ")
-            .unwrap();
-        assert_eq!(
-            (tool.name.as_str(), text.as_str()),
-            ("get_weather", r#"{"location":"Oslo"}"#)
-        );
+        let (tool, text) = tools.check("get_weather", " {\n\"location\": \"Oslo\"} ").unwrap();
+        assert_eq!((tool.name.as_str(), text.as_str()), ("get_weather", r#"{"location":"Oslo"}"#));
     }
 
     #[test]
@@ -243,11 +224,7 @@ mod tests {
             ("get_weather", r#"{"location":7}"#, "string"),
             ("get_weather", r#"{"location":""}"#, "location"),
             ("get_weather", r#"{"location":"x","unit":"kelvin"}"#, "unit"),
-            (
-                "get_stock_price",
-                r#"{"symbol":"MUCHTOOLONGASYMBOL"}"#,
-                "symbol",
-            ),
+            ("get_stock_price", r#"{"symbol":"MUCHTOOLONGASYMBOL"}"#, "symbol"),
         ] {
             let fault = tools.check(name, arguments).unwrap_err();
             assert!(fault.contains(part), "{arguments}: {fault}");
@@ -261,15 +238,8 @@ mod tests {
         let long = format!(r#"{{"location":"{}"}}"#, "x".repeat(60_000));
         let key = format!(r#"{{"{}":1,"location":3}}"#, "k".repeat(60_000));
         let huge = "x".repeat(MAX_ARGUMENTS + 1);
-        for arguments in [
-            &deep,
-            &long,
-            &key,
-            &huge,
-            "{\"location\":\"\\ud800\"}",
-            "1e999999",
-            "\0",
-        ] {
+        for arguments in [&deep, &long, &key, &huge, "{\"location\":\"\\ud800\"}", "1e999999", "\0"]
+        {
             let fault = tools.check("get_weather", arguments).unwrap_err();
             assert!(fault.len() < 300, "{fault}");
         }

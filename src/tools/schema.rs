@@ -8,9 +8,7 @@ use serde_json::{Map, Value};
 
 const MAX_DEPTH: usize = 8;
 const MAX_NODES: usize = 512;
-const TYPES: [&str; 7] = [
-    "array", "boolean", "integer", "null", "number", "object", "string",
-];
+const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
 
 /// Checks a schema itself, before a tool is offered with it.
 ///
@@ -35,25 +33,15 @@ fn verify_node(schema: &Value, depth: usize, nodes: &mut usize) -> Result<(), St
     verify_numbers(schema)?;
     for (key, good) in [
         ("enum", schema.get("enum").is_none_or(Value::is_array)),
-        (
-            "required",
-            schema.get("required").is_none_or(is_list_of_names),
-        ),
-        (
-            "additionalProperties",
-            schema
-                .get("additionalProperties")
-                .is_none_or(Value::is_boolean),
-        ),
+        ("required", schema.get("required").is_none_or(is_list_of_names)),
+        ("additionalProperties", schema.get("additionalProperties").is_none_or(Value::is_boolean)),
     ] {
         if !good {
             return Err(format!("{key} has a form that is not supported"));
         }
     }
     if let Some(properties) = schema.get("properties") {
-        let properties = properties
-            .as_object()
-            .ok_or("properties must be an object")?;
+        let properties = properties.as_object().ok_or("properties must be an object")?;
         for property in properties.values() {
             verify_node(property, depth - 1, nodes)?;
         }
@@ -75,10 +63,7 @@ fn verify_types(schema: &Map<String, Value>) -> Result<(), String> {
 
 fn verify_numbers(schema: &Map<String, Value>) -> Result<(), String> {
     for key in ["minLength", "maxLength", "minItems", "maxItems"] {
-        if schema
-            .get(key)
-            .is_some_and(|value| value.as_u64().is_none())
-        {
+        if schema.get(key).is_some_and(|value| value.as_u64().is_none()) {
             return Err(format!("{key} must be a whole number"));
         }
     }
@@ -91,9 +76,7 @@ fn verify_numbers(schema: &Map<String, Value>) -> Result<(), String> {
 }
 
 fn is_list_of_names(value: &Value) -> bool {
-    value
-        .as_array()
-        .is_some_and(|names| names.iter().all(Value::is_string))
+    value.as_array().is_some_and(|names| names.iter().all(Value::is_string))
 }
 
 /// Checks `value` against `schema`.
@@ -160,11 +143,7 @@ fn check_range(
 ) -> Result<(), String> {
     let bound = |word: &str| schema.get(&format!("{word}{what}")).and_then(Value::as_u64);
     let size = u64::try_from(size).unwrap_or(u64::MAX);
-    let unit = if what == "Length" {
-        "characters"
-    } else {
-        "items"
-    };
+    let unit = if what == "Length" { "characters" } else { "items" };
     if let Some(min) = bound("min").filter(|min| size < *min) {
         return Err(format!("{place} must have at least {min} {unit}"));
     }
@@ -249,15 +228,8 @@ mod tests {
 
     #[test]
     fn types_are_checked() {
-        let values = [
-            json!([]),
-            json!(true),
-            json!(3),
-            json!(null),
-            json!(1.5),
-            json!({}),
-            json!("x"),
-        ];
+        let values =
+            [json!([]), json!(true), json!(3), json!(null), json!(1.5), json!({}), json!("x")];
         for (index, name) in TYPES.iter().enumerate() {
             for (other, value) in values.iter().enumerate() {
                 let integer_as_number = *name == "number" && other == 2;
@@ -273,56 +245,16 @@ mod tests {
     #[test]
     fn every_keyword_is_checked() {
         for (schema, good, bad, words) in [
-            (
-                json!({"enum": ["a", 1]}),
-                json!(1),
-                json!("b"),
-                "must be one of \"a\", 1",
-            ),
-            (
-                json!({"minLength": 2}),
-                json!("üü"),
-                json!("ü"),
-                "at least 2 characters",
-            ),
-            (
-                json!({"maxLength": 2}),
-                json!("üü"),
-                json!("üüü"),
-                "at most 2 characters",
-            ),
+            (json!({"enum": ["a", 1]}), json!(1), json!("b"), "must be one of \"a\", 1"),
+            (json!({"minLength": 2}), json!("üü"), json!("ü"), "at least 2 characters"),
+            (json!({"maxLength": 2}), json!("üü"), json!("üüü"), "at most 2 characters"),
             (json!({"minimum": 1}), json!(1), json!(0.5), "at least 1"),
             (json!({"maximum": 1}), json!(1), json!(1.5), "at most 1"),
-            (
-                json!({"minItems": 1}),
-                json!([1]),
-                json!([]),
-                "at least 1 items",
-            ),
-            (
-                json!({"maxItems": 1}),
-                json!([1]),
-                json!([1, 2]),
-                "at most 1 items",
-            ),
-            (
-                json!({"items": {"type": "null"}}),
-                json!([null]),
-                json!([null, 1]),
-                "[1] must",
-            ),
-            (
-                json!({"required": ["a"]}),
-                json!({"a": 1}),
-                json!({"b": 1}),
-                "a is missing",
-            ),
-            (
-                json!({"additionalProperties": false}),
-                json!({}),
-                json!({"b": 1}),
-                "b is not known",
-            ),
+            (json!({"minItems": 1}), json!([1]), json!([]), "at least 1 items"),
+            (json!({"maxItems": 1}), json!([1]), json!([1, 2]), "at most 1 items"),
+            (json!({"items": {"type": "null"}}), json!([null]), json!([null, 1]), "[1] must"),
+            (json!({"required": ["a"]}), json!({"a": 1}), json!({"b": 1}), "a is missing"),
+            (json!({"additionalProperties": false}), json!({}), json!({"b": 1}), "b is not known"),
         ] {
             assert_eq!(fault(&schema, &good), None, "{schema}");
             let fault = fault(&schema, &bad).unwrap();

@@ -40,9 +40,7 @@ fn parameters() -> Value {
 
 fn handler(arguments: &Value) -> Result<Value, String> {
     let asked = arguments["symbol"].as_str().unwrap_or_default().trim();
-    let found = SHARES
-        .iter()
-        .find(|(symbol, ..)| symbol.eq_ignore_ascii_case(asked));
+    let found = SHARES.iter().find(|(symbol, ..)| symbol.eq_ignore_ascii_case(asked));
     let Some((symbol, company, price, change)) = found else {
         let symbols: Vec<&str> = SHARES.iter().map(|(symbol, ..)| *symbol).collect();
         let list = symbols.join(", ");
@@ -66,10 +64,7 @@ mod tests {
     fn knows_symbols_in_any_case() {
         for text in ["MSFT", "msft", " Msft "] {
             let share = handler(&json!({ "symbol": text })).unwrap();
-            assert_eq!(
-                (&share["symbol"], &share["price"]),
-                (&json!("MSFT"), &json!(425.1))
-            );
+            assert_eq!((&share["symbol"], &share["price"]), (&json!("MSFT"), &json!(425.1)));
             assert_eq!(share["note"], "demo data");
         }
     }

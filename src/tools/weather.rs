@@ -49,19 +49,12 @@ fn parameters() -> Value {
 
 fn handler(arguments: &Value) -> Result<Value, String> {
     let asked = arguments["location"].as_str().unwrap_or_default();
-    let city = asked
-        .split(',')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_lowercase();
+    let city = asked.split(',').next().unwrap_or_default().trim().to_lowercase();
     let found = CITIES.iter().find(|(name, ..)| name.to_lowercase() == city);
     let Some((name, celsius, humidity, sky)) = found else {
         let names: Vec<&str> = CITIES.iter().map(|(name, ..)| *name).collect();
         let list = names.join(", ");
-        return Err(format!(
-            "The demo data has no weather for this place, only for: {list}."
-        ));
+        return Err(format!("The demo data has no weather for this place, only for: {list}."));
     };
     let unit = arguments["unit"].as_str().unwrap_or("celsius");
     let temperature = match unit {
@@ -97,10 +90,7 @@ mod tests {
     #[test]
     fn converts_to_fahrenheit() {
         let weather = handler(&json!({"location": "Tokyo", "unit": "fahrenheit"})).unwrap();
-        assert_eq!(
-            (&weather["unit"], &weather["temperature"]),
-            (&json!("fahrenheit"), &json!(69))
-        );
+        assert_eq!((&weather["unit"], &weather["temperature"]), (&json!("fahrenheit"), &json!(69)));
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! Scenarios of the call core, with a virtual clock and no socket.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a scenario that does not go as told should fail"
-)]
+#![allow(clippy::unwrap_used, reason = "a scenario that does not go as told should fail")]
 
 mod scene;
 mod simulation;

@@ -30,11 +30,7 @@ impl Scene {
     pub(crate) fn connecting(settings: CallSettings) -> Self {
         let now = Instant::now();
         let call = Call::new(Rc::new(settings), "c1", "secret", now);
-        let mut scene = Self {
-            call,
-            now,
-            outputs: Vec::new(),
-        };
+        let mut scene = Self { call, now, outputs: Vec::new() };
         scene.drain();
         scene.client(Input::ServiceOpened);
         scene
@@ -45,10 +41,8 @@ impl Scene {
         let mut scene = Self::connecting(settings);
         scene.service(json!({"type": "session.created", "session":
             {"id": "sess_1", "model": "gpt-realtime", "modalities": ["audio"]}}));
-        scene.service(
-            json!({"type": "session.updated", "session": {"id": "sess_1",
-            "input_audio_format": "pcm16", "turn_detection": turns}}),
-        );
+        scene.service(json!({"type": "session.updated", "session": {"id": "sess_1",
+            "input_audio_format": "pcm16", "turn_detection": turns}}));
         scene
     }
 
@@ -94,12 +88,7 @@ impl Scene {
     /// Reply audio of `ms` milliseconds; forwarded audio leaves for the client at once.
     pub(crate) fn audio(&mut self, response: &str, item: &str, ms: usize) -> Reply {
         let pcm_bytes = ms * 48;
-        let delta = AudioDelta {
-            response_id: response,
-            item_id: item,
-            base64: 0..0,
-            pcm_bytes,
-        };
+        let delta = AudioDelta { response_id: response, item_id: item, base64: 0..0, pcm_bytes };
         let reply = self.call.reply_audio(&delta, self.now);
         if reply == Reply::Forward {
             self.call.reply_sent(pcm_bytes, self.now);
@@ -113,10 +102,7 @@ impl Scene {
     }
 
     pub(crate) fn speech_ends(&mut self) {
-        self.events(&[
-            "input_audio_buffer.speech_stopped",
-            "input_audio_buffer.committed",
-        ]);
+        self.events(&["input_audio_buffer.speech_stopped", "input_audio_buffer.committed"]);
     }
 
     pub(crate) fn created(&mut self, response: &str) {
@@ -131,19 +117,13 @@ impl Scene {
     }
 
     pub(crate) fn function_call(&mut self, response: &str, call: &str, status: &str) {
-        self.service(
-            json!({"type": "response.output_item.done", "response_id": response, "item":
+        self.service(json!({"type": "response.output_item.done", "response_id": response, "item":
             {"type": "function_call", "name": "get_weather", "call_id": call, "arguments": "{}",
-             "status": status}}),
-        );
+             "status": status}}));
     }
 
     pub(crate) fn tool_finished(&mut self, call_id: &str) {
-        self.client(Input::ToolFinished {
-            call_id,
-            output: r#"{"ok":1}"#,
-            ok: true,
-        });
+        self.client(Input::ToolFinished { call_id, output: r#"{"ok":1}"#, ok: true });
     }
 
     /// Lets time pass, with a tick at each deadline on the way.
@@ -196,20 +176,13 @@ impl Scene {
 
     fn take(&mut self, keep: impl Fn(&Output) -> Option<&String>) -> Vec<Value> {
         let outputs = std::mem::take(&mut self.outputs);
-        outputs
-            .iter()
-            .filter_map(keep)
-            .map(|text| serde_json::from_str(text).unwrap())
-            .collect()
+        outputs.iter().filter_map(keep).map(|text| serde_json::from_str(text).unwrap()).collect()
     }
 
     /// The last three outputs of an ended call: how it ended, checked for order.
     pub(crate) fn ended(&mut self) -> EndReason {
         let outputs = std::mem::take(&mut self.outputs);
-        let closes = outputs
-            .iter()
-            .filter(|output| matches!(output, Output::Close(_)))
-            .count();
+        let closes = outputs.iter().filter(|output| matches!(output, Output::Close(_))).count();
         assert_eq!(closes, 1, "{outputs:?}");
         let [.., Output::ToClient(state), Output::Close(reason)] = outputs.as_slice() else {
             panic!("{outputs:?}")

@@ -51,26 +51,17 @@ impl World {
         let command: serde_json::Value = serde_json::from_str(text).unwrap();
         match command["type"].as_str().unwrap() {
             "response.create" => {
-                assert!(
-                    self.active.is_none(),
-                    "{what}: requested while one is active"
-                );
+                assert!(self.active.is_none(), "{what}: requested while one is active");
                 assert!(self.requested.is_none(), "{what}: requested twice");
                 self.requested = Some(now);
             }
             "conversation.item.create" if command["item"]["call_id"].is_string() => {
                 let call_id = command["item"]["call_id"].as_str().unwrap().to_owned();
-                assert!(
-                    !self.answered.contains(&call_id),
-                    "{what}: {call_id} answered twice"
-                );
+                assert!(!self.answered.contains(&call_id), "{what}: {call_id} answered twice");
                 self.answered.push(call_id);
             }
             "conversation.item.truncate" => {
-                assert!(
-                    command["audio_end_ms"].as_u64().unwrap() <= 2_000,
-                    "{what}: {text}"
-                );
+                assert!(command["audio_end_ms"].as_u64().unwrap() <= 2_000, "{what}: {text}");
             }
             _ => {}
         }
@@ -88,14 +79,7 @@ impl World {
             }
             (1, Some(id)) => {
                 self.active = None;
-                scene.done(
-                    &id,
-                    if random.below(2) == 0 {
-                        "completed"
-                    } else {
-                        "cancelled"
-                    },
-                );
+                scene.done(&id, if random.below(2) == 0 { "completed" } else { "cancelled" });
             }
             (2 | 3, Some(id)) => {
                 // One item a response, never longer than two seconds.
@@ -126,10 +110,7 @@ impl World {
     fn wait(&mut self, scene: &mut Scene, random: &mut Random) {
         scene.pass_ms(random.below(4_000));
         // A request that the service never answers is given up after ten seconds.
-        if self
-            .requested
-            .is_some_and(|at| scene.now >= at + Duration::from_secs(6))
-        {
+        if self.requested.is_some_and(|at| scene.now >= at + Duration::from_secs(6)) {
             self.requested = None;
         }
     }
@@ -140,11 +121,8 @@ fn random_conversations_keep_every_promise() {
     for seed in 1..=200_u64 {
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let truncates = random.below(2) == 0;
-        let mut scene = if truncates {
-            Scene::active()
-        } else {
-            Scene::active_without_truncation()
-        };
+        let mut scene =
+            if truncates { Scene::active() } else { Scene::active_without_truncation() };
         let mut world = World::default();
         for step in 0..400 {
             let what = format!("seed {seed}, step {step}");

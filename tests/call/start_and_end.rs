@@ -25,10 +25,7 @@ fn hello_comes_first_and_the_microphone_waits_for_the_settings() {
     assert_eq!(told[0]["resume"], "secret");
     let limits = json!({"max_seconds": 3600, "idle_seconds": 120, "max_frame_bytes": 65536});
     assert_eq!(told[0]["limits"], limits);
-    assert_eq!(
-        told[1],
-        json!({"type": "call_state", "state": "connecting"})
-    );
+    assert_eq!(told[1], json!({"type": "call_state", "state": "connecting"}));
     let now = scene.now;
     assert_eq!(scene.call.microphone(960, now), Microphone::Hold);
     scene.service(created());
@@ -46,10 +43,7 @@ fn hello_comes_first_and_the_microphone_waits_for_the_settings() {
 
 #[test]
 fn the_client_learns_whether_a_simulator_answers() {
-    for (model, service) in [
-        ("gpt-realtime", "azure"),
-        ("voicelived-simulator-1", "simulator"),
-    ] {
+    for (model, service) in [("gpt-realtime", "azure"), ("voicelived-simulator-1", "simulator")] {
         let mut scene = Scene::connecting(settings());
         scene.service(json!({"type": "session.created", "session": {"model": model}}));
         scene.service(updated());
@@ -62,13 +56,7 @@ fn the_client_learns_whether_a_simulator_answers() {
 #[test]
 fn the_greeting_is_spoken_once() {
     let greeting = Some("Hello there".to_owned());
-    let mut scene = Scene::active_with(
-        CallSettings {
-            greeting,
-            ..settings()
-        },
-        json!(null),
-    );
+    let mut scene = Scene::active_with(CallSettings { greeting, ..settings() }, json!(null));
     let create = scene.commands().pop().unwrap();
     assert_eq!(create["type"], "response.create");
     let message = &create["response"]["pre_generated_assistant_message"];
@@ -82,10 +70,7 @@ fn the_greeting_is_spoken_once() {
 #[test]
 fn a_ga_session_gets_ga_settings_and_event_names_work() {
     let greeting = Some("Hi".to_owned());
-    let mut scene = Scene::connecting(CallSettings {
-        greeting,
-        ..settings()
-    });
+    let mut scene = Scene::connecting(CallSettings { greeting, ..settings() });
     let audio = json!({"input": {"turn_detection": {}}, "output": {"format":
         {"type": "audio/pcm", "rate": 24000}}});
     scene.service(
@@ -99,25 +84,13 @@ fn a_ga_session_gets_ga_settings_and_event_names_work() {
         json!({"type": "session.updated", "session": {"type": "realtime", "audio": audio}}),
     );
     let create = scene.commands().pop().unwrap();
-    assert!(
-        create["response"]["instructions"]
-            .as_str()
-            .unwrap()
-            .ends_with("Hi")
-    );
+    assert!(create["response"]["instructions"].as_str().unwrap().ends_with("Hi"));
     scene.created("r1");
-    scene.service(
-        json!({"type": "response.output_audio_transcript.delta", "response_id": "r1",
-        "item_id": "a1", "delta": "Hi"}),
-    );
-    scene.service(
-        json!({"type": "response.output_audio_transcript.done", "response_id": "r1",
-        "item_id": "a1", "transcript": "Hi"}),
-    );
-    assert_eq!(
-        scene.story(),
-        ["response_started", "transcript_delta", "transcript"]
-    );
+    scene.service(json!({"type": "response.output_audio_transcript.delta", "response_id": "r1",
+        "item_id": "a1", "delta": "Hi"}));
+    scene.service(json!({"type": "response.output_audio_transcript.done", "response_id": "r1",
+        "item_id": "a1", "transcript": "Hi"}));
+    assert_eq!(scene.story(), ["response_started", "transcript_delta", "transcript"]);
 }
 
 #[test]
@@ -127,15 +100,9 @@ fn refused_settings_end_the_call_with_the_services_words() {
     scene.service(json!({"type": "error", "error": {"code": "unknown_parameter",
         "message": "Unknown parameter: 'session.foo'.", "param": "session.foo", "event_id": "cfg1"}}));
     let reason = scene.ended();
-    assert_eq!(
-        (reason.word(), reason.close_code()),
-        ("session_refused", 1011)
-    );
+    assert_eq!((reason.word(), reason.close_code()), ("session_refused", 1011));
     let message = reason.message();
-    assert!(
-        message.contains("Unknown parameter: 'session.foo'."),
-        "{message}"
-    );
+    assert!(message.contains("Unknown parameter: 'session.foo'."), "{message}");
     assert!(message.ends_with("session.foo."), "{message}");
 }
 
@@ -153,10 +120,7 @@ fn another_audio_format_ends_the_call() {
 fn a_fault_told_right_after_the_upgrade_ends_the_call() {
     let mut scene = Scene::connecting(settings());
     scene.service(json!({"type": "error", "error": {"message": "No such model"}}));
-    assert_eq!(
-        scene.ended().message(),
-        "The voice service reports: No such model."
-    );
+    assert_eq!(scene.ended().message(), "The voice service reports: No such model.");
 }
 
 #[test]
@@ -175,11 +139,7 @@ fn a_service_that_is_not_ready_in_time_is_given_up() {
 
 #[test]
 fn a_lost_service_ends_the_call_with_its_word_before_and_after_active() {
-    let fault = ServiceFault {
-        word: "lost",
-        message: "It is gone.".to_owned(),
-        retryable: true,
-    };
+    let fault = ServiceFault { word: "lost", message: "It is gone.".to_owned(), retryable: true };
     for mut scene in [Scene::connecting(settings()), Scene::active()] {
         scene.client(Input::ServiceLost(fault.clone()));
         assert_eq!(scene.ended().word(), "lost");
@@ -208,10 +168,7 @@ fn after_the_end_everything_is_ignored() {
 fn a_silent_client_keeps_its_call_until_idle_and_hears_why() {
     let mut scene = Scene::active();
     scene.pass_secs(104);
-    assert!(
-        scene.outputs.is_empty(),
-        "no audio for a while is no reason"
-    );
+    assert!(scene.outputs.is_empty(), "no audio for a while is no reason");
     scene.pass_secs(1);
     let warning = scene.told().pop().unwrap();
     assert_eq!(warning["code"], "idle_soon");
@@ -238,10 +195,7 @@ fn speech_typed_turns_tools_and_playing_are_not_idle() {
     scene.done("r2", "completed");
     scene.outputs.clear();
     scene.pass_secs(31 + 104);
-    assert!(
-        scene.outputs.is_empty(),
-        "the clock starts when the reply has been played"
-    );
+    assert!(scene.outputs.is_empty(), "the clock starts when the reply has been played");
     scene.pass_secs(1);
     assert_eq!(scene.told().pop().unwrap()["code"], "idle_soon");
     scene.speech();
@@ -250,11 +204,7 @@ fn speech_typed_turns_tools_and_playing_are_not_idle() {
     scene.pass_secs(5 + 104);
     assert!(scene.outputs.is_empty());
     scene.pass_secs(1);
-    assert_eq!(
-        scene.told().pop().unwrap()["code"],
-        "idle_soon",
-        "warned anew"
-    );
+    assert_eq!(scene.told().pop().unwrap()["code"], "idle_soon", "warned anew");
 }
 
 #[test]
@@ -289,13 +239,7 @@ fn a_short_idle_limit_warns_at_half() {
 #[test]
 fn the_longest_duration_ends_even_a_lively_call_after_a_warning() {
     let max_duration = Duration::from_secs(300);
-    let mut scene = Scene::active_with(
-        CallSettings {
-            max_duration,
-            ..settings()
-        },
-        json!(null),
-    );
+    let mut scene = Scene::active_with(CallSettings { max_duration, ..settings() }, json!(null));
     scene.outputs.clear();
     scene.created("r1");
     scene.pass_secs(239);

@@ -23,10 +23,7 @@ fn a_tool_runs_and_its_answer_is_asked_for_after_the_response() {
     let done = json!({"type": "tool", "name": "get_weather", "state": "done", "ms": 120});
     assert_eq!(scene.told(), [done]);
     scene.done("r1", "completed");
-    assert_eq!(
-        scene.story(),
-        ["response_done", "usage", "> response.create"]
-    );
+    assert_eq!(scene.story(), ["response_done", "usage", "> response.create"]);
 }
 
 #[test]
@@ -40,10 +37,7 @@ fn two_calls_of_one_response_are_answered_in_one_batch() {
     scene.outputs.clear();
     scene.pass_secs(1);
     scene.tool_finished("call_2");
-    assert_eq!(
-        scene.story(),
-        ["> conversation.item.create", "tool", "> response.create"]
-    );
+    assert_eq!(scene.story(), ["> conversation.item.create", "tool", "> response.create"]);
     scene.created("r2");
     scene.done("r2", "completed");
     assert!(!scene.story().contains(&"> response.create".to_owned()));
@@ -58,10 +52,8 @@ fn audio_transcripts_and_barge_in_work_while_a_tool_runs() {
     assert_eq!(scene.call.microphone(960, now), Microphone::Forward);
     assert_eq!(scene.audio("r1", "a1", 200), Reply::Forward);
     scene.outputs.clear();
-    scene.service(
-        json!({"type": "conversation.item.input_audio_transcription.completed",
-        "item_id": "u1", "transcript": "Weather?"}),
-    );
+    scene.service(json!({"type": "conversation.item.input_audio_transcription.completed",
+        "item_id": "u1", "transcript": "Weather?"}));
     scene.speech();
     assert_eq!(scene.story(), ["transcript", "drop", "speech_started"]);
 }
@@ -94,10 +86,7 @@ fn a_tool_that_finishes_during_another_response_is_spoken_after_it() {
     scene.tool_finished("call_1");
     scene.outputs.clear();
     scene.done("r2", "completed");
-    assert_eq!(
-        scene.story(),
-        ["response_done", "usage", "> response.create"]
-    );
+    assert_eq!(scene.story(), ["response_done", "usage", "> response.create"]);
 }
 
 #[test]
@@ -109,10 +98,7 @@ fn a_slow_tool_is_answered_for_and_its_late_result_ignored() {
     scene.outputs.clear();
     scene.pass_secs(30);
     let outputs = scene.outputs.clone();
-    assert_eq!(
-        scene.story(),
-        ["> conversation.item.create", "tool", "> response.create"]
-    );
+    assert_eq!(scene.story(), ["> conversation.item.create", "tool", "> response.create"]);
     scene.outputs = outputs;
     assert_eq!(scene.told()[0]["state"], "failed");
     scene.tool_finished("call_1");
@@ -130,12 +116,7 @@ fn calls_of_an_interrupted_response_are_not_run() {
     scene.function_call("r1", "call_2", "completed");
     let output = scene.commands().pop().unwrap();
     assert_eq!(output["item"]["call_id"], "call_2");
-    assert!(
-        output["item"]["output"]
-            .as_str()
-            .unwrap()
-            .contains("interrupted")
-    );
+    assert!(output["item"]["output"].as_str().unwrap().contains("interrupted"));
 }
 
 #[test]
@@ -149,17 +130,8 @@ fn too_many_calls_and_oversized_outputs_are_answered_with_errors() {
     scene.function_call("r1", "call_8", "completed");
     assert_eq!(scene.story(), ["> conversation.item.create", "tool"]);
     let long = "x".repeat(70_000);
-    scene.client(Input::ToolFinished {
-        call_id: "call_0",
-        output: &long,
-        ok: true,
-    });
-    assert!(
-        scene.commands()[0]["item"]["output"]
-            .as_str()
-            .unwrap()
-            .contains("too long")
-    );
+    scene.client(Input::ToolFinished { call_id: "call_0", output: &long, ok: true });
+    assert!(scene.commands()[0]["item"]["output"].as_str().unwrap().contains("too long"));
 }
 
 #[test]
@@ -170,17 +142,11 @@ fn a_request_that_crossed_a_response_is_repeated_once_after_it() {
     scene.service(busy());
     scene.outputs.clear();
     scene.done("vad", "completed");
-    assert_eq!(
-        scene.story(),
-        ["response_done", "usage", "> response.create"]
-    );
+    assert_eq!(scene.story(), ["response_done", "usage", "> response.create"]);
     scene.service(busy());
     scene.created("other");
     scene.done("other", "completed");
-    assert!(
-        !scene.story().contains(&"> response.create".to_owned()),
-        "repeated once only"
-    );
+    assert!(!scene.story().contains(&"> response.create".to_owned()), "repeated once only");
 }
 
 #[test]
@@ -191,11 +157,7 @@ fn nothing_is_requested_while_the_service_is_about_to_answer() {
     scene.says(json!({"type": "text", "text": "and this"}));
     assert!(!scene.story().contains(&"> response.create".to_owned()));
     scene.pass_secs(5);
-    assert_eq!(
-        scene.story(),
-        ["> response.create"],
-        "an empty turn brings no response"
-    );
+    assert_eq!(scene.story(), ["> response.create"], "an empty turn brings no response");
 }
 
 #[test]
@@ -203,16 +165,11 @@ fn a_request_refused_for_good_is_told_and_frees_the_gate() {
     let mut scene = Scene::active();
     scene.says(json!({"type": "text", "text": "hi"}));
     scene.outputs.clear();
-    scene.service(
-        json!({"type": "error", "error": {"code": "quota", "message": "Too much",
-        "event_id": "create"}}),
-    );
+    scene.service(json!({"type": "error", "error": {"code": "quota", "message": "Too much",
+        "event_id": "create"}}));
     assert_eq!(scene.told()[0]["code"], "quota");
     scene.says(json!({"type": "text", "text": "again"}));
-    assert_eq!(
-        scene.story(),
-        ["> conversation.item.create", "> response.create"]
-    );
+    assert_eq!(scene.story(), ["> conversation.item.create", "> response.create"]);
 }
 
 #[test]
@@ -228,8 +185,5 @@ fn the_services_own_tools_are_refused_approval_and_spoken_about() {
     scene.events(&["response.mcp_call.completed"]);
     scene.outputs.clear();
     scene.done("r1", "completed");
-    assert_eq!(
-        scene.story(),
-        ["response_done", "usage", "> response.create"]
-    );
+    assert_eq!(scene.story(), ["response_done", "usage", "> response.create"]);
 }

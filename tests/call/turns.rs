@@ -31,17 +31,12 @@ fn a_spoken_turn_from_first_to_last_event() {
     scene.pass_ms(340);
     assert_eq!(scene.audio("r1", "a1", 200), Reply::Forward);
     assert_eq!(scene.audio("r1", "a1", 200), Reply::Forward);
-    scene.service(
-        json!({"type": "conversation.item.input_audio_transcription.completed",
-        "item_id": "u1", "transcript": "Weather?"}),
-    );
+    scene.service(json!({"type": "conversation.item.input_audio_transcription.completed",
+        "item_id": "u1", "transcript": "Weather?"}));
     scene.service(transcript_done("r1", "It is foggy."));
     scene.done("r1", "completed");
     let told = scene.told();
-    let kinds: Vec<_> = told
-        .iter()
-        .map(|message| message["type"].as_str().unwrap())
-        .collect();
+    let kinds: Vec<_> = told.iter().map(|message| message["type"].as_str().unwrap()).collect();
     assert_eq!(
         kinds,
         [
@@ -57,10 +52,7 @@ fn a_spoken_turn_from_first_to_last_event() {
         ]
     );
     assert_eq!(told[4]["first_audio_ms"], 340);
-    assert_eq!(
-        told[5],
-        json!({"type": "transcript", "role": "user", "text": "Weather?"})
-    );
+    assert_eq!(told[5], json!({"type": "transcript", "role": "user", "text": "Weather?"}));
     assert_eq!(told[6]["text"], "It is foggy.");
     assert_eq!(told[7]["status"], "completed");
 }
@@ -73,21 +65,14 @@ fn barge_in_drops_late_deltas_and_tells_only_the_words_that_came() {
     scene.audio("r1", "a1", 1_000);
     scene.outputs.clear();
     scene.speech();
-    assert_eq!(
-        scene.story(),
-        ["drop", "speech_started"],
-        "no cancel, no truncate"
-    );
+    assert_eq!(scene.story(), ["drop", "speech_started"], "no cancel, no truncate");
     scene.service(delta("r1", "a time there was"));
     assert_eq!(scene.audio("r1", "a1", 100), Reply::Discard);
     scene.service(transcript_done("r1", "Once upon a time there was"));
     scene.done("r1", "cancelled");
     let told = scene.told();
     assert_eq!(told[0]["text"], "Once upon…");
-    assert_eq!(
-        told[1],
-        json!({"type": "response_done", "status": "cancelled"})
-    );
+    assert_eq!(told[1], json!({"type": "response_done", "status": "cancelled"}));
     scene.speech_ends();
     scene.created("r2");
     assert_eq!(scene.audio("r2", "a2", 100), Reply::Forward);
@@ -192,18 +177,12 @@ fn a_typed_turn_is_answered_with_its_latency() {
     let mut scene = Scene::active();
     scene.says(json!({"type": "text", "text": "What time is it?"}));
     let commands = scene.commands();
-    assert_eq!(
-        commands[0]["item"]["content"][0]["text"],
-        "What time is it?"
-    );
+    assert_eq!(commands[0]["item"]["content"][0]["text"], "What time is it?");
     assert_eq!(commands[1]["type"], "response.create");
     scene.pass_ms(250);
     scene.created("r1");
     scene.audio("r1", "a1", 100);
-    assert_eq!(
-        scene.told()[1],
-        json!({"type": "latency", "first_audio_ms": 250})
-    );
+    assert_eq!(scene.told()[1], json!({"type": "latency", "first_audio_ms": 250}));
 }
 
 #[test]
@@ -226,10 +205,7 @@ fn a_typed_turn_interrupts_a_reply_and_waits_for_its_end() {
         ]
     );
     scene.done("r1", "cancelled");
-    assert_eq!(
-        scene.story(),
-        ["response_done", "usage", "> response.create"]
-    );
+    assert_eq!(scene.story(), ["response_done", "usage", "> response.create"]);
 }
 
 #[test]
@@ -251,15 +227,7 @@ fn where_the_service_does_not_answer_by_itself_each_turn_asks() {
     scene.outputs.clear();
     scene.speech();
     scene.speech_ends();
-    assert_eq!(
-        scene.story(),
-        [
-            "drop",
-            "speech_started",
-            "speech_stopped",
-            "> response.create"
-        ]
-    );
+    assert_eq!(scene.story(), ["drop", "speech_started", "speech_stopped", "> response.create"]);
 }
 
 #[test]
@@ -270,10 +238,8 @@ fn failed_and_unknown_things_are_told_or_ignored_but_never_end_the_call() {
     assert_eq!(told[0]["code"], "service_error");
     assert_eq!(told[0]["message"], "The voice service reports: Oops.");
     scene.created("r1");
-    scene.service(
-        json!({"type": "response.done", "response": {"id": "r1", "status": "failed",
-        "status_details": {"error": {"message": "Quota."}}, "usage": null}}),
-    );
+    scene.service(json!({"type": "response.done", "response": {"id": "r1", "status": "failed",
+        "status_details": {"error": {"message": "Quota."}}, "usage": null}}));
     let failed = scene.told().pop().unwrap();
     assert_eq!(failed["code"], "response_failed");
     assert!(failed["message"].as_str().unwrap().ends_with("Quota."));
@@ -281,10 +247,8 @@ fn failed_and_unknown_things_are_told_or_ignored_but_never_end_the_call() {
     scene.service(json!({"type": "response.created", "response": null}));
     scene.service(json!({"type": "response.done", "response": null}));
     scene.service(json!({"type": "error", "error": null}));
-    scene.service(
-        json!({"type": "conversation.item.input_audio_transcription.completed",
-        "item_id": null, "transcript": ""}),
-    );
+    scene.service(json!({"type": "conversation.item.input_audio_transcription.completed",
+        "item_id": null, "transcript": ""}));
     assert!(!scene.call.is_ended());
 }
 
@@ -299,9 +263,7 @@ fn latency_is_told_once_a_reply_and_never_for_an_abandoned_turn() {
     scene.audio("r1", "a1", 100);
     let latencies = |scene: &mut Scene| {
         let told = scene.told();
-        told.into_iter()
-            .filter(|message| message["type"] == "latency")
-            .count()
+        told.into_iter().filter(|message| message["type"] == "latency").count()
     };
     assert_eq!(latencies(&mut scene), 0);
     scene.done("r1", "cancelled");
@@ -325,8 +287,5 @@ fn a_function_call_without_words_leaves_the_latency_to_the_spoken_answer() {
     scene.created("r2");
     scene.outputs.clear();
     scene.audio("r2", "a2", 100);
-    assert_eq!(
-        scene.told(),
-        [json!({"type": "latency", "first_audio_ms": 700})]
-    );
+    assert_eq!(scene.told(), [json!({"type": "latency", "first_audio_ms": 700})]);
 }

@@ -49,16 +49,7 @@ pub(crate) fn pair(room: usize) -> (Socket, Socket) {
         }))
     };
     let (a, b) = (pipe(), pipe());
-    (
-        Socket {
-            outgoing: a.clone(),
-            incoming: b.clone(),
-        },
-        Socket {
-            outgoing: b,
-            incoming: a,
-        },
-    )
+    (Socket { outgoing: a.clone(), incoming: b.clone() }, Socket { outgoing: b, incoming: a })
 }
 
 impl Socket {

@@ -237,11 +237,7 @@ pub fn parse(text: &str) -> Result<Parsed<'_>, String> {
     session_event(kind, &event)
         .or_else(|| user_event(kind, &event))
         .or_else(|| reply_event(kind, &event))
-        .unwrap_or_else(|| {
-            Ok(ServiceEvent::Ignored {
-                kind: bounded(kind, MAX_ID_BYTES).into(),
-            })
-        })
+        .unwrap_or_else(|| Ok(ServiceEvent::Ignored { kind: bounded(kind, MAX_ID_BYTES).into() }))
         .map(Parsed::Event)
 }
 
@@ -282,10 +278,7 @@ fn user_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
         }
         "conversation.item.truncated" => {
             let audio_end_ms = number(event, "audio_end_ms");
-            id(event, "item_id").map(|item_id| ServiceEvent::Truncated {
-                item_id,
-                audio_end_ms,
-            })
+            id(event, "item_id").map(|item_id| ServiceEvent::Truncated { item_id, audio_end_ms })
         }
         "conversation.item.created" | "conversation.item.added" => {
             return approval_request(object(event, "item")?);
@@ -319,9 +312,7 @@ fn reply_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
 }
 
 fn session_info(event: &Map<String, Value>) -> SessionInfo {
-    object(event, "session")
-        .map(SessionInfo::read)
-        .unwrap_or_default()
+    object(event, "session").map(SessionInfo::read).unwrap_or_default()
 }
 
 fn service_error(event: &Map<String, Value>) -> ServiceError {
@@ -385,10 +376,7 @@ fn response_done(event: &Map<String, Value>) -> Event {
         response_id: id(response, "id")?,
         status: short(Some(response), "status"),
         reason: short(details, "reason"),
-        error: short(
-            details.and_then(|details| object(details, "error")),
-            "message",
-        ),
+        error: short(details.and_then(|details| object(details, "error")), "message"),
         usage,
     })))
 }
@@ -398,10 +386,7 @@ fn object<'v>(map: &'v Map<String, Value>, key: &str) -> Option<&'v Map<String, 
 }
 
 fn text_of(map: &Map<String, Value>, key: &str) -> String {
-    map.get(key)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned()
+    map.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn number(map: &Map<String, Value>, key: &str) -> u64 {

@@ -53,11 +53,7 @@ pub(in crate::call) fn member<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 
 /// How many bytes a base64 text decodes to, taken from its length and padding.
 pub(super) fn decoded_bytes(base64: &str) -> usize {
-    let padding = base64
-        .bytes()
-        .rev()
-        .take_while(|&byte| byte == b'=')
-        .count();
+    let padding = base64.bytes().rev().take_while(|&byte| byte == b'=').count();
     (base64.len() / 4 * 3).saturating_sub(padding.min(2))
 }
 
@@ -86,9 +82,9 @@ impl Found {
         let kind_known = slot.insert(value).clone();
         // Most events that are no audio delta name their type early: stop there.
         match &self.kind {
-            Some(kind) if *kind == kind_known => AUDIO_DELTA_TYPES
-                .contains(&&cursor.text[kind_known])
-                .then_some(()),
+            Some(kind) if *kind == kind_known => {
+                AUDIO_DELTA_TYPES.contains(&&cursor.text[kind_known]).then_some(())
+            }
             _ => Some(()),
         }
     }
@@ -102,12 +98,7 @@ impl Found {
             return None;
         }
         let pcm_bytes = decoded_bytes(&text[base64.clone()]);
-        Some(AudioDelta {
-            response_id,
-            item_id,
-            base64,
-            pcm_bytes,
-        })
+        Some(AudioDelta { response_id, item_id, base64, pcm_bytes })
     }
 }
 
@@ -189,11 +180,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn skip_number(&mut self) -> Option<()> {
-        let digits = self
-            .rest()
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
+        let digits = self.rest().iter().take_while(|byte| byte.is_ascii_digit()).count();
         let leading_zero = digits > 1 && self.rest()[0] == b'0';
         self.at += digits;
         let goes_on = matches!(self.rest().first(), Some(b'.' | b'e' | b'E'));
@@ -234,10 +221,7 @@ impl<'a> Cursor<'a> {
 
     /// One character onwards, staying on a character boundary.
     fn step(&mut self) {
-        self.at += self.text[self.at..]
-            .chars()
-            .next()
-            .map_or(1, char::len_utf8);
+        self.at += self.text[self.at..].chars().next().map_or(1, char::len_utf8);
     }
 }
 

@@ -3,9 +3,8 @@
 use serde_json::{Map, Value, json};
 
 /// Names of the voices that belong to the model rather than to Azure speech.
-const OPENAI_VOICES: [&str; 10] = [
-    "alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar",
-];
+const OPENAI_VOICES: [&str; 10] =
+    ["alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar"];
 
 /// Samples per second of all audio, both ways.
 const SAMPLE_RATE: u64 = 24_000;
@@ -64,11 +63,7 @@ pub fn session_object(settings: &SessionSettings) -> Value {
     if let Some(instructions) = &settings.instructions {
         session["instructions"] = json!(instructions);
     }
-    if settings
-        .tools
-        .as_array()
-        .is_some_and(|tools| !tools.is_empty())
-    {
+    if settings.tools.as_array().is_some_and(|tools| !tools.is_empty()) {
         session["tools"] = settings.tools.clone();
         session["tool_choice"] = json!("auto");
     }
@@ -146,11 +141,7 @@ pub struct TurnRules {
 
 impl Default for TurnRules {
     fn default() -> Self {
-        Self {
-            create_response: true,
-            interrupt_response: true,
-            auto_truncate: false,
-        }
+        Self { create_response: true, interrupt_response: true, auto_truncate: false }
     }
 }
 
@@ -178,10 +169,7 @@ impl SessionInfo {
 
 fn turn_rules(turn_detection: Option<&Value>) -> TurnRules {
     let flag = |key: &str, default: bool| {
-        turn_detection
-            .and_then(|turns| turns.get(key))
-            .and_then(Value::as_bool)
-            .unwrap_or(default)
+        turn_detection.and_then(|turns| turns.get(key)).and_then(Value::as_bool).unwrap_or(default)
     };
     TurnRules {
         create_response: flag("create_response", true),
@@ -197,10 +185,7 @@ fn beta_fault(session: &Map<String, Value>) -> Option<String> {
             Some(other) => return Some(fault(key, other)),
         }
     }
-    match session
-        .get("input_audio_sampling_rate")
-        .and_then(Value::as_u64)
-    {
+    match session.get("input_audio_sampling_rate").and_then(Value::as_u64) {
         None | Some(SAMPLE_RATE) => None,
         Some(rate) => Some(fault("input_audio_sampling_rate", &rate.to_string())),
     }
@@ -211,10 +196,7 @@ fn ga_fault(audio: &Value) -> Option<String> {
         let Some(format) = audio.get(side).and_then(|side| side.get("format")) else {
             continue;
         };
-        let kind = format
-            .get("type")
-            .and_then(Value::as_str)
-            .or(format.as_str());
+        let kind = format.get("type").and_then(Value::as_str).or(format.as_str());
         let rate = format.get("rate").and_then(Value::as_u64);
         if !matches!(kind, None | Some("audio/pcm" | "pcm16"))
             || !matches!(rate, None | Some(SAMPLE_RATE))
@@ -338,10 +320,8 @@ mod tests {
 
     #[test]
     fn everyday_settings_are_sent_explicitly() {
-        let session = session_object(&settings(
-            "gpt-realtime-mini",
-            "en-US-Ava:DragonHDLatestNeural",
-        ));
+        let session =
+            session_object(&settings("gpt-realtime-mini", "en-US-Ava:DragonHDLatestNeural"));
         assert_eq!(session["modalities"], json!(["text", "audio"]));
         assert_eq!(session["input_audio_sampling_rate"], 24_000);
         assert_eq!(session["turn_detection"]["type"], "azure_semantic_vad");
@@ -359,20 +339,11 @@ mod tests {
     #[test]
     fn transcriber_and_voice_follow_the_names() {
         let cascade = session_object(&settings("gpt-4.1", "marin"));
-        assert_eq!(
-            cascade["input_audio_transcription"]["model"],
-            "azure-speech"
-        );
+        assert_eq!(cascade["input_audio_transcription"]["model"], "azure-speech");
         assert_eq!(cascade["voice"], json!({"type": "openai", "name": "marin"}));
         assert_eq!(voice("de-DE-KatjaNeural", "x")["type"], "azure-standard");
-        assert_eq!(
-            voice("zh-CN-liaoning-XiaobeiNeural", "x")["type"],
-            "azure-standard"
-        );
-        assert_eq!(
-            voice("ava", "azure-realtime")["type"],
-            "azure-realtime-native"
-        );
+        assert_eq!(voice("zh-CN-liaoning-XiaobeiNeural", "x")["type"], "azure-standard");
+        assert_eq!(voice("ava", "azure-realtime")["type"], "azure-realtime-native");
         assert_eq!(voice("nova", "x"), json!("nova"));
         assert_eq!(voice("en-US-", "x"), json!("en-US-"));
     }
@@ -393,14 +364,8 @@ mod tests {
         let session = session_object(&settings);
         assert_eq!(session["turn_detection"]["threshold"], 0.9);
         assert_eq!(session["turn_detection"]["silence_duration_ms"], 500);
-        assert_eq!(
-            session["turn_detection"].get("auto_truncate"),
-            Some(&Value::Null)
-        );
-        assert_eq!(
-            session.get("input_audio_noise_reduction"),
-            Some(&Value::Null)
-        );
+        assert_eq!(session["turn_detection"].get("auto_truncate"), Some(&Value::Null));
+        assert_eq!(session.get("input_audio_noise_reduction"), Some(&Value::Null));
         assert_eq!(session["voice"], "plain");
         assert_eq!(session["future"]["a"]["b"], 1);
         assert_eq!(session["tool_choice"], "auto");
@@ -417,22 +382,13 @@ mod tests {
         let ga = ga_session(&session_object(&settings));
         assert_eq!(ga["type"], "realtime");
         assert_eq!(ga["output_modalities"], json!(["audio"]));
-        assert_eq!(
-            ga["audio"]["input"]["format"],
-            json!({"type": "audio/pcm", "rate": 24_000})
-        );
+        assert_eq!(ga["audio"]["input"]["format"], json!({"type": "audio/pcm", "rate": 24_000}));
         assert_eq!(ga["audio"]["output"]["voice"], "marin");
         assert_eq!(ga["audio"]["output"]["speed"], 1.2);
         assert_eq!(ga["audio"]["input"]["transcription"]["model"], "whisper-1");
         assert_eq!(ga["max_output_tokens"], 9);
         assert_eq!(ga["instructions"], "Be brief.");
-        for gone in [
-            "temperature",
-            "modalities",
-            "voice",
-            "input_audio_format",
-            "turn_detection",
-        ] {
+        for gone in ["temperature", "modalities", "voice", "input_audio_format", "turn_detection"] {
             assert!(ga.get(gone).is_none(), "{gone}");
         }
         let azure = ga_voice(json!({"type": "azure-standard", "name": "n", "temperature": 1}));
@@ -448,24 +404,17 @@ mod tests {
 
     #[test]
     fn effective_session_is_read_in_both_dialects() {
-        let beta = read(
-            &json!({"id": "s", "model": "m", "expires_at": 9, "modalities": ["audio"],
+        let beta = read(&json!({"id": "s", "model": "m", "expires_at": 9, "modalities": ["audio"],
             "output_audio_format": null, "input_audio_format": "pcm16",
-            "turn_detection": {"auto_truncate": true, "interrupt_response": false}}),
-        );
+            "turn_detection": {"auto_truncate": true, "interrupt_response": false}}));
         assert_eq!((beta.dialect, beta.expires_at), (Dialect::Beta, Some(9)));
         assert_eq!(beta.format_fault, None);
         assert!(beta.turns.auto_truncate && !beta.turns.interrupt_response);
-        let ga = read(
-            &json!({"type": "realtime", "audio": {"input": {"turn_detection":
-            {"create_response": false}}, "output": {"format": {"type": "audio/pcm", "rate": 24000}}}}),
-        );
+        let ga = read(&json!({"type": "realtime", "audio": {"input": {"turn_detection":
+            {"create_response": false}}, "output": {"format": {"type": "audio/pcm", "rate": 24000}}}}));
         assert_eq!(ga.dialect, Dialect::Ga);
         assert!(!ga.turns.create_response && ga.format_fault.is_none());
-        assert_eq!(
-            read(&json!({"turn_detection": null})).turns,
-            TurnRules::default()
-        );
+        assert_eq!(read(&json!({"turn_detection": null})).turns, TurnRules::default());
     }
 
     #[test]

@@ -31,12 +31,7 @@ fn value_for(name: &str, catalogue: &Value, depth: usize) -> Value {
 
 fn minimal(entry: &Value, catalogue: &Value, depth: usize) -> Value {
     let mut fields = Map::new();
-    for key in entry["required"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-    {
+    for key in entry["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         let kind = entry["types"][key].as_str().unwrap_or("string");
         fields.insert(key.to_owned(), value_for(kind, catalogue, depth));
     }
@@ -54,11 +49,7 @@ fn every_published_event_parses_with_its_minimal_fields() {
         let text = event.to_string();
         let parsed = parse(&text);
         assert!(parsed.is_ok(), "{text}: {parsed:?}");
-        let optional = entry["optional"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str);
+        let optional = entry["optional"].as_array().into_iter().flatten().filter_map(Value::as_str);
         for key in optional {
             event[key] = Value::Null;
         }
@@ -67,27 +58,11 @@ fn every_published_event_parses_with_its_minimal_fields() {
             .as_object()
             .unwrap()
             .keys()
-            .map(|key| {
-                (
-                    key.clone(),
-                    if key == "type" {
-                        json!(kind)
-                    } else {
-                        Value::Null
-                    },
-                )
-            })
+            .map(|key| (key.clone(), if key == "type" { json!(kind) } else { Value::Null }))
             .collect();
-        assert!(
-            parse(&Value::Object(nulls).to_string()).is_ok(),
-            "{kind} with nulls"
-        );
+        assert!(parse(&Value::Object(nulls).to_string()).is_ok(), "{kind} with nulls");
     }
-    for kind in catalogue["not_in_sdk"]["server_events"]
-        .as_object()
-        .unwrap()
-        .keys()
-    {
+    for kind in catalogue["not_in_sdk"]["server_events"].as_object().unwrap().keys() {
         assert!(parse(&json!({"type": kind}).to_string()).is_ok(), "{kind}");
     }
 }
@@ -95,64 +70,28 @@ fn every_published_event_parses_with_its_minimal_fields() {
 #[test]
 fn every_event_the_call_acts_on_is_recognised() {
     let cases = [
-        (
-            json!({"type": "session.created", "session": {}}),
-            "SessionCreated",
-        ),
-        (
-            json!({"type": "session.updated", "session": {}}),
-            "SessionUpdated",
-        ),
+        (json!({"type": "session.created", "session": {}}), "SessionCreated"),
+        (json!({"type": "session.updated", "session": {}}), "SessionUpdated"),
         (json!({"type": "error", "error": {"message": "m"}}), "Error"),
         (json!({"type": "warning", "warning": {}}), "Warning"),
-        (
-            json!({"type": "input_audio_buffer.speech_started"}),
-            "SpeechStarted",
-        ),
-        (
-            json!({"type": "input_audio_buffer.speech_stopped"}),
-            "SpeechStopped",
-        ),
+        (json!({"type": "input_audio_buffer.speech_started"}), "SpeechStarted"),
+        (json!({"type": "input_audio_buffer.speech_stopped"}), "SpeechStopped"),
         (json!({"type": "input_audio_buffer.committed"}), "Committed"),
-        (
-            json!({"type": "response.created", "response": {"id": "r"}}),
-            "ResponseCreated",
-        ),
+        (json!({"type": "response.created", "response": {"id": "r"}}), "ResponseCreated"),
         (json!({"type": "response.text.delta"}), "ReplyTextDelta"),
-        (
-            json!({"type": "response.output_text.delta"}),
-            "ReplyTextDelta",
-        ),
-        (
-            json!({"type": "response.output_audio_transcript.delta"}),
-            "ReplyTextDelta",
-        ),
-        (
-            json!({"type": "response.output_audio_transcript.done"}),
-            "ReplyText",
-        ),
+        (json!({"type": "response.output_text.delta"}), "ReplyTextDelta"),
+        (json!({"type": "response.output_audio_transcript.delta"}), "ReplyTextDelta"),
+        (json!({"type": "response.output_audio_transcript.done"}), "ReplyText"),
         (json!({"type": "response.output_text.done"}), "ReplyText"),
-        (
-            json!({"type": "response.mcp_call.failed"}),
-            "McpCallFinished",
-        ),
-        (
-            json!({"type": "response.done", "response": {"id": "r"}}),
-            "ResponseDone",
-        ),
+        (json!({"type": "response.mcp_call.failed"}), "McpCallFinished"),
+        (json!({"type": "response.done", "response": {"id": "r"}}), "ResponseDone"),
         (json!({"type": "conversation.item.truncated"}), "Truncated"),
         (
             json!({"type": "conversation.item.added", "item": {"type": "mcp_approval_request"}}),
             "ApprovalRequest",
         ),
-        (
-            json!({"type": "conversation.item.created", "item": {"type": "message"}}),
-            "Ignored",
-        ),
-        (
-            json!({"type": "response.output_item.done", "item": {"type": "message"}}),
-            "Ignored",
-        ),
+        (json!({"type": "conversation.item.created", "item": {"type": "message"}}), "Ignored"),
+        (json!({"type": "response.output_item.done", "item": {"type": "message"}}), "Ignored"),
         (json!({"type": "response.brand_new"}), "Ignored"),
     ];
     for (value, expected) in cases {
@@ -167,44 +106,21 @@ fn details_are_read() {
     let text = r#"{"type":"response.done","response":{"id":"r","status":"failed","status_details":
         {"type":"failed","error":{"message":"Please retry."}},"usage":{"input_tokens":4,
         "output_tokens":5}}}"#;
-    let ServiceEvent::ResponseDone(done) = event(text) else {
-        panic!()
-    };
-    assert_eq!(
-        (done.status.as_str(), done.error.as_str()),
-        ("failed", "Please retry.")
-    );
-    assert_eq!(
-        done.usage,
-        Some(Usage {
-            input_tokens: 4,
-            output_tokens: 5
-        })
-    );
+    let ServiceEvent::ResponseDone(done) = event(text) else { panic!() };
+    assert_eq!((done.status.as_str(), done.error.as_str()), ("failed", "Please retry."));
+    assert_eq!(done.usage, Some(Usage { input_tokens: 4, output_tokens: 5 }));
     let text = r#"{"type":"response.output_item.done","response_id":"r","item":{"type":"function_call",
         "name":"t","call_id":"c","arguments":"{  \n}","status":"incomplete"}}"#;
-    let ServiceEvent::FunctionCall(call) = event(text) else {
-        panic!()
-    };
+    let ServiceEvent::FunctionCall(call) = event(text) else { panic!() };
     assert!(!call.completed && call.arguments == "{  \n}" && call.call_id == "c");
     let text = r#"{"type":"error","error":{"code":429,"message":"Slow down","param":null}}"#;
-    let ServiceEvent::Error(error) = event(text) else {
-        panic!()
-    };
+    let ServiceEvent::Error(error) = event(text) else { panic!() };
     assert_eq!((error.code.as_str(), error.param.as_str()), ("429", ""));
 }
 
 #[test]
 fn what_is_no_event_is_an_error() {
-    for text in [
-        "",
-        "{",
-        "[]",
-        "1",
-        "{}",
-        r#"{"type":null}"#,
-        r#"{"type":"a"}x"#,
-    ] {
+    for text in ["", "{", "[]", "1", "{}", r#"{"type":null}"#, r#"{"type":"a"}x"#] {
         assert!(parse(text).is_err(), "{text}");
     }
     let long = json!({"type": "response.created", "response": {"id": "x".repeat(129)}});
@@ -231,21 +147,13 @@ fn compare(text: &str) -> bool {
         Ok(Parsed::Audio(delta)) => {
             let base64 = text[delta.base64.clone()].to_owned();
             assert_eq!(delta.pcm_bytes, scan::decoded_bytes(&base64));
-            let found = (
-                delta.response_id.to_owned(),
-                delta.item_id.to_owned(),
-                base64,
-            );
+            let found = (delta.response_id.to_owned(), delta.item_id.to_owned(), base64);
             assert_eq!(Some(found), expected, "{text}");
             true
         }
         Ok(Parsed::AudioOwned(owned)) => {
             assert_eq!(owned.delta().base64, 0..owned.base64.len());
-            assert_eq!(
-                Some((owned.response_id, owned.item_id, owned.base64)),
-                expected,
-                "{text}"
-            );
+            assert_eq!(Some((owned.response_id, owned.item_id, owned.base64)), expected, "{text}");
             false
         }
         Ok(Parsed::Event(_)) => {
@@ -319,9 +227,7 @@ fn rare_shapes_take_the_slow_path_and_lose_nothing() {
         assert!(!compare(&text), "{text}");
         assert!(matches!(parse(&text), Ok(Parsed::AudioOwned(_))), "{text}");
     }
-    assert!(compare(&format!(
-        r#"{{{kind},"a":null,"b":true,"c":false,"delta":"",{rest}}}"#
-    )));
+    assert!(compare(&format!(r#"{{{kind},"a":null,"b":true,"c":false,"delta":"",{rest}}}"#)));
 }
 
 #[test]
@@ -348,10 +254,7 @@ fn broken_and_odd_texts_agree_with_serde() {
 
 #[test]
 fn truncated_and_damaged_texts_never_panic() {
-    let long = format!(
-        "{{{},\"n\":{{\"a\":[1,\"\\u00e4\"]}}}}",
-        MEMBERS.join(" , ")
-    );
+    let long = format!("{{{},\"n\":{{\"a\":[1,\"\\u00e4\"]}}}}", MEMBERS.join(" , "));
     for text in [long.clone(), format!("{{{}}}", MEMBERS.join(","))] {
         for end in (0..=text.len()).filter(|&end| text.is_char_boundary(end)) {
             compare(&text[..end]);

@@ -50,52 +50,21 @@ fn replies_that_go_wrong() {
 
 #[test]
 fn noise_surrounds_a_reply_that_is_whole() {
-    let words = [
-        "garbage",
-        "unknown-events",
-        "error-event=server_error",
-        "big-message=100000",
-    ];
+    let words = ["garbage", "unknown-events", "error-event=server_error", "big-message=100000"];
     let mut words = words.to_vec();
-    words.extend([
-        "pings",
-        "nulls",
-        "type-last",
-        "whitespace",
-        "odd-pcm",
-        "binary",
-    ]);
+    words.extend(["pings", "nulls", "type-last", "whitespace", "odd-pcm", "binary"]);
     let client = conversation(&words);
     let whole = audio(&conversation(&[]).events);
     assert_eq!(audio(&client.events), whole);
     assert!(client.others.contains(&Action::Ping));
-    assert_eq!(
-        find(&client.events, "simulator.big")["padding"]
-            .as_str()
-            .unwrap()
-            .len(),
-        100_000
-    );
-    assert_eq!(
-        find(&client.events, "error")["error"]["type"],
-        "server_error"
-    );
+    assert_eq!(find(&client.events, "simulator.big")["padding"].as_str().unwrap().len(), 100_000);
+    assert_eq!(find(&client.events, "error")["error"]["type"], "server_error");
     find(&client.events, "simulator.unheard_of");
     let odd = all(&client.events, "response.audio.delta")
         .into_iter()
-        .filter(|event| {
-            STANDARD
-                .decode(event["delta"].as_str().unwrap())
-                .unwrap()
-                .len()
-                % 2
-                == 1
-        });
+        .filter(|event| STANDARD.decode(event["delta"].as_str().unwrap()).unwrap().len() % 2 == 1);
     assert!(odd.count() >= 2);
-    let binary = client
-        .others
-        .iter()
-        .filter(|action| matches!(action, Action::SendBinary(_)));
+    let binary = client.others.iter().filter(|action| matches!(action, Action::SendBinary(_)));
     assert!(binary.count() > 10);
 }
 
@@ -103,9 +72,7 @@ fn noise_surrounds_a_reply_that_is_whole() {
 fn bad_base64_is_one_delta_among_good_ones() {
     let client = conversation(&["bad-base64"]);
     let deltas = all(&client.events, "response.audio.delta");
-    let bad = deltas
-        .iter()
-        .filter(|e| STANDARD.decode(e["delta"].as_str().unwrap()).is_err());
+    let bad = deltas.iter().filter(|e| STANDARD.decode(e["delta"].as_str().unwrap()).is_err());
     assert_eq!(bad.count(), 1);
     find(&client.events, "response.done");
 }
@@ -117,10 +84,7 @@ fn bad_arguments_are_no_json() {
     client.speak(&speech("silence-1s"));
     let done = find(&client.events, "response.function_call_arguments.done");
     let arguments = done["arguments"].as_str().unwrap();
-    assert!(
-        serde_json::from_str::<Value>(arguments).is_err(),
-        "{arguments}"
-    );
+    assert!(serde_json::from_str::<Value>(arguments).is_err(), "{arguments}");
 }
 
 #[test]

@@ -14,12 +14,7 @@ fn refused(client: &mut Client, mut event: Value) -> (String, String) {
         (&error["type"], &error["event_id"]),
         (&json!("invalid_request_error"), &json!("bad1"))
     );
-    assert!(
-        error["message"]
-            .as_str()
-            .unwrap()
-            .starts_with("[simulator] ")
-    );
+    assert!(error["message"].as_str().unwrap().starts_with("[simulator] "));
     let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
     (text("code"), text("param"))
 }
@@ -29,16 +24,8 @@ fn each_mistake_gets_the_service_s_kind_of_error() {
     let mut client = Client::configured(&[], usual_session());
     for (event, code, param) in [
         (json!({"type": "hello"}), "invalid_value", "type"),
-        (
-            json!({"text": "hello"}),
-            "missing_required_parameter",
-            "type",
-        ),
-        (
-            json!({"type": "session.update"}),
-            "missing_required_parameter",
-            "session",
-        ),
+        (json!({"text": "hello"}), "missing_required_parameter", "type"),
+        (json!({"type": "session.update"}), "missing_required_parameter", "session"),
         (
             json!({"type": "session.update", "session": {"foo": 1}}),
             "unknown_parameter",
@@ -49,61 +36,25 @@ fn each_mistake_gets_the_service_s_kind_of_error() {
             "unknown_parameter",
             "session.type",
         ),
-        (
-            json!({"type": "input_audio_buffer.append"}),
-            "missing_required_parameter",
-            "audio",
-        ),
+        (json!({"type": "input_audio_buffer.append"}), "missing_required_parameter", "audio"),
         (
             json!({"type": "input_audio_buffer.append", "audio": "not base64"}),
             "invalid_value",
             "audio",
         ),
-        (
-            json!({"type": "input_audio_buffer.append", "audio": "AAA"}),
-            "invalid_value",
-            "audio",
-        ),
-        (
-            json!({"type": "input_audio_buffer.append", "audio": "AAAA"}),
-            "invalid_value",
-            "audio",
-        ),
-        (
-            json!({"type": "input_audio_buffer.append", "audio": 7}),
-            "invalid_type",
-            "audio",
-        ),
+        (json!({"type": "input_audio_buffer.append", "audio": "AAA"}), "invalid_value", "audio"),
+        (json!({"type": "input_audio_buffer.append", "audio": "AAAA"}), "invalid_value", "audio"),
+        (json!({"type": "input_audio_buffer.append", "audio": 7}), "invalid_type", "audio"),
         (
             json!({"type": "input_audio_buffer.append", "audio": "", "rate": 1}),
             "unknown_parameter",
             "rate",
         ),
-        (
-            json!({"type": "input_audio_buffer.commit"}),
-            "input_audio_buffer_commit_empty",
-            "",
-        ),
-        (
-            json!({"type": "response.cancel"}),
-            "response_cancel_not_active",
-            "",
-        ),
-        (
-            json!({"type": "conversation.item.create"}),
-            "missing_required_parameter",
-            "item",
-        ),
-        (
-            json!({"type": "conversation.item.retrieve", "item_id": "x"}),
-            "invalid_value",
-            "item_id",
-        ),
-        (
-            json!({"type": "conversation.item.delete", "item_id": "x"}),
-            "invalid_value",
-            "item_id",
-        ),
+        (json!({"type": "input_audio_buffer.commit"}), "input_audio_buffer_commit_empty", ""),
+        (json!({"type": "response.cancel"}), "response_cancel_not_active", ""),
+        (json!({"type": "conversation.item.create"}), "missing_required_parameter", "item"),
+        (json!({"type": "conversation.item.retrieve", "item_id": "x"}), "invalid_value", "item_id"),
+        (json!({"type": "conversation.item.delete", "item_id": "x"}), "invalid_value", "item_id"),
         (
             json!({"type": "conversation.item.truncate", "item_id": "x", "content_index": 0,
             "audio_end_ms": 5}),
@@ -134,11 +85,7 @@ fn each_mistake_gets_the_service_s_kind_of_error() {
             "invalid_value",
             "previous_item_id",
         ),
-        (
-            json!({"type": "input_audio.turn.start", "turn_id": "t"}),
-            "invalid_value",
-            "type",
-        ),
+        (json!({"type": "input_audio.turn.start", "turn_id": "t"}), "invalid_value", "type"),
     ] {
         let expected = (code.to_owned(), param.to_owned());
         assert_eq!(refused(&mut client, event.clone()), expected, "{event}");
@@ -151,14 +98,7 @@ fn each_mistake_gets_the_service_s_kind_of_error() {
 #[test]
 fn messages_that_are_no_json_objects_are_answered() {
     let mut client = Client::configured(&[], json!({}));
-    for text in [
-        "",
-        "{",
-        "[]",
-        "null",
-        "{\"type\":\"session.update\"",
-        "\u{0}",
-    ] {
+    for text in ["", "{", "[]", "null", "{\"type\":\"session.update\"", "\u{0}"] {
         client.send_text(text);
         assert_eq!(error_code(&client.take()), "invalid_json", "{text}");
     }
@@ -197,11 +137,7 @@ fn the_voice_is_fixed_once_it_was_heard() {
 fn a_flood_of_mistakes_is_bounded() {
     let mut client = Client::configured(&[], json!({}));
     for sent in 0..10_000 {
-        assert_eq!(
-            client.simulation.congested(),
-            (64..=4096).contains(&sent),
-            "{sent}"
-        );
+        assert_eq!(client.simulation.congested(), (64..=4096).contains(&sent), "{sent}");
         client.simulation.handle_text("x", client.now);
     }
     client.others.clear();
@@ -209,11 +145,5 @@ fn a_flood_of_mistakes_is_bounded() {
         client.others.push(action);
     }
     assert!(client.others.len() <= 4096);
-    assert!(matches!(
-        client.others.last(),
-        Some(Action::Close {
-            code: Some(1008),
-            ..
-        })
-    ));
+    assert!(matches!(client.others.last(), Some(Action::Close { code: Some(1008), .. })));
 }

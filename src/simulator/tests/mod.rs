@@ -3,6 +3,7 @@
 
 mod chaos;
 mod errors;
+mod random;
 mod replies;
 mod turns;
 
@@ -25,33 +26,17 @@ struct Client {
 
 impl Client {
     fn with(options: Options, dialect: Dialect) -> Self {
-        let admission = Admission {
-            dialect,
-            model: "gpt-realtime".to_owned(),
-            agent: false,
-        };
+        let admission = Admission { dialect, model: "gpt-realtime".to_owned(), agent: false };
         let now = Instant::now();
         let simulation = Simulation::new(Rc::new(options), admission, 7, now, 1_795_400_000);
-        let mut client = Self {
-            simulation,
-            now,
-            events: Vec::new(),
-            others: Vec::new(),
-        };
+        let mut client = Self { simulation, now, events: Vec::new(), others: Vec::new() };
         client.read();
         client
     }
 
     fn scripted(words: &[&str]) -> Self {
         let script = Script::parse(words).unwrap();
-        Self::with(
-            Options {
-                script,
-                welcome: false,
-                ..Options::default()
-            },
-            Dialect::Dated,
-        )
+        Self::with(Options { script, welcome: false, ..Options::default() }, Dialect::Dated)
     }
 
     /// A configured session without a welcome.
@@ -134,10 +119,7 @@ fn two_tools() -> Value {
             json!({"type": "object", "properties": properties, "required": [property]});
         json!({"type": "function", "name": name, "description": "", "parameters": parameters})
     };
-    json!([
-        tool("get_weather", "city"),
-        tool("get_stock_price", "symbol")
-    ])
+    json!([tool("get_weather", "city"), tool("get_stock_price", "symbol")])
 }
 
 /// What the daemon sends, roughly.
@@ -151,10 +133,7 @@ fn usual_session() -> Value {
 }
 
 fn kinds(events: &[Value]) -> Vec<&str> {
-    let mut kinds: Vec<&str> = events
-        .iter()
-        .map(|event| event["type"].as_str().unwrap())
-        .collect();
+    let mut kinds: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
     kinds.dedup();
     kinds
 }
@@ -165,25 +144,16 @@ fn find<'a>(events: &'a [Value], kind: &str) -> &'a Value {
 }
 
 fn all<'a>(events: &'a [Value], kind: &str) -> Vec<&'a Value> {
-    events
-        .iter()
-        .filter(|event| event["type"] == kind)
-        .collect()
+    events.iter().filter(|event| event["type"] == kind).collect()
 }
 
 fn audio(events: &[Value]) -> Vec<u8> {
     let deltas = all(events, "response.audio.delta");
-    deltas
-        .iter()
-        .flat_map(|d| STANDARD.decode(d["delta"].as_str().unwrap()).unwrap())
-        .collect()
+    deltas.iter().flat_map(|d| STANDARD.decode(d["delta"].as_str().unwrap()).unwrap()).collect()
 }
 
 fn transcript(events: &[Value]) -> String {
-    find(events, "response.audio_transcript.done")["transcript"]
-        .as_str()
-        .unwrap()
-        .to_owned()
+    find(events, "response.audio_transcript.done")["transcript"].as_str().unwrap().to_owned()
 }
 
 fn error_code(events: &[Value]) -> &str {

@@ -51,10 +51,7 @@ fn a_first_plain_response_is_the_welcome_and_a_second_has_nothing_to_say() {
     assert!(transcript(&client.take()).contains("voicelived simulator"));
     client.send(json!({"type": "response.create"}));
     client.wait(3000);
-    assert_eq!(
-        transcript(&client.take()),
-        "[simulator] There is nothing new to answer."
-    );
+    assert_eq!(transcript(&client.take()), "[simulator] There is nothing new to answer.");
 }
 
 #[test]
@@ -69,31 +66,19 @@ fn typed_turns_are_quoted_and_text_only_replies_have_no_audio() {
     client.take();
     client.say("Good evening");
     let events = client.take();
-    assert_eq!(
-        find(&events, "response.text.done")["text"],
-        "[simulator] You wrote: Good evening"
-    );
-    assert_eq!(
-        find(&events, "response.content_part.done")["part"]["text"],
-        ""
-    );
+    assert_eq!(find(&events, "response.text.done")["text"], "[simulator] You wrote: Good evening");
+    assert_eq!(find(&events, "response.content_part.done")["part"]["text"], "");
     assert!(audio(&events).is_empty());
 }
 
 fn calls(events: &[Value]) -> Vec<(String, String, Value)> {
     let done = all(events, "response.output_item.done");
-    let calls = done
-        .iter()
-        .filter(|event| event["item"]["type"] == "function_call");
+    let calls = done.iter().filter(|event| event["item"]["type"] == "function_call");
     calls
         .map(|event| {
             let item = &event["item"];
             let text = |key: &str| item[key].as_str().unwrap().to_owned();
-            (
-                text("name"),
-                text("call_id"),
-                serde_json::from_str(&text("arguments")).unwrap(),
-            )
+            (text("name"), text("call_id"), serde_json::from_str(&text("arguments")).unwrap())
         })
         .collect()
 }
@@ -124,23 +109,14 @@ fn one_tool_round_from_the_words_to_the_spoken_result() {
     assert_eq!(found[0].0, "get_weather");
     assert_eq!(found[0].2, json!({"city": "Paris"}));
     let deltas = all(&events, "response.function_call_arguments.delta");
-    let pieces: String = deltas
-        .iter()
-        .map(|e| e["delta"].as_str().unwrap())
-        .collect();
+    let pieces: String = deltas.iter().map(|e| e["delta"].as_str().unwrap()).collect();
     assert!(deltas.len() > 3 && pieces.contains('\n'));
-    assert_eq!(
-        find(&events, "response.function_call_arguments.done")["arguments"],
-        pieces
-    );
+    assert_eq!(find(&events, "response.function_call_arguments.done")["arguments"], pieces);
     answer(&mut client, &found[0].1, r#"{"condition":"fog"}"#);
     client.send(json!({"type": "response.create"}));
     client.wait(3000);
     let events = client.take();
-    assert_eq!(
-        transcript(&events),
-        r#"[simulator] The tool said: {"condition":"fog"}"#
-    );
+    assert_eq!(transcript(&events), r#"[simulator] The tool said: {"condition":"fog"}"#);
     assert!(!audio(&events).is_empty());
 }
 
@@ -160,10 +136,7 @@ fn two_calls_in_one_response_and_both_results_in_one_answer() {
     client.send(json!({"type": "response.create"}));
     client.wait(3000);
     let text = transcript(&client.take());
-    assert!(
-        found.iter().all(|(_, call_id, _)| text.contains(call_id)),
-        "{text}"
-    );
+    assert!(found.iter().all(|(_, call_id, _)| text.contains(call_id)), "{text}");
 }
 
 #[test]
@@ -205,10 +178,7 @@ fn a_reply_can_be_cancelled_and_truncated_by_the_client() {
             "audio_end_ms": end})
     };
     client.send(truncate(400));
-    assert_eq!(
-        find(&client.take(), "conversation.item.truncated")["audio_end_ms"],
-        400
-    );
+    assert_eq!(find(&client.take(), "conversation.item.truncated")["audio_end_ms"], 400);
     client.send(truncate(401));
     assert_eq!(error_code(&client.take()), "invalid_value");
 }
@@ -220,19 +190,13 @@ fn only_one_response_at_a_time_unless_the_script_cancels() {
     client.take();
     client.send(json!({"type": "response.create", "event_id": "second"}));
     let events = client.take();
-    assert_eq!(
-        error_code(&events),
-        "conversation_already_has_active_response"
-    );
+    assert_eq!(error_code(&events), "conversation_already_has_active_response");
     assert_eq!(find(&events, "error")["error"]["event_id"], "second");
     let mut client = Client::configured(&["reply-seconds=60", "cancel-previous"], usual_session());
     client.say("One");
     client.say("Two");
     let events = client.take();
-    assert_eq!(
-        find(&events, "response.done")["response"]["status"],
-        "cancelled"
-    );
+    assert_eq!(find(&events, "response.done")["response"]["status"], "cancelled");
     assert_eq!(all(&events, "response.created").len(), 2);
 }
 
@@ -264,13 +228,7 @@ fn a_session_ends_at_its_limit() {
     client.take();
     client.wait(1);
     assert_eq!(error_code(&client.events), "session_expired");
-    let [
-        Action::Close {
-            code: Some(1001),
-            reason,
-        },
-    ] = &client.others[..]
-    else {
+    let [Action::Close { code: Some(1001), reason }] = &client.others[..] else {
         panic!("{:?}", client.others);
     };
     assert!(reason.contains("maximum duration of 5 seconds"));
@@ -283,10 +241,7 @@ fn a_session_ends_at_its_limit() {
 
 #[test]
 fn the_ga_dialect_has_its_names_and_shapes() {
-    let options = Options {
-        welcome: false,
-        ..Options::default()
-    };
+    let options = Options { welcome: false, ..Options::default() };
     let mut client = Client::with(options, Dialect::Ga);
     let session = &find(&client.events, "session.created")["session"];
     assert_eq!(session["type"], "realtime");
@@ -304,10 +259,7 @@ fn the_ga_dialect_has_its_names_and_shapes() {
     client.wait(3000);
     let events = client.take();
     let order = kinds(&events);
-    assert_eq!(
-        order[..2],
-        ["conversation.item.added", "conversation.item.done"]
-    );
+    assert_eq!(order[..2], ["conversation.item.added", "conversation.item.done"]);
     assert!(order.contains(&"response.output_audio.delta"));
     assert!(order.contains(&"response.output_audio_transcript.done"));
     assert_eq!(
@@ -320,8 +272,5 @@ fn the_ga_dialect_has_its_names_and_shapes() {
         ]
     );
     client.send(json!({"type": "session.update", "session": {"modalities": ["text"]}}));
-    assert_eq!(
-        find(&client.events, "error")["error"]["param"],
-        "session.type"
-    );
+    assert_eq!(find(&client.events, "error")["error"]["param"], "session.type");
 }

@@ -41,10 +41,7 @@ fn a_spoken_turn_has_the_recorded_order_of_events() {
         ]
     );
     let user = &find(&events, "input_audio_buffer.committed")["item_id"];
-    assert_eq!(
-        all(&events, "conversation.item.created")[1]["previous_item_id"],
-        *user
-    );
+    assert_eq!(all(&events, "conversation.item.created")[1]["previous_item_id"], *user);
     let done = &find(&events, "response.done")["response"];
     assert_eq!(
         (&done["status"], &done["output"][0]["role"]),
@@ -56,11 +53,9 @@ fn a_spoken_turn_has_the_recorded_order_of_events() {
 #[test]
 fn speech_is_found_where_it_is_and_played_back_byte_for_byte() {
     // Onset and end in milliseconds as the speech files were made; 420 ms of padding before.
-    for (name, onset, end) in [
-        ("greeting", 500, 2640),
-        ("stock", 500, 3120),
-        ("weather", 500, 2760),
-    ] {
+    for (name, onset, end) in
+        [("greeting", 500, 2640), ("stock", 500, 3120), ("weather", 500, 2760)]
+    {
         let mut client = Client::configured(&[], usual_session());
         let sent = [speech(name), speech("silence-1s")].concat();
         client.speak(&sent);
@@ -70,14 +65,8 @@ fn speech_is_found_where_it_is_and_played_back_byte_for_byte() {
         let started = started["audio_start_ms"].as_u64().unwrap();
         let stopped = find(&events, "input_audio_buffer.speech_stopped");
         let stopped = stopped["audio_end_ms"].as_u64().unwrap();
-        assert!(
-            started.abs_diff(onset - 420) <= 60,
-            "{name} started at {started}"
-        );
-        assert!(
-            stopped.abs_diff(end + 500) <= 150,
-            "{name} stopped at {stopped}"
-        );
+        assert!(started.abs_diff(onset - 420) <= 60, "{name} started at {started}");
+        assert!(stopped.abs_diff(end + 500) <= 150, "{name} stopped at {stopped}");
         let bytes = |milliseconds: u64| usize::try_from(milliseconds * 48).unwrap();
         let slice = bytes(started)..bytes(stopped);
         assert_eq!(audio(&events), sent[slice], "{name}");
@@ -130,10 +119,8 @@ fn barge_in_cancels_the_reply_and_truncates_history() {
     client.take();
     client.speak(&speech("stock")[..48 * 1000]);
     let events = client.take();
-    let start = events
-        .iter()
-        .position(|e| e["type"] == "input_audio_buffer.speech_started")
-        .unwrap();
+    let start =
+        events.iter().position(|e| e["type"] == "input_audio_buffer.speech_started").unwrap();
     let after = &events[start..];
     assert_eq!(
         kinds(after),
@@ -154,9 +141,7 @@ fn barge_in_cancels_the_reply_and_truncates_history() {
     assert_eq!(done["status_details"]["reason"], "turn_detected");
     assert_eq!(done["output"][0]["status"], "incomplete");
     // Heard in real time since the first delta, though twice as much was sent.
-    let heard = find(after, "conversation.item.truncated")["audio_end_ms"]
-        .as_u64()
-        .unwrap();
+    let heard = find(after, "conversation.item.truncated")["audio_end_ms"].as_u64().unwrap();
     assert!((1900..2300).contains(&heard), "{heard}");
     client.speak(&speech("stock")[48 * 1000..]);
     client.speak(&speech("silence-1s"));
@@ -173,10 +158,7 @@ fn speech_after_the_reply_was_sent_only_truncates() {
     let events = client.take();
     assert_eq!(
         kinds(&events),
-        [
-            "input_audio_buffer.speech_started",
-            "conversation.item.truncated"
-        ]
+        ["input_audio_buffer.speech_started", "conversation.item.truncated"]
     );
     let heard = events[1]["audio_end_ms"].as_u64().unwrap();
     assert!((1400..1800).contains(&heard), "{heard}");
@@ -192,10 +174,8 @@ fn without_interruption_the_reply_goes_on_and_the_turn_waits() {
     client.speak(&speech("silence-1s"));
     client.wait(20_000);
     let events = client.take();
-    let replies: Vec<&Value> = all(&events, "response.done")
-        .iter()
-        .map(|e| &e["response"]["status"])
-        .collect();
+    let replies: Vec<&Value> =
+        all(&events, "response.done").iter().map(|e| &e["response"]["status"]).collect();
     assert_eq!(replies, ["completed", "completed"]);
     assert_eq!(all(&events, "response.created").len(), 2);
 }
@@ -209,10 +189,7 @@ fn push_to_talk_answers_when_asked() {
     client.send(json!({"type": "input_audio_buffer.commit"}));
     client.wait(1000);
     let events = client.take();
-    assert_eq!(
-        kinds(&events),
-        ["input_audio_buffer.committed", "conversation.item.created"]
-    );
+    assert_eq!(kinds(&events), ["input_audio_buffer.committed", "conversation.item.created"]);
     client.send(json!({"type": "response.create"}));
     client.wait(5000);
     assert_eq!(audio(&client.take()), said);
@@ -220,10 +197,7 @@ fn push_to_talk_answers_when_asked() {
     client.send(json!({"type": "input_audio_buffer.clear"}));
     assert_eq!(kinds(&client.take()), ["input_audio_buffer.cleared"]);
     client.send(json!({"type": "input_audio_buffer.commit"}));
-    assert_eq!(
-        error_code(&client.events),
-        "input_audio_buffer_commit_empty"
-    );
+    assert_eq!(error_code(&client.events), "input_audio_buffer_commit_empty");
 }
 
 #[test]
@@ -231,16 +205,8 @@ fn the_transcription_can_come_early_late_or_fail() {
     let position = |events: &[Value], kind: &str| events.iter().position(|e| e["type"] == kind);
     let completed = "conversation.item.input_audio_transcription.completed";
     for (word, after, before) in [
-        (
-            "transcript=early",
-            "conversation.item.done",
-            "response.created",
-        ),
-        (
-            "transcript=usual",
-            "response.created",
-            "response.audio.done",
-        ),
+        ("transcript=early", "conversation.item.done", "response.created"),
+        ("transcript=usual", "response.created", "response.audio.done"),
         ("transcript=late", "response.done", ""),
     ] {
         let mut client = Client::configured(&[word], usual_session());
@@ -250,10 +216,7 @@ fn the_transcription_can_come_early_late_or_fail() {
         let events = client.take();
         let at = position(&events, completed).unwrap();
         assert!(position(&events, after).unwrap() < at, "{word}");
-        assert!(
-            position(&events, before).is_none_or(|before| at < before),
-            "{word}"
-        );
+        assert!(position(&events, before).is_none_or(|before| at < before), "{word}");
         let text = events[at]["transcript"].as_str().unwrap();
         assert!(
             text.starts_with("[simulator] (") && text.ends_with("seconds of speech)"),
@@ -264,10 +227,7 @@ fn the_transcription_can_come_early_late_or_fail() {
     client.speak(&speech("greeting"));
     client.speak(&speech("silence-1s"));
     client.wait(3000);
-    find(
-        &client.take(),
-        "conversation.item.input_audio_transcription.failed",
-    );
+    find(&client.take(), "conversation.item.input_audio_transcription.failed");
 }
 
 #[test]

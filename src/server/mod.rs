@@ -15,7 +15,13 @@
 //! Every socket is registered once, for both directions, edge-triggered: mio then costs no system
 //! call per change of interest, and a writable event comes only after a refused write.
 
-use std::ffi::OsString;
+mod calls;
+mod children;
+mod slot;
+
+use children::{Children, MAX_CHILDREN};
+use slot::{Conn, Slot, pump_turned_away};
+
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -30,16 +36,12 @@ use signal_hook_mio::v1_0::Signals;
 use tungstenite::protocol::Role;
 
 use crate::call::CallSettings;
-use crate::call::client::{self, CallState};
 use crate::call::ending::EndReason;
 use crate::call::pcm::PcmPool;
-use crate::child::{Child, Outcome};
-use crate::fault;
 use crate::net::dial::Target;
 use crate::net::transport::Transport;
-use crate::net::upgrade;
-use crate::net::ws::{WsError, WsPeer};
-use crate::resolve::{self, Resolver};
+use crate::net::ws::WsPeer;
+use crate::resolve::Resolver;
 use crate::session::{CLIENT_SIZES, Desk, Progress, Session, WantedTool};
 use crate::simulator::peer::SimulatedService;
 use crate::tools::Tools;
@@ -51,8 +53,6 @@ const SIGNALS: Token = Token(0);
 const LISTENERS: usize = 1;
 /// Child `i` has tokens `CHILDREN + 2 * i` (its input) and one more (its output).
 const CHILDREN: usize = 16;
-/// Children that may run at once: name look-ups and tools.
-const MAX_CHILDREN: usize = 24;
 /// Slot `i` has tokens `SLOTS + 2 * i` (the client) and one more (the service).
 const SLOTS: usize = CHILDREN + 2 * MAX_CHILDREN;
 
@@ -66,8 +66,6 @@ const MAX_ACCEPTS: usize = 32;
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How long calls may take to end in order after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a client that is turned away may take to hear it.
-const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Kernel send buffer of a client's socket, in bytes (Linux doubles it): about a third of a second
 /// of audio, so that what a barge-in clears has not left already.
 const CLIENT_SEND_BUFFER: usize = 16 * 1024;
@@ -109,35 +107,6 @@ struct Listener {
     ready: bool,
 }
 
-/// Who sits in a slot.
-#[allow(clippy::large_enum_variant, reason = "slots are few and allocated once")]
-enum Conn {
-    Free,
-    Visitor { visitor: Visitor, listener: usize },
-    Call(Box<Session>),
-    Simulated(Box<SimulatedService>),
-    TurnedAway { peer: Box<WsPeer<TcpStream>>, deadline: Instant },
-}
-
-struct Slot {
-    conn: Conn,
-    address: IpAddr,
-    /// Pump it in this turn.
-    marked: bool,
-    deadline: Option<Instant>,
-}
-
-/// What a child was started for.
-enum Purpose {
-    Resolve,
-    Tool { slot: usize, session: String, call_id: String },
-}
-
-struct Running {
-    child: Child,
-    purpose: Purpose,
-}
-
 /// The daemon.
 #[allow(missing_debug_implementations, reason = "holds the credential")]
 pub struct Server {
@@ -147,7 +116,7 @@ pub struct Server {
     slots: Box<[Slot]>,
     free: Vec<usize>,
     marked: Vec<usize>,
-    children: Vec<Option<Running>>,
+    children: Children,
     calls: Option<Calls>,
     resolver: Option<Resolver>,
     pool: PcmPool,
@@ -185,10 +154,12 @@ impl Server {
             poll.registry().register(&mut socket, Token(LISTENERS + at), Interest::READABLE)?;
             listeners.push(Listener { socket, site, tls, ready: true });
         }
-        let (sessions, blocks) = calls.as_ref().map_or((0, 0), |calls| (calls.max_sessions, calls.pool_blocks));
+        let (sessions, blocks) =
+            calls.as_ref().map_or((0, 0), |calls| (calls.max_sessions, calls.pool_blocks));
         // In a demo the simulator's side of each call takes a slot too.
         let slots = sessions * 2 + VISITORS;
-        let resolver = calls.as_ref().map(|calls| Resolver::new(&calls.target.host, calls.target.port));
+        let resolver =
+            calls.as_ref().map(|calls| Resolver::new(&calls.target.host, calls.target.port));
         Ok(Self {
             poll,
             signals,
@@ -196,7 +167,7 @@ impl Server {
             slots: (0..slots).map(|_| Slot::free()).collect(),
             free: (0..slots).rev().collect(),
             marked: Vec::with_capacity(slots),
-            children: (0..MAX_CHILDREN).map(|_| None).collect(),
+            children: Children::new(CHILDREN),
             calls,
             resolver,
             pool: PcmPool::new(blocks),
@@ -225,7 +196,7 @@ impl Server {
                 self.mark(event, now);
             }
             self.mark_due(now);
-            self.pump_children(now);
+            self.take_ended_children(now);
             self.pump_slots(now);
             if self.is_stopped(now) {
                 return Ok(());
@@ -240,10 +211,13 @@ impl Server {
         if !self.marked.is_empty() || self.can_accept(now) {
             return Some(Duration::ZERO);
         }
-        let children = self.children.iter().flatten().filter_map(|running| running.child.deadline());
         let stop = if let Stop::By(deadline) = self.stop { Some(deadline) } else { None };
         let slots = self.slots.iter().filter_map(|slot| slot.deadline);
-        let nearest = slots.chain(children).chain(stop).chain(self.accept_rests_until).min()?;
+        let nearest = slots
+            .chain(self.children.deadline())
+            .chain(stop)
+            .chain(self.accept_rests_until)
+            .min()?;
         Some(nearest.saturating_duration_since(now))
     }
 
@@ -260,12 +234,20 @@ impl Server {
             }
             return;
         }
-        // Children are few: all of them are pumped each turn.
-        let Some(token) = token.checked_sub(SLOTS) else { return };
+        let Some(token) = token.checked_sub(SLOTS) else {
+            return self.children.mark(token);
+        };
         let (at, service_side) = (token / 2, token % 2 == 1);
-        let Some(slot) = self.slots.get_mut(at) else { return };
+        let Some(slot) = self.slots.get_mut(at) else {
+            return;
+        };
         let ending = event.is_read_closed() || event.is_error();
-        slot.conn.mark(service_side, event.is_readable() || ending, event.is_writable() || event.is_error(), ending);
+        slot.conn.mark(
+            service_side,
+            event.is_readable() || ending,
+            event.is_writable() || event.is_error(),
+            ending,
+        );
         self.want_pump(at);
     }
 
@@ -294,8 +276,7 @@ impl Server {
             match signal {
                 SIGTERM | SIGINT => self.begin_stop(now),
                 SIGHUP => log::info!("SIGHUP: there is nothing to read again in this version"),
-                // Children are reaped by their own pump.
-                _ => {}
+                _ => self.children.mark_all(),
             }
         }
     }
@@ -370,19 +351,35 @@ impl Server {
         let slot = std::mem::replace(&mut self.slots[at], Slot::free());
         // Dropping the sockets takes them out of the poll.
         if let Conn::Call(session) = slot.conn {
-            self.stop_tools_of(session.id());
+            self.children.stop_tools_of(session.id());
             session.release(&mut self.pool);
+            self.free.push(at);
+            return self.log_what_is_left();
         }
         self.free.push(at);
     }
 
+    /// Shows a leak in the log of any day, and in tests.
+    fn log_what_is_left(&self) {
+        let used = self.slots.len() - self.free.len();
+        let (free, all) = (self.pool.spare_blocks(), self.pool.total_blocks());
+        log::debug!("{used} connections in use, {free} of {all} PCM blocks free");
+    }
+
     fn pump_session(&mut self, at: usize, now: Instant) -> Progress {
         let progress = self.with_session(at, now, Session::pump).unwrap_or(Progress::Idle);
-        let Conn::Call(session) = &mut self.slots[at].conn else { return progress };
+        let Conn::Call(session) = &mut self.slots[at].conn else {
+            return progress;
+        };
         if let Some(socket) = session.new_service_socket() {
-            let registered = self.poll.registry().register(socket, token(at, 1), Interest::READABLE | Interest::WRITABLE);
+            let registered = self.poll.registry().register(
+                socket,
+                token(at, 1),
+                Interest::READABLE | Interest::WRITABLE,
+            );
             if let Err(error) = registered {
-                let reason = EndReason::Internal(format!("A socket could not be watched: {error}."));
+                let reason =
+                    EndReason::Internal(format!("A socket could not be watched: {error}."));
                 self.with_session(at, now, |session, desk| session.end(reason, desk));
                 return Progress::More;
             }
@@ -393,9 +390,22 @@ impl Server {
     }
 
     /// Lends a session what all calls share, and then starts the tools it wants.
-    fn with_session<T>(&mut self, at: usize, now: Instant, act: impl FnOnce(&mut Session, &mut Desk<'_>) -> T) -> Option<T> {
-        let (Conn::Call(session), Some(calls)) = (&mut self.slots[at].conn, &self.calls) else { return None };
-        let mut desk = Desk { pool: &mut self.pool, scratch: &mut self.scratch, tools: &calls.tools, wanted: &mut self.wanted, now };
+    fn with_session<T>(
+        &mut self,
+        at: usize,
+        now: Instant,
+        act: impl FnOnce(&mut Session, &mut Desk<'_>) -> T,
+    ) -> Option<T> {
+        let (Conn::Call(session), Some(calls)) = (&mut self.slots[at].conn, &self.calls) else {
+            return None;
+        };
+        let mut desk = Desk {
+            pool: &mut self.pool,
+            scratch: &mut self.scratch,
+            tools: &calls.tools,
+            wanted: &mut self.wanted,
+            now,
+        };
         let result = act(session, &mut desk);
         self.want_pump(at);
         if !self.wanted.is_empty() {
@@ -407,9 +417,13 @@ impl Server {
     // ---- visitors and upgrades ----
 
     fn pump_visitor(&mut self, at: usize, now: Instant) -> Progress {
-        let Conn::Visitor { visitor, listener } = &mut self.slots[at].conn else { return Progress::Idle };
+        let Conn::Visitor { visitor, listener } = &mut self.slots[at].conn else {
+            return Progress::Idle;
+        };
         let draining = self.stop != Stop::No;
-        let Some(listener) = self.listeners.get(*listener) else { return Progress::Closed };
+        let Some(listener) = self.listeners.get(*listener) else {
+            return Progress::Closed;
+        };
         match visitor.pump(&listener.site, draining, now) {
             Visit::Stays if visitor.has_more() => Progress::More,
             Visit::Stays => Progress::Idle,
@@ -423,13 +437,19 @@ impl Server {
 
     /// The visitor's slot becomes a call's, or the simulated service's.
     fn upgrade(&mut self, at: usize, now: Instant) {
-        let Conn::Visitor { mut visitor, listener } = std::mem::replace(&mut self.slots[at].conn, Conn::Free) else { return };
+        let Conn::Visitor { mut visitor, listener } =
+            std::mem::replace(&mut self.slots[at].conn, Conn::Free)
+        else {
+            return;
+        };
         let site = self.listeners.get(listener).map(|listener| listener.site.clone());
         self.slots[at].conn = match site {
             Some(Site::Simulator(options)) => {
                 let admission = visitor.take_admission().unwrap_or_default();
                 let (transport, early) = visitor.into_transport();
-                Conn::Simulated(Box::new(SimulatedService::new(transport, &early, options, admission, now)))
+                Conn::Simulated(Box::new(SimulatedService::new(
+                    transport, &early, options, admission, now,
+                )))
             }
             Some(Site::Calls { .. }) => {
                 let (transport, early) = visitor.into_transport();
@@ -438,147 +458,6 @@ impl Server {
             None => Conn::Free,
         };
         self.dial(at, now);
-    }
-
-    fn begin_call(&mut self, at: usize, peer: WsPeer<TcpStream>, now: Instant) -> Conn {
-        let address = self.slots[at].address;
-        let (mut all, mut same) = (0, 0);
-        for slot in &self.slots {
-            if matches!(&slot.conn, Conn::Call(_)) {
-                all += 1;
-                same += usize::from(slot.address == address);
-            }
-        }
-        let Some(calls) = &self.calls else { return turn_away(peer, &EndReason::Full, now) };
-        if all >= calls.max_sessions {
-            return turn_away(peer, &EndReason::Full, now);
-        }
-        if same >= calls.max_sessions_per_address {
-            let message = format!("There are already {same} calls from this address.");
-            return turn_away(peer, &EndReason::Refused(message), now);
-        }
-        let (Ok(id), Ok(resume)) = (upgrade::random::<6>(), upgrade::random::<16>()) else {
-            return turn_away(peer, &EndReason::Full, now);
-        };
-        let mut desk = Desk { pool: &mut self.pool, scratch: &mut self.scratch, tools: &calls.tools, wanted: &mut self.wanted, now };
-        let (settings, target) = (Rc::clone(&calls.settings), Rc::clone(&calls.target));
-        match Session::new(hex(&id), &hex(&resume), peer, settings, target, &mut desk) {
-            Ok(session) => {
-                log::info!("[{}] call from {address}", session.id());
-                Conn::Call(Box::new(session))
-            }
-            Err(peer) => turn_away(peer, &EndReason::Full, now),
-        }
-    }
-
-    // ---- the service's name ----
-
-    fn refresh_addresses(&mut self, now: Instant) {
-        let (Some(resolver), Some(calls)) = (&mut self.resolver, &self.calls) else { return };
-        if !resolver.begin(now) {
-            return;
-        }
-        let command = resolver.command(&calls.program);
-        if let Err(why) = self.spawn(&command, Vec::new(), resolve::MAX_OUTPUT, now + resolve::TIMEOUT, Purpose::Resolve) {
-            self.resolved(Err(why), now);
-        }
-    }
-
-    /// Connects a new call at once if an address is known; else it waits for the look-up.
-    fn dial(&mut self, at: usize, now: Instant) {
-        self.refresh_addresses(now);
-        let (Conn::Call(session), Some(resolver)) = (&mut self.slots[at].conn, &self.resolver) else { return };
-        if !resolver.addresses().is_empty() {
-            session.dial(resolver.addresses(), now);
-        }
-    }
-
-    fn resolved(&mut self, result: Result<&[u8], String>, now: Instant) {
-        let Some(resolver) = &mut self.resolver else { return };
-        let known = resolver.finish(result);
-        let fault = known.map_err(|why| fault::unresolved(resolver.host(), &why));
-        if let Err(fault) = &fault {
-            log::warn!("{}", fault.message);
-        }
-        for at in 0..self.slots.len() {
-            let waiting = matches!(&self.slots[at].conn, Conn::Call(session) if session.is_resolving());
-            match &fault {
-                _ if !waiting => {}
-                Ok(()) => {
-                    self.dial(at, now);
-                    self.want_pump(at);
-                }
-                Err(fault) => {
-                    let fault = fault.clone();
-                    self.with_session(at, now, |session, desk| session.unresolved(fault, desk));
-                }
-            }
-        }
-    }
-
-    // ---- children ----
-
-    fn spawn(&mut self, command: &[OsString], input: Vec<u8>, max_output: usize, deadline: Instant, purpose: Purpose) -> Result<(), String> {
-        let free = self.children.iter().position(Option::is_none);
-        let at = free.ok_or_else(|| "too many helpers are running".to_owned())?;
-        let mut child = Child::spawn(command, input, max_output, deadline).map_err(|error| format!("it cannot be started: {error}"))?;
-        let (stdin, stdout) = child.pipes();
-        let registry = self.poll.registry();
-        if let Some(stdin) = stdin {
-            registry.register(stdin, Token(CHILDREN + 2 * at), Interest::WRITABLE).map_err(|error| error.to_string())?;
-        }
-        if let Some(stdout) = stdout {
-            registry.register(stdout, Token(CHILDREN + 2 * at + 1), Interest::READABLE).map_err(|error| error.to_string())?;
-        }
-        self.children[at] = Some(Running { child, purpose });
-        Ok(())
-    }
-
-    fn pump_children(&mut self, now: Instant) {
-        for at in 0..self.children.len() {
-            let Some(running) = &mut self.children[at] else { continue };
-            let Some(outcome) = running.child.pump(now) else { continue };
-            if let Some(Running { purpose, .. }) = self.children[at].take() {
-                self.child_ended(purpose, outcome, now);
-            }
-        }
-    }
-
-    fn child_ended(&mut self, purpose: Purpose, outcome: Outcome, now: Instant) {
-        match purpose {
-            Purpose::Resolve => match outcome {
-                Outcome::Done(output) => self.resolved(Ok(&output), now),
-                Outcome::Failed(_) => self.resolved(Err("the name server does not know it or does not answer".to_owned()), now),
-            },
-            Purpose::Tool { slot, session, call_id } => {
-                let (output, ok) = tool_output(outcome);
-                let here = matches!(&self.slots[slot].conn, Conn::Call(found) if found.id() == session);
-                if here {
-                    self.with_session(slot, now, |found, desk| found.tool_finished(&call_id, &output, ok, desk));
-                }
-            }
-        }
-    }
-
-    fn start_tools(&mut self, at: usize, now: Instant) {
-        for WantedTool { call_id, name, input } in std::mem::take(&mut self.wanted) {
-            let (Conn::Call(session), Some(calls)) = (&self.slots[at].conn, &self.calls) else { return };
-            let Some(tool) = calls.tools.find(&name) else { continue };
-            let (command, max_output, deadline) = (tool.command.clone(), tool.max_output, now + tool.timeout);
-            let purpose = Purpose::Tool { slot: at, session: session.id().to_owned(), call_id: call_id.clone() };
-            if let Err(why) = self.spawn(&command, input.into_bytes(), max_output, deadline, purpose) {
-                let output = serde_json::json!({ "error": why }).to_string();
-                self.with_session(at, now, |session, desk| session.tool_finished(&call_id, &output, false, desk));
-            }
-        }
-    }
-
-    fn stop_tools_of(&mut self, id: &str) {
-        for running in self.children.iter_mut().flatten() {
-            if matches!(&running.purpose, Purpose::Tool { session, .. } if session == id) {
-                running.child.kill("its call ended");
-            }
-        }
     }
 
     // ---- 7. accept ----
@@ -592,10 +471,14 @@ impl Server {
         let mut left = MAX_ACCEPTS;
         while left > 0 && self.can_accept(now) {
             left -= 1;
-            let Some(at) = self.listeners.iter().position(|listener| listener.ready) else { return };
+            let Some(at) = self.listeners.iter().position(|listener| listener.ready) else {
+                return;
+            };
             match self.listeners[at].socket.accept() {
                 Ok((socket, address)) => self.seat(socket, address.ip().to_canonical(), at, now),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.listeners[at].ready = false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.listeners[at].ready = false
+                }
                 Err(error) if is_passing(&error) => {}
                 Err(error) => {
                     log::warn!("no connection can be accepted for a moment: {error}");
@@ -608,7 +491,8 @@ impl Server {
     fn seat(&mut self, mut socket: TcpStream, address: IpAddr, listener: usize, now: Instant) {
         let Some(at) = self.free.pop() else { return };
         let both = Interest::READABLE | Interest::WRITABLE;
-        let prepared = prepare(&socket).and_then(|()| self.poll.registry().register(&mut socket, token(at, 0), both));
+        let prepared = prepare(&socket)
+            .and_then(|()| self.poll.registry().register(&mut socket, token(at, 0), both));
         let transport = prepared.and_then(|()| match &self.listeners[listener].tls {
             None => Ok(Transport::plain(socket)),
             Some(config) => Ok(Transport::tls(socket, crate::net::tls::server(config)?)),
@@ -616,41 +500,16 @@ impl Server {
         match transport {
             Ok(transport) => {
                 let visitor = Visitor::new(transport, now);
-                self.slots[at] = Slot { conn: Conn::Visitor { visitor, listener }, address, marked: false, deadline: None };
+                self.slots[at] = Slot {
+                    conn: Conn::Visitor { visitor, listener },
+                    address,
+                    marked: false,
+                    deadline: None,
+                };
                 self.want_pump(at);
             }
             // It is gone already.
             Err(_) => self.free.push(at),
-        }
-    }
-}
-
-impl Slot {
-    fn free() -> Self {
-        Self { conn: Conn::Free, address: IpAddr::from([0, 0, 0, 0]), marked: false, deadline: None }
-    }
-}
-
-impl Conn {
-    fn mark(&mut self, service_side: bool, readable: bool, writable: bool, ending: bool) {
-        let transport = match self {
-            Self::Free => return,
-            Self::Call(session) if service_side => return session.mark_service(readable, writable, ending),
-            Self::Call(session) => return session.mark_client(readable, writable, ending),
-            Self::Simulated(service) => return service.mark(readable, writable, ending),
-            Self::TurnedAway { peer, .. } => {
-                if readable {
-                    peer.mark_readable(ending);
-                }
-                peer.transport_mut()
-            }
-            Self::Visitor { visitor, .. } => visitor.transport_mut(),
-        };
-        if readable {
-            transport.mark_readable(ending);
-        }
-        if writable {
-            transport.mark_writable();
         }
     }
 }
@@ -661,51 +520,15 @@ fn token(slot: usize, side: usize) -> Token {
 
 /// A connection that came and went, or a signal: the next one may be fine.
 fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
+    matches!(
+        error.kind(),
+        ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
+    )
 }
 
 fn prepare(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     socket2::SockRef::from(socket).set_send_buffer_size(CLIENT_SEND_BUFFER)
-}
-
-/// Says why there is no call, as a call's end does: browsers cannot read a refused upgrade.
-fn turn_away(mut peer: WsPeer<TcpStream>, reason: &EndReason, now: Instant) -> Conn {
-    log::info!("a caller was turned away: {}", reason.word());
-    let ended = client::call_state(CallState::Ended { reason: reason.word(), message: &reason.message() });
-    // A failure shows when the peer is pumped.
-    let _ = peer.send(tungstenite::Message::text(ended));
-    peer.close(reason.close_code(), &reason.message());
-    Conn::TurnedAway { peer: Box::new(peer), deadline: now + TURN_AWAY_TIMEOUT }
-}
-
-fn pump_turned_away(peer: &mut WsPeer<TcpStream>, deadline: Instant, now: Instant) -> Progress {
-    peer.transport_mut().begin_turn();
-    let _ = peer.flush();
-    loop {
-        match peer.read() {
-            Ok(Some(_)) => {}
-            Ok(None) => break,
-            Err(WsError::Violation { .. }) => break,
-            Err(_) => return Progress::Closed,
-        }
-    }
-    if now >= deadline { Progress::Closed } else { Progress::Idle }
-}
-
-fn tool_output(outcome: Outcome) -> (String, bool) {
-    let failed = |why: &str| (serde_json::json!({ "error": why }).to_string(), false);
-    match outcome {
-        Outcome::Done(output) => match String::from_utf8(output) {
-            Ok(text) => (text.trim().to_owned(), true),
-            Err(_) => failed("The tool's answer is not text."),
-        },
-        Outcome::Failed(why) => failed(&format!("The tool failed: {why}.")),
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Binds a listening socket. A restart may take the port while old connections linger.
@@ -720,4 +543,3 @@ pub fn bind(address: std::net::SocketAddr) -> io::Result<std::net::TcpListener> 
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
-

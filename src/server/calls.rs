@@ -1,0 +1,191 @@
+//! What the loop does for its calls: seats them, finds the service's addresses, runs their tools.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use mio::net::TcpStream;
+
+use super::Server;
+use super::children::{Job, Purpose};
+use super::slot::{Conn, turn_away};
+use crate::call::ending::EndReason;
+use crate::child::Outcome;
+use crate::fault;
+use crate::net::upgrade;
+use crate::net::ws::WsPeer;
+use crate::resolve;
+use crate::session::{Desk, Queues, Session, WantedTool};
+
+impl Server {
+    /// Makes a call of a client's WebSocket, if the limits allow.
+    pub(super) fn begin_call(&mut self, at: usize, peer: WsPeer<TcpStream>, now: Instant) -> Conn {
+        let address = self.slots[at].address;
+        let (mut all, mut same) = (0, 0);
+        for slot in &self.slots {
+            if matches!(&slot.conn, Conn::Call(_)) {
+                all += 1;
+                same += usize::from(slot.address == address);
+            }
+        }
+        let Some(calls) = &self.calls else {
+            return turn_away(peer, &EndReason::Full, now);
+        };
+        if all >= calls.max_sessions {
+            return turn_away(peer, &EndReason::Full, now);
+        }
+        if same >= calls.max_sessions_per_address {
+            let message = format!("There are already {same} calls from this address.");
+            return turn_away(peer, &EndReason::Refused(message), now);
+        }
+        let (Ok(id), Ok(resume)) = (upgrade::random::<6>(), upgrade::random::<16>()) else {
+            return turn_away(peer, &EndReason::Full, now);
+        };
+        let Some(queues) = Queues::open(&mut self.pool) else {
+            return turn_away(peer, &EndReason::Full, now);
+        };
+        let mut desk = Desk {
+            pool: &mut self.pool,
+            scratch: &mut self.scratch,
+            tools: &calls.tools,
+            wanted: &mut self.wanted,
+            now,
+        };
+        let shared = (Rc::clone(&calls.settings), Rc::clone(&calls.target));
+        let session = Session::new(hex(&id), &hex(&resume), peer, queues, shared, &mut desk);
+        log::info!("[{}] call from {address}", session.id());
+        Conn::Call(Box::new(session))
+    }
+
+    // ---- the service's name ----
+
+    /// Starts a look-up if one is due.
+    pub(super) fn refresh_addresses(&mut self, now: Instant) {
+        let (Some(resolver), Some(calls)) = (&mut self.resolver, &self.calls) else {
+            return;
+        };
+        if !resolver.begin(now) {
+            return;
+        }
+        let job = Job {
+            command: &resolver.command(&calls.program),
+            input: Vec::new(),
+            max_output: resolve::MAX_OUTPUT,
+            deadline: now + resolve::TIMEOUT,
+            purpose: Purpose::Resolve,
+        };
+        if let Err(why) = self.children.spawn(job, self.poll.registry()) {
+            self.resolved(Err(why), now);
+        }
+    }
+
+    /// Connects a new call at once if an address is known; else it waits for the look-up.
+    pub(super) fn dial(&mut self, at: usize, now: Instant) {
+        self.refresh_addresses(now);
+        let (Conn::Call(session), Some(resolver)) = (&mut self.slots[at].conn, &self.resolver)
+        else {
+            return;
+        };
+        if !resolver.addresses().is_empty() {
+            session.dial(resolver.addresses(), now);
+        }
+    }
+
+    fn resolved(&mut self, result: Result<&[u8], String>, now: Instant) {
+        let Some(resolver) = &mut self.resolver else {
+            return;
+        };
+        let known = resolver.finish(result);
+        let fault = known.map_err(|why| fault::unresolved(resolver.host(), &why));
+        if let Err(fault) = &fault {
+            log::warn!("{}", fault.message);
+        }
+        for at in 0..self.slots.len() {
+            let waiting =
+                matches!(&self.slots[at].conn, Conn::Call(session) if session.is_resolving());
+            match &fault {
+                _ if !waiting => {}
+                Ok(()) => {
+                    self.dial(at, now);
+                    self.want_pump(at);
+                }
+                Err(fault) => {
+                    let fault = fault.clone();
+                    self.with_session(at, now, |session, desk| session.unresolved(fault, desk));
+                }
+            }
+        }
+    }
+
+    // ---- children ----
+
+    pub(super) fn take_ended_children(&mut self, now: Instant) {
+        while let Some((purpose, outcome)) = self.children.ended(now) {
+            self.child_ended(purpose, outcome, now);
+        }
+    }
+
+    fn child_ended(&mut self, purpose: Purpose, outcome: Outcome, now: Instant) {
+        match purpose {
+            Purpose::Resolve => match outcome {
+                Outcome::Done(output) => self.resolved(Ok(&output), now),
+                Outcome::Failed(_) => self.resolved(
+                    Err("the name server does not know it or does not answer".to_owned()),
+                    now,
+                ),
+            },
+            Purpose::Tool { slot, session, call_id } => {
+                let (output, ok) = tool_output(outcome);
+                let here =
+                    matches!(&self.slots[slot].conn, Conn::Call(found) if found.id() == session);
+                if here {
+                    self.with_session(slot, now, |found, desk| {
+                        found.tool_finished(&call_id, &output, ok, desk)
+                    });
+                }
+            }
+        }
+    }
+
+    pub(super) fn start_tools(&mut self, at: usize, now: Instant) {
+        for WantedTool { call_id, name, input } in std::mem::take(&mut self.wanted) {
+            let (Conn::Call(session), Some(calls)) = (&self.slots[at].conn, &self.calls) else {
+                return;
+            };
+            let Some(tool) = calls.tools.find(&name) else {
+                continue;
+            };
+            let job = Job {
+                command: &tool.command,
+                input: input.into_bytes(),
+                max_output: tool.max_output,
+                deadline: now + tool.timeout,
+                purpose: Purpose::Tool {
+                    slot: at,
+                    session: session.id().to_owned(),
+                    call_id: call_id.clone(),
+                },
+            };
+            if let Err(why) = self.children.spawn(job, self.poll.registry()) {
+                let output = serde_json::json!({ "error": why }).to_string();
+                self.with_session(at, now, |session, desk| {
+                    session.tool_finished(&call_id, &output, false, desk)
+                });
+            }
+        }
+    }
+}
+
+fn tool_output(outcome: Outcome) -> (String, bool) {
+    let failed = |why: &str| (serde_json::json!({ "error": why }).to_string(), false);
+    match outcome {
+        Outcome::Done(output) => match String::from_utf8(output) {
+            Ok(text) => (text.trim().to_owned(), true),
+            Err(_) => failed("The tool's answer is not text."),
+        },
+        Outcome::Failed(why) => failed(&format!("The tool failed: {why}.")),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

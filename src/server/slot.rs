@@ -1,0 +1,106 @@
+//! Who sits in a slot of the loop, and how the poll's events reach them.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+
+use crate::call::client::{self, CallState};
+use crate::call::ending::EndReason;
+use crate::net::ws::{WsError, WsPeer};
+use crate::session::{Progress, Session};
+use crate::simulator::peer::SimulatedService;
+use crate::web::Visitor;
+
+/// How long a client that is turned away may take to hear it.
+const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Who sits in a slot.
+#[allow(clippy::large_enum_variant, reason = "slots are few and allocated once")]
+pub(super) enum Conn {
+    Free,
+    Visitor { visitor: Visitor, listener: usize },
+    Call(Box<Session>),
+    Simulated(Box<SimulatedService>),
+    TurnedAway { peer: Box<WsPeer<TcpStream>>, deadline: Instant },
+}
+
+pub(super) struct Slot {
+    pub(super) conn: Conn,
+    pub(super) address: IpAddr,
+    /// Pump it in this turn.
+    pub(super) marked: bool,
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Slot {
+    pub(super) fn free() -> Self {
+        Self {
+            conn: Conn::Free,
+            address: IpAddr::from([0, 0, 0, 0]),
+            marked: false,
+            deadline: None,
+        }
+    }
+}
+
+impl Conn {
+    pub(super) fn mark(
+        &mut self,
+        service_side: bool,
+        readable: bool,
+        writable: bool,
+        ending: bool,
+    ) {
+        let transport = match self {
+            Self::Free => return,
+            Self::Call(session) if service_side => {
+                return session.mark_service(readable, writable, ending);
+            }
+            Self::Call(session) => return session.mark_client(readable, writable, ending),
+            Self::Simulated(service) => return service.mark(readable, writable, ending),
+            Self::TurnedAway { peer, .. } => {
+                if readable {
+                    peer.mark_readable(ending);
+                }
+                peer.transport_mut()
+            }
+            Self::Visitor { visitor, .. } => visitor.transport_mut(),
+        };
+        if readable {
+            transport.mark_readable(ending);
+        }
+        if writable {
+            transport.mark_writable();
+        }
+    }
+}
+
+/// Says why there is no call, as a call's end does: browsers cannot read a refused upgrade.
+pub(super) fn turn_away(mut peer: WsPeer<TcpStream>, reason: &EndReason, now: Instant) -> Conn {
+    log::info!("a caller was turned away: {}", reason.word());
+    let ended =
+        client::call_state(CallState::Ended { reason: reason.word(), message: &reason.message() });
+    // A failure shows when the peer is pumped.
+    let _ = peer.send(tungstenite::Message::text(ended));
+    peer.close(reason.close_code(), &reason.message());
+    Conn::TurnedAway { peer: Box::new(peer), deadline: now + TURN_AWAY_TIMEOUT }
+}
+
+pub(super) fn pump_turned_away(
+    peer: &mut WsPeer<TcpStream>,
+    deadline: Instant,
+    now: Instant,
+) -> Progress {
+    peer.transport_mut().begin_turn();
+    let _ = peer.flush();
+    loop {
+        match peer.read() {
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(WsError::Violation { .. }) => break,
+            Err(_) => return Progress::Closed,
+        }
+    }
+    if now >= deadline { Progress::Closed } else { Progress::Idle }
+}

@@ -1,0 +1,165 @@
+//! A call's service: the way to it, its events, and the audio it sends.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tungstenite::Utf8Bytes;
+
+use super::pulse::{self, Pulse};
+use super::reply::PathError;
+use super::{Desk, Service, Session, TURN_MESSAGES};
+use crate::call::ending::ServiceFault;
+use crate::call::service::{self, Parsed};
+use crate::call::{Input, Reply};
+use crate::fault;
+use crate::net::dial::Progress as DialProgress;
+use crate::net::ws::{Incoming, WsError};
+
+/// More than any session of the service lasts: it is the bound for believing its `expires_at`.
+const LONGEST_SESSION: Duration = Duration::from_secs(24 * 3600);
+
+impl Session {
+    pub(super) fn advance_dial(&mut self, desk: &mut Desk<'_>) {
+        let Service::Dialling(dial) = &mut self.service else {
+            return;
+        };
+        match dial.advance(desk.now) {
+            DialProgress::Pending => {}
+            DialProgress::NewSocket => self.unregistered = true,
+            DialProgress::Open(mut peer) => {
+                peer.transport_mut().begin_turn();
+                self.service_pulse = Pulse::new(pulse::SERVICE, desk.now);
+                self.service = Service::Open(Box::new(peer));
+                self.input(Input::ServiceOpened, desk);
+            }
+            DialProgress::Failed(error) => {
+                let fault = fault::explain(&error, &self.target.host);
+                log::warn!("[{}] {}", self.id, fault.message);
+                self.lose_service(fault, desk);
+            }
+        }
+    }
+
+    pub(super) fn lose_service(&mut self, fault: ServiceFault, desk: &mut Desk<'_>) {
+        self.service = Service::Gone;
+        self.input(Input::ServiceLost(fault), desk);
+    }
+
+    pub(super) fn read_service(&mut self, desk: &mut Desk<'_>) {
+        for _ in 0..TURN_MESSAGES {
+            // R2: what the client does not take, and the blocks cannot hold, stays unread.
+            if self.reply.is_backed_up() {
+                return;
+            }
+            let Service::Open(peer) = &mut self.service else {
+                return;
+            };
+            match peer.read() {
+                Ok(Some(Incoming::Text(text))) => self.on_event(text, desk),
+                Ok(Some(Incoming::Binary(data))) => match Utf8Bytes::try_from(data) {
+                    Ok(text) => self.on_event(text, desk),
+                    Err(_) => self.service_error("a binary message that is no JSON", desk),
+                },
+                Ok(Some(Incoming::Control)) => {}
+                Ok(Some(Incoming::Close { code, reason })) => {
+                    if self.is_talking() {
+                        self.input(Input::ServiceLost(fault::closed(code, &reason)), desk);
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => return self.service_ended(&error, desk),
+            }
+        }
+    }
+
+    pub(super) fn service_ended(&mut self, error: &WsError, desk: &mut Desk<'_>) {
+        let fault = match error {
+            WsError::Closed => fault::closed(None, ""),
+            WsError::Lost(error) => fault::lost(error),
+            WsError::Violation { what, .. } => fault::violation(what),
+            WsError::Full => fault::lost(&"it takes nothing"),
+        };
+        if !matches!(error, WsError::Violation { .. }) {
+            self.service = Service::Gone;
+        }
+        if self.is_talking() {
+            self.input(Input::ServiceLost(fault), desk);
+        }
+    }
+
+    fn service_error(&mut self, what: &str, desk: &mut Desk<'_>) {
+        if self.is_talking() {
+            log::warn!("[{}] the service sent {what}", self.id);
+            self.input(Input::ServiceLost(fault::violation(what)), desk);
+        }
+    }
+
+    fn on_event(&mut self, text: Utf8Bytes, desk: &mut Desk<'_>) {
+        if !self.is_talking() {
+            return;
+        }
+        match service::parse(text.as_str()) {
+            Ok(Parsed::Audio(delta)) => {
+                let verdict = self.call.reply_audio(&delta, desk.now);
+                let (range, bytes) = (delta.base64, delta.pcm_bytes);
+                if verdict == Reply::Forward {
+                    self.on_audio(text, range, bytes, desk);
+                }
+            }
+            Ok(Parsed::AudioOwned(owned)) => {
+                let delta = owned.delta();
+                let verdict = self.call.reply_audio(&delta, desk.now);
+                let (range, bytes) = (delta.base64, delta.pcm_bytes);
+                if verdict == Reply::Forward {
+                    self.on_audio(Utf8Bytes::from(owned.base64), range, bytes, desk);
+                }
+            }
+            Ok(Parsed::Event(event)) => {
+                self.input(Input::Service(event), desk);
+                self.learn_expiry(desk.now);
+            }
+            Err(what) => self.service_error(&what, desk),
+        }
+    }
+
+    /// The call has no calendar. A time that makes no sense by our own clock is not believed.
+    fn learn_expiry(&mut self, now: Instant) {
+        let (None, Some(expires_at)) = (self.expires, self.call.expires_at()) else {
+            return;
+        };
+        let at = UNIX_EPOCH + Duration::from_secs(expires_at);
+        let left = at.duration_since(SystemTime::now()).ok();
+        self.expires = left.filter(|left| *left < LONGEST_SESSION).map(|left| now + left);
+    }
+
+    fn on_audio(
+        &mut self,
+        text: Utf8Bytes,
+        base64: std::ops::Range<usize>,
+        bytes: usize,
+        desk: &mut Desk<'_>,
+    ) {
+        if !bytes.is_multiple_of(2) {
+            return self.service_error("audio that is no whole number of samples", desk);
+        }
+        self.reply.accept(text, base64);
+        self.send_reply(desk);
+    }
+
+    /// Sends what waits for the client as far as it takes it.
+    pub(super) fn send_reply(&mut self, desk: &mut Desk<'_>) {
+        if self.reply.is_empty() {
+            return;
+        }
+        let sent = self.reply.send(&mut self.client, desk);
+        let bytes = match sent {
+            Ok(bytes) => bytes,
+            Err(PathError::Client(error)) => return self.client_ended(&error, desk),
+            Err(PathError::Service(what)) => return self.service_error(what, desk),
+        };
+        if bytes > 0 {
+            self.totals.reply_bytes += bytes as u64;
+            self.call.reply_sent(bytes, desk.now);
+            self.carry_out(desk);
+        }
+    }
+}

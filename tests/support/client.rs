@@ -1,0 +1,197 @@
+//! A plain blocking WebSocket client, independent of the daemon's own networking.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tungstenite::protocol::{Role, WebSocket};
+use tungstenite::{Error, Message};
+
+use super::daemon::PATIENCE;
+
+/// What a call has brought so far.
+pub(crate) struct Client {
+    socket: WebSocket<TcpStream>,
+    /// All reply audio, as PCM bytes.
+    pub(crate) audio: Vec<u8>,
+    /// All text messages, each with the number of audio bytes before it.
+    pub(crate) messages: Vec<(usize, Value)>,
+    /// Close code and reason, once the daemon has closed.
+    pub(crate) closed: Option<(u16, String)>,
+    /// The connection ended without a close frame.
+    pub(crate) broken: bool,
+}
+
+/// Sends a request head and reads the answer's head.
+pub(crate) fn request(address: SocketAddr, head: &str) -> (TcpStream, String) {
+    exchange(TcpStream::connect(address).expect("the daemon accepts"), head)
+}
+
+fn exchange(mut socket: TcpStream, head: &str) -> (TcpStream, String) {
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    socket.write_all(head.as_bytes()).expect("the daemon reads");
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while !answer.ends_with(b"\r\n\r\n") {
+        match socket.read(&mut byte) {
+            Ok(1) => answer.push(byte[0]),
+            Ok(_) => break,
+            Err(error) => panic!("no answer: {error}"),
+        }
+    }
+    (socket, String::from_utf8(answer).expect("ASCII"))
+}
+
+/// An upgrade request for `/ws` with further field lines.
+pub(crate) fn upgrade_head(address: SocketAddr, more: &str) -> String {
+    format!(
+        "GET /ws HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
+    )
+}
+
+impl Client {
+    /// Opens a call.
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        Self::upgrade(TcpStream::connect(address).expect("the daemon accepts"), address)
+    }
+
+    /// Opens a call through a receive buffer of `window` bytes, so that unread audio stays with the
+    /// daemon instead of in this process's kernel buffer.
+    pub(crate) fn connect_with_window(address: SocketAddr, window: usize) -> Self {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(window).expect("a smaller buffer");
+        socket.connect(&address.into()).expect("the daemon accepts");
+        Self::upgrade(socket.into(), address)
+    }
+
+    fn upgrade(socket: TcpStream, address: SocketAddr) -> Self {
+        let (socket, answer) = exchange(socket, &upgrade_head(address, ""));
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
+        let socket = WebSocket::from_raw_socket(socket, Role::Client, None);
+        Self { socket, audio: Vec::new(), messages: Vec::new(), closed: None, broken: false }
+    }
+
+    /// Reads one message; false when none comes in that time.
+    pub(crate) fn read_one_within(&mut self, time: Duration) -> bool {
+        self.read_one(Instant::now() + time)
+    }
+
+    /// The TCP socket, for tests that bypass the framing.
+    pub(crate) fn tcp(&mut self) -> &mut TcpStream {
+        self.socket.get_mut()
+    }
+
+    /// Sends audio in 20 ms frames at `speed` times real time, reading meanwhile.
+    pub(crate) fn speak(&mut self, pcm: &[u8], speed: u32) {
+        let start = Instant::now();
+        for (at, frame) in (0_u32..).zip(pcm.chunks(960)) {
+            self.send(Message::binary(frame.to_vec()));
+            let due = start + Duration::from_millis(20) * at / speed;
+            self.read_until_time(due);
+        }
+    }
+
+    /// Sends a message; a closed connection shows at the next read.
+    pub(crate) fn send(&mut self, message: Message) {
+        let _ = self.socket.send(message);
+    }
+
+    /// Sends a JSON text message.
+    pub(crate) fn tell(&mut self, message: &Value) {
+        self.send(Message::text(message.to_string()));
+    }
+
+    /// Reads what comes until then.
+    pub(crate) fn read_until_time(&mut self, until: Instant) {
+        while self.read_one(until) {}
+    }
+
+    /// Reads until a message satisfies `wanted`; a copy of it.
+    pub(crate) fn wait_for(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = 0;
+        loop {
+            while let Some((_, message)) = self.messages.get(seen) {
+                if wanted(message) {
+                    return message.clone();
+                }
+                seen += 1;
+            }
+            assert!(self.read_one(deadline), "{what}: never came. Messages: {:#?}", self.messages);
+        }
+    }
+
+    /// Reads until a message of this `type` that comes after the call of this function.
+    pub(crate) fn wait_for_next(&mut self, kind: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = self.messages.len();
+        loop {
+            while let Some((_, message)) = self.messages.get(seen) {
+                if message["type"] == kind {
+                    return message.clone();
+                }
+                seen += 1;
+            }
+            assert!(self.read_one(deadline), "{kind}: never came. Messages: {:#?}", self.messages);
+        }
+    }
+
+    /// Reads until the call is active.
+    pub(crate) fn wait_until_active(&mut self) {
+        self.wait_for("active", |message| message["state"] == "active");
+    }
+
+    /// Reads until the daemon closes; the `ended` message, or null if there was none.
+    pub(crate) fn wait_for_end(&mut self) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        while self.read_one(deadline) {}
+        assert!(self.closed.is_some() || self.broken, "the daemon did not close: {:#?}", self.messages);
+        let ended = self.messages.iter().rev().find(|(_, message)| message["state"] == "ended");
+        ended.map_or(Value::Null, |(_, message)| message.clone())
+    }
+
+    /// The messages of one `type`.
+    pub(crate) fn of_type(&self, kind: &str) -> Vec<&Value> {
+        self.messages.iter().map(|(_, message)| message).filter(|m| m["type"] == kind).collect()
+    }
+
+    /// Reads one message; false when the time is up or the connection is over.
+    fn read_one(&mut self, until: Instant) -> bool {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || self.broken {
+            return false;
+        }
+        self.tcp().set_read_timeout(Some(left)).expect("a socket");
+        match self.socket.read() {
+            Ok(Message::Binary(data)) => self.audio.extend_from_slice(&data),
+            Ok(Message::Text(text)) => {
+                let message = serde_json::from_str(&text).expect("the daemon writes JSON");
+                self.messages.push((self.audio.len(), message));
+            }
+            Ok(Message::Close(frame)) => {
+                self.closed = Some(frame.map_or((1005, String::new()), |frame| {
+                    (frame.code.into(), frame.reason.to_string())
+                }));
+            }
+            Ok(_) => {}
+            Err(Error::Io(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return false;
+            }
+            Err(_) => {
+                self.broken = true;
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// The samples of a test recording, as PCM bytes.
+pub(crate) fn speech(name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/audio/{name}.wav", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(path).expect("a recording")[44..].to_vec()
+}

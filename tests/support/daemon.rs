@@ -1,0 +1,157 @@
+//! Starts the program as a user does, and sees what it holds and says.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up on it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running `voicelived`. Killed when dropped.
+pub(crate) struct Daemon {
+    process: Child,
+    log: Arc<Mutex<String>>,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
+
+impl Daemon {
+    /// `voicelived demo` with these settings besides.
+    pub(crate) fn demo(settings: &[(&str, &str)]) -> Self {
+        Self::start(&["demo", "--listen", "127.0.0.1:0"], settings)
+    }
+
+    /// `voicelived simulate` with these fault words.
+    pub(crate) fn simulate(faults: &[&str]) -> Self {
+        let mut arguments = vec!["simulate", "--listen", "127.0.0.1:0"];
+        for fault in faults {
+            arguments.extend(["--fault", fault]);
+        }
+        Self::start(&arguments, &[])
+    }
+
+    /// `voicelived run` with a service at `service`, for example a [`simulate`](Self::simulate).
+    pub(crate) fn run(service: SocketAddr, settings: &[(&str, &str)]) -> Self {
+        let endpoint = format!("ws://{service}");
+        let mut all =
+            vec![("AZURE_VOICE_LIVE_ENDPOINT", endpoint.as_str()), ("AZURE_VOICE_LIVE_API_KEY", "k")];
+        all.extend(settings);
+        Self::start(&["run", "--listen", "127.0.0.1:0"], &all)
+    }
+
+    /// The program with these arguments and nothing else in its environment.
+    pub(crate) fn start(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_voicelived"))
+            .args(arguments)
+            .env_clear()
+            .env("VOICELIVED_LOG", "debug")
+            .envs(settings.iter().copied())
+            .current_dir(std::env::temp_dir())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stderr = BufReader::new(process.stderr.take().expect("it was piped"));
+        let log = Arc::new(Mutex::new(String::new()));
+        let shared = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let mut log = shared.lock().expect("no panic holds it");
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut daemon = Self { process, log, address: unknown };
+        daemon.address = daemon.listening();
+        daemon
+    }
+
+    fn listening(&self) -> SocketAddr {
+        let mut found = None;
+        self.wait_until("it listens", |daemon| {
+            let log = daemon.log();
+            let line = log.lines().find(|line| line.contains("listening on ")).map(str::to_owned);
+            found = line.and_then(|line| line.rsplit("//").next()?.trim().parse().ok());
+            found.is_some()
+        });
+        found.expect("waited for")
+    }
+
+    /// Everything it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().expect("no panic holds it").clone()
+    }
+
+    /// Waits for a condition, asking often; fails with the log when it never comes.
+    pub(crate) fn wait_until(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition(self) {
+            assert!(Instant::now() < deadline, "{what}: not in time. Log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits for a line with this text.
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        self.wait_until(text, |daemon| daemon.log().contains(text));
+    }
+
+    /// The process's id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Open descriptors.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.id())).expect("it runs").count()
+    }
+
+    /// A number from `/proc/PID/status`, such as `Threads` or `VmRSS` (kB).
+    pub(crate) fn status(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with(&format!("{name}:")));
+        let number = line.and_then(|line| line.split_whitespace().nth(1)).map(str::parse);
+        number.expect("a line of that name").expect("a number")
+    }
+
+    /// Waits until no call is left, and asserts that everything was given back: connections,
+    /// PCM blocks and descriptors.
+    pub(crate) fn assert_nothing_left(&self, descriptors_before: usize) {
+        self.wait_until("the last call is freed", |daemon| {
+            let log = daemon.log();
+            let last = log.lines().rev().find(|line| line.contains("PCM blocks free"));
+            last.is_some_and(|line| {
+                let mut numbers = line.split_whitespace().skip(2).filter_map(|word| word.parse::<u64>().ok());
+                let (used, free, all) = (numbers.next(), numbers.next(), numbers.next());
+                used == Some(0) && free.is_some() && free == all
+            })
+        });
+        self.wait_until("descriptors are closed", |daemon| daemon.descriptors() <= descriptors_before);
+    }
+
+    /// Sends a signal by name and waits for the end; the exit code.
+    pub(crate) fn stop(mut self, signal: &str) -> Option<i32> {
+        let id = self.id().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &id]).status().expect("kill runs");
+        assert!(sent.success());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.process.try_wait().expect("it is ours") {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "it does not stop. Log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,5 @@
+//! The real daemon, and a plain blocking client for it.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+pub(crate) mod client;
+pub(crate) mod daemon;
