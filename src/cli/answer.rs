@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// So long nothing may follow a completed response before the answer counts as complete: audio
 /// that comes behind, the transcript of the question, a follow-up response.
-pub const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// PCM16, 24 kHz, mono.
 const BYTES_PER_MS: u128 = 48;
@@ -26,7 +26,7 @@ enum Response {
 /// The answer is what begins after a turn of the user has ended, spoken or typed. When a tool ran
 /// in a response, the next response belongs to the answer too. A new turn begins a new answer.
 #[derive(Debug)]
-pub struct Answer {
+pub(super) struct Answer {
     asked: bool,
     speaking: bool,
     response: Response,
@@ -47,7 +47,7 @@ pub struct Answer {
 impl Answer {
     /// Nothing is asked yet.
     #[must_use]
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
             asked: false,
             speaking: false,
@@ -63,12 +63,12 @@ impl Answer {
     }
 
     /// A typed turn was sent.
-    pub fn typed(&mut self, now: Instant) {
+    pub(super) fn typed(&mut self, now: Instant) {
         self.turn_ended(now);
     }
 
     /// One text message of the daemon; of no concern are most.
-    pub fn on_message(&mut self, message: &Value, now: Instant) {
+    pub(super) fn on_message(&mut self, message: &Value, now: Instant) {
         let text = |key: &str| message[key].as_str().unwrap_or_default();
         match text("type") {
             "speech_started" => self.speaking = true,
@@ -89,7 +89,7 @@ impl Answer {
     }
 
     /// Audio has come. Returns whether it belongs to the answer.
-    pub fn on_audio(&mut self, now: Instant) -> bool {
+    pub(super) fn on_audio(&mut self, now: Instant) -> bool {
         // What follows a `response_done` is the end of that response: texts overtake audio.
         let answer = self.response == Response::Answer || self.done;
         if answer {
@@ -101,45 +101,45 @@ impl Answer {
 
     /// Whether nobody speaks.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         !self.speaking && self.response == Response::None
     }
 
     /// Whether all was said, and nothing has followed for [`GRACE`].
     #[must_use]
-    pub fn is_complete(&self, now: Instant) -> bool {
+    pub(super) fn is_complete(&self, now: Instant) -> bool {
         self.is_answered() && now >= self.last + GRACE
     }
 
     /// Whether the last turn has an answer, as far as is known.
     #[must_use]
-    pub fn is_answered(&self) -> bool {
+    pub(super) fn is_answered(&self) -> bool {
         let pending = self.tools > 0 || self.follow_up;
         self.asked && self.done && self.heard && self.is_idle() && !pending
     }
 
     /// Completed responses of this call that said something to a turn.
     #[must_use]
-    pub fn completed(&self) -> u32 {
+    pub(super) fn completed(&self) -> u32 {
         self.completed
     }
 
     /// Why no answer will come, when the service gave up on it.
     #[must_use]
-    pub fn failure(&self, now: Instant) -> Option<&str> {
+    pub(super) fn failure(&self, now: Instant) -> Option<&str> {
         let over = self.is_idle() && now >= self.last + GRACE;
         self.failure.as_deref().filter(|_| over)
     }
 
     /// Whether anything of an answer to the last turn has come.
     #[must_use]
-    pub fn has_begun(&self) -> bool {
+    pub(super) fn has_begun(&self) -> bool {
         self.heard || self.response == Response::Answer
     }
 
     /// When the last thing happened that concerns the answer.
     #[must_use]
-    pub fn last(&self) -> Instant {
+    pub(super) fn last(&self) -> Instant {
         self.last
     }
 
@@ -192,7 +192,7 @@ impl Answer {
 /// A listener. Answers come faster than they are heard: what was not heard yet when the user spoke
 /// again was never heard.
 #[derive(Debug)]
-pub struct Ear {
+pub(super) struct Ear {
     queue: Vec<u8>,
     /// When the queue's first sample is heard.
     from: Instant,
@@ -201,12 +201,12 @@ pub struct Ear {
 impl Ear {
     /// Has heard nothing.
     #[must_use]
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self { queue: Vec::new(), from: now }
     }
 
     /// Audio has come; it is heard after what waits.
-    pub fn hear(&mut self, pcm: &[u8], now: Instant) {
+    pub(super) fn hear(&mut self, pcm: &[u8], now: Instant) {
         if self.queue.is_empty() {
             self.from = self.from.max(now);
         }
@@ -214,7 +214,7 @@ impl Ear {
     }
 
     /// Takes what has been heard by now.
-    pub fn take(&mut self, now: Instant) -> Vec<u8> {
+    pub(super) fn take(&mut self, now: Instant) -> Vec<u8> {
         let elapsed = now.saturating_duration_since(self.from);
         let bytes = elapsed.as_millis() * BYTES_PER_MS;
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.queue.len() & !1);
@@ -224,25 +224,25 @@ impl Ear {
     }
 
     /// Forgets what has not been heard yet.
-    pub fn drop_rest(&mut self) {
+    pub(super) fn drop_rest(&mut self) {
         self.queue.clear();
     }
 
     /// Takes everything, as if it had been listened to to the end.
-    pub fn take_all(&mut self) -> Vec<u8> {
+    pub(super) fn take_all(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.queue)
     }
 
     /// Whether everything has been heard.
     #[must_use]
-    pub fn is_quiet(&self, now: Instant) -> bool {
+    pub(super) fn is_quiet(&self, now: Instant) -> bool {
         now >= self.from + duration(self.queue.len())
     }
 }
 
 /// How long that many bytes of PCM sound.
 #[must_use]
-pub fn duration(bytes: usize) -> Duration {
+pub(super) fn duration(bytes: usize) -> Duration {
     Duration::from_micros(u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(125) / 6)
 }
 

@@ -50,7 +50,7 @@ static SILENCE: [u8; FRAME] = [0; FRAME];
 ///
 /// # Errors
 /// [`Failure`]: not answered, no daemon, or a file that can't be used.
-pub fn call(args: &CallArgs) -> Result<(), Failure> {
+pub(super) fn call(args: &CallArgs) -> Result<(), Failure> {
     check_text(args.text.as_deref())?;
     let source = Source::open(&args.input)?;
     let mut record = Record::create(args.output.as_deref())?;
@@ -327,7 +327,7 @@ impl<'a> Talk<'a> {
             match self.source.next().map_err(fault)? {
                 Fill::Frame(frame) => {
                     self.starved = 0;
-                    return Ok(Some(Bytes::copy_from_slice(&frame)));
+                    return Ok(Some(frame));
                 }
                 Fill::Starved if self.starved < STARVED => {
                     self.starved += 1;

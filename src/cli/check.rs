@@ -31,7 +31,7 @@ const SIZES: Sizes = Sizes { read: 16 * 1024, message: 4 * 1024 * 1024 };
 ///
 /// # Errors
 /// [`Failure`]: all faults of the configuration, or what the service doesn't like.
-pub fn check(args: &CheckArgs) -> Result<(), Failure> {
+pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let mut report = Report::new();
     let config = Config::from_process(Purpose::Service, args.env_file.as_deref(), None);
     let config = config.map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use tungstenite::{Message, Utf8Bytes};
 
@@ -17,15 +18,15 @@ use crate::net::ws::{Incoming, Sizes, WsError, WsPeer};
 const SOCKET: Token = Token(0);
 const SIGNALS: Token = Token(1);
 
-/// SIGINT and SIGTERM, the same everywhere on Linux.
-const STOP_SIGNALS: [i32; 2] = [2, 15];
+/// What ends a command in order.
+const STOP_SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
 
 /// How long the other side may take to answer our close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What [`Drive::next`] came back with.
 #[derive(Debug)]
-pub enum Event {
+pub(super) enum Event {
     /// A whole text message.
     Text(Utf8Bytes),
     /// A whole binary message.
@@ -40,7 +41,7 @@ pub enum Event {
 
 /// How a connection came to its end.
 #[derive(Debug)]
-pub enum Ended {
+pub(super) enum Ended {
     /// The other side closed it.
     Closed {
         /// Its close code, if it gave one.
@@ -56,7 +57,7 @@ pub enum Ended {
 
 /// An open WebSocket.
 #[allow(missing_debug_implementations, reason = "signals have none")]
-pub struct Drive {
+pub(super) struct Drive {
     poll: Poll,
     events: Events,
     peer: WsPeer<TcpStream>,
@@ -68,7 +69,7 @@ pub struct Drive {
 ///
 /// # Errors
 /// What the resolver says.
-pub fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+pub(super) fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((host, port).to_socket_addrs()?.collect())
 }
 
@@ -78,7 +79,7 @@ impl Drive {
     ///
     /// # Errors
     /// As for every [`Dial`]; also `Internal`, when the system gives no poll.
-    pub fn connect(
+    pub(super) fn connect(
         target: Rc<Target>,
         addresses: Vec<SocketAddr>,
         sizes: Sizes,
@@ -118,7 +119,7 @@ impl Drive {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn watch_signals(&mut self) -> io::Result<()> {
+    pub(super) fn watch_signals(&mut self) -> io::Result<()> {
         let mut signals = Signals::new(STOP_SIGNALS)?;
         self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         self.signals = Some(signals);
@@ -127,7 +128,7 @@ impl Drive {
 
     /// Sends what waits and returns with the next event. A deadline that has passed comes before
     /// any message, so a flood of messages can't hold up what is to be done in time.
-    pub fn next(&mut self, deadline: Instant) -> Event {
+    pub(super) fn next(&mut self, deadline: Instant) -> Event {
         loop {
             if let Err(error) = self.peer.flush() {
                 return Event::Ended(ended(error));
@@ -162,17 +163,17 @@ impl Drive {
     ///
     /// # Errors
     /// When the connection is over, or the other side hasn't taken what was sent before.
-    pub fn send(&mut self, message: Message) -> Result<(), WsError> {
+    pub(super) fn send(&mut self, message: Message) -> Result<(), WsError> {
         self.peer.send(message)
     }
 
     /// Whether audio would leave now and not wait behind a blocked connection.
-    pub fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.peer.has_room()
     }
 
     /// Says goodbye with code 1000 and waits a moment for the answer.
-    pub fn close(mut self) {
+    pub(super) fn close(mut self) {
         self.peer.close(1000, "");
         let deadline = Instant::now() + CLOSE_TIMEOUT;
         while !matches!(self.next(deadline), Event::Ended(_) | Event::Deadline | Event::Signal) {}

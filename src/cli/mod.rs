@@ -31,7 +31,8 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, message)) => {
             // Where even this can't be said, the exit code says it.
-            let _ = writeln!(io::stderr(), "voicelived: {}", message.replace('\n', "\nvoicelived: "));
+            let _ =
+                writeln!(io::stderr(), "voicelived: {}", message.replace('\n', "\nvoicelived: "));
             ExitCode::from(code)
         }
     }

@@ -8,7 +8,7 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Standard output. On a terminal it has a last line that changes in place.
 #[derive(Debug)]
-pub struct Screen {
+pub(super) struct Screen {
     terminal: bool,
     status: Option<Instant>,
 }
@@ -16,18 +16,18 @@ pub struct Screen {
 impl Screen {
     /// Standard output as it is.
     #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { terminal: io::stdout().is_terminal(), status: None }
     }
 
     /// Prints a line that stays.
-    pub fn line(&mut self, text: &str) {
+    pub(super) fn line(&mut self, text: &str) {
         let clear = if self.status.take().is_some() { "\r\x1b[K" } else { "" };
         put(&format!("{clear}{text}\n"));
     }
 
     /// Shows what is going on, until the next line; not in a pipe.
-    pub fn status(&mut self, now: Instant, text: impl FnOnce() -> String) {
+    pub(super) fn status(&mut self, now: Instant, text: impl FnOnce() -> String) {
         let fresh = self.status.is_some_and(|at| now < at + STATUS_INTERVAL);
         if self.terminal && !fresh {
             self.status = Some(now);
@@ -60,7 +60,7 @@ fn put(text: &str) {
 /// Somebody else's words as part of a line: no line breaks, nothing that steers a terminal or
 /// turns the direction of writing.
 #[must_use]
-pub fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let tame = |c: char| match c {
         c if c.is_whitespace() => ' ',
         '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => ' ',

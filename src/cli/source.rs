@@ -7,19 +7,21 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use tungstenite::Bytes;
+
 use super::args::{CallInput, exit};
 use super::run::Failure;
 use super::wav::{WavError, WavReader};
 
 /// Bytes of a frame: 20 ms of PCM16, 24 kHz, mono.
-pub const FRAME: usize = 960;
+pub(super) const FRAME: usize = 960;
 
 /// Linux's value on x86-64, arm64 and armhf.
 const O_NONBLOCK: i32 = 0o4000;
 
 /// Where the speech comes from.
 #[derive(Debug)]
-pub enum Source {
+pub(super) enum Source {
     /// Nothing is said.
     Silence,
     /// A WAV file.
@@ -30,9 +32,9 @@ pub enum Source {
 
 /// What there is to send next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Fill {
+pub(super) enum Fill {
     /// A frame; the last one ends in silence.
-    Frame([u8; FRAME]),
+    Frame(Bytes),
     /// Nothing yet.
     Starved,
     /// Nothing more.
@@ -44,7 +46,7 @@ impl Source {
     ///
     /// # Errors
     /// Usage, when standard input is a keyboard; else what is wrong with the file.
-    pub fn open(input: &CallInput) -> Result<Self, Failure> {
+    pub(super) fn open(input: &CallInput) -> Result<Self, Failure> {
         match input {
             CallInput::Silence => Ok(Self::Silence),
             CallInput::Wav(path) => {
@@ -65,14 +67,14 @@ impl Source {
     ///
     /// # Errors
     /// When reading fails.
-    pub fn next(&mut self) -> io::Result<Fill> {
+    pub(super) fn next(&mut self) -> io::Result<Fill> {
         match self {
             Self::Silence => Ok(Fill::End),
             Self::Wav(reader) => {
                 let mut frame = [0; FRAME];
                 let count = reader.read(&mut frame)?;
                 frame[count..].fill(0);
-                Ok(if count == 0 { Fill::End } else { Fill::Frame(frame) })
+                Ok(if count == 0 { Fill::End } else { Fill::Frame(Bytes::copy_from_slice(&frame)) })
             }
             Self::Stream(stream) => stream.next(),
         }
@@ -89,16 +91,16 @@ fn unusable(path: &Path, error: &WavError) -> Failure {
 
 /// Bytes to frames, where bytes come in any portions and may not be there yet.
 #[derive(Debug)]
-pub struct Stream<R> {
+pub(super) struct Stream<R> {
     inner: R,
-    part: [u8; FRAME],
+    part: Box<[u8; FRAME]>,
     filled: usize,
     ended: bool,
 }
 
 impl<R: Read> Stream<R> {
     fn new(inner: R) -> Self {
-        Self { inner, part: [0; FRAME], filled: 0, ended: false }
+        Self { inner, part: Box::new([0; FRAME]), filled: 0, ended: false }
     }
 
     fn next(&mut self) -> io::Result<Fill> {
@@ -115,7 +117,7 @@ impl<R: Read> Stream<R> {
         let whole = self.filled & !1;
         self.part[whole..].fill(0);
         self.filled = 0;
-        Ok(if whole == 0 { Fill::End } else { Fill::Frame(self.part) })
+        Ok(if whole == 0 { Fill::End } else { Fill::Frame(Bytes::copy_from_slice(&self.part[..])) })
     }
 }
 
@@ -179,11 +181,12 @@ mod tests {
 
     #[test]
     fn portions_become_frames() {
-        let full = || Fill::Frame([7; FRAME]);
-        let mut last = [0; FRAME];
+        let full = || Fill::Frame(vec![7; FRAME].into());
+        let mut last = vec![0; FRAME];
         last[..80].fill(7);
         let found = frames(&[1, 958, 0, 0, FRAME, 82]);
-        let expected = [Fill::Starved, Fill::Starved, full(), full(), Fill::Frame(last), Fill::End];
+        let expected =
+            [Fill::Starved, Fill::Starved, full(), full(), Fill::Frame(last.into()), Fill::End];
         assert_eq!(found, expected);
         assert_eq!(frames(&[1]), [Fill::End]);
         assert_eq!(frames(&[]), [Fill::End]);
