@@ -133,7 +133,7 @@ export class Call {
   }
 
   #onCallState({ state, reason, message }) {
-    if (state === 'ended') return this.#finish(reason === 'client' ? null : (message ?? 'The call has ended.'));
+    if (state === 'ended') return this.#finish(reason === 'hang_up' ? null : (message ?? 'The call has ended.'));
     if (!['connecting', 'active', 'reconnecting'].includes(state)) return;
     this.#phase = state;
     this.#note = message;

@@ -18,10 +18,10 @@ const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/cs
  *  @param {Record<string, string>} [env] settings of the daemon
  *  @returns {Promise<{url: string, child: import('node:child_process').ChildProcess}>} */
 export async function startDaemon(t, env = {}) {
-  const binary = process.env.VOICELIVED_BIN ?? path.join(repository, 'target/debug/voicelived');
+  const binary = process.env.TEST_DAEMON ?? path.join(repository, 'target/debug/voicelived');
   const port = await freePort();
   const child = spawn(binary, ['demo', '--listen', `127.0.0.1:${port}`], {
-    env: { ...process.env, ...env },
+    env: { PATH: process.env.PATH, ...env },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   let said = '';

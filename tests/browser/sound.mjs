@@ -12,7 +12,7 @@ import { stop } from './daemon.mjs';
 export const RATE_HZ = 24000;
 const HEADER_BYTES = 44;
 const STEP_SAMPLES = RATE_HZ / 100; // loudness in steps of 10 ms
-const folder = process.env.VOICELIVED_AUDIO ?? fileURLToPath(new URL('../audio/', import.meta.url));
+const folder = process.env.TEST_AUDIO ?? fileURLToPath(new URL('../audio/', import.meta.url));
 
 /** @param {string} name of a file of tests/audio, without .wav
  *  @returns {Int16Array} */
