@@ -131,6 +131,12 @@ impl Answer {
         self.failure.as_deref().filter(|_| over)
     }
 
+    /// Whether the user has had a turn.
+    #[must_use]
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked
+    }
+
     /// Whether anything of an answer to the last turn has come.
     #[must_use]
     pub(super) fn has_begun(&self) -> bool {

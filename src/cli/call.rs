@@ -344,32 +344,43 @@ impl<'a> Talk<'a> {
     fn take_turn(&mut self, since: Instant, now: Instant) {
         let Some(said) = self.said else { return };
         let complete = self.answer.is_complete(now);
-        if let Some(text) = self.text {
-            let ready = if self.speaks {
-                complete && self.record.ear.is_quiet(now)
-            } else {
-                now >= since + SETTLE && self.answer.is_idle()
-            };
-            if ready {
-                self.type_text(text, now);
-                return;
+        match self.text {
+            Some(text) if self.may_type(complete, since, now) => self.type_text(text, now),
+            None if complete && now >= said + GRACE => self.hang_up(Ok(())),
+            _ => {
+                if let Some(why) = self.gives_up(said, now) {
+                    self.hang_up(Err(unanswered(&why)));
+                }
             }
-        } else if complete && now >= said + GRACE {
-            self.hang_up(Ok(()));
-            return;
         }
+    }
+
+    /// A typed turn interrupts whoever speaks, so it waits: for the answer to the speech to be
+    /// heard, or for the greeting, if there is one, to be made.
+    fn may_type(&self, complete: bool, since: Instant, now: Instant) -> bool {
+        if self.speaks {
+            complete && self.record.ear.is_quiet(now)
+        } else {
+            now >= since + SETTLE && self.answer.is_idle()
+        }
+    }
+
+    /// Why there is no use in waiting longer.
+    fn gives_up(&self, said: Instant, now: Instant) -> Option<String> {
         if let Some(why) = self.answer.failure(now) {
-            let why = plain(why);
-            self.hang_up(Err(unanswered(&why)));
-        } else if now >= said.max(self.answer.last()) + self.timeout {
-            let begun = if self.answer.has_begun() {
-                "the answer broke off: nothing came"
-            } else {
-                "no answer came"
-            };
-            let text = format!("{begun} within {}", self.patience());
-            self.hang_up(Err(unanswered(&text)));
+            return Some(plain(why));
         }
+        // Time in which an answer is listened to is not waited in vain.
+        let quiet = self.answer.is_complete(now) && self.text.is_some();
+        if quiet || now < said.max(self.answer.last()) + self.timeout {
+            return None;
+        }
+        let what = match (self.answer.has_begun(), self.answer.is_asked()) {
+            (true, _) => "the answer broke off: nothing came",
+            (false, true) => "no answer came",
+            (false, false) => "the service heard no turn of ours",
+        };
+        Some(format!("{what} within {}", self.patience()))
     }
 
     fn type_text(&mut self, text: &str, now: Instant) {

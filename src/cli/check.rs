@@ -86,7 +86,11 @@ fn connect(service: &ServiceConfig, report: &mut Report) -> Result<Drive, Failur
         match std::mem::replace(&mut running, next) {
             Step::Connect => report.done("connect", &detail),
             Step::Tls => report.done("TLS", "certificate accepted"),
-            Step::Upgrade | Step::Over => report.done("upgrade", "credential accepted"),
+            Step::Upgrade | Step::Over => {}
+        }
+        // A near service answers before the step itself was seen.
+        if next == Step::Over {
+            report.done("upgrade", "credential accepted");
         }
     };
     Drive::connect(target, addresses, SIZES, on_step)
