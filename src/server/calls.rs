@@ -111,6 +111,7 @@ impl Server {
                 Err(fault) => {
                     let fault = fault.clone();
                     self.with_session(at, now, |session, desk| session.unresolved(fault, desk));
+                    self.want_pump(at);
                 }
             }
         }
@@ -141,6 +142,7 @@ impl Server {
                     self.with_session(slot, now, |found, desk| {
                         found.tool_finished(&call_id, &output, ok, desk)
                     });
+                    self.want_pump(slot);
                 }
             }
         }
@@ -170,6 +172,7 @@ impl Server {
                 self.with_session(at, now, |session, desk| {
                     session.tool_finished(&call_id, &output, false, desk)
                 });
+                self.want_pump(at);
             }
         }
     }

@@ -292,6 +292,7 @@ impl Server {
         self.listeners.clear();
         for at in 0..self.slots.len() {
             self.with_session(at, now, |session, desk| session.end(EndReason::Stopping, desk));
+            self.want_pump(at);
         }
     }
 
@@ -390,7 +391,8 @@ impl Server {
         progress
     }
 
-    /// Lends a session what all calls share, and then starts the tools it wants.
+    /// Lends a session what all calls share, and then starts the tools it wants. Whoever calls it
+    /// outside the pump marks the slot, so that what the session has queued leaves.
     fn with_session<T>(
         &mut self,
         at: usize,
@@ -408,7 +410,6 @@ impl Server {
             now,
         };
         let result = act(session, &mut desk);
-        self.want_pump(at);
         if !self.wanted.is_empty() {
             self.start_tools(at, now);
         }

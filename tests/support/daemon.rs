@@ -119,6 +119,13 @@ impl Daemon {
         number.expect("a line of that name").expect("a number")
     }
 
+    /// Processor time used so far, to the nanosecond (`/proc/PID/schedstat`).
+    pub(crate) fn processor_time(&self) -> Duration {
+        let text = fs::read_to_string(format!("/proc/{}/schedstat", self.id())).expect("it runs");
+        let first = text.split_whitespace().next().map(str::parse);
+        Duration::from_nanos(first.expect("three numbers").expect("a number"))
+    }
+
     /// Waits until no call is left, and asserts that everything was given back: connections,
     /// PCM blocks and descriptors.
     pub(crate) fn assert_nothing_left(&self, descriptors_before: usize) {
