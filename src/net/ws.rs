@@ -64,9 +64,9 @@ pub enum WsError {
     Closed,
     /// The connection broke without one.
     Lost(io::Error),
-    /// The peer broke the protocol; the close frame with this code is queued.
+    /// The peer broke the protocol. Its owner may still send a last word, and then closes.
     Violation {
-        /// 1002, 1007 or 1009.
+        /// 1002, 1007 or 1009: what the close frame will say.
         code: u16,
         /// What it did.
         what: String,
@@ -80,6 +80,9 @@ pub enum WsError {
 enum Phase {
     /// Messages flow both ways.
     Open,
+    /// The peer broke the protocol: nothing of it is heard any more, and the close frame, which
+    /// will carry this code, is not sent yet.
+    Broken { code: u16 },
     /// Our close frame is sent; the peer's is awaited.
     Closing,
     /// The peer's bytes make no sense any more: they are read and thrown away until it leaves, so
@@ -173,11 +176,11 @@ impl<S: Read + Write> WsPeer<S> {
     /// The next message, or `None` when there is nothing now.
     ///
     /// # Errors
-    /// [`WsError`], once; after `Violation` the peer is read out until it leaves.
+    /// [`WsError`], once; after `Violation` what comes is thrown away until the peer leaves.
     pub fn read(&mut self) -> Result<Option<Incoming>, WsError> {
         match self.phase {
             Phase::Done => return Err(WsError::Closed),
-            Phase::Draining => return self.discard(),
+            Phase::Broken { .. } | Phase::Draining => return self.discard(),
             Phase::Open | Phase::Closing => {}
         }
         match self.context.read(&mut self.transport) {
@@ -195,7 +198,8 @@ impl<S: Read + Write> WsPeer<S> {
     /// `Full` when too much waits already, `Lost` when the connection is gone, `Closed` when
     /// either side has begun to close.
     pub fn send(&mut self, message: Message) -> Result<(), WsError> {
-        if self.phase != Phase::Open || !self.context.can_write() {
+        let open = matches!(self.phase, Phase::Open | Phase::Broken { .. });
+        if !open || !self.context.can_write() {
             return Err(WsError::Closed);
         }
         let bytes = message.len();
@@ -227,12 +231,15 @@ impl<S: Read + Write> WsPeer<S> {
         }
     }
 
-    /// Begins the closing handshake with a code and a reason (cut to what a frame holds).
+    /// Begins the closing handshake with a code and a reason (cut to what a frame holds). A peer
+    /// that broke the protocol is told the code of that instead.
     pub fn close(&mut self, code: u16, reason: &str) {
-        if self.phase != Phase::Open {
-            return;
-        }
-        self.phase = Phase::Closing;
+        let (code, next) = match self.phase {
+            Phase::Open => (code, Phase::Closing),
+            Phase::Broken { code } => (code, Phase::Draining),
+            Phase::Closing | Phase::Draining | Phase::Done => return,
+        };
+        self.phase = next;
         self.queue_close(code, reason);
     }
 
@@ -273,10 +280,8 @@ impl<S: Read + Write> WsPeer<S> {
     }
 
     fn violation(&mut self, code: u16, what: String) -> WsError {
-        if self.phase == Phase::Open {
-            self.queue_close(code, &what);
-        }
-        self.phase = Phase::Draining;
+        self.phase =
+            if self.phase == Phase::Open { Phase::Broken { code } } else { Phase::Draining };
         WsError::Violation { code, what }
     }
 

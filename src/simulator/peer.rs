@@ -117,6 +117,10 @@ impl SimulatedService {
         }
         self.peer.transport_mut().begin_turn();
         let ended = self.read(now).is_err() || self.write(now).is_err() || self.flush().is_err();
+        if ended {
+            // One that broke the protocol is told so; for all others this does nothing.
+            self.peer.close(1002, "");
+        }
         let late = matches!(self.phase, Phase::Closing(deadline) if now >= deadline);
         if (ended && self.phase != Phase::Frozen) || late || self.phase == Phase::Done {
             log::info!("[{}] simulator: the client has gone", self.simulation.session_id());

@@ -15,18 +15,24 @@ pub(crate) struct Client {
     socket: WebSocket<TcpStream>,
     /// All reply audio, as PCM bytes.
     pub(crate) audio: Vec<u8>,
+    /// When each of its frames came.
+    pub(crate) arrivals: Vec<Instant>,
     /// All text messages, each with the number of audio bytes before it.
     pub(crate) messages: Vec<(usize, Value)>,
     /// Close code and reason, once the daemon has closed.
     pub(crate) closed: Option<(u16, String)>,
-    /// The connection ended without a close frame.
+    /// The connection is over, with a close frame or without.
     pub(crate) broken: bool,
 }
 
 /// Sends a request head and reads the answer's head.
 pub(crate) fn request(address: SocketAddr, head: &str) -> (TcpStream, String) {
-    let mut socket = TcpStream::connect(address).expect("the daemon accepts");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let mut socket = super::http::connect(address);
+    let answer = ask_on(&mut socket, head);
+    (socket, answer)
+}
+
+fn ask_on(socket: &mut TcpStream, head: &str) -> String {
     socket.write_all(head.as_bytes()).expect("the daemon reads");
     let mut answer = Vec::new();
     let mut byte = [0];
@@ -37,7 +43,7 @@ pub(crate) fn request(address: SocketAddr, head: &str) -> (TcpStream, String) {
             Err(error) => panic!("no answer: {error}"),
         }
     }
-    (socket, String::from_utf8(answer).expect("ASCII"))
+    String::from_utf8(answer).expect("ASCII")
 }
 
 /// An upgrade request for `/ws` with further field lines.
@@ -51,11 +57,23 @@ pub(crate) fn upgrade_head(address: SocketAddr, more: &str) -> String {
 impl Client {
     /// Opens a call.
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let (socket, answer) = request(address, &upgrade_head(address, ""));
+        Self::connect_on(super::http::connect(address), address)
+    }
+
+    /// Opens a call on a socket whose options are chosen already.
+    pub(crate) fn connect_on(mut socket: TcpStream, address: SocketAddr) -> Self {
+        let answer = ask_on(&mut socket, &upgrade_head(address, ""));
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
         let socket = WebSocket::from_raw_socket(socket, Role::Client, None);
-        Self { socket, audio: Vec::new(), messages: Vec::new(), closed: None, broken: false }
+        Self {
+            socket,
+            audio: Vec::new(),
+            arrivals: Vec::new(),
+            messages: Vec::new(),
+            closed: None,
+            broken: false,
+        }
     }
 
     /// The TCP socket, for tests that bypass the framing.
@@ -99,7 +117,7 @@ impl Client {
                 }
                 seen += 1;
             }
-            assert!(self.read_one(deadline), "{what}: never came. Messages: {:#?}", self.messages);
+            assert!(self.read_one(deadline), "{what}: never came. Messages: {:?}", self.messages);
         }
     }
 
@@ -114,8 +132,31 @@ impl Client {
                 }
                 seen += 1;
             }
-            assert!(self.read_one(deadline), "{kind}: never came. Messages: {:#?}", self.messages);
+            assert!(self.read_one(deadline), "{kind}: never came. Messages: {:?}", self.messages);
         }
+    }
+
+    /// Reads until this much audio has come.
+    pub(crate) fn wait_for_audio(&mut self, bytes: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.audio.len() < bytes {
+            assert!(self.read_one(deadline), "{} of {bytes} bytes came", self.audio.len());
+        }
+    }
+
+    /// Sends bytes past the framing. What the daemon does not take any more is its business.
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        let _ = self.tcp().write_all(bytes);
+    }
+
+    /// Reads until the daemon closes, and checks code and reason of the end; its sentence.
+    pub(crate) fn assert_ends(&mut self, what: &str, code: u16, reason: &str) -> String {
+        let ended = self.wait_for_end();
+        let (closed, sentence) = self.closed.clone().unwrap_or((1006, String::new()));
+        assert_eq!((closed, &ended["reason"]), (code, &reason.into()), "{what}: {sentence}");
+        let message = ended["message"].as_str().unwrap_or_default().to_owned();
+        assert!(message.ends_with(['.', ')']), "{what}: {message:?} is no sentence");
+        message
     }
 
     /// Reads until the call is active.
@@ -127,7 +168,7 @@ impl Client {
     pub(crate) fn wait_for_end(&mut self) -> Value {
         let deadline = Instant::now() + PATIENCE;
         while self.read_one(deadline) {}
-        assert!(self.closed.is_some() || self.broken, "the daemon did not close: {:#?}", self.messages);
+        assert!(self.broken, "the daemon did not close: {:?}", self.messages);
         let ended = self.messages.iter().rev().find(|(_, message)| message["state"] == "ended");
         ended.map_or(Value::Null, |(_, message)| message.clone())
     }
@@ -145,7 +186,10 @@ impl Client {
         }
         self.tcp().set_read_timeout(Some(left)).expect("a socket");
         match self.socket.read() {
-            Ok(Message::Binary(data)) => self.audio.extend_from_slice(&data),
+            Ok(Message::Binary(data)) => {
+                self.audio.extend_from_slice(&data);
+                self.arrivals.push(Instant::now());
+            }
             Ok(Message::Text(text)) => {
                 let message = serde_json::from_str(&text).expect("the daemon writes JSON");
                 self.messages.push((self.audio.len(), message));
@@ -156,7 +200,9 @@ impl Client {
                 }));
             }
             Ok(_) => {}
-            Err(Error::Io(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            Err(Error::Io(error))
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+            {
                 return false;
             }
             Err(_) => {

@@ -3,12 +3,16 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test gives up on it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The service's key in all tests; it must never be seen in a log.
+pub(crate) const KEY: &str = "canary-5bd1e995-key";
 
 /// A running `voicelived`. Killed when dropped.
 pub(crate) struct Daemon {
@@ -35,11 +39,23 @@ impl Daemon {
 
     /// `voicelived run` with a service at `service`, for example a [`simulate`](Self::simulate).
     pub(crate) fn run(service: SocketAddr, settings: &[(&str, &str)]) -> Self {
-        let endpoint = format!("ws://{service}");
+        Self::run_at(&format!("ws://{service}"), settings)
+    }
+
+    /// `voicelived run` with a service of any address.
+    pub(crate) fn run_at(endpoint: &str, settings: &[(&str, &str)]) -> Self {
         let mut all =
-            vec![("AZURE_VOICE_LIVE_ENDPOINT", endpoint.as_str()), ("AZURE_VOICE_LIVE_API_KEY", "k")];
+            vec![("AZURE_VOICE_LIVE_ENDPOINT", endpoint), ("AZURE_VOICE_LIVE_API_KEY", KEY)];
         all.extend(settings);
         Self::start(&["run", "--listen", "127.0.0.1:0"], &all)
+    }
+
+    /// `voicelived simulate` with TLS: certificate and key in PEM files.
+    pub(crate) fn simulate_tls(certificate: &Path, key: &Path) -> Self {
+        let files = [certificate, key].map(|path| path.to_str().expect("a plain path"));
+        let arguments =
+            ["simulate", "--listen", "127.0.0.1:0", "--cert", files[0], "--key", files[1]];
+        Self::start(&arguments, &[])
     }
 
     /// The program with these arguments and nothing else in its environment.
@@ -47,7 +63,7 @@ impl Daemon {
         let mut process = Command::new(env!("CARGO_BIN_EXE_voicelived"))
             .args(arguments)
             .env_clear()
-            .env("VOICELIVED_LOG", "debug")
+            .env("VOICELIVED_LOG", "trace")
             .envs(settings.iter().copied())
             .current_dir(std::env::temp_dir())
             .stderr(Stdio::piped())
@@ -124,12 +140,15 @@ impl Daemon {
             let log = daemon.log();
             let last = log.lines().rev().find(|line| line.contains("PCM blocks free"));
             last.is_some_and(|line| {
-                let mut numbers = line.split_whitespace().skip(2).filter_map(|word| word.parse::<u64>().ok());
+                let mut numbers =
+                    line.split_whitespace().skip(2).filter_map(|word| word.parse::<u64>().ok());
                 let (used, free, all) = (numbers.next(), numbers.next(), numbers.next());
                 used == Some(0) && free.is_some() && free == all
             })
         });
-        self.wait_until("descriptors are closed", |daemon| daemon.descriptors() <= descriptors_before);
+        self.wait_until("descriptors are closed", |daemon| {
+            daemon.descriptors() <= descriptors_before
+        });
     }
 
     /// Sends a signal by name and waits for the end; the exit code.
@@ -153,5 +172,8 @@ impl Drop for Daemon {
         // It may be gone already.
         let _ = self.process.kill();
         let _ = self.process.wait();
+        if !std::thread::panicking() {
+            assert!(!self.log().contains(KEY), "the key is in the log");
+        }
     }
 }
