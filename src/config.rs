@@ -86,6 +86,11 @@ pub struct Limits {
     pub audio_pool: Duration,
 }
 
+impl Limits {
+    /// PCM that every call is promised: two seconds of microphone and one of reply.
+    pub const GUARANTEED_PER_CALL: Duration = Duration::from_secs(3);
+}
+
 /// The listening side.
 #[derive(Debug, Clone, Default)]
 pub struct Web {

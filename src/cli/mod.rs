@@ -1,38 +1,71 @@
 //! The commands of the one binary.
+//!
+//! `run` and `service` set up the daemon; `call` and `check` are clients that wait for what they
+//! do: `drive` is their connection, `source`, `answer`, `wav` and `screen` are what `call` says,
+//! waits for, writes and prints.
 
+mod answer;
 pub mod args;
+mod call;
+mod check;
+mod drive;
 pub mod run;
+mod screen;
 pub mod service;
+mod source;
 pub mod wav;
 
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use args::Command;
+use args::{Command, exit};
+use run::Failure;
 
 /// Runs the command named by the process's arguments and returns its exit code (sysexits.h).
 #[must_use]
 pub fn main() -> ExitCode {
-    let result = match args::parse(std::env::args_os().skip(1)) {
-        Ok(Command::Run(args)) => run::run(&args),
-        Ok(Command::Demo(args)) => run::demo(&args),
-        Ok(Command::Simulate(args)) => run::simulate(&args),
-        Ok(Command::Resolve { host, port }) => {
-            crate::resolve::look_up(&host, port, &mut std::io::stdout())
-                .map_err(|e| (1, e.to_string()))
-        }
-        Ok(Command::Tool { name }) => {
-            crate::tools::run_builtin(&name, &mut std::io::stdin(), &mut std::io::stdout())
-                .map_err(|e| (1, e.to_string()))
-                .and_then(|ok| if ok { Ok(()) } else { Err((1, String::new())) })
-        }
-        Ok(_) => Ok(()),
-        Err(error) => Err((args::exit::USAGE, error.to_string())),
-    };
-    match result {
+    match args::parse(std::env::args_os().skip(1))
+        .map_err(|error| (exit::USAGE, error.to_string()))
+        .and_then(execute)
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, message)) => {
-            eprintln!("{message}");
+            // Where even this can't be said, the exit code says it.
+            let _ =
+                writeln!(io::stderr(), "voicelived: {}", message.replace('\n', "\nvoicelived: "));
             ExitCode::from(code)
         }
+    }
+}
+
+fn execute(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => run::run(&args),
+        Command::Demo(args) => run::demo(&args),
+        Command::Simulate(args) => run::simulate(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Call(args) => call::call(&args),
+        Command::Resolve { host, port } => {
+            let found = crate::resolve::look_up(&host, port, &mut io::stdout());
+            found.map_err(|error| (exit::UNAVAILABLE, error.to_string()))
+        }
+        Command::Tool { name } => tool(&name),
+        Command::Help(topic) => print(args::help(topic)),
+        Command::Version => print(&format!("{}\n", args::version())),
+    }
+}
+
+/// An error of the tool is an answer too, a sentence for the model: only its lack is a failure.
+fn tool(name: &str) -> Result<(), Failure> {
+    let outcome = crate::tools::run_builtin(name, &mut io::stdin(), &mut io::stdout());
+    outcome.map(drop).map_err(|error| (exit::IO, error.to_string()))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // The reader, `head` perhaps, has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|error| (exit::IO, format!("standard output: {error}"))),
     }
 }

@@ -208,6 +208,14 @@ impl WavWriter {
         self.out.write_all(pcm)
     }
 
+    /// Gives the file up: the `.part` file is removed, and a file of the final name stays as it was.
+    pub fn discard(self) {
+        if let Some((part, _)) = self.rename {
+            // What can't be removed does no harm.
+            let _ = fs::remove_file(part);
+        }
+    }
+
     /// Writes the true size into the header and gives the file its name.
     ///
     /// # Errors
@@ -300,6 +308,18 @@ mod tests {
         writer.finish().unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
         assert!(WavWriter::create(Path::new("/nonexistent/a.wav")).is_err());
+    }
+
+    #[test]
+    fn what_is_given_up_leaves_nothing() {
+        let name = format!("voicelived-discard-{}.wav", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let mut writer = WavWriter::create(&path).unwrap();
+        writer.write(b"ab").unwrap();
+        writer.discard();
+        let mut part = path.clone();
+        part.as_mut_os_string().push(".part");
+        assert!(!path.exists() && !part.exists());
     }
 
     #[test]

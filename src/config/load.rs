@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::draft::Draft;
 use super::table::{AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, KEY, OWN_PREFIX, PAIRS};
 use super::{
-    Config, ConfigError, Endpoint, Files, Place, Purpose, Secret, ServiceConfig, VARIABLES,
+    Config, ConfigError, Endpoint, Files, Limits, Place, Purpose, Secret, ServiceConfig, VARIABLES,
     Variable, dotenv,
 };
 
@@ -89,6 +89,7 @@ pub(super) fn load(
         loader.find_credential(credentials);
         loader.require_service();
     }
+    loader.check_pool();
     loader.finish()
 }
 
@@ -290,6 +291,18 @@ impl Loader<'_> {
             None => format!("is not set; {remedy}"),
         };
         self.fault(name, None, message);
+    }
+
+    /// Each call is promised its blocks at its start: the limit on calls must be one that holds.
+    fn check_pool(&mut self) {
+        let Limits { max_sessions, audio_pool, .. } = self.draft.limits;
+        let needed = max_sessions as u64 * Limits::GUARANTEED_PER_CALL.as_secs();
+        if audio_pool.as_secs() < needed && max_sessions > 0 && !audio_pool.is_zero() {
+            let message = format!(
+                "must be at least {needed} for {max_sessions} calls; raise it or lower VOICELIVED_MAX_SESSIONS"
+            );
+            self.fault("VOICELIVED_AUDIO_POOL_SECONDS", None, message);
+        }
     }
 
     fn finish(self) -> Result<Config, Vec<ConfigError>> {

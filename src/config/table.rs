@@ -222,11 +222,11 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "VOICELIVED_AUDIO_POOL_SECONDS",
         default: "120",
-        explanation: "Seconds of reply audio that can wait in all calls together; 48 kB each, taken at start (1 to 3600).",
+        explanation: "Seconds of audio that can wait in all calls together, 48 kB each, taken at start (at least 3 for each call; to 36000).",
         group: LIMITS,
         service_only: false,
         parse: |draft, text, _| {
-            draft::seconds(text, 3600).map(|time| draft.limits.audio_pool = time)
+            draft::seconds(text, 36_000).map(|time| draft.limits.audio_pool = time)
         },
     },
     Variable {

@@ -78,6 +78,19 @@ pub enum Progress {
     Failed(DialError),
 }
 
+/// How far an attempt has got, for those who time it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// No address has accepted yet.
+    Connect,
+    /// The TLS handshake.
+    Tls,
+    /// The upgrade request is on its way or sent.
+    Upgrade,
+    /// The attempt is over, one way or the other.
+    Over,
+}
+
 /// One attempt to reach the service.
 #[allow(missing_debug_implementations, reason = "the target holds the credential")]
 pub struct Dial {
@@ -120,6 +133,23 @@ impl Dial {
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// How far it has got.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        match &self.stage {
+            Stage::Start | Stage::Connecting(_) => Step::Connect,
+            Stage::Upgrading { transport, .. } if transport.is_handshaking() => Step::Tls,
+            Stage::Upgrading { .. } => Step::Upgrade,
+            Stage::Finished => Step::Over,
+        }
+    }
+
+    /// The address tried last.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.addresses.get(self.next.checked_sub(1)?).copied()
     }
 
     /// The socket to register after [`Progress::NewSocket`].

@@ -66,9 +66,10 @@ const MAX_ACCEPTS: usize = 32;
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How long calls may take to end in order after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Kernel send buffer of a client's socket, in bytes (Linux doubles it): about a third of a second
-/// of audio, so that what a barge-in clears has not left already.
+/// Kernel send buffer of a client's socket, in bytes (Linux doubles it), and the part of it that
+/// may be unsent: audio shall wait in our own blocks, where a barge-in can still clear it.
 const CLIENT_SEND_BUFFER: usize = 16 * 1024;
+const CLIENT_UNSENT: u32 = 4 * 1024;
 
 /// An address to listen on.
 #[allow(missing_debug_implementations, reason = "TLS configurations hold keys")]
@@ -528,7 +529,9 @@ fn is_passing(error: &io::Error) -> bool {
 
 fn prepare(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
-    socket2::SockRef::from(socket).set_send_buffer_size(CLIENT_SEND_BUFFER)
+    let socket = socket2::SockRef::from(socket);
+    socket.set_tcp_notsent_lowat(CLIENT_UNSENT)?;
+    socket.set_send_buffer_size(CLIENT_SEND_BUFFER)
 }
 
 /// Binds a listening socket. A restart may take the port while old connections linger.

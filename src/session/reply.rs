@@ -23,6 +23,10 @@ const LARGEST_SHARE: usize = 2;
 /// delta of 260 ms, so that such a delta is one frame.
 const MAX_FRAME: usize = 16 * BLOCK_BYTES;
 
+/// The largest frame from the blocks, in bytes: a client that is behind gets 80 ms at a time, since
+/// what the WebSocket has taken can no longer be cleared.
+const MAX_QUEUED_FRAME: usize = 4 * BLOCK_BYTES;
+
 /// Base64 characters of a block: 960 bytes are a whole number of its groups.
 const BLOCK_CHARS: usize = BLOCK_BYTES / 3 * 4;
 
@@ -110,7 +114,7 @@ impl ReplyPath {
         scratch: &mut BytesMut,
     ) -> Result<usize, PathError> {
         scratch.clear();
-        while !self.queue.is_empty() && scratch.len() < MAX_FRAME {
+        while !self.queue.is_empty() && scratch.len() < MAX_QUEUED_FRAME {
             let part = self.queue.front(pool);
             let bytes = part.len();
             scratch.extend_from_slice(part);

@@ -71,7 +71,7 @@ pub enum TranscriptTiming {
 }
 
 /// The behaviour asked for; the default is a well-behaved service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Script {
     /// Answer the upgrade with this instead.
     pub refuse: Option<Refuse>,
@@ -246,45 +246,6 @@ impl Script {
             _ => return None,
         }
         Some(())
-    }
-}
-
-impl Default for Script {
-    fn default() -> Self {
-        Self {
-            refuse: None,
-            silent: false,
-            no_session_created: false,
-            refuse_session: false,
-            late_deltas: 0,
-            unknown_events: false,
-            nulls: false,
-            type_last: false,
-            whitespace: false,
-            fragments: false,
-            pings: false,
-            big_message: None,
-            bad_base64: false,
-            odd_pcm: false,
-            garbage: false,
-            binary: false,
-            error_event: None,
-            reply: ReplyFault::None,
-            ending: None,
-            transcript: TranscriptTiming::Usual,
-            reply_seconds: None,
-            speed: None,
-            latency_ms: 0,
-            trickle: false,
-            no_pong: false,
-            session_seconds: None,
-            no_welcome: false,
-            tools: None,
-            say_first: false,
-            bad_arguments: false,
-            cancel_previous: false,
-            dialect: None,
-        }
     }
 }
 

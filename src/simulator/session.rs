@@ -227,31 +227,34 @@ fn check_formats(next: &Map<String, Value>) -> Result<(), Fault> {
 }
 
 fn check_ranges(next: &Map<String, Value>) -> Result<(), Fault> {
-    let turn = next.get("turn_detection").cloned().unwrap_or_default();
-    let in_range = |value: &Value, least: f64, most: f64| {
-        value.as_f64().is_none_or(|value| (least..=most).contains(&value))
-    };
-    let limits = [
-        (&turn["threshold"], "session.turn_detection.threshold", 0.0, 1.0),
-        (&turn["prefix_padding_ms"], "session.turn_detection.prefix_padding_ms", 0.0, 5e3),
-        (&turn["silence_duration_ms"], "session.turn_detection.silence_duration_ms", 0.0, 1e4),
-        (&turn["speech_duration_ms"], "session.turn_detection.speech_duration_ms", 0.0, 1e4),
-    ];
-    for (value, path, least, most) in limits {
-        if !in_range(value, least, most) {
-            return Err(Fault::value(path, format!("Expected a value from {least} to {most}.")));
+    for &(group, key, least, most) in RANGES {
+        let holder = match group {
+            "" => Some(next),
+            group => next.get(group).and_then(Value::as_object),
+        };
+        let value = holder.and_then(|map| map.get(key));
+        let Some(value) = value.and_then(Value::as_f64) else {
+            continue;
+        };
+        if !(least..=most).contains(&value) {
+            let path = ["session", group, key].map(str::to_owned);
+            let path = path.join(".").replace("..", ".");
+            return Err(Fault::value(&path, format!("Expected a value from {least} to {most}.")));
         }
-    }
-    if !next.get("temperature").is_none_or(|value| in_range(value, 0.0, 1.2)) {
-        return Err(Fault::value("session.temperature", "Expected a value from 0 to 1.2."));
-    }
-    let tokens = next.get("max_response_output_tokens");
-    if !tokens.is_none_or(|value| in_range(value, 1.0, 4096.0)) {
-        let path = "session.max_response_output_tokens";
-        return Err(Fault::value(path, "Expected 1 to 4096, or 'inf'."));
     }
     Ok(())
 }
+
+/// Group, key, least and most allowed value. Those of the service where they are documented, else
+/// wide enough for anything sensible.
+const RANGES: &[(&str, &str, f64, f64)] = &[
+    ("turn_detection", "threshold", 0.0, 1.0),
+    ("turn_detection", "prefix_padding_ms", 0.0, 5_000.0),
+    ("turn_detection", "silence_duration_ms", 0.0, 10_000.0),
+    ("turn_detection", "speech_duration_ms", 0.0, 10_000.0),
+    ("", "temperature", 0.0, 1.2),
+    ("", "max_response_output_tokens", 1.0, 4_096.0),
+];
 
 fn check_tools(next: &Map<String, Value>) -> Result<(), Fault> {
     let tools = next.get("tools").and_then(Value::as_array);
@@ -358,6 +361,10 @@ mod tests {
             (json!({"instructions":"x","voice":"echo"}), &spoken),
             (json!({"instructions":"x","output_audio_format":"g711_ulaw"}), &FRESH),
             (json!({"instructions":"x","input_audio_sampling_rate":44100}), &FRESH),
+            (
+                json!({"instructions":"x","turn_detection":{"type":"server_vad","threshold":2}}),
+                &FRESH,
+            ),
             (json!({"instructions":"x","max_response_output_tokens":9000}), &FRESH),
             (json!({"instructions":"x","tools":[{"type":"function","name":"a b"}]}), &FRESH),
             (json!({"instructions":"x"}), &Past { agent: true, ..FRESH }),

@@ -27,12 +27,11 @@ pub(crate) struct Client {
 
 /// Sends a request head and reads the answer's head.
 pub(crate) fn request(address: SocketAddr, head: &str) -> (TcpStream, String) {
-    let mut socket = super::http::connect(address);
-    let answer = ask_on(&mut socket, head);
-    (socket, answer)
+    exchange(TcpStream::connect(address).expect("the daemon accepts"), head)
 }
 
-fn ask_on(socket: &mut TcpStream, head: &str) -> String {
+fn exchange(mut socket: TcpStream, head: &str) -> (TcpStream, String) {
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
     socket.write_all(head.as_bytes()).expect("the daemon reads");
     let mut answer = Vec::new();
     let mut byte = [0];
@@ -43,7 +42,7 @@ fn ask_on(socket: &mut TcpStream, head: &str) -> String {
             Err(error) => panic!("no answer: {error}"),
         }
     }
-    String::from_utf8(answer).expect("ASCII")
+    (socket, String::from_utf8(answer).expect("ASCII"))
 }
 
 /// An upgrade request for `/ws` with further field lines.
@@ -57,12 +56,22 @@ pub(crate) fn upgrade_head(address: SocketAddr, more: &str) -> String {
 impl Client {
     /// Opens a call.
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        Self::connect_on(super::http::connect(address), address)
+        Self::upgrade(TcpStream::connect(address).expect("the daemon accepts"), address)
     }
 
-    /// Opens a call on a socket whose options are chosen already.
-    pub(crate) fn connect_on(mut socket: TcpStream, address: SocketAddr) -> Self {
-        let answer = ask_on(&mut socket, &upgrade_head(address, ""));
+    /// Opens a call through a receive buffer of `window` bytes, so that unread audio stays with the
+    /// daemon instead of in this process's kernel buffer.
+    pub(crate) fn connect_with_window(address: SocketAddr, window: usize) -> Self {
+        use socket2::{Domain, Socket, Type};
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(window).expect("a smaller buffer");
+        socket.connect(&address.into()).expect("the daemon accepts");
+        Self::upgrade(socket.into(), address)
+    }
+
+    fn upgrade(socket: TcpStream, address: SocketAddr) -> Self {
+        let (socket, answer) = exchange(socket, &upgrade_head(address, ""));
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
         let socket = WebSocket::from_raw_socket(socket, Role::Client, None);
@@ -74,6 +83,11 @@ impl Client {
             closed: None,
             broken: false,
         }
+    }
+
+    /// Reads one message; false when none comes in that time.
+    pub(crate) fn read_one_within(&mut self, time: Duration) -> bool {
+        self.read_one(Instant::now() + time)
     }
 
     /// The TCP socket, for tests that bypass the framing.

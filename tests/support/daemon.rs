@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -48,14 +47,6 @@ impl Daemon {
             vec![("AZURE_VOICE_LIVE_ENDPOINT", endpoint), ("AZURE_VOICE_LIVE_API_KEY", KEY)];
         all.extend(settings);
         Self::start(&["run", "--listen", "127.0.0.1:0"], &all)
-    }
-
-    /// `voicelived simulate` with TLS: certificate and key in PEM files.
-    pub(crate) fn simulate_tls(certificate: &Path, key: &Path) -> Self {
-        let files = [certificate, key].map(|path| path.to_str().expect("a plain path"));
-        let arguments =
-            ["simulate", "--listen", "127.0.0.1:0", "--cert", files[0], "--key", files[1]];
-        Self::start(&arguments, &[])
     }
 
     /// The program with these arguments and nothing else in its environment.

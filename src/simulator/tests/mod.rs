@@ -3,6 +3,7 @@
 
 mod chaos;
 mod errors;
+mod random;
 mod replies;
 mod turns;
 

@@ -1,0 +1,153 @@
+// The page: finds its parts, starts a call on a click, shows what the call says.
+
+import { Call } from './call.js';
+import { Captions } from './captions.js';
+import { Picture } from './visual.js';
+import { pageWords } from './words.js';
+
+const byId = (id) => document.getElementById(id);
+const main = byId('talk');
+const muteButton = byId('mute');
+const stopAnswer = byId('interrupt');
+const typed = byId('typed');
+const captions = new Captions(byId('log'));
+const picture = new Picture(byId('picture'));
+
+const STATUS = {
+  idle: 'Ready when you are',
+  connecting: 'Connecting…',
+  listening: 'Listening',
+  thinking: 'Thinking…',
+  speaking: 'Speaking',
+  reconnecting: 'Connecting again…',
+  error: 'Not in a call',
+};
+// Changes the conversation itself makes audible. Said aloud by a screen reader they would talk over the
+// assistant and, from a loudspeaker, into the microphone.
+const QUIET = ['thinking', 'speaking'];
+
+/** @type {Call|null} */
+let call = null;
+let wakeLock = null;
+
+function showState(state, note = '') {
+  const status = byId('status');
+  const before = document.body.dataset.state;
+  const quiet = QUIET.includes(state) || QUIET.includes(before);
+  status.ariaLive = quiet && call ? 'off' : 'polite';
+  status.textContent = STATUS[state];
+  byId('note').textContent = note;
+  document.body.dataset.state = state;
+  stopAnswer.ariaDisabled = String(state !== 'speaking');
+  picture.state(state);
+}
+
+function showProblem(words) {
+  byId('problem').textContent = words;
+}
+
+function onMessage(message) {
+  if (message.type === 'latency') byId('latency').textContent = `Answered in ${message.first_audio_ms} ms`;
+  if (message.type === 'call_state' && message.service === 'simulator') byId('simulator').hidden = false;
+  captions.message(message);
+}
+
+function start() {
+  const reason = pageWords();
+  if (reason) return showProblem(reason);
+  showProblem('');
+  call = new Call({
+    state: showState,
+    message: onMessage,
+    interrupted: () => captions.interrupted(),
+    problem: showProblem,
+    level: (side, level) => picture.level(side, level),
+    over: onOver,
+  });
+  main.textContent = 'Stop';
+  showControls(true);
+  call.start(new URL('ws', location.href.replace(/^http/, 'ws')).href);
+  keepAwake();
+}
+
+function onOver(words) {
+  call = null;
+  main.textContent = 'Start Talking';
+  showControls(false);
+  captions.end();
+  showState(words === null ? 'idle' : 'error');
+  if (words === null) byId('status').textContent = 'Call ended';
+  showProblem(words ?? '');
+  wakeLock?.release().catch(() => {});
+  wakeLock = null;
+}
+
+/** The button keeps its place and, when what had the focus goes away, gets it. */
+function showControls(on) {
+  const lost = !on && [muteButton, stopAnswer].includes(document.activeElement);
+  if (lost || typed.contains(document.activeElement)) main.focus();
+  for (const element of [muteButton, stopAnswer, typed]) element.hidden = !on;
+  showMute(false);
+  byId('latency').textContent = '';
+}
+
+function showMute(on) {
+  muteButton.ariaPressed = String(on);
+  document.body.classList.toggle('muted', on);
+}
+
+function toggleMute() {
+  const on = muteButton.ariaPressed !== 'true';
+  showMute(on);
+  call.mute(on);
+}
+
+function say(event) {
+  event.preventDefault();
+  const field = byId('text');
+  const text = field.value.trim();
+  if (!text || !call) return;
+  captions.typed(text);
+  call.say(text);
+  field.value = '';
+}
+
+function onKey(event) {
+  call?.resume();
+  if (!call || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === 'Escape') call.stop();
+  else if (event.key.toLowerCase() === 'm' && event.target !== byId('text') && !event.repeat) toggleMute();
+}
+
+async function keepAwake() {
+  if (!call || wakeLock || !navigator.wakeLock || document.hidden) return;
+  const lock = await navigator.wakeLock.request('screen').catch(() => null);
+  lock?.addEventListener('release', () => (wakeLock = null));
+  if (call) wakeLock = lock;
+  else lock?.release();
+}
+
+function onVisible() {
+  if (document.hidden || !call) return;
+  call.resume();
+  keepAwake(); // the browser took the lock when the page was hidden
+}
+
+async function labelSimulator() {
+  const reply = await fetch('healthz', { cache: 'no-store' }).catch(() => null);
+  if (reply?.headers.get('voicelived-service') === 'simulator') byId('simulator').hidden = false;
+}
+
+main.addEventListener('click', () => (call ? call.stop() : start()));
+muteButton.addEventListener('click', toggleMute);
+stopAnswer.addEventListener('click', () => document.body.dataset.state === 'speaking' && call.interrupt());
+typed.addEventListener('submit', say);
+document.addEventListener('keydown', onKey);
+document.addEventListener('pointerdown', () => call?.resume());
+document.addEventListener('visibilitychange', onVisible);
+addEventListener('pagehide', () => call?.stop());
+
+const reason = pageWords();
+showState(reason ? 'error' : 'idle');
+showProblem(reason ?? '');
+labelSimulator();

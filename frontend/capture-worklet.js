@@ -1,0 +1,41 @@
+// Microphone, at the device's rate, to 20 ms frames of 24 kHz PCM16 for the socket.
+
+/* global AudioWorkletProcessor, registerProcessor, sampleRate, Resampler */
+
+const WIRE_RATE_HZ = 24000;
+const FRAME_SAMPLES = 480; // 20 ms: shorter frames arrive no sooner, as browsers run worklets in bursts
+
+/** Posts one ArrayBuffer of 960 bytes per frame and gives it away: nothing waits for its return. */
+class Capture extends AudioWorkletProcessor {
+  constructor() {
+    super();
+    this.resampler = new Resampler(sampleRate, WIRE_RATE_HZ);
+    this.scratch = new Float32Array(FRAME_SAMPLES);
+    this.frame = new Int16Array(FRAME_SAMPLES);
+    this.filled = 0;
+  }
+
+  process([channels]) {
+    const samples = channels[0];
+    if (!samples) return true; // not connected yet, or the device is gone for the moment
+    this.resampler.push(samples);
+    for (let n; (n = this.resampler.read(this.scratch)) > 0; ) this.#frame(n);
+    return true;
+  }
+
+  #frame(count) {
+    for (let i = 0; i < count; i++) {
+      const s = Math.max(-1, Math.min(1, this.scratch[i]));
+      this.frame[this.filled++] = Math.round(s * 32767); // every machine with a browser is little-endian
+      if (this.filled === FRAME_SAMPLES) this.#post();
+    }
+  }
+
+  #post() {
+    this.port.postMessage(this.frame.buffer, [this.frame.buffer]);
+    this.frame = new Int16Array(FRAME_SAMPLES);
+    this.filled = 0;
+  }
+}
+
+registerProcessor('capture', Capture);

@@ -1,0 +1,67 @@
+// What goes wrong, in words for people: what happened, and what to do about it.
+
+const PROBLEMS = {
+  NotAllowedError:
+    'The microphone is blocked for this page. Allow it in the browser’s site settings (the icon beside the address), then press Start Talking again.',
+  NotFoundError: 'No microphone was found. Plug one in or switch it on, then press Start Talking again.',
+  NotReadableError:
+    'The microphone is there but cannot be used. Another program may be holding it: close that, then press Start Talking again.',
+  SoundError:
+    'The browser could not start any sound. Check that this device has a working sound output, then press Start Talking again.',
+  WorkletError:
+    'This browser could not load the page’s audio code. Reload the page; if that does not help, update the browser.',
+};
+
+const INSECURE =
+  'This page was opened over plain http, and browsers give the microphone only to secure pages, so that nobody on the network can listen in. ' +
+  'Open it with https:// instead or, on the computer it runs on, at http://localhost.';
+
+const CLOSED = {
+  1001: 'voicelived is stopping or restarting. Try again in a moment.',
+  1008: 'voicelived refused the call.',
+  1011: 'The voice service failed.',
+  1013: 'All lines are busy: too many calls at once. Try again in a moment.',
+};
+
+/** @param {string} name of a DOMException, or one of audio.js
+ *  @returns {string} a sentence or two */
+function problemWords(name) {
+  return PROBLEMS[name] ?? `The microphone or the sound could not be started (${name}). Try again.`;
+}
+
+/** @returns {string|null} why this page cannot work here at all */
+export function pageWords() {
+  if (!isSecureContext) return INSECURE;
+  const able = navigator.mediaDevices && 'AudioWorkletNode' in globalThis && 'WebSocket' in globalThis;
+  return able ? null : 'This browser is too old for live calls. Update it, or use another one.';
+}
+
+/** @param {number} code of the WebSocket close
+ *  @returns {string} */
+export function closeWords(code) {
+  return CLOSED[code] ?? 'The connection was lost. Press Start Talking for a new call.';
+}
+
+/** A socket that never opened says nothing of the reason; a plain request does.
+ *  @returns {Promise<string>} */
+export async function refusalWords() {
+  return (
+    (await awayWords()) ?? 'voicelived is running but did not take the call. All lines may be busy: try again in a moment.'
+  );
+}
+
+/** The audio code comes from the daemon too: without it the browser is not to blame.
+ *  @param {string} name of the error
+ *  @returns {Promise<string>} */
+export async function startWords(name) {
+  return (name === 'WorkletError' && (await awayWords())) || problemWords(name);
+}
+
+async function awayWords() {
+  try {
+    const reply = await fetch('healthz', { cache: 'no-store' });
+    return reply.status === 503 ? CLOSED[1001] : null;
+  } catch {
+    return 'voicelived cannot be reached. Check that it is running and that this device is on its network.';
+  }
+}

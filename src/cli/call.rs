@@ -1,0 +1,579 @@
+//! `voicelived call`: one call to a daemon's `/ws`, as a script or a curious person makes it.
+//!
+//! Speech goes out in frames of 20 ms by an absolute schedule, then silence, as from a microphone
+//! that stays open, so that the service can tell the end of the turn. A typed turn follows when
+//! the speech was answered and the answer had its time to be heard. What is written to the file is
+//! what a listener would have heard of the answers: a greeting before the first turn is none, and
+//! of an answer that further speech interrupts, the rest is missing.
+//!
+//! Standard output gets one line per event (`you: …`, `assistant: …`, `tool: …`, `latency: …`,
+//! `state: …`), standard error the reason when there is no answer.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tungstenite::{Bytes, Message};
+
+use super::answer::{Answer, Ear, GRACE, duration};
+use super::args::{CallArgs, exit};
+use super::drive::{self, Drive, Ended, Event};
+use super::run::Failure;
+use super::screen::{Screen, plain};
+use super::source::{FRAME, Fill, Source};
+use super::wav::WavWriter;
+use crate::call::client::MAX_TEXT_BYTES;
+use crate::config::Endpoint;
+use crate::net::dial::{DialError, Target};
+use crate::net::tls;
+use crate::net::ws::Sizes;
+
+/// The time of a frame.
+const TICK: Duration = Duration::from_millis(20);
+/// A schedule this late is given up and begun anew: the machine has slept.
+const LATE: Duration = Duration::from_secs(1);
+/// How long a source may have nothing before silence is sent in its place.
+const STARVED: u32 = 10;
+/// How long a greeting may take to begin before a typed turn is sent in its stead.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How long the daemon may take to end the call after we hung up.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Buffers, in bytes. The daemon's longest message is a transcript of 64 KiB.
+const SIZES: Sizes = Sizes { read: 16 * 1024, message: 1024 * 1024 };
+
+static SILENCE: [u8; FRAME] = [0; FRAME];
+
+/// Makes the call.
+///
+/// # Errors
+/// [`Failure`]: not answered, no daemon, or a file that can't be used.
+pub(super) fn call(args: &CallArgs) -> Result<(), Failure> {
+    check_text(args.text.as_deref())?;
+    let source = Source::open(&args.input)?;
+    let mut record = Record::create(args.output.as_deref())?;
+    let mut screen = Screen::new();
+    let outcome = connect(&args.url).and_then(|mut drive| {
+        drive.watch_signals().map_err(|error| (exit::SYSTEM, error.to_string()))?;
+        Talk::new(args, source, drive, &mut record, &mut screen).run()
+    });
+    let saved = record.finish(&mut screen);
+    outcome.and(saved)
+}
+
+fn check_text(text: Option<&str>) -> Result<(), Failure> {
+    let fault = match text {
+        Some(text) if text.trim().is_empty() => "--text is blank".to_owned(),
+        Some(text) if text.len() > MAX_TEXT_BYTES => {
+            format!("--text is longer than {MAX_TEXT_BYTES} bytes")
+        }
+        _ => return Ok(()),
+    };
+    Err((exit::USAGE, fault))
+}
+
+// ---- the connection ----
+
+fn connect(url: &Endpoint) -> Result<Drive, Failure> {
+    let unreachable = |text: String| (exit::UNAVAILABLE, text);
+    let addresses = drive::look_up(&url.host, url.port).map_err(|error| {
+        unreachable(format!("the name {} could not be looked up: {error}", url.host))
+    })?;
+    let target = target(url).map_err(unreachable)?;
+    let silent = |_, _: Option<SocketAddr>| {};
+    Drive::connect(target, addresses, SIZES, silent)
+        .map_err(|error| unreachable(explain(&error, url)))
+}
+
+fn target(url: &Endpoint) -> Result<Rc<Target>, String> {
+    let tls = if url.tls { Some(tls::client_config(&[])?) } else { None };
+    Ok(Rc::new(Target {
+        host: url.host.clone(),
+        port: url.port,
+        request_target: url.path_and_query.clone(),
+        host_field: url.authority(),
+        credential: String::new(),
+        tls,
+    }))
+}
+
+/// What a failed connection to a daemon means. The query is left out: it may hold a secret.
+fn explain(error: &DialError, url: &Endpoint) -> String {
+    let scheme = if url.tls { "wss" } else { "ws" };
+    let daemon = format!("{scheme}://{}", url.authority());
+    match error {
+        DialError::Connect(error) => format!(
+            "no daemon answers at {daemon} ({error}); start one with voicelived run, or name \
+             another with --url"
+        ),
+        DialError::Tls(error) => format!("the secure connection to {daemon} failed: {error}"),
+        DialError::Broken(error) => {
+            format!("{daemon} broke the connection off ({error}); is it ws:// or wss://?")
+        }
+        DialError::Timeout(step) => format!("{daemon} did not finish {step} in time"),
+        DialError::Refused(refusal, body) => {
+            let said: String = plain(body).chars().take(200).collect();
+            let status = refusal.status;
+            let hint = if status == 404 { "; the path is usually /ws" } else { "" };
+            format!("{daemon} refused the call with status {status}{hint}: {said}")
+        }
+        DialError::Invalid(what) => format!("{daemon} is no daemon: {what}"),
+        DialError::Internal(what) => format!("the connection could not be tried: {what}"),
+    }
+}
+
+// ---- the answer's file ----
+
+/// What is heard, and the file it goes to, if any.
+struct Record {
+    writer: Option<WavWriter>,
+    name: String,
+    ear: Ear,
+    bytes: usize,
+}
+
+impl Record {
+    fn create(path: Option<&Path>) -> Result<Self, Failure> {
+        let name = path.map(|path| format!("{path:?}")).unwrap_or_default();
+        let create = |error| (exit::CANNOT_CREATE, format!("{name}: {error}"));
+        let writer = path.map(WavWriter::create).transpose().map_err(create)?;
+        Ok(Self { writer, name, ear: Ear::new(Instant::now()), bytes: 0 })
+    }
+
+    /// Audio of an answer has come.
+    fn hear(&mut self, pcm: &[u8], now: Instant) -> Result<(), Failure> {
+        self.ear.hear(pcm, now);
+        let heard = self.ear.take(now);
+        self.write(&heard)
+    }
+
+    /// The user speaks: what was not heard yet is dropped.
+    fn interrupt(&mut self, now: Instant) -> Result<(), Failure> {
+        let heard = self.ear.take(now);
+        self.ear.drop_rest();
+        self.write(&heard)
+    }
+
+    fn write(&mut self, pcm: &[u8]) -> Result<(), Failure> {
+        self.bytes += pcm.len();
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        writer.write(pcm).map_err(|error| (exit::IO, format!("{}: {error}", self.name)))
+    }
+
+    /// A file that would hold nothing is not written, and one of that name is left alone.
+    fn finish(mut self, screen: &mut Screen) -> Result<(), Failure> {
+        let rest = self.ear.take_all();
+        self.write(&rest)?;
+        let seconds = duration(self.bytes).as_secs_f64();
+        match self.writer {
+            Some(writer) if self.bytes == 0 => writer.discard(),
+            Some(writer) => {
+                let fault = |error| (exit::IO, format!("{}: {error}", self.name));
+                writer.finish().map_err(fault)?;
+                screen.line(&format!("answer: {seconds:.1} s of audio in {}", self.name));
+            }
+            None if self.bytes > 0 => screen.line(&format!("answer: {seconds:.1} s of audio")),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+// ---- the talk ----
+
+/// How far the call has got.
+enum Phase {
+    /// The daemon is calling the service.
+    Opening,
+    /// Both sides can talk.
+    Talking {
+        /// Since when.
+        since: Instant,
+        /// When the next frame is due.
+        next_frame: Instant,
+    },
+    /// We hung up, or were told that the call has ended.
+    Leaving {
+        /// The connection is dropped then.
+        until: Instant,
+        /// What the command will say.
+        verdict: Result<(), Failure>,
+    },
+}
+
+struct Talk<'a> {
+    drive: Drive,
+    source: Source,
+    /// The typed turn, until it is sent.
+    text: Option<&'a str>,
+    timeout: Duration,
+    phase: Phase,
+    answer: Answer,
+    record: &'a mut Record,
+    screen: &'a mut Screen,
+    /// Whether there is speech at all.
+    speaks: bool,
+    /// When the last of our own turns was over; until then nobody has to answer.
+    said: Option<Instant>,
+    starved: u32,
+    started: Instant,
+    sent: u64,
+}
+
+impl<'a> Talk<'a> {
+    fn new(
+        args: &'a CallArgs,
+        source: Source,
+        drive: Drive,
+        record: &'a mut Record,
+        screen: &'a mut Screen,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            drive,
+            text: args.text.as_deref(),
+            timeout: args.timeout,
+            phase: Phase::Opening,
+            answer: Answer::new(now),
+            record,
+            screen,
+            speaks: !matches!(source, Source::Silence),
+            source,
+            said: None,
+            starved: 0,
+            started: now,
+            sent: 0,
+        }
+    }
+
+    fn run(mut self) -> Result<(), Failure> {
+        loop {
+            let now = Instant::now();
+            if let Phase::Leaving { until, verdict } = &self.phase
+                && now >= *until
+            {
+                return verdict.clone();
+            }
+            self.act(now)?;
+            match self.drive.next(self.deadline()) {
+                Event::Text(text) => self.on_text(&text, Instant::now())?,
+                Event::Binary(pcm) => self.on_audio(&pcm, Instant::now())?,
+                Event::Deadline => {}
+                Event::Signal => {
+                    if let Phase::Leaving { verdict, .. } = self.phase {
+                        return verdict;
+                    }
+                    let stopped = || unanswered("stopped before an answer was complete");
+                    let answered = self.answer.completed() > 0;
+                    self.hang_up(if answered { Ok(()) } else { Err(stopped()) });
+                }
+                Event::Ended(ended) => return self.ended(&ended),
+            }
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        match &self.phase {
+            Phase::Opening => self.started + self.timeout,
+            Phase::Talking { next_frame, .. } => *next_frame,
+            Phase::Leaving { until, .. } => *until,
+        }
+    }
+
+    /// Does what is due.
+    fn act(&mut self, now: Instant) -> Result<(), Failure> {
+        match self.phase {
+            Phase::Opening if now >= self.started + self.timeout => {
+                let text =
+                    format!("the daemon did not reach its service within {}", self.patience());
+                self.hang_up(Err(unanswered(&text)));
+            }
+            Phase::Talking { since, .. } => {
+                self.send_frames(now)?;
+                self.show_status(now);
+                self.take_turn(since, now);
+            }
+            Phase::Opening | Phase::Leaving { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn send_frames(&mut self, now: Instant) -> Result<(), Failure> {
+        while let Phase::Talking { next_frame, .. } = &mut self.phase
+            && *next_frame <= now
+        {
+            if now > *next_frame + LATE {
+                *next_frame = now;
+            }
+            *next_frame += TICK;
+            // A frame that would wait is kept for its next chance, so that no word is lost.
+            if self.drive.has_room()
+                && let Some(frame) = self.next_frame(now)?
+            {
+                self.sent += 1;
+                // An end shows with the next event.
+                let _ = self.drive.send(Message::Binary(frame));
+            }
+        }
+        Ok(())
+    }
+
+    /// Speech, silence after it, or nothing while a slow source may still bring some.
+    fn next_frame(&mut self, now: Instant) -> Result<Option<Bytes>, Failure> {
+        if self.said.is_none() {
+            let fault = |error| (exit::IO, format!("the speech could not be read: {error}"));
+            match self.source.next().map_err(fault)? {
+                Fill::Frame(frame) => {
+                    self.starved = 0;
+                    return Ok(Some(frame));
+                }
+                Fill::Starved if self.starved < STARVED => {
+                    self.starved += 1;
+                    return Ok(None);
+                }
+                Fill::Starved => {}
+                Fill::End => self.said = Some(now),
+            }
+        }
+        Ok(Some(Bytes::from_static(&SILENCE)))
+    }
+
+    /// Types, hangs up or gives up when it is time to.
+    fn take_turn(&mut self, since: Instant, now: Instant) {
+        let Some(said) = self.said else { return };
+        let complete = self.answer.is_complete(now);
+        match self.text {
+            Some(text) if self.may_type(complete, since, now) => self.type_text(text, now),
+            None if complete && now >= said + GRACE => self.hang_up(Ok(())),
+            _ => {
+                if let Some(why) = self.gives_up(said, now) {
+                    self.hang_up(Err(unanswered(&why)));
+                }
+            }
+        }
+    }
+
+    /// A typed turn interrupts whoever speaks, so it waits: for the answer to the speech to be
+    /// heard, or for the greeting, if there is one, to be made.
+    fn may_type(&self, complete: bool, since: Instant, now: Instant) -> bool {
+        if self.speaks {
+            complete && self.record.ear.is_quiet(now)
+        } else {
+            now >= since + SETTLE && self.answer.is_idle()
+        }
+    }
+
+    /// Why there is no use in waiting longer.
+    fn gives_up(&self, said: Instant, now: Instant) -> Option<String> {
+        if let Some(why) = self.answer.failure(now) {
+            return Some(plain(why));
+        }
+        // Time in which an answer is listened to is not waited in vain.
+        let quiet = self.answer.is_complete(now) && self.text.is_some();
+        if quiet || now < said.max(self.answer.last()) + self.timeout {
+            return None;
+        }
+        let what = match (self.answer.has_begun(), self.answer.is_asked()) {
+            (true, _) => "the answer broke off: nothing came",
+            (false, true) => "no answer came",
+            (false, false) => "the service heard no turn of ours",
+        };
+        Some(format!("{what} within {}", self.patience()))
+    }
+
+    fn type_text(&mut self, text: &str, now: Instant) {
+        let message = json!({"type": "text", "text": text}).to_string();
+        let _ = self.drive.send(Message::text(message));
+        self.screen.line(&format!("you: {}", plain(text)));
+        self.answer.typed(now);
+        self.text = None;
+        self.said = Some(now);
+    }
+
+    fn hang_up(&mut self, verdict: Result<(), Failure>) {
+        let _ = self.drive.send(Message::text(json!({"type": "hang_up"}).to_string()));
+        self.phase = Phase::Leaving { until: Instant::now() + GOODBYE, verdict };
+    }
+
+    // ---- what the daemon says ----
+
+    fn on_text(&mut self, text: &str, now: Instant) -> Result<(), Failure> {
+        // What is no JSON concerns this client no more than a type it doesn't know.
+        let message: Value = serde_json::from_str(text).unwrap_or_default();
+        self.answer.on_message(&message, now);
+        if let Some(line) = line(&message) {
+            self.screen.line(&line);
+        }
+        match (message["type"].as_str(), message["state"].as_str()) {
+            (Some("speech_started"), _) => self.record.interrupt(now)?,
+            (Some("call_state"), Some("active")) => self.begin(now),
+            (Some("call_state"), Some("ended")) => self.call_ended(&message),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn on_audio(&mut self, pcm: &[u8], now: Instant) -> Result<(), Failure> {
+        if self.answer.on_audio(now) { self.record.hear(pcm, now) } else { Ok(()) }
+    }
+
+    fn begin(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Opening) {
+            self.phase = Phase::Talking { since: now, next_frame: now };
+        }
+    }
+
+    /// The daemon ended the call; its close frame follows.
+    fn call_ended(&mut self, message: &Value) {
+        if !matches!(self.phase, Phase::Leaving { .. }) {
+            let why = plain(message["message"].as_str().unwrap_or("the daemon ended the call"));
+            let reason = plain(message["reason"].as_str().unwrap_or("no reason given"));
+            let verdict = self.verdict(&format!("the call ended: {why} ({reason})"));
+            self.phase = Phase::Leaving { until: Instant::now() + GOODBYE, verdict };
+        }
+    }
+
+    fn ended(self, ended: &Ended) -> Result<(), Failure> {
+        let why = match ended {
+            Ended::Closed { code: Some(code), reason } => {
+                format!("the daemon closed the connection: {} (code {code})", plain(reason))
+            }
+            Ended::Closed { code: None, .. } => "the daemon closed the connection".to_owned(),
+            Ended::Lost(error) => format!("the connection to the daemon was lost: {error}"),
+            Ended::Violation(what) => format!("the daemon broke the protocol: {what}"),
+        };
+        let verdict = self.verdict(&why);
+        if let Phase::Leaving { verdict, .. } = self.phase { verdict } else { verdict }
+    }
+
+    /// Whether all turns were answered when the other side ended the call, because of `why`.
+    fn verdict(&self, why: &str) -> Result<(), Failure> {
+        let all = self.said.is_some() && self.text.is_none() && self.answer.is_answered();
+        if all { Ok(()) } else { Err(unanswered(why)) }
+    }
+
+    fn show_status(&mut self, now: Instant) {
+        let seconds = |from: Instant| now.saturating_duration_since(from).as_secs_f64();
+        let (said, answer, sent) = (self.said, &self.answer, self.sent);
+        self.screen.status(now, || match said {
+            None => format!(
+                "speaking {:.1} s",
+                f64::from(u32::try_from(sent).unwrap_or(u32::MAX)) / 50.0
+            ),
+            Some(_) if answer.has_begun() => "listening".to_owned(),
+            Some(said) => format!("waiting {:.1} s", seconds(said)),
+        });
+    }
+
+    fn patience(&self) -> String {
+        format!("{} s", self.timeout.as_secs())
+    }
+}
+
+fn unanswered(why: &str) -> Failure {
+    (exit::FAILURE, format!("not answered: {why}"))
+}
+
+/// The line for a message, if it is worth one.
+fn line(message: &Value) -> Option<String> {
+    let text = |key: &str| plain(message[key].as_str().unwrap_or_default());
+    let ms = |key: &str| message[key].as_u64().unwrap_or_default();
+    Some(match message["type"].as_str()? {
+        "transcript" if message["role"] == "user" => format!("you: {}", text("text")),
+        "transcript" => format!("assistant: {}", text("text")),
+        "call_state" => state_line(message)?,
+        "tool" if message["state"] == "running" => format!("tool: {} running", text("name")),
+        "tool" => format!("tool: {} {} after {} ms", text("name"), text("state"), ms("ms")),
+        "latency" => format!("latency: first audio after {} ms", ms("first_audio_ms")),
+        "error" => format!("notice: {} ({})", text("message"), text("code")),
+        _ => return None,
+    })
+}
+
+fn state_line(message: &Value) -> Option<String> {
+    let text = |key: &str| message[key].as_str().map(plain);
+    let state = text("state")?;
+    let detail = match state.as_str() {
+        "active" if message["service"] == "simulator" => {
+            Some("the simulator answers, not the real model".to_owned())
+        }
+        "reconnecting" => text("message"),
+        "ended" => text("reason"),
+        _ => None,
+    };
+    Some(match detail {
+        Some(detail) => format!("state: {state} ({detail})"),
+        None => format!("state: {state}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_become_lines() {
+        for (message, expected) in [
+            (
+                json!({"type": "transcript", "role": "user", "text": "Hi\u{1b}[2J\n"}),
+                "you: Hi\u{fffd}[2J",
+            ),
+            (json!({"type": "transcript", "role": "assistant", "text": "Yes."}), "assistant: Yes."),
+            (json!({"type": "call_state", "state": "connecting"}), "state: connecting"),
+            (json!({"type": "call_state", "state": "active", "service": "azure"}), "state: active"),
+            (
+                json!({"type": "call_state", "state": "ended", "reason": "idle", "message": "m"}),
+                "state: ended (idle)",
+            ),
+            (json!({"type": "tool", "name": "t", "state": "running", "ms": 0}), "tool: t running"),
+            (
+                json!({"type": "tool", "name": "t", "state": "done", "ms": 7}),
+                "tool: t done after 7 ms",
+            ),
+            (
+                json!({"type": "latency", "first_audio_ms": 412}),
+                "latency: first audio after 412 ms",
+            ),
+            (json!({"type": "error", "code": "c", "message": "M."}), "notice: M. (c)"),
+        ] {
+            assert_eq!(line(&message).as_deref(), Some(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn other_messages_are_silent() {
+        for message in [
+            json!(null),
+            json!({"type": 1}),
+            json!({"type": "hello"}),
+            json!({"type": "transcript_delta", "role": "assistant", "text": "x"}),
+            json!({"type": "call_state"}),
+        ] {
+            assert_eq!(line(&message), None, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_failed_connection_is_one_line_without_the_query() {
+        let url = Endpoint::exact("ws://127.0.0.1:1/ws?token=canary").unwrap();
+        let refusal = crate::net::upgrade::Refusal { status: 404, ..Default::default() };
+        for error in [
+            DialError::Connect(std::io::ErrorKind::ConnectionRefused.into()),
+            DialError::Refused(refusal, "Not\r\nhere\u{1b}".to_owned()),
+            DialError::Invalid("the answer is not HTTP"),
+        ] {
+            let text = explain(&error, &url);
+            assert!(text.contains("ws://127.0.0.1:1") && !text.contains("canary"), "{text}");
+            assert!(!text.contains(char::is_control), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_impossible_typed_turn_is_refused_before_the_call() {
+        assert!(check_text(None).is_ok() && check_text(Some("hi")).is_ok());
+        assert_eq!(check_text(Some(" \n")).unwrap_err().0, exit::USAGE);
+        assert_eq!(check_text(Some(&"x".repeat(MAX_TEXT_BYTES + 1))).unwrap_err().0, exit::USAGE);
+    }
+}

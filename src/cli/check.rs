@@ -1,0 +1,269 @@
+//! `voicelived check`: the way of every call, once and step by step, with times and advice.
+//!
+//! It sends the very `session.update` that the daemon would send, so that a voice or an option
+//! that the service refuses is found before anybody calls. No audio is sent and no response asked
+//! for: the service has nothing to charge for.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use tungstenite::{Message, Utf8Bytes};
+
+use super::args::{CheckArgs, exit};
+use super::drive::{self, Drive, Ended, Event};
+use super::run::Failure;
+use super::screen::{Screen, plain};
+use super::service;
+use crate::call::ending::{EndReason, ServiceFault};
+use crate::call::service::session::{Dialect, SessionInfo, ga_session};
+use crate::call::service::{self as codec, Parsed, ServiceError, ServiceEvent, commands};
+use crate::call::{CallSettings, SERVICE_TIMEOUT};
+use crate::config::{Config, Purpose, ServiceConfig};
+use crate::fault;
+use crate::net::dial::Step;
+use crate::net::ws::Sizes;
+use crate::tools::Tools;
+
+/// Buffers, in bytes. `session.updated` repeats the instructions and all tools.
+const SIZES: Sizes = Sizes { read: 16 * 1024, message: 4 * 1024 * 1024 };
+
+/// Checks the configuration and everything up to a configured session.
+///
+/// # Errors
+/// [`Failure`]: all faults of the configuration, or what the service doesn't like.
+pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
+    let mut report = Report::new();
+    let config = Config::from_process(Purpose::Service, args.env_file.as_deref(), None);
+    let config = config.map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;
+    report.done("configuration", "ok");
+    for warning in &config.warnings {
+        report.note(warning);
+    }
+    let program = std::env::current_exe().unwrap_or_default();
+    let settings = service::call_settings(&config, &Tools::builtin(&program));
+    let mut drive = connect(&config.service, &mut report)?;
+    let outcome = configure(&mut drive, &settings, &mut report);
+    drive.close();
+    outcome?;
+    report.screen.line("All is well: calls can be made.");
+    Ok(())
+}
+
+/// Prints steps with the time since the step before.
+struct Report {
+    screen: Screen,
+    since: Instant,
+}
+
+impl Report {
+    fn new() -> Self {
+        Self { screen: Screen::new(), since: Instant::now() }
+    }
+
+    fn done(&mut self, step: &str, detail: &str) {
+        let ms = self.since.elapsed().as_secs_f64() * 1000.0;
+        self.screen.line(format!("{step:<15} {ms:>8.1} ms  {detail}").trim_end());
+        self.since = Instant::now();
+    }
+
+    fn note(&mut self, text: &str) {
+        self.screen.line(&format!("{:<15} {}", "warning", plain(text)));
+    }
+}
+
+fn connect(service: &ServiceConfig, report: &mut Report) -> Result<Drive, Failure> {
+    let target = service::target(service).map_err(|error| (exit::CONFIG, error))?;
+    let host = target.host.clone();
+    report.since = Instant::now();
+    let addresses = drive::look_up(&host, target.port)
+        .map_err(|error| refused(fault::unresolved(&host, &error.to_string())))?;
+    let count = addresses.len();
+    let plural = if count == 1 { "" } else { "es" };
+    report.done("resolve", &format!("{host}, {count} address{plural}"));
+    let mut running = Step::Connect;
+    let on_step = |next, address: Option<SocketAddr>| {
+        let detail = address.map(|address| address.to_string()).unwrap_or_default();
+        match std::mem::replace(&mut running, next) {
+            Step::Connect => report.done("connect", &detail),
+            Step::Tls => report.done("TLS", "certificate accepted"),
+            Step::Upgrade | Step::Over => {}
+        }
+        // A near service answers before the step itself was seen.
+        if next == Step::Over {
+            report.done("upgrade", "credential accepted");
+        }
+    };
+    Drive::connect(target, addresses, SIZES, on_step)
+        .map_err(|error| refused(fault::explain(&error, &host)))
+}
+
+/// Waits for the session, sends the settings, and waits until they are taken.
+fn configure(
+    drive: &mut Drive,
+    settings: &CallSettings,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + SERVICE_TIMEOUT;
+    let created = loop {
+        match next_event(drive, deadline, report)? {
+            ServiceEvent::SessionCreated(session) => break session,
+            ServiceEvent::Error(error) => return Err(complaint(&error)),
+            _ => {}
+        }
+    };
+    report.done("session.created", &describe(&created));
+    let update = match created.dialect {
+        Dialect::Beta => commands::session_update(&settings.session),
+        Dialect::Ga => commands::session_update(&ga_session(&settings.session)),
+    };
+    // A connection that has just ended says so in the next event.
+    let _ = drive.send(Message::text(update));
+    let updated = loop {
+        match next_event(drive, deadline, report)? {
+            ServiceEvent::SessionUpdated(session) => break session,
+            ServiceEvent::Error(error) => return Err(rejection(&error)),
+            _ => {}
+        }
+    };
+    if let Some(fault) = updated.format_fault {
+        return Err((exit::CONFIG, plain(&fault)));
+    }
+    report.done("session.update", "accepted");
+    Ok(())
+}
+
+fn describe(session: &SessionInfo) -> String {
+    let named = |name: &str| if name.is_empty() { "not named".to_owned() } else { plain(name) };
+    format!("model {}, session {}", named(&session.model), named(&session.id))
+}
+
+/// The service's next event; warnings are printed on the way.
+fn next_event(
+    drive: &mut Drive,
+    deadline: Instant,
+    report: &mut Report,
+) -> Result<ServiceEvent<'static>, Failure> {
+    loop {
+        let text = match drive.next(deadline) {
+            Event::Text(text) => text,
+            Event::Binary(data) => Utf8Bytes::try_from(data)
+                .map_err(|_| refused(fault::violation("a binary message that is no JSON")))?,
+            Event::Deadline | Event::Signal => {
+                return Err((exit::UNAVAILABLE, EndReason::ServiceTimeout.message().into_owned()));
+            }
+            Event::Ended(Ended::Closed { code, reason }) => {
+                return Err(refused(fault::closed(code, &reason)));
+            }
+            Event::Ended(Ended::Lost(error)) => return Err(refused(fault::lost(&error))),
+            Event::Ended(Ended::Violation(what)) => return Err(refused(fault::violation(&what))),
+        };
+        match codec::parse(&text).map_err(|what| (exit::UNAVAILABLE, plain(&what)))? {
+            Parsed::Event(ServiceEvent::Warning { code, message }) => {
+                report.note(&format!("the service says: {message} ({code})"));
+            }
+            Parsed::Event(ServiceEvent::Ignored { .. }) | Parsed::Audio(_) => {}
+            Parsed::AudioOwned(_) => {}
+            Parsed::Event(event) => return Ok(owned(event)),
+        }
+    }
+}
+
+/// Only ignored events borrow from their text.
+fn owned(event: ServiceEvent<'_>) -> ServiceEvent<'static> {
+    match event {
+        ServiceEvent::SessionCreated(session) => ServiceEvent::SessionCreated(session),
+        ServiceEvent::SessionUpdated(session) => ServiceEvent::SessionUpdated(session),
+        ServiceEvent::Error(error) => ServiceEvent::Error(error),
+        _ => ServiceEvent::Ignored { kind: "".into() },
+    }
+}
+
+fn refused(fault: ServiceFault) -> Failure {
+    (exit::UNAVAILABLE, plain(&fault.message))
+}
+
+/// An error before there is a session.
+fn complaint(error: &ServiceError) -> Failure {
+    let reason = reason(error);
+    (exit::UNAVAILABLE, format!("The service reports: {reason} Check VOICE_LIVE_MODEL."))
+}
+
+/// The settings were refused: what to change depends on the one that the service names.
+fn rejection(error: &ServiceError) -> Failure {
+    let setting = match error.param.trim_start_matches("session.") {
+        "" => "Check the session's settings".to_owned(),
+        param => format!("The setting is {}", plain(param)),
+    };
+    let variable = variable(&error.param);
+    let reason = reason(error);
+    let text = format!("The service refused the settings: {reason} {setting}: see {variable}.");
+    (exit::CONFIG, text)
+}
+
+fn variable(param: &str) -> &'static str {
+    let param = param.trim_start_matches("session.").trim_start_matches("audio.");
+    let variables = [
+        ("voice", "AZURE_VOICE_LIVE_VOICE"),
+        ("output.voice", "AZURE_VOICE_LIVE_VOICE"),
+        ("instructions", "AZURE_VOICE_LIVE_INSTRUCTIONS"),
+        ("input_audio_transcription.language", "AZURE_VOICE_LIVE_LANGUAGE"),
+        ("input.transcription.language", "AZURE_VOICE_LIVE_LANGUAGE"),
+        ("model", "VOICE_LIVE_MODEL"),
+    ];
+    let found = variables.iter().find(|(prefix, _)| param.starts_with(prefix));
+    found.map_or("AZURE_VOICE_LIVE_SESSION_FILE", |(_, variable)| variable)
+}
+
+/// The service's words as a sentence, with its code.
+fn reason(error: &ServiceError) -> String {
+    let message = plain(&error.message);
+    let message = message.trim_end_matches('.');
+    match (message, plain(&error.code)) {
+        ("", code) if code.is_empty() => "it gives no reason.".to_owned(),
+        ("", code) => format!("{code}."),
+        (message, code) if code.is_empty() => format!("{message}."),
+        (message, code) => format!("{message} ({code})."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::VARIABLES;
+
+    fn error(message: &str, code: &str, param: &str) -> ServiceError {
+        let [message, code, param] = [message, code, param].map(str::to_owned);
+        ServiceError { message, code, param, ..ServiceError::default() }
+    }
+
+    #[test]
+    fn a_refused_setting_is_named_with_its_variable() {
+        let (code, text) =
+            rejection(&error("Voice 'x' is\nunknown.", "bad_voice", "session.voice.name"));
+        assert_eq!(code, exit::CONFIG);
+        assert_eq!(
+            text,
+            "The service refused the settings: Voice 'x' is unknown (bad_voice). The setting is \
+             voice.name: see AZURE_VOICE_LIVE_VOICE."
+        );
+        let (_, text) = rejection(&error("", "", ""));
+        assert!(text.contains("no reason") && text.contains("AZURE_VOICE_LIVE_SESSION_FILE"));
+    }
+
+    #[test]
+    fn variables_that_are_named_exist() {
+        for param in ["voice", "audio.output.voice", "instructions", "model", "temperature"] {
+            let name = variable(param);
+            assert!(VARIABLES.iter().any(|known| known.name == name), "{name}");
+        }
+        let language = variable("session.input_audio_transcription.language");
+        assert!(VARIABLES.iter().any(|known| known.name == language), "{language}");
+    }
+
+    #[test]
+    fn a_complaint_is_one_line_and_of_the_service() {
+        let (code, text) = complaint(&error("Model\r\nmissing", "", ""));
+        assert_eq!(code, exit::UNAVAILABLE);
+        assert!(text.contains("Model  missing.") && !text.contains(char::is_control));
+    }
+}

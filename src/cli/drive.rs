@@ -1,0 +1,228 @@
+//! One WebSocket connection driven by a command: a poll of its own, which waits where a person
+//! waits too. The daemon's loop (`server`) is for many connections and never waits for one.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+use tungstenite::{Message, Utf8Bytes};
+
+use crate::net::dial::{Dial, DialError, Progress, Step, Target};
+use crate::net::ws::{Incoming, Sizes, WsError, WsPeer};
+
+const SOCKET: Token = Token(0);
+const SIGNALS: Token = Token(1);
+
+/// What ends a command in order.
+const STOP_SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
+
+/// How long the other side may take to answer our close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What [`Drive::next`] came back with.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A whole text message.
+    Text(Utf8Bytes),
+    /// A whole binary message.
+    Binary(bytes::Bytes),
+    /// The deadline has passed.
+    Deadline,
+    /// The user wants to stop; only after [`Drive::watch_signals`].
+    Signal,
+    /// The connection is over; ask no more.
+    Ended(Ended),
+}
+
+/// How a connection came to its end.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The other side closed it.
+    Closed {
+        /// Its close code, if it gave one.
+        code: Option<u16>,
+        /// Its reason, possibly empty; any text the other side likes.
+        reason: Utf8Bytes,
+    },
+    /// It broke.
+    Lost(io::Error),
+    /// The other side broke the protocol; this is what it did.
+    Violation(String),
+}
+
+/// An open WebSocket.
+#[allow(missing_debug_implementations, reason = "signals have none")]
+pub(super) struct Drive {
+    poll: Poll,
+    events: Events,
+    peer: WsPeer<TcpStream>,
+    signals: Option<Signals>,
+    stop: bool,
+}
+
+/// The addresses of a host, from the system's resolver. May block for many seconds.
+///
+/// # Errors
+/// What the resolver says.
+pub(super) fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    Ok((host, port).to_socket_addrs()?.collect())
+}
+
+impl Drive {
+    /// Connects, and returns when the WebSocket is open or can't be had. `on_step` is told each
+    /// step as it begins, and the address that it concerns.
+    ///
+    /// # Errors
+    /// As for every [`Dial`]; also `Internal`, when the system gives no poll.
+    pub(super) fn connect(
+        target: Rc<Target>,
+        addresses: Vec<SocketAddr>,
+        sizes: Sizes,
+        mut on_step: impl FnMut(Step, Option<SocketAddr>),
+    ) -> Result<Self, DialError> {
+        let mut poll = Poll::new().map_err(internal)?;
+        let mut events = Events::with_capacity(8);
+        let mut dial = Dial::new(target, addresses, sizes, Instant::now());
+        let mut step = Step::Connect;
+        loop {
+            let progress = dial.advance(Instant::now());
+            let failed = matches!(progress, Progress::Failed(_));
+            if !failed && dial.step() != step {
+                step = dial.step();
+                on_step(step, dial.address());
+            }
+            match progress {
+                Progress::Pending => {}
+                Progress::NewSocket => {
+                    if let Some(socket) = dial.socket() {
+                        register(&poll, socket).map_err(internal)?;
+                    }
+                }
+                Progress::Open(peer) => {
+                    return Ok(Self { poll, events, peer, signals: None, stop: false });
+                }
+                Progress::Failed(error) => return Err(error),
+            }
+            wait(&mut poll, &mut events, dial.deadline()).map_err(internal)?;
+            for event in &events {
+                dial.mark(event.is_readable(), event.is_writable(), event.is_read_closed());
+            }
+        }
+    }
+
+    /// From now on SIGINT and SIGTERM are events and no longer end the process.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn watch_signals(&mut self) -> io::Result<()> {
+        let mut signals = Signals::new(STOP_SIGNALS)?;
+        self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        self.signals = Some(signals);
+        Ok(())
+    }
+
+    /// Sends what waits and returns with the next event. A deadline that has passed comes before
+    /// any message, so a flood of messages can't hold up what is to be done in time.
+    pub(super) fn next(&mut self, deadline: Instant) -> Event {
+        loop {
+            if let Err(error) = self.peer.flush() {
+                return Event::Ended(ended(error));
+            }
+            if std::mem::take(&mut self.stop) {
+                return Event::Signal;
+            }
+            if Instant::now() >= deadline {
+                return Event::Deadline;
+            }
+            self.peer.transport_mut().begin_turn();
+            match self.peer.read() {
+                Ok(Some(Incoming::Text(text))) => return Event::Text(text),
+                Ok(Some(Incoming::Binary(data))) => return Event::Binary(data),
+                Ok(Some(Incoming::Close { code, reason })) => {
+                    // Our answer is a courtesy: what counts has been said.
+                    let _ = self.peer.flush();
+                    return Event::Ended(Ended::Closed { code, reason });
+                }
+                Ok(Some(Incoming::Control)) => {}
+                Ok(None) => {
+                    if let Err(error) = self.wait(deadline) {
+                        return Event::Ended(Ended::Lost(error));
+                    }
+                }
+                Err(error) => return Event::Ended(ended(error)),
+            }
+        }
+    }
+
+    /// Queues a message; [`next`](Self::next) sends it.
+    ///
+    /// # Errors
+    /// When the connection is over, or the other side hasn't taken what was sent before.
+    pub(super) fn send(&mut self, message: Message) -> Result<(), WsError> {
+        self.peer.send(message)
+    }
+
+    /// Whether audio would leave now and not wait behind a blocked connection.
+    pub(super) fn has_room(&self) -> bool {
+        self.peer.has_room()
+    }
+
+    /// Says goodbye with code 1000 and waits a moment for the answer.
+    pub(super) fn close(mut self) {
+        self.peer.close(1000, "");
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
+        while !matches!(self.next(deadline), Event::Ended(_) | Event::Deadline | Event::Signal) {}
+    }
+
+    fn wait(&mut self, deadline: Instant) -> io::Result<()> {
+        let until = if self.peer.has_more() { Instant::now() } else { deadline };
+        wait(&mut self.poll, &mut self.events, until)?;
+        for event in &self.events {
+            if event.token() == SIGNALS {
+                self.stop |= self.signals.as_mut().is_some_and(|it| it.pending().next().is_some());
+                continue;
+            }
+            if event.is_readable() {
+                self.peer.mark_readable(event.is_read_closed());
+            }
+            if event.is_writable() {
+                self.peer.mark_writable();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn register(poll: &Poll, socket: &mut TcpStream) -> io::Result<()> {
+    poll.registry().register(socket, SOCKET, Interest::READABLE | Interest::WRITABLE)
+}
+
+/// A signal in between is no error: the caller looks at the clock and waits again.
+fn wait(poll: &mut Poll, events: &mut Events, until: Instant) -> io::Result<()> {
+    let timeout = until.saturating_duration_since(Instant::now());
+    match poll.poll(events, Some(timeout)) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+            events.clear();
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn internal(error: io::Error) -> DialError {
+    DialError::Internal(error.to_string())
+}
+
+fn ended(error: WsError) -> Ended {
+    match error {
+        WsError::Closed => Ended::Closed { code: None, reason: Utf8Bytes::default() },
+        WsError::Lost(error) => Ended::Lost(error),
+        WsError::Violation { what, .. } => Ended::Violation(what),
+        WsError::Full => Ended::Lost(io::ErrorKind::TimedOut.into()),
+    }
+}

@@ -1,0 +1,136 @@
+// The two browsers, one at a time, and a page in them with everything a test looks at.
+
+import assert from 'node:assert/strict';
+import { fileURLToPath } from 'node:url';
+import { chromium, firefox } from 'playwright-core';
+
+import { RATE_HZ } from './sound.mjs';
+
+const WAIT_MS = 20000; // generous: a busy machine is no fault of the page
+const TAP = fileURLToPath(new URL('tap.js', import.meta.url));
+const CHROMIUM_FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'];
+
+/** @param {{file?: string, microphone?: 'allow'|'deny'|'none', flags?: string[]}} wish
+ *    `file` is what the microphone hears, once, from the moment it is opened */
+export async function launchChromium(t, { file, microphone = 'allow', flags = [] } = {}) {
+  const args = [...CHROMIUM_FLAGS, ...flags];
+  args.push(`--use-fake-ui-for-media-stream${microphone === 'deny' ? '=deny' : ''}`);
+  if (microphone !== 'none') args.push('--use-fake-device-for-media-stream');
+  if (file) args.push(`--use-file-for-fake-audio-capture=${file}%noloop`);
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM_BIN ?? '/usr/bin/chromium', headless: true, args });
+  t.after(() => browser.close());
+  return browser;
+}
+
+const FIREFOX_PREFS = {
+  allow: { 'media.navigator.permission.disabled': true },
+  deny: { 'permissions.default.microphone': 2 },
+  fake: { 'media.navigator.permission.disabled': true, 'media.navigator.streams.fake': true }, // needs no sound server
+};
+
+/** @param {{server?: string, microphone?: keyof typeof FIREFOX_PREFS}} wish `server` is a PulseAudio's address */
+export async function launchFirefox(t, { server = 'unix:/nonexistent', microphone = 'allow' } = {}) {
+  const browser = await firefox.launch({
+    channel: 'moz-firefox',
+    executablePath: process.env.FIREFOX_BIN ?? '/usr/bin/firefox-esr',
+    headless: true,
+    env: { ...process.env, PULSE_SERVER: server },
+    firefoxUserPrefs: FIREFOX_PREFS[microphone],
+  });
+  t.after(() => browser.close());
+  return browser;
+}
+
+/** The page under test, as a user meets it. */
+export class Talk {
+  /** @param {import('playwright-core').Page} page */
+  constructor(page) {
+    this.page = page;
+    this.complaints = [];
+    page.setDefaultTimeout(WAIT_MS);
+    page.on('console', (message) => message.type() === 'error' && this.complaints.push(message.text()));
+    page.on('pageerror', (error) => this.complaints.push(String(error)));
+    this.button = page.locator('#talk');
+  }
+
+  /** @param {import('playwright-core').Browser} browser @param {string} url */
+  static async open(browser, url, options = {}) {
+    const page = await browser.newPage(options);
+    await page.addInitScript({ path: TAP });
+    const talk = new Talk(page);
+    await page.goto(url);
+    return talk;
+  }
+
+  async start() {
+    await this.page.getByRole('button', { name: 'Start Talking' }).click();
+  }
+
+  /** @param {string} name */
+  state(name) {
+    return this.page.waitForFunction((state) => document.body.dataset.state === state, name);
+  }
+
+  /** The welcome has been spoken: the simulator greets whoever calls. */
+  async welcomed() {
+    await this.state('speaking');
+    await this.state('listening');
+  }
+
+  /** @param {'user'|'assistant'} role @param {RegExp} text */
+  async said(role, text) {
+    await this.page.locator(`#log .turn.${role}:not([aria-hidden])`, { hasText: text }).first().waitFor();
+  }
+
+  /** @param {RegExp} text */
+  async problem(text) {
+    const words = this.page.getByRole('alert').filter({ hasText: text });
+    await words.waitFor().catch(async (cause) => {
+      throw new Error(`the page says: ${await this.page.locator('main').innerText()}`, { cause });
+    });
+  }
+
+  /** @param {string} type of a message @returns {Promise<{at: number, type: string}[]>} */
+  received(type) {
+    return this.page.evaluate((wanted) => window.tap.got.filter((m) => m.type === wanted), type);
+  }
+
+  /** @param {string} type */
+  sent(type) {
+    return this.page.evaluate((wanted) => window.tap.sent.filter((m) => m.type === wanted), type);
+  }
+
+  states() {
+    return this.page.evaluate(() => window.tap.states);
+  }
+
+  /** What went to the speaker so far, at 24 kHz. @returns {Promise<Float32Array>} */
+  async heard() {
+    const { rate, samples } = await this.page.evaluate(() => {
+      const { rate, blocks } = window.tap;
+      const bytes = new Uint8Array(new Int16Array(blocks.flatMap((b) => Array.from(b, (s) => s * 32767))).buffer);
+      let text = '';
+      for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
+      return { rate, samples: btoa(text) };
+    });
+    const raw = Buffer.from(samples, 'base64');
+    return resample(new Int16Array(raw.buffer, raw.byteOffset, raw.length / 2), rate);
+  }
+
+  /** Nothing was blocked, nothing was thrown, nothing was logged as an error. */
+  async noComplaints() {
+    const violations = await this.page.evaluate(() => window.tap.violations);
+    assert.deepEqual([...violations, ...this.complaints], []);
+  }
+}
+
+/** Straight lines between samples: good enough to compare loudness. */
+function resample(samples, rate) {
+  const out = new Float32Array(Math.floor((samples.length * RATE_HZ) / rate));
+  for (let i = 0; i < out.length; i++) {
+    const x = (i * rate) / RATE_HZ;
+    const at = Math.floor(x);
+    out[i] = samples[at] + (x - at) * ((samples[at + 1] ?? 0) - samples[at]);
+  }
+  return out;
+}

@@ -1,0 +1,107 @@
+// Everything but speech that a user can do in a call: type, mute, stop the answer, stop the call.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { engines } from './engines.mjs';
+import { loudness, until } from './sound.mjs';
+
+const MUTE_TAIL_MS = 1500; // a second of silence still goes out, to end the sentence
+
+for (const { name, open } of engines) {
+  test(`${name}: a typed turn runs its tools and is answered`, async (t) => {
+    const { talk } = await open(t);
+    await talk.start();
+    await talk.welcomed();
+    const field = talk.page.getByRole('textbox', { name: 'Type instead of speaking' });
+    await field.fill('weather and stock, maybe');
+    assert.equal(await talk.page.locator('#mute').getAttribute('aria-pressed'), 'false', 'M in a text is a letter');
+    await field.press('Enter');
+    await talk.state('thinking');
+    await talk.said('user', /weather and stock/);
+    await talk.page.locator('#log .tool.done', { hasText: /get weather/ }).waitFor();
+    await talk.page.locator('#log .tool.done', { hasText: /get stock price/ }).waitFor();
+    await talk.state('speaking');
+    await talk.page.locator('#log .tool ~ .turn.assistant:not([aria-hidden])', { hasText: /\[simulator\]/ }).waitFor();
+    await talk.state('listening');
+    await talk.noComplaints();
+  });
+
+  test(`${name}: a muted microphone sends nothing, and speaks again when asked to`, async (t) => {
+    const { talk } = await open(t);
+    await talk.start();
+    await talk.welcomed();
+    await talk.page.keyboard.press('m');
+    const mute = talk.page.getByRole('button', { name: 'Mute', pressed: true });
+    await mute.waitFor();
+    assert.deepEqual(await talk.page.evaluate(() => window.tap.tracks.map((track) => track.enabled)), [false]);
+    await sleep(MUTE_TAIL_MS);
+    const muted = await frames(talk);
+    await sleep(1000);
+    assert.equal(await frames(talk), muted);
+    await mute.click();
+    await until(async () => (await frames(talk)) > muted + 10, 'microphone frames');
+    await talk.noComplaints();
+  });
+
+  test(`${name}: an answer can be stopped without a word`, async (t) => {
+    const { talk } = await open(t);
+    await talk.start();
+    await talk.state('speaking');
+    await until(async () => loudness(await talk.heard()).some((step) => step > 100), 'the welcome');
+    const at = await talk.page.evaluate(() => Date.now());
+    await talk.page.getByRole('button', { name: 'Stop the answer' }).click();
+    await talk.state('listening');
+    assert.equal((await talk.sent('interrupt')).length, 1);
+    await talk.page.locator('.turn.assistant .cut').waitFor();
+    await sleep(1500);
+    const steps = loudness(await talk.heard());
+    const after = steps.subarray((await talk.page.evaluate((when) => window.tap.step(when), at)) + 50);
+    assert.ok(after.length > 50 && Math.max(...after) < 10, 'the welcome went on');
+    await playedIsPlausible(talk);
+    await talk.noComplaints();
+  });
+
+  test(`${name}: stopping the call releases the microphone and the line`, async (t) => {
+    const { talk, daemon } = await open(t);
+    await talk.start();
+    await talk.state('speaking');
+    await talk.page.getByRole('button', { name: 'Stop', exact: true }).click();
+    await talk.state('idle');
+    await hungUp(talk);
+    assert.equal(await talk.page.evaluate(() => document.activeElement.textContent), 'Start Talking');
+    await talk.start(); // and once more, with the same button
+    await talk.state('speaking');
+    await talk.page.keyboard.press('Escape');
+    await talk.state('idle');
+    await hungUp(talk);
+    assert.equal(daemon.child.exitCode, null);
+    await talk.noComplaints();
+  });
+}
+
+/** Binary messages sent so far. */
+function frames(talk) {
+  return talk.page.evaluate(() => window.tap.sent.filter((m) => m.bytes).length);
+}
+
+async function hungUp(talk) {
+  const { tracks, last } = await talk.page.evaluate(() => ({
+    tracks: window.tap.tracks.map((track) => track.readyState),
+    last: window.tap.sent.at(-1).type,
+  }));
+  assert.deepEqual([...new Set(tracks)], ['ended']);
+  assert.equal(last, 'hang_up');
+}
+
+/** The daemon was told how much was heard, rising and never more than the time that has passed. */
+async function playedIsPlausible(talk) {
+  const reports = (await talk.sent('played')).map(({ ms, at }) => ({ ms, at }));
+  const since = (await talk.received('response_started'))[0].at;
+  assert.ok(reports.length > 0);
+  for (const [i, { ms, at }] of reports.entries()) {
+    assert.ok(ms >= (reports[i - 1]?.ms ?? 0), JSON.stringify(reports));
+    assert.ok(ms <= at - since + 100, JSON.stringify({ reports, since }));
+  }
+}

@@ -1,0 +1,33 @@
+// The same test in both browsers: how each gets a daemon, a page and something to hear.
+
+import { launchChromium, launchFirefox, Talk } from './browsers.mjs';
+import { startDaemon } from './daemon.mjs';
+import { script, startPulse } from './sound.mjs';
+
+const QUIET_SECONDS = 60;
+
+/** @typedef {{talk: Talk, browser: import('playwright-core').Browser, daemon: Awaited<ReturnType<typeof startDaemon>>,
+ *    speak: (pieces: (string|number)[]) => void}} Scene */
+
+/** Chromium's microphone hears a file from the click on: the welcome's time stands in front of the words. */
+async function openChromium(t, { pieces = [QUIET_SECONDS], env } = {}) {
+  const daemon = await startDaemon(t, env);
+  const browser = await launchChromium(t, { file: script(t, pieces) });
+  return { talk: await Talk.open(browser, daemon.url), browser, daemon, speak: () => {} };
+}
+
+/** Firefox hears what is played into a sound server, when the test says so. */
+async function openFirefox(t, { env } = {}) {
+  const daemon = await startDaemon(t, env);
+  const pulse = await startPulse(t);
+  const browser = await launchFirefox(t, { server: pulse.server });
+  const speak = (pieces) => pulse.speak(script(t, pieces));
+  return { talk: await Talk.open(browser, daemon.url), browser, daemon, speak };
+}
+
+/** Chromium first: the browsers never run at the same time.
+ *  @type {{name: string, open: (t: object, wish?: {pieces?: (string|number)[], env?: object}) => Promise<Scene>}[]} */
+export const engines = [
+  { name: 'Chromium', open: openChromium },
+  { name: 'Firefox', open: openFirefox },
+];

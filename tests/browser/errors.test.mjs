@@ -1,0 +1,76 @@
+// What goes wrong is said in words, and the page is ready for another try.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { launchChromium, launchFirefox, Talk } from './browsers.mjs';
+import { servePage, startDaemon, stop } from './daemon.mjs';
+import { engines } from './engines.mjs';
+import { startPulse } from './sound.mjs';
+
+for (const { name, open } of engines) {
+  test(`${name}: a daemon that dies in a call`, async (t) => {
+    const { talk, daemon } = await open(t);
+    await talk.start();
+    await talk.state('speaking');
+    await stop(daemon.child, 'SIGKILL');
+    await over(talk, /connection was lost/i);
+    await talk.start(); // it is still away
+    await over(talk, /cannot be reached/i);
+  });
+
+  test(`${name}: all lines busy`, async (t) => {
+    const { talk, browser, daemon } = await open(t, { env: { VOICELIVED_MAX_SESSIONS: '1' } });
+    await talk.start();
+    await talk.state('speaking');
+    const second = await Talk.open(browser, daemon.url);
+    await second.start();
+    await over(second, /busy|too many|full|limit/i);
+    assert.equal(await talk.page.locator('#problem').textContent(), '');
+  });
+}
+
+const denied = [
+  ['Chromium', (t) => launchChromium(t, { microphone: 'deny' })],
+  ['Firefox', async (t) => launchFirefox(t, { microphone: 'deny', ...(await startPulse(t)) })],
+];
+for (const [name, launch] of denied) {
+  test(`${name}: the microphone is denied`, async (t) => {
+    await meets(t, launch, /microphone is blocked/i);
+  });
+}
+
+test('Chromium: there is no microphone', async (t) => {
+  await meets(t, () => launchChromium(t, { microphone: 'none' }), /no microphone was found/i);
+});
+
+test('Firefox: there is no sound server, so the sound never starts', async (t) => {
+  await meets(t, () => launchFirefox(t, { microphone: 'fake' }), /could not start any sound/i);
+});
+
+test('Chromium: a page over plain http explains itself before anyone clicks', async (t) => {
+  const port = await servePage(t);
+  const browser = await launchChromium(t, { flags: ['--host-resolver-rules=MAP voice.test 127.0.0.1'] });
+  const talk = await Talk.open(browser, `http://voice.test:${port}/`);
+  await talk.problem(/https:\/\//);
+  await talk.start();
+  await talk.problem(/localhost/);
+  assert.deepEqual(await talk.states(), ['error']);
+});
+
+async function meets(t, launch, words) {
+  const { url } = await startDaemon(t);
+  const talk = await Talk.open(await launch(t), url);
+  await talk.start();
+  await over(talk, words);
+  await talk.noComplaints();
+}
+
+/** The call is over, says why, holds no microphone, and the one button starts the next. */
+async function over(talk, words) {
+  await talk.state('error');
+  await talk.problem(words);
+  const live = await talk.page.evaluate(() => window.tap.tracks.filter((track) => track.readyState === 'live').length);
+  assert.equal(live, 0);
+  await talk.page.getByRole('button', { name: 'Start Talking' }).waitFor();
+}

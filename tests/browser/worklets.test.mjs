@@ -1,0 +1,154 @@
+// The worklets' arithmetic, sample by sample, without a browser: resampler, capture and playback run in a
+// scope with the few globals a worklet has.
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import vm from 'node:vm';
+
+const QUANTUM = 128;
+const WIRE_HZ = 24000;
+
+/** @returns {{make: (name: string) => object, scope: object}} the processors as a device of that rate runs them */
+function worklets(rate) {
+  const kinds = {};
+  class AudioWorkletProcessor {
+    port = { posted: [], postMessage: (data) => this.port.posted.push(data) };
+  }
+  const scope = vm.createContext({ AudioWorkletProcessor, sampleRate: rate, registerProcessor: (name, kind) => (kinds[name] = kind) });
+  for (const name of ['resampler', 'capture-worklet', 'playback-worklet']) {
+    const file = fileURLToPath(new URL(`../../frontend/${name}.js`, import.meta.url));
+    vm.runInContext(`{${fs.readFileSync(file, 'utf8')}}`, scope, { filename: file }); // a block: each module has its own names
+  }
+  return { scope, make: (name) => new kinds[name]() };
+}
+
+function sine(hz, rate, seconds) {
+  return Float32Array.from({ length: rate * seconds }, (_, i) => 0.5 * Math.sin((2 * Math.PI * hz * i) / rate));
+}
+
+/** Power of the tone over the power of all else, in dB, by fitting sine and cosine. */
+function signalToNoise(samples, hz, rate) {
+  let s = 0, c = 0, all = 0;
+  for (const [i, x] of samples.entries()) {
+    s += x * Math.sin((2 * Math.PI * hz * i) / rate);
+    c += x * Math.cos((2 * Math.PI * hz * i) / rate);
+    all += x * x;
+  }
+  const tone = (2 * (s * s + c * c)) / samples.length;
+  return 10 * Math.log10(tone / Math.max(all - tone, 1e-12));
+}
+
+function convert(scope, from, to, samples) {
+  const resampler = new scope.Resampler(from, to);
+  const out = [];
+  const block = new Float32Array(QUANTUM);
+  for (let at = 0; at < samples.length; at += QUANTUM) {
+    resampler.push(samples.subarray(at, at + QUANTUM));
+    for (let n; (n = resampler.read(block)) > 0; ) out.push(...block.subarray(0, n));
+  }
+  return Float32Array.from(out);
+}
+
+const loudest = (samples) => samples.reduce((most, s) => Math.max(most, Math.abs(s)), 0);
+
+for (const [from, to] of [[48000, 24000], [44100, 24000], [24000, 48000], [24000, 44100], [16000, 24000], [96000, 24000]]) {
+  test(`resampling ${from} to ${to} Hz keeps speech and its length`, () => {
+    const { scope } = worklets(from);
+    for (const hz of [200, 1000, 5000]) {
+      const out = convert(scope, from, to, sine(hz, from, 1));
+      assert.ok(Math.abs(out.length - to) < 100, `${out.length} samples`);
+      const settled = out.subarray(200, 200 + to / 2); // a whole number of waves
+      assert.ok(signalToNoise(settled, hz, to) > 70, `${hz} Hz: ${signalToNoise(settled, hz, to)} dB`);
+    }
+  });
+}
+
+test('what 24 kHz cannot carry does not come back as a lower tone', () => {
+  const { scope } = worklets(48000);
+  const out = convert(scope, 48000, WIRE_HZ, sine(14000, 48000, 1));
+  assert.ok(20 * Math.log10(loudest(out.subarray(200)) / 0.5) < -70);
+});
+
+test('capture posts frames of 20 ms, at full scale without overflow', () => {
+  const { make } = worklets(44100);
+  const capture = make('capture');
+  const loud = sine(440, 44100, 1).map((s) => 3 * s);
+  for (let at = 0; at + QUANTUM <= loud.length; at += QUANTUM) capture.process([[loud.subarray(at, at + QUANTUM)]]);
+  assert.ok(capture.process([[]]), 'a microphone that is away for a moment');
+  assert.ok([49, 50].includes(capture.port.posted.length));
+  const frames = capture.port.posted.map((buffer) => new Int16Array(buffer));
+  for (const frame of frames) assert.equal(frame.length, 480);
+  assert.ok(Math.max(...frames[9]) > 32000 && Math.min(...frames[9]) < -32000);
+});
+
+/** A playback node with a recorder. */
+function player(rate = 48000) {
+  const playback = worklets(rate).make('playback');
+  const heard = [];
+  return {
+    heard,
+    posted: playback.port.posted,
+    tell: (data) => playback.port.onmessage({ data }),
+    push: (samples) => playback.port.onmessage({ data: Int16Array.from(samples, (s) => s * 32767).buffer }),
+    run(ms) {
+      for (let n = Math.round((ms * rate) / 1000 / QUANTUM); n > 0; n--) {
+        const out = new Float32Array(QUANTUM);
+        playback.process([], [[out]]);
+        heard.push(...out);
+      }
+    },
+  };
+}
+
+test('a long reply that comes at once is played whole, without a gap', () => {
+  const p = player();
+  const reply = sine(500, WIRE_HZ, 60);
+  for (let at = 0; at < reply.length; at += 7777) p.push(reply.subarray(at, at + 7777));
+  p.run(60500);
+  const from = p.heard.findIndex((s) => Math.abs(s) > 1e-3) + 200;
+  const settled = Float32Array.from(p.heard.slice(from, from + 48000 * 59));
+  assert.ok(signalToNoise(settled, 500, 48000) > 60);
+  assert.deepEqual({ ...p.posted.at(-1) }, { playing: false, ms: 60000, level: 0 });
+});
+
+test('playing starts with 60 ms in hand, and frames in real time leave no gap', () => {
+  const p = player();
+  const reply = sine(500, WIRE_HZ, 2);
+  for (let i = 0; i < 50; i++) {
+    p.push(reply.subarray(i * 480, (i + 1) * 480));
+    p.run(i % 2 ? 10 : 30); // unevenly
+  }
+  const first = p.heard.findIndex((s) => Math.abs(s) > 1e-3);
+  assert.ok(first / 48 > 25 && first / 48 < 90, `${first / 48} ms`);
+  assert.equal(p.posted.filter((m) => m.playing === false).length, 0);
+});
+
+test('an end shorter than the prebuffer, and than a quantum, is heard', () => {
+  const p = player();
+  p.push(new Float32Array(40).fill(0.5));
+  p.run(40);
+  assert.equal(loudest(p.heard), 0);
+  p.run(60);
+  const sum = p.heard.reduce((a, b) => a + b, 0);
+  assert.ok(Math.abs(sum / 2 - 20) < 0.5, `${sum / 2} of 20`); // all of it: twice the samples, the same height
+});
+
+test('a flush fades out in 5 ms, forgets the rest and says how much was heard', () => {
+  const p = player();
+  p.push(sine(500, WIRE_HZ, 1));
+  p.tell('reply');
+  p.push(sine(500, WIRE_HZ, 3));
+  p.run(1500);
+  p.tell('flush');
+  const { flushed, ms } = p.posted.at(-1);
+  assert.ok(flushed && Math.abs(ms - 500) < 10, `${ms} ms of the second reply`);
+  p.heard.length = 0;
+  p.run(300);
+  assert.ok(loudest(p.heard.slice(48 * 8)) < 1e-3);
+  assert.ok(p.heard.slice(1).every((s, i) => Math.abs(s - p.heard[i]) < 0.06), 'no click');
+  p.push(sine(500, WIRE_HZ, 1));
+  p.run(200);
+  assert.ok(loudest(p.heard) > 0.4, 'the next reply is heard');
+});

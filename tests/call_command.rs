@@ -1,0 +1,171 @@
+//! `voicelived call` as its users run it: against the daemon, and against servers of every kind.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use support::client::speech;
+use support::daemon::Daemon;
+
+const AUDIO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/audio");
+
+fn command(address: SocketAddr, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_voicelived"));
+    command.args(["call", "--url", &format!("ws://{address}/ws")]).args(arguments).env_clear();
+    command
+}
+
+fn call(address: SocketAddr, arguments: &[&str]) -> (i32, String, String) {
+    told(&command(address, arguments).stdin(Stdio::null()).output().expect("it runs"))
+}
+
+fn told(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    (output.status.code().expect("a code"), text(&output.stdout), text(&output.stderr))
+}
+
+/// A file of this test's own, not there yet.
+fn temporary(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("voicelived-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    path
+}
+
+#[test]
+fn a_spoken_question_is_answered_into_a_file() {
+    let daemon = Daemon::demo(&[]);
+    let out = temporary("spoken.wav");
+    let began = Instant::now();
+    let input = format!("{AUDIO}/weather.wav");
+    let (code, lines, fault) =
+        call(daemon.address, &["--in", &input, "--out", out.to_str().expect("UTF-8")]);
+    assert_eq!(code, 0, "{lines}{fault}");
+    assert!(began.elapsed() > Duration::from_secs(3), "the question takes its real time");
+    assert!(lines.contains("\nyou: ") && lines.contains("\nassistant: "), "{lines}");
+    assert!(lines.contains("\nlatency: ") && lines.contains("state: active (the simulator"));
+    assert!(lines.contains("state: ended (hang_up)"), "{lines}");
+    let answer = std::fs::read(&out).expect("an answer");
+    std::fs::remove_file(&out).expect("it is ours");
+    // The simulator says what it heard: the answer is a piece of the question, and no welcome.
+    let question = [speech("weather"), vec![0; 48_000]].concat();
+    let answer = &answer[44..];
+    assert!(answer.len() > 48_000, "{} bytes", answer.len());
+    assert!(question.windows(answer.len()).any(|piece| piece == answer));
+}
+
+#[test]
+fn a_typed_turn_waits_for_the_welcome_and_the_tool() {
+    let daemon = Daemon::demo(&[]);
+    let (code, lines, fault) = call(daemon.address, &["--text", "the weather?"]);
+    assert_eq!(code, 0, "{lines}{fault}");
+    let at = |text: &str| lines.find(text).unwrap_or_else(|| panic!("no {text}: {lines}"));
+    assert!(at("assistant: ") < at("you: the weather?"), "{lines}");
+    assert!(at("tool: get_weather done") < lines.rfind("assistant: ").expect("found"), "{lines}");
+}
+
+#[test]
+fn standard_input_may_come_in_drops() {
+    let daemon = Daemon::demo(&[]);
+    let mut process = command(daemon.address, &["--in", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut pipe = process.stdin.take().expect("piped");
+    for part in speech("greeting").chunks(4_801) {
+        pipe.write_all(part).expect("it reads");
+        std::thread::sleep(Duration::from_millis(90));
+    }
+    drop(pipe);
+    let (code, lines, fault) = told(&process.wait_with_output().expect("it ends"));
+    assert_eq!(code, 0, "{lines}{fault}");
+}
+
+#[test]
+fn what_is_not_answered_says_why() {
+    let service = Daemon::simulate(&["no-welcome", "no-reply"]);
+    let daemon = Daemon::run(service.address, &[]);
+    let out = temporary("unanswered.wav");
+    let arguments = ["--text", "hello", "--timeout", "1", "--out", out.to_str().expect("UTF-8")];
+    let (code, _, fault) = call(daemon.address, &arguments);
+    assert_eq!((code, fault.lines().count()), (1, 1), "{fault}");
+    assert!(fault.contains("no answer came within 1 s"), "{fault}");
+    assert!(!out.exists(), "no empty answer");
+    let silence = format!("{AUDIO}/silence-1s.wav");
+    let (code, _, fault) = call(daemon.address, &["--in", &silence, "--timeout", "1"]);
+    assert!(code == 1 && fault.contains("heard no turn"), "{fault}");
+}
+
+#[test]
+fn a_failed_response_and_a_refused_call_are_told() {
+    let failing = Daemon::simulate(&["no-welcome", "fail-response"]);
+    let daemon = Daemon::run(failing.address, &[]);
+    let (code, _, fault) = call(daemon.address, &["--text", "hello"]);
+    assert!(code == 1 && fault.contains("could not answer"), "{fault}");
+    let refusing = Daemon::simulate(&["refuse=401"]);
+    let daemon = Daemon::run(refusing.address, &[]);
+    let (code, lines, fault) = call(daemon.address, &["--text", "hello"]);
+    assert!(code == 1 && fault.contains("AZURE_VOICE_LIVE_API_KEY"), "{fault}");
+    assert!(lines.contains("state: ended (unauthorized)"), "{lines}");
+}
+
+#[test]
+fn control_c_hangs_up_in_order() {
+    let service = Daemon::simulate(&["no-welcome", "no-reply"]);
+    let daemon = Daemon::run(service.address, &[]);
+    let process = command(daemon.address, &["--text", "hello"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    daemon.wait_for_log("call from");
+    std::thread::sleep(Duration::from_millis(300));
+    let id = process.id().to_string();
+    assert!(Command::new("kill").args(["-s", "INT", &id]).status().expect("kill").success());
+    let (code, lines, fault) = told(&process.wait_with_output().expect("it ends"));
+    assert!(code == 1 && fault.contains("stopped before"), "{fault}");
+    assert!(lines.contains("state: ended (hang_up)"), "{lines}");
+}
+
+#[test]
+fn no_daemon_and_no_websocket_are_exit_69() {
+    let closed = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    let (code, _, fault) = call(closed, &["--text", "hello"]);
+    assert!(code == 69 && fault.contains("no daemon answers"), "{fault}");
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let server = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().expect("a client");
+        let _ = socket.read(&mut [0; 4096]);
+        let body = "no \u{1b}[2Jwebsocket\r\nhere";
+        let head = format!("HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\n\r\n", body.len());
+        let _ = socket.write_all(format!("{head}{body}").as_bytes());
+    });
+    let (code, _, fault) = call(address, &["--text", "hello"]);
+    server.join().expect("it ends");
+    assert!(code == 69 && fault.contains("404") && fault.contains("/ws"), "{fault}");
+    assert_eq!(fault.matches(char::is_control).count(), 1, "{fault:?}");
+}
+
+#[test]
+fn files_that_cannot_be_used_have_their_own_codes() {
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+    let codes = [
+        (&["--in", "/nonexistent.wav"][..], 66),
+        (&["--in", "/dev/null"], 65),
+        (&["--text", "hi", "--out", "/nonexistent/a.wav"], 73),
+        (&["--text", " "], 64),
+        (&["--timeout", "never"], 64),
+    ];
+    for (arguments, expected) in codes {
+        let (code, lines, fault) = call(nowhere, arguments);
+        assert_eq!((code, fault.lines().count(), lines.as_str()), (expected, 1, ""), "{fault}");
+    }
+}
