@@ -7,8 +7,10 @@
 //!   inside tungstenite until then.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
 
 use bytes::Bytes;
+use mio::net::TcpStream;
 use tungstenite::error::{CapacityError, Error, ProtocolError};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
@@ -86,8 +88,8 @@ enum Phase {
     /// Our close frame is sent; the peer's is awaited.
     Closing,
     /// The peer's bytes make no sense any more: they are read and thrown away until it leaves, so
-    /// that our close frame is not lost to a reset.
-    Draining,
+    /// that our close frame is not lost to a reset. Our own side is `ended` once that has left.
+    Draining { ended: bool },
     /// Nothing more will be read.
     Done,
 }
@@ -180,7 +182,7 @@ impl<S: Read + Write> WsPeer<S> {
     pub fn read(&mut self) -> Result<Option<Incoming>, WsError> {
         match self.phase {
             Phase::Done => return Err(WsError::Closed),
-            Phase::Broken { .. } | Phase::Draining => return self.discard(),
+            Phase::Broken { .. } | Phase::Draining { .. } => return self.discard(),
             Phase::Open | Phase::Closing => {}
         }
         match self.context.read(&mut self.transport) {
@@ -236,8 +238,8 @@ impl<S: Read + Write> WsPeer<S> {
     pub fn close(&mut self, code: u16, reason: &str) {
         let (code, next) = match self.phase {
             Phase::Open => (code, Phase::Closing),
-            Phase::Broken { code } => (code, Phase::Draining),
-            Phase::Closing | Phase::Draining | Phase::Done => return,
+            Phase::Broken { code } => (code, Phase::Draining { ended: false }),
+            Phase::Closing | Phase::Draining { .. } | Phase::Done => return,
         };
         self.phase = next;
         self.queue_close(code, reason);
@@ -280,8 +282,10 @@ impl<S: Read + Write> WsPeer<S> {
     }
 
     fn violation(&mut self, code: u16, what: String) -> WsError {
-        self.phase =
-            if self.phase == Phase::Open { Phase::Broken { code } } else { Phase::Draining };
+        self.phase = match self.phase {
+            Phase::Open => Phase::Broken { code },
+            _ => Phase::Draining { ended: false },
+        };
         WsError::Violation { code, what }
     }
 
@@ -311,6 +315,21 @@ impl<S: Read + Write> WsPeer<S> {
                 WsError::Lost(ErrorKind::UnexpectedEof.into())
             }
             error => WsError::Lost(io::Error::other(error.to_string())),
+        }
+    }
+}
+
+impl WsPeer<TcpStream> {
+    /// Ends our side towards a peer that broke the protocol, once the close frame has left: it
+    /// cannot answer that frame in words we would understand, so it shall not wait for us.
+    pub fn end_output(&mut self) {
+        let left = self.unflushed == 0 && !self.transport.is_blocked();
+        if self.phase == (Phase::Draining { ended: false }) && left {
+            self.phase = Phase::Draining { ended: true };
+            self.transport.send_close_notify();
+            // A failure shows at the next read.
+            let _ = self.transport.flush();
+            let _ = self.transport.stream().shutdown(Shutdown::Write);
         }
     }
 }

@@ -368,7 +368,7 @@ impl Server {
     }
 
     fn pump_session(&mut self, at: usize, now: Instant) -> Progress {
-        let progress = self.with_session(at, now, Session::pump).unwrap_or(Progress::Idle);
+        let progress = self.lend(at, now, Session::pump).unwrap_or(Progress::Idle);
         let Conn::Call(session) = &mut self.slots[at].conn else {
             return progress;
         };
@@ -390,8 +390,20 @@ impl Server {
         progress
     }
 
+    /// Tells a session something that the poll does not, and lets it act on it in the next turn.
+    fn with_session(
+        &mut self,
+        at: usize,
+        now: Instant,
+        act: impl FnOnce(&mut Session, &mut Desk<'_>),
+    ) {
+        if self.lend(at, now, act).is_some() {
+            self.want_pump(at);
+        }
+    }
+
     /// Lends a session what all calls share, and then starts the tools it wants.
-    fn with_session<T>(
+    fn lend<T>(
         &mut self,
         at: usize,
         now: Instant,
@@ -408,7 +420,6 @@ impl Server {
             now,
         };
         let result = act(session, &mut desk);
-        self.want_pump(at);
         if !self.wanted.is_empty() {
             self.start_tools(at, now);
         }

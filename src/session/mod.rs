@@ -414,6 +414,7 @@ impl Session {
             // What the end has queued for a client that is gone stays unsent.
             let _ = self.client.flush();
         }
+        self.client.end_output();
     }
 
     fn progress(&self, now: Instant) -> Progress {
