@@ -21,9 +21,9 @@ use super::transport::Transport;
 /// Bytes of messages that wait for one write: what is sent within a turn leaves together.
 const COALESCE: usize = 16 * 1024;
 
-/// Bytes of messages that may wait behind a blocked transport. Audio never waits here (its owner
-/// asks [`WsPeer::has_room`] first), so this is room for a long talk's captions.
-const MAX_WAITING: usize = 128 * 1024;
+/// Bytes of messages that may wait behind a blocked transport, in most cases. Audio never waits
+/// here (its owner asks [`WsPeer::has_room`] first), so this is room for a long talk's captions.
+pub const USUAL_WAITING: usize = 128 * 1024;
 
 /// Bytes beyond the largest message that may arrive without completing one: frame headers of a
 /// fragmented message. More is a flood of empty fragments.
@@ -39,6 +39,8 @@ pub struct Sizes {
     pub read: usize,
     /// The largest message accepted.
     pub message: usize,
+    /// What may wait behind a blocked transport; also the largest message sent.
+    pub waiting: usize,
 }
 
 /// What a peer sent.
@@ -115,7 +117,7 @@ impl<S: Read + Write> WsPeer<S> {
         let config = WebSocketConfig::default()
             .read_buffer_size(sizes.read)
             .write_buffer_size(COALESCE)
-            .max_write_buffer_size(MAX_WAITING)
+            .max_write_buffer_size(sizes.waiting)
             .max_message_size(Some(sizes.message))
             .max_frame_size(Some(sizes.message));
         let context = if early.is_empty() {
@@ -251,8 +253,10 @@ impl<S: Read + Write> WsPeer<S> {
             end -= 1;
         }
         let frame = CloseFrame { code: CloseCode::from(code), reason: reason[..end].into() };
+        // 1005 stands for "no code" and must not be sent (RFC 6455, section 7.4.1).
+        let frame = (code != 1005).then_some(frame);
         // A failure here shows at the next read or flush, where it is handled.
-        let _ = self.context.close(&mut self.transport, Some(frame));
+        let _ = self.context.close(&mut self.transport, frame);
     }
 
     fn read_failed(&mut self, error: Error) -> Result<Option<Incoming>, WsError> {

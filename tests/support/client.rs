@@ -131,7 +131,7 @@ impl Client {
                 }
                 seen += 1;
             }
-            assert!(self.read_one(deadline), "{what}: never came. Messages: {:?}", self.messages);
+            assert!(self.read_one(deadline), "{what}: never came. Messages: {}", self.told());
         }
     }
 
@@ -146,7 +146,7 @@ impl Client {
                 }
                 seen += 1;
             }
-            assert!(self.read_one(deadline), "{kind}: never came. Messages: {:?}", self.messages);
+            assert!(self.read_one(deadline), "{kind}: never came. Messages: {}", self.told());
         }
     }
 
@@ -169,7 +169,8 @@ impl Client {
         let (closed, sentence) = self.closed.clone().unwrap_or((1006, String::new()));
         assert_eq!((closed, &ended["reason"]), (code, &reason.into()), "{what}: {sentence}");
         let message = ended["message"].as_str().unwrap_or_default().to_owned();
-        assert!(message.ends_with(['.', ')']), "{what}: {message:?} is no sentence");
+        let quotes = message.contains(". It said: ");
+        assert!(message.ends_with('.') || quotes, "{what}: {message:?} is no sentence");
         message
     }
 
@@ -182,9 +183,14 @@ impl Client {
     pub(crate) fn wait_for_end(&mut self) -> Value {
         let deadline = Instant::now() + PATIENCE;
         while self.read_one(deadline) {}
-        assert!(self.broken, "the daemon did not close: {:?}", self.messages);
+        assert!(self.broken, "the daemon did not close: {}", self.told());
         let ended = self.messages.iter().rev().find(|(_, message)| message["state"] == "ended");
         ended.map_or(Value::Null, |(_, message)| message.clone())
+    }
+
+    /// All messages, a line each, for a test that fails.
+    fn told(&self) -> String {
+        self.messages.iter().map(|(audio, message)| format!("\n{audio} {message}")).collect()
     }
 
     /// The messages of one `type`.
