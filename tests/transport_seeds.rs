@@ -24,7 +24,7 @@ use voicelived::net::ws::{Incoming, Sizes, WsError, WsPeer};
 
 const PLAIN_SEEDS: u64 = 4096;
 const TLS_SEEDS: u64 = 1024;
-const SIZES: Sizes = Sizes { read: 4096, message: 64 * 1024 };
+const SIZES: Sizes = Sizes { read: 4096, message: 64 * 1024, waiting: 128 * 1024 };
 
 #[test]
 fn plain_connections_never_stand_still() {

@@ -28,7 +28,7 @@ use crate::call::client::MAX_TEXT_BYTES;
 use crate::config::Endpoint;
 use crate::net::dial::{DialError, Target};
 use crate::net::tls;
-use crate::net::ws::Sizes;
+use crate::net::ws::{Sizes, USUAL_WAITING};
 
 /// The time of a frame.
 const TICK: Duration = Duration::from_millis(20);
@@ -42,7 +42,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Buffers, in bytes. The daemon's longest message is a transcript of 64 KiB.
-const SIZES: Sizes = Sizes { read: 16 * 1024, message: 1024 * 1024 };
+const SIZES: Sizes = Sizes { read: 16 * 1024, message: 1024 * 1024, waiting: USUAL_WAITING };
 
 static SILENCE: [u8; FRAME] = [0; FRAME];
 

@@ -21,11 +21,11 @@ use crate::call::{CallSettings, SERVICE_TIMEOUT};
 use crate::config::{Config, Purpose, ServiceConfig};
 use crate::fault;
 use crate::net::dial::Step;
-use crate::net::ws::Sizes;
+use crate::net::ws::{Sizes, USUAL_WAITING};
 use crate::tools::Tools;
 
 /// Buffers, in bytes. `session.updated` repeats the instructions and all tools.
-const SIZES: Sizes = Sizes { read: 16 * 1024, message: 4 * 1024 * 1024 };
+const SIZES: Sizes = Sizes { read: 16 * 1024, message: 4 * 1024 * 1024, waiting: USUAL_WAITING };
 
 /// Checks the configuration and everything up to a configured session.
 ///

@@ -59,8 +59,9 @@ pub fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
     }
     let address = listen.socket.local_addr().map_err(system)?;
     let scheme = if listen.tls.is_some() { "wss" } else { "ws" };
+    let server = Server::new(vec![listen], None).map_err(system)?;
     log::info!("simulator (not the real model) listening on {scheme}://{address}");
-    Server::new(vec![listen], None).and_then(Server::run).map_err(system)
+    server.run().map_err(system)
 }
 
 fn configure(purpose: Purpose, args: &RunArgs) -> Result<Config, Failure> {
@@ -77,8 +78,11 @@ fn serve(config: Config, mut listen: Vec<Listen>) -> Result<(), Failure> {
     let simulated = !listen.is_empty();
     let program = std::env::current_exe().map_err(system)?;
     let tools = Tools::builtin(&program);
-    if let Some(address) = config.web.listen {
-        listen.push(listen_for_calls(address, &config, simulated)?);
+    let mut address = None;
+    if let Some(wanted) = config.web.listen {
+        let listener = listen_for_calls(wanted, &config, simulated)?;
+        address = Some(listener.socket.local_addr().map_err(system)?);
+        listen.push(listener);
     }
     let calls = Calls {
         settings: Rc::new(service::call_settings(&config, &tools)),
@@ -89,7 +93,11 @@ fn serve(config: Config, mut listen: Vec<Listen>) -> Result<(), Failure> {
         max_sessions_per_address: config.limits.max_sessions_per_address,
         pool_blocks: blocks(&config),
     };
-    Server::new(listen, Some(calls)).and_then(Server::run).map_err(system)
+    let server = Server::new(listen, Some(calls)).map_err(system)?;
+    if let Some(address) = address {
+        log::info!("listening on http://{address}");
+    }
+    server.run().map_err(system)
 }
 
 /// 48,000 bytes of PCM a second.
@@ -108,7 +116,6 @@ fn listen_for_calls(
     let socket = bind(address).map_err(|error| cannot_listen(address, &error))?;
     // Port 0 lets the kernel choose: the gate must know what it chose.
     let address = socket.local_addr().map_err(system)?;
-    log::info!("listening on http://{address}");
     Ok(Listen {
         socket,
         site: Site::Calls { gate: Gate::new(false, address, &[], extra), simulated },

@@ -7,8 +7,10 @@
 //!   inside tungstenite until then.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
 
 use bytes::Bytes;
+use mio::net::TcpStream;
 use tungstenite::error::{CapacityError, Error, ProtocolError};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
@@ -19,9 +21,9 @@ use super::transport::Transport;
 /// Bytes of messages that wait for one write: what is sent within a turn leaves together.
 const COALESCE: usize = 16 * 1024;
 
-/// Bytes of messages that may wait behind a blocked transport. Audio never waits here (its owner
-/// asks [`WsPeer::has_room`] first), so this is room for a long talk's captions.
-const MAX_WAITING: usize = 128 * 1024;
+/// Bytes of messages that may wait behind a blocked transport, in most cases. Audio never waits
+/// here (its owner asks [`WsPeer::has_room`] first), so this is room for a long talk's captions.
+pub const USUAL_WAITING: usize = 128 * 1024;
 
 /// Bytes beyond the largest message that may arrive without completing one: frame headers of a
 /// fragmented message. More is a flood of empty fragments.
@@ -37,6 +39,8 @@ pub struct Sizes {
     pub read: usize,
     /// The largest message accepted.
     pub message: usize,
+    /// What may wait behind a blocked transport; also the largest message sent.
+    pub waiting: usize,
 }
 
 /// What a peer sent.
@@ -64,9 +68,9 @@ pub enum WsError {
     Closed,
     /// The connection broke without one.
     Lost(io::Error),
-    /// The peer broke the protocol; the close frame with this code is queued.
+    /// The peer broke the protocol. Its owner may still send a last word, and then closes.
     Violation {
-        /// 1002, 1007 or 1009.
+        /// 1002, 1007 or 1009: what the close frame will say.
         code: u16,
         /// What it did.
         what: String,
@@ -80,11 +84,14 @@ pub enum WsError {
 enum Phase {
     /// Messages flow both ways.
     Open,
+    /// The peer broke the protocol: nothing of it is heard any more, and the close frame, which
+    /// will carry this code, is not sent yet.
+    Broken { code: u16 },
     /// Our close frame is sent; the peer's is awaited.
     Closing,
     /// The peer's bytes make no sense any more: they are read and thrown away until it leaves, so
-    /// that our close frame is not lost to a reset.
-    Draining,
+    /// that our close frame is not lost to a reset. Our own side is `ended` once that has left.
+    Draining { ended: bool },
     /// Nothing more will be read.
     Done,
 }
@@ -110,7 +117,7 @@ impl<S: Read + Write> WsPeer<S> {
         let config = WebSocketConfig::default()
             .read_buffer_size(sizes.read)
             .write_buffer_size(COALESCE)
-            .max_write_buffer_size(MAX_WAITING)
+            .max_write_buffer_size(sizes.waiting)
             .max_message_size(Some(sizes.message))
             .max_frame_size(Some(sizes.message));
         let context = if early.is_empty() {
@@ -173,11 +180,11 @@ impl<S: Read + Write> WsPeer<S> {
     /// The next message, or `None` when there is nothing now.
     ///
     /// # Errors
-    /// [`WsError`], once; after `Violation` the peer is read out until it leaves.
+    /// [`WsError`], once; after `Violation` what comes is thrown away until the peer leaves.
     pub fn read(&mut self) -> Result<Option<Incoming>, WsError> {
         match self.phase {
             Phase::Done => return Err(WsError::Closed),
-            Phase::Draining => return self.discard(),
+            Phase::Broken { .. } | Phase::Draining { .. } => return self.discard(),
             Phase::Open | Phase::Closing => {}
         }
         match self.context.read(&mut self.transport) {
@@ -195,7 +202,8 @@ impl<S: Read + Write> WsPeer<S> {
     /// `Full` when too much waits already, `Lost` when the connection is gone, `Closed` when
     /// either side has begun to close.
     pub fn send(&mut self, message: Message) -> Result<(), WsError> {
-        if self.phase != Phase::Open || !self.context.can_write() {
+        let open = matches!(self.phase, Phase::Open | Phase::Broken { .. });
+        if !open || !self.context.can_write() {
             return Err(WsError::Closed);
         }
         let bytes = message.len();
@@ -227,12 +235,15 @@ impl<S: Read + Write> WsPeer<S> {
         }
     }
 
-    /// Begins the closing handshake with a code and a reason (cut to what a frame holds).
+    /// Begins the closing handshake with a code and a reason (cut to what a frame holds). A peer
+    /// that broke the protocol is told the code of that instead.
     pub fn close(&mut self, code: u16, reason: &str) {
-        if self.phase != Phase::Open {
-            return;
-        }
-        self.phase = Phase::Closing;
+        let (code, next) = match self.phase {
+            Phase::Open => (code, Phase::Closing),
+            Phase::Broken { code } => (code, Phase::Draining { ended: false }),
+            Phase::Closing | Phase::Draining { .. } | Phase::Done => return,
+        };
+        self.phase = next;
         self.queue_close(code, reason);
     }
 
@@ -242,8 +253,10 @@ impl<S: Read + Write> WsPeer<S> {
             end -= 1;
         }
         let frame = CloseFrame { code: CloseCode::from(code), reason: reason[..end].into() };
+        // 1005 stands for "no code" and must not be sent (RFC 6455, section 7.4.1).
+        let frame = (code != 1005).then_some(frame);
         // A failure here shows at the next read or flush, where it is handled.
-        let _ = self.context.close(&mut self.transport, Some(frame));
+        let _ = self.context.close(&mut self.transport, frame);
     }
 
     fn read_failed(&mut self, error: Error) -> Result<Option<Incoming>, WsError> {
@@ -273,10 +286,10 @@ impl<S: Read + Write> WsPeer<S> {
     }
 
     fn violation(&mut self, code: u16, what: String) -> WsError {
-        if self.phase == Phase::Open {
-            self.queue_close(code, &what);
-        }
-        self.phase = Phase::Draining;
+        self.phase = match self.phase {
+            Phase::Open => Phase::Broken { code },
+            _ => Phase::Draining { ended: false },
+        };
         WsError::Violation { code, what }
     }
 
@@ -306,6 +319,21 @@ impl<S: Read + Write> WsPeer<S> {
                 WsError::Lost(ErrorKind::UnexpectedEof.into())
             }
             error => WsError::Lost(io::Error::other(error.to_string())),
+        }
+    }
+}
+
+impl WsPeer<TcpStream> {
+    /// Ends our side towards a peer that broke the protocol, once the close frame has left: it
+    /// cannot answer that frame in words we would understand, so it shall not wait for us.
+    pub fn end_output(&mut self) {
+        let left = self.unflushed == 0 && !self.transport.is_blocked();
+        if self.phase == (Phase::Draining { ended: false }) && left {
+            self.phase = Phase::Draining { ended: true };
+            self.transport.send_close_notify();
+            // A failure shows at the next read.
+            let _ = self.transport.flush();
+            let _ = self.transport.stream().shutdown(Shutdown::Write);
         }
     }
 }

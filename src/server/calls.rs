@@ -111,7 +111,6 @@ impl Server {
                 Err(fault) => {
                     let fault = fault.clone();
                     self.with_session(at, now, |session, desk| session.unresolved(fault, desk));
-                    self.want_pump(at);
                 }
             }
         }
@@ -142,7 +141,6 @@ impl Server {
                     self.with_session(slot, now, |found, desk| {
                         found.tool_finished(&call_id, &output, ok, desk)
                     });
-                    self.want_pump(slot);
                 }
             }
         }
@@ -172,7 +170,6 @@ impl Server {
                 self.with_session(at, now, |session, desk| {
                     session.tool_finished(&call_id, &output, false, desk)
                 });
-                self.want_pump(at);
             }
         }
     }

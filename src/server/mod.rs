@@ -292,7 +292,6 @@ impl Server {
         self.listeners.clear();
         for at in 0..self.slots.len() {
             self.with_session(at, now, |session, desk| session.end(EndReason::Stopping, desk));
-            self.want_pump(at);
         }
     }
 
@@ -369,7 +368,7 @@ impl Server {
     }
 
     fn pump_session(&mut self, at: usize, now: Instant) -> Progress {
-        let progress = self.with_session(at, now, Session::pump).unwrap_or(Progress::Idle);
+        let progress = self.lend(at, now, Session::pump).unwrap_or(Progress::Idle);
         let Conn::Call(session) = &mut self.slots[at].conn else {
             return progress;
         };
@@ -391,9 +390,20 @@ impl Server {
         progress
     }
 
-    /// Lends a session what all calls share, and then starts the tools it wants. Whoever calls it
-    /// outside the pump marks the slot, so that what the session has queued leaves.
-    fn with_session<T>(
+    /// Tells a session something that the poll does not, and lets it act on it in the next turn.
+    fn with_session(
+        &mut self,
+        at: usize,
+        now: Instant,
+        act: impl FnOnce(&mut Session, &mut Desk<'_>),
+    ) {
+        if self.lend(at, now, act).is_some() {
+            self.want_pump(at);
+        }
+    }
+
+    /// Lends a session what all calls share, and then starts the tools it wants.
+    fn lend<T>(
         &mut self,
         at: usize,
         now: Instant,

@@ -43,8 +43,12 @@ impl Session {
                 Input::ClientLost
             }
             WsError::Violation { code: 1009, .. } => Input::End(EndReason::TooBig),
-            WsError::Violation { code: 1007, what } => Input::End(EndReason::BadText(what.clone())),
-            WsError::Violation { what, .. } => Input::End(EndReason::BadProtocol(what.clone())),
+            WsError::Violation { code: 1007, .. } => {
+                Input::End(EndReason::BadText("A text message must be UTF-8.".to_owned()))
+            }
+            WsError::Violation { what, .. } => Input::End(EndReason::BadProtocol(format!(
+                "The client broke the WebSocket protocol: {what}."
+            ))),
             WsError::Full => Input::End(EndReason::ClientStalled(STALL_TIMEOUT.as_secs())),
         };
         self.input(input, desk);

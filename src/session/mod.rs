@@ -25,7 +25,7 @@ use crate::call::pcm::PcmPool;
 use crate::call::{Call, CallSettings, Input, Output};
 use crate::fault;
 use crate::net::dial::{Dial, Target};
-use crate::net::ws::{Sizes, WsError, WsPeer};
+use crate::net::ws::{Sizes, USUAL_WAITING, WsError, WsPeer};
 use crate::tools::Tools;
 
 use microphone::MicrophonePath;
@@ -33,11 +33,13 @@ use pulse::{Dead, Pulse, STALL_TIMEOUT};
 use reply::ReplyPath;
 
 /// Buffers of the client's side, in bytes.
-pub const CLIENT_SIZES: Sizes = Sizes { read: 4 * 1024, message: MAX_FRAME_BYTES };
+pub const CLIENT_SIZES: Sizes =
+    Sizes { read: 4 * 1024, message: MAX_FRAME_BYTES, waiting: USUAL_WAITING };
 
 /// Buffers of the service's side, in bytes. Audio deltas have about 17 KB; both public SDKs read
 /// at most a few MiB, so the service stays below one.
-const SERVICE_SIZES: Sizes = Sizes { read: 8 * 1024, message: 1024 * 1024 + 64 * 1024 };
+const SERVICE_SIZES: Sizes =
+    Sizes { read: 8 * 1024, message: 1024 * 1024 + 64 * 1024, waiting: USUAL_WAITING };
 
 /// Messages that one side may bring in one turn: no call can hold the loop.
 const TURN_MESSAGES: usize = 64;
@@ -414,6 +416,7 @@ impl Session {
             // What the end has queued for a client that is gone stays unsent.
             let _ = self.client.flush();
         }
+        self.client.end_output();
     }
 
     fn progress(&self, now: Instant) -> Progress {

@@ -14,13 +14,16 @@ use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::{Bytes, Message};
 
+use super::script::MAX_BIG_MESSAGE;
 use super::{Action, Admission, Options, Simulation};
 use crate::net::transport::Transport;
-use crate::net::ws::{Incoming, Sizes, WsError, WsPeer};
+use crate::net::ws::{Incoming, Sizes, USUAL_WAITING, WsError, WsPeer};
 use crate::session::Progress;
 
 /// Buffers, in bytes: the public SDKs append up to seconds of audio at once.
-const SIZES: Sizes = Sizes { read: 16 * 1024, message: 4 * 1024 * 1024 };
+/// The script's biggest message has to leave in one piece.
+const SIZES: Sizes =
+    Sizes { read: 16 * 1024, message: 4 * 1024 * 1024, waiting: MAX_BIG_MESSAGE + USUAL_WAITING };
 
 /// Messages taken from or given to the peer in one turn.
 const TURN_MESSAGES: usize = 64;
@@ -116,7 +119,11 @@ impl SimulatedService {
             return Progress::Idle;
         }
         self.peer.transport_mut().begin_turn();
-        let ended = self.read(now).is_err() || self.write(now).is_err() || self.flush().is_err();
+        let result = self.read(now).and_then(|()| self.write(now)).and_then(|()| self.flush());
+        if let Err(WsError::Violation { code, .. }) = &result {
+            self.peer.close(*code, "");
+        }
+        let ended = result.is_err();
         let late = matches!(self.phase, Phase::Closing(deadline) if now >= deadline);
         if (ended && self.phase != Phase::Frozen) || late || self.phase == Phase::Done {
             log::info!("[{}] simulator: the client has gone", self.simulation.session_id());

@@ -15,11 +15,13 @@ pub(crate) struct Client {
     socket: WebSocket<TcpStream>,
     /// All reply audio, as PCM bytes.
     pub(crate) audio: Vec<u8>,
+    /// When each of its frames came.
+    pub(crate) arrivals: Vec<Instant>,
     /// All text messages, each with the number of audio bytes before it.
     pub(crate) messages: Vec<(usize, Value)>,
     /// Close code and reason, once the daemon has closed.
     pub(crate) closed: Option<(u16, String)>,
-    /// The connection ended without a close frame.
+    /// The connection is over, with a close frame or without.
     pub(crate) broken: bool,
 }
 
@@ -73,7 +75,14 @@ impl Client {
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
         let socket = WebSocket::from_raw_socket(socket, Role::Client, None);
-        Self { socket, audio: Vec::new(), messages: Vec::new(), closed: None, broken: false }
+        Self {
+            socket,
+            audio: Vec::new(),
+            arrivals: Vec::new(),
+            messages: Vec::new(),
+            closed: None,
+            broken: false,
+        }
     }
 
     /// Reads one message; false when none comes in that time.
@@ -122,7 +131,7 @@ impl Client {
                 }
                 seen += 1;
             }
-            assert!(self.read_one(deadline), "{what}: never came. Messages: {:#?}", self.messages);
+            assert!(self.read_one(deadline), "{what}: never came. Messages: {}", self.told());
         }
     }
 
@@ -137,8 +146,32 @@ impl Client {
                 }
                 seen += 1;
             }
-            assert!(self.read_one(deadline), "{kind}: never came. Messages: {:#?}", self.messages);
+            assert!(self.read_one(deadline), "{kind}: never came. Messages: {}", self.told());
         }
+    }
+
+    /// Reads until this much audio has come.
+    pub(crate) fn wait_for_audio(&mut self, bytes: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.audio.len() < bytes {
+            assert!(self.read_one(deadline), "{} of {bytes} bytes came", self.audio.len());
+        }
+    }
+
+    /// Sends bytes past the framing. What the daemon does not take any more is its business.
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        let _ = self.tcp().write_all(bytes);
+    }
+
+    /// Reads until the daemon closes, and checks code and reason of the end; its sentence.
+    pub(crate) fn assert_ends(&mut self, what: &str, code: u16, reason: &str) -> String {
+        let ended = self.wait_for_end();
+        let (closed, sentence) = self.closed.clone().unwrap_or((1006, String::new()));
+        assert_eq!((closed, &ended["reason"]), (code, &reason.into()), "{what}: {sentence}");
+        let message = ended["message"].as_str().unwrap_or_default().to_owned();
+        let quotes = message.contains(". It said: ");
+        assert!(message.ends_with('.') || quotes, "{what}: {message:?} is no sentence");
+        message
     }
 
     /// Reads until the call is active.
@@ -150,13 +183,14 @@ impl Client {
     pub(crate) fn wait_for_end(&mut self) -> Value {
         let deadline = Instant::now() + PATIENCE;
         while self.read_one(deadline) {}
-        assert!(
-            self.closed.is_some() || self.broken,
-            "the daemon did not close: {:#?}",
-            self.messages
-        );
+        assert!(self.broken, "the daemon did not close: {}", self.told());
         let ended = self.messages.iter().rev().find(|(_, message)| message["state"] == "ended");
         ended.map_or(Value::Null, |(_, message)| message.clone())
+    }
+
+    /// All messages, a line each, for a test that fails.
+    fn told(&self) -> String {
+        self.messages.iter().map(|(audio, message)| format!("\n{audio} {message}")).collect()
     }
 
     /// The messages of one `type`.
@@ -172,7 +206,10 @@ impl Client {
         }
         self.tcp().set_read_timeout(Some(left)).expect("a socket");
         match self.socket.read() {
-            Ok(Message::Binary(data)) => self.audio.extend_from_slice(&data),
+            Ok(Message::Binary(data)) => {
+                self.audio.extend_from_slice(&data);
+                self.arrivals.push(Instant::now());
+            }
             Ok(Message::Text(text)) => {
                 let message = serde_json::from_str(&text).expect("the daemon writes JSON");
                 self.messages.push((self.audio.len(), message));

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// How long anything may take before a test gives up on it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The service's key in all tests; it must never be seen in a log.
+pub(crate) const KEY: &str = "canary-5bd1e995-key";
+
 /// A running `voicelived`. Killed when dropped.
 pub(crate) struct Daemon {
     process: Child,
@@ -35,11 +38,13 @@ impl Daemon {
 
     /// `voicelived run` with a service at `service`, for example a [`simulate`](Self::simulate).
     pub(crate) fn run(service: SocketAddr, settings: &[(&str, &str)]) -> Self {
-        let endpoint = format!("ws://{service}");
-        let mut all = vec![
-            ("AZURE_VOICE_LIVE_ENDPOINT", endpoint.as_str()),
-            ("AZURE_VOICE_LIVE_API_KEY", "k"),
-        ];
+        Self::run_at(&format!("ws://{service}"), settings)
+    }
+
+    /// `voicelived run` with a service of any address.
+    pub(crate) fn run_at(endpoint: &str, settings: &[(&str, &str)]) -> Self {
+        let mut all =
+            vec![("AZURE_VOICE_LIVE_ENDPOINT", endpoint), ("AZURE_VOICE_LIVE_API_KEY", KEY)];
         all.extend(settings);
         Self::start(&["run", "--listen", "127.0.0.1:0"], &all)
     }
@@ -49,7 +54,7 @@ impl Daemon {
         let mut process = Command::new(env!("CARGO_BIN_EXE_voicelived"))
             .args(arguments)
             .env_clear()
-            .env("VOICELIVED_LOG", "debug")
+            .env("VOICELIVED_LOG", "trace")
             .envs(settings.iter().copied())
             .current_dir(std::env::temp_dir())
             .stderr(Stdio::piped())
@@ -165,5 +170,8 @@ impl Drop for Daemon {
         // It may be gone already.
         let _ = self.process.kill();
         let _ = self.process.wait();
+        if !std::thread::panicking() {
+            assert!(!self.log().contains(KEY), "the key is in the log");
+        }
     }
 }

@@ -1,5 +1,10 @@
 //! The real daemon, and a plain blocking client for it.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod daemon;
+pub(crate) mod frames;
+pub(crate) mod http;
+pub(crate) mod switch;
+pub(crate) mod witness;
