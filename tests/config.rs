@@ -227,7 +227,7 @@ fn bad_values_are_refused() {
         ("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", "10001"),
         ("VOICELIVED_MAX_SESSION_SECONDS", "-1"),
         ("VOICELIVED_IDLE_SECONDS", "2m"),
-        ("VOICELIVED_AUDIO_POOL_SECONDS", "3601"),
+        ("VOICELIVED_AUDIO_POOL_SECONDS", "36001"),
         ("VOICELIVED_LOG", "off"),
     ] {
         let found = lines(with(name, value));
