@@ -138,7 +138,7 @@ fn payload(at: usize, random: &mut Random) -> Vec<u8> {
         1..=8 => random.range(100, 2_000),
         _ => random.range(2_000, 50_000),
     };
-    (0..length).map(|byte| ((byte * 31 + at * 7) % 256) as u8).collect()
+    (0..length).map(|byte| (byte * 31 + at * 7).to_le_bytes()[0]).collect()
 }
 
 /// Runs until nothing can move any more; returns the steps taken.
