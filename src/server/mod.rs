@@ -463,7 +463,7 @@ impl Server {
                     transport, &early, options, admission, now,
                 )))
             }
-            Some(Site::Calls { .. }) => {
+            Some(Site::Calls(_)) => {
                 let (transport, early) = visitor.into_transport();
                 self.begin_call(at, WsPeer::new(transport, Role::Server, CLIENT_SIZES, &early), now)
             }
@@ -553,6 +553,10 @@ pub fn bind(address: std::net::SocketAddr) -> io::Result<std::net::TcpListener> 
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` serves IPv4 too, whatever the system's default is.
+        socket.set_only_v6(false)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
