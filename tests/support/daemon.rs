@@ -124,6 +124,13 @@ impl Daemon {
         number.expect("a line of that name").expect("a number")
     }
 
+    /// Processor time it has used so far, in hundredths of a second.
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let line = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("it runs");
+        let fields = line.rsplit(") ").next().expect("the name is in brackets").split(' ');
+        fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    }
+
     /// Waits until no call is left, and asserts that everything was given back: connections,
     /// PCM blocks and descriptors.
     pub(crate) fn assert_nothing_left(&self, descriptors_before: usize) {
