@@ -20,6 +20,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take to leave, and the peer to go after the last one.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the simulator's `silent` fault keeps a connection: longer than anybody waits.
+const SILENCE: Duration = Duration::from_secs(3600);
+
 /// Sent with every answer: nothing of ours may be framed, sniffed or told to others.
 const COMMON_FIELDS: &str = "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
     Cross-Origin-Resource-Policy: same-origin\r\n";
@@ -139,8 +142,10 @@ impl Visitor {
             match self.phase {
                 Phase::Reading => {
                     let open = self.fill()?;
-                    if !self.answer(site, draining, now) {
-                        return self.wait_for_head(open, now);
+                    if !self.answer(site, draining, now)
+                        && let Some(visit) = self.wait_for_head(open, now)
+                    {
+                        return Ok(visit);
                     }
                 }
                 Phase::Answering | Phase::LastAnswer | Phase::Upgraded => {
@@ -177,19 +182,16 @@ impl Visitor {
         Ok(true)
     }
 
-    fn wait_for_head(&mut self, open: bool, now: Instant) -> io::Result<Visit> {
-        if !open {
-            return Ok(Visit::Gone);
+    /// `None` when half a head has had its time, which is now being said.
+    fn wait_for_head(&mut self, open: bool, now: Instant) -> Option<Visit> {
+        if open && now < self.deadline {
+            return Some(Visit::Stays);
         }
-        if now < self.deadline {
-            return Ok(Visit::Stays);
-        }
-        if self.input.is_empty() {
-            return Ok(Visit::Gone);
+        if !open || self.input.is_empty() {
+            return Some(Visit::Gone);
         }
         self.refuse(Status::REQUEST_TIMEOUT, now);
-        self.write_out()?;
-        Ok(Visit::Stays)
+        None
     }
 
     /// Answers the first head in the input, if it is whole.
@@ -212,6 +214,9 @@ impl Visitor {
                         answer_as_service(&mut self.output, &request, options, &mut self.admission)
                     }
                 };
+                if self.phase == Phase::Silent {
+                    self.deadline = now + SILENCE;
+                }
                 true
             }
         }

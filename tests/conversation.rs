@@ -71,16 +71,3 @@ fn sigterm_tells_calls_and_ends_in_order() {
     assert_eq!(stopping.join().unwrap(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(6));
 }
-
-#[test]
-fn a_silent_call_costs_nothing() {
-    let daemon = Daemon::demo(&[]);
-    let mut client = Client::connect(daemon.address);
-    client.wait_for("the welcome ends", |message| message["type"] == "response_done");
-    std::thread::sleep(Duration::from_millis(200));
-    let before = daemon.processor_time();
-    std::thread::sleep(Duration::from_secs(2));
-    let used = daemon.processor_time() - before;
-    println!("{used:?} of processor time in 2 s with a silent call");
-    assert!(used < Duration::from_millis(20), "the loop turns for nothing: {used:?}");
-}
