@@ -26,5 +26,6 @@ pub mod resolve;
 pub mod server;
 pub mod session;
 pub mod simulator;
+pub mod spending;
 pub mod tools;
 pub mod web;

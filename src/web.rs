@@ -259,6 +259,12 @@ impl Visitor {
         Ok(if open && now < self.deadline { Visit::Stays } else { Visit::Gone })
     }
 
+    /// Whether it has not asked for anything yet: the first to go when places are short.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Reading | Phase::Lingering)
+    }
+
     /// Whether another turn is needed without a new event.
     #[must_use]
     pub fn has_more(&self) -> bool {

@@ -17,19 +17,21 @@
 
 mod calls;
 mod children;
+mod door;
 mod slot;
 
 use children::{Children, MAX_CHILDREN};
+use door::Door;
+pub use door::bind;
 use slot::{Conn, Slot, pump_turned_away};
 
 use std::io::{self, ErrorKind};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -39,13 +41,12 @@ use crate::call::CallSettings;
 use crate::call::ending::EndReason;
 use crate::call::pcm::PcmPool;
 use crate::net::dial::Target;
-use crate::net::transport::Transport;
 use crate::net::ws::WsPeer;
 use crate::resolve::Resolver;
 use crate::session::{CLIENT_SIZES, Desk, Progress, Session, WantedTool};
 use crate::simulator::peer::SimulatedService;
 use crate::tools::Tools;
-use crate::web::{Site, Visit, Visitor};
+use crate::web::{Site, Visit};
 
 /// Signals arrive here.
 const SIGNALS: Token = Token(0);
@@ -58,19 +59,9 @@ const SLOTS: usize = CHILDREN + 2 * MAX_CHILDREN;
 
 /// Slots for visitors beside those for calls.
 const VISITORS: usize = 64;
-/// Connections waiting in the kernel until they are accepted.
-const BACKLOG: i32 = 256;
-/// Connections accepted in one turn.
-const MAX_ACCEPTS: usize = 32;
-/// How long accepting rests after the kernel had no descriptor left.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How long calls may take to end in order after SIGTERM. Visitors are still answered meanwhile:
 /// `/healthz` says `draining`, and new calls are refused.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Kernel send buffer of a client's socket, in bytes (Linux doubles it), and the part of it that
-/// may be unsent: audio shall wait in our own blocks, where a barge-in can still clear it.
-const CLIENT_SEND_BUFFER: usize = 16 * 1024;
-const CLIENT_UNSENT: u32 = 4 * 1024;
 
 /// An address to listen on.
 #[allow(missing_debug_implementations, reason = "TLS configurations hold keys")]
@@ -124,7 +115,7 @@ pub struct Server {
     pool: PcmPool,
     scratch: BytesMut,
     wanted: Vec<WantedTool>,
-    accept_rests_until: Option<Instant>,
+    door: Door,
     stop: Stop,
 }
 
@@ -175,7 +166,7 @@ impl Server {
             pool: PcmPool::new(blocks),
             scratch: BytesMut::with_capacity(96 * 1024),
             wanted: Vec::new(),
-            accept_rests_until: None,
+            door: Door::new(),
             stop: Stop::No,
         })
     }
@@ -215,11 +206,8 @@ impl Server {
         }
         let stop = if let Stop::By(deadline) = self.stop { Some(deadline) } else { None };
         let slots = self.slots.iter().filter_map(|slot| slot.deadline);
-        let nearest = slots
-            .chain(self.children.deadline())
-            .chain(stop)
-            .chain(self.accept_rests_until)
-            .min()?;
+        let nearest =
+            slots.chain(self.children.deadline()).chain(stop).chain(self.door.deadline()).min()?;
         Some(nearest.saturating_duration_since(now))
     }
 
@@ -266,9 +254,6 @@ impl Server {
             if self.slots[at].deadline.is_some_and(|deadline| now >= deadline) {
                 self.want_pump(at);
             }
-        }
-        if self.accept_rests_until.is_some_and(|until| now >= until) {
-            self.accept_rests_until = None;
         }
     }
 
@@ -471,93 +456,8 @@ impl Server {
         };
         self.dial(at, now);
     }
-
-    // ---- 7. accept ----
-
-    fn can_accept(&self, now: Instant) -> bool {
-        let rested = self.accept_rests_until.is_none_or(|until| now >= until);
-        rested && !self.free.is_empty() && self.listeners.iter().any(|listener| listener.ready)
-    }
-
-    fn accept(&mut self, now: Instant) {
-        let mut left = MAX_ACCEPTS;
-        while left > 0 && self.can_accept(now) {
-            left -= 1;
-            let Some(at) = self.listeners.iter().position(|listener| listener.ready) else {
-                return;
-            };
-            match self.listeners[at].socket.accept() {
-                Ok((socket, address)) => self.seat(socket, address.ip().to_canonical(), at, now),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.listeners[at].ready = false
-                }
-                Err(error) if is_passing(&error) => {}
-                Err(error) => {
-                    log::warn!("no connection can be accepted for a moment: {error}");
-                    self.accept_rests_until = Some(now + ACCEPT_REST);
-                }
-            }
-        }
-    }
-
-    fn seat(&mut self, mut socket: TcpStream, address: IpAddr, listener: usize, now: Instant) {
-        let Some(at) = self.free.pop() else { return };
-        let both = Interest::READABLE | Interest::WRITABLE;
-        let prepared = prepare(&socket)
-            .and_then(|()| self.poll.registry().register(&mut socket, token(at, 0), both));
-        let transport = prepared.and_then(|()| match &self.listeners[listener].tls {
-            None => Ok(Transport::plain(socket)),
-            Some(config) => Ok(Transport::tls(socket, crate::net::tls::server(config)?)),
-        });
-        match transport {
-            Ok(transport) => {
-                let visitor = Visitor::new(transport, now);
-                self.slots[at] = Slot {
-                    conn: Conn::Visitor { visitor, listener },
-                    address,
-                    marked: false,
-                    deadline: None,
-                };
-                self.want_pump(at);
-            }
-            // It is gone already.
-            Err(_) => self.free.push(at),
-        }
-    }
 }
 
 fn token(slot: usize, side: usize) -> Token {
     Token(SLOTS + 2 * slot + side)
-}
-
-/// A connection that came and went, or a signal: the next one may be fine.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
-    )
-}
-
-fn prepare(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(socket);
-    socket.set_tcp_notsent_lowat(CLIENT_UNSENT)?;
-    socket.set_send_buffer_size(CLIENT_SEND_BUFFER)
-}
-
-/// Binds a listening socket. A restart may take the port while old connections linger.
-///
-/// # Errors
-/// What the kernel says; the caller names the address.
-pub fn bind(address: std::net::SocketAddr) -> io::Result<std::net::TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        // `[::]` serves IPv4 too, whatever the system's default is.
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
