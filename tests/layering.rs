@@ -41,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("session", &["call", "fault", "net", "tools"]),
     ("simulator", &["net", "session"]),
+    ("spending", &[]),
     ("tools", &[]),
     ("web", &["access", "assets", "net", "simulator"]),
 ];

@@ -48,8 +48,8 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub(super) fn new() -> Self {
-        Self { rests_until: None, reserve: spare(), handshakes: (Instant::now(), 0) }
+    pub(super) fn new(now: Instant) -> Self {
+        Self { rests_until: None, reserve: spare(), handshakes: (now, 0) }
     }
 
     /// When accepting goes on, if it rests.

@@ -166,7 +166,7 @@ impl Server {
             pool: PcmPool::new(blocks),
             scratch: BytesMut::with_capacity(96 * 1024),
             wanted: Vec::new(),
-            door: Door::new(),
+            door: Door::new(Instant::now()),
             stop: Stop::No,
         })
     }
