@@ -1,13 +1,12 @@
 //! `voicelived check`: every step is named, and what fails says what to change.
 
-#[path = "support/certificates.rs"]
-mod certificates;
 mod support;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
+use support::certificates;
 use support::daemon::Daemon;
 
 fn check(endpoint: &str, settings: &[(&str, &str)]) -> (i32, String, String) {

@@ -47,7 +47,7 @@ fn tls_connections_never_stand_still() {
 }
 
 fn run_seeds(seeds: u64, connect: impl Fn(usize) -> (Transport<Socket>, Transport<Socket>)) {
-    let only = std::env::var("VOICELIVED_SEED").ok().map(|seed| seed.parse().unwrap());
+    let only = std::env::var("VOICELIVED_SEED").ok().map(|seed| seed.parse().expect("a number"));
     let range = only.map_or(0..seeds, |seed: u64| seed..seed + 1);
     for seed in range {
         let mut random = Random::new(seed);
@@ -138,7 +138,7 @@ fn payload(at: usize, random: &mut Random) -> Vec<u8> {
         1..=8 => random.range(100, 2_000),
         _ => random.range(2_000, 50_000),
     };
-    (0..length).map(|byte| (byte * 31 + at * 7) as u8).collect()
+    (0..length).map(|byte| (byte * 31 + at * 7).to_le_bytes()[0]).collect()
 }
 
 /// Runs until nothing can move any more; returns the steps taken.

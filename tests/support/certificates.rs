@@ -1,4 +1,5 @@
 //! Throw-away certificates for TLS tests.
+#![allow(dead_code, reason = "each test file uses its own part")]
 
 /// A certificate for `localhost` and 127.0.0.1 that signs itself, and its key: both PEM.
 pub(crate) fn localhost() -> (String, String) {
