@@ -127,6 +127,19 @@ impl Gate {
         (same && origin.secure == self.secure) || self.extra.contains(&origin)
     }
 
+    /// Where a visitor who came by the network and without TLS should go: the same host at the
+    /// HTTPS port. `None` for one who came over loopback, which browsers trust and nobody hears.
+    #[must_use]
+    pub fn elsewhere(&self, host: &str, https_port: u16) -> Option<String> {
+        let Authority { host, .. } = Authority::parse(host, self.default_port())?;
+        let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if local {
+            return None;
+        }
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        Some(format!("https://{host}:{https_port}"))
+    }
+
     /// Any loopback address is ours: only this machine can reach it, and no name is involved.
     fn is_own(&self, authority: &Authority) -> bool {
         let loopback = authority.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());

@@ -96,6 +96,10 @@ impl Limits {
 pub struct Web {
     /// Plain HTTP address; `None` when switched off. Port 0 lets the system choose.
     pub listen: Option<SocketAddr>,
+    /// HTTPS address; `None` when switched off.
+    pub tls_listen: Option<SocketAddr>,
+    /// The owner's certificate chain and private key; without them a local authority is made.
+    pub tls_files: Option<(PathBuf, PathBuf)>,
     /// Origins besides the daemon's own whose pages may open `/ws`, in the form browsers send.
     pub allowed_origins: Vec<String>,
 }

@@ -36,14 +36,21 @@ const PAGE_FIELDS: &str = "Content-Security-Policy: default-src 'self'; base-uri
 #[derive(Debug, Clone)]
 pub enum Site {
     /// The page and `/ws`.
-    Calls {
-        /// Host and Origin rules.
-        gate: Gate,
-        /// The service is the simulator, and says so.
-        simulated: bool,
-    },
+    Calls(CallSite),
     /// The simulated service.
     Simulator(std::rc::Rc<simulator::Options>),
+}
+
+/// A listener for people and their clients.
+#[derive(Debug, Clone)]
+pub struct CallSite {
+    /// Host and Origin rules.
+    pub gate: Gate,
+    /// The service is the simulator, and says so.
+    pub simulated: bool,
+    /// The port that serves the same over HTTPS: whoever comes from the network without TLS is
+    /// sent there, since browsers hide the microphone and others could listen.
+    pub https: Option<u16>,
 }
 
 /// What has become of a visitor after a turn.
@@ -202,9 +209,7 @@ impl Visitor {
                 self.input.drain(..length);
                 self.deadline = now + CLOSE_TIMEOUT;
                 self.phase = match site {
-                    Site::Calls { gate, simulated } => {
-                        answer_visitor(&mut self.output, &request, gate, *simulated, draining)
-                    }
+                    Site::Calls(site) => answer_visitor(&mut self.output, &request, site, draining),
                     Site::Simulator(options) => {
                         answer_as_service(&mut self.output, &request, options, &mut self.admission)
                     }
@@ -263,16 +268,21 @@ impl Visitor {
 }
 
 /// The page, `/ws`, `/healthz`.
-fn answer_visitor(
-    out: &mut Vec<u8>,
-    request: &Request,
-    gate: &Gate,
-    simulated: bool,
-    draining: bool,
-) -> Phase {
+fn answer_visitor(out: &mut Vec<u8>, request: &Request, site: &CallSite, draining: bool) -> Phase {
+    let CallSite { gate, simulated, https } = site;
     if !gate.admits_host(&request.host) {
         let text = "This name is not one of this device's own. Add its origin to VOICELIVED_ALLOWED_ORIGINS.";
         return plain(out, request, Status::MISDIRECTED_REQUEST, "", text);
+    }
+    if let Some(location) = https.and_then(|port| gate.elsewhere(&request.host, port)) {
+        let extra = format!("Location: {location}{}\r\n", path_and_query(request));
+        return plain(
+            out,
+            request,
+            Status::PERMANENT_REDIRECT,
+            &extra,
+            "This device speaks HTTPS.",
+        );
     }
     let known = matches!(request.path.as_str(), "/ws" | "/healthz");
     let asset = assets::find(&request.path);
@@ -291,7 +301,7 @@ fn answer_visitor(
     match (request.path.as_str(), asset) {
         ("/ws", _) => answer_call(out, request, gate, draining),
         ("/healthz", _) => {
-            let service = if simulated { "voicelived-service: simulator\r\n" } else { "" };
+            let service = if *simulated { "voicelived-service: simulator\r\n" } else { "" };
             let extra = format!("Cache-Control: no-store\r\n{service}");
             let (status, text) = if draining {
                 (Status::SERVICE_UNAVAILABLE, "draining")
@@ -303,6 +313,13 @@ fn answer_visitor(
         (_, Some(asset)) => answer_asset(out, request, asset),
         (_, None) => plain(out, request, Status::NOT_FOUND, "", "There is nothing here."),
     }
+}
+
+/// The target as it was sent, but for characters that could end a field's line.
+fn path_and_query(request: &Request) -> String {
+    let query =
+        if request.query.is_empty() { String::new() } else { format!("?{}", request.query) };
+    format!("{}{query}", request.path).replace(|c: char| c.is_control(), "")
 }
 
 fn answer_call(out: &mut Vec<u8>, request: &Request, gate: &Gate, draining: bool) -> Phase {

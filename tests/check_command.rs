@@ -53,7 +53,7 @@ fn all_steps_are_named_in_both_dialects() {
 
 #[test]
 fn tls_is_a_step_of_its_own() {
-    let (certificate, key) = certificates::localhost();
+    let (certificate, key) = support::certificates::localhost();
     let certificate = temporary("check-cert.pem", &certificate);
     let key = temporary("check-key.pem", &key);
     let file = |path: &PathBuf| path.to_str().expect("UTF-8").to_owned();

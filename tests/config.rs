@@ -154,7 +154,7 @@ fn the_model_has_three_names() {
 fn unknown_names_of_the_service_only_warn() {
     let config = with("AZURE_VOICE_LIVE_AGENT_NAME", "x").unwrap();
     assert!(config.warnings[0].starts_with("AZURE_VOICE_LIVE_AGENT_NAME (environment): not used"));
-    assert!(with("VOICELIVED_TLS_LISTEN", "[::]:8443").is_err());
+    assert!(with("VOICELIVED_NO_SUCH_SETTING", "x").is_err());
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn bad_values_are_refused() {
         ("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", "10001"),
         ("VOICELIVED_MAX_SESSION_SECONDS", "-1"),
         ("VOICELIVED_IDLE_SECONDS", "2m"),
-        ("VOICELIVED_AUDIO_POOL_SECONDS", "3601"),
+        ("VOICELIVED_AUDIO_POOL_SECONDS", "36001"),
         ("VOICELIVED_LOG", "off"),
     ] {
         let found = lines(with(name, value));

@@ -36,8 +36,8 @@ fn one_address_gets_its_share_only() {
     let before = daemon.descriptors();
     let (first, second) = (Witness::call(daemon.address), Witness::call(daemon.address));
     let mut third = Client::connect(daemon.address);
-    let message = third.assert_ends("a third call", 1008, "refused");
-    assert_eq!(message, "There are already 2 calls from this address.");
+    let message = third.assert_ends("a third call", 1013, "address_limit");
+    assert_eq!(message, "There are already 2 calls from this address. End one of them first.");
     first.finish();
     second.finish();
     daemon.assert_nothing_left(before);

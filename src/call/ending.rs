@@ -31,14 +31,14 @@ pub enum EndReason {
     Refused(String),
     /// No room for another call.
     Full,
+    /// The caller's address has as many calls as it may.
+    AddressLimit(usize),
     /// The service could not be reached, refused or was lost.
     Service(ServiceFault),
     /// The service did not answer, or did not take the session's settings, in time.
     ServiceTimeout,
     /// The service refused the session's settings: a sentence that quotes it.
     SessionRefused(String),
-    /// The service sent something that is no event of its protocol.
-    ServiceProtocol(String),
     /// Our own fault.
     Internal(String),
 }
@@ -72,10 +72,10 @@ impl EndReason {
             Self::ClientStalled(_) => "client_stalled",
             Self::Refused(_) => "refused",
             Self::Full => "full",
+            Self::AddressLimit(_) => "address_limit",
             Self::Service(fault) => fault.word,
             Self::ServiceTimeout => "service_timeout",
             Self::SessionRefused(_) => "session_refused",
-            Self::ServiceProtocol(_) => "service_protocol",
             Self::Internal(_) => "internal",
         }
     }
@@ -101,6 +101,10 @@ impl EndReason {
                 format!("The client took no data for {seconds} seconds.").into()
             }
             Self::Full => "All lines are busy. Try again later.".into(),
+            Self::AddressLimit(calls) => {
+                format!("There are already {calls} calls from this address. End one of them first.")
+                    .into()
+            }
             Self::Service(fault) => fault.message.as_str().into(),
             Self::ServiceTimeout => {
                 "The voice service did not get ready in time. Try again.".into()
@@ -110,7 +114,6 @@ impl EndReason {
             | Self::BadProtocol(message)
             | Self::Refused(message)
             | Self::SessionRefused(message)
-            | Self::ServiceProtocol(message)
             | Self::Internal(message) => message.as_str().into(),
         }
     }
@@ -133,9 +136,8 @@ impl EndReason {
             Self::Service(_)
             | Self::ServiceTimeout
             | Self::SessionRefused(_)
-            | Self::ServiceProtocol(_)
             | Self::Internal(_) => 1011,
-            Self::Full => 1013,
+            Self::Full | Self::AddressLimit(_) => 1013,
         }
     }
 
@@ -154,12 +156,12 @@ impl EndReason {
             Self::Service(_)
             | Self::ServiceTimeout
             | Self::SessionExpired
-            | Self::SessionRefused(_)
-            | Self::ServiceProtocol(_) => Side::Service,
+            | Self::SessionRefused(_) => Side::Service,
             Self::Idle(_)
             | Self::TimeLimit(_)
             | Self::Stopping
             | Self::Full
+            | Self::AddressLimit(_)
             | Self::Internal(_) => Side::Daemon,
         }
     }
@@ -176,6 +178,7 @@ impl EndReason {
                 | Self::SessionExpired
                 | Self::Stopping
                 | Self::Full
+                | Self::AddressLimit(_)
         )
     }
 }
@@ -183,7 +186,7 @@ impl EndReason {
 /// What went wrong with the service, already in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceFault {
-    /// A fixed word: `unauthorized`, `forbidden`, `not_found`, `quota`, `unreachable`, `lost`…
+    /// A fixed word: `unauthorized`, `forbidden`, `not_found`, `quota`, `unreachable`, `service_lost`…
     pub word: &'static str,
     /// A sentence that says what to fix.
     pub message: String,
@@ -213,10 +216,10 @@ mod tests {
             EndReason::ClientStalled(15),
             EndReason::Refused(text()),
             EndReason::Full,
+            EndReason::AddressLimit(4),
             EndReason::Service(fault),
             EndReason::ServiceTimeout,
             EndReason::SessionRefused(text()),
-            EndReason::ServiceProtocol(text()),
             EndReason::Internal(text()),
         ];
         let mut words = std::collections::BTreeSet::new();

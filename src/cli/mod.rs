@@ -50,6 +50,13 @@ fn execute(command: Command) -> Result<(), Failure> {
             found.map_err(|error| (exit::UNAVAILABLE, error.to_string()))
         }
         Command::Tool { name } => tool(&name),
+        Command::Help(args::Topic::Simulate) => {
+            let faults = crate::simulator::Script::help();
+            print(&format!(
+                "{}\nFaults (--fault WORD, repeatable):\n{faults}",
+                args::help(args::Topic::Simulate)
+            ))
+        }
         Command::Help(topic) => print(args::help(topic)),
         Command::Version => print(&format!("{}\n", args::version())),
     }

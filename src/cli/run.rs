@@ -14,7 +14,7 @@ use crate::net::tls;
 use crate::server::{Calls, Listen, Server, bind};
 use crate::simulator::{Options, Script};
 use crate::tools::Tools;
-use crate::web::Site;
+use crate::web::{CallSite, Site};
 
 /// Longest certificate or key file, in bytes.
 const MAX_PEM: usize = 256 * 1024;
@@ -78,12 +78,9 @@ fn serve(config: Config, mut listen: Vec<Listen>) -> Result<(), Failure> {
     let simulated = !listen.is_empty();
     let program = std::env::current_exe().map_err(system)?;
     let tools = Tools::builtin(&program);
-    let mut address = None;
-    if let Some(wanted) = config.web.listen {
-        let listener = listen_for_calls(wanted, &config, simulated)?;
-        address = Some(listener.socket.local_addr().map_err(system)?);
-        listen.push(listener);
-    }
+    let doors = listen_for_calls(&config, simulated)?;
+    let urls: Vec<String> = doors.iter().filter_map(url).collect();
+    listen.extend(doors);
     let calls = Calls {
         settings: Rc::new(service::call_settings(&config, &tools)),
         target: service::target(&config.service).map_err(|error| (exit::CONFIG, error))?,
@@ -94,8 +91,9 @@ fn serve(config: Config, mut listen: Vec<Listen>) -> Result<(), Failure> {
         pool_blocks: blocks(&config),
     };
     let server = Server::new(listen, Some(calls)).map_err(system)?;
-    if let Some(address) = address {
-        log::info!("listening on http://{address}");
+    // Only now is every socket served and every signal heard.
+    for url in urls {
+        log::info!("listening on {url}");
     }
     server.run().map_err(system)
 }
@@ -106,8 +104,35 @@ fn blocks(config: &Config) -> usize {
     milliseconds.saturating_mul(48) / BLOCK_BYTES
 }
 
-fn listen_for_calls(
+/// The HTTPS listener and the plain one, as far as they are switched on.
+fn listen_for_calls(config: &Config, simulated: bool) -> Result<Vec<Listen>, Failure> {
+    let mut listen = Vec::new();
+    let mut https = None;
+    if let Some(address) = config.web.tls_listen {
+        let tls = tls_config(config)?;
+        let mut secure = call_site(address, true, config, simulated)?;
+        secure.tls = Some(tls);
+        https = Some(secure.socket.local_addr().map_err(system)?.port());
+        listen.push(secure);
+    }
+    if let Some(address) = config.web.listen {
+        let mut plain = call_site(address, false, config, simulated)?;
+        if let Site::Calls(site) = &mut plain.site {
+            site.https = https;
+        }
+        listen.push(plain);
+    }
+    Ok(listen)
+}
+
+fn url(door: &Listen) -> Option<String> {
+    let scheme = if door.tls.is_some() { "https" } else { "http" };
+    Some(format!("{scheme}://{}", door.socket.local_addr().ok()?))
+}
+
+fn call_site(
     address: SocketAddr,
+    secure: bool,
     config: &Config,
     simulated: bool,
 ) -> Result<Listen, Failure> {
@@ -116,11 +141,16 @@ fn listen_for_calls(
     let socket = bind(address).map_err(|error| cannot_listen(address, &error))?;
     // Port 0 lets the kernel choose: the gate must know what it chose.
     let address = socket.local_addr().map_err(system)?;
-    Ok(Listen {
-        socket,
-        site: Site::Calls { gate: Gate::new(false, address, &[], extra), simulated },
-        tls: None,
-    })
+    let gate = Gate::new(secure, address, &[], extra);
+    Ok(Listen { socket, site: Site::Calls(CallSite { gate, simulated, https: None }), tls: None })
+}
+
+fn tls_config(config: &Config) -> Result<Arc<rustls::ServerConfig>, Failure> {
+    let Some((certificate, key)) = &config.web.tls_files else {
+        let message = "VOICELIVED_TLS_LISTEN needs VOICELIVED_TLS_CERT and VOICELIVED_TLS_KEY";
+        return Err((exit::CONFIG, message.to_owned()));
+    };
+    server_tls(certificate, key)
 }
 
 fn listen_on(address: SocketAddr, site: Site) -> Result<Listen, Failure> {

@@ -4,7 +4,7 @@
 //! pieces of values that are no secrets.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
@@ -25,6 +25,8 @@ pub(super) struct Draft {
     pub(super) session: SessionConfig,
     pub(super) limits: Limits,
     pub(super) web: Web,
+    pub(super) tls_cert: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
     pub(super) log: Option<log::LevelFilter>,
     pub(super) warnings: Vec<String>,
 }
@@ -151,7 +153,25 @@ pub(super) fn language(text: &str) -> Result<String, String> {
     Ok(tags.join(","))
 }
 
+/// An address of this machine only.
 pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
+    let address = listen_anywhere(text)?;
+    if address.is_some_and(|address| !address.ip().to_canonical().is_loopback()) {
+        return Err(
+            "listening beyond loopback needs access tokens, which this version does not have yet; \
+             use 127.0.0.1 or [::1]"
+                .to_owned(),
+        );
+    }
+    Ok(address)
+}
+
+/// A file's name.
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    line(text, 4096).map(PathBuf::from)
+}
+
+pub(super) fn listen_anywhere(text: &str) -> Result<Option<SocketAddr>, String> {
     if text.eq_ignore_ascii_case("off") {
         return Ok(None);
     }
@@ -161,13 +181,6 @@ pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
             shown(text)
         )
     })?;
-    if !address.ip().to_canonical().is_loopback() {
-        return Err(
-            "listening beyond loopback needs access tokens, which this version does not have yet; \
-             use 127.0.0.1 or [::1]"
-                .to_owned(),
-        );
-    }
     Ok(Some(address))
 }
 

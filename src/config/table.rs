@@ -172,6 +172,32 @@ pub static VARIABLES: &[Variable] = &[
         parse: |draft, text, _| draft::listen(text).map(|address| draft.web.listen = address),
     },
     Variable {
+        name: "VOICELIVED_TLS_LISTEN",
+        default: "off",
+        explanation: "Address and port of page and /ws over HTTPS, for example [::]:8443 for every device on the network; off for none.",
+        group: LISTENING,
+        service_only: false,
+        parse: |draft, text, _| {
+            draft::listen_anywhere(text).map(|address| draft.web.tls_listen = address)
+        },
+    },
+    Variable {
+        name: "VOICELIVED_TLS_CERT",
+        default: "",
+        explanation: "PEM file of your own certificate chain, leaf first; without one a local authority is made.",
+        group: LISTENING,
+        service_only: false,
+        parse: |draft, text, _| draft::path(text).map(|path| draft.tls_cert = Some(path)),
+    },
+    Variable {
+        name: "VOICELIVED_TLS_KEY",
+        default: "",
+        explanation: "PEM file of that certificate's private key.",
+        group: LISTENING,
+        service_only: false,
+        parse: |draft, text, _| draft::path(text).map(|path| draft.tls_key = Some(path)),
+    },
+    Variable {
         name: "VOICELIVED_ALLOWED_ORIGINS",
         default: "",
         explanation: "Other origins whose pages may open /ws, with commas between: https://app.example.com.",

@@ -69,6 +69,8 @@ impl Status {
     pub const OK: Self = Self(200, "OK");
     /// 304
     pub const NOT_MODIFIED: Self = Self(304, "Not Modified");
+    /// 308
+    pub const PERMANENT_REDIRECT: Self = Self(308, "Permanent Redirect");
     /// 400
     pub const BAD_REQUEST: Self = Self(400, "Bad Request");
     /// 403

@@ -34,8 +34,7 @@ impl Server {
             return turn_away(peer, &EndReason::Full, now);
         }
         if same >= calls.max_sessions_per_address {
-            let message = format!("There are already {same} calls from this address.");
-            return turn_away(peer, &EndReason::Refused(message), now);
+            return turn_away(peer, &EndReason::AddressLimit(same), now);
         }
         let (Ok(id), Ok(resume)) = (upgrade::random::<6>(), upgrade::random::<16>()) else {
             return turn_away(peer, &EndReason::Full, now);

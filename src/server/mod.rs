@@ -64,7 +64,8 @@ const BACKLOG: i32 = 256;
 const MAX_ACCEPTS: usize = 32;
 /// How long accepting rests after the kernel had no descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// How long calls may take to end in order after SIGTERM.
+/// How long calls may take to end in order after SIGTERM. Visitors are still answered meanwhile:
+/// `/healthz` says `draining`, and new calls are refused.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Kernel send buffer of a client's socket, in bytes (Linux doubles it), and the part of it that
 /// may be unsent: audio shall wait in our own blocks, where a barge-in can still clear it.
@@ -289,7 +290,6 @@ impl Server {
         }
         log::info!("stopping: calls in progress are told and ended");
         self.stop = Stop::By(now + STOP_TIMEOUT);
-        self.listeners.clear();
         for at in 0..self.slots.len() {
             self.with_session(at, now, |session, desk| session.end(EndReason::Stopping, desk));
         }
@@ -313,7 +313,7 @@ impl Server {
         }
         for at in batch.drain(..) {
             match self.pump(at, now) {
-                Progress::Closed => self.release(at),
+                Progress::Closed => self.release(at, now),
                 Progress::More => {
                     self.set_deadline(at);
                     self.want_pump(at);
@@ -348,12 +348,12 @@ impl Server {
         };
     }
 
-    fn release(&mut self, at: usize) {
+    fn release(&mut self, at: usize, now: Instant) {
         let slot = std::mem::replace(&mut self.slots[at], Slot::free());
         // Dropping the sockets takes them out of the poll.
         if let Conn::Call(session) = slot.conn {
             self.children.stop_tools_of(session.id());
-            session.release(&mut self.pool);
+            session.release(&mut self.pool, now);
             self.free.push(at);
             return self.log_what_is_left();
         }
@@ -463,7 +463,7 @@ impl Server {
                     transport, &early, options, admission, now,
                 )))
             }
-            Some(Site::Calls { .. }) => {
+            Some(Site::Calls(_)) => {
                 let (transport, early) = visitor.into_transport();
                 self.begin_call(at, WsPeer::new(transport, Role::Server, CLIENT_SIZES, &early), now)
             }
@@ -553,6 +553,10 @@ pub fn bind(address: std::net::SocketAddr) -> io::Result<std::net::TcpListener> 
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` serves IPv4 too, whatever the system's default is.
+        socket.set_only_v6(false)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

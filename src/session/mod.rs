@@ -154,6 +154,8 @@ pub struct Session {
     started: Instant,
     /// When the service will end its session, once that is known.
     expires: Option<Instant>,
+    /// A message found no more room in the client's buffer.
+    overfull: bool,
 }
 
 impl Session {
@@ -185,6 +187,7 @@ impl Session {
             totals: Totals::default(),
             started: now,
             expires: None,
+            overfull: false,
         };
         session.carry_out(desk);
         session
@@ -295,13 +298,13 @@ impl Session {
     }
 
     /// Gives the blocks back and says how the call was. The owner calls it at the end.
-    pub fn release(self, pool: &mut PcmPool) {
-        self.log_end();
+    pub fn release(self, pool: &mut PcmPool, now: Instant) {
+        self.log_end(now);
         self.reply.close(pool);
         self.microphone.close(pool);
     }
 
-    fn log_end(&self) {
+    fn log_end(&self, now: Instant) {
         let Totals { microphone_bytes, microphone_dropped, reply_bytes } = self.totals;
         let (reason, fault) = match &self.phase {
             Phase::Closing { reason, .. } => {
@@ -313,7 +316,7 @@ impl Session {
             if fault { log::Level::Warn } else { log::Level::Info },
             "[{}] ended: {reason} after {:.1} s; microphone {microphone_bytes} bytes, {microphone_dropped} dropped; reply {reply_bytes} bytes; service session {:?}",
             self.id,
-            self.started.elapsed().as_secs_f64(),
+            (now - self.started).as_secs_f64(),
             self.call.service_session(),
         );
     }
@@ -357,9 +360,10 @@ impl Session {
         }
     }
 
+    /// A client that lets even short messages pile up to the bound is stalled.
     fn tell_client(&mut self, json: String) {
         if let Err(WsError::Full) = self.client.send(Message::text(json)) {
-            log::debug!("[{}] a message for the client was dropped: too many wait", self.id);
+            self.overfull = true;
         }
     }
 
@@ -390,9 +394,9 @@ impl Session {
             self.input(Input::End(EndReason::SessionExpired), desk);
         }
         match self.client_pulse.check(&mut self.client, desk.now) {
-            Ok(()) => {}
+            Ok(()) if !self.overfull => {}
             Err(Dead::Silent) => self.input(Input::ClientLost, desk),
-            Err(Dead::Stalled) => {
+            Ok(()) | Err(Dead::Stalled) => {
                 self.input(Input::End(EndReason::ClientStalled(STALL_TIMEOUT.as_secs())), desk)
             }
         }

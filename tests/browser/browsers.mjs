@@ -47,6 +47,7 @@ export class Talk {
   constructor(page) {
     this.page = page;
     this.complaints = [];
+    this.reached = 0;
     page.setDefaultTimeout(WAIT_MS);
     page.on('console', (message) => message.type() === 'error' && this.complaints.push(message.text()));
     page.on('pageerror', (error) => this.complaints.push(String(error)));
@@ -66,9 +67,17 @@ export class Talk {
     await this.page.getByRole('button', { name: 'Start Talking' }).click();
   }
 
-  /** @param {string} name */
-  state(name) {
-    return this.page.waitForFunction((state) => document.body.dataset.state === state, name);
+  /** Waits until the page is, or has been since the state asked for last, in this one: a state may be
+   *  over before it can be looked at. @param {string} name */
+  async state(name) {
+    const found = await this.page.waitForFunction(
+      ([state, from]) => {
+        const at = window.tap.states.indexOf(state, from);
+        return at >= 0 && { at };
+      },
+      [name, this.reached],
+    );
+    this.reached = (await found.jsonValue()).at;
   }
 
   /** The welcome has been spoken: the simulator greets whoever calls. */

@@ -124,11 +124,11 @@ impl Daemon {
         number.expect("a line of that name").expect("a number")
     }
 
-    /// Processor time it has used so far, in hundredths of a second.
-    pub(crate) fn cpu_ticks(&self) -> u64 {
-        let line = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("it runs");
-        let fields = line.rsplit(") ").next().expect("the name is in brackets").split(' ');
-        fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    /// Processor time used so far, to the nanosecond (`/proc/PID/schedstat`).
+    pub(crate) fn processor_time(&self) -> Duration {
+        let text = fs::read_to_string(format!("/proc/{}/schedstat", self.id())).expect("it runs");
+        let first = text.split_whitespace().next().map(str::parse);
+        Duration::from_nanos(first.expect("three numbers").expect("a number"))
     }
 
     /// Waits until no call is left, and asserts that everything was given back: connections,

@@ -1,0 +1,329 @@
+//! The arrows of `docs/architecture.md`: who may use whom, and where clocks, sockets and TLS may be.
+//!
+//! Reads `src/` as text: comments, strings and test code are blanked out first. It sees paths
+//! (`crate::net`, `super::super::net`), not what macros make of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Every top-level module and all it uses. A new arrow belongs here and in `docs/architecture.md`;
+/// one that is no longer used goes from both.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("access", &[]),
+    ("assets", &[]),
+    ("call", &[]),
+    ("child", &[]),
+    (
+        "cli",
+        &[
+            "access",
+            "call",
+            "config",
+            "fault",
+            "log",
+            "net",
+            "resolve",
+            "server",
+            "simulator",
+            "tools",
+            "web",
+        ],
+    ),
+    ("config", &[]),
+    ("fault", &["call", "net"]),
+    ("log", &[]),
+    ("main", &["cli"]),
+    ("net", &[]),
+    ("resolve", &[]),
+    (
+        "server",
+        &["call", "child", "fault", "net", "resolve", "session", "simulator", "tools", "web"],
+    ),
+    ("session", &["call", "fault", "net", "tools"]),
+    ("simulator", &["net", "session"]),
+    ("tools", &[]),
+    ("web", &["access", "assets", "net", "simulator"]),
+];
+
+/// The part of `simulator` that is allowed to touch a socket.
+const SIMULATOR_SHELL: &str = "simulator/peer.rs";
+
+/// What a pure core has no use for.
+const IMPURE: &[&str] = &[
+    "mio",
+    "socket2",
+    "tungstenite",
+    "rustls",
+    "log",
+    "Instant::now",
+    ".elapsed()",
+    "SystemTime",
+    "std::env",
+    "std::fs",
+    "std::net",
+    "std::process",
+    "std::thread",
+];
+
+struct Source {
+    /// Relative to `src/`, with `/` between folders.
+    path: String,
+    /// Without comments, the content of strings, and test code.
+    code: String,
+}
+
+impl Source {
+    /// The names of the module this file is, without the crate's.
+    fn module(&self) -> Vec<&str> {
+        let path = self.path.trim_end_matches(".rs").trim_end_matches("/mod");
+        path.split('/').filter(|name| *name != "lib").collect()
+    }
+
+    fn top(&self) -> &str {
+        self.module().first().copied().unwrap_or_default()
+    }
+
+    /// The top-level modules of this crate that the file names by a path.
+    fn uses(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for root in ["crate::", "voicelived::"] {
+            found.extend(after(&self.code, root));
+        }
+        // As many `super` as the module is deep lead to the crate's root.
+        found.extend(after(&self.code, &"super::".repeat(self.module().len())));
+        assert!(!found.contains(""), "{}: name each module in a `use` of its own", self.path);
+        found.remove(self.top());
+        // `crate::x` is a module only if there is one; it may be a macro or an item of `main`.
+        found.retain(|name| ARROWS.iter().any(|(module, _)| module == name));
+        found
+    }
+
+    fn names(&self, path: &str) -> bool {
+        mentions(&self.code, path).next().is_some()
+    }
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// Where `path` stands as whole words.
+fn mentions<'a>(code: &'a str, path: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let bytes = code.as_bytes();
+    code.match_indices(path).map(|(at, _)| at).filter(move |&at| {
+        let end = at + path.len();
+        let before = path.starts_with('.') || at == 0 || !is_word(bytes[at - 1]);
+        let behind = path.ends_with([':', ')']) || end == bytes.len() || !is_word(bytes[end]);
+        before && behind
+    })
+}
+
+/// The word after each mention of `prefix`.
+fn after<'a>(code: &'a str, prefix: &'a str) -> impl Iterator<Item = String> + 'a {
+    mentions(code, prefix).map(move |at| {
+        let rest = &code[at + prefix.len()..];
+        let end = rest.bytes().position(|byte| !is_word(byte)).unwrap_or(rest.len());
+        rest[..end].to_owned()
+    })
+}
+
+/// Blanks out comments and the content of strings and character literals.
+fn blank(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = bytes.to_vec();
+    let mut at = 0;
+    while at < bytes.len() {
+        let end = match bytes[at] {
+            b'/' if bytes[at..].starts_with(b"//") => at + find(&bytes[at..], b"\n"),
+            b'/' if bytes[at..].starts_with(b"/*") => at + find(&bytes[at..], b"*/") + 2,
+            b'"' => end_of_string(bytes, at),
+            b'r' if at == 0 || !is_word(bytes[at - 1]) || bytes[at - 1] == b'b' => {
+                end_of_raw_string(bytes, at)
+            }
+            b'\'' => end_of_character(bytes, at),
+            _ => at,
+        };
+        let end = end.min(bytes.len());
+        out[at..end].iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
+        at = end.max(at + 1);
+    }
+    String::from_utf8(out).expect("only whole characters are blanked")
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> usize {
+    bytes.windows(what.len()).position(|window| window == what).unwrap_or(bytes.len())
+}
+
+fn end_of_string(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while at < bytes.len() && bytes[at] != b'"' {
+        at += if bytes[at] == b'\\' { 2 } else { 1 };
+    }
+    at + 1
+}
+
+fn end_of_raw_string(bytes: &[u8], start: usize) -> usize {
+    let hashes = bytes[start + 1..].iter().take_while(|byte| **byte == b'#').count();
+    let open = start + 1 + hashes;
+    if bytes.get(open) != Some(&b'"') {
+        return start;
+    }
+    let close = [b"\"".as_slice(), &vec![b'#'; hashes]].concat();
+    open + 1 + find(&bytes[open + 1..], &close) + close.len()
+}
+
+/// A character literal, not a lifetime.
+fn end_of_character(bytes: &[u8], start: usize) -> usize {
+    if bytes.get(start + 1) == Some(&b'\\') {
+        return start + 3 + find(&bytes[(start + 3).min(bytes.len())..], b"'") + 1;
+    }
+    let rest = String::from_utf8_lossy(&bytes[start + 1..bytes.len().min(start + 6)]).into_owned();
+    let length = rest.chars().next().map_or(0, char::len_utf8);
+    if bytes.get(start + 1 + length) == Some(&b'\'') { start + 2 + length } else { start }
+}
+
+/// Blanks out each item under `#[cfg(test)]`. Strings and comments are blank already.
+fn without_tests(code: &str) -> String {
+    const MARK: &str = "#[cfg(test)]";
+    let mut out = code.to_owned();
+    while let Some(at) = out.find(MARK) {
+        let mut depth = 0_usize;
+        let length = out[at + MARK.len()..]
+            .bytes()
+            .position(|byte| {
+                match byte {
+                    b'{' => depth += 1,
+                    b'}' => depth -= 1,
+                    _ => {}
+                }
+                depth == 0 && matches!(byte, b'}' | b';')
+            })
+            .expect("the item ends");
+        let end = at + MARK.len() + length + 1;
+        let lines: String = out[at..end].chars().filter(|c| *c == '\n').collect();
+        out.replace_range(at..end, &lines);
+    }
+    out
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    collect(&root, &root, &mut found);
+    assert!(found.len() > 50, "only {} files were found", found.len());
+    found
+}
+
+fn collect(root: &Path, folder: &Path, found: &mut Vec<Source>) {
+    let entries = std::fs::read_dir(folder).expect("src/ can be listed");
+    let mut entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // Test modules with a file or folder of their own.
+        if matches!(&*name, "tests" | "tests.rs") {
+            continue;
+        }
+        if path.is_dir() {
+            collect(root, &path, found);
+        } else if name.ends_with(".rs") {
+            let text = std::fs::read_to_string(&path).expect("source is text");
+            let path = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+            found.push(Source { path, code: without_tests(&blank(&text)) });
+        }
+    }
+}
+
+/// The files that name one of `words`, except those that may.
+fn outside(words: &[&str], may: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|source| !may(&source.path)) {
+        let words = words.iter().filter(|word| source.names(word));
+        found.extend(words.map(|word| format!("src/{} uses {word}", source.path)));
+    }
+    found
+}
+
+fn is_within(path: &str, module: &str) -> bool {
+    path == format!("{module}.rs") || path.starts_with(&format!("{module}/"))
+}
+
+#[test]
+fn modules_use_each_other_as_the_architecture_says() {
+    let mut real: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources().iter().filter(|source| source.path != "lib.rs") {
+        real.entry(source.top().to_owned()).or_default().extend(source.uses());
+    }
+    let names: Vec<&str> = ARROWS.iter().map(|(module, _)| *module).collect();
+    assert_eq!(real.keys().collect::<Vec<_>>(), names, "left: src/, right: ARROWS");
+    for (module, stated) in ARROWS {
+        let stated = stated.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(real[*module], stated, "{module} (left: src/, right: ARROWS)");
+    }
+}
+
+#[test]
+fn the_pure_cores_touch_nothing_outside() {
+    let core = |path: &str| {
+        ["call", "tools", "access"].iter().any(|module| is_within(path, module))
+            || is_within(path, "simulator") && path != SIMULATOR_SHELL
+    };
+    // `access` compares addresses, which are values, not sockets.
+    let mut found = outside(IMPURE, |path| !core(path));
+    found.retain(|line| line != "src/access.rs uses std::net");
+    assert_eq!(found, [""; 0]);
+    let shells: Vec<_> = sources()
+        .iter()
+        .filter(|source| source.top() == "simulator" && !source.uses().is_empty())
+        .map(|source| source.path.clone())
+        .collect();
+    assert_eq!(shells, [SIMULATOR_SHELL]);
+}
+
+#[test]
+fn only_the_loops_wait_and_read_the_clock() {
+    let loops = ["server/mod.rs", "cli/drive.rs"];
+    assert_eq!(outside(&["Poll", "mio::poll"], |path| loops.contains(&path)), [""; 0]);
+    let clock = |path: &str| path == "server/mod.rs" || is_within(path, "cli");
+    assert_eq!(outside(&["Instant::now"], clock), [""; 0]);
+    assert_eq!(outside(&["thread"], |_| false), [""; 0], "the daemon has one thread");
+}
+
+#[test]
+fn tls_has_its_place() {
+    let drivers = ["net/transport.rs", "net/tls.rs"];
+    let connections = ["rustls::Connection", "ClientConnection", "ServerConnection"];
+    assert_eq!(outside(&connections, |path| drivers.contains(&path)), [""; 0]);
+    // Elsewhere rustls only lends types: certificates, shared configurations, errors.
+    let types = ["cli/run.rs", "config.rs", "config/draft.rs", "fault.rs", "server/mod.rs"];
+    let may = |path: &str| path.starts_with("net/") || types.contains(&path);
+    assert_eq!(outside(&["rustls"], may), [""; 0]);
+}
+
+#[test]
+fn nothing_unwraps_outside_tests() {
+    let found: Vec<_> = sources()
+        .iter()
+        .filter(|source| source.code.contains(".unwrap()"))
+        .map(|source| source.path.clone())
+        .collect();
+    assert_eq!(found, [""; 0]);
+}
+
+#[test]
+fn the_reader_sees_code_and_nothing_else() {
+    let text = "use a::b; // net\n/* net */ let c = '\"'; let l: &'static str = \"\\\"net\"; \
+                r#\"net \"x\" \"#; b'n'; '\\''; let d = 'é'; kept();\n\
+                #[cfg(test)]\nmod tests { fn f() { net::x(); } }\n#[cfg(test)]\nmod more;\nend";
+    let code = without_tests(&blank(text));
+    assert!(!code.contains("net") && !code.contains("more"), "{code}");
+    for kept in ["use a::b;", "&'static str", "kept();", "end"] {
+        assert!(code.contains(kept), "{kept} in {code}");
+    }
+    assert_eq!(code.lines().count(), text.lines().count());
+    let source = |code: &str| Source { path: "call/service/scan.rs".into(), code: code.into() };
+    assert_eq!(source("crate::net::ws; crate::call::x;").uses(), ["net".to_owned()].into());
+    assert_eq!(source("super::super::super::web").uses(), ["web".to_owned()].into());
+    assert_eq!(source("super::super::web; xcrate::net").uses(), BTreeSet::new());
+    assert!(!source("Pollen; my_mio").names("Poll") && source("a::Poll;").names("Poll"));
+}
