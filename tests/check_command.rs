@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
-use support::certificates;
 use support::daemon::Daemon;
 
 fn check(endpoint: &str, settings: &[(&str, &str)]) -> (i32, String, String) {
