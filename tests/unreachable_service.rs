@@ -4,13 +4,19 @@
 mod support;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
 
+use mio::{Events, Interest, Poll, Token};
 use support::certificates::Authority;
 use support::client::Client;
 use support::daemon::{Daemon, KEY};
 use support::recorder::Recorder;
 use support::witness::{self, Witness};
+use voicelived::net::dial::{Dial, DialError, Progress, Target};
+use voicelived::net::ws::{Sizes, USUAL_WAITING};
 
 /// The years in which these tests are run.
 const NOW: std::ops::Range<i32> = 2020..2080;
@@ -125,4 +131,47 @@ fn nobody_at_the_address_is_said() {
 fn a_name_that_does_not_exist_is_said() {
     let daemon = Daemon::run_at("https://nosuchhost.invalid", &[]);
     assert_call_ends(&daemon, "no name", "unreachable", "could not be looked up");
+}
+
+#[test]
+fn a_dead_address_is_followed_by_the_next() {
+    let service = Daemon::simulate(&[]);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let dead = port.local_addr().expect("it is bound");
+    drop(port);
+    assert!(matches!(dial(vec![dead, dead, service.address]), Progress::Open(_)));
+    assert!(matches!(dial(vec![dead, dead]), Progress::Failed(DialError::Connect(_))));
+    assert!(matches!(dial(Vec::new()), Progress::Failed(DialError::Connect(_))));
+}
+
+/// Drives an attempt to its end.
+fn dial(addresses: Vec<SocketAddr>) -> Progress {
+    let target = Target {
+        host: "service.example".to_owned(),
+        port: 1,
+        request_target: "/voice-live/realtime?api-version=1&model=m".to_owned(),
+        host_field: "service.example".to_owned(),
+        credential: "api-key: k".to_owned(),
+        tls: None,
+    };
+    let sizes = Sizes { read: 4096, message: 65_536, waiting: USUAL_WAITING };
+    let mut dial = Dial::new(Rc::new(target), addresses, sizes, Instant::now());
+    let (mut poll, mut events) = (Poll::new().expect("a poll"), Events::with_capacity(8));
+    loop {
+        match dial.advance(Instant::now()) {
+            Progress::Pending => {
+                let wait = dial.deadline().saturating_duration_since(Instant::now());
+                poll.poll(&mut events, Some(wait)).expect("it polls");
+                for event in &events {
+                    dial.mark(event.is_readable(), event.is_writable(), event.is_read_closed());
+                }
+            }
+            Progress::NewSocket => {
+                let both = Interest::READABLE | Interest::WRITABLE;
+                let socket = dial.socket().expect("it was just made");
+                poll.registry().register(socket, Token(0), both).expect("it registers");
+            }
+            end => return end,
+        }
+    }
 }
