@@ -17,8 +17,11 @@ use crate::simulator::{self, Admission};
 /// How long a request head may take, from the connection or from the answer before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long an answer may take to leave, and the peer to go after the last one.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take to leave.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the peer may take to go after its last answer.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the simulator's `silent` fault keeps a connection: longer than anybody waits.
 const SILENCE: Duration = Duration::from_secs(3600);
@@ -207,7 +210,7 @@ impl Visitor {
             }
             Head::Complete(request, length) => {
                 self.input.drain(..length);
-                self.deadline = now + CLOSE_TIMEOUT;
+                self.deadline = now + ANSWER_TIMEOUT;
                 self.phase = match site {
                     Site::Calls(site) => answer_visitor(&mut self.output, &request, site, draining),
                     Site::Simulator(options) => {
@@ -226,7 +229,7 @@ impl Visitor {
         self.input.clear();
         text_answer(&mut self.output, status, "", status.1, false);
         self.phase = Phase::LastAnswer;
-        self.deadline = now + CLOSE_TIMEOUT;
+        self.deadline = now + ANSWER_TIMEOUT;
     }
 
     /// True when everything has left.
@@ -248,7 +251,7 @@ impl Visitor {
         self.transport.flush()?;
         self.transport.stream().shutdown(std::net::Shutdown::Write)?;
         self.phase = Phase::Lingering;
-        self.deadline = now + CLOSE_TIMEOUT;
+        self.deadline = now + LINGER_TIMEOUT;
         Ok(())
     }
 
