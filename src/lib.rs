@@ -15,6 +15,7 @@
 
 pub mod access;
 pub mod assets;
+pub mod authority;
 pub mod call;
 pub mod child;
 pub mod cli;
