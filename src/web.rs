@@ -4,6 +4,7 @@
 //! [`MAX_HEAD`] bytes within [`HEAD_TIMEOUT`], one answer at a time, no bodies.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -41,7 +42,7 @@ pub enum Site {
     /// The page and `/ws`.
     Calls(CallSite),
     /// The simulated service.
-    Simulator(std::rc::Rc<simulator::Options>),
+    Simulator(Rc<simulator::Options>),
 }
 
 /// A listener for people and their clients.
@@ -54,6 +55,8 @@ pub struct CallSite {
     /// The port that serves the same over HTTPS: whoever comes from the network without TLS is
     /// sent there, since browsers hide the microphone and others could listen.
     pub https: Option<u16>,
+    /// The local authority's root as PEM, for devices to trust; `None` without one.
+    pub ca_pem: Option<Rc<str>>,
 }
 
 /// What has become of a visitor after a turn.
@@ -278,10 +281,21 @@ impl Visitor {
 
 /// The page, `/ws`, `/healthz`.
 fn answer_visitor(out: &mut Vec<u8>, request: &Request, site: &CallSite, draining: bool) -> Phase {
-    let CallSite { gate, simulated, https } = site;
+    let CallSite { gate, simulated, https, ca_pem } = site;
     if !gate.admits_host(&request.host) {
         let text = "This name is not one of this device's own. Add its origin to VOICELIVED_ALLOWED_ORIGINS.";
         return plain(out, request, Status::MISDIRECTED_REQUEST, "", text);
+    }
+    // A device that does not trust the authority yet gets these without HTTPS too.
+    match (request.path.as_str(), ca_pem) {
+        ("/ca.pem", Some(pem)) => return answer_root(out, request, pem),
+        ("/trust" | "/trust.html" | "/trust.css" | "/style.css", Some(_)) => {
+            let path = if request.path == "/trust" { "/trust.html" } else { &request.path };
+            if let Some(asset) = assets::find(path) {
+                return answer_asset(out, request, asset);
+            }
+        }
+        _ => {}
     }
     if let Some(location) = https.and_then(|port| gate.elsewhere(&request.host, port)) {
         let extra = format!("Location: {location}{}\r\n", path_and_query(request));
@@ -322,6 +336,19 @@ fn answer_visitor(out: &mut Vec<u8>, request: &Request, site: &CallSite, drainin
         (_, Some(asset)) => answer_asset(out, request, asset),
         (_, None) => plain(out, request, Status::NOT_FOUND, "", "There is nothing here."),
     }
+}
+
+/// The media type makes phones offer to install it.
+fn answer_root(out: &mut Vec<u8>, request: &Request, pem: &str) -> Phase {
+    let extra = format!(
+        "{COMMON_FIELDS}Content-Type: application/x-x509-ca-cert\r\nCache-Control: no-cache\r\n\
+         Content-Disposition: attachment; filename=\"voicelived-ca.pem\"\r\n"
+    );
+    http::answer_head(out, Status::OK, &extra, Some(pem.len()), request.keep_alive);
+    if request.method != "HEAD" {
+        out.extend_from_slice(pem.as_bytes());
+    }
+    after(request)
 }
 
 /// The target as it was sent, but for characters that could end a field's line.

@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::access::{Gate, Origin};
+use crate::authority::{Authority, OwnFiles, device_names};
 use crate::call::pcm::BLOCK_BYTES;
+use crate::certificates::Certificates;
 use crate::cli::args::{RunArgs, SimulateArgs, exit};
 use crate::cli::service;
 use crate::config::{Config, Purpose, read_file};
@@ -78,10 +81,12 @@ fn serve(config: Config, mut listen: Vec<Listen>) -> Result<(), Failure> {
     let simulated = !listen.is_empty();
     let program = std::env::current_exe().map_err(system)?;
     let tools = Tools::builtin(&program);
-    let doors = listen_for_calls(&config, simulated)?;
+    let certificates = config.web.tls_listen.map(|_| certificates(&config)).transpose()?;
+    let doors = listen_for_calls(&config, certificates.as_ref(), simulated)?;
     let urls: Vec<String> = doors.iter().filter_map(url).collect();
     listen.extend(doors);
     let calls = Calls {
+        certificates: certificates.map(|(certificates, _)| certificates),
         settings: Rc::new(service::call_settings(&config, &tools)),
         target: service::target(&config.service).map_err(|error| (exit::CONFIG, error))?,
         tools,
@@ -105,18 +110,22 @@ fn blocks(config: &Config) -> usize {
 }
 
 /// The HTTPS listener and the plain one, as far as they are switched on.
-fn listen_for_calls(config: &Config, simulated: bool) -> Result<Vec<Listen>, Failure> {
+fn listen_for_calls(
+    config: &Config,
+    secured: Option<&Secured>,
+    simulated: bool,
+) -> Result<Vec<Listen>, Failure> {
     let mut listen = Vec::new();
     let mut https = None;
-    if let Some(address) = config.web.tls_listen {
-        let tls = tls_config(config)?;
-        let mut secure = call_site(address, true, config, simulated)?;
-        secure.tls = Some(tls);
+    if let (Some(address), Some((certificates, tls))) = (config.web.tls_listen, secured) {
+        let mut secure = call_site(address, true, config, Some(certificates), simulated)?;
+        secure.tls = Some(Arc::clone(tls));
         https = Some(secure.socket.local_addr().map_err(system)?.port());
         listen.push(secure);
     }
     if let Some(address) = config.web.listen {
-        let mut plain = call_site(address, false, config, simulated)?;
+        let certificates = secured.map(|(certificates, _)| certificates);
+        let mut plain = call_site(address, false, config, certificates, simulated)?;
         if let Site::Calls(site) = &mut plain.site {
             site.https = https;
         }
@@ -134,6 +143,7 @@ fn call_site(
     address: SocketAddr,
     secure: bool,
     config: &Config,
+    certificates: Option<&Certificates>,
     simulated: bool,
 ) -> Result<Listen, Failure> {
     let extra =
@@ -141,16 +151,39 @@ fn call_site(
     let socket = bind(address).map_err(|error| cannot_listen(address, &error))?;
     // Port 0 lets the kernel choose: the gate must know what it chose.
     let address = socket.local_addr().map_err(system)?;
-    let gate = Gate::new(secure, address, &[], extra);
-    Ok(Listen { socket, site: Site::Calls(CallSite { gate, simulated, https: None }), tls: None })
+    let mut gate = Gate::new(secure, address, extra);
+    if !address.ip().to_canonical().is_loopback() {
+        let names = device_names();
+        gate.set_device_names(&names.dns, &names.addresses);
+    }
+    let ca_pem = certificates.and_then(Certificates::ca_pem).map(Rc::from);
+    let site = CallSite { gate, simulated, https: None, ca_pem };
+    Ok(Listen { socket, site: Site::Calls(site), tls: None })
 }
 
-fn tls_config(config: &Config) -> Result<Arc<rustls::ServerConfig>, Failure> {
-    let Some((certificate, key)) = &config.web.tls_files else {
-        let message = "VOICELIVED_TLS_LISTEN needs VOICELIVED_TLS_CERT and VOICELIVED_TLS_KEY";
-        return Err((exit::CONFIG, message.to_owned()));
+/// Certificates and what the first handshakes use of them.
+type Secured = (Certificates, Arc<rustls::ServerConfig>);
+
+/// The owner's certificate files, or the local authority, made on the first start.
+fn certificates(config: &Config) -> Result<Secured, Failure> {
+    let refused = |error| (exit::CONFIG, error);
+    if let Some((certificate, key)) = &config.web.tls_files {
+        let mut files = OwnFiles::new(certificate.clone(), key.clone());
+        let tls = files.load().map_err(refused)?;
+        return Ok((Certificates::Own(files), tls));
+    }
+    let Some(folder) = &config.state_dir else {
+        let message = "VOICELIVED_STATE_DIR: there is no folder to keep certificates in; set it, or VOICELIVED_TLS_CERT and VOICELIVED_TLS_KEY";
+        return Err(refused(message.to_owned()));
     };
-    server_tls(certificate, key)
+    let mut authority =
+        Authority::open(folder, &device_names(), SystemTime::now()).map_err(refused)?;
+    for warning in authority.take_warnings() {
+        log::warn!("{warning}");
+    }
+    let tls = authority.server_config().map_err(refused)?;
+    log::info!("devices must trust the authority of /ca.pem (SHA-256 {})", authority.fingerprint());
+    Ok((Certificates::Local(Box::new(authority)), tls))
 }
 
 fn listen_on(address: SocketAddr, site: Site) -> Result<Listen, Failure> {

@@ -18,6 +18,7 @@
 mod calls;
 mod children;
 mod door;
+mod secure;
 mod slot;
 
 use children::{Children, MAX_CHILDREN};
@@ -40,6 +41,7 @@ use tungstenite::protocol::Role;
 use crate::call::CallSettings;
 use crate::call::ending::EndReason;
 use crate::call::pcm::PcmPool;
+use crate::certificates::Certificates;
 use crate::net::dial::Target;
 use crate::net::ws::WsPeer;
 use crate::resolve::Resolver;
@@ -77,6 +79,8 @@ pub struct Listen {
 /// What the loop needs to make calls.
 #[allow(missing_debug_implementations, reason = "the target holds the credential")]
 pub struct Calls {
+    /// The HTTPS listeners' certificates, to be renewed; `None` without HTTPS.
+    pub certificates: Option<Certificates>,
     /// Settings of every call.
     pub settings: Rc<CallSettings>,
     /// The service.
@@ -116,6 +120,8 @@ pub struct Server {
     scratch: BytesMut,
     wanted: Vec<WantedTool>,
     door: Door,
+    /// When to look at the certificates again, if there are any.
+    certificates_due: Option<Instant>,
     stop: Stop,
 }
 
@@ -137,6 +143,7 @@ impl Server {
     /// When the kernel refuses a poll, a signal handler or a socket.
     pub fn new(listen: Vec<Listen>, calls: Option<Calls>) -> io::Result<Self> {
         let poll = Poll::new()?;
+        let now = Instant::now();
         let signals = [SIGTERM, SIGINT, SIGHUP, SIGCHLD];
         let mut signals = Signals::new(signals)?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
@@ -153,6 +160,7 @@ impl Server {
         let slots = sessions * 2 + VISITORS;
         let resolver =
             calls.as_ref().map(|calls| Resolver::new(&calls.target.host, calls.target.port));
+        let certificates_due = secure::next_look(calls.as_ref(), now);
         Ok(Self {
             poll,
             signals,
@@ -166,7 +174,8 @@ impl Server {
             pool: PcmPool::new(blocks),
             scratch: BytesMut::with_capacity(96 * 1024),
             wanted: Vec::new(),
-            door: Door::new(Instant::now()),
+            door: Door::new(now),
+            certificates_due,
             stop: Stop::No,
         })
     }
@@ -189,6 +198,7 @@ impl Server {
                 self.mark(event, now);
             }
             self.mark_due(now);
+            self.look_at_certificates(now);
             self.take_ended_children(now);
             self.pump_slots(now);
             if self.is_stopped(now) {
@@ -262,7 +272,7 @@ impl Server {
         for signal in pending {
             match signal {
                 SIGTERM | SIGINT => self.begin_stop(now),
-                SIGHUP => log::info!("SIGHUP: there is nothing to read again in this version"),
+                SIGHUP => self.certificates_due = Some(now),
                 _ => self.children.mark_all(),
             }
         }
