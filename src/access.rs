@@ -31,9 +31,9 @@ impl Authority {
             }
         };
         let port = match port.strip_prefix(':') {
-            Some(digits)
-                if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) =>
-            {
+            // An empty port is the default one (RFC 9110, section 4.2.3).
+            Some("") => default_port,
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 digits.parse().ok()?
             }
             None if port.is_empty() => default_port,
@@ -115,6 +115,12 @@ impl Gate {
             })
     }
 
+    /// Whether the scheme of an absolute request target, if there is one, is the listener's.
+    #[must_use]
+    pub fn admits_scheme(&self, secure: Option<bool>) -> bool {
+        secure.is_none_or(|secure| secure == self.secure)
+    }
+
     /// Whether a page of these `Origin` fields may open a call at `host`. No field at all is no
     /// browser. `null`, several fields, or anything but our own origin and the listed ones is not.
     #[must_use]
@@ -125,8 +131,10 @@ impl Gate {
         let Some(origin) = Origin::parse(origin) else {
             return false;
         };
-        let same =
-            Authority::parse(host, self.default_port()).is_some_and(|own| own == origin.authority);
+        // A listed host's own page counts only with its listed scheme: whoever forges a page of
+        // http://host shall not call through the TLS proxy of https://host.
+        let same = Authority::parse(host, self.default_port())
+            .is_some_and(|own| self.is_own(&own) && own == origin.authority);
         (same && origin.secure == self.secure) || self.extra.contains(&origin)
     }
 

@@ -229,8 +229,11 @@ impl Visitor {
     }
 
     fn refuse(&mut self, status: Status, now: Instant) {
+        text_head(&mut self.output, status, "", status.1, false);
+        if !self.input.starts_with(b"HEAD ") {
+            self.output.extend_from_slice(status.1.as_bytes());
+        }
         self.input.clear();
-        text_answer(&mut self.output, status, "", status.1, false);
         self.phase = Phase::LastAnswer;
         self.deadline = now + ANSWER_TIMEOUT;
     }
@@ -282,7 +285,7 @@ impl Visitor {
 /// The page, `/ws`, `/healthz`.
 fn answer_visitor(out: &mut Vec<u8>, request: &Request, site: &CallSite, draining: bool) -> Phase {
     let CallSite { gate, simulated, https, ca_pem } = site;
-    if !gate.admits_host(&request.host) {
+    if !gate.admits_scheme(request.secure) || !gate.admits_host(&request.host) {
         let text = "This name is not one of this device's own. Add its origin to VOICELIVED_ALLOWED_ORIGINS.";
         return plain(out, request, Status::MISDIRECTED_REQUEST, "", text);
     }
@@ -307,19 +310,14 @@ fn answer_visitor(out: &mut Vec<u8>, request: &Request, site: &CallSite, drainin
             "This device speaks HTTPS.",
         );
     }
-    let known = matches!(request.path.as_str(), "/ws" | "/healthz");
+    let known = matches!(request.path.as_str(), "/ws" | "/healthz" | "*");
     let asset = assets::find(&request.path);
     if !known && asset.is_none() {
         return plain(out, request, Status::NOT_FOUND, "", "There is nothing here.");
     }
     if !matches!(request.method.as_str(), "GET" | "HEAD") {
-        return plain(
-            out,
-            request,
-            Status::METHOD_NOT_ALLOWED,
-            "Allow: GET, HEAD\r\n",
-            "Only GET is served.",
-        );
+        let allow = if request.path == "/ws" { "Allow: GET\r\n" } else { "Allow: GET, HEAD\r\n" };
+        return plain(out, request, Status::METHOD_NOT_ALLOWED, allow, "Only GET is served.");
     }
     match (request.path.as_str(), asset) {
         ("/ws", _) => answer_call(out, request, gate, draining),
@@ -386,7 +384,10 @@ fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset) -> Phase {
     } else {
         (asset.plain, "", format!("\"{}\"", asset.tag))
     };
-    let unchanged = request.if_none_match.split(',').any(|known| known.trim() == tag);
+    let unchanged = request.if_none_match.split(',').map(str::trim).any(|known| {
+        // The comparison is weak (RFC 9110, section 13.1.2).
+        known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag
+    });
     let status = if unchanged { Status::NOT_MODIFIED } else { Status::OK };
     let extra = format!(
         "{COMMON_FIELDS}{PAGE_FIELDS}{encoding}ETag: {tag}\r\nContent-Type: {}\r\n",
@@ -445,7 +446,8 @@ fn answer_valid_upgrade(out: &mut Vec<u8>, request: &Request) -> Phase {
             plain(out, request, Status::BAD_REQUEST, "", "This is no valid WebSocket handshake.")
         }
         Some(Upgrade::Version) | None => {
-            let extra = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+            let extra =
+                "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n";
             plain(out, request, Status::UPGRADE_REQUIRED, extra, "This is a WebSocket endpoint.")
         }
     }
@@ -453,14 +455,17 @@ fn answer_valid_upgrade(out: &mut Vec<u8>, request: &Request) -> Phase {
 
 fn plain(out: &mut Vec<u8>, request: &Request, status: Status, extra: &str, text: &str) -> Phase {
     let keep_alive = request.keep_alive && request.upgrade.is_none();
-    text_answer(out, status, extra, if request.method == "HEAD" { "" } else { text }, keep_alive);
+    text_head(out, status, extra, text, keep_alive);
+    if request.method != "HEAD" {
+        out.extend_from_slice(text.as_bytes());
+    }
     if keep_alive { Phase::Answering } else { Phase::LastAnswer }
 }
 
-fn text_answer(out: &mut Vec<u8>, status: Status, extra: &str, text: &str, keep_alive: bool) {
+/// The head of an answer with this text, whether the text itself follows or not.
+fn text_head(out: &mut Vec<u8>, status: Status, extra: &str, text: &str, keep_alive: bool) {
     let extra = format!("{COMMON_FIELDS}Content-Type: text/plain; charset=utf-8\r\n{extra}");
     http::answer_head(out, status, &extra, Some(text.len()), keep_alive);
-    out.extend_from_slice(text.as_bytes());
 }
 
 fn after(request: &Request) -> Phase {
