@@ -27,6 +27,8 @@ pub enum EndReason {
     BadProtocol(String),
     /// The client took nothing of what it was sent for this many seconds.
     ClientStalled(u64),
+    /// The token that the caller was admitted by is not right any more.
+    AccessChanged,
     /// The call may not be made.
     Refused(String),
     /// No room for another call.
@@ -70,6 +72,7 @@ impl EndReason {
             Self::TooBig => "too_big",
             Self::BadProtocol(_) => "bad_protocol",
             Self::ClientStalled(_) => "client_stalled",
+            Self::AccessChanged => "access_changed",
             Self::Refused(_) => "refused",
             Self::Full => "full",
             Self::AddressLimit(_) => "address_limit",
@@ -99,6 +102,9 @@ impl EndReason {
             Self::TooBig => "A message was larger than allowed.".into(),
             Self::ClientStalled(seconds) => {
                 format!("The client took no data for {seconds} seconds.").into()
+            }
+            Self::AccessChanged => {
+                "The access code was changed. Enter the new one to call again.".into()
             }
             Self::Full => "All lines are busy. Try again later.".into(),
             Self::AddressLimit(calls) => {
@@ -131,7 +137,7 @@ impl EndReason {
             Self::BadProtocol(_) => 1002,
             Self::BadAudio(_) => 1003,
             Self::BadText(_) => 1007,
-            Self::ClientStalled(_) | Self::Refused(_) => 1008,
+            Self::ClientStalled(_) | Self::AccessChanged | Self::Refused(_) => 1008,
             Self::TooBig => 1009,
             Self::Service(_)
             | Self::ServiceTimeout
@@ -160,6 +166,7 @@ impl EndReason {
             Self::Idle(_)
             | Self::TimeLimit(_)
             | Self::Stopping
+            | Self::AccessChanged
             | Self::Full
             | Self::AddressLimit(_)
             | Self::Internal(_) => Side::Daemon,
@@ -177,6 +184,7 @@ impl EndReason {
                 | Self::TimeLimit(_)
                 | Self::SessionExpired
                 | Self::Stopping
+                | Self::AccessChanged
                 | Self::Full
                 | Self::AddressLimit(_)
         )
@@ -214,6 +222,7 @@ mod tests {
             EndReason::TooBig,
             EndReason::BadProtocol(text()),
             EndReason::ClientStalled(15),
+            EndReason::AccessChanged,
             EndReason::Refused(text()),
             EndReason::Full,
             EndReason::AddressLimit(4),

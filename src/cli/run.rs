@@ -1,5 +1,6 @@
 //! `run`, `demo` and `simulate`: the daemon in its three guises.
 
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use crate::access::{Gate, Origin};
 use crate::call::pcm::BLOCK_BYTES;
 use crate::cli::args::{RunArgs, SimulateArgs, exit};
-use crate::cli::service;
+use crate::cli::{access, service};
 use crate::config::{Config, Purpose, read_file};
 use crate::net::tls;
 use crate::server::{Calls, Listen, Server, bind};
@@ -28,7 +29,7 @@ pub type Failure = (u8, String);
 /// [`Failure`]; the configuration's faults are one line each.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = configure(Purpose::Service, args)?;
-    serve(config, Vec::new())
+    serve(config, Vec::new(), reload(Purpose::Service, args))
 }
 
 /// The daemon with the built-in simulator as its service, on a port of its own in the same loop.
@@ -42,7 +43,7 @@ pub fn demo(args: &RunArgs) -> Result<(), Failure> {
     let address = simulator.socket.local_addr().map_err(system)?;
     config.use_simulator(address);
     log::warn!("demo: the built-in simulator answers, not the real voice model");
-    serve(config, vec![simulator])
+    serve(config, vec![simulator], reload(Purpose::Demo, args))
 }
 
 /// The simulated service alone.
@@ -74,7 +75,16 @@ fn configure(purpose: Purpose, args: &RunArgs) -> Result<Config, Failure> {
     Ok(config)
 }
 
-fn serve(config: Config, mut listen: Vec<Listen>) -> Result<(), Failure> {
+/// For SIGHUP: the same sources again. The environment cannot have changed, files can.
+fn reload(purpose: Purpose, args: &RunArgs) -> access::Reload {
+    let args = args.clone();
+    Box::new(move || {
+        Config::from_process(purpose, args.env_file.as_deref(), args.listen.clone())
+            .map_err(|faults| service::lines(&faults))
+    })
+}
+
+fn serve(config: Config, mut listen: Vec<Listen>, reload: access::Reload) -> Result<(), Failure> {
     let simulated = !listen.is_empty();
     let program = std::env::current_exe().map_err(system)?;
     let tools = Tools::builtin(&program);
@@ -84,9 +94,11 @@ fn serve(config: Config, mut listen: Vec<Listen>) -> Result<(), Failure> {
         address = Some(listener.socket.local_addr().map_err(system)?);
         listen.push(listener);
     }
+    let (rules, token) = access::rules(&config, reload)?;
     let calls = Calls {
         settings: Rc::new(service::call_settings(&config, &tools)),
         target: service::target(&config.service).map_err(|error| (exit::CONFIG, error))?,
+        access: rules,
         tools,
         program,
         max_sessions: config.limits.max_sessions,
@@ -95,9 +107,22 @@ fn serve(config: Config, mut listen: Vec<Listen>) -> Result<(), Failure> {
     };
     let server = Server::new(listen, Some(calls)).map_err(system)?;
     if let Some(address) = address {
+        if let Some(token) = &token {
+            print_link(&access::pairing_link(&format!("http://{address}"), token));
+        }
         log::info!("listening on http://{address}");
     }
     server.run().map_err(system)
+}
+
+/// For the person who started it, and for nobody who reads what it leaves behind: no pipe, no file,
+/// no journal.
+fn print_link(link: &str) {
+    let mut out = std::io::stdout();
+    if out.is_terminal() {
+        // Where it cannot be printed the token can still be typed.
+        let _ = writeln!(out, "Open this on the device that is to call:\n\n    {link}\n");
+    }
 }
 
 /// 48,000 bytes of PCM a second.

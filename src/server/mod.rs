@@ -15,6 +15,7 @@
 //! Every socket is registered once, for both directions, edge-triggered: mio then costs no system
 //! call per change of interest, and a writable event comes only after a refused write.
 
+pub mod access;
 mod calls;
 mod children;
 mod slot;
@@ -35,6 +36,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use tungstenite::protocol::Role;
 
+use crate::access::{Access, Guard};
 use crate::call::CallSettings;
 use crate::call::ending::EndReason;
 use crate::call::pcm::PcmPool;
@@ -45,7 +47,7 @@ use crate::resolve::Resolver;
 use crate::session::{CLIENT_SIZES, Desk, Progress, Session, WantedTool};
 use crate::simulator::peer::SimulatedService;
 use crate::tools::Tools;
-use crate::web::{Site, Visit, Visitor};
+use crate::web::{Door, Site, Visit, Visitor};
 
 /// Signals arrive here.
 const SIGNALS: Token = Token(0);
@@ -90,6 +92,8 @@ pub struct Calls {
     pub settings: Rc<CallSettings>,
     /// The service.
     pub target: Rc<Target>,
+    /// Who may call.
+    pub access: access::Rules,
     /// The tools.
     pub tools: Tools,
     /// This program's file, for its children.
@@ -120,6 +124,7 @@ pub struct Server {
     marked: Vec<usize>,
     children: Children,
     calls: Option<Calls>,
+    guard: Guard,
     resolver: Option<Resolver>,
     pool: PcmPool,
     scratch: BytesMut,
@@ -162,6 +167,7 @@ impl Server {
         let slots = sessions * 2 + VISITORS;
         let resolver =
             calls.as_ref().map(|calls| Resolver::new(&calls.target.host, calls.target.port));
+        let access = calls.as_ref().map_or(Access::Open, |calls| calls.access.access.clone());
         Ok(Self {
             poll,
             signals,
@@ -171,6 +177,7 @@ impl Server {
             marked: Vec::with_capacity(slots),
             children: Children::new(CHILDREN),
             calls,
+            guard: Guard::new(access),
             resolver,
             pool: PcmPool::new(blocks),
             scratch: BytesMut::with_capacity(96 * 1024),
@@ -277,7 +284,7 @@ impl Server {
         for signal in pending {
             match signal {
                 SIGTERM | SIGINT => self.begin_stop(now),
-                SIGHUP => log::info!("SIGHUP: there is nothing to read again in this version"),
+                SIGHUP => self.reload_access(now),
                 _ => self.children.mark_all(),
             }
         }
@@ -432,11 +439,16 @@ impl Server {
         let Conn::Visitor { visitor, listener } = &mut self.slots[at].conn else {
             return Progress::Idle;
         };
-        let draining = self.stop != Stop::No;
+        let mut door = Door {
+            guard: &mut self.guard,
+            address: self.slots[at].address,
+            draining: self.stop != Stop::No,
+            now,
+        };
         let Some(listener) = self.listeners.get(*listener) else {
             return Progress::Closed;
         };
-        match visitor.pump(&listener.site, draining, now) {
+        match visitor.pump(&listener.site, &mut door) {
             Visit::Stays if visitor.has_more() => Progress::More,
             Visit::Stays => Progress::Idle,
             Visit::Gone => Progress::Closed,
@@ -464,6 +476,7 @@ impl Server {
                 )))
             }
             Some(Site::Calls { .. }) => {
+                self.slots[at].generation = visitor.generation();
                 let (transport, early) = visitor.into_transport();
                 self.begin_call(at, WsPeer::new(transport, Role::Server, CLIENT_SIZES, &early), now)
             }
@@ -515,6 +528,7 @@ impl Server {
                 self.slots[at] = Slot {
                     conn: Conn::Visitor { visitor, listener },
                     address,
+                    generation: 0,
                     marked: false,
                     deadline: None,
                 };
