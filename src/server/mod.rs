@@ -15,11 +15,13 @@
 //! Every socket is registered once, for both directions, edge-triggered: mio then costs no system
 //! call per change of interest, and a writable event comes only after a refused write.
 
+pub mod access;
 mod calls;
 mod children;
 mod door;
 mod secure;
 mod slot;
+mod spend;
 
 use children::{Children, MAX_CHILDREN};
 use door::Door;
@@ -38,6 +40,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use tungstenite::protocol::Role;
 
+use crate::access::{Access, Guard};
 use crate::call::CallSettings;
 use crate::call::ending::EndReason;
 use crate::call::pcm::PcmPool;
@@ -47,8 +50,9 @@ use crate::net::ws::WsPeer;
 use crate::resolve::Resolver;
 use crate::session::{CLIENT_SIZES, Desk, Progress, Session, WantedTool};
 use crate::simulator::peer::SimulatedService;
+use crate::spending::Ledger;
 use crate::tools::Tools;
-use crate::web::{Site, Visit};
+use crate::web::{Doorway, Site, Visit};
 
 /// Signals arrive here.
 const SIGNALS: Token = Token(0);
@@ -81,10 +85,14 @@ pub struct Listen {
 pub struct Calls {
     /// The HTTPS listeners' certificates, to be renewed; `None` without HTTPS.
     pub certificates: Option<Certificates>,
+    /// The spending guard; `None` without one.
+    pub spending: Option<Ledger>,
     /// Settings of every call.
     pub settings: Rc<CallSettings>,
     /// The service.
     pub target: Rc<Target>,
+    /// Who may call.
+    pub access: access::Rules,
     /// The tools.
     pub tools: Tools,
     /// This program's file, for its children.
@@ -115,6 +123,7 @@ pub struct Server {
     marked: Vec<usize>,
     children: Children,
     calls: Option<Calls>,
+    guard: Guard,
     resolver: Option<Resolver>,
     pool: PcmPool,
     scratch: BytesMut,
@@ -161,6 +170,7 @@ impl Server {
         let resolver =
             calls.as_ref().map(|calls| Resolver::new(&calls.target.host, calls.target.port));
         let certificates_due = secure::next_look(calls.as_ref(), now);
+        let access = calls.as_ref().map_or(Access::Open, |calls| calls.access.access.clone());
         Ok(Self {
             poll,
             signals,
@@ -170,6 +180,7 @@ impl Server {
             marked: Vec::with_capacity(slots),
             children: Children::new(CHILDREN),
             calls,
+            guard: Guard::new(access),
             resolver,
             pool: PcmPool::new(blocks),
             scratch: BytesMut::with_capacity(96 * 1024),
@@ -201,6 +212,7 @@ impl Server {
             self.look_at_certificates(now);
             self.take_ended_children(now);
             self.pump_slots(now);
+            self.watch_spending(now);
             if self.is_stopped(now) {
                 return Ok(());
             }
@@ -216,8 +228,14 @@ impl Server {
         }
         let stop = if let Stop::By(deadline) = self.stop { Some(deadline) } else { None };
         let slots = self.slots.iter().filter_map(|slot| slot.deadline);
-        let nearest =
-            slots.chain(self.children.deadline()).chain(stop).chain(self.door.deadline()).min()?;
+        let rare = [
+            stop,
+            self.children.deadline(),
+            self.door.deadline(),
+            self.certificates_due,
+            self.spending_deadline(),
+        ];
+        let nearest = slots.chain(rare.into_iter().flatten()).min()?;
         Some(nearest.saturating_duration_since(now))
     }
 
@@ -272,7 +290,10 @@ impl Server {
         for signal in pending {
             match signal {
                 SIGTERM | SIGINT => self.begin_stop(now),
-                SIGHUP => self.certificates_due = Some(now),
+                SIGHUP => {
+                    self.reload_access(now);
+                    self.certificates_due = Some(now);
+                }
                 _ => self.children.mark_all(),
             }
         }
@@ -427,11 +448,16 @@ impl Server {
         let Conn::Visitor { visitor, listener } = &mut self.slots[at].conn else {
             return Progress::Idle;
         };
-        let draining = self.stop != Stop::No;
+        let mut door = Doorway {
+            guard: &mut self.guard,
+            address: self.slots[at].address,
+            draining: self.stop != Stop::No,
+            now,
+        };
         let Some(listener) = self.listeners.get(*listener) else {
             return Progress::Closed;
         };
-        match visitor.pump(&listener.site, draining, now) {
+        match visitor.pump(&listener.site, &mut door) {
             Visit::Stays if visitor.has_more() => Progress::More,
             Visit::Stays => Progress::Idle,
             Visit::Gone => Progress::Closed,
@@ -459,6 +485,7 @@ impl Server {
                 )))
             }
             Some(Site::Calls(_)) => {
+                self.slots[at].generation = visitor.generation();
                 let (transport, early) = visitor.into_transport();
                 self.begin_call(at, WsPeer::new(transport, Role::Server, CLIENT_SIZES, &early), now)
             }

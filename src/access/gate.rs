@@ -1,4 +1,4 @@
-//! Who may open a call: exact `Host` and `Origin` checks. Pure decisions.
+//! Exact `Host` and `Origin` checks.
 //!
 //! Together they keep other web pages (cross-site WebSocket hijacking) and names that somebody
 //! points at this device (DNS rebinding) from spending the owner's money.
