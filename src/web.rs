@@ -370,11 +370,10 @@ fn answer_visitor(
     }
 }
 
-/// The media type makes phones offer to install it.
+/// The media type makes phones offer to install it; as an attachment they would only store it.
 fn answer_root(out: &mut Vec<u8>, request: &Request, pem: &str) -> Phase {
     let extra = format!(
-        "{COMMON_FIELDS}Content-Type: application/x-x509-ca-cert\r\nCache-Control: no-cache\r\n\
-         Content-Disposition: attachment; filename=\"voicelived-ca.pem\"\r\n"
+        "{COMMON_FIELDS}Content-Type: application/x-x509-ca-cert\r\nCache-Control: no-cache\r\n"
     );
     http::answer_head(out, Status::OK, &extra, Some(pem.len()), request.keep_alive);
     if request.method != "HEAD" {

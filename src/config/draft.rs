@@ -157,25 +157,12 @@ pub(super) fn language(text: &str) -> Result<String, String> {
     Ok(tags.join(","))
 }
 
-/// An address of this machine only.
-pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
-    let address = listen_anywhere(text)?;
-    if address.is_some_and(|address| !address.ip().to_canonical().is_loopback()) {
-        return Err(
-            "listening beyond loopback needs access tokens, which this version does not have yet; \
-             use 127.0.0.1 or [::1]"
-                .to_owned(),
-        );
-    }
-    Ok(address)
-}
-
 /// A file's name.
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     line(text, 4096).map(PathBuf::from)
 }
 
-pub(super) fn listen_anywhere(text: &str) -> Result<Option<SocketAddr>, String> {
+pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
     if text.eq_ignore_ascii_case("off") {
         return Ok(None);
     }

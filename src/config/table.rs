@@ -182,9 +182,7 @@ pub static VARIABLES: &[Variable] = &[
         explanation: "Address and port of page and /ws over HTTPS, for example [::]:8443 for every device on the network; off for none.",
         group: LISTENING,
         service_only: false,
-        parse: |draft, text, _| {
-            draft::listen_anywhere(text).map(|address| draft.web.tls_listen = address)
-        },
+        parse: |draft, text, _| draft::listen(text).map(|address| draft.web.tls_listen = address),
     },
     Variable {
         name: "VOICELIVED_TLS_CERT",
