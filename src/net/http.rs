@@ -47,8 +47,10 @@ pub struct Request {
     pub keep_alive: bool,
     /// `api-key`, for the simulator; empty if there is none.
     pub api_key: String,
-    /// `Authorization`; empty if there is none.
+    /// `Authorization`; empty if there is none. Several are no credential, but one wrong one.
     pub authorization: String,
+    /// Every `Cookie` field, as one; empty if there is none.
+    pub cookies: String,
 }
 
 /// A WebSocket opening handshake (RFC 6455, section 4.2.1).
@@ -69,10 +71,16 @@ pub struct Status(pub u16, pub &'static str);
 impl Status {
     /// 200
     pub const OK: Self = Self(200, "OK");
+    /// 204
+    pub const NO_CONTENT: Self = Self(204, "No Content");
     /// 304
     pub const NOT_MODIFIED: Self = Self(304, "Not Modified");
+    /// 308
+    pub const PERMANENT_REDIRECT: Self = Self(308, "Permanent Redirect");
     /// 400
     pub const BAD_REQUEST: Self = Self(400, "Bad Request");
+    /// 401
+    pub const UNAUTHORIZED: Self = Self(401, "Unauthorized");
     /// 403
     pub const FORBIDDEN: Self = Self(403, "Forbidden");
     /// 404
@@ -89,6 +97,8 @@ impl Status {
     pub const MISDIRECTED_REQUEST: Self = Self(421, "Misdirected Request");
     /// 426
     pub const UPGRADE_REQUIRED: Self = Self(426, "Upgrade Required");
+    /// 429
+    pub const TOO_MANY_REQUESTS: Self = Self(429, "Too Many Requests");
     /// 431
     pub const HEAD_TOO_LARGE: Self = Self(431, "Request Header Fields Too Large");
     /// 503
@@ -189,7 +199,8 @@ fn request(head: &httparse::Request<'_, '_>) -> Result<Request, Status> {
         // What follows a refused CONNECT may be meant for the tunnel.
         keep_alive: is_current && !has_token(&connection, "close") && method != "CONNECT",
         api_key: fields.first("api-key").unwrap_or_default().to_owned(),
-        authorization: fields.first("authorization").unwrap_or_default().to_owned(),
+        authorization: fields.joined("authorization"),
+        cookies: fields.cookies(),
     })
 }
 
@@ -343,6 +354,13 @@ impl<'a> Fields<'a> {
         self.all(name).next()
     }
 
+    /// Other programs on this host may have set cookies that are no UTF-8: ours still counts.
+    fn cookies(&self) -> String {
+        let fields = self.0.iter().filter(|field| field.name.eq_ignore_ascii_case("cookie"));
+        let values: Vec<_> = fields.map(|field| String::from_utf8_lossy(field.value)).collect();
+        values.join("; ")
+    }
+
     /// Several fields of one name are one list (RFC 9110, section 5.3).
     fn joined(&self, name: &'static str) -> String {
         self.all(name).collect::<Vec<_>>().join(", ")
@@ -469,6 +487,20 @@ mod tests {
         let request = complete("GET http://b:2/x HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!((request.host.as_str(), request.path.as_str()), ("b:2", "/x"));
         assert_eq!(status("GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn cookies_of_several_fields_are_one_list_whatever_their_bytes() {
+        let text = b"GET / HTTP/1.1\r\nHost: a\r\nCookie: x=\xff; b=1\r\ncookie: c=2\r\n\r\n";
+        let Head::Complete(request, _) = parse(text) else { panic!("a request") };
+        assert_eq!(request.cookies, "x=\u{fffd}; b=1; c=2");
+    }
+
+    #[test]
+    fn two_credentials_are_a_wrong_one() {
+        let field = "Authorization: Bearer a\r\n";
+        let request = complete(&format!("GET / HTTP/1.1\r\nHost: a\r\n{field}{field}\r\n"));
+        assert_eq!(request.authorization, "Bearer a, Bearer a");
     }
 
     #[test]
