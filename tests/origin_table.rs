@@ -1,6 +1,7 @@
 //! `tests/data/origins.jsonl`: who may open a call, by `Host` and `Origin`.
 //!
-//! One row a line: `listener`, `extra` (`VOICELIVED_ALLOWED_ORIGINS`), `names` (of the device),
+//! One row a line: `listener`, `extra` (`VOICELIVED_ALLOWED_ORIGINS`), `names` and `addresses`
+//! (of the device),
 //! the `host` and `origin` fields, `expect` (`admit` or the status), `note`.
 
 mod support;
@@ -49,7 +50,10 @@ fn the_gate_judges_as_the_table_says() {
         let (scheme, address) = row["listener"].as_str().unwrap().split_once("://").unwrap();
         let extra = texts(&row, "extra").iter().filter_map(|text| Origin::parse(text)).collect();
         let address = address.parse().expect("an address");
-        let gate = Gate::new(scheme == "https", address, &texts(&row, "names"), extra);
+        let mut gate = Gate::new(scheme == "https", address, extra);
+        let addresses: Vec<_> =
+            texts(&row, "addresses").iter().map(|text| text.parse().expect("an address")).collect();
+        gate.set_device_names(&texts(&row, "names"), &addresses);
         let found = match http::parse(head(&row).as_bytes()) {
             Head::Bad(status) => status.0.to_string(),
             Head::Complete(request, _) if !gate.admits_host(&request.host) => "421".to_owned(),
