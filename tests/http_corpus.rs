@@ -22,10 +22,14 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use random::Random;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
+use support::certificates;
 use support::daemon::Daemon;
 use tungstenite::protocol::{Role, WebSocket};
 use tungstenite::{Error, Message};
+use voicelived::net::tls;
 
 /// No answer may take longer: a head has 5 s, an ending connection 5 s more.
 const LIMIT: Duration = Duration::from_secs(12);
@@ -34,7 +38,8 @@ const LIMIT: Duration = Duration::from_secs(12);
 const WORKERS: usize = 12;
 
 /// Calls at once: those that have just ended may not be gone yet.
-const CALLS: &str = "40";
+const CALLS: [(&str, &str); 2] =
+    [("VOICELIVED_MAX_SESSIONS", "40"), ("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", "40")];
 
 /// A connection to a listener, plain or in TLS, whose reads end after [`LIMIT`].
 trait Connection: Read + Write {
@@ -44,6 +49,14 @@ trait Connection: Read + Write {
 impl Connection for TcpStream {
     fn end_output(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Connection for StreamOwned<ClientConnection, TcpStream> {
+    fn end_output(&mut self) -> io::Result<()> {
+        self.conn.send_close_notify();
+        self.flush()?;
+        self.sock.end_output()
     }
 }
 
@@ -64,19 +77,50 @@ enum Cut {
 
 #[test]
 fn the_plain_port_answers_every_request_as_the_corpus_says() {
-    let daemon = Daemon::demo(&[
-        ("VOICELIVED_MAX_SESSIONS", CALLS),
-        ("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", CALLS),
-    ]);
+    let daemon = Daemon::demo(&CALLS);
+    let address = daemon.address;
+    let connect = || -> Box<dyn Connection> { Box::new(socket(address)) };
+    let before = daemon.descriptors();
+    run(&Listener { address, schemes: ["http", "https"], connect: &connect });
+    daemon.assert_nothing_left(before);
+}
+
+#[test]
+fn the_tls_port_answers_every_request_as_the_corpus_says() {
+    let (certificate, key) = certificates::localhost();
+    let folder = std::env::temp_dir().join(format!("voicelived-corpus-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let [certificate_file, key_file] = [("cert.pem", &certificate), ("key.pem", &key)]
+        .map(|(name, pem)| (folder.join(name), pem))
+        .map(|(path, pem)| {
+            std::fs::write(&path, pem).map(|()| path.display().to_string()).unwrap()
+        });
+    let mut settings = vec![
+        ("VOICELIVED_TLS_LISTEN", "127.0.0.1:0"),
+        ("VOICELIVED_TLS_CERT", certificate_file.as_str()),
+        ("VOICELIVED_TLS_KEY", key_file.as_str()),
+    ];
+    settings.extend(CALLS);
+    let daemon = Daemon::demo(&settings);
+    let address = daemon.secure_address();
+    let roots = tls::certificates(certificate.as_bytes()).unwrap();
+    let config = tls::client_config(&roots).unwrap();
     let connect = || -> Box<dyn Connection> {
-        let socket = TcpStream::connect(daemon.address).expect("the daemon accepts");
-        socket.set_read_timeout(Some(LIMIT)).expect("a socket");
-        socket.set_nodelay(true).expect("a socket");
-        Box::new(socket)
+        let name = ServerName::try_from("localhost").expect("a name");
+        let client = ClientConnection::new(config.clone(), name).expect("a client");
+        Box::new(StreamOwned::new(client, socket(address)))
     };
     let before = daemon.descriptors();
-    run(&Listener { address: daemon.address, schemes: ["http", "https"], connect: &connect });
+    run(&Listener { address, schemes: ["https", "http"], connect: &connect });
     daemon.assert_nothing_left(before);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+fn socket(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(address).expect("the daemon accepts");
+    socket.set_read_timeout(Some(LIMIT)).expect("a socket");
+    socket.set_nodelay(true).expect("a socket");
+    socket
 }
 
 /// Runs all cases in all cuts and fails with all that went wrong.
