@@ -410,8 +410,8 @@ Usage: voicelived call [OPTIONS]
   --text TEXT        type this, after the speech if both are given
   --out FILE.wav     write the answer there
   --url URL          the daemon (default ws://127.0.0.1:8000/ws)
-  --token-file FILE  its access token, if it asks for one; without this option the token of
-                     VOICELIVED_ACCESS_TOKEN or VOICELIVED_ACCESS_TOKEN_FILE, also in .env
+  --token-file FILE  its access token, if it asks for one; else the environment or .env
+                     may hold VOICELIVED_ACCESS_TOKEN or VOICELIVED_ACCESS_TOKEN_FILE
   --timeout SECONDS  give up if no answer begins in this time (default 30)
 
 Exit status: 0 if the call was answered.
