@@ -87,6 +87,8 @@ pub struct Limits {
     pub max_session: Duration,
     /// Time in which neither side speaks before a call ends.
     pub idle: Duration,
+    /// Minutes of calls in a day (UTC), all together; `None` for no limit.
+    pub daily: Option<Duration>,
     /// Reply audio that can wait in all calls together.
     pub audio_pool: Duration,
 }
@@ -101,6 +103,10 @@ impl Limits {
 pub struct Web {
     /// Plain HTTP address; `None` when switched off. Port 0 lets the system choose.
     pub listen: Option<SocketAddr>,
+    /// HTTPS address; `None` when switched off.
+    pub tls_listen: Option<SocketAddr>,
+    /// The owner's certificate chain and private key; without them a local authority is made.
+    pub tls_files: Option<(PathBuf, PathBuf)>,
     /// Origins besides the daemon's own whose pages may open `/ws`, in the form browsers send.
     pub allowed_origins: Vec<String>,
 }
@@ -109,7 +115,8 @@ impl Web {
     /// Whether anybody but this machine can reach the daemon.
     #[must_use]
     pub fn is_beyond_loopback(&self) -> bool {
-        self.listen.iter().any(|address| !address.ip().to_canonical().is_loopback())
+        let all = self.listen.iter().chain(&self.tls_listen);
+        all.into_iter().any(|address| !address.ip().to_canonical().is_loopback())
     }
 }
 

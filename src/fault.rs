@@ -125,7 +125,10 @@ fn tls(error: &rustls::Error, host: &str) -> ServiceFault {
                 "The certificate of {host} has expired by this device's clock. Check the clock first."
             )
         }
-        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer) => {
+        // A bad signature: an authority of the same name as one we know, but not that one.
+        rustls::Error::InvalidCertificate(
+            Certificate::UnknownIssuer | Certificate::BadSignature,
+        ) => {
             format!(
                 "The certificate of {host} comes from an unknown authority. If a proxy or a simulator of yours answers there, name its authority in VOICELIVED_UPSTREAM_CA_FILE."
             )

@@ -15,7 +15,9 @@
 
 pub mod access;
 pub mod assets;
+pub mod authority;
 pub mod call;
+pub mod certificates;
 pub mod child;
 pub mod cli;
 pub mod config;
@@ -26,5 +28,6 @@ pub mod resolve;
 pub mod server;
 pub mod session;
 pub mod simulator;
+pub mod spending;
 pub mod tools;
 pub mod web;

@@ -5,6 +5,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -18,8 +19,14 @@ use crate::simulator::{self, Admission};
 /// How long a request head may take, from the connection or from the answer before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long an answer may take to leave, and the peer to go after the last one.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take to leave.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the peer may take to go after its last answer.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the simulator's `silent` fault keeps a connection: longer than anybody waits.
+const SILENCE: Duration = Duration::from_secs(3600);
 
 /// Sent with every answer: nothing of ours may be framed, sniffed or told to others.
 const COMMON_FIELDS: &str = "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
@@ -37,19 +44,28 @@ const ASK_FOR_TOKEN: &str = "WWW-Authenticate: Bearer\r\nCache-Control: no-store
 #[derive(Debug, Clone)]
 pub enum Site {
     /// The page and `/ws`.
-    Calls {
-        /// Host and Origin rules.
-        gate: Gate,
-        /// The service is the simulator, and says so.
-        simulated: bool,
-    },
+    Calls(CallSite),
     /// The simulated service.
-    Simulator(std::rc::Rc<simulator::Options>),
+    Simulator(Rc<simulator::Options>),
+}
+
+/// A listener for people and their clients.
+#[derive(Debug, Clone)]
+pub struct CallSite {
+    /// Host and Origin rules.
+    pub gate: Gate,
+    /// The service is the simulator, and says so.
+    pub simulated: bool,
+    /// The port that serves the same over HTTPS: whoever comes from the network without TLS is
+    /// sent there, since browsers hide the microphone and others could listen.
+    pub https: Option<u16>,
+    /// The local authority's root as PEM, for devices to trust; `None` without one.
+    pub ca_pem: Option<Rc<str>>,
 }
 
 /// Who stands at the door, for one turn.
 #[derive(Debug)]
-pub struct Door<'a> {
+pub struct Doorway<'a> {
     /// Who may call.
     pub guard: &'a mut Guard,
     /// Where the visitor comes from.
@@ -145,7 +161,7 @@ impl Visitor {
     }
 
     /// Reads, answers, writes, as far as it goes without waiting.
-    pub fn pump(&mut self, site: &Site, door: &mut Door<'_>) -> Visit {
+    pub fn pump(&mut self, site: &Site, door: &mut Doorway<'_>) -> Visit {
         self.transport.begin_turn();
         match self.advance(site, door) {
             Ok(visit) => visit,
@@ -153,14 +169,16 @@ impl Visitor {
         }
     }
 
-    fn advance(&mut self, site: &Site, door: &mut Door<'_>) -> io::Result<Visit> {
+    fn advance(&mut self, site: &Site, door: &mut Doorway<'_>) -> io::Result<Visit> {
         let now = door.now;
         loop {
             match self.phase {
                 Phase::Reading => {
                     let open = self.fill()?;
-                    if !self.answer(site, door) {
-                        return self.wait_for_head(open, now);
+                    if !self.answer(site, door)
+                        && let Some(visit) = self.wait_for_head(open, now)
+                    {
+                        return Ok(visit);
                     }
                 }
                 Phase::Answering | Phase::LastAnswer | Phase::Upgraded => {
@@ -197,23 +215,20 @@ impl Visitor {
         Ok(true)
     }
 
-    fn wait_for_head(&mut self, open: bool, now: Instant) -> io::Result<Visit> {
-        if !open {
-            return Ok(Visit::Gone);
+    /// `None` when half a head has had its time, which is now being said.
+    fn wait_for_head(&mut self, open: bool, now: Instant) -> Option<Visit> {
+        if open && now < self.deadline {
+            return Some(Visit::Stays);
         }
-        if now < self.deadline {
-            return Ok(Visit::Stays);
-        }
-        if self.input.is_empty() {
-            return Ok(Visit::Gone);
+        if !open || self.input.is_empty() {
+            return Some(Visit::Gone);
         }
         self.refuse(Status::REQUEST_TIMEOUT, now);
-        self.write_out()?;
-        Ok(Visit::Stays)
+        None
     }
 
     /// Answers the first head in the input, if it is whole.
-    fn answer(&mut self, site: &Site, door: &mut Door<'_>) -> bool {
+    fn answer(&mut self, site: &Site, door: &mut Doorway<'_>) -> bool {
         if self.input.is_empty() {
             return false;
         }
@@ -225,26 +240,30 @@ impl Visitor {
             }
             Head::Complete(request, length) => {
                 self.input.drain(..length);
-                self.deadline = door.now + CLOSE_TIMEOUT;
+                self.deadline = door.now + ANSWER_TIMEOUT;
                 self.generation = door.guard.generation();
                 self.phase = match site {
-                    Site::Calls { gate, simulated } => {
-                        answer_visitor(&mut self.output, &request, gate, *simulated, door)
-                    }
+                    Site::Calls(site) => answer_visitor(&mut self.output, &request, site, door),
                     Site::Simulator(options) => {
                         answer_as_service(&mut self.output, &request, options, &mut self.admission)
                     }
                 };
+                if self.phase == Phase::Silent {
+                    self.deadline = door.now + SILENCE;
+                }
                 true
             }
         }
     }
 
     fn refuse(&mut self, status: Status, now: Instant) {
+        text_head(&mut self.output, status, "", status.1, false);
+        if !self.input.starts_with(b"HEAD ") {
+            self.output.extend_from_slice(status.1.as_bytes());
+        }
         self.input.clear();
-        text_answer(&mut self.output, status, "", status.1, false);
         self.phase = Phase::LastAnswer;
-        self.deadline = now + CLOSE_TIMEOUT;
+        self.deadline = now + ANSWER_TIMEOUT;
     }
 
     /// True when everything has left.
@@ -266,7 +285,7 @@ impl Visitor {
         self.transport.flush()?;
         self.transport.stream().shutdown(std::net::Shutdown::Write)?;
         self.phase = Phase::Lingering;
-        self.deadline = now + CLOSE_TIMEOUT;
+        self.deadline = now + LINGER_TIMEOUT;
         Ok(())
     }
 
@@ -275,6 +294,12 @@ impl Visitor {
         let open = self.fill()?;
         self.input.clear();
         Ok(if open && now < self.deadline { Visit::Stays } else { Visit::Gone })
+    }
+
+    /// Whether it has not asked for anything yet: the first to go when places are short.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Reading | Phase::Lingering)
     }
 
     /// Whether another turn is needed without a new event.
@@ -289,33 +314,49 @@ impl Visitor {
 fn answer_visitor(
     out: &mut Vec<u8>,
     request: &Request,
-    gate: &Gate,
-    simulated: bool,
-    door: &mut Door<'_>,
+    site: &CallSite,
+    door: &mut Doorway<'_>,
 ) -> Phase {
-    if !gate.admits_host(&request.host) {
+    let CallSite { gate, simulated, https, ca_pem } = site;
+    if !gate.admits_scheme(request.secure) || !gate.admits_host(&request.host) {
         let text = "This name is not one of this device's own. Add its origin to VOICELIVED_ALLOWED_ORIGINS.";
         return plain(out, request, Status::MISDIRECTED_REQUEST, "", text);
     }
-    let known = matches!(request.path.as_str(), "/ws" | "/pair" | "/healthz");
+    // A device that does not trust the authority yet gets these without HTTPS too.
+    match (request.path.as_str(), ca_pem) {
+        ("/ca.pem", Some(pem)) => return answer_root(out, request, pem),
+        ("/trust" | "/trust.html" | "/trust.css" | "/style.css", Some(_)) => {
+            let path = if request.path == "/trust" { "/trust.html" } else { &request.path };
+            if let Some(asset) = assets::find(path) {
+                return answer_asset(out, request, asset);
+            }
+        }
+        _ => {}
+    }
+    if let Some(location) = https.and_then(|port| gate.elsewhere(&request.host, port)) {
+        let extra = format!("Location: {location}{}\r\n", path_and_query(request));
+        return plain(
+            out,
+            request,
+            Status::PERMANENT_REDIRECT,
+            &extra,
+            "This device speaks HTTPS.",
+        );
+    }
+    let known = matches!(request.path.as_str(), "/ws" | "/pair" | "/healthz" | "*");
     let asset = assets::find(&request.path);
     if !known && asset.is_none() {
         return plain(out, request, Status::NOT_FOUND, "", "There is nothing here.");
     }
     if !matches!(request.method.as_str(), "GET" | "HEAD") {
-        return plain(
-            out,
-            request,
-            Status::METHOD_NOT_ALLOWED,
-            "Allow: GET, HEAD\r\n",
-            "Only GET is served.",
-        );
+        let allow = if request.path == "/ws" { "Allow: GET\r\n" } else { "Allow: GET, HEAD\r\n" };
+        return plain(out, request, Status::METHOD_NOT_ALLOWED, allow, "Only GET is served.");
     }
     match (request.path.as_str(), asset) {
         ("/ws", _) => answer_call(out, request, gate, door),
         ("/pair", _) => answer_pairing(out, request, gate, door),
         ("/healthz", _) => {
-            let service = if simulated { "voicelived-service: simulator\r\n" } else { "" };
+            let service = if *simulated { "voicelived-service: simulator\r\n" } else { "" };
             let extra = format!("Cache-Control: no-store\r\n{service}");
             let (status, text) = if door.draining {
                 (Status::SERVICE_UNAVAILABLE, "draining")
@@ -329,7 +370,26 @@ fn answer_visitor(
     }
 }
 
-fn answer_call(out: &mut Vec<u8>, request: &Request, gate: &Gate, door: &mut Door<'_>) -> Phase {
+/// The media type makes phones offer to install it; as an attachment they would only store it.
+fn answer_root(out: &mut Vec<u8>, request: &Request, pem: &str) -> Phase {
+    let extra = format!(
+        "{COMMON_FIELDS}Content-Type: application/x-x509-ca-cert\r\nCache-Control: no-cache\r\n"
+    );
+    http::answer_head(out, Status::OK, &extra, Some(pem.len()), request.keep_alive);
+    if request.method != "HEAD" {
+        out.extend_from_slice(pem.as_bytes());
+    }
+    after(request)
+}
+
+/// The target as it was sent, but for characters that could end a field's line.
+fn path_and_query(request: &Request) -> String {
+    let query =
+        if request.query.is_empty() { String::new() } else { format!("?{}", request.query) };
+    format!("{}{query}", request.path).replace(|c: char| c.is_control(), "")
+}
+
+fn answer_call(out: &mut Vec<u8>, request: &Request, gate: &Gate, door: &mut Doorway<'_>) -> Phase {
     if request.method != "GET" {
         return plain(
             out,
@@ -351,7 +411,12 @@ fn answer_call(out: &mut Vec<u8>, request: &Request, gate: &Gate, door: &mut Doo
 
 /// A browser shows the token once and gets a cookie for it; or asks whether its cookie is right,
 /// and has its life prolonged.
-fn answer_pairing(out: &mut Vec<u8>, request: &Request, gate: &Gate, door: &mut Door<'_>) -> Phase {
+fn answer_pairing(
+    out: &mut Vec<u8>,
+    request: &Request,
+    gate: &Gate,
+    door: &mut Doorway<'_>,
+) -> Phase {
     if let Some(phase) = refuse_stranger(out, request, gate, door) {
         return phase;
     }
@@ -367,13 +432,13 @@ fn refuse_stranger(
     out: &mut Vec<u8>,
     request: &Request,
     gate: &Gate,
-    door: &mut Door<'_>,
+    door: &mut Doorway<'_>,
 ) -> Option<Phase> {
     if !gate.admits_origin(&request.origins, &request.host) {
         let text = "Pages of this origin may not open calls. Add it to VOICELIVED_ALLOWED_ORIGINS.";
         return Some(plain(out, request, Status::FORBIDDEN, "", text));
     }
-    let Door { guard, address, now, .. } = door;
+    let Doorway { guard, address, now, .. } = door;
     match guard.judge(*address, &request.authorization, &request.cookies, *now) {
         Verdict::Admitted => None,
         Verdict::Later(wait) => {
@@ -402,7 +467,10 @@ fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset) -> Phase {
     } else {
         (asset.plain, "", format!("\"{}\"", asset.tag))
     };
-    let unchanged = request.if_none_match.split(',').any(|known| known.trim() == tag);
+    let unchanged = request.if_none_match.split(',').map(str::trim).any(|known| {
+        // The comparison is weak (RFC 9110, section 13.1.2).
+        known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag
+    });
     let status = if unchanged { Status::NOT_MODIFIED } else { Status::OK };
     let extra = format!(
         "{COMMON_FIELDS}{PAGE_FIELDS}{encoding}ETag: {tag}\r\nContent-Type: {}\r\n",
@@ -461,7 +529,8 @@ fn answer_valid_upgrade(out: &mut Vec<u8>, request: &Request) -> Phase {
             plain(out, request, Status::BAD_REQUEST, "", "This is no valid WebSocket handshake.")
         }
         Some(Upgrade::Version) | None => {
-            let extra = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+            let extra =
+                "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n";
             plain(out, request, Status::UPGRADE_REQUIRED, extra, "This is a WebSocket endpoint.")
         }
     }
@@ -469,14 +538,17 @@ fn answer_valid_upgrade(out: &mut Vec<u8>, request: &Request) -> Phase {
 
 fn plain(out: &mut Vec<u8>, request: &Request, status: Status, extra: &str, text: &str) -> Phase {
     let keep_alive = request.keep_alive && request.upgrade.is_none();
-    text_answer(out, status, extra, if request.method == "HEAD" { "" } else { text }, keep_alive);
+    text_head(out, status, extra, text, keep_alive);
+    if request.method != "HEAD" {
+        out.extend_from_slice(text.as_bytes());
+    }
     if keep_alive { Phase::Answering } else { Phase::LastAnswer }
 }
 
-fn text_answer(out: &mut Vec<u8>, status: Status, extra: &str, text: &str, keep_alive: bool) {
+/// The head of an answer with this text, whether the text itself follows or not.
+fn text_head(out: &mut Vec<u8>, status: Status, extra: &str, text: &str, keep_alive: bool) {
     let extra = format!("{COMMON_FIELDS}Content-Type: text/plain; charset=utf-8\r\n{extra}");
     http::answer_head(out, status, &extra, Some(text.len()), keep_alive);
-    out.extend_from_slice(text.as_bytes());
 }
 
 fn after(request: &Request) -> Phase {

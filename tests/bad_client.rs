@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::client::Client;
@@ -50,7 +50,9 @@ impl Scene {
         for (what, bytes, code, reason) in cases {
             let mut client = self.call();
             client.send_raw(&bytes);
+            let start = Instant::now();
             client.assert_ends(what, code, reason);
+            assert!(start.elapsed() < Duration::from_millis(1500), "{what}: it had to wait");
         }
     }
 

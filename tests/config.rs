@@ -155,7 +155,7 @@ fn the_model_has_three_names() {
 fn unknown_names_of_the_service_only_warn() {
     let config = with("AZURE_VOICE_LIVE_AGENT_NAME", "x").unwrap();
     assert!(config.warnings[0].starts_with("AZURE_VOICE_LIVE_AGENT_NAME (environment): not used"));
-    assert!(with("VOICELIVED_TLS_LISTEN", "[::]:8443").is_err());
+    assert!(with("VOICELIVED_NO_SUCH_SETTING", "x").is_err());
 }
 
 #[test]

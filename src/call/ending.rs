@@ -33,6 +33,8 @@ pub enum EndReason {
     Refused(String),
     /// No room for another call.
     Full,
+    /// The day's minutes of calls, this many, are used up (the spending guard).
+    DailyLimit(u64),
     /// The caller's address has as many calls as it may.
     AddressLimit(usize),
     /// The service could not be reached, refused or was lost.
@@ -76,6 +78,7 @@ impl EndReason {
             Self::Refused(_) => "refused",
             Self::Full => "full",
             Self::AddressLimit(_) => "address_limit",
+            Self::DailyLimit(_) => "daily_limit",
             Self::Service(fault) => fault.word,
             Self::ServiceTimeout => "service_timeout",
             Self::SessionRefused(_) => "session_refused",
@@ -107,6 +110,9 @@ impl EndReason {
                 "The access code was changed. Enter the new one to call again.".into()
             }
             Self::Full => "All lines are busy. Try again later.".into(),
+            Self::DailyLimit(minutes) => {
+                format!("The {minutes} minutes of calls allowed for today are used up.").into()
+            }
             Self::AddressLimit(calls) => {
                 format!("There are already {calls} calls from this address. End one of them first.")
                     .into()
@@ -143,7 +149,7 @@ impl EndReason {
             | Self::ServiceTimeout
             | Self::SessionRefused(_)
             | Self::Internal(_) => 1011,
-            Self::Full | Self::AddressLimit(_) => 1013,
+            Self::Full | Self::AddressLimit(_) | Self::DailyLimit(_) => 1013,
         }
     }
 
@@ -169,6 +175,7 @@ impl EndReason {
             | Self::AccessChanged
             | Self::Full
             | Self::AddressLimit(_)
+            | Self::DailyLimit(_)
             | Self::Internal(_) => Side::Daemon,
         }
     }
@@ -187,6 +194,7 @@ impl EndReason {
                 | Self::AccessChanged
                 | Self::Full
                 | Self::AddressLimit(_)
+                | Self::DailyLimit(_)
         )
     }
 }
@@ -226,6 +234,7 @@ mod tests {
             EndReason::Refused(text()),
             EndReason::Full,
             EndReason::AddressLimit(4),
+            EndReason::DailyLimit(60),
             EndReason::Service(fault),
             EndReason::ServiceTimeout,
             EndReason::SessionRefused(text()),

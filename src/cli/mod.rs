@@ -10,6 +10,7 @@ pub mod args;
 mod call;
 mod check;
 mod drive;
+pub mod qr;
 pub mod run;
 mod screen;
 pub mod service;

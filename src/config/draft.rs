@@ -25,6 +25,8 @@ pub(super) struct Draft {
     pub(super) session: SessionConfig,
     pub(super) limits: Limits,
     pub(super) web: Web,
+    pub(super) tls_cert: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
     /// `VOICELIVED_ACCESS`: whether a token is asked for.
     pub(super) asks_token: Option<bool>,
     pub(super) token: Option<Secret>,
@@ -155,6 +157,11 @@ pub(super) fn language(text: &str) -> Result<String, String> {
     Ok(tags.join(","))
 }
 
+/// A file's name.
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    line(text, 4096).map(PathBuf::from)
+}
+
 pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
     if text.eq_ignore_ascii_case("off") {
         return Ok(None);
@@ -240,6 +247,13 @@ pub(super) fn count(text: &str, max: u16) -> Result<usize, String> {
         Ok(number) if digits && (1..=max).contains(&number) => Ok(usize::from(number)),
         _ => Err(number_fault(text, u32::from(max))),
     }
+}
+
+pub(super) fn minutes(text: &str, max: u32) -> Result<Option<Duration>, String> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    seconds(text, max).map(|minutes| Some(minutes * 60))
 }
 
 pub(super) fn seconds(text: &str, max: u32) -> Result<Duration, String> {

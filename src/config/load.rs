@@ -95,6 +95,7 @@ pub(super) fn load(
         loader.require_service();
     }
     loader.check_pool();
+    loader.settle_tls_files();
     let access = loader.settle_access();
     loader.finish(access)
 }
@@ -344,6 +345,29 @@ impl Loader<'_> {
         }
     }
 
+    /// A certificate is of no use without its key.
+    fn settle_tls_files(&mut self) {
+        let draft = &mut self.draft;
+        match (draft.tls_cert.take(), draft.tls_key.take()) {
+            (Some(cert), Some(key)) => draft.web.tls_files = Some((cert, key)),
+            (None, None) => {}
+            (Some(_), None) => {
+                self.fault(
+                    "VOICELIVED_TLS_KEY",
+                    None,
+                    "is not set, but VOICELIVED_TLS_CERT is; set both",
+                );
+            }
+            (None, Some(_)) => {
+                self.fault(
+                    "VOICELIVED_TLS_CERT",
+                    None,
+                    "is not set, but VOICELIVED_TLS_KEY is; set both",
+                );
+            }
+        }
+    }
+
     /// A token is asked for unless nobody else can come, or its owner says that all may.
     fn settle_access(&mut self) -> AccessConfig {
         let beyond = self.draft.web.is_beyond_loopback();
@@ -374,7 +398,7 @@ impl Loader<'_> {
             return Err(self.errors);
         }
         let mut draft = self.draft;
-        if draft.web.listen.is_none() {
+        if draft.web.listen.is_none() && draft.web.tls_listen.is_none() {
             let warning = "VOICELIVED_LISTEN: off leaves nothing to listen on";
             draft.warnings.push(warning.to_owned());
         }

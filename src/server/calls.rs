@@ -33,6 +33,9 @@ impl Server {
         let Some(calls) = &self.calls else {
             return turn_away(peer, &EndReason::Full, now);
         };
+        if let Some(reason) = self.spent() {
+            return turn_away(peer, &reason, now);
+        }
         if all >= calls.max_sessions {
             return turn_away(peer, &EndReason::Full, now);
         }

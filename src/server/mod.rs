@@ -18,19 +18,23 @@
 pub mod access;
 mod calls;
 mod children;
+mod door;
+mod secure;
 mod slot;
+mod spend;
 
 use children::{Children, MAX_CHILDREN};
+use door::Door;
+pub use door::bind;
 use slot::{Conn, Slot, pump_turned_away};
 
 use std::io::{self, ErrorKind};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -40,14 +44,15 @@ use crate::access::{Access, Guard};
 use crate::call::CallSettings;
 use crate::call::ending::EndReason;
 use crate::call::pcm::PcmPool;
+use crate::certificates::Certificates;
 use crate::net::dial::Target;
-use crate::net::transport::Transport;
 use crate::net::ws::WsPeer;
 use crate::resolve::Resolver;
 use crate::session::{CLIENT_SIZES, Desk, Progress, Session, WantedTool};
 use crate::simulator::peer::SimulatedService;
+use crate::spending::Ledger;
 use crate::tools::Tools;
-use crate::web::{Door, Site, Visit, Visitor};
+use crate::web::{Doorway, Site, Visit};
 
 /// Signals arrive here.
 const SIGNALS: Token = Token(0);
@@ -60,19 +65,9 @@ const SLOTS: usize = CHILDREN + 2 * MAX_CHILDREN;
 
 /// Slots for visitors beside those for calls.
 const VISITORS: usize = 64;
-/// Connections waiting in the kernel until they are accepted.
-const BACKLOG: i32 = 256;
-/// Connections accepted in one turn.
-const MAX_ACCEPTS: usize = 32;
-/// How long accepting rests after the kernel had no descriptor left.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How long calls may take to end in order after SIGTERM. Visitors are still answered meanwhile:
 /// `/healthz` says `draining`, and new calls are refused.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Kernel send buffer of a client's socket, in bytes (Linux doubles it), and the part of it that
-/// may be unsent: audio shall wait in our own blocks, where a barge-in can still clear it.
-const CLIENT_SEND_BUFFER: usize = 16 * 1024;
-const CLIENT_UNSENT: u32 = 4 * 1024;
 
 /// An address to listen on.
 #[allow(missing_debug_implementations, reason = "TLS configurations hold keys")]
@@ -88,6 +83,10 @@ pub struct Listen {
 /// What the loop needs to make calls.
 #[allow(missing_debug_implementations, reason = "the target holds the credential")]
 pub struct Calls {
+    /// The HTTPS listeners' certificates, to be renewed; `None` without HTTPS.
+    pub certificates: Option<Certificates>,
+    /// The spending guard; `None` without one.
+    pub spending: Option<Ledger>,
     /// Settings of every call.
     pub settings: Rc<CallSettings>,
     /// The service.
@@ -129,7 +128,9 @@ pub struct Server {
     pool: PcmPool,
     scratch: BytesMut,
     wanted: Vec<WantedTool>,
-    accept_rests_until: Option<Instant>,
+    door: Door,
+    /// When to look at the certificates again, if there are any.
+    certificates_due: Option<Instant>,
     stop: Stop,
 }
 
@@ -151,6 +152,7 @@ impl Server {
     /// When the kernel refuses a poll, a signal handler or a socket.
     pub fn new(listen: Vec<Listen>, calls: Option<Calls>) -> io::Result<Self> {
         let poll = Poll::new()?;
+        let now = Instant::now();
         let signals = [SIGTERM, SIGINT, SIGHUP, SIGCHLD];
         let mut signals = Signals::new(signals)?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
@@ -167,6 +169,7 @@ impl Server {
         let slots = sessions * 2 + VISITORS;
         let resolver =
             calls.as_ref().map(|calls| Resolver::new(&calls.target.host, calls.target.port));
+        let certificates_due = secure::next_look(calls.as_ref(), now);
         let access = calls.as_ref().map_or(Access::Open, |calls| calls.access.access.clone());
         Ok(Self {
             poll,
@@ -182,7 +185,8 @@ impl Server {
             pool: PcmPool::new(blocks),
             scratch: BytesMut::with_capacity(96 * 1024),
             wanted: Vec::new(),
-            accept_rests_until: None,
+            door: Door::new(now),
+            certificates_due,
             stop: Stop::No,
         })
     }
@@ -205,8 +209,10 @@ impl Server {
                 self.mark(event, now);
             }
             self.mark_due(now);
+            self.look_at_certificates(now);
             self.take_ended_children(now);
             self.pump_slots(now);
+            self.watch_spending(now);
             if self.is_stopped(now) {
                 return Ok(());
             }
@@ -222,11 +228,14 @@ impl Server {
         }
         let stop = if let Stop::By(deadline) = self.stop { Some(deadline) } else { None };
         let slots = self.slots.iter().filter_map(|slot| slot.deadline);
-        let nearest = slots
-            .chain(self.children.deadline())
-            .chain(stop)
-            .chain(self.accept_rests_until)
-            .min()?;
+        let rare = [
+            stop,
+            self.children.deadline(),
+            self.door.deadline(),
+            self.certificates_due,
+            self.spending_deadline(),
+        ];
+        let nearest = slots.chain(rare.into_iter().flatten()).min()?;
         Some(nearest.saturating_duration_since(now))
     }
 
@@ -274,9 +283,6 @@ impl Server {
                 self.want_pump(at);
             }
         }
-        if self.accept_rests_until.is_some_and(|until| now >= until) {
-            self.accept_rests_until = None;
-        }
     }
 
     fn take_signals(&mut self, now: Instant) {
@@ -284,7 +290,10 @@ impl Server {
         for signal in pending {
             match signal {
                 SIGTERM | SIGINT => self.begin_stop(now),
-                SIGHUP => self.reload_access(now),
+                SIGHUP => {
+                    self.reload_access(now);
+                    self.certificates_due = Some(now);
+                }
                 _ => self.children.mark_all(),
             }
         }
@@ -439,7 +448,7 @@ impl Server {
         let Conn::Visitor { visitor, listener } = &mut self.slots[at].conn else {
             return Progress::Idle;
         };
-        let mut door = Door {
+        let mut door = Doorway {
             guard: &mut self.guard,
             address: self.slots[at].address,
             draining: self.stop != Stop::No,
@@ -475,7 +484,7 @@ impl Server {
                     transport, &early, options, admission, now,
                 )))
             }
-            Some(Site::Calls { .. }) => {
+            Some(Site::Calls(_)) => {
                 self.slots[at].generation = visitor.generation();
                 let (transport, early) = visitor.into_transport();
                 self.begin_call(at, WsPeer::new(transport, Role::Server, CLIENT_SIZES, &early), now)
@@ -484,90 +493,8 @@ impl Server {
         };
         self.dial(at, now);
     }
-
-    // ---- 7. accept ----
-
-    fn can_accept(&self, now: Instant) -> bool {
-        let rested = self.accept_rests_until.is_none_or(|until| now >= until);
-        rested && !self.free.is_empty() && self.listeners.iter().any(|listener| listener.ready)
-    }
-
-    fn accept(&mut self, now: Instant) {
-        let mut left = MAX_ACCEPTS;
-        while left > 0 && self.can_accept(now) {
-            left -= 1;
-            let Some(at) = self.listeners.iter().position(|listener| listener.ready) else {
-                return;
-            };
-            match self.listeners[at].socket.accept() {
-                Ok((socket, address)) => self.seat(socket, address.ip().to_canonical(), at, now),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.listeners[at].ready = false
-                }
-                Err(error) if is_passing(&error) => {}
-                Err(error) => {
-                    log::warn!("no connection can be accepted for a moment: {error}");
-                    self.accept_rests_until = Some(now + ACCEPT_REST);
-                }
-            }
-        }
-    }
-
-    fn seat(&mut self, mut socket: TcpStream, address: IpAddr, listener: usize, now: Instant) {
-        let Some(at) = self.free.pop() else { return };
-        let both = Interest::READABLE | Interest::WRITABLE;
-        let prepared = prepare(&socket)
-            .and_then(|()| self.poll.registry().register(&mut socket, token(at, 0), both));
-        let transport = prepared.and_then(|()| match &self.listeners[listener].tls {
-            None => Ok(Transport::plain(socket)),
-            Some(config) => Ok(Transport::tls(socket, crate::net::tls::server(config)?)),
-        });
-        match transport {
-            Ok(transport) => {
-                let visitor = Visitor::new(transport, now);
-                self.slots[at] = Slot {
-                    conn: Conn::Visitor { visitor, listener },
-                    address,
-                    generation: 0,
-                    marked: false,
-                    deadline: None,
-                };
-                self.want_pump(at);
-            }
-            // It is gone already.
-            Err(_) => self.free.push(at),
-        }
-    }
 }
 
 fn token(slot: usize, side: usize) -> Token {
     Token(SLOTS + 2 * slot + side)
-}
-
-/// A connection that came and went, or a signal: the next one may be fine.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
-    )
-}
-
-fn prepare(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(socket);
-    socket.set_tcp_notsent_lowat(CLIENT_UNSENT)?;
-    socket.set_send_buffer_size(CLIENT_SEND_BUFFER)
-}
-
-/// Binds a listening socket. A restart may take the port while old connections linger.
-///
-/// # Errors
-/// What the kernel says; the caller names the address.
-pub fn bind(address: std::net::SocketAddr) -> io::Result<std::net::TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }

@@ -82,3 +82,96 @@ impl Pulse {
         if peer.transport().is_blocked() { silent.min(self.took + STALL_TIMEOUT) } else { silent }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use tungstenite::protocol::Role;
+
+    use super::*;
+    use crate::net::transport::Transport;
+    use crate::net::ws::{Sizes, USUAL_WAITING};
+
+    const SIZES: Sizes = Sizes { read: 4096, message: 65_536, waiting: USUAL_WAITING };
+
+    /// Our peer, and the socket of the other end.
+    fn pair() -> (WsPeer<TcpStream>, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let other = std::net::TcpStream::connect(listener.local_addr().expect("bound"));
+        let (ours, _) = listener.accept().expect("a connection");
+        ours.set_nonblocking(true).expect("a socket");
+        let transport = Transport::plain(TcpStream::from_std(ours));
+        (WsPeer::new(transport, Role::Server, SIZES, b""), other.expect("a connection"))
+    }
+
+    #[test]
+    fn who_answers_no_ping_is_given_up() {
+        let (mut peer, mut other) = pair();
+        let start = Instant::now();
+        let mut pulse = Pulse::new(SERVICE, start);
+        let mut check = |peer: &mut WsPeer<TcpStream>, after: Duration| {
+            let verdict = pulse.check(peer, start + after);
+            peer.flush().expect("it is open");
+            assert!(verdict.is_err() || pulse.deadline(peer) > start + after);
+            verdict
+        };
+        let tick = Duration::from_millis(1);
+        assert!(check(&mut peer, SERVICE.ping - tick).is_ok());
+        assert_eq!(peer.transport().sent(), 0, "nothing is sent to a service that was just heard");
+        assert!(check(&mut peer, SERVICE.ping).is_ok());
+        assert!(check(&mut peer, SERVICE.give_up - tick).is_ok());
+        let mut ping = [0; 2];
+        other.read_exact(&mut ping).expect("a ping");
+        assert_eq!(ping, [0x89, 0]);
+        assert_eq!(peer.transport().sent(), 2, "one ping is enough");
+        assert!(matches!(check(&mut peer, SERVICE.give_up), Err(Dead::Silent)));
+    }
+
+    #[test]
+    fn any_byte_is_a_sign_of_life() {
+        let (mut peer, mut other) = pair();
+        let start = Instant::now();
+        let mut pulse = Pulse::new(CLIENT, start);
+        // An empty pong, masked.
+        other.write_all(&[0x8a, 0x80, 1, 2, 3, 4]).expect("a socket");
+        peer.transport_mut().begin_turn();
+        while peer.transport().received() == 0 {
+            peer.mark_readable(false);
+            peer.read().expect("it is open");
+        }
+        assert!(pulse.check(&mut peer, start + CLIENT.give_up).is_ok());
+        assert_eq!(pulse.deadline(&peer), start + CLIENT.give_up + CLIENT.ping);
+    }
+
+    #[test]
+    fn who_takes_nothing_is_given_up_and_who_takes_a_little_is_not() {
+        let (mut peer, mut other) = pair();
+        let start = Instant::now();
+        let patience = Patience { ping: STALL_TIMEOUT * 9, give_up: STALL_TIMEOUT * 10 };
+        let mut pulse = Pulse::new(patience, start);
+        while !peer.transport().is_blocked() {
+            peer.send(Message::binary(vec![0; 60_000])).expect("there is room");
+        }
+        assert!(pulse.check(&mut peer, start + STALL_TIMEOUT - Duration::from_millis(1)).is_ok());
+        // The first check has seen that something left; from then on nothing does.
+        assert_eq!(pulse.deadline(&peer), pulse.took + STALL_TIMEOUT);
+        assert!(pulse.check(&mut peer, start + STALL_TIMEOUT).is_ok());
+        let sent = peer.transport().sent();
+        let mut chunk = vec![0; 1 << 20];
+        while peer.transport().sent() == sent {
+            other.read_exact(&mut chunk[..60_000]).expect("it waits there");
+            peer.mark_writable();
+            peer.flush().expect("it is open");
+        }
+        let late = start + STALL_TIMEOUT * 2;
+        assert!(pulse.check(&mut peer, late).is_ok());
+        peer.mark_writable();
+        while !peer.transport().is_blocked() {
+            peer.send(Message::binary(vec![0; 60_000])).expect("there is room");
+        }
+        assert!(pulse.check(&mut peer, late).is_ok());
+        assert!(matches!(pulse.check(&mut peer, late + STALL_TIMEOUT), Err(Dead::Stalled)));
+    }
+}

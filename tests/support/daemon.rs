@@ -49,11 +49,38 @@ impl Daemon {
         Self::start(&["run", "--listen", "127.0.0.1:0"], &all)
     }
 
+    /// As [`run`](Self::run), with at most `descriptors` open at once.
+    pub(crate) fn run_limited(
+        service: SocketAddr,
+        descriptors: u32,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+        shell.args([
+            "-c",
+            &script,
+            env!("CARGO_BIN_EXE_voicelived"),
+            "run",
+            "--listen",
+            "127.0.0.1:0",
+        ]);
+        shell.envs([
+            ("AZURE_VOICE_LIVE_ENDPOINT", format!("ws://{service}").as_str()),
+            ("AZURE_VOICE_LIVE_API_KEY", KEY),
+        ]);
+        Self::spawn(shell, settings)
+    }
+
     /// The program with these arguments and nothing else in its environment.
     pub(crate) fn start(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_voicelived"))
-            .args(arguments)
-            .env_clear()
+        let mut command = Command::new(env!("CARGO_BIN_EXE_voicelived"));
+        command.args(arguments).env_clear();
+        Self::spawn(command, settings)
+    }
+
+    fn spawn(mut command: Command, settings: &[(&str, &str)]) -> Self {
+        let mut process = command
             .env("VOICELIVED_LOG", "trace")
             .envs(settings.iter().copied())
             .current_dir(std::env::temp_dir())
@@ -72,15 +99,24 @@ impl Daemon {
         });
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut daemon = Self { process, log, address: unknown };
-        daemon.address = daemon.listening();
+        daemon.address = daemon.listening("");
         daemon
     }
 
-    fn listening(&self) -> SocketAddr {
+    /// Where it serves HTTPS.
+    pub(crate) fn secure_address(&self) -> SocketAddr {
+        self.listening("https")
+    }
+
+    /// The last address it listens on with this scheme, or any: HTTPS is told before HTTP.
+    fn listening(&self, scheme: &str) -> SocketAddr {
         let mut found = None;
+        let wanted = format!("listening on {scheme}");
         self.wait_until("it listens", |daemon| {
             let log = daemon.log();
-            let line = log.lines().find(|line| line.contains("listening on ")).map(str::to_owned);
+            let mut lines = log.lines().filter(|line| line.contains(&wanted));
+            let plain = lines.clone().find(|line| !line.contains("https://"));
+            let line = if scheme.is_empty() { plain } else { lines.next() };
             found = line.and_then(|line| line.rsplit("//").next()?.trim().parse().ok());
             found.is_some()
         });

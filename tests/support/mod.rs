@@ -6,5 +6,6 @@ pub(crate) mod client;
 pub(crate) mod daemon;
 pub(crate) mod frames;
 pub(crate) mod http;
+pub(crate) mod recorder;
 pub(crate) mod switch;
 pub(crate) mod witness;

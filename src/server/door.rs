@@ -1,0 +1,203 @@
+//! The door: accepting connections, and what happens when there are too many.
+//!
+//! - All visitors' places are taken: whoever has waited longest without asking for anything makes
+//!   way for the newcomer. A visitor that asks at once is served however many do not.
+//! - The kernel has no descriptor left: a reserved one is given up to take each waiting connection
+//!   and close it, so that it knows; later ones are served again as soon as there are some.
+//! - TLS handshakes come in a flood: beyond so many in a second they are closed unanswered, since
+//!   each costs the loop a signature.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use mio::Interest;
+use mio::net::TcpStream;
+
+use super::slot::{Conn, Slot};
+use super::{Server, VISITORS, token};
+use crate::net::transport::Transport;
+use crate::web::Visitor;
+
+/// Connections waiting in the kernel until they are accepted.
+const BACKLOG: i32 = 256;
+
+/// Connections accepted in one turn.
+const MAX_ACCEPTS: usize = 32;
+
+/// How long accepting rests after the kernel had no descriptor left.
+const REST: Duration = Duration::from_millis(100);
+
+/// TLS handshakes begun in a second: on a small device, about a tenth of its processor.
+const MAX_HANDSHAKES: u32 = 100;
+
+/// Kernel send buffer of a client's socket, in bytes (Linux doubles it), and the part of it that
+/// may be unsent: audio shall wait in our own blocks, where a barge-in can still clear it.
+const SEND_BUFFER: usize = 16 * 1024;
+const UNSENT: u32 = 4 * 1024;
+
+/// The state of the door.
+#[derive(Debug)]
+pub(super) struct Door {
+    rests_until: Option<Instant>,
+    /// Held back for telling callers that there is no other left.
+    reserve: Option<File>,
+    /// Handshakes in the second that began then.
+    handshakes: (Instant, u32),
+}
+
+impl Door {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { rests_until: None, reserve: spare(), handshakes: (now, 0) }
+    }
+
+    /// When accepting goes on, if it rests.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.rests_until
+    }
+
+    fn is_open(&self, now: Instant) -> bool {
+        self.rests_until.is_none_or(|until| now >= until)
+    }
+
+    /// Whether one more handshake may begin.
+    fn admits_handshake(&mut self, now: Instant) -> bool {
+        let (since, count) = &mut self.handshakes;
+        if now.duration_since(*since) >= Duration::from_secs(1) {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= MAX_HANDSHAKES
+    }
+}
+
+impl Server {
+    pub(super) fn can_accept(&self, now: Instant) -> bool {
+        self.door.is_open(now) && self.listeners.iter().any(|listener| listener.ready)
+    }
+
+    pub(super) fn accept(&mut self, now: Instant) {
+        let mut left = MAX_ACCEPTS;
+        while left > 0 && self.can_accept(now) {
+            left -= 1;
+            self.door.rests_until = None;
+            let Some(at) = self.listeners.iter().position(|listener| listener.ready) else {
+                return;
+            };
+            match self.listeners[at].socket.accept() {
+                Ok((socket, address)) => self.welcome(socket, address.ip().to_canonical(), at, now),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.listeners[at].ready = false;
+                }
+                Err(error) if is_passing(&error) => {}
+                Err(error) => self.turn_all_away(at, &error, now),
+            }
+        }
+    }
+
+    /// No descriptor, or no kernel memory: the waiting connections are closed with the reserved
+    /// descriptor, and the door rests.
+    fn turn_all_away(&mut self, at: usize, error: &io::Error, now: Instant) {
+        log::warn!("no connection can be accepted for a moment: {error}");
+        self.door.reserve = None;
+        for _ in 0..MAX_ACCEPTS {
+            if self.listeners[at].socket.accept().is_err() {
+                break;
+            }
+        }
+        self.door.reserve = spare();
+        self.door.rests_until = Some(now + REST);
+    }
+
+    fn welcome(&mut self, socket: TcpStream, address: IpAddr, listener: usize, now: Instant) {
+        if self.listeners[listener].tls.is_some() && !self.door.admits_handshake(now) {
+            return;
+        }
+        if (self.visitors() >= VISITORS || self.free.is_empty()) && !self.evict(now) {
+            return;
+        }
+        let Some(at) = self.free.pop() else { return };
+        match self.seat(socket, at, listener) {
+            Ok(transport) => {
+                let visitor = Visitor::new(transport, now);
+                let conn = Conn::Visitor { visitor, listener };
+                self.slots[at] =
+                    Slot { conn, address, generation: 0, marked: false, deadline: None };
+                self.want_pump(at);
+            }
+            // It is gone already.
+            Err(_) => self.free.push(at),
+        }
+    }
+
+    fn seat(
+        &self,
+        mut socket: TcpStream,
+        at: usize,
+        listener: usize,
+    ) -> io::Result<Transport<TcpStream>> {
+        prepare(&socket)?;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut socket, token(at, 0), both)?;
+        match &self.listeners[listener].tls {
+            None => Ok(Transport::plain(socket)),
+            Some(config) => Ok(Transport::tls(socket, crate::net::tls::server(config)?)),
+        }
+    }
+
+    fn visitors(&self) -> usize {
+        self.slots.iter().filter(|slot| matches!(slot.conn, Conn::Visitor { .. })).count()
+    }
+
+    /// Closes the visitor that has waited longest without a whole request; false if there is none.
+    fn evict(&mut self, now: Instant) -> bool {
+        let waiting = self.slots.iter().enumerate().filter_map(|(at, slot)| match &slot.conn {
+            Conn::Visitor { visitor, .. } if visitor.is_waiting() => Some((visitor.deadline(), at)),
+            _ => None,
+        });
+        match waiting.min() {
+            Some((_, at)) => {
+                self.release(at, now);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// A connection that came and went, or a signal: the next one may be fine.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
+    )
+}
+
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+fn prepare(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(socket);
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_send_buffer_size(SEND_BUFFER)
+}
+
+/// Binds a listening socket. A restart may take the port while old connections linger.
+///
+/// # Errors
+/// What the kernel says; the caller names the address.
+pub fn bind(address: std::net::SocketAddr) -> io::Result<std::net::TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` serves IPv4 too, whatever the system's default is.
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

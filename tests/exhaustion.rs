@@ -1,0 +1,182 @@
+//! Floods beside a call: its audio goes on untouched, memory stays flat, whoever asks for
+//! something at once is served, and everything is as before when the pressure ends.
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use support::certificates;
+use support::client::request;
+use support::daemon::Daemon;
+use support::witness::{self, Witness};
+
+/// A page is asked for and answered; how long that took.
+fn health(address: SocketAddr) -> Duration {
+    let start = Instant::now();
+    let (_, answer) =
+        request(address, &format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    start.elapsed()
+}
+
+/// Runs `flood` beside a call, and says what the call and a visitor noticed.
+fn beside_a_call(name: &str, daemon: &Daemon, flood: impl FnOnce()) {
+    let before = daemon.descriptors();
+    let witness = Witness::call(daemon.address);
+    let memory = daemon.status("VmRSS");
+    flood();
+    let visit = health(daemon.address);
+    let grown = daemon.status("VmHWM").saturating_sub(memory);
+    let report = witness.finish();
+    println!("{name}: {report:?}, a visitor waited {visit:?}, memory grew by {grown} kB");
+    assert!(visit < Duration::from_secs(1), "{name}: a visitor waited {visit:?}");
+    assert!(grown < 4_000, "{name}: memory grew by {grown} kB");
+    daemon.assert_nothing_left(before);
+}
+
+fn service() -> Daemon {
+    Daemon::simulate(&witness::SERVICE)
+}
+
+#[test]
+fn a_thousand_half_open_connections() {
+    let service = service();
+    let daemon = Daemon::run(service.address, &[]);
+    beside_a_call("half-open", &daemon, || {
+        let mut open = Vec::new();
+        for at in 0..1000 {
+            let mut socket = TcpStream::connect(daemon.address).expect("it accepts");
+            let _ = socket.write_all(b"GET / HT");
+            open.push(socket);
+            if at % 100 == 0 {
+                health(daemon.address);
+            }
+        }
+    });
+}
+
+#[test]
+fn senders_of_slow_heads_are_cut_off_in_time() {
+    let service = service();
+    let daemon = Daemon::run(service.address, &[]);
+    beside_a_call("slow heads", &daemon, || {
+        let mut socket = TcpStream::connect(daemon.address).expect("it accepts");
+        let start = Instant::now();
+        // A byte every 100 ms would take minutes: the bound is on the whole head.
+        while start.elapsed() < Duration::from_secs(8) && socket.write_all(b"G").is_ok() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(7), "cut off after {took:?} only");
+    });
+}
+
+#[test]
+fn connections_that_come_and_go() {
+    let service = service();
+    let daemon = Daemon::run(service.address, &[]);
+    beside_a_call("come and go", &daemon, || {
+        for at in 0..2000 {
+            let socket = TcpStream::connect(daemon.address).expect("it accepts");
+            if at % 2 == 0 {
+                // Half of them end with a reset.
+                let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+            }
+        }
+    });
+}
+
+#[test]
+fn readers_that_never_read() {
+    let service = service();
+    let daemon = Daemon::run(service.address, &[]);
+    beside_a_call("slow readers", &daemon, || {
+        let ask = format!("GET /app.js HTTP/1.1\r\nHost: {}\r\n\r\n", daemon.address).repeat(200);
+        let mut open = Vec::new();
+        for _ in 0..40 {
+            let mut socket = TcpStream::connect(daemon.address).expect("it accepts");
+            let _ = socket.set_nonblocking(true);
+            let _ = socket.write(ask.as_bytes());
+            open.push(socket);
+        }
+        health(daemon.address);
+    });
+}
+
+#[test]
+fn a_flood_of_tls_handshakes() {
+    let (certificate, key) = certificates::localhost();
+    let folder = std::env::temp_dir().join(format!("voicelived-flood-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (cert_file, key_file) = (folder.join("cert.pem"), folder.join("key.pem"));
+    std::fs::write(&cert_file, &certificate).unwrap();
+    std::fs::write(&key_file, key).unwrap();
+    let service = service();
+    let daemon = Daemon::run(
+        service.address,
+        &[
+            ("VOICELIVED_TLS_LISTEN", "127.0.0.1:0"),
+            ("VOICELIVED_TLS_CERT", cert_file.to_str().unwrap()),
+            ("VOICELIVED_TLS_KEY", key_file.to_str().unwrap()),
+        ],
+    );
+    let secure = daemon.secure_address();
+    let hello = client_hello(&certificate);
+    beside_a_call("handshakes", &daemon, || {
+        let mut open = Vec::new();
+        for _ in 0..1000 {
+            let mut socket = TcpStream::connect(secure).expect("it accepts");
+            // The hello makes the daemon sign; nothing ever follows.
+            let _ = socket.write_all(&hello);
+            open.push(socket);
+        }
+    });
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+fn client_hello(certificate: &str) -> Vec<u8> {
+    use voicelived::net::tls;
+    let roots = tls::certificates(certificate.as_bytes()).unwrap();
+    let config = tls::client_config(&roots).unwrap();
+    let mut connection = tls::client(&config, "localhost").unwrap();
+    let mut hello = Vec::new();
+    connection.write_tls(&mut hello).unwrap();
+    hello
+}
+
+#[test]
+fn no_descriptor_left() {
+    let service = service();
+    let daemon = Daemon::run_limited(service.address, 40, &[]);
+    beside_a_call("descriptors", &daemon, || {
+        let busy = daemon.processor_time();
+        let start = Instant::now();
+        let mut open: Vec<TcpStream> = Vec::new();
+        for _ in 0..120 {
+            let mut socket = TcpStream::connect(daemon.address).expect("the kernel accepts");
+            let _ = socket.write_all(b"GET / HT");
+            open.push(socket);
+        }
+        // Those beyond the limit are told so by a close, soon and all of them.
+        let told = open.iter_mut().map(is_closed).filter(|closed| *closed).count();
+        assert!(told >= 80, "{told} of 120 were closed");
+        daemon.wait_for_log("no connection can be accepted for a moment");
+        drop(open);
+        let used = daemon.processor_time() - busy;
+        assert!(used < start.elapsed() / 2, "it spins: {used:?} in {:?}", start.elapsed());
+        let recovered = Instant::now();
+        while std::panic::catch_unwind(|| health(daemon.address)).is_err() {
+            assert!(recovered.elapsed() < Duration::from_secs(2), "it does not recover");
+        }
+    });
+}
+
+fn is_closed(socket: &mut TcpStream) -> bool {
+    let _ = socket.set_read_timeout(Some(Duration::from_millis(200)));
+    match socket.read(&mut [0]) {
+        Ok(count) => count == 0,
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    }
+}

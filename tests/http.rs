@@ -1,0 +1,199 @@
+//! What a browser, a script or a stranger gets from the port by plain HTTP.
+
+mod support;
+
+use std::io::Write;
+use std::net::TcpListener;
+
+use support::client::{Client, upgrade_head};
+use support::daemon::Daemon;
+use support::http::{Answer, ask, connect, exchange, read_answers};
+use voicelived::assets::ASSETS;
+
+/// Fields that keep a page where it belongs.
+fn assert_guarded(answer: &Answer) {
+    assert_eq!(answer.field("X-Content-Type-Options"), "nosniff", "{answer:?}");
+    assert_eq!(answer.field("Referrer-Policy"), "no-referrer", "{answer:?}");
+    assert_eq!(answer.field("Cross-Origin-Resource-Policy"), "same-origin", "{answer:?}");
+}
+
+#[test]
+fn every_file_of_the_page_is_served_and_cached_by_its_tag() {
+    let daemon = Daemon::demo(&[]);
+    for asset in ASSETS {
+        let get = format!("GET {}", asset.path);
+        let plain = ask(daemon.address, &get, "");
+        assert_eq!((plain.status, plain.field("Content-Type")), (200, asset.media_type));
+        assert!(plain.body == asset.plain, "{get}");
+        let packed = ask(daemon.address, &get, "Accept-Encoding: br, gzip\r\n");
+        assert_eq!((packed.status, packed.field("Content-Encoding")), (200, "gzip"));
+        assert!(packed.body == asset.gzip, "{get}");
+        assert_ne!(plain.field("ETag"), packed.field("ETag"), "two representations");
+        for (full, encoding) in [(&plain, ""), (&packed, "Accept-Encoding: gzip\r\n")] {
+            assert_guarded(full);
+            assert_eq!(full.field("Vary"), "Accept-Encoding");
+            let policy = full.field("Content-Security-Policy");
+            assert!(
+                policy.contains("default-src 'self'") && !policy.contains("unsafe"),
+                "{policy}"
+            );
+            let tag = full.field("ETag");
+            let known = format!("{encoding}If-None-Match: \"other\", {tag}\r\n");
+            let again = ask(daemon.address, &get, &known);
+            assert_eq!((again.status, again.body.len(), again.field("ETag")), (304, 0, tag));
+            let head = ask(daemon.address, &format!("HEAD {}", asset.path), encoding);
+            assert_eq!((head.status, head.body.len(), head.field("ETag")), (200, 0, tag));
+            assert_eq!(head.field("Content-Length"), full.field("Content-Length"));
+        }
+    }
+}
+
+#[test]
+fn the_page_obeys_its_own_content_policy() {
+    let pages = ASSETS.iter().filter(|asset| asset.media_type.starts_with("text/html"));
+    for page in pages {
+        let text = std::str::from_utf8(page.plain).unwrap();
+        for tag in text.split('<').filter(|tag| tag.contains('>')) {
+            let inside = tag.split('>').next().unwrap();
+            let script = inside.starts_with("script") && !inside.contains("src=");
+            let handler = inside.split_whitespace().skip(1).any(|word| word.starts_with("on"));
+            let style = inside.starts_with("style") || inside.contains(" style=");
+            assert!(!script && !handler && !style, "{}: <{inside}>", page.path);
+        }
+    }
+}
+
+#[test]
+fn health_is_told_and_never_cached() {
+    let demo = Daemon::demo(&[]);
+    let answer = ask(demo.address, "GET /healthz", "");
+    assert_eq!((answer.status, answer.text()), (200, "ok"));
+    assert_eq!(answer.field("Cache-Control"), "no-store");
+    assert_eq!(answer.field("voicelived-service"), "simulator");
+    assert_guarded(&answer);
+    let run = Daemon::run(demo.address, &[]);
+    assert_eq!(ask(run.address, "GET /healthz", "").field("voicelived-service"), "");
+}
+
+#[test]
+fn what_is_not_served_gets_its_status_and_the_connection_ends() {
+    let daemon = Daemon::demo(&[]);
+    let before = daemon.descriptors();
+    let host = format!("Host: {}\r\n", daemon.address);
+    let good = upgrade_head(daemon.address, "");
+    let long = "x".repeat(9000);
+    let with = |line: &str, fields: &str| format!("{line} HTTP/1.1\r\n{host}{fields}\r\n");
+    for (bytes, status) in [
+        (with("GET /nothing", "Connection: close\r\n"), 404),
+        (with("GET /../Cargo.toml", "Connection: close\r\n"), 404),
+        (with("GET /%2e%2e/.env", "Connection: close\r\n"), 404),
+        (with("GET //", "Connection: close\r\n"), 404),
+        (with("DELETE /", "Connection: close\r\n"), 405),
+        (with("POST /ws", "Connection: close\r\nContent-Length: 0\r\n"), 405),
+        (with("GET /ws", "Connection: close\r\n"), 426),
+        (good.replace("Version: 13", "Version: 8"), 426),
+        (good.replace("Key: dGhl", "Key: dG"), 400),
+        (good.replace("Connection: Upgrade", "Connection: close"), 400),
+        (good.replace(&host, ""), 400),
+        ("GET /\r\n\r\n".to_owned(), 400),
+        ("\u{16}\u{3}\u{1}\0\u{5}hello".to_owned(), 400),
+        (with("GET /", "Transfer-Encoding: chunked\r\n"), 400),
+        (with("GET /", "Content-Length: 5\r\nContent-Length: 6\r\n"), 400),
+        (with("GET /", "Content-Length: 5\r\n") + "hello", 413),
+        (format!("GET /{long}"), 414),
+        (with("GET /", &format!("x: {long}\r\n")), 431),
+        (with("GET /", &"a: b\r\n".repeat(65)), 431),
+        (with("GET /", "").replace("1.1", "2.0"), 505),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 505),
+    ] {
+        let shown = &bytes[..bytes.len().min(100)];
+        let answers = exchange(daemon.address, bytes.as_bytes());
+        assert_eq!(answers.len(), 1, "{shown:?}: {answers:?}");
+        assert_eq!(answers[0].status, status, "{shown:?}");
+        assert_eq!(answers[0].field("Connection"), "close", "{shown:?}");
+        assert_guarded(&answers[0]);
+    }
+    daemon.wait_until("all are gone", |daemon| daemon.descriptors() <= before);
+}
+
+#[test]
+fn a_head_may_come_byte_by_byte() {
+    let daemon = Daemon::demo(&[]);
+    let mut socket = connect(daemon.address);
+    let head =
+        format!("GET /healthz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", daemon.address);
+    for byte in head.as_bytes() {
+        socket.write_all(&[*byte]).unwrap();
+    }
+    assert_eq!(read_answers(&mut socket)[0].text(), "ok");
+}
+
+#[test]
+fn requests_behind_each_other_are_answered_in_order() {
+    let daemon = Daemon::demo(&[]);
+    let request = |path: &str, last: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{last}\r\n", daemon.address)
+    };
+    let all = [
+        request("/", ""),
+        request("/nothing", ""),
+        request("/healthz", ""),
+        request("/", "Connection: close\r\n"),
+        request("/healthz", ""),
+    ];
+    let answers = exchange(daemon.address, all.concat().as_bytes());
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [200, 404, 200, 200], "the last request is behind the end");
+    assert_eq!(answers[0].body, answers[3].body);
+    assert_eq!(answers[2].text(), "ok");
+}
+
+#[test]
+fn only_names_of_this_device_are_answered() {
+    let daemon = Daemon::demo(&[("VOICELIVED_ALLOWED_ORIGINS", "https://voice.example")]);
+    let port = daemon.address.port();
+    for (host, status) in [
+        (format!("127.0.0.1:{port}"), 200),
+        (format!("localhost:{port}"), 200),
+        (format!("LOCALHOST.:{port}"), 200),
+        ("voice.example".to_owned(), 200),
+        (format!("rebound.example:{port}"), 421),
+        ("127.0.0.1".to_owned(), 421),
+        (format!("localhost:{port}.evil.example"), 421),
+        (String::new(), 421),
+    ] {
+        for path in ["/", "/healthz", "/ws", "/nothing"] {
+            let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            let found = exchange(daemon.address, head.as_bytes())[0].status;
+            assert_eq!(found == 421, status == 421, "{host} {path}: {found}");
+        }
+    }
+}
+
+#[test]
+fn a_foreign_page_is_refused_before_anything_is_paid_for() {
+    let service = TcpListener::bind("127.0.0.1:0").unwrap();
+    service.set_nonblocking(true).unwrap();
+    let daemon = Daemon::run(service.local_addr().unwrap(), &[]);
+    let own = daemon.address;
+    for origins in [
+        "Origin: https://evil.example\r\n".to_owned(),
+        "Origin: null\r\n".to_owned(),
+        "Origin: \r\n".to_owned(),
+        format!("Origin: https://{own}\r\n"),
+        format!("Origin: http://{own}.evil.example\r\n"),
+        format!("Origin: http://localhost:{}\r\n", own.port()),
+        format!("Origin: http://{own}\r\nOrigin: https://evil.example\r\n"),
+    ] {
+        let answers = exchange(own, upgrade_head(own, &origins).as_bytes());
+        assert_eq!(answers[0].status, 403, "{origins}");
+    }
+    assert!(!daemon.log().contains("call from"), "{}", daemon.log());
+    assert!(service.accept().is_err(), "the service was not even dialled");
+    // Its own page, and programs, which send no origin, may call.
+    let (_socket, answer) =
+        support::client::request(own, &upgrade_head(own, &format!("Origin: http://{own}\r\n")));
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    let _call = Client::connect(own);
+    daemon.wait_until("the service is dialled", |_| service.accept().is_ok());
+}

@@ -1,0 +1,142 @@
+//! Limits of number, size and time: whoever meets one is told, and nobody else notices.
+
+mod support;
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::client::{Client, upgrade_head};
+use support::daemon::Daemon;
+use support::http::{connect, read_answers};
+use support::switch::Switch;
+use support::witness::{self, Witness};
+
+#[test]
+fn when_all_lines_are_busy_the_next_caller_hears_it() {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let daemon = Daemon::run(service.address, &[("VOICELIVED_MAX_SESSIONS", "1")]);
+    let before = daemon.descriptors();
+    let first = Witness::call(daemon.address);
+    for _ in 0..3 {
+        let mut second = Client::connect(daemon.address);
+        let message = second.assert_ends("a second call", 1013, "full");
+        assert_eq!(message, "All lines are busy. Try again later.");
+    }
+    first.finish();
+    daemon.wait_until("the line is free again", |daemon| daemon.descriptors() <= before);
+    Witness::call(daemon.address).finish();
+    daemon.assert_nothing_left(before);
+}
+
+#[test]
+fn one_address_gets_its_share_only() {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let daemon = Daemon::run(service.address, &[("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", "2")]);
+    let before = daemon.descriptors();
+    let (first, second) = (Witness::call(daemon.address), Witness::call(daemon.address));
+    let mut third = Client::connect(daemon.address);
+    let message = third.assert_ends("a third call", 1013, "address_limit");
+    assert_eq!(message, "There are already 2 calls from this address. End one of them first.");
+    first.finish();
+    second.finish();
+    daemon.assert_nothing_left(before);
+}
+
+#[test]
+fn the_longest_call_ends_in_order() {
+    let service = Daemon::simulate(&["reply-seconds=60"]);
+    let daemon = Daemon::run(service.address, &[("VOICELIVED_MAX_SESSION_SECONDS", "2")]);
+    let before = daemon.descriptors();
+    let start = Instant::now();
+    let mut client = Client::connect(daemon.address);
+    let message = client.assert_ends("a long call", 1000, "time_limit");
+    assert!(message.contains("2 seconds"), "{message}");
+    assert!(start.elapsed() >= Duration::from_secs(2));
+    daemon.assert_nothing_left(before);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_given_up() {
+    let good = Daemon::simulate(&witness::SERVICE);
+    let flood = Daemon::simulate(&["no-welcome", "reply-seconds=60", "speed=20"]);
+    let switch = Switch::to(good.address);
+    let daemon = Daemon::run(switch.address, &[]);
+    let before = daemon.descriptors();
+    let witness = Witness::call(daemon.address);
+    switch.turn_to(flood.address);
+    let mut stalled = Client::connect_with_window(daemon.address, 4 * 1024);
+    stalled.wait_until_active();
+    let start = Instant::now();
+    stalled.tell(&json!({"type": "text", "text": "Go on."}));
+    daemon.wait_for_log("ended: client_stalled");
+    assert!(start.elapsed() >= Duration::from_secs(14), "{:?}", start.elapsed());
+    witness.finish();
+    daemon.assert_nothing_left(before);
+}
+
+/// A call whose service never gets ready ends with this reason and sentence, and only that call.
+fn assert_times_out(fault: &str, reason: &str, hint: &str) {
+    let good = Daemon::simulate(&witness::SERVICE);
+    let mute = Daemon::simulate(&[fault]);
+    let switch = Switch::to(good.address);
+    let daemon = Daemon::run(switch.address, &[]);
+    let before = daemon.descriptors();
+    let witness = Witness::call(daemon.address);
+    switch.turn_to(mute.address);
+    let mut client = Client::connect(daemon.address);
+    let message = client.assert_ends(fault, 1011, reason);
+    assert!(message.contains(hint), "{fault}: {message}");
+    witness.finish();
+    daemon.assert_nothing_left(before);
+}
+
+#[test]
+fn a_service_that_never_gets_ready_is_given_up() {
+    let not_ready = "did not get ready in time";
+    let cases = [
+        ("silent", "unreachable", "did not finish the WebSocket upgrade in time"),
+        ("no-session-created", "service_timeout", not_ready),
+        ("stall@update", "service_timeout", not_ready),
+    ];
+    // Side by side, since each takes its time.
+    std::thread::scope(|scope| {
+        for (fault, reason, hint) in cases {
+            scope.spawn(move || assert_times_out(fault, reason, hint));
+        }
+    });
+}
+
+#[test]
+fn half_a_handshake_is_cut_after_five_seconds() {
+    let daemon = Daemon::demo(&[]);
+    let before = daemon.descriptors();
+    let head = upgrade_head(daemon.address, "");
+    let start = Instant::now();
+    let mut silent = connect(daemon.address);
+    let mut half = connect(daemon.address);
+    half.write_all(&head.as_bytes()[..head.len() / 2]).unwrap();
+    // The whole head has five seconds, however busily it comes.
+    let mut slow = connect(daemon.address);
+    for byte in head.as_bytes().iter().take(9) {
+        slow.write_all(&[*byte]).unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    let answers = read_answers(&mut half);
+    assert_eq!((answers.len(), answers[0].status), (1, 408));
+    assert_eq!(read_answers(&mut slow)[0].status, 408);
+    assert_eq!(read_answers(&mut silent).len(), 0, "who asks nothing is told nothing");
+    let taken = start.elapsed();
+    assert!((5..8).contains(&taken.as_secs()), "{taken:?}");
+    drop((silent, half, slow));
+    daemon.wait_until("all are gone", |daemon| daemon.descriptors() <= before);
+}
+
+#[test]
+fn slow_strangers_do_not_keep_callers_out() {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let daemon = Daemon::run(service.address, &[("VOICELIVED_MAX_SESSIONS", "1")]);
+    // More than there are places: all are cut in time, and then the caller's turn comes.
+    let _strangers: Vec<_> = (0..80).map(|_| connect(daemon.address)).collect();
+    Witness::call(daemon.address).finish();
+}

@@ -1,0 +1,177 @@
+//! No way to the service, or somebody else at its address: the caller hears what to mend, and the
+//! key goes to nobody who is not the service.
+
+mod support;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+use mio::{Events, Interest, Poll, Token};
+use support::certificates::Authority;
+use support::client::Client;
+use support::daemon::{Daemon, KEY};
+use support::recorder::Recorder;
+use support::witness::{self, Witness};
+use voicelived::net::dial::{Dial, DialError, Progress, Target};
+use voicelived::net::ws::{Sizes, USUAL_WAITING};
+
+/// The years in which these tests are run.
+const NOW: std::ops::Range<i32> = 2020..2080;
+
+fn file(name: &str, text: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("unreachable-{name}"));
+    fs::write(&path, text).expect("a file");
+    path
+}
+
+/// A daemon that trusts this authority, and calls this host and port.
+fn daemon_for(endpoint: &str, authority: &Authority, name: &str) -> Daemon {
+    let trusted = file(&format!("{name}-ca.pem"), &authority.pem);
+    let settings = [("VOICELIVED_UPSTREAM_CA_FILE", trusted.to_str().expect("a plain path"))];
+    Daemon::run_at(endpoint, &settings)
+}
+
+/// The next call ends so; the daemon serves on and has nothing left of it.
+fn assert_call_ends(daemon: &Daemon, what: &str, reason: &str, hint: &str) {
+    let before = daemon.descriptors();
+    let message = Client::connect(daemon.address).assert_ends(what, 1011, reason);
+    assert!(message.contains(hint), "{what}: {message}");
+    assert_eq!(support::http::ask(daemon.address, "GET /healthz", "").text(), "ok");
+    daemon.assert_nothing_left(before);
+}
+
+#[test]
+fn a_trusted_certificate_carries_a_whole_turn() {
+    let authority = Authority::new("Ours");
+    let (certificate, key) = authority.certify("localhost", NOW);
+    let files = [file("good.pem", &certificate), file("good.key", &key)];
+    let files = files.each_ref().map(|path| path.to_str().expect("a plain path"));
+    let mut arguments =
+        vec!["simulate", "--listen", "127.0.0.1:0", "--cert", files[0], "--key", files[1]];
+    arguments.extend(witness::SERVICE.iter().flat_map(|word| ["--fault", word]));
+    let service = Daemon::start(&arguments, &[]);
+    let endpoint = format!("https://localhost:{}", service.address.port());
+    let daemon = daemon_for(&endpoint, &authority, "good");
+    Witness::call(daemon.address).finish();
+}
+
+#[test]
+fn whoever_cannot_prove_to_be_the_service_never_sees_the_key() {
+    let [trusted, other, namesake] = ["Ours", "Other", "Ours"].map(Authority::new);
+    for (what, authority, name, years, hint) in [
+        ("unknown", &other, "localhost", NOW, "VOICELIVED_UPSTREAM_CA_FILE"),
+        ("namesake", &namesake, "localhost", NOW, "VOICELIVED_UPSTREAM_CA_FILE"),
+        ("wrong-host", &trusted, "other.example", NOW, "its certificate names others"),
+        ("expired", &trusted, "localhost", 2001..2002, "has expired by this device's clock"),
+        ("future", &trusted, "localhost", 2090..2091, "not valid yet by this device's clock"),
+    ] {
+        let (certificate, key) = authority.certify(name, years);
+        let impostor = Recorder::tls(&certificate, &key);
+        let endpoint = format!("https://localhost:{}", impostor.address.port());
+        let daemon = daemon_for(&endpoint, &trusted, what);
+        assert_call_ends(&daemon, what, "tls", hint);
+        assert_eq!(impostor.heard(), "", "{what}");
+    }
+    // The recorder does record: the real service is told the key.
+    let (certificate, key) = trusted.certify("localhost", NOW);
+    let service = Recorder::tls(&certificate, &key);
+    let endpoint = format!("https://localhost:{}", service.address.port());
+    let daemon = daemon_for(&endpoint, &trusted, "right");
+    assert_call_ends(&daemon, "no answer", "unreachable", "broke before the service answered");
+    assert!(service.heard().contains(KEY));
+}
+
+#[test]
+fn a_port_without_tls_is_named_as_such() {
+    let plain = Recorder::plain(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+    let endpoint = format!("https://localhost:{}", plain.address.port());
+    let daemon = Daemon::run_at(&endpoint, &[]);
+    assert_call_ends(&daemon, "plain HTTP", "tls", "does not speak TLS on this port");
+    assert!(!plain.heard().contains(KEY));
+}
+
+#[test]
+fn what_is_no_voice_service_is_named_as_such() {
+    let endless = [b"HTTP/1.1 101 X\r\na: ".as_slice(), &[b'x'; 20_000]].concat();
+    for (what, answer, reason, hint) in [
+        ("nothing", b"".as_slice(), "unreachable", "broke before the service answered"),
+        ("another protocol", b"SSH-2.0-OpenSSH_9\r\n", "bad_answer", "not HTTP"),
+        ("an endless head", &endless, "bad_answer", "too long"),
+        (
+            "another's handshake",
+            b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+            "bad_answer",
+            "Sec-WebSocket-Accept",
+        ),
+        (
+            "a page",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n<html>x</html>",
+            "refused",
+            "answered 200",
+        ),
+    ] {
+        let daemon = Daemon::run(Recorder::plain(answer).address, &[]);
+        assert_call_ends(&daemon, what, reason, hint);
+    }
+}
+
+#[test]
+fn nobody_at_the_address_is_said() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = port.local_addr().expect("it is bound");
+    drop(port);
+    let daemon = Daemon::run(address, &[]);
+    assert_call_ends(&daemon, "nobody", "unreachable", "cannot be reached");
+}
+
+#[test]
+fn a_name_that_does_not_exist_is_said() {
+    let daemon = Daemon::run_at("https://nosuchhost.invalid", &[]);
+    assert_call_ends(&daemon, "no name", "unreachable", "could not be looked up");
+}
+
+#[test]
+fn a_dead_address_is_followed_by_the_next() {
+    let service = Daemon::simulate(&[]);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let dead = port.local_addr().expect("it is bound");
+    drop(port);
+    assert!(matches!(dial(vec![dead, dead, service.address]), Progress::Open(_)));
+    assert!(matches!(dial(vec![dead, dead]), Progress::Failed(DialError::Connect(_))));
+    assert!(matches!(dial(Vec::new()), Progress::Failed(DialError::Connect(_))));
+}
+
+/// Drives an attempt to its end.
+fn dial(addresses: Vec<SocketAddr>) -> Progress {
+    let target = Target {
+        host: "service.example".to_owned(),
+        port: 1,
+        request_target: "/voice-live/realtime?api-version=1&model=m".to_owned(),
+        host_field: "service.example".to_owned(),
+        credential: "api-key: k".to_owned(),
+        tls: None,
+    };
+    let sizes = Sizes { read: 4096, message: 65_536, waiting: USUAL_WAITING };
+    let mut dial = Dial::new(Rc::new(target), addresses, sizes, Instant::now());
+    let (mut poll, mut events) = (Poll::new().expect("a poll"), Events::with_capacity(8));
+    loop {
+        match dial.advance(Instant::now()) {
+            Progress::Pending => {
+                let wait = dial.deadline().saturating_duration_since(Instant::now());
+                poll.poll(&mut events, Some(wait)).expect("it polls");
+                for event in &events {
+                    dial.mark(event.is_readable(), event.is_writable(), event.is_read_closed());
+                }
+            }
+            Progress::NewSocket => {
+                let both = Interest::READABLE | Interest::WRITABLE;
+                let socket = dial.socket().expect("it was just made");
+                poll.registry().register(socket, Token(0), both).expect("it registers");
+            }
+            end => return end,
+        }
+    }
+}
