@@ -5,7 +5,7 @@
 //! end without one), `connection` (`stays` or `closes`). If need be: `then` (statuses of further
 //! answers), `has` and `lacks` (texts of the answers), `close` (the WebSocket code), `end` (our side
 //! ends after the request), `length` (bytes that `{PAD}` fills the request up to), `note`.
-//! In a request `{HOST}`, `{PORT}`, `{SCHEME}`, `{OTHER}` (the scheme that the listener does not
+//! In a request `{HOST}`, `{PORT}`, `{SCHEME}`, `{LOUD}` (in capitals), `{OTHER}` (the scheme that the listener does not
 //! have) and `{ETAG}` (of the page) are replaced, `{text*9}` is repeated, `{0xff}` is a byte.
 
 #[path = "support/random.rs"]
@@ -37,6 +37,9 @@ const LIMIT: Duration = Duration::from_secs(12);
 /// Connections at once.
 const WORKERS: usize = 12;
 
+/// The daemon takes 100 TLS handshakes in a second.
+const HANDSHAKE_EVERY: Duration = Duration::from_millis(11);
+
 /// Calls at once: those that have just ended may not be gone yet.
 const CALLS: [(&str, &str); 2] =
     [("VOICELIVED_MAX_SESSIONS", "40"), ("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", "40")];
@@ -65,6 +68,7 @@ struct Listener<'a> {
     address: SocketAddr,
     schemes: [&'a str; 2],
     connect: &'a (dyn Fn() -> Box<dyn Connection> + Sync),
+    cuts: &'a [Cut],
 }
 
 /// How a request is cut into writes.
@@ -81,7 +85,8 @@ fn the_plain_port_answers_every_request_as_the_corpus_says() {
     let address = daemon.address;
     let connect = || -> Box<dyn Connection> { Box::new(socket(address)) };
     let before = daemon.descriptors();
-    run(&Listener { address, schemes: ["http", "https"], connect: &connect });
+    let cuts = &[Cut::Whole, Cut::Bytes, Cut::Random];
+    run(&Listener { address, schemes: ["http", "https"], connect: &connect, cuts });
     daemon.assert_nothing_left(before);
 }
 
@@ -105,13 +110,20 @@ fn the_tls_port_answers_every_request_as_the_corpus_says() {
     let address = daemon.secure_address();
     let roots = tls::certificates(certificate.as_bytes()).unwrap();
     let config = tls::client_config(&roots).unwrap();
+    let pace = Mutex::new(());
     let connect = || -> Box<dyn Connection> {
+        let turn = pace.lock().expect("no panic holds it");
+        std::thread::sleep(HANDSHAKE_EVERY);
+        drop(turn);
         let name = ServerName::try_from("localhost").expect("a name");
-        let client = ClientConnection::new(config.clone(), name).expect("a client");
-        Box::new(StreamOwned::new(client, socket(address)))
+        let mut client = ClientConnection::new(config.clone(), name).expect("a client");
+        let mut socket = socket(address);
+        client.complete_io(&mut socket).expect("a handshake");
+        Box::new(StreamOwned::new(client, socket))
     };
     let before = daemon.descriptors();
-    run(&Listener { address, schemes: ["https", "http"], connect: &connect });
+    let cuts = &[Cut::Whole, Cut::Random];
+    run(&Listener { address, schemes: ["https", "http"], connect: &connect, cuts });
     daemon.assert_nothing_left(before);
     std::fs::remove_dir_all(folder).unwrap();
 }
@@ -127,9 +139,8 @@ fn socket(address: SocketAddr) -> TcpStream {
 fn run(listener: &Listener<'_>) {
     let cases = corpus();
     let etag = page_tag(listener);
-    let cuts = [Cut::Whole, Cut::Bytes, Cut::Random];
     let mut work: Vec<_> =
-        cases.iter().flat_map(|case| cuts.iter().map(move |cut| (case, *cut))).collect();
+        cases.iter().flat_map(|case| listener.cuts.iter().map(move |cut| (case, *cut))).collect();
     // Timeouts take longest, so they come first.
     work.sort_by_key(|(case, _)| !statuses(case).contains(&408));
     let failures = Mutex::new(Vec::new());
@@ -226,11 +237,13 @@ fn request(case: &Value, listener: &Listener<'_>, etag: &str) -> Vec<u8> {
     let text = case["request"].as_str().expect("a request");
     let (host, port) = (listener.address.to_string(), listener.address.port().to_string());
     let [scheme, other] = listener.schemes;
+    let loud = scheme.to_uppercase();
     let with = |pad: &str| {
         let names = [
             ("HOST", host.as_str()),
             ("PORT", &port),
             ("SCHEME", scheme),
+            ("LOUD", &loud),
             ("OTHER", other),
             ("ETAG", etag),
             ("PAD", pad),
