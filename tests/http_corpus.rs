@@ -25,7 +25,6 @@ use random::Random;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
-use support::certificates;
 use support::daemon::Daemon;
 use tungstenite::protocol::{Role, WebSocket};
 use tungstenite::{Error, Message};
@@ -92,23 +91,16 @@ fn the_plain_port_answers_every_request_as_the_corpus_says() {
 
 #[test]
 fn the_tls_port_answers_every_request_as_the_corpus_says() {
-    let (certificate, key) = certificates::localhost();
     let folder = std::env::temp_dir().join(format!("voicelived-corpus-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let [certificate_file, key_file] = [("cert.pem", &certificate), ("key.pem", &key)]
-        .map(|(name, pem)| (folder.join(name), pem))
-        .map(|(path, pem)| {
-            std::fs::write(&path, pem).map(|()| path.display().to_string()).unwrap()
-        });
     let mut settings = vec![
         ("VOICELIVED_TLS_LISTEN", "127.0.0.1:0"),
-        ("VOICELIVED_TLS_CERT", certificate_file.as_str()),
-        ("VOICELIVED_TLS_KEY", key_file.as_str()),
+        ("VOICELIVED_STATE_DIR", folder.to_str().unwrap()),
     ];
     settings.extend(CALLS);
     let daemon = Daemon::demo(&settings);
     let address = daemon.secure_address();
-    let roots = tls::certificates(certificate.as_bytes()).unwrap();
+    let root = std::fs::read(folder.join("ca.pem")).unwrap();
+    let roots = tls::certificates(&root).unwrap();
     let config = tls::client_config(&roots).unwrap();
     let pace = Mutex::new(());
     let connect = || -> Box<dyn Connection> {

@@ -255,6 +255,15 @@ mod tests {
     }
 
     #[test]
+    fn only_network_names_of_ours_are_sent_to_https() {
+        let to = gate().elsewhere("PI:8000", 8443);
+        assert_eq!(to.as_deref(), Some("https://pi:8443"));
+        for host in ["localhost:8000", "[::1]:8000", "voice.example.org", "evil.example:8000"] {
+            assert_eq!(gate().elsewhere(host, 8443), None, "{host}");
+        }
+    }
+
+    #[test]
     fn no_origin_is_no_browser_and_two_are_an_attack() {
         assert!(gate().admits_origin(&[], "localhost:8000"));
         let own = "http://localhost:8000".to_owned();
