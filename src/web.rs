@@ -37,6 +37,9 @@ const PAGE_FIELDS: &str = "Content-Security-Policy: default-src 'self'; base-uri
     frame-ancestors 'none'; form-action 'none'\r\nPermissions-Policy: microphone=(self)\r\n\
     Cache-Control: no-cache\r\nVary: Accept-Encoding\r\n";
 
+/// Sent with the page's files over HTTPS, see [`CallSite::is_lasting`].
+const STAY_SECURE: &str = "Strict-Transport-Security: max-age=31536000\r\n";
+
 /// Sent with 401.
 const ASK_FOR_TOKEN: &str = "WWW-Authenticate: Bearer\r\nCache-Control: no-store\r\n";
 
@@ -61,6 +64,14 @@ pub struct CallSite {
     pub https: Option<u16>,
     /// The local authority's root as PEM, for devices to trust; `None` without one.
     pub ca_pem: Option<Rc<str>>,
+}
+
+impl CallSite {
+    /// Whether browsers may be told to come by HTTPS only for a year. Not with the local authority:
+    /// where its root is lost or not trusted yet, they would be shut out with no way to /trust.
+    fn is_lasting(&self, host: &str) -> bool {
+        self.ca_pem.is_none() && self.gate.is_secure() && self.gate.is_network_name(host)
+    }
 }
 
 /// Who stands at the door, for one turn.
@@ -332,7 +343,7 @@ fn answer_visitor(
         ("/trust" | "/trust.html" | "/trust.css" | "/style.css", Some(_)) if is_read => {
             let path = if request.path == "/trust" { "/trust.html" } else { &request.path };
             if let Some(asset) = assets::find(path) {
-                return answer_asset(out, request, asset);
+                return answer_asset(out, request, asset, "");
             }
         }
         _ => {}
@@ -372,7 +383,10 @@ fn answer_visitor(
             };
             plain(out, request, status, &extra, text)
         }
-        (_, Some(asset)) => answer_asset(out, request, asset),
+        (_, Some(asset)) => {
+            let extra = if site.is_lasting(&request.host) { STAY_SECURE } else { "" };
+            answer_asset(out, request, asset, extra)
+        }
         (_, None) => plain(out, request, Status::NOT_FOUND, "", "There is nothing here."),
     }
 }
@@ -467,7 +481,7 @@ fn refuse_stranger(
     }
 }
 
-fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset) -> Phase {
+fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset, extra: &str) -> Phase {
     // The two encodings are two representations, so each has its own strong tag.
     let (body, encoding, tag) = if request.gzip {
         (asset.gzip, "Content-Encoding: gzip\r\n", format!("\"{}-gz\"", asset.tag))
@@ -480,7 +494,7 @@ fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset) -> Phase {
     });
     let status = if unchanged { Status::NOT_MODIFIED } else { Status::OK };
     let extra = format!(
-        "{COMMON_FIELDS}{PAGE_FIELDS}{encoding}ETag: {tag}\r\nContent-Type: {}\r\n",
+        "{COMMON_FIELDS}{PAGE_FIELDS}{extra}{encoding}ETag: {tag}\r\nContent-Type: {}\r\n",
         asset.media_type
     );
     let length = (!unchanged).then_some(body.len());

@@ -1,4 +1,5 @@
-//! `.env.example` and the README's table say exactly what the code knows.
+//! `.env.example` and the README's table say exactly what the code knows, and the tests that
+//! `docs/security.md` leans on exist.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -87,4 +88,20 @@ fn readme_names_every_setting_and_no_other() {
     assert!(missing.is_empty(), "README.md lacks {missing:?}");
     let unknown: Vec<_> = found.difference(&accepted).collect();
     assert!(unknown.is_empty(), "README.md names {unknown:?}, which no setting has");
+}
+
+#[test]
+fn the_threat_model_names_tests_that_exist() {
+    let text = read("docs/security.md");
+    let named: Vec<_> = text.split('`').filter_map(|word| word.split_once("::")).collect();
+    // Types have capitals: `Gate::admits_host` is no test.
+    let is_test = |file: &str| file.starts_with(|c: char| c.is_ascii_lowercase());
+    let tests: Vec<_> = named.into_iter().filter(|(file, _)| is_test(file)).collect();
+    assert!(tests.len() > 40, "{tests:?}");
+    for (file, name) in tests {
+        let path = if file.ends_with(".rs") { file.into() } else { format!("tests/{file}.rs") };
+        let found = read(&path).contains(&format!("#[test]\n    fn {name}()"))
+            || read(&path).contains(&format!("#[test]\nfn {name}()"));
+        assert!(found, "{path} has no test {name}");
+    }
 }

@@ -2,13 +2,15 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 
+use support::certificates;
 use support::client::{Client, upgrade_head};
 use support::daemon::Daemon;
 use support::http::{Answer, ask, connect, exchange, read_answers};
 use voicelived::assets::ASSETS;
+use voicelived::net::tls;
 
 /// Fields that keep a page where it belongs.
 fn assert_guarded(answer: &Answer) {
@@ -61,6 +63,54 @@ fn the_page_obeys_its_own_content_policy() {
             assert!(!script && !handler && !style, "{}: <{inside}>", page.path);
         }
     }
+}
+
+/// `Strict-Transport-Security` of this answer over HTTPS; empty if there is none.
+fn staying_secure(root: &str, daemon: &Daemon, host: &str, path: &str) -> String {
+    let roots = tls::certificates(root.as_bytes()).unwrap();
+    let config = tls::client_config(&roots).unwrap();
+    let client = rustls::ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+    let mut stream = rustls::StreamOwned::new(client, connect(daemon.secure_address()));
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
+    let mut lines = answer.lines().filter_map(|line| line.split_once(": "));
+    let field = lines.find(|(name, _)| *name == "Strict-Transport-Security");
+    field.map_or(String::new(), |(_, value)| value.to_owned())
+}
+
+#[test]
+fn only_an_owners_certificate_tells_browsers_to_stay_with_https() {
+    let folder = std::env::temp_dir().join(format!("voicelived-stay-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (certificate, key) = certificates::localhost();
+    let files = [folder.join("own.pem"), folder.join("own.key")];
+    std::fs::write(&files[0], &certificate).unwrap();
+    std::fs::write(&files[1], &key).unwrap();
+    let mut settings = vec![
+        ("VOICELIVED_TLS_LISTEN", "127.0.0.1:0"),
+        ("VOICELIVED_ALLOWED_ORIGINS", "https://voice.example"),
+        ("VOICELIVED_STATE_DIR", folder.to_str().unwrap()),
+    ];
+    let local = Daemon::demo(&settings);
+    let root = std::fs::read_to_string(folder.join("ca.pem")).unwrap();
+    assert_eq!(staying_secure(&root, &local, "voice.example", "/"), "");
+    settings.push(("VOICELIVED_TLS_CERT", files[0].to_str().unwrap()));
+    settings.push(("VOICELIVED_TLS_KEY", files[1].to_str().unwrap()));
+    let own = Daemon::demo(&settings);
+    for path in ["/", "/app.js"] {
+        let field = staying_secure(&certificate, &own, "voice.example", path);
+        assert_eq!(field, "max-age=31536000", "{path}");
+    }
+    // Not for names that other programs of this machine share, nor without TLS.
+    for name in ["localhost", "127.0.0.1"] {
+        let host = format!("{name}:{}", own.secure_address().port());
+        assert_eq!(staying_secure(&certificate, &own, &host, "/"), "", "{host}");
+    }
+    assert_eq!(ask(own.address, "GET /", "").field("Strict-Transport-Security"), "");
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

@@ -154,6 +154,21 @@ impl Gate {
         Some(format!("https://{host}:{https_port}"))
     }
 
+    /// Whether this listener speaks HTTPS.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// Whether `host` is a name of this device alone: no address, and not `localhost`, which many
+    /// programs of a machine share.
+    #[must_use]
+    pub fn is_network_name(&self, host: &str) -> bool {
+        Authority::parse(host, self.default_port()).is_some_and(|Authority { host, .. }| {
+            host != "localhost" && host.parse::<IpAddr>().is_err()
+        })
+    }
+
     /// Any loopback address is ours: only this machine can reach it, and no name is involved.
     fn is_own(&self, authority: &Authority) -> bool {
         let loopback = authority.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());

@@ -28,6 +28,9 @@ const REFUSAL_BODY_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of a refusal's body that are kept: Azure says there what is wrong.
 const MAX_REFUSAL_BODY: usize = 8 * 1024;
 
+/// Bytes from which on a credential is looked for in what comes back; Azure's keys have 32 and more.
+const MIN_SECRET: usize = 16;
+
 /// Where to, and how.
 #[allow(missing_debug_implementations, reason = "the header holds the credential")]
 pub struct Target {
@@ -43,6 +46,16 @@ pub struct Target {
     pub credential: String,
     /// TLS, or plain for a loopback simulator.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+impl Target {
+    /// `text` without the credential, should the other side have put it there; else `None`. What
+    /// is short is a word of its own, such as the simulator's, and no secret.
+    #[must_use]
+    pub fn conceal(&self, text: &str) -> Option<String> {
+        let secret = self.credential.rsplit(' ').next()?;
+        (secret.len() >= MIN_SECRET && text.contains(secret)).then(|| text.replace(secret, "***"))
+    }
 }
 
 /// Why there is no connection.
@@ -262,10 +275,13 @@ impl Dial {
                     &answer[head..],
                 ));
             }
-            Answer::Refused(refusal)
+            Answer::Refused(mut refusal)
                 if ended || body_complete(&refusal, &answer) || now >= self.deadline =>
             {
                 let body = String::from_utf8_lossy(&answer[refusal.head_bytes..]).into_owned();
+                let body = self.target.conceal(&body).unwrap_or(body);
+                let id = refusal.request_id.as_deref().and_then(|id| self.target.conceal(id));
+                refusal.request_id = id.or(refusal.request_id);
                 return Progress::Failed(DialError::Refused(refusal, body));
             }
             Answer::Invalid(what) => return Progress::Failed(DialError::Invalid(what)),

@@ -62,6 +62,7 @@ impl Session {
                 Ok(Some(Incoming::Control)) => {}
                 Ok(Some(Incoming::Close { code, reason })) => {
                     if self.is_talking() {
+                        let reason = self.target.conceal(&reason).unwrap_or(reason.to_string());
                         self.input(Input::ServiceLost(fault::closed(code, &reason)), desk);
                     }
                 }
@@ -114,6 +115,10 @@ impl Session {
                 }
             }
             Ok(Parsed::Event(event)) => {
+                // Its words go to the client and the log. It gets shorter, so this ends.
+                if let Some(text) = self.target.conceal(&text) {
+                    return self.on_event(text.into(), desk);
+                }
                 self.input(Input::Service(event), desk);
                 self.learn_expiry(desk.now);
             }

@@ -79,9 +79,51 @@ impl Daemon {
         Self::spawn(command, settings)
     }
 
+    /// `voicelived run` at a log level that need not tell where it listens. What it prints counts
+    /// as logged.
+    pub(crate) fn quiet(level: &str, endpoint: &str, settings: &[(&str, &str)]) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        let program = env!("CARGO_BIN_EXE_voicelived");
+        let script = "exec \"$0\" \"$@\" 1>&2";
+        shell.args(["-c", script, program, "run", "--listen", "127.0.0.1:0"]).env_clear();
+        shell.envs([
+            ("VOICELIVED_LOG", level),
+            ("AZURE_VOICE_LIVE_ENDPOINT", endpoint),
+            ("AZURE_VOICE_LIVE_API_KEY", KEY),
+        ]);
+        let mut daemon = Self::launch(shell, settings);
+        daemon.wait_until("it listens", |daemon| daemon.listening_port().is_some());
+        let port = daemon.listening_port().expect("waited for");
+        daemon.address = SocketAddr::from(([127, 0, 0, 1], port));
+        daemon
+    }
+
+    /// The port of its only listening socket, as the kernel tells it.
+    fn listening_port(&self) -> Option<u16> {
+        let own: Vec<_> = fs::read_dir(format!("/proc/{}/fd", self.id()))
+            .expect("it runs")
+            .filter_map(|fd| Some(fs::read_link(fd.ok()?.path()).ok()?.display().to_string()))
+            .collect();
+        let table = fs::read_to_string("/proc/net/tcp").expect("Linux");
+        table.lines().find_map(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let listens = fields.get(3) == Some(&"0A");
+            let socket = format!("socket:[{}]", fields.get(9)?);
+            let port = fields.get(1)?.rsplit(':').next()?;
+            (listens && own.contains(&socket)).then(|| u16::from_str_radix(port, 16).ok())?
+        })
+    }
+
     fn spawn(mut command: Command, settings: &[(&str, &str)]) -> Self {
+        command.env("VOICELIVED_LOG", "trace");
+        let mut daemon = Self::launch(command, settings);
+        daemon.address = daemon.listening("");
+        daemon
+    }
+
+    /// Starts it; where it listens is not known yet.
+    fn launch(mut command: Command, settings: &[(&str, &str)]) -> Self {
         let mut process = command
-            .env("VOICELIVED_LOG", "trace")
             .envs(settings.iter().copied())
             .current_dir(std::env::temp_dir())
             .stderr(Stdio::piped())
@@ -98,9 +140,7 @@ impl Daemon {
             }
         });
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut daemon = Self { process, log, address: unknown };
-        daemon.address = daemon.listening("");
-        daemon
+        Self { process, log, address: unknown }
     }
 
     /// Where it serves HTTPS.
