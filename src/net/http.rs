@@ -110,6 +110,9 @@ pub fn parse(bytes: &[u8]) -> Head {
         Err(httparse::Error::Version) => return Head::Bad(Status::VERSION_NOT_SUPPORTED),
         Err(_) => return Head::Bad(Status::BAD_REQUEST),
     };
+    if has_long_line(&bytes[..length]) {
+        return Head::Bad(Status::URI_TOO_LONG);
+    }
     if !has_strict_lines(&bytes[..length]) {
         return Head::Bad(Status::BAD_REQUEST);
     }
@@ -121,10 +124,12 @@ pub fn parse(bytes: &[u8]) -> Head {
 
 /// A request line that never ends is refused as soon as it is too long.
 fn partial(bytes: &[u8]) -> Head {
-    if bytes.len() > MAX_LINE && !bytes[..MAX_LINE].contains(&b'\n') {
-        return Head::Bad(Status::URI_TOO_LONG);
-    }
-    Head::Partial
+    if has_long_line(bytes) { Head::Bad(Status::URI_TOO_LONG) } else { Head::Partial }
+}
+
+/// Asked of a whole head too, or it would depend on the cuts between reads whether it is refused.
+fn has_long_line(bytes: &[u8]) -> bool {
+    bytes.len() > MAX_LINE && !bytes[..MAX_LINE].contains(&b'\n')
 }
 
 fn too_large(bytes: &[u8]) -> Status {
@@ -375,6 +380,13 @@ mod tests {
         ] {
             assert_eq!(status(&text), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_long_request_line_is_refused_however_it_arrives() {
+        let text = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(MAX_LINE));
+        assert_eq!(status(&text), 414);
+        assert_eq!(status(&text[..MAX_LINE + 1]), 414);
     }
 
     #[test]
