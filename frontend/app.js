@@ -1,5 +1,6 @@
 // The page: finds its parts, starts a call on a click, shows what the call says.
 
+import { Entrance } from './access.js';
 import { Call } from './call.js';
 import { Captions } from './captions.js';
 import { Picture } from './visual.js';
@@ -12,6 +13,7 @@ const stopAnswer = byId('interrupt');
 const typed = byId('typed');
 const captions = new Captions(byId('log'));
 const picture = new Picture(byId('picture'));
+const entrance = new Entrance(byId('entrance'), onEntrance);
 
 const STATUS = {
   idle: 'Ready when you are',
@@ -78,8 +80,19 @@ function onOver(words) {
   showState(words === null ? 'idle' : 'error');
   if (words === null) byId('status').textContent = 'Call ended';
   showProblem(words ?? '');
+  if (words !== null) entrance.check();
   wakeLock?.release().catch(() => {});
   wakeLock = null;
+}
+
+/** While a code is wanted, the form takes the button's place. */
+function onEntrance(wanted) {
+  const typing = byId('entrance').contains(document.activeElement) || document.activeElement === document.body;
+  byId('buttons').hidden = wanted;
+  if (wanted) return byId('code').focus();
+  showProblem('');
+  showState('idle');
+  if (typing) main.focus();
 }
 
 /** The button keeps its place and, when what had the focus goes away, gets it. */
@@ -145,9 +158,11 @@ typed.addEventListener('submit', say);
 document.addEventListener('keydown', onKey);
 document.addEventListener('pointerdown', () => call?.resume());
 document.addEventListener('visibilitychange', onVisible);
+addEventListener('hashchange', () => call || entrance.open()); // a pairing link opened in this tab
 addEventListener('pagehide', () => call?.stop());
 
 const reason = pageWords();
 showState(reason ? 'error' : 'idle');
 showProblem(reason ?? '');
 labelSimulator();
+if (!reason) entrance.open();

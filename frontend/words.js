@@ -36,6 +36,29 @@ export function pageWords() {
   return able ? null : 'This browser is too old for live calls. Update it, or use another one.';
 }
 
+const CODE = 'It is the one that voicelived printed when it was started, or the part after “token=” of a pairing link.';
+
+const CODES = {
+  first: `This voicelived wants an access code before it takes calls. ${CODE}`,
+  link: `The code of this link is not right, or not any more. Ask for a new link, or enter the code. ${CODE}`,
+  typed: 'That code is not right. Check it and enter it again; capital and small letters are different.',
+  away: 'voicelived cannot be reached. Check that it is running and that this device is on its network.',
+};
+
+/** @param {'first'|'link'|'typed'|'away'} why the code is asked for
+ *  @returns {string} */
+export function codeWords(why) {
+  return CODES[why];
+}
+
+/** @param {number} seconds until the next try
+ *  @returns {string} */
+export function slowedWords(seconds) {
+  const minutes = Math.ceil(seconds / 60);
+  const time = seconds > 90 ? `${minutes} minutes` : seconds === 1 ? 'a second' : `${seconds} seconds`;
+  return `Too many wrong codes came from this network address. Try again in ${time}.`;
+}
+
 /** @param {number} code of the WebSocket close
  *  @returns {string} */
 export function closeWords(code) {
@@ -46,7 +69,7 @@ export function closeWords(code) {
  *  @returns {Promise<string>} */
 export async function refusalWords() {
   return (
-    (await awayWords()) ?? 'voicelived is running but did not take the call. All lines may be busy: try again in a moment.'
+    (await awayWords()) ?? (await strangerWords()) ?? 'voicelived is running but did not take the call. All lines may be busy: try again in a moment.'
   );
 }
 
@@ -55,6 +78,12 @@ export async function refusalWords() {
  *  @returns {Promise<string>} */
 export async function startWords(name) {
   return (name === 'WorkletError' && (await awayWords())) || problemWords(name);
+}
+
+async function strangerWords() {
+  const reply = await fetch('pair', { cache: 'no-store' }).catch(() => null);
+  if (reply?.status === 401) return 'The call needs an access code. Enter it below.';
+  return reply?.status === 429 ? slowedWords(Number(reply.headers.get('retry-after'))) : null;
 }
 
 async function awayWords() {

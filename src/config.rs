@@ -35,6 +35,11 @@ pub struct Config {
     pub limits: Limits,
     /// The side that faces browsers.
     pub web: Web,
+    /// Who may call.
+    pub access: AccessConfig,
+    /// Folder for what is kept from one start to the next; `None` if nothing names one. It may not
+    /// be there yet.
+    pub state_dir: Option<PathBuf>,
     /// The most detailed level that is logged.
     pub log: log::LevelFilter,
     /// Sentences worth a log line at `warn`: odd but no reason to refuse to start.
@@ -82,6 +87,8 @@ pub struct Limits {
     pub max_session: Duration,
     /// Time in which neither side speaks before a call ends.
     pub idle: Duration,
+    /// Minutes of calls in a day (UTC), all together; `None` for no limit.
+    pub daily: Option<Duration>,
     /// Reply audio that can wait in all calls together.
     pub audio_pool: Duration,
 }
@@ -102,6 +109,26 @@ pub struct Web {
     pub tls_files: Option<(PathBuf, PathBuf)>,
     /// Origins besides the daemon's own whose pages may open `/ws`, in the form browsers send.
     pub allowed_origins: Vec<String>,
+}
+
+impl Web {
+    /// Whether anybody but this machine can reach the daemon.
+    #[must_use]
+    pub fn is_beyond_loopback(&self) -> bool {
+        let all = self.listen.iter().chain(&self.tls_listen);
+        all.into_iter().any(|address| !address.ip().to_canonical().is_loopback())
+    }
+}
+
+/// Who may call.
+#[derive(Debug, Clone)]
+pub enum AccessConfig {
+    /// Everybody who reaches the daemon.
+    Open,
+    /// Whoever knows this token.
+    Token(Secret),
+    /// Whoever knows a token that the daemon makes and keeps in [`Config::state_dir`].
+    OwnToken,
 }
 
 /// What the configuration is for.
@@ -141,6 +168,18 @@ impl Config {
         sources.listen = listen;
         sources.env_file = EnvFile::find(env_file).map_err(|fault| vec![fault])?;
         Self::load(purpose, sources, &read_file)
+    }
+
+    /// The access token that a client in this process is to show: from the file it was told, else
+    /// from the environment or `.env`. Other settings, and a `.env` that cannot be read, are not
+    /// its business.
+    ///
+    /// # Errors
+    /// What is wrong with the token or its file.
+    pub fn client_token(token_file: Option<&Path>) -> Result<Option<Secret>, Vec<ConfigError>> {
+        let mut sources = Sources::from_environment(std::env::vars_os());
+        sources.env_file = EnvFile::find(None).unwrap_or_default();
+        load::client_token(token_file, sources, &read_file)
     }
 
     /// Points a [`Purpose::Demo`] configuration at the simulator listening on `address`.

@@ -15,7 +15,9 @@
 
 pub mod access;
 pub mod assets;
+pub mod authority;
 pub mod call;
+pub mod certificates;
 pub mod child;
 pub mod cli;
 pub mod config;

@@ -107,21 +107,55 @@ fn parse(text: &str) -> Option<(u64, Duration)> {
     Some((day.parse().ok()?, Duration::from_secs(seconds.parse().ok()?)))
 }
 
-/// Where the count is kept.
-#[must_use]
-pub fn file(state_dir: &Path) -> PathBuf {
-    state_dir.join("minutes-today")
+/// The guard with its file.
+#[derive(Debug)]
+pub struct Ledger {
+    /// The count.
+    pub spending: Spending,
+    path: PathBuf,
 }
 
-/// Replaces the file's content whole. The data goes to the page cache: losing the last minute to a
-/// power cut is better than a loop that waits for an SD card.
-///
-/// # Errors
-/// The system's.
-pub fn keep(path: &Path, text: &str) -> io::Result<()> {
-    let new = path.with_extension("new");
-    std::fs::write(&new, text)?;
-    std::fs::rename(&new, path)
+impl Ledger {
+    /// Goes on with what the file in `folder` says, and makes sure that it can be written.
+    ///
+    /// # Errors
+    /// The system's, when it cannot: a guard that forgets is none.
+    pub fn open(
+        folder: &Path,
+        limit: Duration,
+        time: SystemTime,
+        now: Instant,
+    ) -> io::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let path = folder.join("minutes-today");
+        let kept = match std::fs::read_to_string(&path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let spending = Spending::new(limit, kept.as_deref(), day_of(time), now);
+        let ledger = Self { spending, path };
+        ledger.write(&ledger.spending.text())?;
+        Ok(ledger)
+    }
+
+    /// Replaces the file whole, if it is time. The data goes to the page cache: losing the last
+    /// minute to a power cut is better than a loop that waits for an SD card.
+    ///
+    /// # Errors
+    /// The system's; the count in memory goes on.
+    pub fn keep(&mut self, now: Instant) -> io::Result<()> {
+        match self.spending.text_to_keep(now) {
+            Some(text) => self.write(&text),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&self, text: &str) -> io::Result<()> {
+        let new = self.path.with_extension("new");
+        std::fs::write(&new, text)?;
+        std::fs::rename(&new, &self.path)
+    }
 }
 
 #[cfg(test)]

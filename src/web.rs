@@ -4,11 +4,13 @@
 //! [`MAX_HEAD`] bytes within [`HEAD_TIMEOUT`], one answer at a time, no bodies.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
-use crate::access::Gate;
+use crate::access::{Gate, Guard, Verdict, token};
 use crate::assets::{self, Asset};
 use crate::net::http::{self, Head, MAX_HEAD, Request, Status, Upgrade};
 use crate::net::transport::Transport;
@@ -35,13 +37,16 @@ const PAGE_FIELDS: &str = "Content-Security-Policy: default-src 'self'; base-uri
     frame-ancestors 'none'; form-action 'none'\r\nPermissions-Policy: microphone=(self)\r\n\
     Cache-Control: no-cache\r\nVary: Accept-Encoding\r\n";
 
+/// Sent with 401.
+const ASK_FOR_TOKEN: &str = "WWW-Authenticate: Bearer\r\nCache-Control: no-store\r\n";
+
 /// What a listener is for, and what its visitors are judged by.
 #[derive(Debug, Clone)]
 pub enum Site {
     /// The page and `/ws`.
     Calls(CallSite),
     /// The simulated service.
-    Simulator(std::rc::Rc<simulator::Options>),
+    Simulator(Rc<simulator::Options>),
 }
 
 /// A listener for people and their clients.
@@ -54,6 +59,21 @@ pub struct CallSite {
     /// The port that serves the same over HTTPS: whoever comes from the network without TLS is
     /// sent there, since browsers hide the microphone and others could listen.
     pub https: Option<u16>,
+    /// The local authority's root as PEM, for devices to trust; `None` without one.
+    pub ca_pem: Option<Rc<str>>,
+}
+
+/// Who stands at the door, for one turn.
+#[derive(Debug)]
+pub struct Doorway<'a> {
+    /// Who may call.
+    pub guard: &'a mut Guard,
+    /// Where the visitor comes from.
+    pub address: IpAddr,
+    /// The daemon is stopping.
+    pub draining: bool,
+    /// The time.
+    pub now: Instant,
 }
 
 /// What has become of a visitor after a turn.
@@ -77,6 +97,8 @@ pub struct Visitor {
     deadline: Instant,
     /// What the simulated service let in.
     admission: Option<Admission>,
+    /// The generation of the rules that the visitor was admitted by.
+    generation: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,12 +128,19 @@ impl Visitor {
             phase: Phase::Reading,
             deadline: now + HEAD_TIMEOUT,
             admission: None,
+            generation: 0,
         }
     }
 
     /// What the simulated service let in; `None` for other sites.
     pub fn take_admission(&mut self) -> Option<Admission> {
         self.admission.take()
+    }
+
+    /// Under which generation of [`Guard`]'s rules the upgrade was granted.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// The transport, for readiness and registration.
@@ -132,20 +161,21 @@ impl Visitor {
     }
 
     /// Reads, answers, writes, as far as it goes without waiting.
-    pub fn pump(&mut self, site: &Site, draining: bool, now: Instant) -> Visit {
+    pub fn pump(&mut self, site: &Site, door: &mut Doorway<'_>) -> Visit {
         self.transport.begin_turn();
-        match self.advance(site, draining, now) {
+        match self.advance(site, door) {
             Ok(visit) => visit,
             Err(_) => Visit::Gone,
         }
     }
 
-    fn advance(&mut self, site: &Site, draining: bool, now: Instant) -> io::Result<Visit> {
+    fn advance(&mut self, site: &Site, door: &mut Doorway<'_>) -> io::Result<Visit> {
+        let now = door.now;
         loop {
             match self.phase {
                 Phase::Reading => {
                     let open = self.fill()?;
-                    if !self.answer(site, draining, now)
+                    if !self.answer(site, door)
                         && let Some(visit) = self.wait_for_head(open, now)
                     {
                         return Ok(visit);
@@ -198,27 +228,28 @@ impl Visitor {
     }
 
     /// Answers the first head in the input, if it is whole.
-    fn answer(&mut self, site: &Site, draining: bool, now: Instant) -> bool {
+    fn answer(&mut self, site: &Site, door: &mut Doorway<'_>) -> bool {
         if self.input.is_empty() {
             return false;
         }
         match http::parse(&self.input) {
             Head::Partial => false,
             Head::Bad(status) => {
-                self.refuse(status, now);
+                self.refuse(status, door.now);
                 true
             }
             Head::Complete(request, length) => {
                 self.input.drain(..length);
-                self.deadline = now + ANSWER_TIMEOUT;
+                self.deadline = door.now + ANSWER_TIMEOUT;
+                self.generation = door.guard.generation();
                 self.phase = match site {
-                    Site::Calls(site) => answer_visitor(&mut self.output, &request, site, draining),
+                    Site::Calls(site) => answer_visitor(&mut self.output, &request, site, door),
                     Site::Simulator(options) => {
                         answer_as_service(&mut self.output, &request, options, &mut self.admission)
                     }
                 };
                 if self.phase == Phase::Silent {
-                    self.deadline = now + SILENCE;
+                    self.deadline = door.now + SILENCE;
                 }
                 true
             }
@@ -226,8 +257,11 @@ impl Visitor {
     }
 
     fn refuse(&mut self, status: Status, now: Instant) {
+        text_head(&mut self.output, status, "", status.1, false);
+        if !self.input.starts_with(b"HEAD ") {
+            self.output.extend_from_slice(status.1.as_bytes());
+        }
         self.input.clear();
-        text_answer(&mut self.output, status, "", status.1, false);
         self.phase = Phase::LastAnswer;
         self.deadline = now + ANSWER_TIMEOUT;
     }
@@ -276,12 +310,28 @@ impl Visitor {
     }
 }
 
-/// The page, `/ws`, `/healthz`.
-fn answer_visitor(out: &mut Vec<u8>, request: &Request, site: &CallSite, draining: bool) -> Phase {
-    let CallSite { gate, simulated, https } = site;
-    if !gate.admits_host(&request.host) {
+/// The page, `/ws`, `/pair`, `/healthz`.
+fn answer_visitor(
+    out: &mut Vec<u8>,
+    request: &Request,
+    site: &CallSite,
+    door: &mut Doorway<'_>,
+) -> Phase {
+    let CallSite { gate, simulated, https, ca_pem } = site;
+    if !gate.admits_scheme(request.secure) || !gate.admits_host(&request.host) {
         let text = "This name is not one of this device's own. Add its origin to VOICELIVED_ALLOWED_ORIGINS.";
         return plain(out, request, Status::MISDIRECTED_REQUEST, "", text);
+    }
+    // A device that does not trust the authority yet gets these without HTTPS too.
+    match (request.path.as_str(), ca_pem) {
+        ("/ca.pem", Some(pem)) => return answer_root(out, request, pem),
+        ("/trust" | "/trust.html" | "/trust.css" | "/style.css", Some(_)) => {
+            let path = if request.path == "/trust" { "/trust.html" } else { &request.path };
+            if let Some(asset) = assets::find(path) {
+                return answer_asset(out, request, asset);
+            }
+        }
+        _ => {}
     }
     if let Some(location) = https.and_then(|port| gate.elsewhere(&request.host, port)) {
         let extra = format!("Location: {location}{}\r\n", path_and_query(request));
@@ -293,26 +343,22 @@ fn answer_visitor(out: &mut Vec<u8>, request: &Request, site: &CallSite, drainin
             "This device speaks HTTPS.",
         );
     }
-    let known = matches!(request.path.as_str(), "/ws" | "/healthz");
+    let known = matches!(request.path.as_str(), "/ws" | "/pair" | "/healthz" | "*");
     let asset = assets::find(&request.path);
     if !known && asset.is_none() {
         return plain(out, request, Status::NOT_FOUND, "", "There is nothing here.");
     }
     if !matches!(request.method.as_str(), "GET" | "HEAD") {
-        return plain(
-            out,
-            request,
-            Status::METHOD_NOT_ALLOWED,
-            "Allow: GET, HEAD\r\n",
-            "Only GET is served.",
-        );
+        let allow = if request.path == "/ws" { "Allow: GET\r\n" } else { "Allow: GET, HEAD\r\n" };
+        return plain(out, request, Status::METHOD_NOT_ALLOWED, allow, "Only GET is served.");
     }
     match (request.path.as_str(), asset) {
-        ("/ws", _) => answer_call(out, request, gate, draining),
+        ("/ws", _) => answer_call(out, request, gate, door),
+        ("/pair", _) => answer_pairing(out, request, gate, door),
         ("/healthz", _) => {
             let service = if *simulated { "voicelived-service: simulator\r\n" } else { "" };
             let extra = format!("Cache-Control: no-store\r\n{service}");
-            let (status, text) = if draining {
+            let (status, text) = if door.draining {
                 (Status::SERVICE_UNAVAILABLE, "draining")
             } else {
                 (Status::OK, "ok")
@@ -324,6 +370,18 @@ fn answer_visitor(out: &mut Vec<u8>, request: &Request, site: &CallSite, drainin
     }
 }
 
+/// The media type makes phones offer to install it; as an attachment they would only store it.
+fn answer_root(out: &mut Vec<u8>, request: &Request, pem: &str) -> Phase {
+    let extra = format!(
+        "{COMMON_FIELDS}Content-Type: application/x-x509-ca-cert\r\nCache-Control: no-cache\r\n"
+    );
+    http::answer_head(out, Status::OK, &extra, Some(pem.len()), request.keep_alive);
+    if request.method != "HEAD" {
+        out.extend_from_slice(pem.as_bytes());
+    }
+    after(request)
+}
+
 /// The target as it was sent, but for characters that could end a field's line.
 fn path_and_query(request: &Request) -> String {
     let query =
@@ -331,11 +389,7 @@ fn path_and_query(request: &Request) -> String {
     format!("{}{query}", request.path).replace(|c: char| c.is_control(), "")
 }
 
-fn answer_call(out: &mut Vec<u8>, request: &Request, gate: &Gate, draining: bool) -> Phase {
-    if !gate.admits_origin(&request.origins, &request.host) {
-        let text = "Pages of this origin may not open calls. Add it to VOICELIVED_ALLOWED_ORIGINS.";
-        return plain(out, request, Status::FORBIDDEN, "", text);
-    }
+fn answer_call(out: &mut Vec<u8>, request: &Request, gate: &Gate, door: &mut Doorway<'_>) -> Phase {
     if request.method != "GET" {
         return plain(
             out,
@@ -345,11 +399,65 @@ fn answer_call(out: &mut Vec<u8>, request: &Request, gate: &Gate, draining: bool
             "Calls are opened with GET.",
         );
     }
-    if draining && matches!(request.upgrade, Some(Upgrade::Valid(_))) {
+    if let Some(phase) = refuse_stranger(out, request, gate, door) {
+        return phase;
+    }
+    if door.draining && matches!(request.upgrade, Some(Upgrade::Valid(_))) {
         let text = "The daemon is stopping.";
         return plain(out, request, Status::SERVICE_UNAVAILABLE, "Retry-After: 5\r\n", text);
     }
     answer_valid_upgrade(out, request)
+}
+
+/// A browser shows the token once and gets a cookie for it; or asks whether its cookie is right,
+/// and has its life prolonged.
+fn answer_pairing(
+    out: &mut Vec<u8>,
+    request: &Request,
+    gate: &Gate,
+    door: &mut Doorway<'_>,
+) -> Phase {
+    if let Some(phase) = refuse_stranger(out, request, gate, door) {
+        return phase;
+    }
+    let cookie = door.guard.cookie().map(|value| format!("Set-Cookie: {value}\r\n"));
+    let cookie = cookie.unwrap_or_default();
+    let extra = format!("{COMMON_FIELDS}Cache-Control: no-store\r\n{cookie}");
+    http::answer_head(out, Status::NO_CONTENT, &extra, None, request.keep_alive);
+    after(request)
+}
+
+/// Turns away who has no right to call: `None` for those who have. Nothing of a call exists yet.
+fn refuse_stranger(
+    out: &mut Vec<u8>,
+    request: &Request,
+    gate: &Gate,
+    door: &mut Doorway<'_>,
+) -> Option<Phase> {
+    if !gate.admits_origin(&request.origins, &request.host) {
+        let text = "Pages of this origin may not open calls. Add it to VOICELIVED_ALLOWED_ORIGINS.";
+        return Some(plain(out, request, Status::FORBIDDEN, "", text));
+    }
+    let Doorway { guard, address, now, .. } = door;
+    match guard.judge(*address, &request.authorization, &request.cookies, *now) {
+        Verdict::Admitted => None,
+        Verdict::Later(wait) => {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            let extra = format!("Cache-Control: no-store\r\nRetry-After: {seconds}\r\n");
+            let text = format!("Too many wrong access tokens. Try again in {seconds} seconds.");
+            Some(plain(out, request, Status::TOO_MANY_REQUESTS, &extra, &text))
+        }
+        Verdict::Missing => {
+            let text = "This needs the access token: Authorization: Bearer TOKEN.";
+            Some(plain(out, request, Status::UNAUTHORIZED, ASK_FOR_TOKEN, text))
+        }
+        Verdict::Wrong => {
+            log::warn!("a wrong access token from {address}");
+            // A browser would go on showing a cookie that is not right any more, and be slowed.
+            let extra = format!("{ASK_FOR_TOKEN}Set-Cookie: {}\r\n", token::forget_cookie());
+            Some(plain(out, request, Status::UNAUTHORIZED, &extra, "The access token is wrong."))
+        }
+    }
 }
 
 fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset) -> Phase {
@@ -359,7 +467,10 @@ fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset) -> Phase {
     } else {
         (asset.plain, "", format!("\"{}\"", asset.tag))
     };
-    let unchanged = request.if_none_match.split(',').any(|known| known.trim() == tag);
+    let unchanged = request.if_none_match.split(',').map(str::trim).any(|known| {
+        // The comparison is weak (RFC 9110, section 13.1.2).
+        known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag
+    });
     let status = if unchanged { Status::NOT_MODIFIED } else { Status::OK };
     let extra = format!(
         "{COMMON_FIELDS}{PAGE_FIELDS}{encoding}ETag: {tag}\r\nContent-Type: {}\r\n",
@@ -418,7 +529,8 @@ fn answer_valid_upgrade(out: &mut Vec<u8>, request: &Request) -> Phase {
             plain(out, request, Status::BAD_REQUEST, "", "This is no valid WebSocket handshake.")
         }
         Some(Upgrade::Version) | None => {
-            let extra = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+            let extra =
+                "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n";
             plain(out, request, Status::UPGRADE_REQUIRED, extra, "This is a WebSocket endpoint.")
         }
     }
@@ -426,14 +538,17 @@ fn answer_valid_upgrade(out: &mut Vec<u8>, request: &Request) -> Phase {
 
 fn plain(out: &mut Vec<u8>, request: &Request, status: Status, extra: &str, text: &str) -> Phase {
     let keep_alive = request.keep_alive && request.upgrade.is_none();
-    text_answer(out, status, extra, if request.method == "HEAD" { "" } else { text }, keep_alive);
+    text_head(out, status, extra, text, keep_alive);
+    if request.method != "HEAD" {
+        out.extend_from_slice(text.as_bytes());
+    }
     if keep_alive { Phase::Answering } else { Phase::LastAnswer }
 }
 
-fn text_answer(out: &mut Vec<u8>, status: Status, extra: &str, text: &str, keep_alive: bool) {
+/// The head of an answer with this text, whether the text itself follows or not.
+fn text_head(out: &mut Vec<u8>, status: Status, extra: &str, text: &str, keep_alive: bool) {
     let extra = format!("{COMMON_FIELDS}Content-Type: text/plain; charset=utf-8\r\n{extra}");
     http::answer_head(out, status, &extra, Some(text.len()), keep_alive);
-    out.extend_from_slice(text.as_bytes());
 }
 
 fn after(request: &Request) -> Phase {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use voicelived::config::{Config, ConfigError, EnvFile, Purpose, Sources};
+use voicelived::config::{AccessConfig, Config, ConfigError, EnvFile, Purpose, Sources};
 
 const ENDPOINT: (&str, &str) = ("AZURE_VOICE_LIVE_ENDPOINT", "https://x.services.ai.azure.com");
 const KEY: (&str, &str) = ("AZURE_VOICE_LIVE_API_KEY", "canary-key");
@@ -21,6 +21,7 @@ fn files(path: &Path, max: usize) -> io::Result<Vec<u8>> {
     let content = match path.to_str().unwrap_or_default() {
         "key" | "/creds/AZURE_VOICE_LIVE_API_KEY" => b"canary-file\r\n".to_vec(),
         "bad-key" => b"canary\nX-Evil: 1".to_vec(),
+        "token" => b"canary-token-0123\n".to_vec(),
         "prompt" => b"  Be kind.\nAlways.\n".to_vec(),
         "session.json" => br#"{"temperature":0.7,"turn_detection":{"type":"server_vad"}}"#.to_vec(),
         "broken.json" => b"{\n  \"a\": oops}".to_vec(),
@@ -179,6 +180,55 @@ fn the_key_comes_from_a_file_or_a_credential() {
 }
 
 #[test]
+fn open_is_the_default_only_where_nobody_else_can_come() {
+    let home = ("HOME", "/home/x");
+    let access = |settings: &[(&str, &str)]| {
+        let all = [&[ENDPOINT, KEY, home], settings].concat();
+        load(&all, "").unwrap().access
+    };
+    let token = ("VOICELIVED_ACCESS_TOKEN", "canary-token-0123");
+    let (lan, off) = (("VOICELIVED_LISTEN", "0.0.0.0:8000"), ("VOICELIVED_LISTEN", "off"));
+    assert!(matches!(access(&[]), AccessConfig::Open));
+    assert!(matches!(access(&[off]), AccessConfig::Open));
+    assert!(matches!(access(&[lan]), AccessConfig::OwnToken));
+    assert!(matches!(access(&[("VOICELIVED_ACCESS", "token")]), AccessConfig::OwnToken));
+    assert!(matches!(access(&[lan, ("VOICELIVED_ACCESS", "open")]), AccessConfig::Open));
+    assert!(matches!(access(&[token, ("VOICELIVED_ACCESS", "open")]), AccessConfig::Open));
+    for settings in [&[token][..], &[lan, token], &[("VOICELIVED_ACCESS_TOKEN_FILE", "token")]] {
+        let AccessConfig::Token(token) = access(settings) else { panic!("{settings:?}") };
+        assert_eq!(token.expose(), "canary-token-0123");
+    }
+    let open = [ENDPOINT, KEY, lan, ("VOICELIVED_ACCESS", "open")];
+    assert!(load(&open, "").unwrap().warnings[0].contains("at your expense"));
+    let both = [ENDPOINT, KEY, token, ("VOICELIVED_ACCESS_TOKEN_FILE", "token")];
+    assert!(lines(load(&both, ""))[0].contains("keep only one"));
+    for bad in ["missing", "bad-key", "prompt", "latin1", "huge"] {
+        assert_eq!(lines(with("VOICELIVED_ACCESS_TOKEN_FILE", bad)).len(), 1);
+    }
+}
+
+#[test]
+fn the_state_folder_is_systemds_or_the_users() {
+    let folder = |settings: &[(&str, &str)]| {
+        let state = load(&[&[ENDPOINT, KEY], settings].concat(), "").unwrap().state_dir;
+        state.map(|path| path.to_str().unwrap().to_owned())
+    };
+    let (home, xdg) = (("HOME", "/home/x"), ("XDG_STATE_HOME", "/state"));
+    let systemd = ("STATE_DIRECTORY", "/var/lib/voicelived:/var/lib/other");
+    assert_eq!(folder(&[]), None);
+    assert_eq!(folder(&[home]).unwrap(), "/home/x/.local/state/voicelived");
+    assert_eq!(folder(&[home, xdg]).unwrap(), "/state/voicelived");
+    assert_eq!(
+        folder(&[home, ("XDG_STATE_HOME", "x")]).unwrap(),
+        "/home/x/.local/state/voicelived"
+    );
+    assert_eq!(folder(&[home, xdg, systemd]).unwrap(), "/var/lib/voicelived");
+    assert_eq!(folder(&[systemd, ("VOICELIVED_STATE_DIR", "/srv/v")]).unwrap(), "/srv/v");
+    let found = lines(with("VOICELIVED_LISTEN", "[::]:8000"));
+    assert!(found.len() == 1 && found[0].starts_with("VOICELIVED_STATE_DIR: there is no folder"));
+}
+
+#[test]
 fn instructions_come_from_a_file() {
     let name = "AZURE_VOICE_LIVE_INSTRUCTIONS_FILE";
     assert_eq!(with(name, "prompt").unwrap().session.instructions, "Be kind.\nAlways.");
@@ -221,7 +271,11 @@ fn bad_values_are_refused() {
         ("AZURE_VOICE_LIVE_INSTRUCTIONS", "a\u{7}b"),
         ("AZURE_VOICE_LIVE_LANGUAGE", "english please"),
         ("AZURE_VOICE_LIVE_GREETING", "a\nb"),
-        ("VOICELIVED_LISTEN", "0.0.0.0:8000"),
+        ("VOICELIVED_LISTEN", "everywhere"),
+        ("VOICELIVED_ACCESS", "opne"),
+        ("VOICELIVED_ACCESS_TOKEN", "canary"),
+        ("VOICELIVED_ACCESS_TOKEN", "canary canary canary"),
+        ("VOICELIVED_STATE_DIR", "state"),
         ("VOICELIVED_ALLOWED_ORIGINS", "*"),
         ("VOICELIVED_MAX_SESSIONS", "0"),
         ("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", "10001"),

@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::client::{Client, speech};
+use support::client::{Client, request, speech, upgrade_head};
 use support::daemon::Daemon;
 
 /// Where `needle` begins in `haystack`.
@@ -70,4 +70,20 @@ fn sigterm_tells_calls_and_ends_in_order() {
     assert_eq!(client.closed.as_ref().unwrap().0, 1001);
     assert_eq!(stopping.join().unwrap(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(6));
+}
+
+#[test]
+fn while_it_stops_visitors_are_told() {
+    let daemon = Daemon::demo(&[]);
+    let address = daemon.address;
+    let mut client = Client::connect(address);
+    client.wait_until_active();
+    // The client does not answer the close, so its call takes the two seconds it may.
+    let stopping = std::thread::spawn(move || daemon.stop("TERM"));
+    client.wait_for("it is told", |message| message["reason"] == "stopping");
+    let ask = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    assert!(request(address, &ask).1.starts_with("HTTP/1.1 503 "));
+    let refused = request(address, &upgrade_head(address, "")).1;
+    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("Retry-After"), "{refused}");
+    assert_eq!(stopping.join().unwrap(), Some(0));
 }

@@ -65,6 +65,11 @@ fn hosts_and_origins() {
 }
 
 #[test]
+fn tokens_and_cookies() {
+    replay("credentials", fuzzed::fuzz_credentials);
+}
+
+#[test]
 fn websocket_peers() {
     replay("peer", fuzzed::fuzz_peer);
 }

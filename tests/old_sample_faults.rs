@@ -13,10 +13,11 @@ use serde_json::json;
 use support::client::{Client, speech};
 use support::daemon::Daemon;
 use support::witness::Witness;
-use voicelived::access::Gate;
+use voicelived::access::{Access, Gate};
 use voicelived::call::CallSettings;
 use voicelived::call::service::session::{SessionSettings, session_object};
 use voicelived::net::dial::Target;
+use voicelived::server::access::Rules;
 use voicelived::server::{Calls, Listen, Server, bind};
 use voicelived::tools::Tools;
 use voicelived::web::{CallSite, Site};
@@ -54,9 +55,12 @@ fn daemon_with_tools(service: SocketAddr, script: &str) -> SocketAddr {
             credential: "api-key: k".to_owned(),
             tls: None,
         };
-        let gate = Gate::new(false, address, &[], Vec::new());
-        let site = Site::Calls(CallSite { gate, simulated: true, https: None });
+        let gate = Gate::new(false, address, Vec::new());
+        let site = Site::Calls(CallSite { gate, simulated: true, https: None, ca_pem: None });
         let calls = Calls {
+            access: Rules { access: Access::Open, reread: Box::new(|| Ok(Access::Open)) },
+            certificates: None,
+            spending: None,
             settings: Rc::new(settings),
             target: Rc::new(target),
             tools,

@@ -27,10 +27,14 @@ pub enum EndReason {
     BadProtocol(String),
     /// The client took nothing of what it was sent for this many seconds.
     ClientStalled(u64),
+    /// The token that the caller was admitted by is not right any more.
+    AccessChanged,
     /// The call may not be made.
     Refused(String),
     /// No room for another call.
     Full,
+    /// The day's minutes of calls, this many, are used up (the spending guard).
+    DailyLimit(u64),
     /// The caller's address has as many calls as it may.
     AddressLimit(usize),
     /// The service could not be reached, refused or was lost.
@@ -70,9 +74,11 @@ impl EndReason {
             Self::TooBig => "too_big",
             Self::BadProtocol(_) => "bad_protocol",
             Self::ClientStalled(_) => "client_stalled",
+            Self::AccessChanged => "access_changed",
             Self::Refused(_) => "refused",
             Self::Full => "full",
             Self::AddressLimit(_) => "address_limit",
+            Self::DailyLimit(_) => "daily_limit",
             Self::Service(fault) => fault.word,
             Self::ServiceTimeout => "service_timeout",
             Self::SessionRefused(_) => "session_refused",
@@ -100,7 +106,13 @@ impl EndReason {
             Self::ClientStalled(seconds) => {
                 format!("The client took no data for {seconds} seconds.").into()
             }
+            Self::AccessChanged => {
+                "The access code was changed. Enter the new one to call again.".into()
+            }
             Self::Full => "All lines are busy. Try again later.".into(),
+            Self::DailyLimit(minutes) => {
+                format!("The {minutes} minutes of calls allowed for today are used up.").into()
+            }
             Self::AddressLimit(calls) => {
                 format!("There are already {calls} calls from this address. End one of them first.")
                     .into()
@@ -131,13 +143,13 @@ impl EndReason {
             Self::BadProtocol(_) => 1002,
             Self::BadAudio(_) => 1003,
             Self::BadText(_) => 1007,
-            Self::ClientStalled(_) | Self::Refused(_) => 1008,
+            Self::ClientStalled(_) | Self::AccessChanged | Self::Refused(_) => 1008,
             Self::TooBig => 1009,
             Self::Service(_)
             | Self::ServiceTimeout
             | Self::SessionRefused(_)
             | Self::Internal(_) => 1011,
-            Self::Full | Self::AddressLimit(_) => 1013,
+            Self::Full | Self::AddressLimit(_) | Self::DailyLimit(_) => 1013,
         }
     }
 
@@ -160,8 +172,10 @@ impl EndReason {
             Self::Idle(_)
             | Self::TimeLimit(_)
             | Self::Stopping
+            | Self::AccessChanged
             | Self::Full
             | Self::AddressLimit(_)
+            | Self::DailyLimit(_)
             | Self::Internal(_) => Side::Daemon,
         }
     }
@@ -177,8 +191,10 @@ impl EndReason {
                 | Self::TimeLimit(_)
                 | Self::SessionExpired
                 | Self::Stopping
+                | Self::AccessChanged
                 | Self::Full
                 | Self::AddressLimit(_)
+                | Self::DailyLimit(_)
         )
     }
 }
@@ -214,9 +230,11 @@ mod tests {
             EndReason::TooBig,
             EndReason::BadProtocol(text()),
             EndReason::ClientStalled(15),
+            EndReason::AccessChanged,
             EndReason::Refused(text()),
             EndReason::Full,
             EndReason::AddressLimit(4),
+            EndReason::DailyLimit(60),
             EndReason::Service(fault),
             EndReason::ServiceTimeout,
             EndReason::SessionRefused(text()),

@@ -105,6 +105,9 @@ pub struct CallArgs {
     pub output: Option<PathBuf>,
     /// Turn that is typed, after the speech if there is both.
     pub text: Option<String>,
+    /// File that holds the daemon's access token; never the token itself, which others could see
+    /// in the list of processes.
+    pub token_file: Option<PathBuf>,
     /// How long the answer may take to begin.
     pub timeout: Duration,
 }
@@ -281,7 +284,7 @@ fn simulate_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
 
 fn call_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     let mut url = "ws://127.0.0.1:8000/ws".to_owned();
-    let (mut input, mut output, mut typed) = (None, None, None);
+    let (mut input, mut output, mut typed, mut token_file) = (None, None, None, None);
     let mut timeout = Duration::from_secs(30);
     while let Some(option) = parser.next()? {
         if let Some(other) = common(&option, Topic::Call) {
@@ -292,6 +295,7 @@ fn call_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
             Long("in") => input = Some(parser.value()?),
             Long("out") => output = Some(parser.value()?.into()),
             Long("text") => typed = Some(text(parser)?),
+            Long("token-file") => token_file = Some(parser.value()?.into()),
             Long("timeout") => timeout = seconds(&text(parser)?)?,
             other => return Err(other.unexpected().into()),
         }
@@ -307,6 +311,7 @@ fn call_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
         input,
         output,
         text: typed,
+        token_file,
         timeout,
     }))
 }
@@ -405,6 +410,8 @@ Usage: voicelived call [OPTIONS]
   --text TEXT        type this, after the speech if both are given
   --out FILE.wav     write the answer there
   --url URL          the daemon (default ws://127.0.0.1:8000/ws)
+  --token-file FILE  its access token, if it asks for one; else the environment or .env
+                     may hold VOICELIVED_ACCESS_TOKEN or VOICELIVED_ACCESS_TOKEN_FILE
   --timeout SECONDS  give up if no answer begins in this time (default 30)
 
 Exit status: 0 if the call was answered.
@@ -443,10 +450,12 @@ mod tests {
         let Command::Call(args) = parsed("call").unwrap() else { panic!() };
         assert_eq!(args.url.to_string(), "ws://127.0.0.1:8000/ws");
         assert_eq!((args.input, args.timeout.as_secs()), (CallInput::Stdin, 30));
-        let line = "call --in q.wav --out a.wav --url wss://pi.local:8443/ws --timeout 5";
+        let line =
+            "call --in q.wav --out a.wav --url wss://pi.local:8443/ws --timeout 5 --token-file t";
         let Command::Call(args) = parsed(line).unwrap() else { panic!() };
         assert_eq!(args.input, CallInput::Wav("q.wav".into()));
         assert_eq!((args.output, args.url.port), (Some("a.wav".into()), 8443));
+        assert_eq!(args.token_file, Some("t".into()));
         for (line, expected) in [
             ("call --text hi", CallInput::Silence),
             ("call --text hi --in -", CallInput::Stdin),

@@ -22,10 +22,11 @@ use super::args::{CallArgs, exit};
 use super::drive::{self, Drive, Ended, Event};
 use super::run::Failure;
 use super::screen::{Screen, plain};
+use super::service;
 use super::source::{FRAME, Fill, Source};
 use super::wav::WavWriter;
 use crate::call::client::MAX_TEXT_BYTES;
-use crate::config::Endpoint;
+use crate::config::{Config, Endpoint, Secret};
 use crate::net::dial::{DialError, Target};
 use crate::net::tls;
 use crate::net::ws::{Sizes, USUAL_WAITING};
@@ -52,10 +53,12 @@ static SILENCE: [u8; FRAME] = [0; FRAME];
 /// [`Failure`]: not answered, no daemon, or a file that can't be used.
 pub(super) fn call(args: &CallArgs) -> Result<(), Failure> {
     check_text(args.text.as_deref())?;
+    let token = Config::client_token(args.token_file.as_deref())
+        .map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;
     let source = Source::open(&args.input)?;
     let mut record = Record::create(args.output.as_deref())?;
     let mut screen = Screen::new();
-    let outcome = connect(&args.url).and_then(|mut drive| {
+    let outcome = connect(&args.url, token.as_ref()).and_then(|mut drive| {
         drive.watch_signals().map_err(|error| (exit::SYSTEM, error.to_string()))?;
         Talk::new(args, source, drive, &mut record, &mut screen).run()
     });
@@ -76,25 +79,26 @@ fn check_text(text: Option<&str>) -> Result<(), Failure> {
 
 // ---- the connection ----
 
-fn connect(url: &Endpoint) -> Result<Drive, Failure> {
+fn connect(url: &Endpoint, token: Option<&Secret>) -> Result<Drive, Failure> {
     let unreachable = |text: String| (exit::UNAVAILABLE, text);
     let addresses = drive::look_up(&url.host, url.port).map_err(|error| {
         unreachable(format!("the name {} could not be looked up: {error}", url.host))
     })?;
-    let target = target(url).map_err(unreachable)?;
+    let target = target(url, token).map_err(unreachable)?;
     let silent = |_, _: Option<SocketAddr>| {};
     Drive::connect(target, addresses, SIZES, silent)
         .map_err(|error| unreachable(explain(&error, url)))
 }
 
-fn target(url: &Endpoint) -> Result<Rc<Target>, String> {
+fn target(url: &Endpoint, token: Option<&Secret>) -> Result<Rc<Target>, String> {
     let tls = if url.tls { Some(tls::client_config(&[])?) } else { None };
     Ok(Rc::new(Target {
         host: url.host.clone(),
         port: url.port,
         request_target: url.path_and_query.clone(),
         host_field: url.authority(),
-        credential: String::new(),
+        credential: token
+            .map_or_else(String::new, |token| format!("Authorization: Bearer {}", token.expose())),
         tls,
     }))
 }
@@ -116,7 +120,11 @@ fn explain(error: &DialError, url: &Endpoint) -> String {
         DialError::Refused(refusal, body) => {
             let said: String = plain(body).chars().take(200).collect();
             let status = refusal.status;
-            let hint = if status == 404 { "; the path is usually /ws" } else { "" };
+            let hint = match status {
+                401 => "; put the right access token into VOICELIVED_ACCESS_TOKEN or --token-file",
+                404 => "; the path is usually /ws",
+                _ => "",
+            };
             format!("{daemon} refused the call with status {status}{hint}: {said}")
         }
         DialError::Invalid(what) => format!("{daemon} is no daemon: {what}"),

@@ -1,14 +1,16 @@
 //! The commands of the one binary.
 //!
-//! `run` and `service` set up the daemon; `call` and `check` are clients that wait for what they
+//! `run`, `access` and `service` set up the daemon; `call` and `check` are clients that wait for what they
 //! do: `drive` is their connection, `source`, `answer`, `wav` and `screen` are what `call` says,
 //! waits for, writes and prints.
 
+mod access;
 mod answer;
 pub mod args;
 mod call;
 mod check;
 mod drive;
+pub mod qr;
 pub mod run;
 mod screen;
 pub mod service;

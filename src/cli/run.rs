@@ -1,18 +1,23 @@
 //! `run`, `demo` and `simulate`: the daemon in its three guises.
 
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use crate::access::{Gate, Origin};
+use crate::authority::{Authority, OwnFiles, device_names};
 use crate::call::pcm::BLOCK_BYTES;
+use crate::certificates::Certificates;
 use crate::cli::args::{RunArgs, SimulateArgs, exit};
-use crate::cli::service;
-use crate::config::{Config, Purpose, read_file};
+use crate::cli::{access, service};
+use crate::config::{Config, Purpose, Secret, read_file};
 use crate::net::tls;
 use crate::server::{Calls, Listen, Server, bind};
 use crate::simulator::{Options, Script};
+use crate::spending::Ledger;
 use crate::tools::Tools;
 use crate::web::{CallSite, Site};
 
@@ -28,7 +33,7 @@ pub type Failure = (u8, String);
 /// [`Failure`]; the configuration's faults are one line each.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = configure(Purpose::Service, args)?;
-    serve(config, Vec::new())
+    serve(config, Vec::new(), reload(Purpose::Service, args))
 }
 
 /// The daemon with the built-in simulator as its service, on a port of its own in the same loop.
@@ -42,7 +47,7 @@ pub fn demo(args: &RunArgs) -> Result<(), Failure> {
     let address = simulator.socket.local_addr().map_err(system)?;
     config.use_simulator(address);
     log::warn!("demo: the built-in simulator answers, not the real voice model");
-    serve(config, vec![simulator])
+    serve(config, vec![simulator], reload(Purpose::Demo, args))
 }
 
 /// The simulated service alone.
@@ -74,16 +79,31 @@ fn configure(purpose: Purpose, args: &RunArgs) -> Result<Config, Failure> {
     Ok(config)
 }
 
-fn serve(config: Config, mut listen: Vec<Listen>) -> Result<(), Failure> {
+/// For SIGHUP: the same sources again. The environment cannot have changed, files can.
+fn reload(purpose: Purpose, args: &RunArgs) -> access::Reload {
+    let args = args.clone();
+    Box::new(move || {
+        Config::from_process(purpose, args.env_file.as_deref(), args.listen.clone())
+            .map_err(|faults| service::lines(&faults))
+    })
+}
+
+fn serve(config: Config, mut listen: Vec<Listen>, reload: access::Reload) -> Result<(), Failure> {
     let simulated = !listen.is_empty();
     let program = std::env::current_exe().map_err(system)?;
     let tools = Tools::builtin(&program);
-    let doors = listen_for_calls(&config, simulated)?;
+    let certificates = config.web.tls_listen.map(|_| certificates(&config)).transpose()?;
+    let doors = listen_for_calls(&config, certificates.as_ref(), simulated)?;
     let urls: Vec<String> = doors.iter().filter_map(url).collect();
+    let pages: Vec<String> = doors.iter().flat_map(pages).collect();
     listen.extend(doors);
+    let (rules, token) = access::rules(&config, reload)?;
     let calls = Calls {
+        certificates: certificates.map(|(certificates, _)| certificates),
+        spending: spending(&config)?,
         settings: Rc::new(service::call_settings(&config, &tools)),
         target: service::target(&config.service).map_err(|error| (exit::CONFIG, error))?,
+        access: rules,
         tools,
         program,
         max_sessions: config.limits.max_sessions,
@@ -91,11 +111,58 @@ fn serve(config: Config, mut listen: Vec<Listen>) -> Result<(), Failure> {
         pool_blocks: blocks(&config),
     };
     let server = Server::new(listen, Some(calls)).map_err(system)?;
+    print_invitation(&pages, token.as_ref());
     // Only now is every socket served and every signal heard.
     for url in urls {
         log::info!("listening on {url}");
     }
     server.run().map_err(system)
+}
+
+/// For the person who started it, and for nobody who reads what it leaves behind: no pipe, no file,
+/// no journal.
+fn print_invitation(pages: &[String], token: Option<&Secret>) {
+    let mut out = std::io::stdout();
+    if !out.is_terminal() {
+        return;
+    }
+    let mut text = String::from("\nOpen one of these in a browser:\n\n");
+    for page in pages {
+        text.push_str(&format!("    {page}\n"));
+    }
+    if let (Some(page), Some(token)) = (pages.first(), token) {
+        let link = access::pairing_link(page, token);
+        let code = super::qr::terminal(&link).unwrap_or_default();
+        text.push_str(&format!(
+            "\nThis link lets a device in without typing:\n\n    {link}\n\n{code}\n"
+        ));
+    }
+    // Where it cannot be printed the token can still be typed.
+    let _ = out.write_all(text.as_bytes());
+}
+
+/// What to type into a browser for this listener, the most useful first.
+fn pages(door: &Listen) -> Vec<String> {
+    let Ok(address) = door.socket.local_addr() else { return Vec::new() };
+    let (port, secure) = (address.port(), door.tls.is_some());
+    if secure && !address.ip().to_canonical().is_loopback() {
+        return device_names().urls(port);
+    }
+    let scheme = if secure { "https" } else { "http" };
+    vec![format!("{scheme}://localhost:{port}/")]
+}
+
+/// The spending guard, going on where it was.
+fn spending(config: &Config) -> Result<Option<Ledger>, Failure> {
+    let Some(limit) = config.limits.daily else { return Ok(None) };
+    let Some(folder) = &config.state_dir else {
+        let message =
+            "VOICELIVED_STATE_DIR: there is no folder to keep the day's minutes in; set it";
+        return Err((exit::CONFIG, message.to_owned()));
+    };
+    Ledger::open(folder, limit, SystemTime::now(), Instant::now())
+        .map(Some)
+        .map_err(|error| (exit::CANNOT_CREATE, format!("{}: {error}", folder.display())))
 }
 
 /// 48,000 bytes of PCM a second.
@@ -105,18 +172,22 @@ fn blocks(config: &Config) -> usize {
 }
 
 /// The HTTPS listener and the plain one, as far as they are switched on.
-fn listen_for_calls(config: &Config, simulated: bool) -> Result<Vec<Listen>, Failure> {
+fn listen_for_calls(
+    config: &Config,
+    secured: Option<&Secured>,
+    simulated: bool,
+) -> Result<Vec<Listen>, Failure> {
     let mut listen = Vec::new();
     let mut https = None;
-    if let Some(address) = config.web.tls_listen {
-        let tls = tls_config(config)?;
-        let mut secure = call_site(address, true, config, simulated)?;
-        secure.tls = Some(tls);
+    if let (Some(address), Some((certificates, tls))) = (config.web.tls_listen, secured) {
+        let mut secure = call_site(address, true, config, Some(certificates), simulated)?;
+        secure.tls = Some(Arc::clone(tls));
         https = Some(secure.socket.local_addr().map_err(system)?.port());
         listen.push(secure);
     }
     if let Some(address) = config.web.listen {
-        let mut plain = call_site(address, false, config, simulated)?;
+        let certificates = secured.map(|(certificates, _)| certificates);
+        let mut plain = call_site(address, false, config, certificates, simulated)?;
         if let Site::Calls(site) = &mut plain.site {
             site.https = https;
         }
@@ -134,6 +205,7 @@ fn call_site(
     address: SocketAddr,
     secure: bool,
     config: &Config,
+    certificates: Option<&Certificates>,
     simulated: bool,
 ) -> Result<Listen, Failure> {
     let extra =
@@ -141,16 +213,39 @@ fn call_site(
     let socket = bind(address).map_err(|error| cannot_listen(address, &error))?;
     // Port 0 lets the kernel choose: the gate must know what it chose.
     let address = socket.local_addr().map_err(system)?;
-    let gate = Gate::new(secure, address, &[], extra);
-    Ok(Listen { socket, site: Site::Calls(CallSite { gate, simulated, https: None }), tls: None })
+    let mut gate = Gate::new(secure, address, extra);
+    if !address.ip().to_canonical().is_loopback() {
+        let names = device_names();
+        gate.set_device_names(&names.dns, &names.addresses);
+    }
+    let ca_pem = certificates.and_then(Certificates::ca_pem).map(Rc::from);
+    let site = CallSite { gate, simulated, https: None, ca_pem };
+    Ok(Listen { socket, site: Site::Calls(site), tls: None })
 }
 
-fn tls_config(config: &Config) -> Result<Arc<rustls::ServerConfig>, Failure> {
-    let Some((certificate, key)) = &config.web.tls_files else {
-        let message = "VOICELIVED_TLS_LISTEN needs VOICELIVED_TLS_CERT and VOICELIVED_TLS_KEY";
-        return Err((exit::CONFIG, message.to_owned()));
+/// Certificates and what the first handshakes use of them.
+type Secured = (Certificates, Arc<rustls::ServerConfig>);
+
+/// The owner's certificate files, or the local authority, made on the first start.
+fn certificates(config: &Config) -> Result<Secured, Failure> {
+    let refused = |error| (exit::CONFIG, error);
+    if let Some((certificate, key)) = &config.web.tls_files {
+        let mut files = OwnFiles::new(certificate.clone(), key.clone());
+        let tls = files.load().map_err(refused)?;
+        return Ok((Certificates::Own(files), tls));
+    }
+    let Some(folder) = &config.state_dir else {
+        let message = "VOICELIVED_STATE_DIR: there is no folder to keep certificates in; set it, or VOICELIVED_TLS_CERT and VOICELIVED_TLS_KEY";
+        return Err(refused(message.to_owned()));
     };
-    server_tls(certificate, key)
+    let mut authority =
+        Authority::open(folder, &device_names(), SystemTime::now()).map_err(refused)?;
+    for warning in authority.take_warnings() {
+        log::warn!("{warning}");
+    }
+    let tls = authority.server_config().map_err(refused)?;
+    log::info!("devices must trust the authority of /ca.pem (SHA-256 {})", authority.fingerprint());
+    Ok((Certificates::Local(Box::new(authority)), tls))
 }
 
 fn listen_on(address: SocketAddr, site: Site) -> Result<Listen, Failure> {

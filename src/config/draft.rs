@@ -27,6 +27,10 @@ pub(super) struct Draft {
     pub(super) web: Web,
     pub(super) tls_cert: Option<PathBuf>,
     pub(super) tls_key: Option<PathBuf>,
+    /// `VOICELIVED_ACCESS`: whether a token is asked for.
+    pub(super) asks_token: Option<bool>,
+    pub(super) token: Option<Secret>,
+    pub(super) state_dir: Option<PathBuf>,
     pub(super) log: Option<log::LevelFilter>,
     pub(super) warnings: Vec<String>,
 }
@@ -153,25 +157,12 @@ pub(super) fn language(text: &str) -> Result<String, String> {
     Ok(tags.join(","))
 }
 
-/// An address of this machine only.
-pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
-    let address = listen_anywhere(text)?;
-    if address.is_some_and(|address| !address.ip().to_canonical().is_loopback()) {
-        return Err(
-            "listening beyond loopback needs access tokens, which this version does not have yet; \
-             use 127.0.0.1 or [::1]"
-                .to_owned(),
-        );
-    }
-    Ok(address)
-}
-
 /// A file's name.
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     line(text, 4096).map(PathBuf::from)
 }
 
-pub(super) fn listen_anywhere(text: &str) -> Result<Option<SocketAddr>, String> {
+pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
     if text.eq_ignore_ascii_case("off") {
         return Ok(None);
     }
@@ -182,6 +173,32 @@ pub(super) fn listen_anywhere(text: &str) -> Result<Option<SocketAddr>, String> 
         )
     })?;
     Ok(Some(address))
+}
+
+/// Whether callers are asked for a token.
+pub(super) fn asks_token(text: &str) -> Result<bool, String> {
+    match text {
+        "token" => Ok(true),
+        "open" => Ok(false),
+        _ => Err(format!("must be token or open, but is {}", shown(text))),
+    }
+}
+
+pub(super) fn token_file(draft: &mut Draft, path: &str, files: Files<'_>) -> Result<(), String> {
+    // Some room for white space around it.
+    let text = text_file(path, Secret::MAX_TOKEN_BYTES + 64, files)?;
+    let token = Secret::access_token(&text);
+    draft.token = Some(token.map_err(|fault| format!("the token in {} {fault}", shown(path)))?);
+    Ok(())
+}
+
+/// A folder that does not depend on where the daemon was started.
+pub(super) fn folder(text: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    if !path.is_absolute() {
+        return Err(format!("must be a path that begins with /, but is {}", shown(text)));
+    }
+    Ok(path.to_owned())
 }
 
 /// Origins as browsers write them: lower case, no path, no usual port.
@@ -230,6 +247,13 @@ pub(super) fn count(text: &str, max: u16) -> Result<usize, String> {
         Ok(number) if digits && (1..=max).contains(&number) => Ok(usize::from(number)),
         _ => Err(number_fault(text, u32::from(max))),
     }
+}
+
+pub(super) fn minutes(text: &str, max: u32) -> Result<Option<Duration>, String> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    seconds(text, max).map(|minutes| Some(minutes * 60))
 }
 
 pub(super) fn seconds(text: &str, max: u32) -> Result<Duration, String> {
@@ -284,13 +308,13 @@ mod tests {
     }
 
     #[test]
-    fn listens_on_loopback_only() {
+    fn listens_on_addresses_with_ports() {
         assert_eq!(listen("OFF"), Ok(None));
         for good in ["127.0.0.1:0", "127.9.9.9:80", "[::1]:8000", "[::ffff:127.0.0.1]:1"] {
             assert_eq!(listen(good), Ok(Some(good.parse().unwrap())));
         }
         for open in ["0.0.0.0:8000", "[::]:8000", "192.168.1.2:80"] {
-            assert!(listen(open).unwrap_err().contains("access tokens"), "{open}");
+            assert_eq!(listen(open), Ok(Some(open.parse().unwrap())), "{open}");
         }
         for bad in ["8000", "localhost:8000", "127.0.0.1", "::1:8000", "127.0.0.1:65536"] {
             assert!(listen(bad).unwrap_err().contains("ADDRESS:PORT"), "{bad}");
@@ -309,6 +333,14 @@ mod tests {
             assert!(origins(bad).is_err(), "{bad}");
         }
         assert!(origins(&"http://h ".repeat(65)).is_err());
+    }
+
+    #[test]
+    fn access_is_one_of_two_words() {
+        assert_eq!((asks_token("token"), asks_token("open")), (Ok(true), Ok(false)));
+        for bad in ["Open", "opne", "none", "off", "1", "true"] {
+            assert!(asks_token(bad).unwrap_err().contains("token or open"), "{bad}");
+        }
     }
 
     #[test]

@@ -6,10 +6,13 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::draft::Draft;
-use super::table::{AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, KEY, OWN_PREFIX, PAIRS};
+use super::table::{
+    AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, KEY, OWN_PREFIX, PAIRS, STATE_DIR, TOKEN,
+    TOKEN_FILE,
+};
 use super::{
-    Config, ConfigError, Endpoint, Files, Limits, Place, Purpose, Secret, ServiceConfig, VARIABLES,
-    Variable, dotenv,
+    AccessConfig, Config, ConfigError, Endpoint, Files, Limits, Place, Purpose, Secret,
+    ServiceConfig, VARIABLES, Variable, dotenv,
 };
 
 /// Where settings come from.
@@ -82,16 +85,55 @@ pub(super) fn load(
     let credentials = credentials_directory(&sources);
     let mut loader =
         Loader { files, draft: Draft::default(), settings: Vec::new(), errors: Vec::new() };
+    let state_dir = state_directory(&sources);
     loader.collect(sources);
     loader.judge_unknown_names();
-    loader.parse_all(purpose);
+    loader.parse_all(&|variable| purpose == Purpose::Service || !variable.service_only);
+    loader.draft.state_dir = loader.draft.state_dir.take().or(state_dir);
     if purpose == Purpose::Service {
         loader.find_credential(credentials);
         loader.require_service();
     }
     loader.check_pool();
     loader.settle_tls_files();
-    loader.finish()
+    let access = loader.settle_access();
+    loader.finish(access)
+}
+
+/// Only the token, for a client of the daemon.
+pub(super) fn client_token(
+    named: Option<&Path>,
+    sources: Sources,
+    files: Files<'_>,
+) -> Result<Option<Secret>, Vec<ConfigError>> {
+    let mut loader =
+        Loader { files, draft: Draft::default(), settings: Vec::new(), errors: Vec::new() };
+    if let Some(path) = named {
+        let fault = |message| ConfigError { what: "--token-file".to_owned(), place: None, message };
+        let path = path.to_str().ok_or_else(|| vec![fault("is not UTF-8 text".to_owned())])?;
+        super::draft::token_file(&mut loader.draft, path, files)
+            .map_err(|message| vec![fault(message)])?;
+        return Ok(loader.draft.token);
+    }
+    loader.collect(sources);
+    loader.errors.retain(|error| [TOKEN, TOKEN_FILE].contains(&error.what.as_str()));
+    loader.parse_all(&|variable| [TOKEN, TOKEN_FILE].contains(&variable.name));
+    if loader.errors.is_empty() { Ok(loader.draft.token) } else { Err(loader.errors) }
+}
+
+/// Where this kind of program keeps its state: the folder that systemd made for it (the first, if
+/// there are several), or the user's (XDG base directories: relative paths do not count).
+fn state_directory(sources: &Sources) -> Option<PathBuf> {
+    let folder = |wanted: &str| {
+        let (_, value) = sources.environment.iter().find(|(name, _)| name == wanted)?;
+        let value = value.to_str()?;
+        let first = if wanted == "STATE_DIRECTORY" { value.split(':').next()? } else { value };
+        let path = Path::new(first);
+        path.is_absolute().then(|| path.to_owned())
+    };
+    folder("STATE_DIRECTORY")
+        .or_else(|| folder("XDG_STATE_HOME").map(|path| path.join("voicelived")))
+        .or_else(|| folder("HOME").map(|path| path.join(".local/state/voicelived")))
 }
 
 fn credentials_directory(sources: &Sources) -> Option<PathBuf> {
@@ -185,13 +227,10 @@ impl Loader<'_> {
         }
     }
 
-    fn parse_all(&mut self, purpose: Purpose) {
+    fn parse_all(&mut self, looked_at: &dyn Fn(&Variable) -> bool) {
         let mut chosen: Vec<Option<Setting>> = VARIABLES
             .iter()
-            .map(|variable| {
-                let looked_at = purpose == Purpose::Service || !variable.service_only;
-                looked_at.then(|| self.choose(variable)).flatten()
-            })
+            .map(|variable| looked_at(variable).then(|| self.choose(variable)).flatten())
             .collect();
         for (one, other) in PAIRS {
             self.settle_pair(&mut chosen, one, other);
@@ -329,7 +368,32 @@ impl Loader<'_> {
         }
     }
 
-    fn finish(self) -> Result<Config, Vec<ConfigError>> {
+    /// A token is asked for unless nobody else can come, or its owner says that all may.
+    fn settle_access(&mut self) -> AccessConfig {
+        let beyond = self.draft.web.is_beyond_loopback();
+        let token = self.draft.token.take();
+        if !self.draft.asks_token.unwrap_or_else(|| beyond || token.is_some()) {
+            if beyond {
+                let warning =
+                    "VOICELIVED_ACCESS: open lets everybody on the network call, at your expense";
+                self.draft.warnings.push(warning.to_owned());
+            }
+            return AccessConfig::Open;
+        }
+        let Some(token) = token else {
+            let faulty =
+                |error: &ConfigError| [TOKEN, TOKEN_FILE, STATE_DIR].contains(&error.what.as_str());
+            if self.draft.state_dir.is_none() && !self.errors.iter().any(faulty) {
+                let message = "there is no folder to keep the access token in; set this one or \
+                               VOICELIVED_ACCESS_TOKEN";
+                self.fault(STATE_DIR, None, message);
+            }
+            return AccessConfig::OwnToken;
+        };
+        AccessConfig::Token(token)
+    }
+
+    fn finish(self, access: AccessConfig) -> Result<Config, Vec<ConfigError>> {
         if !self.errors.is_empty() {
             return Err(self.errors);
         }
@@ -352,6 +416,8 @@ impl Loader<'_> {
             session: draft.session,
             limits: draft.limits,
             web: draft.web,
+            access,
+            state_dir: draft.state_dir,
             log: draft.log.unwrap_or(log::LevelFilter::Info),
             warnings: draft.warnings,
         })

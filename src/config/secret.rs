@@ -10,6 +10,10 @@ pub struct Secret(Arc<str>);
 impl Secret {
     /// Longest key that is accepted, in bytes.
     pub const MAX_BYTES: usize = 4096;
+    /// Shortest access token, in bytes: guessing is slowed, but the slow have time.
+    pub const MIN_TOKEN_BYTES: usize = 16;
+    /// Longest access token, in bytes.
+    pub const MAX_TOKEN_BYTES: usize = 256;
 
     /// Takes a key for use in an HTTP header; surrounding white space is dropped.
     ///
@@ -28,6 +32,24 @@ impl Secret {
             return Err(
                 "must be one line of visible ASCII characters; copy the key again".to_owned()
             );
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// Takes an access token; surrounding white space is dropped.
+    ///
+    /// # Errors
+    /// A sentence, without the token, when it is too short, too long, or has characters that are
+    /// not visible ASCII.
+    pub fn access_token(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let (least, most) = (Self::MIN_TOKEN_BYTES, Self::MAX_TOKEN_BYTES);
+        if !(least..=most).contains(&text.len()) {
+            let length = text.len();
+            return Err(format!("must have {least} to {most} characters, but has {length}"));
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("must be one word of visible ASCII characters".to_owned());
         }
         Ok(Self(text.into()))
     }
@@ -66,6 +88,17 @@ mod tests {
         let secret = Secret::header_value(" canary123\n").unwrap();
         assert_eq!(secret.expose(), "canary123");
         assert!(!format!("{secret:?} {secret:#?} {secret} {secret:>40}").contains("canary"));
+    }
+
+    #[test]
+    fn access_tokens_have_their_length() {
+        for good in ["0123456789abcdef", " 0123456789-/+=%$\n", &"k".repeat(256)] {
+            assert!(Secret::access_token(good).is_ok(), "{good}");
+        }
+        for bad in ["", "canary9abcdef", "canary9 abcdef0123", "canary-ü-abcdef0", &"k".repeat(257)]
+        {
+            assert!(!Secret::access_token(bad).unwrap_err().contains("canary"), "{bad}");
+        }
     }
 
     #[test]

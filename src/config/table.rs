@@ -1,7 +1,7 @@
 //! The one list of settings.
 
-use super::Files;
 use super::draft::{self, Draft};
+use super::{Files, Secret};
 
 /// One setting as users know it.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +39,7 @@ impl Variable {
 
 /// Names whose values are secrets: to be removed from the environment of child processes.
 pub fn secret_names() -> impl Iterator<Item = String> {
-    let secret = VARIABLES.iter().filter(|variable| variable.name == KEY);
+    let secret = VARIABLES.iter().filter(|variable| [KEY, TOKEN].contains(&variable.name));
     secret.flat_map(Variable::spellings)
 }
 
@@ -49,15 +49,20 @@ pub(super) const OWN_PREFIX: &str = "VOICELIVED_";
 
 pub(super) const ENDPOINT: &str = "AZURE_VOICE_LIVE_ENDPOINT";
 pub(super) const KEY: &str = "AZURE_VOICE_LIVE_API_KEY";
+pub(super) const TOKEN: &str = "VOICELIVED_ACCESS_TOKEN";
+pub(super) const TOKEN_FILE: &str = "VOICELIVED_ACCESS_TOKEN_FILE";
+pub(super) const STATE_DIR: &str = "VOICELIVED_STATE_DIR";
 /// Two ways to say one thing: at most one of each pair may be set.
-pub(super) const PAIRS: [(&str, &str); 2] = [
+pub(super) const PAIRS: [(&str, &str); 3] = [
     (KEY, "AZURE_VOICE_LIVE_API_KEY_FILE"),
     ("AZURE_VOICE_LIVE_INSTRUCTIONS", "AZURE_VOICE_LIVE_INSTRUCTIONS_FILE"),
+    (TOKEN, TOKEN_FILE),
 ];
 
 const SERVICE: &str = "The service";
 const CONVERSATION: &str = "The conversation";
 const LISTENING: &str = "Listening";
+const ACCESS: &str = "Access";
 const LIMITS: &str = "Limits";
 const LOGGING: &str = "Logging";
 
@@ -166,7 +171,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "VOICELIVED_LISTEN",
         default: "127.0.0.1:8000",
-        explanation: "Address and port of page and /ws (plain HTTP, so only 127.0.0.1 or [::1]); off for none.",
+        explanation: "Address and port of page and /ws (plain HTTP: browsers give their microphone only to localhost); off for none.",
         group: LISTENING,
         service_only: false,
         parse: |draft, text, _| draft::listen(text).map(|address| draft.web.listen = address),
@@ -177,9 +182,7 @@ pub static VARIABLES: &[Variable] = &[
         explanation: "Address and port of page and /ws over HTTPS, for example [::]:8443 for every device on the network; off for none.",
         group: LISTENING,
         service_only: false,
-        parse: |draft, text, _| {
-            draft::listen_anywhere(text).map(|address| draft.web.tls_listen = address)
-        },
+        parse: |draft, text, _| draft::listen(text).map(|address| draft.web.tls_listen = address),
     },
     Variable {
         name: "VOICELIVED_TLS_CERT",
@@ -206,6 +209,38 @@ pub static VARIABLES: &[Variable] = &[
         parse: |draft, text, _| {
             draft::origins(text).map(|origins| draft.web.allowed_origins = origins)
         },
+    },
+    Variable {
+        name: "VOICELIVED_ACCESS",
+        default: "",
+        explanation: "Who may call: token (whoever knows the token) or open (everybody). Unset: token if a token is set or others can reach VOICELIVED_LISTEN, else open.",
+        group: ACCESS,
+        service_only: false,
+        parse: |draft, text, _| draft::asks_token(text).map(|asked| draft.asks_token = Some(asked)),
+    },
+    Variable {
+        name: TOKEN,
+        default: "",
+        explanation: "The token (16 to 256 visible ASCII characters). Unset: one is made and kept in the state folder.",
+        group: ACCESS,
+        service_only: false,
+        parse: |draft, text, _| Secret::access_token(text).map(|token| draft.token = Some(token)),
+    },
+    Variable {
+        name: TOKEN_FILE,
+        default: "",
+        explanation: "File that holds the token instead.",
+        group: ACCESS,
+        service_only: false,
+        parse: draft::token_file,
+    },
+    Variable {
+        name: STATE_DIR,
+        default: "",
+        explanation: "Folder for what the daemon keeps. Unset: $STATE_DIRECTORY (systemd), $XDG_STATE_HOME/voicelived or ~/.local/state/voicelived.",
+        group: ACCESS,
+        service_only: false,
+        parse: |draft, text, _| draft::folder(text).map(|path| draft.state_dir = Some(path)),
     },
     Variable {
         name: "VOICELIVED_MAX_SESSIONS",
@@ -244,6 +279,14 @@ pub static VARIABLES: &[Variable] = &[
         group: LIMITS,
         service_only: false,
         parse: |draft, text, _| draft::seconds(text, 86_400).map(|time| draft.limits.idle = time),
+    },
+    Variable {
+        name: "VOICELIVED_DAILY_MINUTES",
+        default: "off",
+        explanation: "Spending guard: minutes of calls in a day (UTC), all together, kept across restarts (1 to 100000); off for none.",
+        group: LIMITS,
+        service_only: false,
+        parse: |draft, text, _| draft::minutes(text, 100_000).map(|time| draft.limits.daily = time),
     },
     Variable {
         name: "VOICELIVED_AUDIO_POOL_SECONDS",

@@ -27,10 +27,12 @@ pub enum Head {
 pub struct Request {
     /// The method, as sent.
     pub method: String,
-    /// The path, without the query.
+    /// The path as sent, without the query; `*` for the whole server.
     pub path: String,
     /// The query, without `?`; empty if there is none.
     pub query: String,
+    /// Whether an absolute request target says https; `None` for other targets.
+    pub secure: Option<bool>,
     /// `Host`, or the authority of an absolute request target.
     pub host: String,
     /// Every `Origin` field, as sent.
@@ -45,8 +47,10 @@ pub struct Request {
     pub keep_alive: bool,
     /// `api-key`, for the simulator; empty if there is none.
     pub api_key: String,
-    /// `Authorization`; empty if there is none.
+    /// `Authorization`; empty if there is none. Several are no credential, but one wrong one.
     pub authorization: String,
+    /// Every `Cookie` field, as one; empty if there is none.
+    pub cookies: String,
 }
 
 /// A WebSocket opening handshake (RFC 6455, section 4.2.1).
@@ -67,12 +71,16 @@ pub struct Status(pub u16, pub &'static str);
 impl Status {
     /// 200
     pub const OK: Self = Self(200, "OK");
+    /// 204
+    pub const NO_CONTENT: Self = Self(204, "No Content");
     /// 304
     pub const NOT_MODIFIED: Self = Self(304, "Not Modified");
     /// 308
     pub const PERMANENT_REDIRECT: Self = Self(308, "Permanent Redirect");
     /// 400
     pub const BAD_REQUEST: Self = Self(400, "Bad Request");
+    /// 401
+    pub const UNAUTHORIZED: Self = Self(401, "Unauthorized");
     /// 403
     pub const FORBIDDEN: Self = Self(403, "Forbidden");
     /// 404
@@ -89,6 +97,8 @@ impl Status {
     pub const MISDIRECTED_REQUEST: Self = Self(421, "Misdirected Request");
     /// 426
     pub const UPGRADE_REQUIRED: Self = Self(426, "Upgrade Required");
+    /// 429
+    pub const TOO_MANY_REQUESTS: Self = Self(429, "Too Many Requests");
     /// 431
     pub const HEAD_TOO_LARGE: Self = Self(431, "Request Header Fields Too Large");
     /// 503
@@ -100,102 +110,169 @@ impl Status {
 /// Parses the head at the start of `bytes`.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Head {
+    let (window, unfinished) = window(bytes);
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut head = httparse::Request::new(&mut fields);
-    let length = match head.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
-        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return partial(bytes),
-        Ok(_) => return Head::Bad(too_large(bytes)),
-        Err(httparse::Error::TooManyHeaders) => return Head::Bad(Status::HEAD_TOO_LARGE),
-        Err(httparse::Error::Version) => return Head::Bad(Status::VERSION_NOT_SUPPORTED),
-        Err(_) => return Head::Bad(Status::BAD_REQUEST),
-    };
-    if has_long_line(&bytes[..length]) {
-        return Head::Bad(Status::URI_TOO_LONG);
-    }
-    if !has_strict_lines(&bytes[..length]) {
-        return Head::Bad(Status::BAD_REQUEST);
-    }
-    match request(&head) {
-        Ok(request) => Head::Complete(Box::new(request), length),
-        Err(status) => Head::Bad(status),
+    match head.parse(window) {
+        Ok(httparse::Status::Complete(length)) => match request(&head) {
+            Ok(request) => Head::Complete(Box::new(request), length),
+            Err(status) => Head::Bad(status),
+        },
+        Ok(httparse::Status::Partial) => unfinished,
+        Err(httparse::Error::TooManyHeaders) => Head::Bad(Status::HEAD_TOO_LARGE),
+        Err(httparse::Error::Version) => wrong_version(window).map_or(unfinished, Head::Bad),
+        Err(_) => Head::Bad(Status::BAD_REQUEST),
     }
 }
 
-/// A request line that never ends is refused as soon as it is too long.
-fn partial(bytes: &[u8]) -> Head {
-    if has_long_line(bytes) { Head::Bad(Status::URI_TOO_LONG) } else { Head::Partial }
+/// The bytes a head may be made of, and what it is if it does not end within them. What stops it
+/// first decides, so that the answer never depends on how the bytes were cut on their way.
+fn window(bytes: &[u8]) -> (&[u8], Head) {
+    let line = start_of_line(bytes) + MAX_LINE + 2;
+    let is_long = bytes.get(..line).is_some_and(|start| line_end(start).is_none());
+    // Where the head stops, how many bytes show that, and the status.
+    let stops = [
+        bare_line_end(bytes).map(|(at, shown)| (at, shown, Status::BAD_REQUEST)),
+        is_long.then_some((line, line, Status::URI_TOO_LONG)),
+        (bytes.len() >= MAX_HEAD).then_some((MAX_HEAD, MAX_HEAD, Status::HEAD_TOO_LARGE)),
+    ];
+    match stops.into_iter().flatten().min_by_key(|&(_, shown, _)| shown) {
+        Some((at, _, status)) => (&bytes[..at], Head::Bad(status)),
+        None => (bytes, Head::Partial),
+    }
 }
 
-/// Asked of a whole head too, or it would depend on the cuts between reads whether it is refused.
-fn has_long_line(bytes: &[u8]) -> bool {
-    bytes.len() > MAX_LINE && !bytes[..MAX_LINE].contains(&b'\n')
+/// Empty lines before a request are passed over (RFC 9112, section 2.2).
+fn start_of_line(bytes: &[u8]) -> usize {
+    bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len())
 }
 
-fn too_large(bytes: &[u8]) -> Status {
-    let line = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len());
-    if line > MAX_LINE { Status::URI_TOO_LONG } else { Status::HEAD_TOO_LARGE }
+/// The end of the request line, without its CR LF.
+fn line_end(bytes: &[u8]) -> Option<usize> {
+    let start = start_of_line(bytes);
+    bytes[start..].windows(2).position(|two| two == b"\r\n").map(|at| start + at)
 }
 
-/// Lines end in CR LF and nothing else: a bare CR or LF is read differently by different servers,
-/// which is what request smuggling lives on (RFC 9112, section 2.2).
-fn has_strict_lines(head: &[u8]) -> bool {
-    head.iter().enumerate().all(|(at, byte)| match byte {
-        b'\n' => at > 0 && head[at - 1] == b'\r',
-        b'\r' => head.get(at + 1) == Some(&b'\n'),
-        _ => true,
+/// The first CR or LF that is not one of a pair, and how many bytes show that. Lines end in CR LF
+/// and nothing else: a bare one is read differently by different servers, which is what request
+/// smuggling lives on (RFC 9112, section 2.2).
+fn bare_line_end(bytes: &[u8]) -> Option<(usize, usize)> {
+    bytes.iter().enumerate().find_map(|(at, byte)| match byte {
+        b'\n' => (at == 0 || bytes[at - 1] != b'\r').then_some((at, at + 1)),
+        b'\r' => bytes.get(at + 1).is_some_and(|next| *next != b'\n').then_some((at, at + 2)),
+        _ => None,
     })
+}
+
+/// 505 for a well-formed version that is not ours; `None` until the line has ended.
+fn wrong_version(bytes: &[u8]) -> Option<Status> {
+    let line = &bytes[start_of_line(bytes)..line_end(bytes)?];
+    let version = line.splitn(3, |byte| *byte == b' ').nth(2)?;
+    let is_version = matches!(
+        version.strip_prefix(b"HTTP/"),
+        Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit()
+    );
+    Some(if is_version { Status::VERSION_NOT_SUPPORTED } else { Status::BAD_REQUEST })
 }
 
 fn request(head: &httparse::Request<'_, '_>) -> Result<Request, Status> {
     let fields = Fields(head.headers);
-    let target = head.path.unwrap_or_default();
-    let (authority, path_and_query) = split_target(target)?;
+    let method = head.method.unwrap_or_default();
+    let target = Target::parse(method, head.path.unwrap_or_default())?;
     let host = one_host(&fields, head.version)?;
     check_no_body(&fields)?;
-    let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+    let (path, query) = target.rest.split_once('?').unwrap_or((target.rest, ""));
+    let path = if path.is_empty() { "/" } else { path };
     let connection = fields.joined("connection");
+    let is_current = head.version == Some(1);
     Ok(Request {
-        method: head.method.unwrap_or_default().to_owned(),
+        method: method.to_owned(),
         path: path.to_owned(),
         query: query.to_owned(),
-        host: authority.unwrap_or(host).to_owned(),
+        secure: target.secure,
+        host: target.authority.unwrap_or(host).to_owned(),
         origins: fields.all("origin").map(str::to_owned).collect(),
-        upgrade: upgrade(&fields, &connection),
+        // HTTP/1.0 cannot be upgraded (RFC 9110, section 7.8).
+        upgrade: if is_current { upgrade(&fields, &connection) } else { None },
         if_none_match: fields.joined("if-none-match"),
-        gzip: accepts_gzip(&fields.joined("accept-encoding")),
-        keep_alive: head.version == Some(1) && !has_token(&connection, "close"),
+        gzip: accepts_gzip(&fields.joined("accept-encoding").to_ascii_lowercase()),
+        // What follows a refused CONNECT may be meant for the tunnel.
+        keep_alive: is_current && !has_token(&connection, "close") && method != "CONNECT",
         api_key: fields.first("api-key").unwrap_or_default().to_owned(),
-        authorization: fields.first("authorization").unwrap_or_default().to_owned(),
+        authorization: fields.joined("authorization"),
+        cookies: fields.cookies(),
     })
 }
 
-/// Origin-form, or absolute-form as RFC 9112, section 3.2.2 wants it accepted.
-fn split_target(target: &str) -> Result<(Option<&str>, &str), Status> {
-    if target.starts_with('/') {
-        return Ok((None, target));
+/// A request target in one of its four forms (RFC 9112, section 3.2).
+struct Target<'a> {
+    secure: Option<bool>,
+    authority: Option<&'a str>,
+    /// Path and query; `*` if it is the whole server that is meant.
+    rest: &'a str,
+}
+
+impl<'a> Target<'a> {
+    fn parse(method: &str, target: &'a str) -> Result<Self, Status> {
+        // No client may send these unescaped.
+        let fits = |byte: u8| byte.is_ascii_graphic() && !b"\"#<>".contains(&byte);
+        if !target.bytes().all(fits) {
+            return Err(Status::BAD_REQUEST);
+        }
+        let found = match method {
+            "CONNECT" => Self::of_tunnel(target),
+            "OPTIONS" if target == "*" => Some(Self { secure: None, authority: None, rest: "*" }),
+            _ if target.starts_with('/') => {
+                Some(Self { secure: None, authority: None, rest: target })
+            }
+            _ => Self::absolute(target),
+        };
+        found.ok_or(Status::BAD_REQUEST)
     }
-    let lower = target.get(..8).unwrap_or(target).to_ascii_lowercase();
-    let rest = if lower.starts_with("http://") {
-        &target[7..]
-    } else if lower.starts_with("https://") {
-        &target[8..]
-    } else {
-        return Err(Status::BAD_REQUEST);
-    };
-    match rest.find('/') {
-        Some(0) => Err(Status::BAD_REQUEST),
-        Some(at) => Ok((Some(&rest[..at]), &rest[at..])),
-        None if rest.is_empty() || rest.contains('?') => Err(Status::BAD_REQUEST),
-        None => Ok((Some(rest), "/")),
+
+    fn of_tunnel(target: &'a str) -> Option<Self> {
+        let (_, port) = target.rsplit_once(':')?;
+        let goes_somewhere = is_authority(target) && port.parse::<u16>().is_ok_and(|port| port > 0);
+        goes_somewhere.then_some(Self { secure: None, authority: Some(target), rest: "*" })
+    }
+
+    fn absolute(target: &'a str) -> Option<Self> {
+        let (scheme, rest) = target.split_once("://")?;
+        let secure = scheme.eq_ignore_ascii_case("https");
+        if !secure && !scheme.eq_ignore_ascii_case("http") {
+            return None;
+        }
+        let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let fits = !authority.is_empty() && is_authority(authority);
+        fits.then_some(Self { secure: Some(secure), authority: Some(authority), rest })
     }
 }
 
-/// Exactly one `Host` in HTTP/1.1 (RFC 9112, section 3.2); at most one in 1.0.
+/// `uri-host [":" port]` (RFC 9110, section 7.2), which may be empty.
+fn is_authority(text: &str) -> bool {
+    let port = if let Some(rest) = text.strip_prefix('[') {
+        let Some((address, port)) = rest.split_once(']') else { return false };
+        if address.parse::<std::net::Ipv6Addr>().is_err() {
+            return false;
+        }
+        port
+    } else {
+        let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
+        if !name.bytes().all(fits) {
+            return false;
+        }
+        port
+    };
+    let digits = port.strip_prefix(':').unwrap_or(port);
+    (port.is_empty() || port.starts_with(':')) && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Exactly one proper `Host` in HTTP/1.1 (RFC 9112, section 3.2); at most one in 1.0.
 fn one_host<'a>(fields: &Fields<'a>, version: Option<u8>) -> Result<&'a str, Status> {
     let mut hosts = fields.all("host");
     match (hosts.next(), hosts.next()) {
-        (Some(host), None) => Ok(host),
+        (Some(host), None) if is_authority(host) => Ok(host),
         (None, None) if version == Some(0) => Ok(""),
         _ => Err(Status::BAD_REQUEST),
     }
@@ -247,11 +324,11 @@ fn is_websocket_key(key: &str) -> bool {
         .is_ok_and(|length| length == 16)
 }
 
-/// Whether gzip is named with a quality other than zero.
+/// Whether gzip is named with a quality other than zero, in a list in lower case.
 fn accepts_gzip(list: &str) -> bool {
     list.split(',').any(|part| {
         let mut pieces = part.split(';').map(str::trim);
-        let named = pieces.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let named = pieces.next() == Some("gzip");
         let refused = pieces.any(|piece| {
             piece
                 .strip_prefix("q=")
@@ -269,11 +346,19 @@ impl<'a> Fields<'a> {
         self.0
             .iter()
             .filter(move |field| field.name.eq_ignore_ascii_case(name))
-            .map(|field| std::str::from_utf8(field.value).unwrap_or("\u{fffd}").trim())
+            .map(|field| std::str::from_utf8(field.value).unwrap_or("\u{fffd}"))
+            .map(|value| value.trim_matches([' ', '\t']))
     }
 
     fn first(&self, name: &'static str) -> Option<&'a str> {
         self.all(name).next()
+    }
+
+    /// Other programs on this host may have set cookies that are no UTF-8: ours still counts.
+    fn cookies(&self) -> String {
+        let fields = self.0.iter().filter(|field| field.name.eq_ignore_ascii_case("cookie"));
+        let values: Vec<_> = fields.map(|field| String::from_utf8_lossy(field.value)).collect();
+        values.join("; ")
     }
 
     /// Several fields of one name are one list (RFC 9110, section 5.3).
@@ -291,12 +376,10 @@ pub fn answer_head(
     keep_alive: bool,
 ) {
     let Status(code, reason) = status;
-    let mut head = format!("HTTP/1.1 {code} {reason}\r\n{extra}");
+    let connection = if keep_alive { "" } else { "Connection: close\r\n" };
+    let mut head = format!("HTTP/1.1 {code} {reason}\r\n{connection}{extra}");
     if let Some(length) = length {
         head.push_str(&format!("Content-Length: {length}\r\n"));
-    }
-    if !keep_alive {
-        head.push_str("Connection: close\r\n");
     }
     head.push_str("\r\n");
     out.extend_from_slice(head.as_bytes());
@@ -369,7 +452,10 @@ mod tests {
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n".to_owned(), 505),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 505),
             ("GET a HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
-            ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
+            ("GET * HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
+            ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 200),
+            ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/11\r\nHost: a\r\n\r\n".to_owned(), 400),
             ("\u{16}\u{3}\u{1}".to_owned(), 400),
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n".to_owned(), 413),
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\n".to_owned(), 400),
@@ -386,7 +472,7 @@ mod tests {
     fn a_long_request_line_is_refused_however_it_arrives() {
         let text = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(MAX_LINE));
         assert_eq!(status(&text), 414);
-        assert_eq!(status(&text[..MAX_LINE + 1]), 414);
+        assert_eq!(status(&text[..MAX_LINE + 2]), 414);
     }
 
     #[test]
@@ -411,8 +497,22 @@ mod tests {
     }
 
     #[test]
+    fn cookies_of_several_fields_are_one_list_whatever_their_bytes() {
+        let text = b"GET / HTTP/1.1\r\nHost: a\r\nCookie: x=\xff; b=1\r\ncookie: c=2\r\n\r\n";
+        let Head::Complete(request, _) = parse(text) else { panic!("a request") };
+        assert_eq!(request.cookies, "x=\u{fffd}; b=1; c=2");
+    }
+
+    #[test]
+    fn two_credentials_are_a_wrong_one() {
+        let field = "Authorization: Bearer a\r\n";
+        let request = complete(&format!("GET / HTTP/1.1\r\nHost: a\r\n{field}{field}\r\n"));
+        assert_eq!(request.authorization, "Bearer a, Bearer a");
+    }
+
+    #[test]
     fn zero_quality_refuses_gzip() {
         assert!(!accepts_gzip("gzip;q=0") && !accepts_gzip("gzip; q=0.0") && !accepts_gzip("br"));
-        assert!(accepts_gzip("gzip;q=1.0") && accepts_gzip("deflate, GZIP"));
+        assert!(accepts_gzip("gzip;q=1.0") && accepts_gzip("deflate, gzip"));
     }
 }

@@ -151,7 +151,7 @@ fn field<'a>(fields: &[httparse::Header<'a>], name: &str) -> Option<&'a str> {
 /// Whether a comma-separated list holds a token, in any case (RFC 9110, section 5.6.1).
 #[must_use]
 pub fn has_token(list: &str, token: &str) -> bool {
-    list.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
+    list.split(',').any(|part| part.trim_matches([' ', '\t']).eq_ignore_ascii_case(token))
 }
 
 #[cfg(test)]

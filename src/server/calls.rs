@@ -20,6 +20,9 @@ impl Server {
     /// Makes a call of a client's WebSocket, if the limits allow.
     pub(super) fn begin_call(&mut self, at: usize, peer: WsPeer<TcpStream>, now: Instant) -> Conn {
         let address = self.slots[at].address;
+        if self.slots[at].generation != self.guard.generation() {
+            return turn_away(peer, &EndReason::AccessChanged, now);
+        }
         let (mut all, mut same) = (0, 0);
         for slot in &self.slots {
             if matches!(&slot.conn, Conn::Call(_)) {
@@ -30,6 +33,9 @@ impl Server {
         let Some(calls) = &self.calls else {
             return turn_away(peer, &EndReason::Full, now);
         };
+        if let Some(reason) = self.spent() {
+            return turn_away(peer, &reason, now);
+        }
         if all >= calls.max_sessions {
             return turn_away(peer, &EndReason::Full, now);
         }

@@ -122,7 +122,8 @@ impl Server {
             Ok(transport) => {
                 let visitor = Visitor::new(transport, now);
                 let conn = Conn::Visitor { visitor, listener };
-                self.slots[at] = Slot { conn, address, marked: false, deadline: None };
+                self.slots[at] =
+                    Slot { conn, address, generation: 0, marked: false, deadline: None };
                 self.want_pump(at);
             }
             // It is gone already.

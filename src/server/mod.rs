@@ -15,10 +15,13 @@
 //! Every socket is registered once, for both directions, edge-triggered: mio then costs no system
 //! call per change of interest, and a writable event comes only after a refused write.
 
+pub mod access;
 mod calls;
 mod children;
 mod door;
+mod secure;
 mod slot;
+mod spend;
 
 use children::{Children, MAX_CHILDREN};
 use door::Door;
@@ -37,16 +40,19 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use tungstenite::protocol::Role;
 
+use crate::access::{Access, Guard};
 use crate::call::CallSettings;
 use crate::call::ending::EndReason;
 use crate::call::pcm::PcmPool;
+use crate::certificates::Certificates;
 use crate::net::dial::Target;
 use crate::net::ws::WsPeer;
 use crate::resolve::Resolver;
 use crate::session::{CLIENT_SIZES, Desk, Progress, Session, WantedTool};
 use crate::simulator::peer::SimulatedService;
+use crate::spending::Ledger;
 use crate::tools::Tools;
-use crate::web::{Site, Visit};
+use crate::web::{Doorway, Site, Visit};
 
 /// Signals arrive here.
 const SIGNALS: Token = Token(0);
@@ -77,10 +83,16 @@ pub struct Listen {
 /// What the loop needs to make calls.
 #[allow(missing_debug_implementations, reason = "the target holds the credential")]
 pub struct Calls {
+    /// The HTTPS listeners' certificates, to be renewed; `None` without HTTPS.
+    pub certificates: Option<Certificates>,
+    /// The spending guard; `None` without one.
+    pub spending: Option<Ledger>,
     /// Settings of every call.
     pub settings: Rc<CallSettings>,
     /// The service.
     pub target: Rc<Target>,
+    /// Who may call.
+    pub access: access::Rules,
     /// The tools.
     pub tools: Tools,
     /// This program's file, for its children.
@@ -111,11 +123,14 @@ pub struct Server {
     marked: Vec<usize>,
     children: Children,
     calls: Option<Calls>,
+    guard: Guard,
     resolver: Option<Resolver>,
     pool: PcmPool,
     scratch: BytesMut,
     wanted: Vec<WantedTool>,
     door: Door,
+    /// When to look at the certificates again, if there are any.
+    certificates_due: Option<Instant>,
     stop: Stop,
 }
 
@@ -137,6 +152,7 @@ impl Server {
     /// When the kernel refuses a poll, a signal handler or a socket.
     pub fn new(listen: Vec<Listen>, calls: Option<Calls>) -> io::Result<Self> {
         let poll = Poll::new()?;
+        let now = Instant::now();
         let signals = [SIGTERM, SIGINT, SIGHUP, SIGCHLD];
         let mut signals = Signals::new(signals)?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
@@ -153,6 +169,8 @@ impl Server {
         let slots = sessions * 2 + VISITORS;
         let resolver =
             calls.as_ref().map(|calls| Resolver::new(&calls.target.host, calls.target.port));
+        let certificates_due = secure::next_look(calls.as_ref(), now);
+        let access = calls.as_ref().map_or(Access::Open, |calls| calls.access.access.clone());
         Ok(Self {
             poll,
             signals,
@@ -162,11 +180,13 @@ impl Server {
             marked: Vec::with_capacity(slots),
             children: Children::new(CHILDREN),
             calls,
+            guard: Guard::new(access),
             resolver,
             pool: PcmPool::new(blocks),
             scratch: BytesMut::with_capacity(96 * 1024),
             wanted: Vec::new(),
-            door: Door::new(Instant::now()),
+            door: Door::new(now),
+            certificates_due,
             stop: Stop::No,
         })
     }
@@ -189,8 +209,10 @@ impl Server {
                 self.mark(event, now);
             }
             self.mark_due(now);
+            self.look_at_certificates(now);
             self.take_ended_children(now);
             self.pump_slots(now);
+            self.watch_spending(now);
             if self.is_stopped(now) {
                 return Ok(());
             }
@@ -206,8 +228,14 @@ impl Server {
         }
         let stop = if let Stop::By(deadline) = self.stop { Some(deadline) } else { None };
         let slots = self.slots.iter().filter_map(|slot| slot.deadline);
-        let nearest =
-            slots.chain(self.children.deadline()).chain(stop).chain(self.door.deadline()).min()?;
+        let rare = [
+            stop,
+            self.children.deadline(),
+            self.door.deadline(),
+            self.certificates_due,
+            self.spending_deadline(),
+        ];
+        let nearest = slots.chain(rare.into_iter().flatten()).min()?;
         Some(nearest.saturating_duration_since(now))
     }
 
@@ -262,7 +290,10 @@ impl Server {
         for signal in pending {
             match signal {
                 SIGTERM | SIGINT => self.begin_stop(now),
-                SIGHUP => log::info!("SIGHUP: there is nothing to read again in this version"),
+                SIGHUP => {
+                    self.reload_access(now);
+                    self.certificates_due = Some(now);
+                }
                 _ => self.children.mark_all(),
             }
         }
@@ -417,11 +448,16 @@ impl Server {
         let Conn::Visitor { visitor, listener } = &mut self.slots[at].conn else {
             return Progress::Idle;
         };
-        let draining = self.stop != Stop::No;
+        let mut door = Doorway {
+            guard: &mut self.guard,
+            address: self.slots[at].address,
+            draining: self.stop != Stop::No,
+            now,
+        };
         let Some(listener) = self.listeners.get(*listener) else {
             return Progress::Closed;
         };
-        match visitor.pump(&listener.site, draining, now) {
+        match visitor.pump(&listener.site, &mut door) {
             Visit::Stays if visitor.has_more() => Progress::More,
             Visit::Stays => Progress::Idle,
             Visit::Gone => Progress::Closed,
@@ -449,6 +485,7 @@ impl Server {
                 )))
             }
             Some(Site::Calls(_)) => {
+                self.slots[at].generation = visitor.generation();
                 let (transport, early) = visitor.into_transport();
                 self.begin_call(at, WsPeer::new(transport, Role::Server, CLIENT_SIZES, &early), now)
             }

@@ -28,6 +28,8 @@ pub(super) enum Conn {
 pub(super) struct Slot {
     pub(super) conn: Conn,
     pub(super) address: IpAddr,
+    /// Of the access rules that a call was admitted by.
+    pub(super) generation: u32,
     /// Pump it in this turn.
     pub(super) marked: bool,
     pub(super) deadline: Option<Instant>,
@@ -38,6 +40,7 @@ impl Slot {
         Self {
             conn: Conn::Free,
             address: IpAddr::from([0, 0, 0, 0]),
+            generation: 0,
             marked: false,
             deadline: None,
         }

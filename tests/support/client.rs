@@ -56,7 +56,12 @@ pub(crate) fn upgrade_head(address: SocketAddr, more: &str) -> String {
 impl Client {
     /// Opens a call.
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        Self::upgrade(TcpStream::connect(address).expect("the daemon accepts"), address)
+        Self::connect_with(address, "")
+    }
+
+    /// Opens a call with further field lines in its request.
+    pub(crate) fn connect_with(address: SocketAddr, fields: &str) -> Self {
+        Self::upgrade(TcpStream::connect(address).expect("the daemon accepts"), address, fields)
     }
 
     /// Opens a call through a receive buffer of `window` bytes, so that unread audio stays with the
@@ -67,11 +72,11 @@ impl Client {
             Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(window).expect("a smaller buffer");
         socket.connect(&address.into()).expect("the daemon accepts");
-        Self::upgrade(socket.into(), address)
+        Self::upgrade(socket.into(), address, "")
     }
 
-    fn upgrade(socket: TcpStream, address: SocketAddr) -> Self {
-        let (socket, answer) = exchange(socket, &upgrade_head(address, ""));
+    fn upgrade(socket: TcpStream, address: SocketAddr, fields: &str) -> Self {
+        let (socket, answer) = exchange(socket, &upgrade_head(address, fields));
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
         let socket = WebSocket::from_raw_socket(socket, Role::Client, None);

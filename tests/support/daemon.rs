@@ -185,11 +185,16 @@ impl Daemon {
         });
     }
 
-    /// Sends a signal by name and waits for the end; the exit code.
-    pub(crate) fn stop(mut self, signal: &str) -> Option<i32> {
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, signal: &str) {
         let id = self.id().to_string();
         let sent = Command::new("kill").args(["-s", signal, &id]).status().expect("kill runs");
         assert!(sent.success());
+    }
+
+    /// Sends a signal by name and waits for the end; the exit code.
+    pub(crate) fn stop(mut self, signal: &str) -> Option<i32> {
+        self.signal(signal);
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.process.try_wait().expect("it is ours") {

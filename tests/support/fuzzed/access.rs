@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use voicelived::access::{Authority, Gate, Origin};
+use voicelived::access::{Access, Authority, Gate, Origin, Verdict};
 
 /// Names besides the loopback addresses that the gate below calls its own.
 const NAMES: [&str; 2] = ["localhost", "pi.local"];
@@ -12,6 +12,34 @@ const PORT: u16 = 8000;
 
 /// A page elsewhere that may use it.
 const LISTED: (&str, &str) = ("https://voice.example.org", "voice.example.org");
+
+/// The token that callers of [`fuzz_credentials`] should know.
+const TOKEN: &str = "correct-horse-battery";
+
+/// First line: `Authorization`. The rest: `Cookie`.
+pub fn fuzz_credentials(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let (authorization, cookies) = text.split_once('\n').unwrap_or((text, ""));
+    let access = Access::token(TOKEN);
+    let cookie = access.cookie().expect("browsers get one");
+    let cookie = cookie.split(';').next().expect("the cookie before its attributes");
+    let by_token = access.admits(authorization, "");
+    let by_cookie = access.admits("", cookies);
+    let (_, value) = cookie.split_once('=').expect("a name and a value");
+    match by_token {
+        Verdict::Admitted => assert!(authorization.contains(TOKEN), "{authorization:?}"),
+        _ => assert_ne!(authorization, format!("Bearer {TOKEN}")),
+    }
+    match by_cookie {
+        Verdict::Admitted => assert!(cookies.contains(value), "{cookies:?}"),
+        _ => assert_ne!(cookies, cookie),
+    }
+    let either = access.admits(authorization, cookies) == Verdict::Admitted;
+    assert_eq!(either, by_token == Verdict::Admitted || by_cookie == Verdict::Admitted);
+    assert_eq!(Access::Open.admits(authorization, cookies), Verdict::Admitted);
+}
 
 /// First line: `Host`. Each further line: an `Origin` field.
 pub fn fuzz_access(data: &[u8]) {
@@ -24,9 +52,10 @@ pub fn fuzz_access(data: &[u8]) {
     for secure in [false, true] {
         let extra = vec![Origin::parse(LISTED.0).expect("an origin")];
         let address = (Ipv4Addr::LOCALHOST, PORT).into();
-        let gate = Gate::new(secure, address, &["Pi.local".to_owned()], extra);
+        let mut gate = Gate::new(secure, address, extra);
+        gate.set_device_names(&["Pi.local".to_owned()], &[]);
         check_host(&gate, host, secure);
-        check_origins(&gate, &origins, host);
+        check_origins(&gate, &origins, host, secure);
     }
     check_spelling(host);
 }
@@ -70,21 +99,25 @@ fn name_and_port(host: &str) -> Option<(&str, Option<u16>)> {
         None => Some((host, None)),
         Some(at) => {
             let (name, port) = host.split_at(end + at);
+            if port == ":" {
+                return Some((name, None));
+            }
             let digits = port[1..].bytes().all(|byte| byte.is_ascii_digit());
             Some((name, Some(port[1..].parse().ok().filter(|_| digits)?)))
         }
     }
 }
 
-fn check_origins(gate: &Gate, origins: &[String], host: &str) {
+fn check_origins(gate: &Gate, origins: &[String], host: &str, secure: bool) {
     let admitted = gate.admits_origin(origins, host);
     match origins {
         [] => assert!(admitted, "no browser has no Origin"),
         [origin] if admitted => {
             let origin = Origin::parse(origin).expect("an admitted origin is one");
-            let default = if origin.secure { 443 } else { 80 };
-            let same = Authority::parse(host, default).is_some_and(|own| own == origin.authority);
-            assert!(same || Origin::parse(LISTED.0) == Some(origin), "{host:?} is somebody else");
+            let port = if secure { 443 } else { 80 };
+            let same = Authority::parse(host, port).is_some_and(|own| own == origin.authority);
+            let own = same && is_ours(host, port) && origin.secure == secure;
+            assert!(own || Origin::parse(LISTED.0) == Some(origin), "{host:?} is somebody else");
         }
         [_] => {}
         _ => assert!(!admitted, "several Origin fields"),

@@ -16,7 +16,7 @@ mod service_event;
 mod session_file;
 mod simulator;
 
-pub use access::fuzz_access;
+pub use access::{fuzz_access, fuzz_credentials};
 pub use call::fuzz_call;
 pub use client_text::fuzz_client_text;
 pub use dotenv::fuzz_dotenv;

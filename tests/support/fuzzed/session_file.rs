@@ -25,6 +25,7 @@ pub fn fuzz_session_file(data: &[u8]) {
     for variable in [
         "AZURE_VOICE_LIVE_INSTRUCTIONS_FILE",
         "AZURE_VOICE_LIVE_API_KEY_FILE",
+        "VOICELIVED_ACCESS_TOKEN_FILE",
         "VOICELIVED_UPSTREAM_CA_FILE",
     ] {
         match load(variable, data) {

@@ -23,6 +23,9 @@ const MOST_WAITING: usize = 4_096 + 64;
 /// How often `x` repeats: enough to be cut off.
 const TIMES: usize = 5_000;
 
+/// Longer messages are not repeated: that would take seconds.
+const MOST_REPEATED: usize = 200;
+
 /// Steps as the module's text tells.
 pub fn fuzz_simulator(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
@@ -80,7 +83,7 @@ impl<'a> Client<'a> {
             's' => self.speak(false),
             't' => self.wait(Duration::from_millis(number.min(100_000))),
             'p' => (0..number.min(100)).for_each(|_| drop(self.poll())),
-            'x' if !self.repeated => {
+            'x' if !self.repeated && self.last.len() <= MOST_REPEATED => {
                 self.repeated = true;
                 for _ in 0..TIMES {
                     self.simulation.handle_text(self.last, self.now);

@@ -1,4 +1,4 @@
-//! Who may open a call: exact `Host` and `Origin` checks. Pure decisions.
+//! Exact `Host` and `Origin` checks.
 //!
 //! Together they keep other web pages (cross-site WebSocket hijacking) and names that somebody
 //! points at this device (DNS rebinding) from spending the owner's money.
@@ -31,9 +31,9 @@ impl Authority {
             }
         };
         let port = match port.strip_prefix(':') {
-            Some(digits)
-                if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) =>
-            {
+            // An empty port is the default one (RFC 9110, section 4.2.3).
+            Some("") => default_port,
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 digits.parse().ok()?
             }
             None if port.is_empty() => default_port,
@@ -80,24 +80,27 @@ impl Origin {
 #[derive(Debug, Clone)]
 pub struct Gate {
     secure: bool,
-    port: u16,
+    address: SocketAddr,
     names: Vec<String>,
     extra: Vec<Origin>,
 }
 
 impl Gate {
-    /// The gate of a listener at `address`: its own names are `localhost`, the address itself and
-    /// the device's names; `extra` are the origins of `VOICELIVED_ALLOWED_ORIGINS`.
+    /// The gate of a listener at `address`: its own names are `localhost` and the address itself,
+    /// until [`set_device_names`](Self::set_device_names); `extra` are the origins of
+    /// `VOICELIVED_ALLOWED_ORIGINS`.
     #[must_use]
-    pub fn new(
-        secure: bool,
-        address: SocketAddr,
-        device_names: &[String],
-        extra: Vec<Origin>,
-    ) -> Self {
-        let mut names = vec!["localhost".to_owned(), address.ip().to_canonical().to_string()];
-        names.extend(device_names.iter().filter_map(|name| normal_name(name)));
-        Self { secure, port: address.port(), names, extra }
+    pub fn new(secure: bool, address: SocketAddr, extra: Vec<Origin>) -> Self {
+        let mut gate = Self { secure, address, names: Vec::new(), extra };
+        gate.set_device_names(&[], &[]);
+        gate
+    }
+
+    /// The names and addresses by which others on the network reach this device.
+    pub fn set_device_names(&mut self, names: &[String], addresses: &[IpAddr]) {
+        self.names = vec!["localhost".to_owned(), self.address.ip().to_canonical().to_string()];
+        self.names.extend(names.iter().filter_map(|name| normal_name(name)));
+        self.names.extend(addresses.iter().map(|address| address.to_canonical().to_string()));
     }
 
     /// Whether `Host` is one of ours.
@@ -112,6 +115,12 @@ impl Gate {
             })
     }
 
+    /// Whether the scheme of an absolute request target, if there is one, is the listener's.
+    #[must_use]
+    pub fn admits_scheme(&self, secure: Option<bool>) -> bool {
+        secure.is_none_or(|secure| secure == self.secure)
+    }
+
     /// Whether a page of these `Origin` fields may open a call at `host`. No field at all is no
     /// browser. `null`, several fields, or anything but our own origin and the listed ones is not.
     #[must_use]
@@ -122,8 +131,10 @@ impl Gate {
         let Some(origin) = Origin::parse(origin) else {
             return false;
         };
-        let same =
-            Authority::parse(host, self.default_port()).is_some_and(|own| own == origin.authority);
+        // A listed host's own page counts only with its listed scheme: whoever forges a page of
+        // http://host shall not call through the TLS proxy of https://host.
+        let same = Authority::parse(host, self.default_port())
+            .is_some_and(|own| self.is_own(&own) && own == origin.authority);
         (same && origin.secure == self.secure) || self.extra.contains(&origin)
     }
 
@@ -143,7 +154,7 @@ impl Gate {
     /// Any loopback address is ours: only this machine can reach it, and no name is involved.
     fn is_own(&self, authority: &Authority) -> bool {
         let loopback = authority.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        authority.port == self.port && (loopback || self.names.contains(&authority.host))
+        authority.port == self.address.port() && (loopback || self.names.contains(&authority.host))
     }
 
     fn default_port(&self) -> u16 {
@@ -161,7 +172,9 @@ mod tests {
 
     fn gate() -> Gate {
         let extra = vec![Origin::parse("https://voice.example.org").expect("an origin")];
-        Gate::new(false, "127.0.0.1:8000".parse().expect("an address"), &["Pi".to_owned()], extra)
+        let mut gate = Gate::new(false, "127.0.0.1:8000".parse().expect("an address"), extra);
+        gate.set_device_names(&["Pi".to_owned()], &[]);
+        gate
     }
 
     #[test]

@@ -1,0 +1,137 @@
+//! Who may open a call. Pure decisions: no socket, no file, no clock.
+//!
+//! [`gate`] judges the request's own words (`Host`, `Origin`), [`token`] what the caller knows, and
+//! [`throttle`] how often an address may guess. [`Guard`] puts the last two together.
+
+pub mod gate;
+pub mod throttle;
+pub mod token;
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+pub use gate::{Authority, Gate, Origin};
+use throttle::Throttle;
+pub use token::Access;
+
+/// What a caller's credentials are worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The call may be made.
+    Admitted,
+    /// There is no credential of ours. Not counted: every new browser begins so.
+    Missing,
+    /// There is one, and it is not right.
+    Wrong,
+    /// Too many wrong ones from this address: nothing is compared for so long.
+    Later(Duration),
+}
+
+/// The rules in force, and who has broken them.
+#[derive(Debug)]
+pub struct Guard {
+    access: Access,
+    throttle: Throttle,
+    generation: u32,
+}
+
+impl Guard {
+    /// A guard that has seen nobody yet.
+    #[must_use]
+    pub fn new(access: Access) -> Self {
+        Self { access, throttle: Throttle::default(), generation: 0 }
+    }
+
+    /// Judges a request from `address` by its `Authorization` and `Cookie` fields. While an address
+    /// is slowed its credentials are not looked at: else the answer would tell a right guess.
+    pub fn judge(
+        &mut self,
+        address: IpAddr,
+        authorization: &str,
+        cookies: &str,
+        now: Instant,
+    ) -> Verdict {
+        if self.access.is_open() {
+            return Verdict::Admitted;
+        }
+        if let Some(wait) = self.throttle.wait(address, now) {
+            return Verdict::Later(wait);
+        }
+        let verdict = self.access.admits(authorization, cookies);
+        match verdict {
+            Verdict::Admitted => self.throttle.forget(address),
+            Verdict::Wrong => self.throttle.fail(address, now),
+            Verdict::Missing | Verdict::Later(_) => {}
+        }
+        verdict
+    }
+
+    /// `Set-Cookie`'s value for a browser that was admitted; `None` where none is needed.
+    #[must_use]
+    pub fn cookie(&self) -> Option<String> {
+        self.access.cookie()
+    }
+
+    /// Counts the changes of the rules that took rights away. A call keeps the number it was
+    /// admitted under.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Takes new rules. True if those who were admitted before have lost their right.
+    pub fn replace(&mut self, access: Access) -> bool {
+        let lost = !access.is_open() && !access.is_same(&self.access);
+        self.access = access;
+        if lost {
+            self.generation = self.generation.wrapping_add(1);
+        }
+        lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 2));
+    const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 3));
+
+    #[test]
+    fn wrong_tokens_slow_their_address_and_missing_ones_do_not() {
+        let mut guard = Guard::new(Access::token("correct-horse-battery"));
+        let now = Instant::now();
+        for _ in 0..100 {
+            assert_eq!(guard.judge(HERE, "", "", now), Verdict::Missing);
+        }
+        for _ in 0..5 {
+            assert_eq!(guard.judge(HERE, "Bearer wrong", "", now), Verdict::Wrong);
+        }
+        let right = "Bearer correct-horse-battery";
+        let wait = Duration::from_secs(1);
+        assert_eq!(guard.judge(HERE, right, "", now), Verdict::Later(wait), "no oracle");
+        assert_eq!(guard.judge(THERE, right, "", now), Verdict::Admitted);
+        assert_eq!(guard.judge(HERE, right, "", now), Verdict::Later(wait), "not reset by others");
+        assert_eq!(guard.judge(HERE, right, "", now + wait), Verdict::Admitted);
+    }
+
+    #[test]
+    fn open_admits_everybody_and_slows_nobody() {
+        let mut guard = Guard::new(Access::Open);
+        for _ in 0..100 {
+            assert_eq!(guard.judge(HERE, "Bearer x", "", Instant::now()), Verdict::Admitted);
+        }
+        assert_eq!(guard.cookie(), None);
+    }
+
+    #[test]
+    fn only_a_change_that_takes_rights_away_begins_a_generation() {
+        let mut guard = Guard::new(Access::Open);
+        assert!(!guard.replace(Access::Open));
+        assert!(guard.replace(Access::token("one-token-of-many")));
+        assert!(!guard.replace(Access::token("one-token-of-many")));
+        assert!(guard.replace(Access::token("another-of-the-many")));
+        assert!(!guard.replace(Access::Open));
+        assert_eq!(guard.generation(), 2);
+    }
+}

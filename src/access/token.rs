@@ -1,0 +1,320 @@
+//! The access token: compared in constant time, never kept as text, never shown.
+//!
+//! A browser holds a cookie in its stead, made from the token, so that changing the token is all it
+//! takes to shut every browser out. A cookie tells a guesser as much as a token does, so both count
+//! as guesses. What is not here: users, roles, tokens with an end.
+
+use std::fmt::{self, Write as _};
+
+use ring::hmac;
+
+use super::Verdict;
+
+/// Shortest and longest token, in bytes.
+pub const LENGTH: std::ops::RangeInclusive<usize> = 16..=256;
+
+/// The cookie's name. The prefix makes browsers refuse it without `Secure` and `Path=/`, and from
+/// any other host, so no neighbour domain can plant one.
+const COOKIE: &str = "__Host-voicelived";
+
+/// 400 days in seconds, the most that browsers keep; renewed whenever the page is opened.
+const COOKIE_SECONDS: u32 = 400 * 24 * 60 * 60;
+
+/// The messages whose codes under the token stand for it.
+const COOKIE_MESSAGE: &[u8] = b"voicelived cookie v1";
+const BEARER_MESSAGE: &[u8] = b"voicelived bearer v1";
+
+/// The most of our cookies that are tried in one request: a browser sends one.
+const MAX_TRIES: usize = 4;
+
+/// Letters of a made token: no two that look alike (0 o, 1 i l), all easy to type on a phone.
+const ALPHABET: &[u8; 31] = b"23456789abcdefghjkmnpqrstuvwxyz";
+/// Four letters to a group, seven groups: 138 bits.
+const GROUP: usize = 4;
+const LETTERS: usize = 28;
+
+/// Who may call.
+#[derive(Clone)]
+pub enum Access {
+    /// Everybody who gets past the gate.
+    Open,
+    /// Whoever knows the token.
+    Token(Box<Token>),
+}
+
+impl Access {
+    /// Asks for this token.
+    #[must_use]
+    pub fn token(token: &str) -> Self {
+        Self::Token(Box::new(Token::new(token)))
+    }
+
+    /// Whether nothing is asked for.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Open)
+    }
+
+    /// Whether both let in the same callers.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Open, Self::Open) => true,
+            (Self::Token(one), Self::Token(other)) => one.bearer.as_ref() == other.bearer.as_ref(),
+            _ => false,
+        }
+    }
+
+    /// Judges the fields `Authorization` and `Cookie`, each empty if there is none. One right
+    /// credential is enough.
+    #[must_use]
+    pub fn admits(&self, authorization: &str, cookies: &str) -> Verdict {
+        let Self::Token(token) = self else {
+            return Verdict::Admitted;
+        };
+        let mut verdict = Verdict::Missing;
+        if let Some(bearer) = bearer(authorization) {
+            if token.is_bearer(bearer) {
+                return Verdict::Admitted;
+            }
+            verdict = Verdict::Wrong;
+        }
+        for value in ours(cookies).take(MAX_TRIES) {
+            if token.is_cookie(value) {
+                return Verdict::Admitted;
+            }
+            verdict = Verdict::Wrong;
+        }
+        verdict
+    }
+
+    /// `Set-Cookie`'s value for a browser that was admitted; `None` if it needs none.
+    #[must_use]
+    pub fn cookie(&self) -> Option<String> {
+        let Self::Token(token) = self else {
+            return None;
+        };
+        let tag = hmac::sign(&token.key, COOKIE_MESSAGE);
+        let mut value = String::with_capacity(64);
+        for byte in tag.as_ref() {
+            // A String takes everything.
+            let _ = write!(value, "{byte:02x}");
+        }
+        Some(set_cookie(&value, COOKIE_SECONDS))
+    }
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_open() { "Open" } else { "Token(***)" })
+    }
+}
+
+/// `Set-Cookie`'s value that makes a browser forget a cookie that is not right any more.
+#[must_use]
+pub fn forget_cookie() -> String {
+    set_cookie("", 0)
+}
+
+fn set_cookie(value: &str, seconds: u32) -> String {
+    format!("{COOKIE}={value}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={seconds}")
+}
+
+/// A token, as what is needed to recognise it.
+#[derive(Clone)]
+pub struct Token {
+    key: hmac::Key,
+    bearer: hmac::Tag,
+}
+
+impl Token {
+    fn new(token: &str) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes());
+        let bearer = hmac::sign(&key, BEARER_MESSAGE);
+        Self { key, bearer }
+    }
+
+    /// Compares codes made with either token, not the tokens: how long that takes says nothing
+    /// about where they differ.
+    fn is_bearer(&self, candidate: &str) -> bool {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, candidate.as_bytes());
+        hmac::verify(&key, BEARER_MESSAGE, self.bearer.as_ref()).is_ok()
+    }
+
+    fn is_cookie(&self, candidate: &str) -> bool {
+        from_hex(candidate).is_some_and(|tag| hmac::verify(&self.key, COOKIE_MESSAGE, &tag).is_ok())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(***)")
+    }
+}
+
+/// The token of `Authorization: Bearer …`; `None` for no field and for other schemes, which are
+/// not meant for us.
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ').unwrap_or((authorization, ""));
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The values of our cookie in a `Cookie` field (RFC 6265, section 5.4), with or without quotes.
+fn ours(cookies: &str) -> impl Iterator<Item = &str> {
+    cookies.split(';').filter_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let value = value.trim();
+        let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        (name.trim() == COOKIE).then(|| quoted.unwrap_or(value)).filter(|value| !value.is_empty())
+    })
+}
+
+/// Exactly 32 bytes, in lower case as we write them.
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let text = text.as_bytes();
+    if text.len() != 64 {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
+/// A token of at least 128 bits from `random` bytes, in groups that can be read aloud and typed.
+/// `None` if too few of the bytes could be used: give it more than it needs.
+#[must_use]
+pub fn made_from(random: &[u8]) -> Option<String> {
+    // The bytes above the last whole multiple would make some letters likelier than others.
+    let fair = u8::try_from(256 / ALPHABET.len() * ALPHABET.len()).unwrap_or(u8::MAX);
+    let letters: Vec<u8> = random
+        .iter()
+        .filter(|byte| **byte < fair)
+        .map(|byte| ALPHABET[usize::from(*byte) % ALPHABET.len()])
+        .take(LETTERS)
+        .collect();
+    if letters.len() < LETTERS {
+        return None;
+    }
+    let groups: Vec<_> = letters.chunks(GROUP).map(String::from_utf8_lossy).collect();
+    Some(groups.join("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "correct-horse-battery";
+
+    fn cookie_of(token: &str) -> String {
+        let field = Access::token(token).cookie().expect("a cookie");
+        field.split(';').next().expect("a pair").to_owned()
+    }
+
+    fn judged(authorization: &str, cookies: &str) -> Verdict {
+        Access::token(TOKEN).admits(authorization, cookies)
+    }
+
+    #[test]
+    fn the_bearer_is_the_token_and_nothing_like_it() {
+        for right in ["Bearer correct-horse-battery", "bearer  correct-horse-battery"] {
+            assert_eq!(judged(right, ""), Verdict::Admitted, "{right}");
+        }
+        for wrong in [
+            "Bearer",
+            "Bearer ",
+            "Bearer correct-horse-batter",
+            "Bearer correct-horse-battery2",
+            "Bearer Correct-horse-battery",
+            "Bearer correct-horse-battery, Bearer x",
+            "Bearer \"correct-horse-battery\"",
+        ] {
+            assert_eq!(judged(wrong, ""), Verdict::Wrong, "{wrong}");
+        }
+        for other in ["", "Basic Y29ycmVjdA==", "correct-horse-battery", "Bearer:x"] {
+            assert_eq!(judged(other, ""), Verdict::Missing, "{other}");
+        }
+    }
+
+    #[test]
+    fn long_tokens_are_compared_whole() {
+        let (token, other) = ("a".repeat(256), format!("{}b", "a".repeat(255)));
+        let access = Access::token(&token);
+        assert_eq!(access.admits(&format!("Bearer {token}"), ""), Verdict::Admitted);
+        assert_eq!(access.admits(&format!("Bearer {other}"), ""), Verdict::Wrong);
+    }
+
+    #[test]
+    fn the_cookie_is_found_among_others() {
+        let own = cookie_of(TOKEN);
+        let (name, value) = own.split_once('=').expect("a pair");
+        for right in [
+            own.clone(),
+            format!("{name}=\"{value}\""),
+            format!("a=b; {own}; c"),
+            format!(";;=;a;{own};"),
+            format!("{name}=; {own}"),
+            format!("{name}=stale; {own}"),
+            format!("a={}; {own}", "x".repeat(7000)),
+        ] {
+            assert_eq!(judged("", &right), Verdict::Admitted, "{right}");
+            assert_eq!(judged("Bearer wrong", &right), Verdict::Admitted, "{right}");
+            assert_eq!(judged("Basic x", &right), Verdict::Admitted, "{right}");
+        }
+        for wrong in [
+            cookie_of("another-horse-battery"),
+            format!("{name}={TOKEN}"),
+            format!("{name}={}", value.to_uppercase()),
+            format!("{name}={value}0"),
+            format!("{name}={}", &value[1..]),
+            format!("{name}=\"{value}"),
+            format!("{name}={}", "é".repeat(32)),
+        ] {
+            assert_eq!(judged("", &wrong), Verdict::Wrong, "{wrong}");
+        }
+        for other in [
+            String::new(),
+            format!("{name}="),
+            name.to_owned(),
+            format!("voicelived={value}"),
+            format!("x{own}"),
+            format!("{}={value}", name.to_lowercase()),
+            format!("\"a; {own}x={value}\"").replace(name, "no"),
+        ] {
+            assert_eq!(judged("", &other), Verdict::Missing, "{other}");
+        }
+        let flood = format!("{name}=stale; ").repeat(MAX_TRIES) + &own;
+        assert_eq!(judged("", &flood), Verdict::Wrong);
+    }
+
+    #[test]
+    fn nothing_prints_the_token_and_the_cookie_does_not_hold_it() {
+        let access = Access::token(TOKEN);
+        let cookie = access.cookie().expect("a cookie");
+        assert!(!format!("{access:?} {access:#?} {cookie}").contains("horse"));
+        for part in
+            ["; Path=/;", "; Secure;", "; HttpOnly;", "; SameSite=Strict;", "Max-Age=345600"]
+        {
+            assert!(cookie.contains(part), "{part} in {cookie}");
+        }
+        assert!(forget_cookie().ends_with("; Max-Age=0"));
+    }
+
+    #[test]
+    fn made_tokens_are_long_readable_and_fair() {
+        assert_eq!(made_from(&[255; 500]), None);
+        assert_eq!(made_from(&[0; 27]), None);
+        let token = made_from(&(0..=255).collect::<Vec<u8>>()).expect("enough");
+        assert!(LENGTH.contains(&token.len()), "{token}");
+        assert_eq!(token, "2345-6789-abcd-efgh-jkmn-pqrs-tuvw");
+        let bits = (ALPHABET.len() as f64).log2() * LETTERS as f64;
+        assert!(bits > 128.0, "{bits}");
+        assert!(!ALPHABET.iter().any(|letter| b"01oil".contains(letter)));
+    }
+}

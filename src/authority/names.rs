@@ -1,0 +1,238 @@
+//! The names and addresses under which a LAN user reaches this device.
+//!
+//! Interface addresses come from `/proc/self/net`: no system call beyond reading a file, so it works
+//! without `unsafe`, and also where a service may not open netlink sockets, as `getifaddrs` would.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+
+use crate::config::read_file;
+
+/// Most addresses that are taken: a host of many containers has hundreds, which nobody types.
+const MAX_ADDRESSES: usize = 32;
+/// Most bytes read of a file that lists addresses or names.
+const MAX_LIST: usize = 1024 * 1024;
+/// Most search domains of the resolver that are believed.
+const MAX_DOMAINS: usize = 3;
+
+/// What a certificate is made out to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// DNS names in lower case, the most useful first.
+    pub dns: Vec<String>,
+    /// Addresses, the one towards the network first.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Names {
+    /// Addresses to open in a browser on another device, the most useful first: `host.local`, other
+    /// names, addresses. Loopback ones are left out. `port` 443 needs no mention.
+    #[must_use]
+    pub fn urls(&self, port: u16) -> Vec<String> {
+        let (local, other): (Vec<_>, Vec<_>) = self
+            .dns
+            .iter()
+            .filter(|name| *name != "localhost")
+            .partition(|n| n.ends_with(".local"));
+        let port = if port == 443 { String::new() } else { format!(":{port}") };
+        let names = local.into_iter().chain(other).map(|name| format!("https://{name}{port}/"));
+        let addresses = self.addresses.iter().filter(|address| !address.is_loopback());
+        names
+            .chain(addresses.map(|address| match address {
+                IpAddr::V4(address) => format!("https://{address}{port}/"),
+                IpAddr::V6(address) => format!("https://[{address}]{port}/"),
+            }))
+            .collect()
+    }
+}
+
+/// This device's host name, alone, with `.local` (mDNS) and with the network's own domains,
+/// `localhost`, and the addresses of its interfaces: no link-local IPv6 address, for a certificate
+/// cannot name its zone, and no temporary one, for it changes by the day. What cannot be found out
+/// is left out.
+#[must_use]
+pub fn device_names() -> Names {
+    let read = |path: &str| {
+        let bytes = read_file(Path::new(path), MAX_LIST).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    // A hardened service may see no /proc/sys (ProcSubset=pid).
+    let host = fs::read_to_string("/proc/sys/kernel/hostname");
+    let host = host.unwrap_or_else(|_| read("/etc/hostname"));
+    let mut addresses = outward_addresses();
+    addresses.extend([IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]);
+    addresses.extend(ipv4_of(&read("/proc/self/net/fib_trie")));
+    addresses.extend(ipv6_of(&read("/proc/self/net/if_inet6")));
+    let mut known = Vec::new();
+    for address in addresses {
+        if known.len() < MAX_ADDRESSES && !known.contains(&address) {
+            known.push(address);
+        }
+    }
+    Names { dns: dns_names(&host, &read("/etc/resolv.conf")), addresses: known }
+}
+
+/// The names made of a host name and the resolver's search domains.
+fn dns_names(host: &str, resolver: &str) -> Vec<String> {
+    let host = sanitised(host);
+    let short = host.split('.').next().unwrap_or_default().to_owned();
+    let mut names = Vec::new();
+    if !short.is_empty() && short != "localhost" {
+        names.push(short.clone());
+        names.push(format!("{short}.local"));
+        names.extend(domains(resolver).map(|domain| format!("{short}.{domain}")));
+        names.push(host);
+    }
+    names.push("localhost".to_owned());
+    let mut known = Vec::new();
+    for name in names {
+        if name.len() <= 253 && !known.contains(&name) {
+            known.push(name);
+        }
+    }
+    known
+}
+
+/// Lower case letters, digits and inner hyphens in labels of 1 to 63 bytes (RFC 1123, 2.1); other
+/// characters become hyphens, as mDNS responders do it.
+fn sanitised(host: &str) -> String {
+    let host = host.trim();
+    if host == "(none)" {
+        // What Linux says before a name is set.
+        return String::new();
+    }
+    let clean = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let labels = host.split('.').map(|label| {
+        let label: String = label.chars().map(clean).take(63).collect();
+        label.trim_matches('-').to_owned()
+    });
+    let labels: Vec<_> = labels.filter(|label| !label.is_empty()).collect();
+    labels.join(".")
+}
+
+/// Search domains of a `resolv.conf`. A single label may be a home router's (`lan`, `home`).
+fn domains(resolver: &str) -> impl Iterator<Item = String> {
+    let lines = resolver.lines().filter_map(|line| {
+        let line = line.trim();
+        line.strip_prefix("search").or_else(|| line.strip_prefix("domain"))
+    });
+    let words = lines.filter(|rest| rest.starts_with([' ', '\t'])).flat_map(str::split_whitespace);
+    words.map(sanitised).filter(|domain| !domain.is_empty()).take(MAX_DOMAINS)
+}
+
+/// The addresses this device would send from: a UDP `connect` chooses a route and sends nothing.
+/// The targets are documentation addresses (RFC 5737, RFC 3849).
+fn outward_addresses() -> Vec<IpAddr> {
+    let towards = |local: IpAddr, target: &str| -> Option<IpAddr> {
+        let socket = UdpSocket::bind(SocketAddr::new(local, 0)).ok()?;
+        socket.connect(target.parse::<SocketAddr>().ok()?).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    // Over IPv6 this would be a temporary address.
+    let found = towards(Ipv4Addr::UNSPECIFIED.into(), "192.0.2.1:9");
+    found.filter(|address| !address.is_unspecified()).into_iter().collect()
+}
+
+/// Local IPv4 addresses in the text of `fib_trie`: a line `|-- ADDRESS` whose next line is
+/// `/32 host LOCAL`.
+fn ipv4_of(text: &str) -> Vec<IpAddr> {
+    let mut found = Vec::new();
+    let mut last = None;
+    for line in text.lines().map(str::trim) {
+        if let Some(address) = line.strip_prefix("|-- ") {
+            last = address.parse::<Ipv4Addr>().ok();
+        } else if line == "/32 host LOCAL" {
+            found.extend(last.map(IpAddr::from));
+        }
+    }
+    found
+}
+
+/// IPv6 addresses in the text of `if_inet6`: address, interface, prefix, scope, flags (hexadecimal)
+/// and name, one line each.
+fn ipv6_of(text: &str) -> Vec<IpAddr> {
+    const LINK_LOCAL: u8 = 0x20;
+    // Temporary, duplicate, deprecated, tentative: linux/if_addr.h.
+    const PASSING: u32 = 0x01 | 0x08 | 0x20 | 0x40;
+    let address = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let address = u128::from_str_radix(fields.next()?, 16).ok()?;
+        let scope = u8::from_str_radix(fields.nth(2)?, 16).ok()?;
+        let flags = u32::from_str_radix(fields.next()?, 16).ok()?;
+        let lasting = scope != LINK_LOCAL && flags & PASSING == 0;
+        lasting.then_some(IpAddr::V6(Ipv6Addr::from_bits(address)))
+    };
+    text.lines().filter_map(address).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRIE: &str = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n     \
+        +-- 192.168.1.0/24 2 0 2\n           |-- 192.168.1.0\n              /24 link UNICAST\n           \
+        |-- 192.168.1.7\n              /32 host LOCAL\n        |-- 192.168.1.255\n           \
+        /32 link BROADCAST\n        |-- 127.0.0.1\n              /8 host LOCAL\n              \
+        /32 host LOCAL\n";
+
+    #[test]
+    fn local_ipv4_addresses_are_found() {
+        let found = ipv4_of(TRIE);
+        assert_eq!(found, ["192.168.1.7", "127.0.0.1"].map(|a| a.parse::<IpAddr>().unwrap()));
+        assert!(ipv4_of("/32 host LOCAL\n|-- x\n/32 host LOCAL\n|-- 999.1.1.1").is_empty());
+    }
+
+    #[test]
+    fn lasting_ipv6_addresses_are_found() {
+        let text = "00000000000000000000000000000001 01 80 10 80       lo\n\
+            fe8000000000000000fc00fffe000001 04 40 20 80     eth0\n\
+            fd000000000000000000000000000002 04 40 00 82     eth0\n\
+            20010db8000000000000000000000003 04 40 00 01     eth0\n\
+            20010db8000000000000000000000004 04 40 00 20     eth0\n\nnonsense\nff 1 2\n";
+        let found = ipv6_of(text);
+        assert_eq!(found, ["::1", "fd00::2"].map(|a| a.parse::<IpAddr>().unwrap()));
+    }
+
+    #[test]
+    fn host_names_are_made_fit_for_certificates() {
+        let resolver = "# search no.example\nsearch fritz.box lan\nsearching x\ndomain\n";
+        let made = dns_names("Pi_4\n", resolver);
+        assert_eq!(made, ["pi-4", "pi-4.local", "pi-4.fritz.box", "pi-4.lan", "localhost"]);
+        assert_eq!(
+            dns_names("pi.example.org", ""),
+            ["pi", "pi.local", "pi.example.org", "localhost"]
+        );
+        for nameless in ["", "(none)", "localhost", "...", "-\u{1f600}-", " \n"] {
+            assert_eq!(dns_names(nameless, resolver), ["localhost"], "{nameless:?}");
+        }
+        let long = dns_names(&"x".repeat(300), "");
+        assert_eq!(long[0].len(), 63);
+    }
+
+    #[test]
+    fn this_device_has_names() {
+        let names = device_names();
+        assert!(names.dns.contains(&"localhost".to_owned()), "{names:?}");
+        assert!(names.addresses.iter().any(|a| a.to_string() == "127.0.0.1"), "{names:?}");
+        assert!(names.addresses.len() <= MAX_ADDRESSES);
+    }
+
+    #[test]
+    fn addresses_to_open_begin_with_the_easiest() {
+        let names = Names {
+            dns: ["pi", "pi.local", "localhost"].map(str::to_owned).into(),
+            addresses: ["192.168.1.7", "127.0.0.1", "fd00::2"].map(|a| a.parse().unwrap()).into(),
+        };
+        assert_eq!(
+            names.urls(8443),
+            [
+                "https://pi.local:8443/",
+                "https://pi:8443/",
+                "https://192.168.1.7:8443/",
+                "https://[fd00::2]:8443/"
+            ]
+        );
+        assert_eq!(names.urls(443)[0], "https://pi.local/");
+    }
+}

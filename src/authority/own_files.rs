@@ -1,0 +1,66 @@
+//! A certificate and key of the user's own (`VOICELIVED_TLS_CERT`, `VOICELIVED_TLS_KEY`).
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+
+use super::files::fault;
+use crate::config::read_file;
+use crate::net::tls;
+
+/// Longest certificate or key file, in bytes.
+const MAX_PEM: usize = 256 * 1024;
+
+/// What tells one version of a file from the next, without reading it: device, inode, size, and time
+/// of the last change in seconds and nanoseconds. `None` when there is no file.
+type Stamp = Option<(u64, u64, u64, i64, i64)>;
+
+/// PEM files that something else, such as an ACME client, renews.
+#[derive(Debug)]
+pub struct OwnFiles {
+    cert: PathBuf,
+    key: PathBuf,
+    seen: [Stamp; 2],
+}
+
+impl OwnFiles {
+    /// Files that have not been looked at yet: the chain, leaf first, and its key.
+    #[must_use]
+    pub fn new(cert: PathBuf, key: PathBuf) -> Self {
+        Self { cert, key, seen: [None; 2] }
+    }
+
+    /// Reads both. A caller that has an older configuration keeps it when this fails.
+    ///
+    /// # Errors
+    /// A sentence that names the file, when one cannot be read or they do not belong together.
+    pub fn load(&mut self) -> Result<Arc<ServerConfig>, String> {
+        // Before reading: a change in between is then seen the next time.
+        self.seen = self.stamps();
+        let chain = read(&self.cert)?;
+        let key = read(&self.key)?;
+        tls::certificates(&chain).map_err(|error| fault(&self.cert, error))?;
+        tls::server_config(&chain, &key).map_err(|error| fault(&self.key, error))
+    }
+
+    /// Whether a file has been replaced or written since the last [`load`](Self::load), be it a
+    /// failed one: so a broken file is reported once. Links are followed, as ACME clients use them.
+    #[must_use]
+    pub fn changed(&self) -> bool {
+        self.stamps() != self.seen
+    }
+
+    fn stamps(&self) -> [Stamp; 2] {
+        [&self.cert, &self.key].map(|path| {
+            let found = fs::metadata(path).ok()?;
+            Some((found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    read_file(path, MAX_PEM).map_err(|error| fault(path, format_args!("cannot be read ({error})")))
+}

@@ -1,0 +1,318 @@
+//! Root and leaf in their folder: what is there, whether it is sound, and making what is missing.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use ring::digest::{SHA256, digest};
+
+use super::facts::Facts;
+use super::files::{self, Lock, PRIVATE, PUBLIC, fault};
+use super::issue::{self, DAY, EARLIEST, Key};
+use super::names::Names;
+use super::permits::Permits;
+use super::seconds;
+use crate::net::tls;
+
+const ROOT_KEY: &str = "ca-key.pem";
+const ROOT: &str = "ca.pem";
+const LEAF: &str = "leaf.pem";
+/// What a user does when a root is of no more use.
+const NEW_ROOT: &str = "delete ca-key.pem and ca.pem to begin with a new root, which every device \
+                        must be told to trust";
+/// How long another process may hold up the start; making certificates takes milliseconds.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+/// From here on the end of the root is announced.
+const ROOT_NOTICE: u64 = 365 * DAY;
+
+/// The certificate that users trust.
+#[derive(PartialEq, Eq)]
+pub(super) struct Root {
+    pub(super) pem: String,
+    /// SHA-256, as devices show it.
+    pub(super) fingerprint: String,
+    facts: Facts,
+}
+
+/// The certificate that clients are shown.
+pub(super) struct Leaf {
+    /// Key and certificate.
+    pub(super) pem: String,
+    pub(super) facts: Facts,
+}
+
+/// The folder, and what is to be said about it.
+#[derive(Debug)]
+pub(super) struct Store {
+    folder: PathBuf,
+    warnings: Vec<String>,
+}
+
+impl Store {
+    pub(super) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), warnings: Vec::new() }
+    }
+
+    pub(super) fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// Makes the folder, and waits for a process that writes.
+    pub(super) fn lock_for_start(&self) -> Result<Lock, String> {
+        files::create_folder(&self.folder)?;
+        Lock::take(&self.folder, START_PATIENCE)
+    }
+
+    /// What is in the folder, if nothing need be written.
+    pub(super) fn find(
+        &mut self,
+        names: &Names,
+        now: SystemTime,
+    ) -> Result<Option<(Root, Leaf)>, String> {
+        let Some((root, _)) = self.load_root()? else {
+            return Ok(None);
+        };
+        if !self.is_published(&root)? {
+            return Ok(None);
+        }
+        let leaf = self.load_leaf(&root).filter(|leaf| !leaf.needs_renewal(&root, names, now));
+        if leaf.is_some() {
+            self.announce_end(&root, now);
+        }
+        Ok(leaf.map(|leaf| (root, leaf)))
+    }
+
+    /// Makes what is missing or no longer fits. The caller has the lock.
+    pub(super) fn complete(
+        &mut self,
+        names: &Names,
+        now: SystemTime,
+    ) -> Result<(Root, Leaf), String> {
+        let (root, key) = match self.load_root()? {
+            Some(found) => found,
+            None => self.make_root(names, now)?,
+        };
+        if !self.is_published(&root)? {
+            // A copy for people's convenience: the daemon does without.
+            let written = files::write(&self.folder, ROOT, PUBLIC, &root.pem);
+            self.warn_of(written);
+        }
+        let leaf = match self.load_leaf(&root) {
+            Some(leaf) if !leaf.needs_renewal(&root, names, now) => leaf,
+            old => self.make_leaf(&root, &key, old.as_ref(), names, now)?,
+        };
+        self.announce_end(&root, now);
+        Ok((root, leaf))
+    }
+
+    /// A new leaf under a root that has been in use.
+    pub(super) fn renew(
+        &mut self,
+        used: &Root,
+        old: &Leaf,
+        names: &Names,
+        now: SystemTime,
+    ) -> Result<Leaf, String> {
+        let _lock = Lock::take(&self.folder, Duration::ZERO)?;
+        let path = self.folder.join(ROOT_KEY);
+        let (root, key) = self
+            .load_root()?
+            .ok_or_else(|| fault(&path, "is gone; restore it, or start again with a new root"))?;
+        if root != *used {
+            return Err(fault(&path, "has changed; start again to use the new root"));
+        }
+        self.announce_end(&root, now);
+        self.make_leaf(&root, &key, Some(old), names, now)
+    }
+
+    /// The root and its key; `None` when there is none yet.
+    fn load_root(&mut self) -> Result<Option<(Root, Key)>, String> {
+        let path = self.folder.join(ROOT_KEY);
+        let Some(text) = files::read(&path)? else {
+            return match files::read(&self.folder.join(ROOT))? {
+                None => Ok(None),
+                Some(_) => Err(fault(
+                    &path,
+                    format_args!(
+                        "is missing, and {ROOT} is of no use without it. Restore it from a \
+                         backup, or {NEW_ROOT}"
+                    ),
+                )),
+            };
+        };
+        self.take_back(&path)?;
+        let damaged = |what| {
+            let mend = format_args!("is damaged ({what}). Restore it from a backup, or {NEW_ROOT}");
+            fault(&path, mend)
+        };
+        let key = Key::read(&text).ok_or_else(|| damaged("no usable private key"))?;
+        let root = Root::read(&text).ok_or_else(|| damaged("no usable certificate"))?;
+        if root.facts.public_key != key.public() {
+            return Err(damaged("key and certificate do not belong together"));
+        }
+        Ok(Some((root, key)))
+    }
+
+    /// Sees to it that nobody but the owner can read the root's key.
+    fn take_back(&mut self, path: &Path) -> Result<(), String> {
+        match files::make_private(path) {
+            Ok(false) => {}
+            Ok(true) => self.warn(fault(
+                path,
+                format_args!(
+                    "others could read the root's key; only its owner can now. If one of them may \
+                     have, {NEW_ROOT}"
+                ),
+            )),
+            Err(error) => {
+                let what = "others can read the root's key and that cannot be changed";
+                return Err(fault(path, format_args!("{what} ({error}); set its mode to 0600")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the root and saves it: one that were lost at the next start would be worse than none.
+    fn make_root(&mut self, names: &Names, now: SystemTime) -> Result<(Root, Key), String> {
+        let host = names.dns.first().map_or("localhost", String::as_str);
+        let text = issue::root(host, &Permits::for_device(names), seconds(now).max(EARLIEST))
+            .map_err(|error| format!("no root certificate can be made: {error}"))?;
+        files::write(&self.folder, ROOT_KEY, PRIVATE, &text)?;
+        self.load_root()?
+            .ok_or_else(|| fault(&self.folder.join(ROOT_KEY), "has gone while it was made"))
+    }
+
+    /// Whether the folder's public copy is there.
+    fn is_published(&self, root: &Root) -> Result<bool, String> {
+        let path = self.folder.join(ROOT);
+        match files::read(&path)? {
+            None => Ok(false),
+            Some(text) if text == root.pem => Ok(true),
+            Some(_) => Err(fault(
+                &path,
+                format_args!(
+                    "is not the root of {ROOT_KEY}. If it is the one your devices trust, restore \
+                     its {ROOT_KEY} from a backup; if not, delete it, and it is written again"
+                ),
+            )),
+        }
+    }
+
+    /// The leaf, if it is one of this root. A damaged one is made anew: nobody has ever trusted it
+    /// by itself.
+    fn load_leaf(&mut self, root: &Root) -> Option<Leaf> {
+        let path = self.folder.join(LEAF);
+        let pem = match files::read(&path) {
+            Ok(found) => found?,
+            Err(error) => {
+                self.warn(error);
+                return None;
+            }
+        };
+        // Its mode stays until it is replaced: a start may look twice.
+        if !files::is_private(&path).unwrap_or(false) {
+            self.warn(fault(&path, "others could read the key in it; it is made anew"));
+            return None;
+        }
+        let Some(leaf) = Leaf::read(pem) else {
+            self.warn(fault(&path, "is damaged and is made anew"));
+            return None;
+        };
+        (leaf.facts.issuer == root.facts.subject).then_some(leaf)
+    }
+
+    /// Makes a leaf and saves it if possible. `old` is the one before it.
+    fn make_leaf(
+        &mut self,
+        root: &Root,
+        key: &Key,
+        old: Option<&Leaf>,
+        names: &Names,
+        now: SystemTime,
+    ) -> Result<Leaf, String> {
+        let mut now = seconds(now);
+        if now < EARLIEST {
+            let known = old.map_or(0, |old| old.facts.not_before.saturating_add(DAY));
+            now = known.max(EARLIEST);
+        }
+        if now >= root.facts.not_after {
+            let what = "the root has ended, or the clock is wrong. Set the clock, or";
+            return Err(fault(&self.folder.join(ROOT), format_args!("{what} {NEW_ROOT}")));
+        }
+        let granted = root.permitted(names);
+        // New public IPv6 addresses come by the day, and nobody types them: not worth a word.
+        for name in names.dns.iter().filter(|name| !granted.dns.contains(name)) {
+            self.warn(format!(
+                "the name {name} is newer than the root and not in the certificate. Use another \
+                 name, or {NEW_ROOT}"
+            ));
+        }
+        let pem = issue::leaf(&root.facts, key, &granted, now)
+            .map_err(|error| format!("no certificate can be made: {error}"))?;
+        let leaf = Leaf::read(pem).ok_or("the certificate just made cannot be read back")?;
+        let written = files::write(&self.folder, LEAF, PRIVATE, &leaf.pem);
+        self.warn_of(written);
+        Ok(leaf)
+    }
+
+    /// In time before the root's end: users need a while to trust another one.
+    fn announce_end(&mut self, root: &Root, now: SystemTime) {
+        let left = root.facts.not_after.saturating_sub(seconds(now));
+        if left < ROOT_NOTICE {
+            self.warn(format!("the root certificate ends in {} days; {NEW_ROOT}", left / DAY));
+        }
+    }
+
+    fn warn_of(&mut self, done: Result<(), String>) {
+        if let Err(fault) = done {
+            self.warn(fault);
+        }
+    }
+
+    /// Once each: a start may look at the same file twice.
+    fn warn(&mut self, sentence: String) {
+        if !self.warnings.contains(&sentence) {
+            self.warnings.push(sentence);
+        }
+    }
+}
+
+impl Root {
+    fn read(text: &str) -> Option<Self> {
+        let der = tls::certificates(text.as_bytes()).ok()?.into_iter().next()?;
+        let facts = Facts::read(&der)?;
+        let digits = digest(&SHA256, &der);
+        let digits: Vec<_> = digits.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+        let pem = text[text.find("-----BEGIN CERTIFICATE-----")?..].to_owned();
+        Some(Self { pem, fingerprint: digits.join(":"), facts })
+    }
+
+    /// The part of `names` that a leaf can be made out to.
+    fn permitted(&self, names: &Names) -> Names {
+        self.facts.permits.as_ref().map_or_else(|| names.clone(), |permits| permits.of(names))
+    }
+}
+
+impl Leaf {
+    fn read(pem: String) -> Option<Self> {
+        tls::server_config(pem.as_bytes(), pem.as_bytes()).ok()?;
+        let der = tls::certificates(pem.as_bytes()).ok()?.into_iter().next()?;
+        Some(Self { facts: Facts::read(&der)?, pem })
+    }
+
+    /// See [`Authority::needs_renewal`](super::Authority::needs_renewal).
+    pub(super) fn needs_renewal(&self, root: &Root, names: &Names, now: SystemTime) -> bool {
+        let now = seconds(now);
+        let outdated = now >= self.renew_at() || now < self.facts.not_before;
+        let wanted = root.permitted(names);
+        let own = &self.facts.names;
+        (outdated && now >= EARLIEST)
+            || wanted.dns.iter().any(|name| !own.dns.contains(name))
+            || wanted.addresses.iter().any(|address| !own.addresses.contains(address))
+    }
+
+    /// When a third of its life is left, in seconds since 1970.
+    pub(super) fn renew_at(&self) -> u64 {
+        let life = self.facts.not_after.saturating_sub(self.facts.not_before);
+        self.facts.not_after - life / 3
+    }
+}

@@ -1,0 +1,72 @@
+//! The HTTPS listener's certificates, whoever made them, and their renewal.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::ServerConfig;
+
+use crate::authority::{Authority, Names, OwnFiles, device_names};
+
+/// Where the listener's certificate comes from.
+#[derive(Debug)]
+pub enum Certificates {
+    /// The owner's files, which something else renews.
+    Own(OwnFiles),
+    /// The local authority.
+    Local(Box<Authority>),
+}
+
+/// What a look at the certificates has brought.
+#[derive(Debug)]
+pub enum Refreshed {
+    /// Nothing has changed.
+    Same,
+    /// New handshakes use this.
+    New(Arc<ServerConfig>),
+    /// The new certificate cannot be used, so the old one stays; a sentence says why.
+    Kept(String),
+}
+
+impl Certificates {
+    /// Looks whether the files have changed, or the leaf must be made anew. To be asked at SIGHUP
+    /// and once an hour: a certificate's third of a life is months, but an address may change.
+    pub fn refresh(&mut self, now: SystemTime) -> Refreshed {
+        let result = match self {
+            Self::Own(files) if files.changed() => files.load(),
+            Self::Own(_) => return Refreshed::Same,
+            Self::Local(authority) => {
+                let names = device_names();
+                if !authority.needs_renewal(&names, now) {
+                    return Refreshed::Same;
+                }
+                let renewed = authority.renew(&names, now);
+                for warning in authority.take_warnings() {
+                    log::warn!("{warning}");
+                }
+                renewed.and_then(|()| authority.server_config())
+            }
+        };
+        match result {
+            Ok(config) => Refreshed::New(config),
+            Err(why) => Refreshed::Kept(why),
+        }
+    }
+
+    /// The root that devices must trust, as PEM; `None` when the owner's own certificate is used.
+    #[must_use]
+    pub fn ca_pem(&self) -> Option<&str> {
+        match self {
+            Self::Own(_) => None,
+            Self::Local(authority) => Some(authority.ca_pem()),
+        }
+    }
+
+    /// The names the local authority's leaf is made out to.
+    #[must_use]
+    pub fn names(&self) -> Option<&Names> {
+        match self {
+            Self::Own(_) => None,
+            Self::Local(authority) => Some(authority.names()),
+        }
+    }
+}

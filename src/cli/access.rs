@@ -1,0 +1,175 @@
+//! The daemon's access token: found in the settings, or made once and kept in the state folder.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::args::exit;
+use super::run::Failure;
+use crate::access::{Access, token};
+use crate::config::{AccessConfig, Config, Secret, read_file};
+use crate::net::upgrade;
+use crate::server::access::{Reread, Rules};
+
+/// Its name in the state folder.
+const FILE: &str = "access-token";
+
+/// Random bytes for a token: twice what it takes, since some are passed over.
+const RANDOM: usize = 64;
+
+/// The rules for the server, and the token for the pairing link; none if all may call. The first
+/// start makes the token.
+///
+/// # Errors
+/// [`Failure`], when a token has to be kept and cannot.
+pub(super) fn rules(config: &Config, reload: Reload) -> Result<(Rules, Option<Secret>), Failure> {
+    let token = match &config.access {
+        AccessConfig::Open => None,
+        AccessConfig::Token(token) => Some(token.clone()),
+        AccessConfig::OwnToken => Some(own(config.state_dir.as_deref())?),
+    };
+    let access = access(token.as_ref());
+    Ok((Rules { access, reread: reread(reload) }, token))
+}
+
+/// Reads the settings once more, as the start did.
+pub(super) type Reload = Box<dyn Fn() -> Result<Config, String>>;
+
+fn reread(reload: Reload) -> Reread {
+    Box::new(move || {
+        let config = reload()?;
+        let token = match &config.access {
+            AccessConfig::Open => None,
+            AccessConfig::Token(token) => Some(token.clone()),
+            AccessConfig::OwnToken => {
+                let path = file(config.state_dir.as_deref()).map_err(|(_, why)| why)?;
+                Some(kept(&path).map_err(|why| format!("{}: {why}", path.display()))?)
+            }
+        };
+        Ok(access(token.as_ref()))
+    })
+}
+
+fn access(token: Option<&Secret>) -> Access {
+    token.map_or(Access::Open, |token| Access::token(token.expose()))
+}
+
+/// The address that lets a browser in without typing: behind the `#` nothing reaches a server, a
+/// proxy or their logs. `base` is the page's address, such as `https://pi.local:8443`.
+#[must_use]
+pub(super) fn pairing_link(base: &str, token: &Secret) -> String {
+    let mut link = format!("{}/#token=", base.trim_end_matches('/'));
+    for byte in token.expose().bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                link.push(char::from(byte));
+            }
+            _ => link.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    link
+}
+
+fn file(folder: Option<&Path>) -> Result<PathBuf, Failure> {
+    let why = "there is no folder to keep the access token in; set VOICELIVED_STATE_DIR";
+    folder.map(|folder| folder.join(FILE)).ok_or_else(|| (exit::CONFIG, why.to_owned()))
+}
+
+/// The token in the state folder, made if there is none.
+fn own(folder: Option<&Path>) -> Result<Secret, Failure> {
+    let path = file(folder)?;
+    let failure = |code: u8, why: String| {
+        let path = path.display().to_string();
+        (code, format!("access token {}: {why}", path.escape_debug()))
+    };
+    if !path.try_exists().unwrap_or(true) {
+        make(&path).map_err(|why| failure(exit::CANNOT_CREATE, why))?;
+        log::info!("access: made a token and keep it in {}", path.display());
+    }
+    let token = kept(&path).map_err(|why| failure(exit::CONFIG, why))?;
+    warn_if_readable(&path);
+    Ok(token)
+}
+
+fn kept(path: &Path) -> Result<Secret, String> {
+    let bytes = read_file(path, Secret::MAX_TOKEN_BYTES + 64)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())?;
+    Secret::access_token(&text).map_err(|why| format!("the token {why}"))
+}
+
+/// Writes a new token beside its place and then links it there: nobody ever sees half of it, and of
+/// two daemons that start at once both use the first one's.
+fn make(path: &Path) -> Result<(), String> {
+    let text = token::made_from(&upgrade::random::<RANDOM>()?)
+        .ok_or("the random numbers did not suffice; try again")?;
+    let keep = || -> io::Result<()> {
+        if let Some(folder) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        let draft = path.with_extension(format!("new-{}", std::process::id()));
+        // One of our number may have died here.
+        let _ = fs::remove_file(&draft);
+        let written = write_new(&draft, &text).and_then(|()| fs::hard_link(&draft, path));
+        // What is left of a failure is of no use to anybody.
+        let _ = fs::remove_file(&draft);
+        match written {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.exists() => Ok(()),
+            // A file system without links: no other daemon will be starting on an SD card's.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => write_new(path, &text),
+            other => other,
+        }
+    };
+    keep().map_err(|error| format!("cannot be kept: {error}; see VOICELIVED_STATE_DIR"))
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(format!("{text}\n").as_bytes())?;
+    file.sync_all()
+}
+
+fn warn_if_readable(path: &Path) {
+    let mode = fs::metadata(path).map_or(0, |data| data.permissions().mode());
+    if mode & 0o077 != 0 {
+        log::warn!("{} can be read by others: chmod 600 {0}", path.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_keep_the_token_behind_the_hash() {
+        let token = Secret::access_token("a+b/c=d%e&f#g\"hijkl~").unwrap();
+        assert_eq!(
+            pairing_link("https://pi.local:8443/", &token),
+            "https://pi.local:8443/#token=a%2Bb%2Fc%3Dd%25e%26f%23g%22hijkl~"
+        );
+    }
+
+    #[test]
+    fn a_token_is_made_once_for_its_owner_alone() {
+        let folder = std::env::temp_dir().join(format!("voicelived-token-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        let path = folder.join("deep").join(FILE);
+        let first = own(path.parent()).unwrap();
+        assert!(token::LENGTH.contains(&first.expose().len()));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(own(path.parent()).unwrap().expose(), first.expose());
+        assert_eq!(fs::read_dir(folder.join("deep")).unwrap().count(), 1, "no draft is left");
+        make(&path).unwrap();
+        assert_eq!(kept(&path).unwrap().expose(), first.expose(), "the first one stays");
+        fs::write(&path, "short").unwrap();
+        let (code, why) = own(path.parent()).unwrap_err();
+        assert!(
+            code == exit::CONFIG && why.contains("16 to 256") && !why.contains("short"),
+            "{why}"
+        );
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(own(Some(Path::new("/proc/none"))).unwrap_err().0, exit::CANNOT_CREATE);
+    }
+}

@@ -1,0 +1,45 @@
+//! Renewal of the HTTPS listeners' certificates while the loop runs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{Calls, Server};
+use crate::certificates::Refreshed;
+use crate::web::Site;
+
+/// How often the certificates are looked at: a device's address may change at any time.
+const LOOK_EVERY: Duration = Duration::from_secs(3600);
+
+/// When to look first; never, if there are none.
+pub(super) fn next_look(calls: Option<&Calls>, now: Instant) -> Option<Instant> {
+    calls.and_then(|calls| calls.certificates.as_ref()).map(|_| now + LOOK_EVERY)
+}
+
+impl Server {
+    /// Takes new certificates into use, once an hour and at SIGHUP. Connections go on as they are.
+    pub(super) fn look_at_certificates(&mut self, now: Instant) {
+        if self.certificates_due.is_none_or(|due| now < due) {
+            return;
+        }
+        self.certificates_due = next_look(self.calls.as_ref(), now);
+        let certificates = self.calls.as_mut().and_then(|calls| calls.certificates.as_mut());
+        let Some(certificates) = certificates else { return };
+        match certificates.refresh(SystemTime::now()) {
+            Refreshed::Same => {}
+            Refreshed::Kept(why) => log::error!("the certificate in use is kept: {why}"),
+            Refreshed::New(config) => {
+                log::info!("a new certificate is in use");
+                for listener in &mut self.listeners {
+                    if listener.tls.is_some() {
+                        listener.tls = Some(Arc::clone(&config));
+                    }
+                    if let (Site::Calls(site), Some(names)) =
+                        (&mut listener.site, certificates.names())
+                    {
+                        site.gate.set_device_names(&names.dns, &names.addresses);
+                    }
+                }
+            }
+        }
+    }
+}

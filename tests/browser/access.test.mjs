@@ -1,0 +1,131 @@
+// Who may call: the code typed, the pairing link, and a code that changes in a call.
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { test } from 'node:test';
+
+import axe from 'axe-core';
+
+import { Talk } from './browsers.mjs';
+import { engines } from './engines.mjs';
+
+const CODE = 'abcd-2345/+=%&#efgh';
+const OTHER = 'wxyz-6789-jkmn-pqrs';
+
+/** A folder with the daemon's token in a file, gone with the test. */
+function tokenFile(t) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'voicelived-'));
+  t.after(() => fs.rmSync(folder, { recursive: true }));
+  const file = path.join(folder, 'token');
+  fs.writeFileSync(file, `${CODE}\n`);
+  return file;
+}
+
+const asksForCode = (t) => ({ env: { VOICELIVED_ACCESS: 'token', VOICELIVED_ACCESS_TOKEN_FILE: tokenFile(t) } });
+const form = (talk) => talk.page.locator('#entrance');
+const field = (talk) => talk.page.getByLabel('Access code');
+
+async function enter(talk, code) {
+  await field(talk).fill(code);
+  await talk.page.getByRole('button', { name: 'Enter' }).click();
+}
+
+async function asks(talk, words) {
+  await form(talk).filter({ hasText: words }).waitFor();
+}
+
+for (const { name, open } of engines) {
+  test(`${name}: the code is asked for, refused, taken, and kept from scripts`, async (t) => {
+    const { talk, browser, daemon } = await open(t, asksForCode(t));
+    await asks(talk, /wants an access code/);
+    assert.equal(await talk.button.isVisible(), false);
+    assert.equal(await field(talk).evaluate((input) => input === document.activeElement), true);
+    await talk.page.evaluate(axe.source);
+    const { violations } = await talk.page.evaluate(() => window.axe.run());
+    assert.deepEqual(violations.map((v) => v.id), []);
+
+    await enter(talk, OTHER);
+    await asks(talk, /not right/);
+    assert.equal(await field(talk).inputValue(), '');
+    await enter(talk, 'grüße');
+    await asks(talk, /not right/);
+    await enter(talk, ` ${CODE} `);
+    await talk.button.waitFor();
+    assert.equal(await form(talk).isVisible(), false);
+    assert.equal(await talk.page.evaluate(() => document.cookie), '');
+    const cookies = await talk.page.context().cookies();
+    assert.deepEqual(
+      cookies.map(({ name, httpOnly, secure, sameSite }) => ({ name, httpOnly, secure, sameSite })),
+      [{ name: '__Host-voicelived', httpOnly: true, secure: true, sameSite: 'Strict' }],
+    );
+    await talk.start();
+    await talk.state('speaking');
+    assert.deepEqual(await talk.page.evaluate(() => window.tap.violations), []);
+
+    await talk.page.reload(); // the cookie is enough from now on
+    await talk.button.waitFor();
+    const stranger = await Talk.open(browser, daemon.url); // another profile is another browser
+    await asks(stranger, /wants an access code/);
+  });
+
+  test(`${name}: a pairing link lets in and leaves no trace in the address`, async (t) => {
+    const { talk, daemon } = await open(t, asksForCode(t));
+    await asks(talk, /wants an access code/);
+    await talk.page.goto(`${daemon.url}#token=${encodeURIComponent(OTHER)}`); // in the open page
+    await asks(talk, /code of this link is not right/);
+    assert.equal(talk.page.url(), daemon.url);
+    await talk.page.goto('about:blank');
+    await talk.page.goto(`${daemon.url}#token=${encodeURIComponent(CODE)}`);
+    await talk.page.waitForFunction(() => location.hash === '');
+    assert.equal(talk.page.url(), daemon.url);
+    await talk.start();
+    await talk.state('speaking');
+    assert.equal(await form(talk).isVisible(), false);
+  });
+
+  test(`${name}: a changed code ends the call in words and is asked for`, async (t) => {
+    const wish = asksForCode(t);
+    const { talk, daemon } = await open(t, wish);
+    await enter(talk, CODE);
+    await talk.start();
+    await talk.state('speaking');
+    fs.writeFileSync(wish.env.VOICELIVED_ACCESS_TOKEN_FILE, OTHER);
+    daemon.child.kill('SIGHUP');
+    await talk.problem(/access code was changed/i);
+    await talk.state('error');
+    await asks(talk, /wants an access code/);
+    await enter(talk, OTHER);
+    await talk.start();
+    await talk.state('speaking');
+  });
+
+  test(`${name}: a guesser is told to wait`, async (t) => {
+    const { talk } = await open(t, asksForCode(t));
+    await asks(talk, /wants an access code/);
+    for (let tries = 0; tries < 5; tries++) {
+      await enter(talk, OTHER);
+      await talk.page.waitForFunction(() => document.querySelector('#code').value === '');
+    }
+    await enter(talk, CODE);
+    await asks(talk, /too many wrong codes.*again in a second/i);
+    await talk.page.waitForTimeout(1200);
+    await enter(talk, CODE);
+    await talk.button.waitFor();
+  });
+
+  test(`${name}: a cookie that has died since the page was opened`, async (t) => {
+    const wish = asksForCode(t);
+    const { talk, daemon } = await open(t, wish);
+    await enter(talk, CODE);
+    await talk.button.waitFor();
+    fs.writeFileSync(wish.env.VOICELIVED_ACCESS_TOKEN_FILE, OTHER);
+    daemon.child.kill('SIGHUP');
+    await talk.page.waitForTimeout(300);
+    await talk.start();
+    await talk.problem(/needs an access code/i);
+    await asks(talk, /wants an access code/);
+    assert.deepEqual(await talk.page.context().cookies(), []);
+  });
+}
