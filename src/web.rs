@@ -221,6 +221,9 @@ impl Visitor {
             return Some(Visit::Stays);
         }
         if !open || self.input.is_empty() {
+            self.transport.send_close_notify();
+            // A peer that does not take this has gone.
+            let _ = self.transport.flush();
             return Some(Visit::Gone);
         }
         self.refuse(Status::REQUEST_TIMEOUT, now);
@@ -322,10 +325,11 @@ fn answer_visitor(
         let text = "This name is not one of this device's own. Add its origin to VOICELIVED_ALLOWED_ORIGINS.";
         return plain(out, request, Status::MISDIRECTED_REQUEST, "", text);
     }
+    let is_read = matches!(request.method.as_str(), "GET" | "HEAD");
     // A device that does not trust the authority yet gets these without HTTPS too.
     match (request.path.as_str(), ca_pem) {
-        ("/ca.pem", Some(pem)) => return answer_root(out, request, pem),
-        ("/trust" | "/trust.html" | "/trust.css" | "/style.css", Some(_)) => {
+        ("/ca.pem", Some(pem)) if is_read => return answer_root(out, request, pem),
+        ("/trust" | "/trust.html" | "/trust.css" | "/style.css", Some(_)) if is_read => {
             let path = if request.path == "/trust" { "/trust.html" } else { &request.path };
             if let Some(asset) = assets::find(path) {
                 return answer_asset(out, request, asset);
@@ -333,7 +337,9 @@ fn answer_visitor(
         }
         _ => {}
     }
-    if let Some(location) = https.and_then(|port| gate.elsewhere(&request.host, port)) {
+    if let Some(location) = https.and_then(|port| gate.elsewhere(&request.host, port))
+        && request.path != "*"
+    {
         let extra = format!("Location: {location}{}\r\n", path_and_query(request));
         return plain(
             out,
@@ -343,12 +349,13 @@ fn answer_visitor(
             "This device speaks HTTPS.",
         );
     }
-    let known = matches!(request.path.as_str(), "/ws" | "/pair" | "/healthz" | "*");
+    let trusts = ca_pem.is_some() && matches!(request.path.as_str(), "/ca.pem" | "/trust");
+    let known = trusts || matches!(request.path.as_str(), "/ws" | "/pair" | "/healthz" | "*");
     let asset = assets::find(&request.path);
     if !known && asset.is_none() {
         return plain(out, request, Status::NOT_FOUND, "", "There is nothing here.");
     }
-    if !matches!(request.method.as_str(), "GET" | "HEAD") {
+    if !is_read {
         let allow = if request.path == "/ws" { "Allow: GET\r\n" } else { "Allow: GET, HEAD\r\n" };
         return plain(out, request, Status::METHOD_NOT_ALLOWED, allow, "Only GET is served.");
     }

@@ -138,11 +138,11 @@ fn a_flood_of_tls_handshakes() {
 
 fn client_hello(certificate: &str) -> Vec<u8> {
     use voicelived::net::tls;
-    let roots = tls::certificates(certificate.as_bytes()).unwrap();
-    let config = tls::client_config(&roots).unwrap();
-    let mut connection = tls::client(&config, "localhost").unwrap();
+    let roots = tls::certificates(certificate.as_bytes()).expect("a hello");
+    let config = tls::client_config(&roots).expect("a hello");
+    let mut connection = tls::client(&config, "localhost").expect("a hello");
     let mut hello = Vec::new();
-    connection.write_tls(&mut hello).unwrap();
+    connection.write_tls(&mut hello).expect("a hello");
     hello
 }
 

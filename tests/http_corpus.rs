@@ -5,7 +5,7 @@
 //! end without one), `connection` (`stays` or `closes`). If need be: `then` (statuses of further
 //! answers), `has` and `lacks` (texts of the answers), `close` (the WebSocket code), `end` (our side
 //! ends after the request), `length` (bytes that `{PAD}` fills the request up to), `note`.
-//! In a request `{HOST}`, `{PORT}`, `{SCHEME}`, `{OTHER}` (the scheme that the listener does not
+//! In a request `{HOST}`, `{PORT}`, `{SCHEME}`, `{LOUD}` (in capitals), `{OTHER}` (the scheme that the listener does not
 //! have) and `{ETAG}` (of the page) are replaced, `{text*9}` is repeated, `{0xff}` is a byte.
 
 #[path = "support/random.rs"]
@@ -25,7 +25,6 @@ use random::Random;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
-use support::certificates;
 use support::daemon::Daemon;
 use tungstenite::protocol::{Role, WebSocket};
 use tungstenite::{Error, Message};
@@ -36,6 +35,9 @@ const LIMIT: Duration = Duration::from_secs(12);
 
 /// Connections at once.
 const WORKERS: usize = 12;
+
+/// The daemon takes 100 TLS handshakes in a second.
+const HANDSHAKE_EVERY: Duration = Duration::from_millis(11);
 
 /// Calls at once: those that have just ended may not be gone yet.
 const CALLS: [(&str, &str); 2] =
@@ -65,6 +67,7 @@ struct Listener<'a> {
     address: SocketAddr,
     schemes: [&'a str; 2],
     connect: &'a (dyn Fn() -> Box<dyn Connection> + Sync),
+    cuts: &'a [Cut],
 }
 
 /// How a request is cut into writes.
@@ -81,37 +84,38 @@ fn the_plain_port_answers_every_request_as_the_corpus_says() {
     let address = daemon.address;
     let connect = || -> Box<dyn Connection> { Box::new(socket(address)) };
     let before = daemon.descriptors();
-    run(&Listener { address, schemes: ["http", "https"], connect: &connect });
+    let cuts = &[Cut::Whole, Cut::Bytes, Cut::Random];
+    run(&Listener { address, schemes: ["http", "https"], connect: &connect, cuts });
     daemon.assert_nothing_left(before);
 }
 
 #[test]
 fn the_tls_port_answers_every_request_as_the_corpus_says() {
-    let (certificate, key) = certificates::localhost();
     let folder = std::env::temp_dir().join(format!("voicelived-corpus-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let [certificate_file, key_file] = [("cert.pem", &certificate), ("key.pem", &key)]
-        .map(|(name, pem)| (folder.join(name), pem))
-        .map(|(path, pem)| {
-            std::fs::write(&path, pem).map(|()| path.display().to_string()).unwrap()
-        });
     let mut settings = vec![
         ("VOICELIVED_TLS_LISTEN", "127.0.0.1:0"),
-        ("VOICELIVED_TLS_CERT", certificate_file.as_str()),
-        ("VOICELIVED_TLS_KEY", key_file.as_str()),
+        ("VOICELIVED_STATE_DIR", folder.to_str().unwrap()),
     ];
     settings.extend(CALLS);
     let daemon = Daemon::demo(&settings);
     let address = daemon.secure_address();
-    let roots = tls::certificates(certificate.as_bytes()).unwrap();
+    let root = std::fs::read(folder.join("ca.pem")).unwrap();
+    let roots = tls::certificates(&root).unwrap();
     let config = tls::client_config(&roots).unwrap();
+    let pace = Mutex::new(());
     let connect = || -> Box<dyn Connection> {
+        let turn = pace.lock().expect("no panic holds it");
+        std::thread::sleep(HANDSHAKE_EVERY);
+        drop(turn);
         let name = ServerName::try_from("localhost").expect("a name");
-        let client = ClientConnection::new(config.clone(), name).expect("a client");
-        Box::new(StreamOwned::new(client, socket(address)))
+        let mut client = ClientConnection::new(config.clone(), name).expect("a client");
+        let mut socket = socket(address);
+        client.complete_io(&mut socket).expect("a handshake");
+        Box::new(StreamOwned::new(client, socket))
     };
     let before = daemon.descriptors();
-    run(&Listener { address, schemes: ["https", "http"], connect: &connect });
+    let cuts = &[Cut::Whole, Cut::Random];
+    run(&Listener { address, schemes: ["https", "http"], connect: &connect, cuts });
     daemon.assert_nothing_left(before);
     std::fs::remove_dir_all(folder).unwrap();
 }
@@ -127,9 +131,8 @@ fn socket(address: SocketAddr) -> TcpStream {
 fn run(listener: &Listener<'_>) {
     let cases = corpus();
     let etag = page_tag(listener);
-    let cuts = [Cut::Whole, Cut::Bytes, Cut::Random];
     let mut work: Vec<_> =
-        cases.iter().flat_map(|case| cuts.iter().map(move |cut| (case, *cut))).collect();
+        cases.iter().flat_map(|case| listener.cuts.iter().map(move |cut| (case, *cut))).collect();
     // Timeouts take longest, so they come first.
     work.sort_by_key(|(case, _)| !statuses(case).contains(&408));
     let failures = Mutex::new(Vec::new());
@@ -226,11 +229,13 @@ fn request(case: &Value, listener: &Listener<'_>, etag: &str) -> Vec<u8> {
     let text = case["request"].as_str().expect("a request");
     let (host, port) = (listener.address.to_string(), listener.address.port().to_string());
     let [scheme, other] = listener.schemes;
+    let loud = scheme.to_uppercase();
     let with = |pad: &str| {
         let names = [
             ("HOST", host.as_str()),
             ("PORT", &port),
             ("SCHEME", scheme),
+            ("LOUD", &loud),
             ("OTHER", other),
             ("ETAG", etag),
             ("PAD", pad),

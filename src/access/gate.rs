@@ -139,12 +139,15 @@ impl Gate {
     }
 
     /// Where a visitor who came by the network and without TLS should go: the same host at the
-    /// HTTPS port. `None` for one who came over loopback, which browsers trust and nobody hears.
+    /// HTTPS port. `None` for one who came over loopback, which browsers trust and nobody hears, or
+    /// through a proxy by the name of a listed origin.
     #[must_use]
     pub fn elsewhere(&self, host: &str, https_port: u16) -> Option<String> {
-        let Authority { host, .. } = Authority::parse(host, self.default_port())?;
+        let authority = Authority::parse(host, self.default_port())?;
+        let own = self.is_own(&authority);
+        let Authority { host, .. } = authority;
         let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        if local {
+        if local || !own {
             return None;
         }
         let host = if host.contains(':') { format!("[{host}]") } else { host };
@@ -257,6 +260,15 @@ mod tests {
             "http://localhost:8000 http://evil",
         ] {
             assert!(!admits(origin), "{origin}");
+        }
+    }
+
+    #[test]
+    fn only_network_names_of_ours_are_sent_to_https() {
+        let to = gate().elsewhere("PI:8000", 8443);
+        assert_eq!(to.as_deref(), Some("https://pi:8443"));
+        for host in ["localhost:8000", "[::1]:8000", "voice.example.org", "evil.example:8000"] {
+            assert_eq!(gate().elsewhere(host, 8443), None, "{host}");
         }
     }
 

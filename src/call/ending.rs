@@ -111,7 +111,7 @@ impl EndReason {
             }
             Self::Full => "All lines are busy. Try again later.".into(),
             Self::DailyLimit(minutes) => {
-                format!("The {minutes} minutes of calls allowed for today are used up.").into()
+                format!("Today's {minutes} min of calls, all together, are used up.").into()
             }
             Self::AddressLimit(calls) => {
                 format!("There are already {calls} calls from this address. End one of them first.")

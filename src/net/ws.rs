@@ -311,6 +311,11 @@ impl<S: Read + Write> WsPeer<S> {
     fn ended(&mut self, error: Error) -> WsError {
         let closing = self.phase != Phase::Open;
         self.phase = Phase::Done;
+        if matches!(error, Error::ConnectionClosed | Error::AlreadyClosed) {
+            // For tungstenite the last frame has left as soon as TLS has taken it.
+            self.transport.send_close_notify();
+            let _ = self.transport.flush();
+        }
         match error {
             Error::ConnectionClosed | Error::AlreadyClosed => WsError::Closed,
             _ if closing => WsError::Closed,

@@ -4,8 +4,8 @@
 //!   way for the newcomer. A visitor that asks at once is served however many do not.
 //! - The kernel has no descriptor left: a reserved one is given up to take each waiting connection
 //!   and close it, so that it knows; later ones are served again as soon as there are some.
-//! - TLS handshakes come in a flood: beyond so many in a second they are closed unanswered, since
-//!   each costs the loop a signature.
+//! - TLS handshakes come in a flood: beyond so many in a second they wait their turn in the kernel,
+//!   since each costs the loop a signature.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -30,7 +30,10 @@ const MAX_ACCEPTS: usize = 32;
 const REST: Duration = Duration::from_millis(100);
 
 /// TLS handshakes begun in a second: on a small device, about a tenth of its processor.
-const MAX_HANDSHAKES: u32 = 100;
+const MAX_HANDSHAKES: u32 = 200;
+
+/// The second in which they are counted.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Kernel send buffer of a client's socket, in bytes (Linux doubles it), and the part of it that
 /// may be unsent: audio shall wait in our own blocks, where a barge-in can still clear it.
@@ -52,39 +55,54 @@ impl Door {
         Self { rests_until: None, reserve: spare(), handshakes: (now, 0) }
     }
 
-    /// When accepting goes on, if it rests.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.rests_until
-    }
-
     fn is_open(&self, now: Instant) -> bool {
         self.rests_until.is_none_or(|until| now >= until)
     }
 
     /// Whether one more handshake may begin.
-    fn admits_handshake(&mut self, now: Instant) -> bool {
+    fn admits_handshake(&self, now: Instant) -> bool {
+        let (since, count) = self.handshakes;
+        count < MAX_HANDSHAKES || now >= since + SECOND
+    }
+
+    fn count_handshake(&mut self, now: Instant) {
         let (since, count) = &mut self.handshakes;
-        if now.duration_since(*since) >= Duration::from_secs(1) {
+        if now >= *since + SECOND {
             (*since, *count) = (now, 0);
         }
         *count += 1;
-        *count <= MAX_HANDSHAKES
     }
 }
 
 impl Server {
     pub(super) fn can_accept(&self, now: Instant) -> bool {
-        self.door.is_open(now) && self.listeners.iter().any(|listener| listener.ready)
+        self.ready_listener(now).is_some()
+    }
+
+    /// When somebody who waits may come in, if not now.
+    pub(super) fn door_deadline(&self) -> Option<Instant> {
+        let waiting = |door: &super::Listener| door.ready && door.tls.is_some();
+        let (since, count) = self.door.handshakes;
+        let flooded = count >= MAX_HANDSHAKES && self.listeners.iter().any(waiting);
+        self.door.rests_until.or(flooded.then_some(since + SECOND))
+    }
+
+    /// A listener where somebody waits and may come in now.
+    fn ready_listener(&self, now: Instant) -> Option<usize> {
+        if !self.door.is_open(now) {
+            return None;
+        }
+        let handshakes = self.door.admits_handshake(now);
+        self.listeners.iter().position(|door| door.ready && (handshakes || door.tls.is_none()))
     }
 
     pub(super) fn accept(&mut self, now: Instant) {
         let mut left = MAX_ACCEPTS;
-        while left > 0 && self.can_accept(now) {
+        while left > 0
+            && let Some(at) = self.ready_listener(now)
+        {
             left -= 1;
             self.door.rests_until = None;
-            let Some(at) = self.listeners.iter().position(|listener| listener.ready) else {
-                return;
-            };
             match self.listeners[at].socket.accept() {
                 Ok((socket, address)) => self.welcome(socket, address.ip().to_canonical(), at, now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -111,8 +129,8 @@ impl Server {
     }
 
     fn welcome(&mut self, socket: TcpStream, address: IpAddr, listener: usize, now: Instant) {
-        if self.listeners[listener].tls.is_some() && !self.door.admits_handshake(now) {
-            return;
+        if self.listeners[listener].tls.is_some() {
+            self.door.count_handshake(now);
         }
         if (self.visitors() >= VISITORS || self.free.is_empty()) && !self.evict(now) {
             return;

@@ -231,7 +231,7 @@ impl Server {
         let rare = [
             stop,
             self.children.deadline(),
-            self.door.deadline(),
+            self.door_deadline(),
             self.certificates_due,
             self.spending_deadline(),
         ];

@@ -8,8 +8,8 @@ use super::input::Turn;
 /// Bytes of PCM16, 24 kHz, mono per millisecond.
 pub(super) const BYTES_PER_MS: usize = 48;
 
-/// "This is the voicelived simulator, not the real model. Say something, and I will play it back."
-/// G.711 µ-law at 24 kHz, 5 s: synthetic speech by espeak-ng 1.51 (voice en-us, 190 words a
+/// "This is the simulator, not the real model. Speak, and I will play it back."
+/// G.711 µ-law at 24 kHz, 4 s: synthetic speech by espeak-ng 1.51 (voice en-us, 195 words a
 /// minute), resampled and levelled to −6 dBFS by sox.
 static WELCOME: &[u8] = include_bytes!("welcome.ul");
 
@@ -129,9 +129,9 @@ mod tests {
     }
 
     #[test]
-    fn the_welcome_is_speech_of_about_five_seconds() {
+    fn the_welcome_is_speech_of_about_four_seconds() {
         let pcm = Sound::Welcome.read(0, usize::MAX);
-        assert!((200_000..=240_000).contains(&pcm.len()));
+        assert!((170_000..=200_000).contains(&pcm.len()));
         let peak =
             pcm.chunks_exact(2).map(|p| i16::from_le_bytes([p[0], p[1]]).unsigned_abs()).max();
         assert!((15_000..18_000).contains(&peak.unwrap()), "{peak:?}");

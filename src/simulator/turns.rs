@@ -332,8 +332,8 @@ impl Simulation {
     }
 }
 
-const WELCOME_TEXT: &str = "This is the voicelived simulator, not the real model. \
-                            Say something, and I will play it back.";
+const WELCOME_TEXT: &str =
+    "This is the simulator, not the real model. Speak, and I will play it back.";
 
 fn message(words: &str, sound: Sound, silent: bool) -> Content {
     let sound = if silent { None } else { Some(sound) };

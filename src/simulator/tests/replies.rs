@@ -21,8 +21,8 @@ fn the_welcome_is_spoken_once_after_configuration() {
     client.send(json!({"type": "session.update", "session": usual_session()}));
     client.wait(5000);
     let events = client.take();
-    assert_eq!(audio(&events).len() / 48, 4977);
-    assert!(transcript(&events).starts_with("[simulator] This is the voicelived simulator"));
+    assert_eq!(audio(&events).len() / 48, 3861);
+    assert!(transcript(&events).starts_with("[simulator] This is the simulator"));
     client.send(json!({"type": "session.update", "session": usual_session()}));
     client.wait(5000);
     assert_eq!(kinds(&client.take()), ["session.updated"]);
@@ -48,7 +48,7 @@ fn a_first_plain_response_is_the_welcome_and_a_second_has_nothing_to_say() {
     let mut client = Client::configured(&[], usual_session());
     client.send(json!({"type": "response.create"}));
     client.wait(3000);
-    assert!(transcript(&client.take()).contains("voicelived simulator"));
+    assert!(transcript(&client.take()).contains("This is the simulator"));
     client.send(json!({"type": "response.create"}));
     client.wait(3000);
     assert_eq!(transcript(&client.take()), "[simulator] There is nothing new to answer.");

@@ -1,0 +1,116 @@
+//! The HTTPS listener: the owner's certificate renewed under it, and the local authority.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+use support::certificates;
+use support::client::Client;
+use support::daemon::Daemon;
+use voicelived::net::tls;
+
+/// A folder of the test's own, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.to_str().expect("UTF-8").to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The leaf that the daemon shows to somebody who trusts `roots`, or what rustls says of it.
+fn shown(daemon: &Daemon, roots: &str) -> Result<Vec<u8>, String> {
+    let roots = tls::certificates(roots.as_bytes()).expect("PEM");
+    let config = tls::client_config(&roots).expect("a configuration");
+    let name = ServerName::try_from("localhost").expect("a name");
+    let client = ClientConnection::new(Arc::clone(&config), name).expect("a client");
+    let socket = std::net::TcpStream::connect(daemon.secure_address()).expect("it accepts");
+    let mut stream = StreamOwned::new(client, socket);
+    stream.conn.complete_io(&mut stream.sock).map_err(|error| error.to_string())?;
+    let chain = stream.conn.peer_certificates().expect("a certificate");
+    Ok(chain[0].to_vec())
+}
+
+fn hang_up(daemon: &Daemon) {
+    let id = daemon.id().to_string();
+    assert!(Command::new("kill").args(["-s", "HUP", &id]).status().expect("kill runs").success());
+}
+
+#[test]
+fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
+    let folder = Folder::new("https-renewed");
+    let (first, first_key) = certificates::localhost();
+    let (second, second_key) = certificates::localhost();
+    let (cert, key) = (folder.write("cert.pem", &first), folder.write("key.pem", &first_key));
+    let daemon = Daemon::demo(&[
+        ("VOICELIVED_TLS_LISTEN", "127.0.0.1:0"),
+        ("VOICELIVED_TLS_CERT", &cert),
+        ("VOICELIVED_TLS_KEY", &key),
+    ]);
+    let mut call = Client::connect(daemon.address);
+    call.wait_until_active();
+    let before = shown(&daemon, &first).expect("trusted");
+    folder.write("cert.pem", "no certificate at all");
+    hang_up(&daemon);
+    daemon.wait_for_log("the certificate in use is kept");
+    assert_eq!(shown(&daemon, &first).expect("still trusted"), before);
+    folder.write("cert.pem", &second);
+    folder.write("key.pem", &second_key);
+    hang_up(&daemon);
+    daemon.wait_for_log("a new certificate is in use");
+    assert_ne!(shown(&daemon, &second).expect("trusted"), before);
+    assert!(shown(&daemon, &first).is_err());
+    // Whoever was in a call has noticed nothing.
+    call.wait_for("the welcome ends", |message| message["type"] == "response_done");
+}
+
+#[test]
+fn the_local_authority_is_made_once_and_is_all_that_must_be_trusted() {
+    let folder = Folder::new("https-local");
+    let state = folder.0.to_str().expect("UTF-8").to_owned();
+    let settings = [
+        ("VOICELIVED_TLS_LISTEN", "127.0.0.1:0"),
+        ("VOICELIVED_STATE_DIR", state.as_str()),
+        ("VOICELIVED_ACCESS", "open"),
+    ];
+    let root = |daemon: &Daemon| {
+        let ask = format!(
+            "GET /ca.pem HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            daemon.address
+        );
+        support::http::exchange(daemon.address, ask.as_bytes())[0].body.clone()
+    };
+    let daemon = Daemon::demo(&settings);
+    let first = String::from_utf8(root(&daemon)).expect("PEM");
+    shown(&daemon, &first).expect("trusted by its root alone");
+    let (stranger, _) = certificates::localhost();
+    assert!(shown(&daemon, &stranger).is_err());
+    assert_eq!(mode(&folder.0.join("ca-key.pem")), 0o600);
+    assert_eq!(daemon.stop("TERM"), Some(0));
+    let daemon = Daemon::demo(&settings);
+    assert_eq!(root(&daemon), first.as_bytes(), "trusted once is enough");
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).expect("a file").permissions().mode() & 0o777
+}

@@ -1,0 +1,35 @@
+//! The spending guard: a day's minutes end calls with a sentence and survive a restart.
+
+mod support;
+
+use support::client::Client;
+use support::daemon::Daemon;
+
+#[test]
+fn the_days_minutes_end_calls_also_after_a_restart() {
+    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("spending");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    // Today, 58 of the 60 seconds are used.
+    let today = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() / 86_400;
+    let file = folder.join("minutes-today");
+    std::fs::write(&file, format!("{today} 58\n")).unwrap();
+    let state = folder.to_str().unwrap();
+    let settings = [("VOICELIVED_STATE_DIR", state), ("VOICELIVED_DAILY_MINUTES", "1")];
+    let daemon = Daemon::demo(&settings);
+    let before = daemon.descriptors();
+    let mut call = Client::connect(daemon.address);
+    call.wait_until_active();
+    let ended = call.wait_for_end();
+    assert_eq!(ended["reason"], "daily_limit");
+    assert_eq!(ended["message"], "Today's 1 min of calls, all together, are used up.");
+    assert_eq!(call.closed.as_ref().unwrap().0, 1013);
+    daemon.assert_nothing_left(before);
+    assert_eq!(daemon.stop("TERM"), Some(0));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{today} 60\n"));
+    let daemon = Daemon::demo(&settings);
+    let mut refused = Client::connect(daemon.address);
+    assert_eq!(refused.wait_for_end()["reason"], "daily_limit");
+    assert!(refused.of_type("hello").is_empty(), "no call, no cost");
+    std::fs::remove_dir_all(folder).unwrap();
+}
