@@ -45,8 +45,8 @@ impl Authority {
 
 fn normal_name(name: &str) -> Option<String> {
     let name = name.strip_suffix('.').unwrap_or(name);
-    let fits = !name.is_empty()
-        && name.len() <= 253
+    let fits = name.len() <= 253
+        && name.split('.').all(|label| !label.is_empty())
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
@@ -238,6 +238,15 @@ mod tests {
         ] {
             assert!(!gate().admits_host(host), "{host}");
         }
+    }
+
+    #[test]
+    fn a_name_with_an_empty_label_is_none() {
+        for host in ["", ".", "a..", ".a", "a..b"] {
+            assert_eq!(Authority::parse(host, 80), None, "{host}");
+        }
+        let whole = Authority { host: "a.b".to_owned(), port: 80 };
+        assert_eq!(Authority::parse("A.b.", 80), Some(whole));
     }
 
     #[test]

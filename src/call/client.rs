@@ -302,6 +302,14 @@ mod tests {
     }
 
     #[test]
+    fn a_pong_never_holds_another_id_than_the_one_that_was_judged() {
+        let text = r#"{"type":"ping","id":{"no":"scalar"},"\u0069d":2}"#;
+        assert_eq!(parse(text), Ok(ClientMessage::Ping { id: "2".into() }));
+        let text = r#"{"type":"ping","id":1,"\u0069d":[2]}"#;
+        assert_eq!(parse(text), Ok(ClientMessage::Unknown));
+    }
+
+    #[test]
     fn the_samples_messages_keep_their_form() {
         let same = |text: &str, expected: Value| {
             assert_eq!(serde_json::from_str::<Value>(text).unwrap(), expected);

@@ -469,6 +469,13 @@ mod tests {
     }
 
     #[test]
+    fn a_long_request_line_is_refused_however_it_arrives() {
+        let text = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(MAX_LINE));
+        assert_eq!(status(&text), 414);
+        assert_eq!(status(&text[..MAX_LINE + 2]), 414);
+    }
+
+    #[test]
     fn upgrades_are_judged_by_every_field() {
         let good = "GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         assert!(matches!(complete(good).upgrade, Some(Upgrade::Valid(_))));

@@ -95,9 +95,9 @@ pub fn answer(bytes: &[u8], accept: &str) -> Answer {
     let mut fields = [httparse::EMPTY_HEADER; MAX_ANSWER_FIELDS];
     let mut head = httparse::Response::new(&mut fields);
     let head_bytes = match head.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Complete(length)) if length <= MAX_ANSWER_HEAD => length,
         Ok(httparse::Status::Partial) if bytes.len() < MAX_ANSWER_HEAD => return Answer::Partial,
-        Ok(httparse::Status::Partial) => return Answer::Invalid("the answer's head is too long"),
+        Ok(_) => return Answer::Invalid("the answer's head is too long"),
         Err(_) => return Answer::Invalid("the answer is not HTTP"),
     };
     match head.code {
@@ -221,6 +221,13 @@ mod tests {
         let endless = format!("HTTP/1.1 101 X\r\na: {}", "b".repeat(MAX_ANSWER_HEAD));
         assert!(matches!(answer(endless.as_bytes(), ACCEPT), Answer::Invalid(_)));
         assert!(matches!(answer(b"SSH-2.0-OpenSSH_9\r\n", ACCEPT), Answer::Invalid(_)));
+    }
+
+    #[test]
+    fn a_long_answer_is_refused_however_it_arrives() {
+        let text = format!("HTTP/1.1 401 X\r\na: {}\r\n\r\n", "b".repeat(MAX_ANSWER_HEAD));
+        assert!(matches!(answer(text.as_bytes(), ACCEPT), Answer::Invalid(_)));
+        assert!(matches!(answer(&text.as_bytes()[..MAX_ANSWER_HEAD], ACCEPT), Answer::Invalid(_)));
     }
 
     #[test]

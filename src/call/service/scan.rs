@@ -32,7 +32,7 @@ pub(super) fn audio_delta(text: &str) -> Option<AudioDelta<'_>> {
 }
 
 /// The text of a top-level member's value exactly as it stands in `text`, which must be valid JSON.
-/// Keys written with escapes are not found; of doubled keys the last counts.
+/// Of doubled keys the last counts, as in a JSON tree.
 pub(in crate::call) fn member<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let mut cursor = Cursor::new(text);
     let mut found = None;
@@ -41,7 +41,7 @@ pub(in crate::call) fn member<'a>(text: &'a str, key: &str) -> Option<&'a str> {
         let name = cursor.any_string()?;
         cursor.expect(b':')?;
         let value = cursor.any_value()?;
-        if &text[name] == key {
+        if is_key(text, name, key) {
             found = Some(&text[value]);
         }
         if cursor.next_token()? != b',' {
@@ -49,6 +49,15 @@ pub(in crate::call) fn member<'a>(text: &'a str, key: &str) -> Option<&'a str> {
         }
     }
     found
+}
+
+/// Whether the string between these quotes is `key`, with escapes or without.
+fn is_key(text: &str, name: Range<usize>, key: &str) -> bool {
+    if !text[name.clone()].contains('\\') {
+        return &text[name] == key;
+    }
+    let quoted = &text[name.start - 1..name.end + 1];
+    serde_json::from_str::<String>(quoted).is_ok_and(|name| name == key)
 }
 
 /// How many bytes a base64 text decodes to, taken from its length and padding.
@@ -277,6 +286,12 @@ mod tests {
         assert_eq!(member(text, "n"), Some(r#"{"id":[1,"]"]}"#));
         assert_eq!(member(text, "b"), None);
         assert_eq!(member("{}", "b"), None);
+    }
+
+    #[test]
+    fn the_last_of_doubled_keys_counts_also_when_it_is_written_with_escapes() {
+        assert_eq!(member(r#"{"id":{},"\u0069d":2}"#, "id"), Some("2"));
+        assert_eq!(member(r#"{"\u0069d":2,"i\\u0064":3}"#, "id"), Some("2"));
     }
 
     #[test]

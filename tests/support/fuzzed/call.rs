@@ -1,0 +1,264 @@
+//! The core of a call: whatever the order of what happens, it keeps its promises. One response is
+//! asked for at a time, a tool call is answered once, and it ends once, with nothing after.
+//!
+//! A line of the input is a step: `s{…}` an event of the service, `c{…}` a message of the client, `t`
+//! and a number so many ms, `a` and a number so many ms of reply audio of the active response, `q`
+//! the same without letting it leave, `m` microphone audio, `f` the oldest running tool finishes, `F`
+//! it fails, `o` the service is open, `r` everything up to an active call, `l` the service is lost,
+//! `g` the client is gone, `e` the daemon stops. The first line may be `!` for a call with a greeting.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use voicelived::call::ending::{EndReason, ServiceFault};
+use voicelived::call::service::{AudioDelta, Parsed, ServiceEvent, commands, parse};
+use voicelived::call::{Call, CallSettings, Input, Microphone, Output, Reply, client};
+
+/// Steps of one input at most.
+const MOST_STEPS: usize = 300;
+
+/// Outputs of one input at most. A typed turn over a reply of many items brings the most.
+const MOST_OUTPUTS: usize = 64;
+
+/// How long the call waits for the response it asked for.
+const REQUESTED: Duration = Duration::from_secs(10);
+
+/// What makes a call active.
+const READY: [&str; 2] = [
+    r#"{"type":"session.created","session":{"id":"sess_1","model":"gpt-realtime"}}"#,
+    r#"{"type":"session.updated","session":{"id":"sess_1","turn_detection":{"auto_truncate":null}}}"#,
+];
+
+/// Steps as the module's text tells.
+pub fn fuzz_call(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut lines = text.split('\n').peekable();
+    let greeting = lines.next_if(|line| line.starts_with('!')).map(|_| "Say hello.".to_owned());
+    let mut scene = Scene::new(greeting);
+    for line in lines.take(MOST_STEPS) {
+        scene.step(line);
+    }
+    // Nothing keeps a call beyond its longest duration.
+    scene.pass(Duration::from_secs(3_601));
+    assert_eq!(scene.closes, 1, "it never ended");
+    assert!(scene.call.is_ended() && scene.call.deadline().is_none());
+    scene.handle(Input::ClientLost);
+    assert_eq!(scene.call.microphone(960, scene.now), Microphone::Discard);
+}
+
+/// A call with its clock, and what an observer of both sides knows of it.
+struct Scene {
+    call: Call,
+    now: Instant,
+    active: bool,
+    closes: usize,
+    /// The response between its `created` and its `done`.
+    response: Option<String>,
+    /// Until when the response that was asked for may still come.
+    requested: Option<Instant>,
+    /// Bytes of reply audio that were sent on, by item.
+    audio: HashMap<String, u64>,
+    running: Vec<String>,
+    /// Function calls without an output, by id.
+    unanswered: HashMap<String, usize>,
+}
+
+impl Scene {
+    fn new(greeting: Option<String>) -> Self {
+        let settings = CallSettings {
+            session: json!({"voice": "alloy", "turn_detection": {"type": "server_vad"}}),
+            greeting,
+            idle: Duration::from_secs(120),
+            max_duration: Duration::from_secs(3_600),
+        };
+        let now = Instant::now();
+        let mut scene = Self {
+            call: Call::new(Rc::new(settings), "c1", "secret", now),
+            now,
+            active: false,
+            closes: 0,
+            response: None,
+            requested: None,
+            audio: HashMap::new(),
+            running: Vec::new(),
+            unanswered: HashMap::new(),
+        };
+        scene.observe();
+        scene
+    }
+
+    fn step(&mut self, line: &str) {
+        let Some(first) = line.chars().next() else {
+            return;
+        };
+        let rest = &line[first.len_utf8()..];
+        let number: u64 = rest.trim().parse().unwrap_or_default();
+        match first {
+            's' => self.service(rest),
+            'c' => self.client(rest),
+            't' => self.pass(Duration::from_millis(number.min(1_000_000))),
+            'a' => self.reply(number, true),
+            'q' => self.reply(number, false),
+            'm' => {
+                let microphone = self.call.microphone(960, self.now);
+                assert_eq!(microphone == Microphone::Forward, self.active && self.closes == 0);
+            }
+            'f' => self.finish_tool(true),
+            'F' => self.finish_tool(false),
+            'o' => self.handle(Input::ServiceOpened),
+            'r' => READY.iter().for_each(|event| self.service(event)),
+            'l' => {
+                let message = "It is gone.".to_owned();
+                let fault = ServiceFault { word: "service_lost", message, retryable: true };
+                self.handle(Input::ServiceLost(fault));
+            }
+            'g' => self.handle(Input::ClientLost),
+            'e' => self.handle(Input::End(EndReason::Stopping)),
+            _ => {}
+        }
+    }
+
+    fn service(&mut self, text: &str) {
+        match parse(text) {
+            Ok(Parsed::Event(event)) => {
+                self.learn(&event);
+                self.handle(Input::Service(event));
+            }
+            Ok(Parsed::Audio(delta)) => self.audio_by_itself(&delta),
+            Ok(Parsed::AudioOwned(owned)) => self.audio_by_itself(&owned.delta()),
+            Err(text) => self.handle(Input::End(EndReason::Internal(text))),
+        }
+    }
+
+    /// Audio as the service may send it at any time; it does not leave.
+    fn audio_by_itself(&mut self, delta: &AudioDelta<'_>) {
+        let reply = self.call.reply_audio(delta, self.now);
+        assert!(reply == Reply::Discard || (self.active && self.closes == 0));
+    }
+
+    /// What an event tells an observer, before the call acts on it.
+    fn learn(&mut self, event: &ServiceEvent<'_>) {
+        if !self.active {
+            return;
+        }
+        match event {
+            ServiceEvent::ResponseCreated { response_id } => {
+                self.response = Some(response_id.clone());
+                self.requested = None;
+            }
+            ServiceEvent::ResponseDone(done)
+                if self.response.as_ref() == Some(&done.response_id) =>
+            {
+                self.response = None;
+            }
+            ServiceEvent::Error(error) if error.event_id == commands::EVENT_CREATE => {
+                self.requested = None;
+            }
+            ServiceEvent::FunctionCall(call) => {
+                *self.unanswered.entry(call.call_id.clone()).or_default() += 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn client(&mut self, text: &str) {
+        match client::parse(text) {
+            Ok(message) => self.handle(Input::Client(message)),
+            Err(text) => self.handle(Input::End(EndReason::BadText(text))),
+        }
+    }
+
+    fn reply(&mut self, ms: u64, leaves: bool) {
+        let response = self.response.clone().unwrap_or_else(|| "r0".to_owned());
+        let item = format!("item_{response}");
+        let pcm_bytes = usize::try_from(ms.min(10_000) * 48).expect("it is small");
+        let base64 = 0..0;
+        let delta = AudioDelta { response_id: &response, item_id: &item, base64, pcm_bytes };
+        match self.call.reply_audio(&delta, self.now) {
+            Reply::Forward => assert!(self.active && self.closes == 0),
+            Reply::Discard => return,
+        }
+        if leaves {
+            *self.audio.entry(item).or_default() += pcm_bytes as u64;
+            self.call.reply_sent(pcm_bytes, self.now);
+            self.observe();
+        }
+    }
+
+    fn finish_tool(&mut self, ok: bool) {
+        if !self.running.is_empty() {
+            let call_id = self.running.remove(0);
+            self.handle(Input::ToolFinished { call_id: &call_id, output: r#"{"n":1}"#, ok });
+        }
+    }
+
+    /// Lets time pass, with a tick at each deadline on the way.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut ticks = 0;
+        while let Some(deadline) = self.call.deadline().filter(|&deadline| deadline <= end) {
+            self.now = self.now.max(deadline);
+            self.handle(Input::Tick);
+            ticks += 1;
+            assert!(ticks < 1_000, "a deadline that passed must not stay");
+        }
+        self.now = end;
+    }
+
+    fn handle(&mut self, input: Input<'_>) {
+        self.call.handle(input, self.now);
+        self.observe();
+    }
+
+    fn observe(&mut self) {
+        let mut count = 0;
+        while let Some(output) = self.call.poll() {
+            count += 1;
+            assert!(count <= MOST_OUTPUTS, "too much at once: {output:?}");
+            assert_eq!(self.closes, 0, "{output:?} after the end");
+            match output {
+                Output::ToService(text) => self.command(&read(&text)),
+                Output::ToClient(text) => {
+                    let message = read(&text);
+                    self.active |= message["state"] == "active";
+                }
+                Output::RunTool { call_id, .. } => self.running.push(call_id),
+                Output::Close(_) => self.closes += 1,
+                Output::DropPlayback | Output::ReleaseMicrophone => assert!(self.active),
+            }
+        }
+        assert_eq!(self.call.is_ended(), self.closes > 0);
+    }
+
+    fn command(&mut self, command: &Value) {
+        match command["type"].as_str().expect("a type") {
+            "response.create" => {
+                assert_eq!(self.response, None, "asked for a response while one is active");
+                let waits = self.requested.is_some_and(|until| until > self.now);
+                assert!(!waits, "asked for a response twice");
+                self.requested = Some(self.now + REQUESTED);
+            }
+            "conversation.item.create" if command["item"]["type"] == "function_call_output" => {
+                let id = command["item"]["call_id"].as_str().expect("an id");
+                let open = self.unanswered.get_mut(id).expect("an output for nobody's call");
+                *open = open.checked_sub(1).expect("a call was answered twice");
+            }
+            "conversation.item.truncate" => {
+                let item = command["item_id"].as_str().expect("an id");
+                let sent = self.audio.get(item).copied().unwrap_or_default();
+                assert!(command["audio_end_ms"].as_u64().is_some_and(|ms| ms <= sent / 48));
+            }
+            "session.update" => assert!(!self.active, "configured twice"),
+            _ => {}
+        }
+    }
+}
+
+/// A message: every one is an object with a type.
+fn read(text: &str) -> Value {
+    let message: Value = serde_json::from_str(text).expect("JSON");
+    assert!(message["type"].is_string(), "{text}");
+    message
+}

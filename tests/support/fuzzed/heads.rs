@@ -1,0 +1,78 @@
+//! HTTP heads, both ways: how the bytes were cut into reads must not matter.
+
+use voicelived::net::http::{self, Head, MAX_HEAD, Request, Upgrade};
+use voicelived::net::upgrade::{self, Answer, MAX_ANSWER_HEAD};
+
+/// Cuts that are tried of one input; a longer one is cut at evenly spread places.
+const MOST_CUTS: usize = 600;
+
+/// The answer that [`fuzz_upgrade_answer`] waits for: that of the example in RFC 6455.
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// The request head of a visitor.
+pub fn fuzz_request_head(data: &[u8]) {
+    let mut before = Head::Partial;
+    for end in cuts(data.len()) {
+        let head = http::parse(&data[..end]);
+        match (&before, &head) {
+            (Head::Partial, _) | (Head::Bad(_), Head::Bad(_)) => {}
+            (before, head) => assert_eq!(before, head, "{end} bytes say something else"),
+        }
+        before = head;
+    }
+    assert!(data.len() <= MAX_HEAD || before != Head::Partial, "an endless head");
+    if let Head::Complete(request, length) = before {
+        assert!(length <= data.len().min(MAX_HEAD));
+        assert!(data[..length].ends_with(b"\r\n\r\n"));
+        assert_eq!(http::parse(&data[..length - 1]), Head::Partial, "one byte before the end");
+        check_request(&request);
+    }
+}
+
+fn check_request(request: &Request) {
+    assert!(request.path == "*" || request.path.starts_with('/'));
+    assert!(!request.path.contains('?'));
+    assert!(!request.method.is_empty());
+    let parts = [&request.method, &request.path, &request.query, &request.host];
+    let fields = [&request.if_none_match, &request.api_key];
+    let credentials = [&request.authorization, &request.cookies];
+    for text in parts.into_iter().chain(fields).chain(credentials).chain(&request.origins) {
+        assert!(!text.contains(['\r', '\n', '\0']), "{text:?}");
+    }
+    if let Some(Upgrade::Valid(key)) = &request.upgrade {
+        let mut answer = Vec::new();
+        http::answer_upgrade(&mut answer, key);
+        let accepted = upgrade::answer(&answer, &upgrade::accept_key(key));
+        assert_eq!(accepted, Answer::Upgraded(answer.len()));
+    }
+}
+
+/// The service's answer to our request for an upgrade.
+pub fn fuzz_upgrade_answer(data: &[u8]) {
+    let mut before = Answer::Partial;
+    for end in cuts(data.len()) {
+        let answer = upgrade::answer(&data[..end], ACCEPT);
+        match (&before, &answer) {
+            (Answer::Partial, _) | (Answer::Invalid(_), Answer::Invalid(_)) => {}
+            (before, answer) => assert_eq!(before, answer, "{end} bytes say something else"),
+        }
+        before = answer;
+    }
+    assert!(data.len() <= MAX_ANSWER_HEAD || before != Answer::Partial, "an endless head");
+    match before {
+        Answer::Upgraded(length) => assert!(data[..length].ends_with(b"\n")),
+        Answer::Refused(refusal) => {
+            assert!(data[..refusal.head_bytes].ends_with(b"\n"));
+            assert!(refusal.status != 101);
+            let texts = [refusal.request_id, refusal.date];
+            assert!(texts.iter().flatten().all(|text| text.chars().count() <= 64));
+        }
+        Answer::Partial | Answer::Invalid(_) => {}
+    }
+}
+
+/// Lengths in rising order, the whole last.
+fn cuts(length: usize) -> impl Iterator<Item = usize> {
+    let step = length / MOST_CUTS + 1;
+    (0..length).step_by(step).chain([length])
+}
