@@ -84,7 +84,7 @@ impl Server {
         let waiting = |door: &super::Listener| door.ready && door.tls.is_some();
         let (since, count) = self.door.handshakes;
         let flooded = count >= MAX_HANDSHAKES && self.listeners.iter().any(waiting);
-        self.door.rests_until.or(flooded.then_some(since + SECOND))
+        self.door.rests_until.or_else(|| flooded.then_some(since + SECOND))
     }
 
     /// A listener where somebody waits and may come in now.

@@ -62,7 +62,8 @@ impl Session {
                 Ok(Some(Incoming::Control)) => {}
                 Ok(Some(Incoming::Close { code, reason })) => {
                     if self.is_talking() {
-                        let reason = self.target.conceal(&reason).unwrap_or(reason.to_string());
+                        let reason =
+                            self.target.conceal(&reason).unwrap_or_else(|| reason.to_string());
                         self.input(Input::ServiceLost(fault::closed(code, &reason)), desk);
                     }
                 }

@@ -10,14 +10,19 @@ const WAIT_MS = 20000; // generous: a busy machine is no fault of the page
 const TAP = fileURLToPath(new URL('tap.js', import.meta.url));
 const CHROMIUM_FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'];
 
-/** @param {{file?: string, microphone?: 'allow'|'deny'|'none', flags?: string[]}} wish
- *    `file` is what the microphone hears, once, from the moment it is opened */
-export async function launchChromium(t, { file, microphone = 'allow', flags = [] } = {}) {
+/** @param {{file?: string, microphone?: 'allow'|'deny'|'none', flags?: string[], home?: string}} wish
+ *    `file` is what the microphone hears, once, from the moment it is opened; `home` has the authorities it trusts */
+export async function launchChromium(t, { file, microphone = 'allow', flags = [], home } = {}) {
   const args = [...CHROMIUM_FLAGS, ...flags];
   args.push(`--use-fake-ui-for-media-stream${microphone === 'deny' ? '=deny' : ''}`);
   if (microphone !== 'none') args.push('--use-fake-device-for-media-stream');
   if (file) args.push(`--use-file-for-fake-audio-capture=${file}%noloop`);
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM_BIN ?? '/usr/bin/chromium', headless: true, args });
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM_BIN ?? '/usr/bin/chromium',
+    headless: true,
+    args,
+    env: home ? { ...process.env, HOME: home } : process.env,
+  });
   t.after(() => browser.close());
   return browser;
 }
@@ -28,15 +33,18 @@ const FIREFOX_PREFS = {
   fake: { 'media.navigator.permission.disabled': true, 'media.navigator.streams.fake': true }, // needs no sound server
 };
 
-/** @param {{server?: string, microphone?: keyof typeof FIREFOX_PREFS}} wish `server` is a PulseAudio's address */
-export async function launchFirefox(t, { server = 'unix:/nonexistent', microphone = 'allow' } = {}) {
-  const browser = await firefox.launch({
+/** @param {{server?: string, microphone?: keyof typeof FIREFOX_PREFS, profile?: string, prefs?: object}} wish
+ *    `server` is a PulseAudio's address, `profile` a folder to be used as it is
+ *  @returns {Promise<import('playwright-core').Browser|import('playwright-core').BrowserContext>} a context for a profile */
+export async function launchFirefox(t, { server = 'unix:/nonexistent', microphone = 'allow', profile, prefs } = {}) {
+  const options = {
     channel: 'moz-firefox',
     executablePath: process.env.FIREFOX_BIN ?? '/usr/bin/firefox-esr',
     headless: true,
     env: { ...process.env, PULSE_SERVER: server },
-    firefoxUserPrefs: FIREFOX_PREFS[microphone],
-  });
+    firefoxUserPrefs: { ...FIREFOX_PREFS[microphone], ...prefs },
+  };
+  const browser = await (profile ? firefox.launchPersistentContext(profile, options) : firefox.launch(options));
   t.after(() => browser.close());
   return browser;
 }
@@ -54,7 +62,7 @@ export class Talk {
     this.button = page.locator('#talk');
   }
 
-  /** @param {import('playwright-core').Browser} browser @param {string} url */
+  /** @param {import('playwright-core').Browser|import('playwright-core').BrowserContext} browser @param {string} url */
   static async open(browser, url, options = {}) {
     const page = await browser.newPage(options);
     await page.addInitScript({ path: TAP });

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
+import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -13,22 +14,55 @@ const repository = fileURLToPath(new URL('../../', import.meta.url));
 const READY_MS = 15000;
 const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
 
-/** Starts `voicelived demo` on a free port; ended with the test, by its process id.
+/** A process of voicelived; ended with the test, by its process id.
  *  @param {import('node:test').TestContext} t
- *  @param {Record<string, string>} [env] settings of the daemon
- *  @returns {Promise<{url: string, child: import('node:child_process').ChildProcess}>} */
-export async function startDaemon(t, env = {}) {
+ *  @param {string[]} args
+ *  @param {Record<string, string>} env its settings
+ *  @returns {{child: import('node:child_process').ChildProcess, log: () => string}} */
+function launch(t, args, env) {
   const binary = process.env.TEST_DAEMON ?? path.join(repository, 'target/debug/voicelived');
-  const port = await freePort();
-  const child = spawn(binary, ['demo', '--listen', `127.0.0.1:${port}`], {
-    env: { PATH: process.env.PATH, ...env },
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
+  const child = spawn(binary, args, { env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'ignore', 'pipe'] });
   let said = '';
   child.stderr.on('data', (text) => (said += text));
   t.after(() => stop(child));
-  await ready(`http://127.0.0.1:${port}/healthz`, child, () => said);
-  return { url: `http://localhost:${port}/`, child };
+  return { child, log: () => said };
+}
+
+/** Starts the daemon on a free port.
+ *  @param {import('node:test').TestContext} t
+ *  @param {Record<string, string>} [env] settings of the daemon
+ *  @param {{command?: 'demo'|'run', host?: string}} [wish] `host` is the address it listens at
+ *  @returns {Promise<{url: string, port: number, child: import('node:child_process').ChildProcess, log: () => string}>} */
+export async function startDaemon(t, env = {}, { command = 'demo', host = '127.0.0.1' } = {}) {
+  const port = await freePort();
+  const { child, log } = launch(t, [command, '--listen', `${host}:${port}`], env);
+  const answers = async () => (await fetch(`http://127.0.0.1:${port}/healthz`).catch(() => null))?.ok;
+  await ready(answers, child, log);
+  return { url: `http://localhost:${port}/`, port, child, log };
+}
+
+/** The settings of a daemon that speaks HTTPS too, with a local authority of its own.
+ *  @param {import('node:test').TestContext} t */
+export function secureSettings(t) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'voicelived-'));
+  t.after(() => fs.rmSync(folder, { recursive: true }));
+  return { VOICELIVED_TLS_LISTEN: '[::]:0', VOICELIVED_STATE_DIR: folder };
+}
+
+/** @param {Awaited<ReturnType<typeof startDaemon>>} daemon @returns {Promise<number>} where it speaks HTTPS */
+export async function securePort({ child, log }) {
+  const found = () => log().match(/listening on https:\S+:(\d+)/);
+  await ready(found, child, log);
+  return Number(found()[1]);
+}
+
+/** Starts the simulated service alone.
+ *  @returns {Promise<{url: string, log: () => string}>} */
+export async function startSimulator(t) {
+  const { child, log } = launch(t, ['simulate', '--listen', '127.0.0.1:0'], {});
+  const found = () => log().match(/listening on ws:(\S+)/);
+  await ready(found, child, log);
+  return { url: `http:${found()[1]}`, log };
 }
 
 /** Ends a process and waits until it is gone. @param {import('node:child_process').ChildProcess} child */
@@ -61,10 +95,10 @@ async function freePort() {
   return port;
 }
 
-async function ready(url, child, said) {
+async function ready(condition, child, log) {
   for (const end = Date.now() + READY_MS; Date.now() < end; await sleep(50)) {
-    if (child.exitCode !== null) throw new Error(`the daemon ended with ${child.exitCode}: ${said()}`);
-    if ((await fetch(url).catch(() => null))?.ok) return;
+    if (child.exitCode !== null) throw new Error(`voicelived ended with ${child.exitCode}: ${log()}`);
+    if (await condition()) return;
   }
-  throw new Error(`the daemon did not answer ${url}: ${said()}`);
+  throw new Error(`voicelived is not ready: ${log()}`);
 }

@@ -1,0 +1,143 @@
+// HTTPS with the daemon's own authority, in browsers with an empty profile that trusts that authority alone.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import http from 'node:http';
+import os from 'node:os';
+import path from 'node:path';
+import { test } from 'node:test';
+
+import axe from 'axe-core';
+
+import { launchChromium, launchFirefox, Talk } from './browsers.mjs';
+import { securePort, secureSettings, startDaemon } from './daemon.mjs';
+import { match, script, speech, startPulse } from './sound.mjs';
+
+const CODE = 'abcd-2345/+=%&#efgh';
+const SAME = 0.7; // by loudness; see talk.test.mjs
+const NAME = os.hostname().split('.')[0].toLowerCase(); // the certificate is made out to it
+
+/** @returns {string} an empty folder that goes with the test */
+function folder(t) {
+  const made = fs.mkdtempSync(path.join(os.tmpdir(), 'vl-'));
+  t.after(() => fs.rmSync(made, { recursive: true, force: true, maxRetries: 5 }));
+  return made;
+}
+
+/** Makes a new store of certificates that trusts this authority, or nobody. @param {string} [pem] */
+function trust(store, pem) {
+  fs.mkdirSync(store, { recursive: true });
+  execFileSync('certutil', ['-d', `sql:${store}`, '-N', '--empty-password']);
+  if (pem) execFileSync('certutil', ['-d', `sql:${store}`, '-A', '-t', 'C,,', '-n', 'voicelived'], { input: pem });
+}
+
+/** Chromium's store is in the home folder. */
+async function openChromium(t, pem, file) {
+  const home = folder(t);
+  trust(path.join(home, '.pki/nssdb'), pem);
+  return launchChromium(t, { home, file, flags: [`--host-resolver-rules=MAP ${NAME} 127.0.0.1`] });
+}
+
+/** Firefox's store is its profile. */
+async function openFirefox(t, pem, server) {
+  const profile = folder(t);
+  trust(profile, pem);
+  return launchFirefox(t, { profile, server, prefs: { 'network.dns.localDomains': NAME } });
+}
+
+const engines = [
+  {
+    name: 'Chromium',
+    unknown: /ERR_CERT_AUTHORITY_INVALID/,
+    stranger: (t) => openChromium(t),
+    open: async (t, pem) => ({ browser: await openChromium(t, pem, script(t, [9, 'weather', 20])), speak: () => {} }),
+  },
+  {
+    name: 'Firefox',
+    unknown: /SEC_ERROR_UNKNOWN_ISSUER|MOZILLA_PKIX_ERROR|ERROR_UNKNOWN_ISSUER/,
+    stranger: (t) => openFirefox(t),
+    open: async (t, pem) => {
+      const pulse = await startPulse(t);
+      return { browser: await openFirefox(t, pem, pulse.server), speak: () => pulse.speak(script(t, ['weather', 2])) };
+    },
+  },
+];
+
+async function scene(t, wish) {
+  const env = { ...secureSettings(t), VOICELIVED_ACCESS: 'token', VOICELIVED_ACCESS_TOKEN: CODE };
+  const daemon = await startDaemon(t, env, wish);
+  const reply = await fetch(`${daemon.url}ca.pem`);
+  assert.equal(reply.headers.get('content-type'), 'application/x-x509-ca-cert');
+  return { daemon, port: await securePort(daemon), pem: await reply.text() };
+}
+
+for (const { name, unknown, stranger, open } of engines) {
+  test(`${name}: who does not trust the authority is warned`, async (t) => {
+    const { port } = await scene(t);
+    const page = await (await stranger(t)).newPage();
+    await assert.rejects(page.goto(`https://localhost:${port}/`, { timeout: 15000 }), unknown);
+  });
+
+  test(`${name}: who trusts the authority talks by HTTPS, under each name`, async (t) => {
+    const { port, pem } = await scene(t);
+    const { browser, speak } = await open(t, pem);
+    let talk;
+    for (const host of ['localhost', NAME]) {
+      const url = `https://${host}:${port}/`;
+      talk = await Talk.open(browser, `${url}#token=${encodeURIComponent(CODE)}`);
+      await talk.page.waitForFunction(() => location.hash === '');
+      await talk.button.waitFor();
+      assert.equal(talk.page.url(), url);
+      assert.equal(await talk.page.evaluate(() => window.isSecureContext && 'mediaDevices' in navigator), true);
+      assert.equal(await talk.page.evaluate(() => document.cookie), '');
+      const cookies = await talk.page.context().cookies(url);
+      assert.deepEqual(
+        cookies.map(({ name, domain, httpOnly, secure, sameSite }) => ({ name, domain, httpOnly, secure, sameSite })),
+        [{ name: '__Host-voicelived', domain: host, httpOnly: true, secure: true, sameSite: 'Strict' }],
+      );
+    }
+
+    await talk.start();
+    await talk.welcomed();
+    speak();
+    await talk.state('thinking');
+    await talk.state('speaking');
+    await talk.state('listening');
+    const { r } = match(speech('weather'), await talk.heard());
+    assert.ok(r >= SAME, `the answer sounds like the question by ${r}`);
+    await talk.noComplaints();
+  });
+
+  test(`${name}: the page that helps to trust is served by HTTPS too`, async (t) => {
+    const { port, pem, daemon } = await scene(t);
+    const { browser } = await open(t, pem);
+    const page = await browser.newPage();
+    for (const url of [`${daemon.url}trust`, `https://${NAME}:${port}/trust`]) {
+      assert.equal((await page.goto(url)).status(), 200);
+      await page.getByRole('heading', { name: 'Trust this device' }).waitFor();
+      await page.evaluate(() => document.querySelectorAll('details').forEach((part) => (part.open = true)));
+      await page.evaluate(axe.source);
+      const { violations } = await page.evaluate(() => window.axe.run());
+      assert.deepEqual(violations.map((v) => v.id), []);
+      assert.equal(await page.evaluate(() => fetch('/ca.pem').then((reply) => reply.text())), pem);
+    }
+  });
+}
+
+test('plain HTTP by a name of the network is sent to HTTPS', async (t) => {
+  const { daemon, port } = await scene(t, { host: '0.0.0.0' });
+  const get = (path, host) =>
+    new Promise((done, failed) => {
+      const wish = { port: daemon.port, host: '127.0.0.1', path, headers: { host: `${host}:${daemon.port}` } };
+      http.get(wish, (reply) => done(reply.resume())).on('error', failed);
+    });
+  for (const path of ['/', '/ws', '/pair', '/app.js?v=1']) {
+    const { statusCode, headers } = await get(path, NAME);
+    assert.deepEqual([statusCode, headers.location], [308, `https://${NAME}:${port}${path}`]);
+  }
+  for (const path of ['/trust', '/ca.pem']) assert.equal((await get(path, NAME)).statusCode, 200);
+  assert.equal((await get('/', 'localhost')).statusCode, 200);
+  const { statusCode, headers } = await get('/', 'evil.example');
+  assert.deepEqual([statusCode, headers.location], [421, undefined]);
+});
