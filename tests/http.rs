@@ -67,18 +67,15 @@ fn the_page_obeys_its_own_content_policy() {
 
 /// `Strict-Transport-Security` of this answer over HTTPS; empty if there is none.
 fn staying_secure(root: &str, daemon: &Daemon, host: &str, path: &str) -> String {
-    let roots = tls::certificates(root.as_bytes()).expect("a usable certificate");
-    let config = tls::client_config(&roots).expect("a usable certificate");
-    let client = rustls::ClientConnection::new(
-        config,
-        "localhost".try_into().expect("a usable certificate"),
-    )
-    .expect("a usable certificate");
+    let roots = tls::certificates(root.as_bytes()).expect("a root");
+    let config = tls::client_config(&roots).expect("TLS");
+    let name = "localhost".try_into().expect("a name");
+    let client = rustls::ClientConnection::new(config, name).expect("TLS");
     let mut stream = rustls::StreamOwned::new(client, connect(daemon.secure_address()));
     let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).expect("a usable certificate");
+    stream.write_all(head.as_bytes()).expect("the daemon reads");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("a usable certificate");
+    stream.read_to_string(&mut answer).expect("the daemon answers");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
     let mut lines = answer.lines().filter_map(|line| line.split_once(": "));
     let field = lines.find(|(name, _)| *name == "Strict-Transport-Security");

@@ -23,7 +23,7 @@ const OTHER: &str = "canary-other-e08b/+=%";
 const WRONG: &str = "canary-wrong-3aa4/+=%";
 
 /// What the services behind the daemon do, one call each, and how the calls end.
-const FAULTS: [(&str, &str); 11] = [
+const FAULTS: [(&str, &str); 10] = [
     ("refuse=401", "unauthorized"),
     ("refuse=403", "forbidden"),
     ("refuse=429:7", "quota"),
@@ -35,13 +35,14 @@ const FAULTS: [(&str, &str); 11] = [
     ("close=1011:trouble@update", "service_closed"),
     // It knows the key, and says it.
     ("close=1011:canary-5bd1e995-key@update", "service_closed"),
-    ("error-event=canary-5bd1e995-key reset@reply", "service_lost"),
 ];
 
 /// Services that all levels share.
 struct Services {
     good: Daemon,
     bad: Vec<(Daemon, &'static str)>,
+    /// Its error events say the key.
+    indiscreet: Daemon,
     echoes: Vec<Recorder>,
     untrusted: Recorder,
 }
@@ -51,15 +52,12 @@ impl Services {
         let (certificate, key) = certificates::localhost();
         Self {
             good: Daemon::simulate(&["no-welcome"]),
-            bad: FAULTS.map(|(words, reason)| (misbehaving(words), reason)).into(),
+            bad: FAULTS.map(|(word, reason)| (Daemon::simulate(&[word]), reason)).into(),
+            indiscreet: Daemon::simulate(&["no-welcome", &format!("error-event={KEY}")]),
             echoes: ["401 Unauthorized", "418 Teapot", "500 Trouble"].map(echo).into(),
             untrusted: Recorder::tls(&certificate, &key),
         }
     }
-}
-
-fn misbehaving(words: &str) -> Daemon {
-    Daemon::simulate(&words.split(' ').collect::<Vec<_>>())
 }
 
 /// A service that refuses and says whose key it was shown.
@@ -170,6 +168,13 @@ impl<'a> Scene<'a> {
             self.call_until_end();
             assert!(echo.heard().contains(KEY), "the service itself is told the key");
         }
+        self.switch.turn_to(self.services.indiscreet.address);
+        let mut client = self.open(TOKEN);
+        client.wait_until_active();
+        client.tell(&json!({"type": "text", "text": "hello"}));
+        client.wait_for_next("response_done");
+        assert!(!client.of_type("error").is_empty(), "its error is passed on");
+        self.note_call(&client);
         self.switch.turn_to(self.services.good.address);
     }
 
