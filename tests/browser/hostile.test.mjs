@@ -20,6 +20,7 @@ async function scene(t) {
   const elsewhere = await serve(t, '<title>Win a prize</title>');
   const env = {
     ...secureSettings(t),
+    VOICELIVED_TLS_LISTEN: '127.0.0.1:0', // open to everybody is for this machine alone
     AZURE_VOICE_LIVE_ENDPOINT: service.url,
     AZURE_VOICE_LIVE_API_KEY: 'not-a-real-key',
     VOICELIVED_ACCESS: 'open',

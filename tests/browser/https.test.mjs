@@ -18,11 +18,12 @@ const CODE = 'abcd-2345/+=%&#efgh';
 const SAME = 0.7; // by loudness; see talk.test.mjs
 const NAME = os.hostname().split('.')[0].toLowerCase(); // the certificate is made out to it
 
-/** @returns {string} an empty folder that goes with the test */
-function folder(t) {
-  const made = fs.mkdtempSync(path.join(os.tmpdir(), 'vl-'));
-  t.after(() => fs.rmSync(made, { recursive: true, force: true, maxRetries: 5 }));
-  return made;
+/** Opens a browser with an empty folder, which goes after the browser: hooks run in the order they were made. */
+async function withFolder(t, launch) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'vl-'));
+  const browser = await launch(folder);
+  t.after(() => fs.rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
+  return browser;
 }
 
 /** Makes a new store of certificates that trusts this authority, or nobody. @param {string} [pem] */
@@ -33,17 +34,19 @@ function trust(store, pem) {
 }
 
 /** Chromium's store is in the home folder. */
-async function openChromium(t, pem, file) {
-  const home = folder(t);
-  trust(path.join(home, '.pki/nssdb'), pem);
-  return launchChromium(t, { home, file, flags: [`--host-resolver-rules=MAP ${NAME} 127.0.0.1`] });
+function openChromium(t, pem, file) {
+  return withFolder(t, (home) => {
+    trust(path.join(home, '.pki/nssdb'), pem);
+    return launchChromium(t, { home, file, flags: [`--host-resolver-rules=MAP ${NAME} 127.0.0.1`] });
+  });
 }
 
 /** Firefox's store is its profile. */
-async function openFirefox(t, pem, server) {
-  const profile = folder(t);
-  trust(profile, pem);
-  return launchFirefox(t, { profile, server, prefs: { 'network.dns.localDomains': NAME } });
+function openFirefox(t, pem, server) {
+  return withFolder(t, (profile) => {
+    trust(profile, pem);
+    return launchFirefox(t, { profile, server, prefs: { 'network.dns.localDomains': NAME } });
+  });
 }
 
 const engines = [
