@@ -87,12 +87,17 @@ impl Drive {
     ) -> Result<Self, DialError> {
         let mut poll = Poll::new().map_err(internal)?;
         let mut events = Events::with_capacity(8);
+        let secure = target.tls.is_some();
         let mut dial = Dial::new(target, addresses, sizes, Instant::now());
         let mut step = Step::Connect;
         loop {
             let progress = dial.advance(Instant::now());
             let failed = matches!(progress, Progress::Failed(_));
             if !failed && dial.step() != step {
+                // A handshake with a near server may be over before it was looked at.
+                if secure && step == Step::Connect && dial.step() != Step::Tls {
+                    on_step(Step::Tls, dial.address());
+                }
                 step = dial.step();
                 on_step(step, dial.address());
             }
