@@ -20,7 +20,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 
 pub use endpoint::Endpoint;
-pub use load::{EnvFile, Sources, read_file};
+pub use load::{EnvFile, PassedSocket, Sources, read_file};
 pub use secret::Secret;
 pub use table::{VARIABLES, Variable, secret_names};
 
@@ -42,6 +42,9 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// The most detailed level that is logged.
     pub log: log::LevelFilter,
+    /// Why no call can be made, if so: what is not set. Only a daemon that would be started again
+    /// and again puts up with it (see [`load`](Self::load)).
+    pub unready: Option<String>,
     /// Sentences worth a log line at `warn`: odd but no reason to refuse to start.
     pub warnings: Vec<String>,
 }
@@ -89,6 +92,8 @@ pub struct Limits {
     pub idle: Duration,
     /// Minutes of calls in a day (UTC), all together; `None` for no limit.
     pub daily: Option<Duration>,
+    /// How long running calls may go on after SIGTERM; zero ends them at once.
+    pub drain: Duration,
     /// Reply audio that can wait in all calls together.
     pub audio_pool: Duration,
 }
@@ -144,6 +149,10 @@ pub enum Purpose {
 impl Config {
     /// Builds the configuration from `sources`; `files` reads the files that settings name.
     ///
+    /// Where a service manager listens (`NOTIFY_SOCKET`), an endpoint or key that is not set is no
+    /// fault but [`unready`](Self::unready): there is nobody at a terminal to read it, and leaving
+    /// would only be started again. What is set and wrong is a fault everywhere.
+    ///
     /// # Errors
     /// Every fault found, in the order of [`VARIABLES`] after the faults of the sources.
     pub fn load(
@@ -154,7 +163,7 @@ impl Config {
         load::load(purpose, sources, files)
     }
 
-    /// [`Config::load`] from this process's environment, `--listen`, and `env_file` or, if that is
+    /// [`Config::load`] from this process's environment, `--listen`, `sockets`, and `env_file` or, if that is
     /// `None`, the file `.env` in the working directory when there is one.
     ///
     /// # Errors
@@ -163,9 +172,11 @@ impl Config {
         purpose: Purpose,
         env_file: Option<&Path>,
         listen: Option<String>,
+        sockets: &[PassedSocket],
     ) -> Result<Self, Vec<ConfigError>> {
         let mut sources = Sources::from_environment(std::env::vars_os());
         sources.listen = listen;
+        sources.sockets = sockets.to_vec();
         sources.env_file = EnvFile::find(env_file).map_err(|fault| vec![fault])?;
         Self::load(purpose, sources, &read_file)
     }
@@ -220,6 +231,8 @@ impl std::error::Error for ConfigError {}
 pub enum Place {
     /// The `--listen` option.
     Option,
+    /// A socket that was handed over at the start.
+    Socket,
     /// The process's environment.
     Environment,
     /// A line of the `.env` file.
@@ -237,6 +250,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Option => f.write_str("option --listen"),
+            Self::Socket => f.write_str("passed socket"),
             Self::Environment => f.write_str("environment"),
             // Escaped, because a file name may hold a line break.
             Self::File { path, line } => {

@@ -30,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "server",
             "simulator",
             "spending",
+            "systemd",
             "tools",
             "web",
         ],
@@ -53,6 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "session",
             "simulator",
             "spending",
+            "systemd",
             "tools",
             "web",
         ],
@@ -60,6 +62,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("session", &["call", "fault", "net", "tools"]),
     ("simulator", &["net", "session"]),
     ("spending", &[]),
+    ("systemd", &[]),
     ("tools", &[]),
     ("web", &["access", "assets", "net", "simulator"]),
 ];

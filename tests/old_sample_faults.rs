@@ -68,8 +68,11 @@ fn daemon_with_tools(service: SocketAddr, script: &str) -> SocketAddr {
             max_sessions: 4,
             max_sessions_per_address: 4,
             pool_blocks: 2000,
+            unready: None,
+            drain: Duration::ZERO,
         };
-        let server = Server::new(vec![Listen { socket, site, tls: None }], Some(calls));
+        let door = Listen { socket, site, tls: None, passed: false };
+        let server = Server::new(vec![door], Some(calls));
         server.and_then(Server::run).expect("it serves");
     });
     address

@@ -1,23 +1,24 @@
 //! `run`, `demo` and `simulate`: the daemon in its three guises.
 
-use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
+use std::io::{self, IsTerminal, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::access::{Gate, Origin};
-use crate::authority::{Authority, OwnFiles, device_names};
+use crate::authority::{Authority, OwnFiles, device_names, is_clock_set};
 use crate::call::pcm::BLOCK_BYTES;
 use crate::certificates::Certificates;
 use crate::cli::args::{RunArgs, SimulateArgs, exit};
 use crate::cli::{access, service};
-use crate::config::{Config, Purpose, Secret, read_file};
+use crate::config::{Config, PassedSocket, Purpose, Secret, read_file};
 use crate::net::tls;
 use crate::server::{Calls, Listen, Server, bind};
 use crate::simulator::{Options, Script};
 use crate::spending::Ledger;
+use crate::systemd::{self, Manager, Passed};
 use crate::tools::Tools;
 use crate::web::{CallSite, Site};
 
@@ -32,8 +33,9 @@ pub type Failure = (u8, String);
 /// # Errors
 /// [`Failure`]; the configuration's faults are one line each.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
-    let config = configure(Purpose::Service, args)?;
-    serve(config, Vec::new(), reload(Purpose::Service, args))
+    let start = Start::new(Purpose::Service, args)?;
+    let config = start.configure()?;
+    serve(config, Vec::new(), start)
 }
 
 /// The daemon with the built-in simulator as its service, on a port of its own in the same loop.
@@ -41,13 +43,14 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
 /// # Errors
 /// As [`run`].
 pub fn demo(args: &RunArgs) -> Result<(), Failure> {
-    let mut config = configure(Purpose::Demo, args)?;
+    let start = Start::new(Purpose::Demo, args)?;
+    let mut config = start.configure()?;
     let simulator =
         listen_on(SocketAddr::from(([127, 0, 0, 1], 0)), Site::Simulator(Rc::default()))?;
     let address = simulator.socket.local_addr().map_err(system)?;
     config.use_simulator(address);
     log::warn!("demo: the built-in simulator answers, not the real voice model");
-    serve(config, vec![simulator], reload(Purpose::Demo, args))
+    serve(config, vec![simulator], start)
 }
 
 /// The simulated service alone.
@@ -69,31 +72,71 @@ pub fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
     server.run().map_err(system)
 }
 
-fn configure(purpose: Purpose, args: &RunArgs) -> Result<Config, Failure> {
-    let config = Config::from_process(purpose, args.env_file.as_deref(), args.listen.clone());
-    let config = config.map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;
-    crate::log::init(config.log);
-    for warning in &config.warnings {
-        log::warn!("{warning}");
-    }
-    Ok(config)
+/// What a start begins with.
+struct Start {
+    sources: Rc<SettingsSources>,
+    /// Listening sockets of the service manager.
+    passed: Vec<Passed>,
 }
 
-/// For SIGHUP: the same sources again. The environment cannot have changed, files can.
-fn reload(purpose: Purpose, args: &RunArgs) -> access::Reload {
-    let args = args.clone();
-    Box::new(move || {
-        Config::from_process(purpose, args.env_file.as_deref(), args.listen.clone())
+/// Where settings come from, at the start and again at SIGHUP: the environment and the sockets
+/// cannot have changed by then, files can.
+struct SettingsSources {
+    purpose: Purpose,
+    args: RunArgs,
+    sockets: Vec<PassedSocket>,
+}
+
+impl SettingsSources {
+    fn read(&self) -> Result<Config, String> {
+        let RunArgs { env_file, listen } = &self.args;
+        Config::from_process(self.purpose, env_file.as_deref(), listen.clone(), &self.sockets)
             .map_err(|faults| service::lines(&faults))
-    })
+    }
 }
 
-fn serve(config: Config, mut listen: Vec<Listen>, reload: access::Reload) -> Result<(), Failure> {
+impl Start {
+    fn new(purpose: Purpose, args: &RunArgs) -> Result<Self, Failure> {
+        let passed = systemd::passed_sockets().map_err(|error| (exit::CONFIG, error))?;
+        let address = |passed: &Passed| {
+            let address = passed.socket.local_addr()?;
+            Ok(PassedSocket { address, secure: passed.secure })
+        };
+        let sockets: io::Result<Vec<_>> = passed.iter().map(address).collect();
+        let sockets = sockets.map_err(system)?;
+        Ok(Self {
+            sources: Rc::new(SettingsSources { purpose, args: args.clone(), sockets }),
+            passed,
+        })
+    }
+
+    fn configure(&self) -> Result<Config, Failure> {
+        let config = self.sources.read().map_err(|faults| (exit::CONFIG, faults))?;
+        crate::log::init(config.log);
+        for warning in &config.warnings {
+            log::warn!("{warning}");
+        }
+        if !is_clock_set(SystemTime::now()) {
+            log::warn!(
+                "this device's clock has not been set: until it is, certificates look as if they were \
+                 not valid yet, and calls fail. They are tried again with each call."
+            );
+        }
+        if let Some(sentence) = &config.unready {
+            log::error!("{sentence}");
+        }
+        Ok(config)
+    }
+}
+
+fn serve(config: Config, mut listen: Vec<Listen>, start: Start) -> Result<(), Failure> {
+    let Start { sources, passed } = start;
+    let reload: access::Reload = Box::new(move || sources.read());
     let simulated = !listen.is_empty();
     let program = std::env::current_exe().map_err(system)?;
     let tools = Tools::builtin(&program);
     let certificates = config.web.tls_listen.map(|_| certificates(&config)).transpose()?;
-    let doors = listen_for_calls(&config, certificates.as_ref(), simulated)?;
+    let doors = listen_for_calls(&config, passed, certificates.as_ref(), simulated)?;
     let urls: Vec<String> = doors.iter().filter_map(url).collect();
     let pages: Vec<String> = doors.iter().flat_map(pages).collect();
     listen.extend(doors);
@@ -109,8 +152,10 @@ fn serve(config: Config, mut listen: Vec<Listen>, reload: access::Reload) -> Res
         max_sessions: config.limits.max_sessions,
         max_sessions_per_address: config.limits.max_sessions_per_address,
         pool_blocks: blocks(&config),
+        unready: config.unready.clone(),
+        drain: config.limits.drain,
     };
-    let server = Server::new(listen, Some(calls)).map_err(system)?;
+    let server = Server::new(listen, Some(calls)).map_err(system)?.managed_by(manager());
     print_invitation(&pages, token.as_ref());
     // Only now is every socket served and every signal heard.
     for url in urls {
@@ -122,7 +167,7 @@ fn serve(config: Config, mut listen: Vec<Listen>, reload: access::Reload) -> Res
 /// For the person who started it, and for nobody who reads what it leaves behind: no pipe, no file,
 /// no journal.
 fn print_invitation(pages: &[String], token: Option<&Secret>) {
-    let mut out = std::io::stdout();
+    let mut out = io::stdout();
     if !out.is_terminal() {
         return;
     }
@@ -171,29 +216,55 @@ fn blocks(config: &Config) -> usize {
     milliseconds.saturating_mul(48) / BLOCK_BYTES
 }
 
-/// The HTTPS listener and the plain one, as far as they are switched on.
+/// The HTTPS listeners and the plain ones, as far as they are switched on: those that were passed,
+/// else one of our own.
 fn listen_for_calls(
     config: &Config,
+    passed: Vec<Passed>,
     secured: Option<&Secured>,
     simulated: bool,
 ) -> Result<Vec<Listen>, Failure> {
+    let (secure, plain): (Vec<_>, Vec<_>) = passed.into_iter().partition(|socket| socket.secure);
     let mut listen = Vec::new();
     let mut https = None;
     if let (Some(address), Some((certificates, tls))) = (config.web.tls_listen, secured) {
-        let mut secure = call_site(address, true, config, Some(certificates), simulated)?;
-        secure.tls = Some(Arc::clone(tls));
-        https = Some(secure.socket.local_addr().map_err(system)?.port());
-        listen.push(secure);
+        for (socket, passed) in sockets(address, secure)? {
+            let mut door = call_site(socket, true, config, Some(certificates), simulated)?;
+            door.tls = Some(Arc::clone(tls));
+            door.passed = passed;
+            https = https.or(Some(door.socket.local_addr().map_err(system)?.port()));
+            listen.push(door);
+        }
     }
     if let Some(address) = config.web.listen {
         let certificates = secured.map(|(certificates, _)| certificates);
-        let mut plain = call_site(address, false, config, certificates, simulated)?;
-        if let Site::Calls(site) = &mut plain.site {
-            site.https = https;
+        for (socket, passed) in sockets(address, plain)? {
+            let mut door = call_site(socket, false, config, certificates, simulated)?;
+            door.passed = passed;
+            if let Site::Calls(site) = &mut door.site {
+                site.https = https;
+            }
+            listen.push(door);
         }
-        listen.push(plain);
     }
     Ok(listen)
+}
+
+/// The sockets that were passed; without any, one that is bound here. And whether they were.
+fn sockets(address: SocketAddr, passed: Vec<Passed>) -> Result<Vec<(TcpListener, bool)>, Failure> {
+    if passed.is_empty() {
+        let socket = bind(address).map_err(|error| cannot_listen(address, &error))?;
+        return Ok(vec![(socket, false)]);
+    }
+    Ok(passed.into_iter().map(|passed| (passed.socket, true)).collect())
+}
+
+/// Nothing that the manager is to be told is worth not starting for.
+fn manager() -> Manager {
+    Manager::from_environment().unwrap_or_else(|error| {
+        log::warn!("NOTIFY_SOCKET: the service manager cannot be told anything: {error}");
+        Manager::default()
+    })
 }
 
 fn url(door: &Listen) -> Option<String> {
@@ -202,7 +273,7 @@ fn url(door: &Listen) -> Option<String> {
 }
 
 fn call_site(
-    address: SocketAddr,
+    socket: TcpListener,
     secure: bool,
     config: &Config,
     certificates: Option<&Certificates>,
@@ -210,7 +281,6 @@ fn call_site(
 ) -> Result<Listen, Failure> {
     let extra =
         config.web.allowed_origins.iter().filter_map(|origin| Origin::parse(origin)).collect();
-    let socket = bind(address).map_err(|error| cannot_listen(address, &error))?;
     // Port 0 lets the kernel choose: the gate must know what it chose.
     let address = socket.local_addr().map_err(system)?;
     let mut gate = Gate::new(secure, address, extra);
@@ -220,7 +290,7 @@ fn call_site(
     }
     let ca_pem = certificates.and_then(Certificates::ca_pem).map(Rc::from);
     let site = CallSite { gate, simulated, https: None, ca_pem };
-    Ok(Listen { socket, site: Site::Calls(site), tls: None })
+    Ok(Listen { socket, site: Site::Calls(site), tls: None, passed: false })
 }
 
 /// Certificates and what the first handshakes use of them.
@@ -250,7 +320,7 @@ fn certificates(config: &Config) -> Result<Secured, Failure> {
 
 fn listen_on(address: SocketAddr, site: Site) -> Result<Listen, Failure> {
     let socket = bind(address).map_err(|error| cannot_listen(address, &error))?;
-    Ok(Listen { socket, site, tls: None })
+    Ok(Listen { socket, site, tls: None, passed: false })
 }
 
 fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, Failure> {
@@ -261,7 +331,7 @@ fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig
     tls::server_config(&read(certificate)?, &read(key)?).map_err(|error| (exit::DATA, error))
 }
 
-fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
     (
         exit::UNAVAILABLE,
         format!(
@@ -270,6 +340,6 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
     )
 }
 
-fn system(error: std::io::Error) -> Failure {
+fn system(error: io::Error) -> Failure {
     (exit::SYSTEM, format!("the system refuses: {error}"))
 }

@@ -33,6 +33,9 @@ impl Server {
         let Some(calls) = &self.calls else {
             return turn_away(peer, &EndReason::Full, now);
         };
+        if let Some(sentence) = &calls.unready {
+            return turn_away(peer, &EndReason::NotConfigured(sentence.clone()), now);
+        }
         if let Some(reason) = self.spent() {
             return turn_away(peer, &reason, now);
         }

@@ -164,7 +164,9 @@ impl Session {
         };
         if bytes > 0 {
             self.totals.reply_bytes += bytes as u64;
-            self.call.reply_sent(bytes, desk.now);
+            if let Some(waited) = self.call.reply_sent(bytes, desk.now) {
+                self.totals.waits.add(waited);
+            }
             self.carry_out(desk);
         }
     }

@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod daemon;
 pub(crate) mod frames;
 pub(crate) mod http;
+pub(crate) mod manager;
 pub(crate) mod recorder;
 pub(crate) mod switch;
 pub(crate) mod witness;
