@@ -9,7 +9,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::net::TcpListener;
+use std::net::{self, TcpListener};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -71,9 +71,9 @@ impl Manager {
         self.send("READY=1");
     }
 
-    /// It is about to end, which may take `grace`.
+    /// It is about to end, which may take `grace` (whole seconds).
     pub fn stopping(&self, grace: Duration) {
-        self.send(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", grace.as_micros()));
+        self.send(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}000000", grace.as_secs()));
     }
 
     /// It reads its settings again, until [`reloaded`](Self::reloaded).
@@ -149,6 +149,8 @@ fn monotonic_micros(now: Instant) -> Option<u64> {
 pub struct Passed {
     /// The socket, bound and listening.
     pub socket: TcpListener,
+    /// Where it listens.
+    pub address: net::SocketAddr,
     /// For HTTPS.
     pub secure: bool,
 }
@@ -158,30 +160,25 @@ pub struct Passed {
 /// # Errors
 /// A sentence, when one of them is of no use: whoever passes it means something by it.
 pub fn passed_sockets() -> Result<Vec<Passed>, String> {
-    let count = std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse::<usize>().ok());
-    if count.is_some_and(|count| count > MAX_SOCKETS) {
-        return Err(format!("more than {MAX_SOCKETS} sockets were passed (LISTEN_FDS)"));
-    }
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
     let mut passed = listenfd::ListenFd::from_env();
     let mut sockets = Vec::new();
     for at in 0..passed.len() {
-        let name = names.next().unwrap_or_default();
-        let secure = match name {
-            "https" => true,
-            "http" => false,
-            _ => {
-                return Err(format!(
-                    "socket {name:?} was passed: name it https or http (FileDescriptorName=)"
-                ));
-            }
-        };
-        match passed.take_tcp_listener(at) {
-            Ok(Some(socket)) => sockets.push(Passed { socket, secure }),
-            Ok(None) => {}
-            Err(error) => return Err(format!("socket {name:?} cannot be used: {error}")),
+        let name = names.next().filter(|_| at < MAX_SOCKETS).unwrap_or("of too many");
+        if !matches!(name, "http" | "https") {
+            return Err(format!(
+                "socket {name:?} was passed: FileDescriptorName= must be https or http"
+            ));
         }
+        let secure = name == "https";
+        let taken = passed.take_tcp_listener(at).and_then(|socket| {
+            let Some(socket) = socket else { return Ok(()) };
+            let address = socket.local_addr()?;
+            sockets.push(Passed { socket, address, secure });
+            Ok(())
+        });
+        taken.map_err(|error| format!("socket {name:?} cannot be used: {error}"))?;
     }
     Ok(sockets)
 }

@@ -141,8 +141,8 @@ fn an_idle_daemon_wakes_for_the_watchdog_alone() {
 fn without_settings_it_runs_and_says_what_to_set() {
     let credentials = folder("credentials");
     fs::write(credentials.join("AZURE_VOICE_LIVE_API_KEY"), " ").expect("a blank stands in");
-    let sentence = "This device is not set up yet: set AZURE_VOICE_LIVE_ENDPOINT and \
-                    AZURE_VOICE_LIVE_API_KEY there and restart the daemon.";
+    let sentence = "This device is not set up yet: its owner must set AZURE_VOICE_LIVE_ENDPOINT \
+                    and AZURE_VOICE_LIVE_API_KEY and restart the daemon.";
     let mut manager = Manager::new("unset");
     let settings = [
         ("NOTIFY_SOCKET", manager.name.as_str()),
@@ -171,7 +171,7 @@ fn one_missing_setting_is_named_alone() {
         ("AZURE_VOICE_LIVE_ENDPOINT", "https://x.services.ai.azure.com"),
     ];
     let daemon = Daemon::start(&["run", "--listen", "127.0.0.1:0"], &settings);
-    daemon.wait_for_log("set AZURE_VOICE_LIVE_API_KEY there");
+    daemon.wait_for_log("must set AZURE_VOICE_LIVE_API_KEY and restart");
     assert!(!daemon.log().contains("AZURE_VOICE_LIVE_ENDPOINT"));
 }
 

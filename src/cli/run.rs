@@ -74,7 +74,7 @@ pub fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
 
 /// What a start begins with.
 struct Start {
-    sources: Rc<SettingsSources>,
+    sources: SettingsSources,
     /// Listening sockets of the service manager.
     passed: Vec<Passed>,
 }
@@ -98,16 +98,9 @@ impl SettingsSources {
 impl Start {
     fn new(purpose: Purpose, args: &RunArgs) -> Result<Self, Failure> {
         let passed = systemd::passed_sockets().map_err(|error| (exit::CONFIG, error))?;
-        let address = |passed: &Passed| {
-            let address = passed.socket.local_addr()?;
-            Ok(PassedSocket { address, secure: passed.secure })
-        };
-        let sockets: io::Result<Vec<_>> = passed.iter().map(address).collect();
-        let sockets = sockets.map_err(system)?;
-        Ok(Self {
-            sources: Rc::new(SettingsSources { purpose, args: args.clone(), sockets }),
-            passed,
-        })
+        let place = |&Passed { address, secure, .. }: &Passed| PassedSocket { address, secure };
+        let sockets = passed.iter().map(place).collect();
+        Ok(Self { sources: SettingsSources { purpose, args: args.clone(), sockets }, passed })
     }
 
     fn configure(&self) -> Result<Config, Failure> {

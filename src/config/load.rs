@@ -113,7 +113,7 @@ pub(super) fn load(
             let names: Vec<_> = missing.iter().map(|fault| fault.what.as_str()).collect();
             let names = names.join(" and ");
             loader.draft.unready = Some(format!(
-                "This device is not set up yet: set {names} there and restart the daemon."
+                "This device is not set up yet: its owner must set {names} and restart the daemon."
             ));
         }
     }
