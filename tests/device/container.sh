@@ -45,12 +45,18 @@ beside() {
 
 container_end() {
   [ -n "${container:-}" ] || return 0
+  local network process
+  network=$(readlink "/proc/${leader:-}/ns/net")
   if [ -n "${leader:-}" ] && kill -0 "$leader" 2>/dev/null; then
     kill -s RTMIN+4 "$leader" # power off
     for _ in $(seq 100); do kill -0 "$nspawn" 2>/dev/null || break; sleep 0.1; done
     kill -9 "$leader" 2>/dev/null
   fi
   [ -z "${nspawn:-}" ] || { kill -9 "$nspawn"; wait "$nspawn"; } 2>/dev/null
+  # What was started beside it and is still there.
+  for process in /proc/[0-9]*; do
+    [ -n "$network" ] && [ "$(readlink "$process/ns/net")" = "$network" ] && kill -9 "${process#/proc/}"
+  done 2>/dev/null
   for _ in $(seq 50); do
     umount "$container/layer/root" 2>/dev/null
     mountpoint -q "$container/layer/root" || break
