@@ -253,10 +253,10 @@ fn a_changed_token_ends_the_calls_of_the_old_one() {
     daemon.wait_for_log("read again, unchanged");
     for bad in ["short", "two words are no token\n", &"x".repeat(400)] {
         fs::write(&file, bad).expect("a file");
-        let before = daemon.log().matches("the old rules stay").count();
+        let before = daemon.log().matches("the old settings stay").count();
         daemon.signal("HUP");
         daemon.wait_until("it says so", |daemon| {
-            daemon.log().matches("the old rules stay").count() > before
+            daemon.log().matches("the old settings stay").count() > before
         });
     }
     talking.tell(&json!({"type": "ping", "id": 1}));

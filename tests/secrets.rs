@@ -260,7 +260,7 @@ impl<'a> Scene<'a> {
         talking.wait_until_active();
         fs::write(&self.token_file, format!("{WRONG} {WRONG}")).expect("a file");
         self.daemon.signal("HUP");
-        self.daemon.wait_for_log("the old rules stay");
+        self.daemon.wait_for_log("the old settings stay");
         fs::write(&self.token_file, OTHER).expect("a file");
         self.daemon.signal("HUP");
         talking.assert_ends("a new token", 1008, "access_changed");

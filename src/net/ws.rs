@@ -92,6 +92,9 @@ enum Phase {
     /// The peer's bytes make no sense any more: they are read and thrown away until it leaves, so
     /// that our close frame is not lost to a reset. Our own side is `ended` once that has left.
     Draining { ended: bool },
+    /// Both directions are over, but TLS holds bytes that the kernel has not taken, our close frame
+    /// perhaps. The owner bounds how long they may take.
+    Leaving,
     /// Nothing more will be read.
     Done,
 }
@@ -159,7 +162,7 @@ impl<S: Read + Write> WsPeer<S> {
 
     /// Whether [`read`](Self::read) may find a message without a new event (R2).
     pub fn has_more(&self) -> bool {
-        self.readable && self.phase != Phase::Done
+        self.readable && !matches!(self.phase, Phase::Leaving | Phase::Done)
     }
 
     /// Whether audio may be sent now without waiting behind a blocked transport.
@@ -172,9 +175,14 @@ impl<S: Read + Write> WsPeer<S> {
         self.phase == Phase::Open
     }
 
-    /// Whether both directions are over.
+    /// Whether both directions are over and nothing is left to send.
     pub fn is_done(&self) -> bool {
         self.phase == Phase::Done
+    }
+
+    /// Whether both directions are over, and only what was sent has still to reach the kernel.
+    pub fn is_leaving(&self) -> bool {
+        self.phase == Phase::Leaving
     }
 
     /// The next message, or `None` when there is nothing now.
@@ -183,7 +191,7 @@ impl<S: Read + Write> WsPeer<S> {
     /// [`WsError`], once; after `Violation` what comes is thrown away until the peer leaves.
     pub fn read(&mut self) -> Result<Option<Incoming>, WsError> {
         match self.phase {
-            Phase::Done => return Err(WsError::Closed),
+            Phase::Leaving | Phase::Done => return Err(WsError::Closed),
             Phase::Broken { .. } | Phase::Draining { .. } => return self.discard(),
             Phase::Open | Phase::Closing => {}
         }
@@ -222,8 +230,13 @@ impl<S: Read + Write> WsPeer<S> {
     /// # Errors
     /// `Lost` or `Closed` when the connection is over.
     pub fn flush(&mut self) -> Result<(), WsError> {
-        if self.phase == Phase::Done {
-            return Ok(());
+        match self.phase {
+            Phase::Done => return Ok(()),
+            Phase::Leaving => {
+                self.leave();
+                return Ok(());
+            }
+            _ => {}
         }
         match self.context.flush(&mut self.transport) {
             Ok(()) => {
@@ -241,7 +254,7 @@ impl<S: Read + Write> WsPeer<S> {
         let (code, next) = match self.phase {
             Phase::Open => (code, Phase::Closing),
             Phase::Broken { code } => (code, Phase::Draining { ended: false }),
-            Phase::Closing | Phase::Draining { .. } | Phase::Done => return,
+            Phase::Closing | Phase::Draining { .. } | Phase::Leaving | Phase::Done => return,
         };
         self.phase = next;
         self.queue_close(code, reason);
@@ -308,13 +321,20 @@ impl<S: Read + Write> WsPeer<S> {
         }
     }
 
+    /// Nothing more is heard or said; what TLS still holds may leave.
+    fn leave(&mut self) {
+        let flushed = self.transport.flush().is_ok();
+        let left = !flushed || !self.transport.holds_output();
+        self.phase = if left { Phase::Done } else { Phase::Leaving };
+    }
+
     fn ended(&mut self, error: Error) -> WsError {
         let closing = self.phase != Phase::Open;
         self.phase = Phase::Done;
         if matches!(error, Error::ConnectionClosed | Error::AlreadyClosed) {
             // For tungstenite the last frame has left as soon as TLS has taken it.
             self.transport.send_close_notify();
-            let _ = self.transport.flush();
+            self.leave();
         }
         match error {
             Error::ConnectionClosed | Error::AlreadyClosed => WsError::Closed,

@@ -55,7 +55,7 @@ impl Server {
             wanted: &mut self.wanted,
             now,
         };
-        let shared = (Rc::clone(&calls.settings), Rc::clone(&calls.target));
+        let shared = (Rc::clone(&calls.terms.settings), Rc::clone(&calls.terms.target));
         let session = Session::new(hex(&id), &hex(&resume), peer, queues, shared, &mut desk);
         log::info!("[{}] call from {address}", session.id());
         Conn::Call(Box::new(session))

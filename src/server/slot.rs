@@ -102,6 +102,8 @@ pub(super) fn pump_turned_away(
             Ok(Some(_)) => {}
             Ok(None) => break,
             Err(WsError::Violation { .. }) => break,
+            // TLS may still hold the close frame.
+            Err(_) if !peer.is_done() => break,
             Err(_) => return Progress::Closed,
         }
     }

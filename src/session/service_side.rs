@@ -7,7 +7,7 @@ use tungstenite::Utf8Bytes;
 use super::pulse::{self, Pulse};
 use super::reply::PathError;
 use super::{Desk, Service, Session, TURN_MESSAGES};
-use crate::call::ending::ServiceFault;
+use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::service::{self, Parsed};
 use crate::call::{Input, Reply};
 use crate::fault;
@@ -61,7 +61,9 @@ impl Session {
                 },
                 Ok(Some(Incoming::Control)) => {}
                 Ok(Some(Incoming::Close { code, reason })) => {
-                    if self.is_talking() {
+                    if self.is_talking() && fault::is_expiry(code, &reason) {
+                        self.input(Input::End(EndReason::SessionExpired), desk);
+                    } else if self.is_talking() {
                         let reason =
                             self.target.conceal(&reason).unwrap_or_else(|| reason.to_string());
                         self.input(Input::ServiceLost(fault::closed(code, &reason)), desk);

@@ -7,5 +7,6 @@ pub(crate) mod daemon;
 pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod recorder;
+pub(crate) mod service;
 pub(crate) mod switch;
 pub(crate) mod witness;
