@@ -62,7 +62,8 @@ fn the_answer_to_a_close_arrives_through_a_full_kernel() {
     for seed in range(GOODBYE_SEEDS) {
         let mut random = Random::new(seed);
         say_goodbye(seed, plain(random.range(1, 5_000)), &mut random);
-        say_goodbye(seed, secure(random.range(1, 5_000)), &mut random);
+        // With less room TLS makes records of single bytes: a flood by their heads alone.
+        say_goodbye(seed, secure(random.range(500, 5_000)), &mut random);
     }
 }
 

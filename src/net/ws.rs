@@ -104,7 +104,10 @@ enum Phase {
 pub struct WsPeer<S> {
     transport: Transport<S>,
     context: WebSocketContext,
+    role: Role,
     phase: Phase,
+    /// The peer's close frame has been read.
+    heard_close: bool,
     /// A read may find something: in the kernel, in TLS or in tungstenite (R2).
     readable: bool,
     /// Bytes sent since everything was last flushed.
@@ -132,7 +135,9 @@ impl<S: Read + Write> WsPeer<S> {
             message_mark: transport.received(),
             transport,
             context,
+            role,
             phase: Phase::Open,
+            heard_close: false,
             readable: true,
             unflushed: 0,
             max_silent_bytes: sizes.message as u64 + FRAGMENT_OVERHEAD,
@@ -193,11 +198,17 @@ impl<S: Read + Write> WsPeer<S> {
         match self.phase {
             Phase::Leaving | Phase::Done => return Err(WsError::Closed),
             Phase::Broken { .. } | Phase::Draining { .. } => return self.discard(),
+            // A server's last read would end the connection, whatever still waits to be sent.
+            Phase::Open | Phase::Closing if self.heard_close && self.role == Role::Server => {
+                self.readable = false;
+                return Ok(None);
+            }
             Phase::Open | Phase::Closing => {}
         }
         match self.context.read(&mut self.transport) {
             Ok(message) => {
                 self.message_mark = self.transport.received();
+                self.heard_close |= message.is_close();
                 Ok(Some(incoming(message)))
             }
             Err(error) => self.read_failed(error),
