@@ -1,7 +1,7 @@
 //! A stand-in for the service that says what it was told: every request head and every
 //! `session.update`. Audio it plays back as it came, in the same base64.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
@@ -25,17 +25,33 @@ pub(crate) struct Told {
     pub(crate) session: Value,
 }
 
+/// What it says of itself.
+pub(crate) struct Lines {
+    /// Before anything else.
+    pub(crate) first: Vec<Value>,
+    /// In answer to `session.update`; if it is none, the session as it was asked for.
+    pub(crate) updated: Option<Value>,
+    /// After that.
+    pub(crate) then: Vec<Value>,
+}
+
 impl Service {
     pub(crate) fn new() -> Self {
+        let created = json!({"type": "session.created", "session": {"id": "s", "model": "m"}});
+        Self::saying(Lines { first: vec![created], updated: None, then: Vec::new() })
+    }
+
+    pub(crate) fn saying(lines: Lines) -> Self {
+        let lines = Arc::new(lines);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("it is bound");
         let calls = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&calls);
         std::thread::spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
-                let calls = Arc::clone(&shared);
+                let (calls, lines) = (Arc::clone(&shared), Arc::clone(&lines));
                 // A call that has ended says so by an error.
-                std::thread::spawn(move || serve(socket, &calls));
+                std::thread::spawn(move || serve(socket, &lines, &calls));
             }
         });
         Self { address, calls }
@@ -47,7 +63,11 @@ impl Service {
     }
 }
 
-fn serve(mut socket: TcpStream, calls: &Mutex<Vec<Told>>) -> tungstenite::Result<()> {
+fn serve(
+    mut socket: TcpStream,
+    lines: &Lines,
+    calls: &Mutex<Vec<Told>>,
+) -> tungstenite::Result<()> {
     let head = read_head(&mut socket)?;
     let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
     let accept = upgrade::accept_key(key.expect("a key"));
@@ -55,27 +75,33 @@ fn serve(mut socket: TcpStream, calls: &Mutex<Vec<Told>>) -> tungstenite::Result
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\n\r\n"
     );
-    std::io::Write::write_all(&mut socket, answer.as_bytes())?;
+    socket.write_all(answer.as_bytes())?;
     let mut socket = WebSocket::from_raw_socket(socket, Role::Server, None);
-    let created = json!({"type": "session.created", "session": {"id": "s", "model": "m"}});
-    socket.send(Message::text(created.to_string()))?;
+    for line in &lines.first {
+        socket.send(Message::text(line.to_string()))?;
+    }
     loop {
         let Message::Text(text) = socket.read()? else { continue };
         let event: Value = serde_json::from_str(&text).expect("the daemon writes JSON");
-        let answer = match event["type"].as_str() {
+        match event["type"].as_str() {
             Some("session.update") => {
                 let session = event["session"].clone();
                 let told = Told { head: head.clone(), session: session.clone() };
                 calls.lock().expect("no panic holds it").push(told);
-                json!({"type": "session.updated", "session": session})
+                let updated = json!({"type": "session.updated", "session": session});
+                let updated = lines.updated.as_ref().unwrap_or(&updated);
+                for line in std::iter::once(updated).chain(&lines.then) {
+                    socket.send(Message::text(line.to_string()))?;
+                }
             }
             Some("input_audio_buffer.append") => {
-                json!({"type": "response.audio.delta", "response_id": "r", "item_id": "i",
-                       "output_index": 0, "content_index": 0, "delta": event["audio"]})
+                let delta = json!({"type": "response.audio.delta", "response_id": "r",
+                    "item_id": "i", "output_index": 0, "content_index": 0,
+                    "delta": event["audio"]});
+                socket.send(Message::text(delta.to_string()))?;
             }
-            _ => continue,
-        };
-        socket.send(Message::text(answer.to_string()))?;
+            _ => {}
+        }
     }
 }
 
