@@ -86,7 +86,8 @@ impl Talk {
     fn say(&mut self, frames: usize) {
         for _ in 0..frames {
             let at = self.said.len();
-            let frame: Vec<u8> = (0..960).map(|byte| ((at + byte) * 31 >> 3) as u8).collect();
+            let frame: Vec<u8> =
+                (at..at + 960).map(|byte| (byte * 31 / 8).to_le_bytes()[0]).collect();
             self.said.extend_from_slice(&frame);
             self.client.send(Message::binary(frame));
         }

@@ -37,12 +37,13 @@ fn plain(room: usize) -> Pair {
 
 fn secure() -> impl Fn(usize) -> Pair {
     let (certificate, key) = certificates::localhost();
-    let server = tls::server_config(certificate.as_bytes(), key.as_bytes()).unwrap();
-    let client = tls::client_config(&tls::certificates(certificate.as_bytes()).unwrap()).unwrap();
+    let server = tls::server_config(certificate.as_bytes(), key.as_bytes()).expect("TLS");
+    let client =
+        tls::client_config(&tls::certificates(certificate.as_bytes()).expect("TLS")).expect("TLS");
     move |room| {
         let (a, b) = kernel::pair(room);
-        let client = tls::client(&Arc::clone(&client), "localhost").unwrap();
-        (Transport::tls(a, client), Transport::tls(b, tls::server(&server).unwrap()))
+        let client = tls::client(&Arc::clone(&client), "localhost").expect("TLS");
+        (Transport::tls(a, client), Transport::tls(b, tls::server(&server).expect("TLS")))
     }
 }
 
