@@ -200,8 +200,7 @@ impl<S: Read + Write> WsPeer<S> {
             Phase::Broken { .. } | Phase::Draining { .. } => return self.discard(),
             // A server's last read would end the connection, whatever still waits to be sent.
             Phase::Open | Phase::Closing if self.heard_close && self.role == Role::Server => {
-                self.readable = false;
-                return Ok(None);
+                return self.discard();
             }
             Phase::Open | Phase::Closing => {}
         }
@@ -321,6 +320,11 @@ impl<S: Read + Write> WsPeer<S> {
         let mut scratch = [0; 4096];
         loop {
             match self.transport.read(&mut scratch) {
+                // Who has said goodbye may end its side; our answer is still under way.
+                Ok(0) if matches!(self.phase, Phase::Open | Phase::Closing) => {
+                    self.readable = false;
+                    return Ok(None);
+                }
                 Ok(0) => return Err(self.ended(Error::ConnectionClosed)),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
