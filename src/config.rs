@@ -177,14 +177,20 @@ impl Config {
     }
 
     /// The access token that a client in this process is to show: from the file it was told, else
-    /// from the environment or `.env`. Other settings, and a `.env` that cannot be read, are not
-    /// its business.
+    /// from the environment or `.env` or its namesake. Other settings, and a `.env` that nobody
+    /// named and that cannot be read, are not its business.
     ///
     /// # Errors
     /// What is wrong with the token or its file.
-    pub fn client_token(token_file: Option<&Path>) -> Result<Option<Secret>, Vec<ConfigError>> {
+    pub fn client_token(
+        token_file: Option<&Path>,
+        env_file: Option<&Path>,
+    ) -> Result<Option<Secret>, Vec<ConfigError>> {
         let mut sources = Sources::from_environment(std::env::vars_os());
-        sources.env_file = EnvFile::find(None).unwrap_or_default();
+        sources.env_file = match EnvFile::find(env_file) {
+            Err(fault) if env_file.is_some() => return Err(vec![fault]),
+            found => found.unwrap_or_default(),
+        };
         load::client_token(token_file, sources, &read_file)
     }
 

@@ -168,7 +168,8 @@ impl Call {
         if error.code == "session_expired" {
             self.end(EndReason::SessionExpired, now);
         } else if self.state == State::Connecting {
-            let message = format!("The voice service reports: {}", quoted(&error.message));
+            let said = quoted(&error.message);
+            let message = format!("The voice service reports: {said} Check VOICE_LIVE_MODEL.");
             let fault = ServiceFault { word: "service_error", message, retryable: false };
             self.end(EndReason::Service(fault), now);
         } else if !self.is_active() || error.event_id == commands::EVENT_CONFIG {

@@ -57,7 +57,7 @@ static SILENCE: [u8; FRAME] = [0; FRAME];
 /// [`Failure`]: not answered, no daemon, or a file that can't be used.
 pub(super) fn call(args: &CallArgs) -> Result<(), Failure> {
     check_text(args.text.as_deref())?;
-    let token = Config::client_token(args.token_file.as_deref())
+    let token = Config::client_token(args.token_file.as_deref(), args.env_file.as_deref())
         .map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;
     let source = Source::open(&args.input)?;
     let mut record = Record::create(args.output.as_deref())?;

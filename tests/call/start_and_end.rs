@@ -120,7 +120,10 @@ fn another_audio_format_ends_the_call() {
 fn a_fault_told_right_after_the_upgrade_ends_the_call() {
     let mut scene = Scene::connecting(settings());
     scene.service(json!({"type": "error", "error": {"message": "No such model"}}));
-    assert_eq!(scene.ended().message(), "The voice service reports: No such model.");
+    assert_eq!(
+        scene.ended().message(),
+        "The voice service reports: No such model. Check VOICE_LIVE_MODEL."
+    );
 }
 
 #[test]
