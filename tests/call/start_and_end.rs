@@ -261,6 +261,19 @@ fn the_services_own_limit_is_told_as_such() {
 }
 
 #[test]
+fn a_response_that_counts_no_tokens_brings_the_totals_too() {
+    let mut scene = Scene::active();
+    scene.created("r1");
+    scene.done("r1", "completed");
+    scene.created("r2");
+    scene.story();
+    scene
+        .service(json!({"type": "response.done", "response": {"id": "r2", "status": "cancelled"}}));
+    let usage = json!({"type": "usage", "input_tokens": 10, "output_tokens": 5, "seconds": 0});
+    assert_eq!(scene.told()[1], usage);
+}
+
+#[test]
 fn the_end_carries_usage_and_a_daemon_that_stops_says_so() {
     let mut scene = Scene::active();
     scene.created("r1");
