@@ -17,7 +17,7 @@ use voicelived::access::{Access, Gate};
 use voicelived::call::CallSettings;
 use voicelived::call::service::session::{SessionSettings, session_object};
 use voicelived::net::dial::Target;
-use voicelived::server::access::Rules;
+use voicelived::server::reload::Terms;
 use voicelived::server::{Calls, Listen, Server, bind};
 use voicelived::tools::Tools;
 use voicelived::web::{CallSite, Site};
@@ -58,17 +58,20 @@ fn daemon_with_tools(service: SocketAddr, script: &str) -> SocketAddr {
         let gate = Gate::new(false, address, Vec::new());
         let site = Site::Calls(CallSite { gate, simulated: true, https: None, ca_pem: None });
         let calls = Calls {
-            access: Rules { access: Access::Open, reread: Box::new(|| Ok(Access::Open)) },
+            terms: Terms {
+                access: Access::Open,
+                settings: Rc::new(settings),
+                target: Rc::new(target),
+                unready: None,
+            },
+            reread: Box::new(|| Err("nothing is read again".to_owned())),
             certificates: None,
             spending: None,
-            settings: Rc::new(settings),
-            target: Rc::new(target),
             tools,
             program,
             max_sessions: 4,
             max_sessions_per_address: 4,
             pool_blocks: 2000,
-            unready: None,
             drain: Duration::ZERO,
         };
         let door = Listen { socket, site, tls: None, passed: false };

@@ -33,7 +33,7 @@ impl Server {
         let Some(calls) = &self.calls else {
             return turn_away(peer, &EndReason::Full, now);
         };
-        if let Some(sentence) = &calls.unready {
+        if let Some(sentence) = &calls.terms.unready {
             return turn_away(peer, &EndReason::NotConfigured(sentence.clone()), now);
         }
         if let Some(reason) = self.spent() {
@@ -58,7 +58,7 @@ impl Server {
             wanted: &mut self.wanted,
             now,
         };
-        let shared = (Rc::clone(&calls.settings), Rc::clone(&calls.target));
+        let shared = (Rc::clone(&calls.terms.settings), Rc::clone(&calls.terms.target));
         let session = Session::new(hex(&id), &hex(&resume), peer, queues, shared, &mut desk);
         log::info!("[{}] call from {address}", session.id());
         Conn::Call(Box::new(session))

@@ -8,5 +8,6 @@ pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod manager;
 pub(crate) mod recorder;
+pub(crate) mod service;
 pub(crate) mod switch;
 pub(crate) mod witness;
