@@ -48,7 +48,7 @@ families! {
         "Calls that got none.";
     Ended: "calls_ended_total", "reason",
         "hang_up client_lost idle time_limit session_expired stopping bad_audio bad_text too_big \
-         bad_protocol client_stalled access_changed refused daily_limit internal unreachable tls \
+         bad_protocol client_stalled flood access_changed refused daily_limit internal unreachable tls \
          bad_answer bad_request unauthorized forbidden not_found quota redirect service_trouble \
          service_timeout session_refused service_error service_closed service_lost \
          service_protocol",
@@ -265,7 +265,8 @@ impl Histogram {
         for (count, bound) in self.counts.iter().zip(self.bounds) {
             total += count;
             let bound = Seconds(*bound).to_string();
-            sample(out, name, "_bucket", &[("le", bound.trim_end_matches('0'))], total);
+            let bound = bound.trim_end_matches('0').trim_end_matches('.');
+            sample(out, name, "_bucket", &[("le", bound)], total);
         }
         total += self.counts[9];
         sample(out, name, "_bucket", &[("le", "+Inf")], total);
@@ -282,7 +283,8 @@ mod tests {
         Readings { connections: 0, blocks: (0, 0), used_today: None, log_lost: 0 };
 
     fn value(text: &str, series: &str) -> String {
-        let line = text.lines().find_map(|line| line.strip_prefix(&format!("voicelived_{series} ")));
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(&format!("voicelived_{series} ")));
         line.unwrap_or_else(|| panic!("{series} is not in {text}")).to_owned()
     }
 
@@ -317,7 +319,7 @@ mod tests {
         for (series, wanted) in [
             ("loop_turn_seconds_bucket{le=\"0.0001\"}", "2"),
             ("loop_turn_seconds_bucket{le=\"0.00025\"}", "3"),
-            ("loop_turn_seconds_bucket{le=\"1.\"}", "3"),
+            ("loop_turn_seconds_bucket{le=\"1\"}", "3"),
             ("loop_turn_seconds_bucket{le=\"+Inf\"}", "4"),
             ("loop_turn_seconds_count", "4"),
             ("loop_turn_seconds_sum", "2.000300000"),

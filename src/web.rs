@@ -387,7 +387,8 @@ fn answer_visitor(
         );
     }
     let trusts = ca_pem.is_some() && matches!(request.path.as_str(), "/ca.pem" | "/trust");
-    let known = trusts || matches!(request.path.as_str(), "/ws" | "/pair" | "/healthz" | "/metrics" | "*");
+    let known =
+        trusts || matches!(request.path.as_str(), "/ws" | "/pair" | "/healthz" | "/metrics" | "*");
     let asset = assets::find(&request.path);
     if !known && asset.is_none() {
         return plain(out, request, Status::NOT_FOUND, "", "There is nothing here.");

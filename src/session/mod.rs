@@ -340,7 +340,10 @@ impl Session {
                 Output::ToService(json) => self.tell_service(json, desk),
                 Output::ToClient(json) => self.tell_client(json),
                 Output::DropPlayback => self.reply.clear(desk.pool),
-                Output::ReleaseMicrophone => self.send_microphone(desk),
+                Output::ReleaseMicrophone => {
+                    self.microphone.release();
+                    self.send_microphone(desk);
+                }
                 Output::RunTool { call_id, name, arguments } => {
                     if let Err(error) = want_tool(desk, &call_id, &name, &arguments) {
                         desk.metrics.count(Family::Tools, "refused");
@@ -375,7 +378,9 @@ impl Session {
     }
 
     fn begin_close(&mut self, reason: EndReason, desk: &mut Desk<'_>) {
-        desk.metrics.count(Family::Ended, reason.word());
+        // `refused` is the service's word too: a client's flood is counted by itself.
+        let flood = matches!(reason, EndReason::Refused(_));
+        desk.metrics.count(Family::Ended, if flood { "flood" } else { reason.word() });
         if reason.is_fault() {
             log::warn!("[{}] {}", self.id, reason.message());
         }
