@@ -16,12 +16,12 @@ pub const MAX_TEXT: usize = 24 * 1024;
 /// The most words a label has.
 const MAX_WORDS: usize = 40;
 
-/// One line for each family of counters: its name (without `voicelived_`), label, that label's
-/// words, help.
+/// One line for each family: its name (without `voicelived_`), label, that label's words, help. A
+/// name that ends in `_total` is a counter, another a gauge; `_seconds` are kept in nanoseconds.
 macro_rules! families {
-    ($($family:ident: $name:literal, $label:literal, $words:literal, $help:literal;)*) => {
-        /// What is counted. A family is one counter, or one for each word of its label.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    ($($family:ident: $name:literal, $label:literal, $words:expr, $help:literal;)*) => {
+        /// What is counted. A family is one number, or one for each word of its label.
+        #[derive(Debug, Clone, Copy)]
         pub enum Family { $(#[doc = $help] $family),* }
 
         /// One string each: a table of several would cost more for its addresses than for its text.
@@ -30,6 +30,7 @@ macro_rules! families {
 }
 
 families! {
+    Build: "build_info", "version", env!("CARGO_PKG_VERSION"), "This program.";
     Accepted: "connections_accepted_total", "", "", "Connections accepted.";
     Dropped: "connections_dropped_total", "reason",
         "evicted no_place no_descriptor setup_failed idle slow_reader tls_failed tls_timeout",
@@ -66,6 +67,12 @@ families! {
     Tools: "tool_runs_total", "outcome", "ok failed refused not_started abandoned",
         "Tool runs that the model asked for.";
     LogLost: "log_lines_lost_total", "", "", "Log lines that nobody took.";
+    Active: "calls_active", "", "", "Calls now.";
+    Open: "connections_open", "", "", "Connections now, calls among them.";
+    Blocks: "pcm_blocks", "", "", "Audio blocks of 20 ms there are.";
+    BlocksFree: "pcm_blocks_free", "", "", "Of these neither used nor promised.";
+    UsedToday: "used_today_seconds", "", "", "Time of calls today, for the spending guard.";
+    Longest: "loop_turn_longest_seconds", "", "", "Longest turn since the last scrape.";
 }
 
 /// Bounds of the turns' histogram, in nanoseconds: 100 µs to 1 s.
@@ -94,38 +101,23 @@ const FIRST_AUDIO: [u64; 9] = [
     10_000_000_000,
 ];
 
-/// What is not counted but read when the text is asked for.
-#[derive(Debug)]
-pub struct Readings {
-    /// Slots that somebody sits in.
-    pub connections: usize,
-    /// PCM blocks, all and those that nobody uses or was promised.
-    pub blocks: (usize, usize),
-    /// Time of calls today, if there is a spending guard.
-    pub used_today: Option<Duration>,
-    /// Lines that the log has lost since the start.
-    pub log_lost: u64,
-}
-
 /// The counters. See the module's text.
 #[derive(Debug)]
 pub struct Metrics {
     counts: [[u64; MAX_WORDS]; FAMILIES.len()],
     turns: Histogram,
     first_audio: Histogram,
-    longest_turn: u64,
 }
 
 impl Metrics {
     /// All at zero.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            counts: [[0; MAX_WORDS]; FAMILIES.len()],
-            turns: Histogram::new(&TURNS),
-            first_audio: Histogram::new(&FIRST_AUDIO),
-            longest_turn: 0,
-        }
+        let counts = [[0; MAX_WORDS]; FAMILIES.len()];
+        let (turns, first_audio) = (Histogram::new(&TURNS), Histogram::new(&FIRST_AUDIO));
+        let mut metrics = Self { counts, turns, first_audio };
+        metrics.set(Family::Build, 1);
+        metrics
     }
 
     /// Counts one of a family with a label.
@@ -143,11 +135,17 @@ impl Metrics {
         self.counts[family as usize][0] += more;
     }
 
+    /// Sets a family without a label: a gauge, or what is counted elsewhere.
+    pub fn set(&mut self, family: Family, value: u64) {
+        self.counts[family as usize][0] = value;
+    }
+
     /// A turn of the loop took so long.
     pub fn turn(&mut self, took: Duration) {
         let took = nanos(took);
         self.turns.observe(took);
-        self.longest_turn = self.longest_turn.max(took);
+        let longest = &mut self.counts[Family::Longest as usize][0];
+        *longest = took.max(*longest);
     }
 
     /// A user waited so long for the first sound of an answer.
@@ -157,48 +155,23 @@ impl Metrics {
 
     /// The text. The longest turn begins anew with each.
     #[must_use]
-    pub fn render(&mut self, readings: &Readings) -> String {
-        self.counts[Family::LogLost as usize][0] = readings.log_lost;
+    pub fn render(&mut self) -> String {
+        let total = |family: Family| self.counts[family as usize].iter().sum::<u64>();
+        self.set(Family::Active, total(Family::Calls).saturating_sub(total(Family::Ended)));
         let mut out = String::with_capacity(MAX_TEXT);
-        let version = [("version", env!("CARGO_PKG_VERSION"))];
-        head(&mut out, "build_info", "gauge", "This program.");
-        sample(&mut out, "build_info", "", &version, 1);
         for (at, counts) in self.counts.iter().enumerate() {
             let [name, label, words, help] = parts(at);
-            head(&mut out, name, "counter", help);
+            let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+            head(&mut out, name, kind, help);
             for (word, count) in words.split(' ').zip(counts) {
-                let labels = [(label, word)];
-                sample(&mut out, name, "", if label.is_empty() { &[] } else { &labels }, *count);
+                sample(&mut out, (name, ""), (label, word), *count, name.ends_with("_seconds"));
             }
         }
-        self.gauges(&mut out, readings);
         self.turns.render(&mut out, "loop_turn_seconds", "Length of the loop's turns.");
         let help = "From the end of a user's turn to the first sound of the answer.";
         self.first_audio.render(&mut out, "first_audio_seconds", help);
+        self.set(Family::Longest, 0);
         out
-    }
-
-    fn gauges(&mut self, out: &mut String, readings: &Readings) {
-        let total = |family: Family| self.counts[family as usize].iter().sum::<u64>();
-        let active = total(Family::Calls).saturating_sub(total(Family::Ended));
-        let (blocks, free) = readings.blocks;
-        for (name, value, help) in [
-            ("calls_active", active, "Calls that have not ended."),
-            ("connections_open", readings.connections as u64, "Connections, calls among them."),
-            ("pcm_blocks", blocks as u64, "Audio blocks of 20 ms there are."),
-            ("pcm_blocks_free", free as u64, "Audio blocks neither used nor promised."),
-        ] {
-            head(out, name, "gauge", help);
-            sample(out, name, "", &[], value);
-        }
-        let longest = std::mem::take(&mut self.longest_turn);
-        let longest = ("loop_turn_longest_seconds", longest, "Longest turn since the last scrape.");
-        let help = "Time of calls today, all together, for the spending guard.";
-        let used = readings.used_today.map(|used| ("used_today_seconds", nanos(used), help));
-        for (name, value, help) in [Some(longest), used].into_iter().flatten() {
-            head(out, name, "gauge", help);
-            let _ = writeln!(out, "voicelived_{name} {}", Seconds(value));
-        }
     }
 }
 
@@ -214,7 +187,9 @@ fn parts(at: usize) -> [&'static str; 4] {
     [(); 4].map(|()| parts.next().unwrap_or_default())
 }
 
-fn nanos(time: Duration) -> u64 {
+/// Nanoseconds, as `_seconds` are kept.
+#[must_use]
+pub fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -228,15 +203,29 @@ impl std::fmt::Display for Seconds {
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = write!(out, "# HELP voicelived_{name} {help}\n# TYPE voicelived_{name} {kind}\n");
+    for part in
+        ["# HELP voicelived_", name, " ", help, "\n# TYPE voicelived_", name, " ", kind, "\n"]
+    {
+        out.push_str(part);
+    }
 }
 
-fn sample(out: &mut String, name: &str, suffix: &str, labels: &[(&str, &str)], value: u64) {
-    let _ = write!(out, "voicelived_{name}{suffix}");
-    for (label, word) in labels {
-        let _ = write!(out, "{{{label}=\"{word}\"}}");
+fn sample(
+    out: &mut String,
+    (name, suffix): (&str, &str),
+    (label, word): (&str, &str),
+    value: u64,
+    nanos: bool,
+) {
+    for part in ["voicelived_", name, suffix] {
+        out.push_str(part);
     }
-    let _ = writeln!(out, " {value}");
+    if !label.is_empty() {
+        for part in ["{", label, "=\"", word, "\"}"] {
+            out.push_str(part);
+        }
+    }
+    let _ = if nanos { writeln!(out, " {}", Seconds(value)) } else { writeln!(out, " {value}") };
 }
 
 /// How often something took how long.
@@ -266,21 +255,18 @@ impl Histogram {
             total += count;
             let bound = Seconds(*bound).to_string();
             let bound = bound.trim_end_matches('0').trim_end_matches('.');
-            sample(out, name, "_bucket", &[("le", bound)], total);
+            sample(out, (name, "_bucket"), ("le", bound), total, false);
         }
         total += self.counts[9];
-        sample(out, name, "_bucket", &[("le", "+Inf")], total);
-        let _ = writeln!(out, "voicelived_{name}_sum {}", Seconds(self.sum));
-        sample(out, name, "_count", &[], total);
+        sample(out, (name, "_bucket"), ("le", "+Inf"), total, false);
+        sample(out, (name, "_sum"), ("", ""), self.sum, true);
+        sample(out, (name, "_count"), ("", ""), total, false);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const NOTHING: Readings =
-        Readings { connections: 0, blocks: (0, 0), used_today: None, log_lost: 0 };
 
     fn value(text: &str, series: &str) -> String {
         let line =
@@ -296,17 +282,19 @@ mod tests {
         metrics.add(Family::Reply, 960);
         metrics.add(Family::Calls, 2);
         metrics.count(Family::Ended, "service_protocol");
-        let text = metrics.render(&Readings { log_lost: 7, ..NOTHING });
+        metrics.set(Family::LogLost, 7);
+        metrics.set(Family::UsedToday, 1_500_000_000);
+        let text = metrics.render();
         for (series, wanted) in [
             ("connections_dropped_total{reason=\"tls_timeout\"}", "2"),
             ("connections_dropped_total{reason=\"evicted\"}", "0"),
             ("reply_bytes_total", "960"),
             ("calls_active", "1"),
             ("log_lines_lost_total", "7"),
+            ("used_today_seconds", "1.500000000"),
         ] {
             assert_eq!(value(&text, series), wanted, "{series}");
         }
-        assert!(!text.contains("used_today"), "there is no spending guard");
     }
 
     #[test]
@@ -315,7 +303,7 @@ mod tests {
         for micros in [99, 100, 101, 2_000_000] {
             metrics.turn(Duration::from_micros(micros));
         }
-        let text = metrics.render(&NOTHING);
+        let text = metrics.render();
         for (series, wanted) in [
             ("loop_turn_seconds_bucket{le=\"0.0001\"}", "2"),
             ("loop_turn_seconds_bucket{le=\"0.00025\"}", "3"),
@@ -327,7 +315,7 @@ mod tests {
         ] {
             assert_eq!(value(&text, series), wanted, "{series}");
         }
-        let again = metrics.render(&NOTHING);
+        let again = metrics.render();
         assert_eq!(value(&again, "loop_turn_longest_seconds"), "0.000000000");
     }
 
@@ -343,13 +331,7 @@ mod tests {
             histogram.counts = [u64::MAX / 10; 10];
             histogram.sum = u64::MAX;
         }
-        metrics.longest_turn = u64::MAX;
-        let text = metrics.render(&Readings {
-            connections: usize::MAX,
-            blocks: (usize::MAX, usize::MAX),
-            used_today: Some(Duration::MAX),
-            log_lost: u64::MAX,
-        });
+        let text = metrics.render();
         assert!(text.len() < MAX_TEXT, "{} bytes", text.len());
         assert!(text.is_ascii() && !text.contains('\\'));
         for family in FAMILIES {

@@ -12,7 +12,7 @@ use mio::net::TcpStream;
 
 use crate::access::{Gate, Guard, Verdict, token};
 use crate::assets::{self, Asset};
-use crate::metrics::{Family, Metrics, Readings};
+use crate::metrics::{Family, Metrics};
 use crate::net::http::{self, Head, MAX_HEAD, Request, Status, Upgrade};
 use crate::net::transport::Transport;
 use crate::simulator::{self, Admission};
@@ -82,8 +82,6 @@ pub struct Doorway<'a> {
     pub guard: &'a mut Guard,
     /// What is counted.
     pub metrics: &'a mut Metrics,
-    /// What `/metrics` tells besides.
-    pub readings: &'a Readings,
     /// Where the visitor comes from.
     pub address: IpAddr,
     /// The daemon is stopping.
@@ -487,7 +485,7 @@ fn answer_metrics(
     if let Some(phase) = refuse_stranger(out, request, gate, door) {
         return phase;
     }
-    let text = door.metrics.render(door.readings);
+    let text = door.metrics.render();
     let extra = format!(
         "{COMMON_FIELDS}Content-Type: text/plain; version=0.0.4; charset=utf-8\r\nCache-Control: no-store\r\n"
     );

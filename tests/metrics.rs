@@ -27,13 +27,6 @@ fn document(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// A folder for a spending guard, with which every metric is served.
-fn guarded() -> Daemon {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("metrics-state");
-    let state = folder.to_str().expect("UTF-8");
-    Daemon::demo(&[("VOICELIVED_STATE_DIR", state), ("VOICELIVED_DAILY_MINUTES", "60")])
-}
-
 /// The words of each family's label, or one empty word, as served.
 fn served(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut families: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -57,7 +50,7 @@ fn every_metric_is_documented_with_its_words_and_no_other() {
         .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
         .map(str::to_owned)
         .collect();
-    let served = served(&scrape(guarded().address));
+    let served = served(&scrape(Daemon::demo(&[]).address));
     let names: BTreeSet<String> = served.keys().cloned().collect();
     assert_eq!(documented, names, "left: docs/metrics.md, right: /metrics");
     let text = document("docs/metrics.md");
@@ -75,7 +68,7 @@ fn every_metric_is_documented_with_its_words_and_no_other() {
 
 #[test]
 fn every_way_a_call_ends_and_every_status_has_its_series() {
-    let served = served(&scrape(guarded().address));
+    let served = served(&scrape(Daemon::demo(&[]).address));
     // The tables of docs/protocol.md, whose words the daemon's tests see.
     let protocol = document("docs/protocol.md");
     let ends = protocol.split("## How calls end").nth(1).expect("a section");

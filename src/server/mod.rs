@@ -45,7 +45,7 @@ use crate::call::CallSettings;
 use crate::call::ending::EndReason;
 use crate::call::pcm::PcmPool;
 use crate::certificates::Certificates;
-use crate::metrics::{Metrics, Readings};
+use crate::metrics::{Family, Metrics, nanos};
 use crate::net::dial::Target;
 use crate::net::ws::WsPeer;
 use crate::resolve::Resolver;
@@ -451,26 +451,30 @@ impl Server {
 
     // ---- visitors and upgrades ----
 
-    /// What `/metrics` tells beside the counts.
-    fn readings(&self) -> Readings {
+    /// What `/metrics` tells besides what is counted where it happens.
+    fn read_gauges(&mut self) {
         let spending = self.calls.as_ref().and_then(|calls| calls.spending.as_ref());
-        Readings {
-            connections: self.slots.len() - self.free.len(),
-            blocks: (self.pool.total_blocks(), self.pool.spare_blocks()),
-            used_today: spending.map(|ledger| ledger.spending.used()),
-            log_lost: crate::log::lost_lines(),
+        let used = spending.map_or(0, |ledger| nanos(ledger.spending.used()));
+        let open = self.slots.len() - self.free.len();
+        for (family, value) in [
+            (Family::Open, open as u64),
+            (Family::Blocks, self.pool.total_blocks() as u64),
+            (Family::BlocksFree, self.pool.spare_blocks() as u64),
+            (Family::UsedToday, used),
+            (Family::LogLost, crate::log::lost_lines()),
+        ] {
+            self.metrics.set(family, value);
         }
     }
 
     fn pump_visitor(&mut self, at: usize, now: Instant) -> Progress {
-        let readings = self.readings();
+        self.read_gauges();
         let Conn::Visitor { visitor, listener } = &mut self.slots[at].conn else {
             return Progress::Idle;
         };
         let mut door = Doorway {
             guard: &mut self.guard,
             metrics: &mut self.metrics,
-            readings: &readings,
             address: self.slots[at].address,
             draining: self.stop != Stop::No,
             now,
