@@ -14,6 +14,10 @@ pub(crate) fn scrape(address: SocketAddr) -> String {
 
 /// The number of a series in `text`: `voicelived_` and `name`, its label's word or none.
 pub(crate) fn value(text: &str, name: &str, word: &str) -> f64 {
+    number(text, name, word).parse().expect("a number")
+}
+
+fn number<'a>(text: &'a str, name: &str, word: &str) -> &'a str {
     let mut lines = text.lines().filter_map(|line| {
         let (series, number) = line.strip_prefix("voicelived_")?.rsplit_once(' ')?;
         let (family, labels) = series.split_once('{').unwrap_or((series, ""));
@@ -21,12 +25,14 @@ pub(crate) fn value(text: &str, name: &str, word: &str) -> f64 {
     });
     let number = lines.next().unwrap_or_else(|| panic!("there is no {name} {word} in {text}"));
     assert_eq!(lines.next(), None, "{name} {word} is there twice");
-    number.parse().expect("a number")
+    number
 }
 
-/// The number of a series now.
+/// The whole number of a series now.
 pub(crate) fn count(address: SocketAddr, name: &str, word: &str) -> u64 {
-    value(&scrape(address), name, word) as u64
+    let text = scrape(address);
+    let whole = number(&text, name, word).split('.').next();
+    whole.and_then(|whole| whole.parse().ok()).expect("a number")
 }
 
 impl Daemon {
