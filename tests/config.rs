@@ -328,7 +328,7 @@ fn a_named_env_file_must_exist() {
 }
 
 fn passed(secure: bool, address: &str) -> PassedSocket {
-    PassedSocket { secure, address: address.parse().unwrap() }
+    PassedSocket { secure, address: address.parse().expect("an address") }
 }
 
 #[test]

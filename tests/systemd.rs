@@ -164,6 +164,31 @@ fn without_settings_it_runs_and_says_what_to_set() {
 }
 
 #[test]
+fn settings_that_are_completed_count_from_the_next_reload() {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let file = folder("completed").join("env");
+    fs::write(&file, "").expect("a file");
+    let mut manager = Manager::new("completed");
+    let arguments = ["run", "--listen", "127.0.0.1:0", "--env-file", file.to_str().expect("plain")];
+    let daemon = Daemon::start(&arguments, &[("NOTIFY_SOCKET", &manager.name)]);
+    Client::connect(daemon.address).assert_ends("a call", 1011, "not_configured");
+    let address = service.address;
+    let complete =
+        format!("AZURE_VOICE_LIVE_ENDPOINT=ws://{address}\nAZURE_VOICE_LIVE_API_KEY={KEY}\n");
+    fs::write(&file, complete).expect("a file");
+    manager.forget();
+    daemon.signal("HUP");
+    manager.wait_for("READY=1");
+    assert_eq!(ask(daemon.address, "GET /healthz", "").text(), "ok");
+    witness::Witness::call(daemon.address).finish();
+    // What was complete stays so.
+    fs::write(&file, "").expect("a file");
+    daemon.signal("HUP");
+    daemon.wait_for_log("the old settings stay: This device is not set up yet");
+    witness::Witness::call(daemon.address).finish();
+}
+
+#[test]
 fn one_missing_setting_is_named_alone() {
     let manager = Manager::new("one");
     let settings = [

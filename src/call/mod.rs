@@ -101,6 +101,8 @@ pub enum Output {
         /// JSON text as the model wrote it: may be empty or invalid.
         arguments: String,
     },
+    /// A tool that the model asked for is not run: for the count.
+    ToolRefused,
     /// The call is over: close both sockets, with the reason's close code to the client.
     Close(EndReason),
 }

@@ -12,7 +12,8 @@ use crate::authority::{Authority, OwnFiles, device_names, is_clock_set};
 use crate::call::pcm::BLOCK_BYTES;
 use crate::certificates::Certificates;
 use crate::cli::args::{RunArgs, SimulateArgs, exit};
-use crate::cli::{access, service};
+use crate::cli::reload::Provenance;
+use crate::cli::{access, reload, service};
 use crate::config::{Config, PassedSocket, Purpose, Secret, read_file};
 use crate::net::tls;
 use crate::server::{Calls, Listen, Server, bind};
@@ -33,9 +34,9 @@ pub type Failure = (u8, String);
 /// # Errors
 /// [`Failure`]; the configuration's faults are one line each.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
-    let start = Start::new(Purpose::Service, args)?;
-    let config = start.configure()?;
-    serve(config, Vec::new(), start)
+    let (from, passed) = begin(Purpose::Service, args)?;
+    let config = configure(&from)?;
+    serve(config, Vec::new(), passed, from)
 }
 
 /// The daemon with the built-in simulator as its service, on a port of its own in the same loop.
@@ -43,14 +44,15 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
 /// # Errors
 /// As [`run`].
 pub fn demo(args: &RunArgs) -> Result<(), Failure> {
-    let start = Start::new(Purpose::Demo, args)?;
-    let mut config = start.configure()?;
+    let (mut from, passed) = begin(Purpose::Demo, args)?;
+    let mut config = configure(&from)?;
     let simulator =
         listen_on(SocketAddr::from(([127, 0, 0, 1], 0)), Site::Simulator(Rc::default()))?;
     let address = simulator.socket.local_addr().map_err(system)?;
     config.use_simulator(address);
+    from.simulator = Some(address);
     log::warn!("demo: the built-in simulator answers, not the real voice model");
-    serve(config, vec![simulator], start)
+    serve(config, vec![simulator], passed, from)
 }
 
 /// The simulated service alone.
@@ -72,59 +74,38 @@ pub fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
     server.run().map_err(system)
 }
 
-/// What a start begins with.
-struct Start {
-    sources: SettingsSources,
-    /// Listening sockets of the service manager.
+/// Where the settings come from, and the listening sockets that were passed: they are a part of it.
+fn begin(purpose: Purpose, args: &RunArgs) -> Result<(Provenance, Vec<Passed>), Failure> {
+    let passed = systemd::passed_sockets().map_err(|error| (exit::CONFIG, error))?;
+    let place = |&Passed { address, secure, .. }: &Passed| PassedSocket { address, secure };
+    let sockets = passed.iter().map(place).collect();
+    Ok((Provenance { purpose, args: args.clone(), sockets, simulator: None }, passed))
+}
+
+fn configure(from: &Provenance) -> Result<Config, Failure> {
+    let config = from.read().map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;
+    crate::log::init(config.log);
+    for warning in &config.warnings {
+        log::warn!("{warning}");
+    }
+    if !is_clock_set(SystemTime::now()) {
+        log::warn!(
+            "this device's clock has not been set: until it is, certificates look as if they were \
+             not valid yet, and calls fail. They are tried again with each call."
+        );
+    }
+    if let Some(sentence) = &config.unready {
+        log::error!("{sentence}");
+    }
+    Ok(config)
+}
+
+fn serve(
+    config: Config,
+    mut listen: Vec<Listen>,
     passed: Vec<Passed>,
-}
-
-/// Where settings come from, at the start and again at SIGHUP: the environment and the sockets
-/// cannot have changed by then, files can.
-struct SettingsSources {
-    purpose: Purpose,
-    args: RunArgs,
-    sockets: Vec<PassedSocket>,
-}
-
-impl SettingsSources {
-    fn read(&self) -> Result<Config, String> {
-        let RunArgs { env_file, listen } = &self.args;
-        Config::from_process(self.purpose, env_file.as_deref(), listen.clone(), &self.sockets)
-            .map_err(|faults| service::lines(&faults))
-    }
-}
-
-impl Start {
-    fn new(purpose: Purpose, args: &RunArgs) -> Result<Self, Failure> {
-        let passed = systemd::passed_sockets().map_err(|error| (exit::CONFIG, error))?;
-        let place = |&Passed { address, secure, .. }: &Passed| PassedSocket { address, secure };
-        let sockets = passed.iter().map(place).collect();
-        Ok(Self { sources: SettingsSources { purpose, args: args.clone(), sockets }, passed })
-    }
-
-    fn configure(&self) -> Result<Config, Failure> {
-        let config = self.sources.read().map_err(|faults| (exit::CONFIG, faults))?;
-        crate::log::init(config.log);
-        for warning in &config.warnings {
-            log::warn!("{warning}");
-        }
-        if !is_clock_set(SystemTime::now()) {
-            log::warn!(
-                "this device's clock has not been set: until it is, certificates look as if they were \
-                 not valid yet, and calls fail. They are tried again with each call."
-            );
-        }
-        if let Some(sentence) = &config.unready {
-            log::error!("{sentence}");
-        }
-        Ok(config)
-    }
-}
-
-fn serve(config: Config, mut listen: Vec<Listen>, start: Start) -> Result<(), Failure> {
-    let Start { sources, passed } = start;
-    let reload: access::Reload = Box::new(move || sources.read());
+    from: Provenance,
+) -> Result<(), Failure> {
     let simulated = !listen.is_empty();
     let program = std::env::current_exe().map_err(system)?;
     let tools = Tools::builtin(&program);
@@ -133,20 +114,20 @@ fn serve(config: Config, mut listen: Vec<Listen>, start: Start) -> Result<(), Fa
     let urls: Vec<String> = doors.iter().filter_map(url).collect();
     let pages: Vec<String> = doors.iter().flat_map(pages).collect();
     listen.extend(doors);
-    let (rules, token) = access::rules(&config, reload)?;
+    let token = access::token(&config)?;
+    let terms =
+        reload::terms(&config, &tools, token.as_ref()).map_err(|error| (exit::CONFIG, error))?;
     let calls = Calls {
         certificates: certificates.map(|(certificates, _)| certificates),
         spending: spending(&config)?,
-        settings: Rc::new(service::call_settings(&config, &tools)),
-        target: service::target(&config.service).map_err(|error| (exit::CONFIG, error))?,
-        access: rules,
-        tools,
+        terms,
         program,
         max_sessions: config.limits.max_sessions,
         max_sessions_per_address: config.limits.max_sessions_per_address,
         pool_blocks: blocks(&config),
-        unready: config.unready.clone(),
         drain: config.limits.drain,
+        reread: reload::reread(from, config, tools.clone()),
+        tools,
     };
     let server = Server::new(listen, Some(calls)).map_err(system)?.managed_by(manager());
     print_invitation(&pages, token.as_ref());

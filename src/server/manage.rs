@@ -85,10 +85,10 @@ impl Server {
         let standing = Standing {
             calls: self.running_calls(),
             draining: self.stop != Stop::No,
-            configured: calls.is_none_or(|calls| calls.unready.is_none()),
+            configured: calls.is_none_or(|calls| calls.terms.unready.is_none()),
         };
         let most = calls.map_or(0, |calls| calls.max_sessions);
-        let unready = calls.and_then(|calls| calls.unready.as_deref());
+        let unready = calls.and_then(|calls| calls.terms.unready.as_deref());
         self.manager.tell(standing, now, || words(standing, most, unready));
     }
 }
