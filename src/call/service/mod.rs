@@ -142,7 +142,7 @@ pub enum ServiceEvent<'a> {
     McpCallFinished,
     /// `response.done`.
     ResponseDone(Box<ResponseDone>),
-    /// `conversation.item.truncated`. For the log.
+    /// `conversation.item.truncated`.
     Truncated {
         /// The item cut.
         item_id: String,
