@@ -17,3 +17,5 @@ deny:     # licences, sources, doubles; `cargo install cargo-deny --locked` take
 
 fuzz:     # every target for a minute
 	fuzz/run 60
+
+include packaging/packages.mk

@@ -4,7 +4,7 @@ _voicelived() {
   local commands="run demo check simulate call"
   COMPREPLY=()
   case $before in
-    --cert | --env-file | --in | --key | --out | --token-file) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
+    --ca | --cert | --env-file | --in | --key | --out | --token-file) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     --fault | --listen | --text | --timeout | --url) return ;;
   esac
   case ${COMP_WORDS[1]} in
@@ -18,7 +18,7 @@ _voicelived() {
     demo) options="--env-file --listen --help --version" ;;
     check) options="--env-file --help --version" ;;
     simulate) options="--listen --cert --key --fault --help --version" ;;
-    call) options="--in --text --out --url --token-file --timeout --help --version" ;;
+    call) options="--in --text --out --url --ca --token-file --env-file --timeout --help --version" ;;
   esac
   [[ $COMP_CWORD -eq 1 && $current != -* ]] && options=$commands
   mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current")
