@@ -16,15 +16,14 @@ use std::sync::Arc;
 
 use kernel::Socket;
 use random::Random;
-use tungstenite::Message;
-use tungstenite::protocol::Role;
+use voicelived::net::inbox::Inbox;
 use voicelived::net::tls;
 use voicelived::net::transport::Transport;
-use voicelived::net::ws::{Incoming, Sizes, WsError, WsPeer};
+use voicelived::net::ws::{Incoming, Message, Role, Sizes, WsError, WsPeer};
 
 const PLAIN_SEEDS: u64 = 4096;
 const TLS_SEEDS: u64 = 1024;
-const SIZES: Sizes = Sizes { read: 4096, message: 64 * 1024, waiting: 128 * 1024 };
+const SIZES: Sizes = Sizes { message: 64 * 1024, waiting: 128 * 1024 };
 
 #[test]
 fn plain_connections_never_stand_still() {
@@ -75,6 +74,7 @@ fn run_seeds(seeds: u64, connect: impl Fn(usize) -> (Transport<Socket>, Transpor
 /// One end of the conversation.
 struct Side {
     peer: WsPeer<Socket>,
+    inbox: Inbox,
     outbox: Rc<Vec<Vec<u8>>>,
     sent: usize,
     received: usize,
@@ -88,6 +88,7 @@ impl Side {
         let outbox = (0..count).map(|at| payload(at, random)).collect();
         Self {
             peer: WsPeer::new(transport, role, SIZES, &[]),
+            inbox: Inbox::new(),
             outbox: Rc::new(outbox),
             sent: 0,
             received: 0,
@@ -100,7 +101,7 @@ impl Side {
         let pause_after = if random.one_in(3) { random.range(0, 3) } else { usize::MAX };
         let mut taken = 0;
         while taken < pause_after {
-            match self.peer.read().expect("the connection holds") {
+            match self.peer.read(&mut self.inbox).expect("the connection holds") {
                 Some(Incoming::Binary(data)) => {
                     assert_eq!(data, expected[self.received], "message {}", self.received);
                     self.received += 1;
@@ -111,17 +112,24 @@ impl Side {
                 None => break,
             }
         }
+        self.peer.keep(&mut self.inbox);
+        // Every other turn with memory of its own, as for those that nobody lends any.
+        let mut lent = Vec::new();
+        if random.one_in(2) {
+            self.peer.lend(&mut lent);
+        }
         while let Some(next) = self.outbox.get(self.sent) {
             if random.one_in(5) {
-                let _ = self.peer.send(Message::Ping(vec![0; random.range(0, 100)].into()));
+                let _ = self.peer.send(Message::Ping);
             }
-            match self.peer.send(Message::Binary(next.clone().into())) {
+            match self.peer.send(Message::Binary(next)) {
                 Ok(()) => self.sent += 1,
                 Err(WsError::Full) => break,
                 Err(error) => panic!("{error:?}"),
             }
         }
         self.peer.flush().expect("the connection holds");
+        self.peer.take_back(&mut lent);
     }
 
     /// Whether the loop would pump this side without any event: something is left to read, or

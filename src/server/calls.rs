@@ -50,7 +50,7 @@ impl Server {
         };
         let mut desk = Desk {
             pool: &mut self.pool,
-            scratch: &mut self.scratch,
+            buffers: &mut self.buffers,
             tools: &calls.tools,
             wanted: &mut self.wanted,
             now,
