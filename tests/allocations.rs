@@ -7,6 +7,7 @@
 //!
 //! This file has its own `main`: started by itself with arguments of `voicelived`, it is the program.
 #![allow(unsafe_code, reason = "a global allocator cannot be written without")]
+#![allow(clippy::unwrap_used, reason = "it is a test, if without the harness")]
 
 #[path = "support/certificates.rs"]
 mod certificates;

@@ -4,9 +4,9 @@
 //!
 //! `VOICELIVED_SOAK_SECONDS` is how long (60; `make soak` takes longer), `VOICELIVED_SEED` replays.
 
-mod support;
 #[path = "support/random.rs"]
 mod random;
+mod support;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -27,13 +27,8 @@ const CALLERS: u64 = 10;
 const PLACES: &str = "8";
 
 /// What the service is like: mostly well.
-const SERVICES: [&[&str]; 5] = [
-    &[],
-    &[],
-    &["reset@reply"],
-    &["close=1011@update"],
-    &["unknown-events", "pings", "fragments"],
-];
+const SERVICES: [&[&str]; 5] =
+    [&[], &[], &["reset@reply"], &["close=1011@update"], &["unknown-events", "pings", "fragments"]];
 
 /// kB by which memory may be above what it was after a quarter of the time: the heap's edges move.
 const FLAT: u64 = 512;

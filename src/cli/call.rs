@@ -328,7 +328,7 @@ impl<'a> Talk<'a> {
     }
 
     /// Speech, silence after it, or nothing while a slow source may still bring some.
-    fn next_frame(&mut self, now: Instant) -> Result<Option<[u8; FRAME]>, Failure> {
+    fn next_frame(&mut self, now: Instant) -> Result<Option<Vec<u8>>, Failure> {
         if self.said.is_none() {
             let fault = |error| (exit::IO, format!("the speech could not be read: {error}"));
             match self.source.next().map_err(fault)? {
@@ -344,7 +344,7 @@ impl<'a> Talk<'a> {
                 Fill::End => self.said = Some(now),
             }
         }
-        Ok(Some(SILENCE))
+        Ok(Some(SILENCE.to_vec()))
     }
 
     /// Types, hangs up or gives up when it is time to.

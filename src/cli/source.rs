@@ -32,7 +32,7 @@ pub(super) enum Source {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fill {
     /// A frame; the last one ends in silence.
-    Frame([u8; FRAME]),
+    Frame(Vec<u8>),
     /// Nothing yet.
     Starved,
     /// Nothing more.
@@ -72,7 +72,7 @@ impl Source {
                 let mut frame = [0; FRAME];
                 let count = reader.read(&mut frame)?;
                 frame[count..].fill(0);
-                Ok(if count == 0 { Fill::End } else { Fill::Frame(frame) })
+                Ok(if count == 0 { Fill::End } else { Fill::Frame(frame.to_vec()) })
             }
             Self::Stream(stream) => stream.next(),
         }
@@ -115,7 +115,7 @@ impl<R: Read> Stream<R> {
         let whole = self.filled & !1;
         self.part[whole..].fill(0);
         self.filled = 0;
-        Ok(if whole == 0 { Fill::End } else { Fill::Frame(*self.part) })
+        Ok(if whole == 0 { Fill::End } else { Fill::Frame(self.part.to_vec()) })
     }
 }
 
@@ -179,11 +179,12 @@ mod tests {
 
     #[test]
     fn portions_become_frames() {
-        let full = || Fill::Frame([7; FRAME]);
+        let full = || Fill::Frame(vec![7; FRAME]);
         let mut last = [0; FRAME];
         last[..80].fill(7);
         let found = frames(&[1, 958, 0, 0, FRAME, 82]);
-        let expected = [Fill::Starved, Fill::Starved, full(), full(), Fill::Frame(last), Fill::End];
+        let expected =
+            [Fill::Starved, Fill::Starved, full(), full(), Fill::Frame(last.to_vec()), Fill::End];
         assert_eq!(found, expected);
         assert_eq!(frames(&[1]), [Fill::End]);
         assert_eq!(frames(&[]), [Fill::End]);

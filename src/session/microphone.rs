@@ -2,8 +2,7 @@
 //! the session is configured, and when the service is behind, it waits in PCM blocks; it is live,
 //! so whole oldest blocks make way for new audio.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64_simd::STANDARD;
 use mio::net::TcpStream;
 
 use crate::call::pcm::{PcmPool, PcmQueue};
@@ -72,10 +71,7 @@ fn append(pcm: &[u8], service: &mut WsPeer<TcpStream>) -> bool {
     }
     let sent = service.send_with(Kind::Text, |out| {
         out.extend_from_slice(APPEND_PREFIX.as_bytes());
-        let start = out.len();
-        out.resize(start + pcm.len().div_ceil(3) * 4, 0);
-        // There is room for exactly that much.
-        let _ = STANDARD.encode_slice(pcm, &mut out[start..]);
+        STANDARD.encode_append(pcm, out);
         out.extend_from_slice(APPEND_SUFFIX.as_bytes());
         Ok::<_, WsError>(())
     });

@@ -1,8 +1,7 @@
 //! Reply audio on its way to the client: decoded straight into its frames, or, when it is behind,
 //! into PCM blocks. What neither takes stays as it came, and the service is not read (R2).
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64_simd::{AsOut, STANDARD};
 use mio::net::TcpStream;
 
 use crate::call::pcm::{BLOCK_BYTES, PcmPool, PcmQueue};
@@ -150,28 +149,32 @@ impl ReplyPath {
         while self.queue.is_empty() && !rest.is_empty() && has_room(client)? {
             sent += client.send_with(Kind::Binary, |out| {
                 let start = out.len();
-                out.resize(start + MAX_FRAME.min(rest.len().div_ceil(4) * 3), 0);
-                let bytes = decode(rest, MAX_FRAME / BLOCK_BYTES * BLOCK_CHARS, &mut out[start..])?;
-                out.truncate(start + bytes);
-                Ok::<_, PathError>(bytes)
+                let text = take(rest, MAX_FRAME / BLOCK_BYTES * BLOCK_CHARS);
+                STANDARD.decode_append(text, out).map_err(no_base64)?;
+                Ok::<_, PathError>(out.len() - start)
             })?;
         }
         while !rest.is_empty()
             && let Some(block) = self.queue.writable(pool, BLOCK_BYTES)
         {
-            let bytes = decode(rest, BLOCK_CHARS, block)?;
+            let text = take(rest, BLOCK_CHARS);
+            let bytes = STANDARD.decode(text, block.as_out()).map_err(no_base64)?.len();
             self.queue.commit(pool, bytes);
         }
         Ok(sent)
     }
 }
 
-/// Takes up to `chars` characters, a multiple of four, and decodes them into `out`; the bytes
-/// written. Group by group base64 is ASCII; a cut inside a character is no base64 either way.
-fn decode(rest: &mut &[u8], chars: usize, out: &mut [u8]) -> Result<usize, PathError> {
+/// Takes up to `chars` characters, a multiple of four. Group by group base64 is ASCII; a cut inside
+/// a character is no base64 either way.
+fn take<'t>(rest: &mut &'t [u8], chars: usize) -> &'t [u8] {
     let (text, left) = rest.split_at(chars.min(rest.len()));
     *rest = left;
-    STANDARD.decode_slice(text, out).map_err(|_| PathError::Service("audio that is not base64"))
+    text
+}
+
+fn no_base64(_: base64_simd::Error) -> PathError {
+    PathError::Service("audio that is not base64")
 }
 
 /// Whether the client takes audio now; flushes once when only our own coalescing is in the way.
