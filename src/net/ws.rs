@@ -125,6 +125,9 @@ enum Phase {
     /// The peer's bytes make no sense any more: they are read and thrown away until it leaves, so
     /// that our close frame is not lost to a reset. Our own side is `ended` once that has left.
     Draining { ended: bool },
+    /// Both directions are over, but TLS holds bytes that the kernel has not taken. The owner bounds
+    /// how long they may take.
+    Leaving,
     /// Nothing more will be read.
     Done,
 }
@@ -205,7 +208,7 @@ impl<S: Read + Write> WsPeer<S> {
 
     /// Whether [`read`](Self::read) may find a message without a new event (R2).
     pub fn has_more(&self) -> bool {
-        self.readable && self.phase != Phase::Done
+        self.readable && !matches!(self.phase, Phase::Leaving | Phase::Done)
     }
 
     /// Whether audio may be sent now without waiting behind a blocked transport.
@@ -218,9 +221,14 @@ impl<S: Read + Write> WsPeer<S> {
         self.phase == Phase::Open
     }
 
-    /// Whether both directions are over.
+    /// Whether both directions are over and nothing is left to send.
     pub fn is_done(&self) -> bool {
         self.phase == Phase::Done
+    }
+
+    /// Whether both directions are over, and only what was sent has still to reach the kernel.
+    pub fn is_leaving(&self) -> bool {
+        self.phase == Phase::Leaving
     }
 
     /// Lends memory for what is sent, for a turn. [`take_back`](Self::take_back) ends that.
@@ -252,7 +260,7 @@ impl<S: Read + Write> WsPeer<S> {
             inbox.give_spare(std::mem::take(&mut self.rest));
         }
         let found = match self.phase {
-            Phase::Done => return Err(WsError::Closed),
+            Phase::Leaving | Phase::Done => return Err(WsError::Closed),
             Phase::Broken { .. } | Phase::Draining { .. } | Phase::Closed => {
                 return self.discard(inbox).map(|()| None);
             }
@@ -276,7 +284,7 @@ impl<S: Read + Write> WsPeer<S> {
 
     /// Takes what is left in the inbox, which is then free for another peer.
     pub fn keep(&mut self, inbox: &mut Inbox) {
-        if self.phase != Phase::Done && !inbox.waiting().is_empty() {
+        if !matches!(self.phase, Phase::Leaving | Phase::Done) && !inbox.waiting().is_empty() {
             // A peer that was not read in this turn has its rest still, and the inbox is empty.
             self.rest = inbox.take_spare();
             self.rest.extend_from_slice(inbox.waiting());
@@ -353,14 +361,19 @@ impl<S: Read + Write> WsPeer<S> {
     /// # Errors
     /// `Lost` or `Closed` when the connection is over.
     pub fn flush(&mut self) -> Result<(), WsError> {
-        if self.phase == Phase::Done {
-            return Ok(());
+        match self.phase {
+            Phase::Done => return Ok(()),
+            Phase::Leaving => {
+                self.leave();
+                return Ok(());
+            }
+            _ => {}
         }
         let written = self.write_out().and_then(|()| self.transport.flush());
         written.map_err(|error| self.ended(End::Broken(error)))?;
         // What still comes is read out first: a reset would eat our close frame.
         let over = self.phase == Phase::Closed && self.role == Role::Server;
-        if over && self.has_left() && !self.transport.has_more() {
+        if over && self.has_left() && !self.readable {
             return Err(self.ended(End::Closed));
         }
         Ok(())
@@ -394,7 +407,8 @@ impl<S: Read + Write> WsPeer<S> {
         let (code, next) = match self.phase {
             Phase::Open => (code, Phase::Closing),
             Phase::Broken { code } => (code, Phase::Draining { ended: false }),
-            Phase::Closing | Phase::Closed | Phase::Draining { .. } | Phase::Done => return,
+            Phase::Closing | Phase::Closed | Phase::Draining { .. } => return,
+            Phase::Leaving | Phase::Done => return,
         };
         self.phase = next;
         // 1005 stands for "no code" and must not be sent (section 7.4.1).
@@ -555,6 +569,11 @@ impl<S: Read + Write> WsPeer<S> {
         loop {
             inbox.clear();
             match self.transport.fill(inbox) {
+                // Who has said goodbye may end its side; our answer is still under way.
+                Ok(0) if self.phase == Phase::Closed && self.role == Role::Server => {
+                    self.readable = false;
+                    return self.flush();
+                }
                 Ok(0) => return Err(self.ended(End::Closed)),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -566,6 +585,13 @@ impl<S: Read + Write> WsPeer<S> {
         }
     }
 
+    /// Nothing more is heard or said; what TLS still holds may leave.
+    fn leave(&mut self) {
+        let flushed = self.transport.flush().is_ok();
+        let left = !flushed || !self.transport.holds_output();
+        self.phase = if left { Phase::Done } else { Phase::Leaving };
+    }
+
     fn ended(&mut self, end: End) -> WsError {
         let closing = self.phase != Phase::Open;
         self.phase = Phase::Done;
@@ -573,7 +599,7 @@ impl<S: Read + Write> WsPeer<S> {
         match end {
             End::Closed => {
                 self.transport.send_close_notify();
-                let _ = self.transport.flush();
+                self.leave();
                 WsError::Closed
             }
             _ if closing => WsError::Closed,

@@ -15,10 +15,10 @@
 //! Every socket is registered once, for both directions, edge-triggered: mio then costs no system
 //! call per change of interest, and a writable event comes only after a refused write.
 
-pub mod access;
 mod calls;
 mod children;
 mod door;
+pub mod reload;
 mod secure;
 mod slot;
 mod spend;
@@ -26,11 +26,11 @@ mod spend;
 use children::{Children, MAX_CHILDREN};
 use door::Door;
 pub use door::bind;
+use reload::{Reread, Terms};
 use slot::{Conn, Slot, pump_turned_away};
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpListener;
@@ -39,11 +39,10 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::access::{Access, Guard};
-use crate::call::CallSettings;
 use crate::call::ending::EndReason;
 use crate::call::pcm::PcmPool;
 use crate::certificates::Certificates;
-use crate::net::dial::Target;
+use crate::metrics::{Family, Metrics, nanos};
 use crate::net::ws::{Role, WsPeer};
 use crate::resolve::Resolver;
 use crate::session::{Buffers, CLIENT_SIZES, Desk, Progress, Session, WantedTool};
@@ -85,12 +84,10 @@ pub struct Calls {
     pub certificates: Option<Certificates>,
     /// The spending guard; `None` without one.
     pub spending: Option<Ledger>,
-    /// Settings of every call.
-    pub settings: Rc<CallSettings>,
-    /// The service.
-    pub target: Rc<Target>,
-    /// Who may call.
-    pub access: access::Rules,
+    /// What new calls are made by.
+    pub terms: Terms,
+    /// Reads the terms again, for SIGHUP.
+    pub reread: Reread,
     /// The tools.
     pub tools: Tools,
     /// This program's file, for its children.
@@ -129,6 +126,7 @@ pub struct Server {
     pool: PcmPool,
     buffers: Buffers,
     wanted: Vec<WantedTool>,
+    metrics: Metrics,
     door: Door,
     /// When to look at the certificates again, if there are any.
     certificates_due: Option<Instant>,
@@ -168,10 +166,10 @@ impl Server {
             calls.as_ref().map_or((0, 0), |calls| (calls.max_sessions, calls.pool_blocks));
         // In a demo the simulator's side of each call takes a slot too.
         let slots = sessions * 2 + VISITORS;
-        let resolver =
-            calls.as_ref().map(|calls| Resolver::new(&calls.target.host, calls.target.port));
+        let target = calls.as_ref().map(|calls| &calls.terms.target);
+        let resolver = target.map(|target| Resolver::new(&target.host, target.port));
         let certificates_due = secure::next_look(calls.as_ref(), now);
-        let access = calls.as_ref().map_or(Access::Open, |calls| calls.access.access.clone());
+        let access = calls.as_ref().map_or(Access::Open, |calls| calls.terms.access.clone());
         Ok(Self {
             poll,
             signals,
@@ -187,6 +185,7 @@ impl Server {
             pool: PcmPool::new(blocks),
             buffers: Buffers::default(),
             wanted: Vec::new(),
+            metrics: Metrics::new(),
             door: Door::new(now),
             certificates_due,
             stop: Stop::No,
@@ -199,14 +198,17 @@ impl Server {
     /// When polling itself fails, which no peer can cause.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(256);
-        self.refresh_addresses(Instant::now());
+        let mut now = Instant::now();
+        self.refresh_addresses(now);
         loop {
-            match self.poll.poll(&mut events, self.timeout(Instant::now())) {
+            let end = Instant::now();
+            self.metrics.turn(end.saturating_duration_since(now));
+            match self.poll.poll(&mut events, self.timeout(end)) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 Err(_) => events.clear(),
                 Ok(()) => {}
             }
-            let now = Instant::now();
+            now = Instant::now();
             for event in &events {
                 self.mark(event, now);
             }
@@ -298,7 +300,7 @@ impl Server {
             match signal {
                 SIGTERM | SIGINT => self.begin_stop(now),
                 SIGHUP => {
-                    self.reload_access(now);
+                    self.reload(now);
                     self.certificates_due = Some(now);
                 }
                 _ => self.children.mark_all(),
@@ -446,6 +448,7 @@ impl Server {
             buffers: &mut self.buffers,
             tools: &calls.tools,
             wanted: &mut self.wanted,
+            metrics: &mut self.metrics,
             now,
         };
         let result = act(session, &mut desk);
@@ -457,12 +460,30 @@ impl Server {
 
     // ---- visitors and upgrades ----
 
+    /// What `/metrics` tells besides what is counted where it happens.
+    fn read_gauges(&mut self) {
+        let spending = self.calls.as_ref().and_then(|calls| calls.spending.as_ref());
+        let used = spending.map_or(0, |ledger| nanos(ledger.spending.used()));
+        let open = self.slots.len() - self.free.len();
+        for (family, value) in [
+            (Family::Open, open as u64),
+            (Family::Blocks, self.pool.total_blocks() as u64),
+            (Family::BlocksFree, self.pool.spare_blocks() as u64),
+            (Family::UsedToday, used),
+            (Family::LogLost, crate::log::lost_lines()),
+        ] {
+            self.metrics.set(family, value);
+        }
+    }
+
     fn pump_visitor(&mut self, at: usize, now: Instant) -> Progress {
+        self.read_gauges();
         let Conn::Visitor { visitor, listener } = &mut self.slots[at].conn else {
             return Progress::Idle;
         };
         let mut door = Doorway {
             guard: &mut self.guard,
+            metrics: &mut self.metrics,
             address: self.slots[at].address,
             draining: self.stop != Stop::No,
             now,

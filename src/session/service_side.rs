@@ -5,10 +5,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::pulse::{self, Pulse};
 use super::reply::PathError;
 use super::{Desk, Service, Session, TURN_MESSAGES};
-use crate::call::ending::ServiceFault;
-use crate::call::service::{self, Parsed};
+use crate::call::ending::{EndReason, ServiceFault};
+use crate::call::service::{self, Parsed, ServiceEvent};
 use crate::call::{Input, Reply};
 use crate::fault;
+use crate::metrics::Family;
 use crate::net::dial::Progress as DialProgress;
 use crate::net::inbox::Inbox;
 use crate::net::ws::{Incoming, WsError};
@@ -25,12 +26,14 @@ impl Session {
             DialProgress::Pending => {}
             DialProgress::NewSocket => self.unregistered = true,
             DialProgress::Open(mut peer) => {
+                desk.metrics.count(Family::Connects, "ok");
                 peer.transport_mut().begin_turn();
                 self.service_pulse = Pulse::new(pulse::SERVICE, desk.now);
                 self.service = Service::Open(Box::new(peer));
                 self.input(Input::ServiceOpened, desk);
             }
             DialProgress::Failed(error) => {
+                desk.metrics.count(Family::Connects, "failed");
                 let fault = fault::explain(&error, &self.target.host);
                 log::warn!("[{}] {}", self.id, fault.message);
                 self.lose_service(fault, desk);
@@ -70,7 +73,9 @@ impl Session {
                 },
                 Ok(Some(Incoming::Control)) => {}
                 Ok(Some(Incoming::Close { code, reason })) => {
-                    if self.is_talking() {
+                    if self.is_talking() && fault::is_expiry(code, &reason) {
+                        self.input(Input::End(EndReason::SessionExpired), desk);
+                    } else if self.is_talking() {
                         let reason =
                             self.target.conceal(&reason).unwrap_or_else(|| reason.to_string());
                         self.input(Input::ServiceLost(fault::closed(code, &reason)), desk);
@@ -129,10 +134,24 @@ impl Session {
                 if let Some(text) = self.target.conceal(text) {
                     return self.on_event(&text, desk);
                 }
+                self.note(&event);
                 self.input(Input::Service(event), desk);
                 self.learn_expiry(desk.now);
             }
             Err(what) => self.service_error(&what, desk),
+        }
+    }
+
+    /// What the service says to whoever runs the daemon.
+    fn note(&self, event: &ServiceEvent<'_>) {
+        match event {
+            ServiceEvent::Warning { code, message } => {
+                log::warn!("[{}] the service warns: {message} ({code})", self.id);
+            }
+            ServiceEvent::UserTranscriptFailed { message } => {
+                log::warn!("[{}] the service has no transcript: {message}", self.id);
+            }
+            _ => {}
         }
     }
 
@@ -152,6 +171,7 @@ impl Session {
         }
         let sent = self.reply.accept(base64, &mut self.client, desk.pool);
         self.reply_left(sent, desk);
+        desk.metrics.add(Family::Backpressure, u64::from(self.reply.is_backed_up()));
     }
 
     /// Sends what waits for the client as far as it takes it.
@@ -171,7 +191,10 @@ impl Session {
         };
         if bytes > 0 {
             self.totals.reply_bytes += bytes as u64;
-            self.call.reply_sent(bytes, desk.now);
+            desk.metrics.add(Family::Reply, bytes as u64);
+            if let Some(waited) = self.call.reply_sent(bytes, desk.now) {
+                desk.metrics.first_audio(waited);
+            }
             self.carry_out(desk);
         }
     }
