@@ -122,13 +122,15 @@ impl<'a> Cursor<'a> {
         Self { text, at: 0 }
     }
 
+    #[inline(always)]
     fn rest(&self) -> &'a [u8] {
         &self.text.as_bytes()[self.at..]
     }
 
     fn skip_whitespace(&mut self) {
-        let blank = |byte: &&u8| matches!(**byte, b' ' | b'\t' | b'\n' | b'\r');
-        self.at += self.rest().iter().take_while(blank).count();
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.rest().first() {
+            self.at += 1;
+        }
     }
 
     /// The next byte that is not white space, stepped over.
@@ -250,17 +252,20 @@ fn may_hold_control(bytes: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     // A byte below the limit borrows into its highest bit, which was not set.
-    let below = |word: &[u8; 8]| {
+    #[inline(always)]
+    fn below(word: &[u8; 8]) -> u64 {
         let word = u64::from_ne_bytes(*word);
         word.wrapping_sub(ONES * 0x20) & !word
-    };
+    }
     let (words, rest) = bytes.as_chunks();
     let (fours, words) = words.as_chunks::<4>();
     let mut found = 0;
     for [a, b, c, d] in fours {
         found |= below(a) | below(b) | below(c) | below(d);
     }
-    found |= words.iter().map(below).fold(0, |all, word| all | word);
+    for word in words {
+        found |= below(word);
+    }
     found & HIGHS != 0 || rest.iter().any(|&byte| byte < 0x20)
 }
 
