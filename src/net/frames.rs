@@ -126,13 +126,6 @@ pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) {
     let [a, b, c, d] = key;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let (words, rest) = bytes.as_chunks_mut::<8>();
-    let (fours, words) = words.as_chunks_mut::<4>();
-    // Four at a time: the release profile does not unroll.
-    for [a, b, c, d] in fours {
-        for word in [a, b, c, d] {
-            *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
-        }
-    }
     for word in words {
         *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
     }

@@ -122,15 +122,13 @@ impl<'a> Cursor<'a> {
         Self { text, at: 0 }
     }
 
-    #[inline(always)]
     fn rest(&self) -> &'a [u8] {
         &self.text.as_bytes()[self.at..]
     }
 
     fn skip_whitespace(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.rest().first() {
-            self.at += 1;
-        }
+        let blank = |byte: &&u8| matches!(**byte, b' ' | b'\t' | b'\n' | b'\r');
+        self.at += self.rest().iter().take_while(blank).count();
     }
 
     /// The next byte that is not white space, stepped over.
@@ -252,20 +250,17 @@ fn may_hold_control(bytes: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     // A byte below the limit borrows into its highest bit, which was not set.
-    #[inline(always)]
-    fn below(word: &[u8; 8]) -> u64 {
+    let below = |word: &[u8; 8]| {
         let word = u64::from_ne_bytes(*word);
         word.wrapping_sub(ONES * 0x20) & !word
-    }
+    };
     let (words, rest) = bytes.as_chunks();
     let (fours, words) = words.as_chunks::<4>();
     let mut found = 0;
     for [a, b, c, d] in fours {
         found |= below(a) | below(b) | below(c) | below(d);
     }
-    for word in words {
-        found |= below(word);
-    }
+    found |= words.iter().map(below).fold(0, |all, word| all | word);
     found & HIGHS != 0 || rest.iter().any(|&byte| byte < 0x20)
 }
 
