@@ -109,8 +109,14 @@ export class Microphone {
   }
 }
 
-/** `ideal`: when it is not there, any will do. @param {string} [id] */
-function capture(id) {
-  const audio = id ? { ...PROCESSING, deviceId: { ideal: id } } : PROCESSING;
-  return navigator.mediaDevices.getUserMedia({ audio });
+/** When the wished one is not there, any will do. `ideal` would say just that, but Chromium then takes any.
+ *  @param {string} [id] */
+async function capture(id) {
+  const media = navigator.mediaDevices;
+  const wished = id && (await media.getUserMedia({ audio: { ...PROCESSING, deviceId: { exact: id } } }).catch(absent));
+  return wished || media.getUserMedia({ audio: PROCESSING });
+}
+
+function absent(error) {
+  if (!['OverconstrainedError', 'NotFoundError'].includes(error.name)) throw error;
 }

@@ -81,9 +81,8 @@ for (const { name, open } of engines) {
   });
 }
 
-/** Binary messages sent so far. */
-function frames(talk) {
-  return talk.page.evaluate(() => window.tap.sent.filter((m) => m.bytes).length);
+async function frames(talk) {
+  return (await talk.frames()).length;
 }
 
 async function hungUp(talk) {

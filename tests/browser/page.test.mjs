@@ -1,14 +1,20 @@
 // How the page presents itself: accessible in each state and theme, no sideways scrolling on a small phone,
-// nothing blocked by its own content security policy.
+// nothing blocked by its own content security policy, still for who wants it still, installable, and small.
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
+import path from 'node:path';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 
 import { engines } from './engines.mjs';
+import { until } from './sound.mjs';
 
 const AXE = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const FRONTEND = fileURLToPath(new URL('../../frontend/', import.meta.url));
+const MOST_BYTES = 60 * 1024; // of the whole page, gzipped
 const SIZES = [
   { width: 320, height: 568 },
   { width: 1200, height: 800 },
@@ -17,12 +23,18 @@ const SIZES = [
 for (const { name, open } of engines) {
   test(`${name}: accessible and never too wide, in every state`, async (t) => {
     const { talk } = await open(t);
+    await talk.page.getByText(/Simulator:.*not the real model/).waitFor();
     await looksRight(talk, 'idle');
+    await talk.set(async (dialog) => {
+      await dialog.getByRole('radio', { name: 'only while I hold' }).check();
+      await looksRight(talk, 'settings');
+    });
     await talk.start();
     await talk.state('speaking');
     await looksRight(talk, 'speaking');
     await talk.state('listening');
     await looksRight(talk, 'listening');
+    await talk.set((dialog) => dialog.getByRole('radio', { name: 'at any time' }).check());
     await talk.page.locator('#text').fill('weather and a-very-long-word-'.repeat(8));
     await talk.page.locator('#text').press('Enter');
     await talk.page.locator('#log .tool.done').first().waitFor();
@@ -32,22 +44,42 @@ for (const { name, open } of engines) {
     await looksRight(talk, 'a problem');
     await talk.noComplaints();
   });
+}
 
-  test(`${name}: the simulator is named as such before and in a call`, async (t) => {
+for (const { name, open } of engines) {
+  test(`${name}: the picture follows the voice, and stands still where motion is unwelcome`, async (t) => {
     const { talk } = await open(t);
-    await talk.page.getByText(/Simulator:.*not the real model/).waitFor();
-    await talk.noComplaints();
+    await talk.page.evaluate(() => window.tap.useVoice());
+    await talk.page.emulateMedia({ reducedMotion: 'no-preference' });
+    await talk.start();
+    await talk.state('speaking');
+    await talk.page.getByRole('button', { name: 'Stop the answer' }).click();
+    await talk.state('listening');
+    const quiet = await inked(talk);
+    await talk.page.evaluate(() => void window.tap.voice(0.5));
+    await until(async () => (await inked(talk)) > quiet * 1.1, 'a larger picture');
+    await talk.page.emulateMedia({ reducedMotion: 'reduce' });
+    assert.equal(await talk.page.evaluate(() => matchMedia('(prefers-reduced-motion: reduce)').matches), true);
+    await talk.page.waitForTimeout(300);
+    assert.equal(await picture(talk), await picture(talk));
   });
 }
 
-test('Chromium: it stands still where motion is unwelcome, and moves where it is not', async (t) => {
+test('Chromium: it can be installed', async (t) => {
   const { talk } = await engines[0].open(t);
-  await talk.start();
-  await talk.welcomed();
-  assert.notDeepEqual(await picture(talk), await picture(talk));
-  await talk.page.emulateMedia({ reducedMotion: 'reduce' });
-  await talk.page.waitForTimeout(300);
-  assert.deepEqual(await picture(talk), await picture(talk));
+  const session = await talk.page.context().newCDPSession(talk.page);
+  const { errors } = await session.send('Page.getAppManifest');
+  assert.deepEqual(errors, []);
+  const { installabilityErrors } = await session.send('Page.getInstallabilityErrors');
+  const real = installabilityErrors.map(({ errorId }) => errorId).filter((id) => id !== 'in-incognito'); // as all tests are
+  assert.deepEqual(real, []);
+});
+
+test('the whole page is small', () => {
+  const files = fs.readdirSync(FRONTEND);
+  const bytes = files.reduce((sum, file) => sum + gzipSync(fs.readFileSync(path.join(FRONTEND, file)), { level: 9 }).length, 0);
+  console.log(`  ${files.length} files, ${bytes} bytes gzipped`);
+  assert.ok(bytes < MOST_BYTES, `${bytes} bytes`);
 });
 
 async function looksRight(talk, state) {
@@ -70,6 +102,16 @@ async function accessible(talk, where) {
     return violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html + node.failureSummary).join(' ')}`);
   });
   assert.deepEqual(found, [], where);
+}
+
+/** Pixels that the picture covers. */
+function inked(talk) {
+  return talk.page.evaluate(async () => {
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    const { width, height } = document.getElementById('picture');
+    const { data } = document.getElementById('picture').getContext('2d').getImageData(0, 0, width, height);
+    return data.filter((value, i) => i % 4 === 3 && value > 0).length;
+  });
 }
 
 function picture(talk) {

@@ -99,6 +99,7 @@ export async function startPulse(t) {
     'module-null-sink sink_name=speaker norewinds=1 rate=48000 channels=2', // with rewinds, sound comes in blocks of 2 s
     'module-null-sink sink_name=voice norewinds=1 rate=48000 channels=1',
     'module-remap-source source_name=mic master=voice.monitor', // browsers hide a bare monitor
+    'module-remap-source source_name=headset master=voice.monitor source_properties=device.description=Headset',
   ];
   const flags = ['-n', '--daemonize=no', '--exit-idle-time=-1', '--use-pid-file=no', '--realtime=no', '--high-priority=no'];
   const child = spawn('pulseaudio', [...flags, ...modules.map((m) => `--load=${m}`)], { env, stdio: 'ignore' });
