@@ -6,6 +6,7 @@ import { Microphone } from './microphone.js';
 import { Outlet } from './outlet.js';
 
 const SOUND_START_MS = 5000;
+const FRAME_BYTES = 960;
 const DEAF_MS = 4000; // a microphone that brings nothing for so long, not even silence, is gone
 
 /** @typedef {object} AudioEvents
@@ -30,6 +31,7 @@ export class CallAudio {
   #paused = false;
   #muted = false;
   #frameAt = Infinity; // when the last frame came, once a microphone is open
+  #patience = DEAF_MS;
   #watch = 0;
   #onDevices = () => this.#aim();
 
@@ -162,17 +164,20 @@ export class CallAudio {
     this.#events.lost(false);
   }
 
+  /** @param {ArrayBuffer|null} frame null when there was no input */
   #onFrame(frame) {
-    this.#frameAt = performance.now();
-    this.#events.frame(frame);
+    if (frame) this.#frameAt = performance.now();
+    if (frame) this.#patience = DEAF_MS;
+    this.#events.frame(frame ?? new ArrayBuffer(FRAME_BYTES));
   }
 
   /** Some browsers say nothing of a microphone that was unplugged: its frames just stop. */
   #notice() {
     const running = this.#context.state === 'running' && document.visibilityState === 'visible';
     if (!running || this.#muted || !this.#capture) this.#frameAt = performance.now(); // nothing need come now
-    if (performance.now() - this.#frameAt < DEAF_MS) return;
+    if (performance.now() - this.#frameAt < this.#patience) return;
     this.#frameAt = performance.now();
+    this.#patience *= 2; // opening another does not help every time
     this.#microphone.lost();
   }
 

@@ -7,7 +7,7 @@ const PROCESSING = { channelCount: 1, echoCancellation: true, noiseSuppression: 
 
 /** @typedef {object} MicrophoneEvents
  *  @property {(stream: MediaStream) => void} open it is there, for the first time or again
- *  @property {() => void} lost it is gone; `open` follows when one is found */
+ *  @property {() => void} lost it is gone and there is no other; `open` follows when one is found */
 
 export class Microphone {
   #events;
@@ -45,10 +45,8 @@ export class Microphone {
 
   /** Nothing comes any more, whatever the browser says: looks for one that works. */
   lost() {
-    if (this.#closed) return;
-    if (!this.#lost) this.#events.lost();
     this.#lost = true;
-    this.#open().catch(() => {}); // when a device comes, it is tried again
+    this.#search();
   }
 
   close() {
@@ -67,6 +65,11 @@ export class Microphone {
     }
     if (this.#counts(attempt)) this.#take(stream);
     else this.#end(stream);
+  }
+
+  /** When none is found, it is tried again as soon as a device comes. */
+  async #search() {
+    await this.#open().catch(() => this.#closed || this.#events.lost());
   }
 
   /** Not when the call ended, or the wish changed, while the browser was asking. */
@@ -96,7 +99,7 @@ export class Microphone {
 
   /** Some browsers end no track when its device is unplugged, but all can be asked what there is. */
   async #check() {
-    if (this.#lost) return this.#open().catch(() => {});
+    if (this.#lost) return this.#search();
     const { deviceId } = this.#stream?.getTracks()[0]?.getSettings() ?? {};
     if (!deviceId) return;
     const all = await navigator.mediaDevices.enumerateDevices().catch(() => null);

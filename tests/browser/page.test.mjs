@@ -15,6 +15,9 @@ import { until } from './sound.mjs';
 const AXE = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const FRONTEND = fileURLToPath(new URL('../../frontend/', import.meta.url));
 const MOST_BYTES = 60 * 1024; // of the whole page, gzipped
+// The driver can emulate them in Chromium alone; Firefox takes one of each when it starts.
+const FIREFOX_LOOK = { 'layout.css.prefers-color-scheme.content-override': 0, 'ui.prefersReducedMotion': 1 };
+const THEMES = { Chromium: ['light', 'dark'], Firefox: ['dark'] };
 const SIZES = [
   { width: 320, height: 568 },
   { width: 1200, height: 800 },
@@ -22,32 +25,34 @@ const SIZES = [
 
 for (const { name, open } of engines) {
   test(`${name}: accessible and never too wide, in every state`, async (t) => {
-    const { talk } = await open(t);
+    const { talk } = await open(t, { prefs: FIREFOX_LOOK });
+    const looksRight = (state) => looks(talk, state, THEMES[name]);
     await talk.page.getByText(/Simulator:.*not the real model/).waitFor();
-    await looksRight(talk, 'idle');
+    await looksRight('idle');
     await talk.set(async (dialog) => {
       await dialog.getByRole('radio', { name: 'only while I hold' }).check();
-      await looksRight(talk, 'settings');
+      await looksRight('settings');
     });
     await talk.start();
     await talk.state('speaking');
-    await looksRight(talk, 'speaking');
+    await looksRight('speaking');
     await talk.state('listening');
-    await looksRight(talk, 'listening');
+    await looksRight('listening');
+    assert.equal(await picture(talk), await picture(talk), 'it stands still where motion is unwelcome');
     await talk.set((dialog) => dialog.getByRole('radio', { name: 'at any time' }).check());
     await talk.page.locator('#text').fill('weather and a-very-long-word-'.repeat(8));
     await talk.page.locator('#text').press('Enter');
     await talk.page.locator('#log .tool.done').first().waitFor();
     await talk.page.keyboard.press('Control+Home');
-    await looksRight(talk, 'a conversation');
+    await looksRight('a conversation');
     await talk.page.evaluate(() => (document.getElementById('problem').textContent = 'Something is wrong. '.repeat(6)));
-    await looksRight(talk, 'a problem');
+    await looksRight('a problem');
     await talk.noComplaints();
   });
 }
 
 for (const { name, open } of engines) {
-  test(`${name}: the picture follows the voice, and stands still where motion is unwelcome`, async (t) => {
+  test(`${name}: the picture follows the voice`, async (t) => {
     const { talk } = await open(t);
     await talk.page.evaluate(() => window.tap.useVoice());
     await talk.page.emulateMedia({ reducedMotion: 'no-preference' });
@@ -58,10 +63,6 @@ for (const { name, open } of engines) {
     const quiet = await inked(talk);
     await talk.page.evaluate(() => void window.tap.voice(0.5));
     await until(async () => (await inked(talk)) > quiet * 1.1, 'a larger picture');
-    await talk.page.emulateMedia({ reducedMotion: 'reduce' });
-    assert.equal(await talk.page.evaluate(() => matchMedia('(prefers-reduced-motion: reduce)').matches), true);
-    await talk.page.waitForTimeout(300);
-    assert.equal(await picture(talk), await picture(talk));
   });
 }
 
@@ -82,16 +83,22 @@ test('the whole page is small', () => {
   assert.ok(bytes < MOST_BYTES, `${bytes} bytes`);
 });
 
-async function looksRight(talk, state) {
+async function looks(talk, state, themes) {
   for (const size of SIZES) {
     await talk.page.setViewportSize(size);
-    for (const colorScheme of ['light', 'dark']) {
+    for (const colorScheme of themes) {
       await talk.page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+      assert.deepEqual(await media(talk), [colorScheme === 'dark', true]);
       await accessible(talk, `${state}, ${colorScheme}, ${size.width} px`);
     }
     const wide = await talk.page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     assert.ok(wide <= 0, `${state} at ${size.width} px is ${wide} px too wide`);
   }
+}
+
+function media(talk) {
+  const queries = ['(prefers-color-scheme: dark)', '(prefers-reduced-motion: reduce)'];
+  return talk.page.evaluate((all) => all.map((query) => matchMedia(query).matches), queries);
 }
 
 /** Evaluated, not added as a script: the page's own policy forbids foreign scripts. */
@@ -104,13 +111,13 @@ async function accessible(talk, where) {
   assert.deepEqual(found, [], where);
 }
 
-/** Pixels that the picture covers. */
+/** How much of its canvas the picture covers; the canvas itself changes with the room it has. */
 function inked(talk) {
   return talk.page.evaluate(async () => {
     await new Promise((resolve) => setTimeout(resolve, 200));
     const { width, height } = document.getElementById('picture');
     const { data } = document.getElementById('picture').getContext('2d').getImageData(0, 0, width, height);
-    return data.filter((value, i) => i % 4 === 3 && value > 0).length;
+    return data.filter((value, i) => i % 4 === 3 && value > 0).length / (width * height);
   });
 }
 
