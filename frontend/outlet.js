@@ -1,9 +1,13 @@
-// Which loudspeaker plays the reply. Browsers that cannot aim the context itself can aim an audio element.
+// Which loudspeaker plays the reply. Browsers that cannot aim the context itself can aim an audio element; but
+// what an element plays is echo that Firefox does not cancel.
 
 const AIMS_CONTEXT = 'AudioContext' in globalThis && 'setSinkId' in AudioContext.prototype;
 
 /** Whether this browser lets the user choose. */
 export const canAim = AIMS_CONTEXT || 'setSinkId' in HTMLMediaElement.prototype;
+
+/** Whether the choice costs the echo cancellation. */
+export const aimingEchoes = canAim && !AIMS_CONTEXT;
 
 export class Outlet {
   #context;

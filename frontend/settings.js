@@ -2,7 +2,7 @@
 
 import { recall, remember } from './choices.js';
 import { Chooser } from './devices.js';
-import { canAim } from './outlet.js';
+import { aimingEchoes, canAim } from './outlet.js';
 import { startWords } from './words.js';
 
 const byId = (id) => document.getElementById(id);
@@ -28,6 +28,7 @@ export class Settings {
     this.#loudspeakers = new Chooser(byId('loudspeaker'), 'audiooutput', loudspeaker, (device) => this.#choose('loudspeaker', device));
     byId(`mode-${mode}`).checked = true;
     byId('aim').hidden = !canAim;
+    byId('echoes').hidden = !aimingEchoes;
     byId('pick').hidden = !canAim || !navigator.mediaDevices?.selectAudioOutput;
     this.#listen();
   }

@@ -93,18 +93,18 @@ fn staying_secure(root: &str, daemon: &Daemon, host: &str, path: &str) -> String
 #[test]
 fn only_an_owners_certificate_tells_browsers_to_stay_with_https() {
     let folder = std::env::temp_dir().join(format!("voicelived-stay-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    fs::create_dir_all(&folder).unwrap();
     let (certificate, key) = certificates::localhost();
     let files = [folder.join("own.pem"), folder.join("own.key")];
-    std::fs::write(&files[0], &certificate).unwrap();
-    std::fs::write(&files[1], &key).unwrap();
+    fs::write(&files[0], &certificate).unwrap();
+    fs::write(&files[1], &key).unwrap();
     let mut settings = vec![
         ("VOICELIVED_TLS_LISTEN", "127.0.0.1:0"),
         ("VOICELIVED_ALLOWED_ORIGINS", "https://voice.example"),
         ("VOICELIVED_STATE_DIR", folder.to_str().unwrap()),
     ];
     let local = Daemon::demo(&settings);
-    let root = std::fs::read_to_string(folder.join("ca.pem")).unwrap();
+    let root = fs::read_to_string(folder.join("ca.pem")).unwrap();
     assert_eq!(staying_secure(&root, &local, "voice.example", "/"), "");
     settings.push(("VOICELIVED_TLS_CERT", files[0].to_str().unwrap()));
     settings.push(("VOICELIVED_TLS_KEY", files[1].to_str().unwrap()));
@@ -119,7 +119,7 @@ fn only_an_owners_certificate_tells_browsers_to_stay_with_https() {
         assert_eq!(staying_secure(&certificate, &own, &host, "/"), "", "{host}");
     }
     assert_eq!(ask(own.address, "GET /", "").field("Strict-Transport-Security"), "");
-    std::fs::remove_dir_all(&folder).unwrap();
+    fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

@@ -140,6 +140,30 @@ test('Chromium: the loudspeaker is chosen in a call, remembered, and replaced wh
   await talk.noComplaints();
 });
 
+test('Firefox: the loudspeaker is chosen in a call, and remembered', async (t) => {
+  const { talk, pulse } = await engines[1].open(t);
+  const plays = (name) => until(() => pulse.inUse().includes(name), `sound on ${name}`);
+  const choose = (label) => talk.set(() => select(talk, 'Loudspeaker').selectOption(label));
+  await talk.start();
+  await talk.state('speaking');
+  await plays('speaker');
+  await talk.page.getByRole('button', { name: 'Settings' }).click();
+  await talk.page.getByRole('button', { name: 'Choose a loudspeaker…' }).waitFor();
+  await talk.page.getByText('cancels no echo').waitFor();
+  await talk.page.keyboard.press('Escape');
+  await choose('Headphones');
+  await plays('headphones');
+  await choose('The system’s choice');
+  await until(() => !pulse.inUse().includes('headphones'), 'silence on the headphones');
+  await choose('Headphones');
+  await talk.reload();
+  await talk.start();
+  await talk.state('speaking');
+  await plays('headphones');
+  assert.equal(await problem(talk), '');
+  await talk.noComplaints();
+});
+
 test('Chromium: a microphone that falls silent for ever, without a word, is looked for again', async (t) => {
   const { talk } = await engines[0].open(t);
   await talk.start();

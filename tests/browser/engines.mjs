@@ -22,7 +22,7 @@ async function openFirefox(t, { env, prefs } = {}) {
   const pulse = await startPulse(t);
   const browser = await launchFirefox(t, { server: pulse.server, prefs });
   const speak = (pieces) => pulse.speak(script(t, pieces));
-  return { talk: await Talk.open(browser, daemon.url), browser, daemon, speak };
+  return { talk: await Talk.open(browser, daemon.url), browser, daemon, speak, pulse };
 }
 
 /** Chromium first: the browsers never run at the same time.
