@@ -23,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod fault;
 pub mod log;
+pub mod metrics;
 pub mod net;
 pub mod resolve;
 pub mod server;

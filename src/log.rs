@@ -22,6 +22,15 @@ use log::{Level, LevelFilter, Metadata, Record};
 /// Most bytes written at once: what a pipe takes whole or not at all (`PIPE_BUF`).
 pub const MAX_LINE: usize = 4096;
 
+/// Lines lost since the start.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Lines that nobody took since the start, whether that could be told later or not.
+#[must_use]
+pub fn lost_lines() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
 /// Installs the sink on standard error. A second call only sets the level.
 pub fn init(level: LevelFilter) {
     let stderr = io::stderr();
@@ -46,6 +55,7 @@ enum Style {
 pub struct Sink {
     out: File,
     style: Style,
+    /// Lines that the next one must tell of.
     lost: AtomicU64,
     /// Part of a line was written: the next one needs a line break first.
     torn: AtomicBool,
@@ -81,6 +91,7 @@ impl Sink {
         };
         if !self.put(Some(line)) {
             self.lost.fetch_add(1, Ordering::Relaxed);
+            LOST.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -226,6 +226,9 @@ impl<'a> Scene<'a> {
             assert_eq!(self.ask(&format!("GET {}", asset.path), &fields), 200, "{}", asset.path);
         }
         self.ask("GET /healthz", &bearer(TOKEN));
+        for fields in [bearer(TOKEN), cookie.to_owned()] {
+            assert_eq!(self.ask("GET /metrics", &fields), 200);
+        }
     }
 
     /// Requests that have a secret where it does not belong.

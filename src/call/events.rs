@@ -129,6 +129,7 @@ impl Call {
         }
         match self.tools.open(&call.call_id, &call.name, now) {
             Opened::Run if call.arguments.len() > MAX_TOOL_ARGUMENT_BYTES => {
+                self.outputs.push_back(Output::ToolRefused);
                 let output = r#"{"error":"The arguments are too long."}"#;
                 self.on_tool_finished(&call.call_id, output, false, now);
             }
@@ -138,6 +139,7 @@ impl Call {
                 self.outputs.push_back(Output::RunTool { call_id, name, arguments });
             }
             Opened::TooMany => {
+                self.outputs.push_back(Output::ToolRefused);
                 let output = r#"{"error":"Too many tools are running at once."}"#;
                 self.send(commands::function_call_output(&call.call_id, output));
                 self.tell(client::tool(&call.name, ToolState::Failed, 0));

@@ -107,6 +107,12 @@ impl Status {
     pub const VERSION_NOT_SUPPORTED: Self = Self(505, "HTTP Version Not Supported");
 }
 
+/// The status of an answer as it is written.
+#[must_use]
+pub fn status_word(answer: &[u8]) -> &str {
+    answer.get(9..12).and_then(|word| std::str::from_utf8(word).ok()).unwrap_or_default()
+}
+
 /// Parses the head at the start of `bytes`.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Head {

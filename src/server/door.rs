@@ -17,6 +17,7 @@ use mio::net::TcpStream;
 
 use super::slot::{Conn, Slot};
 use super::{Server, VISITORS, token};
+use crate::metrics::Family;
 use crate::net::transport::Transport;
 use crate::web::Visitor;
 
@@ -65,12 +66,14 @@ impl Door {
         count < MAX_HANDSHAKES || now >= since + SECOND
     }
 
-    fn count_handshake(&mut self, now: Instant) {
+    /// Says whether that was the last one of its second.
+    fn count_handshake(&mut self, now: Instant) -> bool {
         let (since, count) = &mut self.handshakes;
         if now >= *since + SECOND {
             (*since, *count) = (now, 0);
         }
         *count += 1;
+        *count == MAX_HANDSHAKES
     }
 }
 
@@ -118,22 +121,25 @@ impl Server {
     /// descriptor, and the door rests.
     fn turn_all_away(&mut self, at: usize, error: &io::Error, now: Instant) {
         log::warn!("no connection can be accepted for a moment: {error}");
+        self.metrics.count(Family::Paused, "no_descriptor");
         self.door.reserve = None;
         for _ in 0..MAX_ACCEPTS {
             if self.listeners[at].socket.accept().is_err() {
                 break;
             }
+            self.metrics.count(Family::Dropped, "no_descriptor");
         }
         self.door.reserve = spare();
         self.door.rests_until = Some(now + REST);
     }
 
     fn welcome(&mut self, socket: TcpStream, address: IpAddr, listener: usize, now: Instant) {
-        if self.listeners[listener].tls.is_some() {
-            self.door.count_handshake(now);
+        self.metrics.add(Family::Accepted, 1);
+        if self.listeners[listener].tls.is_some() && self.door.count_handshake(now) {
+            self.metrics.count(Family::Paused, "handshake_limit");
         }
         if (self.visitors() >= VISITORS || self.free.is_empty()) && !self.evict(now) {
-            return;
+            return self.metrics.count(Family::Dropped, "no_place");
         }
         let Some(at) = self.free.pop() else { return };
         match self.seat(socket, at, listener) {
@@ -145,7 +151,10 @@ impl Server {
                 self.want_pump(at);
             }
             // It is gone already.
-            Err(_) => self.free.push(at),
+            Err(_) => {
+                self.metrics.count(Family::Dropped, "setup_failed");
+                self.free.push(at);
+            }
         }
     }
 
@@ -176,6 +185,7 @@ impl Server {
         });
         match waiting.min() {
             Some((_, at)) => {
+                self.metrics.count(Family::Dropped, "evicted");
                 self.release(at, now);
                 true
             }

@@ -45,6 +45,7 @@ use crate::call::CallSettings;
 use crate::call::ending::EndReason;
 use crate::call::pcm::PcmPool;
 use crate::certificates::Certificates;
+use crate::metrics::{Family, Metrics, nanos};
 use crate::net::dial::Target;
 use crate::net::ws::WsPeer;
 use crate::resolve::Resolver;
@@ -128,6 +129,7 @@ pub struct Server {
     pool: PcmPool,
     scratch: BytesMut,
     wanted: Vec<WantedTool>,
+    metrics: Metrics,
     door: Door,
     /// When to look at the certificates again, if there are any.
     certificates_due: Option<Instant>,
@@ -185,6 +187,7 @@ impl Server {
             pool: PcmPool::new(blocks),
             scratch: BytesMut::with_capacity(96 * 1024),
             wanted: Vec::new(),
+            metrics: Metrics::new(),
             door: Door::new(now),
             certificates_due,
             stop: Stop::No,
@@ -197,14 +200,17 @@ impl Server {
     /// When polling itself fails, which no peer can cause.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(256);
-        self.refresh_addresses(Instant::now());
+        let mut now = Instant::now();
+        self.refresh_addresses(now);
         loop {
-            match self.poll.poll(&mut events, self.timeout(Instant::now())) {
+            let end = Instant::now();
+            self.metrics.turn(end.saturating_duration_since(now));
+            match self.poll.poll(&mut events, self.timeout(end)) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 Err(_) => events.clear(),
                 Ok(()) => {}
             }
-            let now = Instant::now();
+            now = Instant::now();
             for event in &events {
                 self.mark(event, now);
             }
@@ -433,6 +439,7 @@ impl Server {
             scratch: &mut self.scratch,
             tools: &calls.tools,
             wanted: &mut self.wanted,
+            metrics: &mut self.metrics,
             now,
         };
         let result = act(session, &mut desk);
@@ -444,12 +451,30 @@ impl Server {
 
     // ---- visitors and upgrades ----
 
+    /// What `/metrics` tells besides what is counted where it happens.
+    fn read_gauges(&mut self) {
+        let spending = self.calls.as_ref().and_then(|calls| calls.spending.as_ref());
+        let used = spending.map_or(0, |ledger| nanos(ledger.spending.used()));
+        let open = self.slots.len() - self.free.len();
+        for (family, value) in [
+            (Family::Open, open as u64),
+            (Family::Blocks, self.pool.total_blocks() as u64),
+            (Family::BlocksFree, self.pool.spare_blocks() as u64),
+            (Family::UsedToday, used),
+            (Family::LogLost, crate::log::lost_lines()),
+        ] {
+            self.metrics.set(family, value);
+        }
+    }
+
     fn pump_visitor(&mut self, at: usize, now: Instant) -> Progress {
+        self.read_gauges();
         let Conn::Visitor { visitor, listener } = &mut self.slots[at].conn else {
             return Progress::Idle;
         };
         let mut door = Doorway {
             guard: &mut self.guard,
+            metrics: &mut self.metrics,
             address: self.slots[at].address,
             draining: self.stop != Stop::No,
             now,

@@ -9,6 +9,7 @@ use super::{Desk, Service, Session, TURN_MESSAGES};
 use crate::call::client;
 use crate::call::ending::EndReason;
 use crate::call::{Input, Microphone};
+use crate::metrics::Family;
 use crate::net::ws::{Incoming, WsError};
 
 /// Text and control messages that a client may send in a second.
@@ -90,6 +91,7 @@ impl Session {
             return self.count_chatter(desk);
         }
         self.totals.microphone_bytes += data.len() as u64;
+        desk.metrics.add(Family::Microphone, data.len() as u64);
         let verdict = self.call.microphone(data.len(), desk.now);
         let dropped = match (verdict, &mut self.service) {
             (Microphone::Discard, _) => return,
@@ -97,6 +99,7 @@ impl Session {
             (Microphone::Forward | Microphone::Hold, _) => self.microphone.hold(data, desk.pool),
         };
         self.totals.microphone_dropped += dropped as u64;
+        desk.metrics.add(Family::MicrophoneDropped, dropped as u64);
     }
 
     pub(super) fn send_microphone(&mut self, desk: &mut Desk<'_>) {

@@ -19,11 +19,13 @@ const HELD: usize = 100;
 #[derive(Debug)]
 pub(super) struct MicrophonePath {
     queue: PcmQueue,
+    /// The session is configured: what waits may leave.
+    released: bool,
 }
 
 impl MicrophonePath {
     pub(super) fn open(pool: &mut PcmPool) -> Option<Self> {
-        Some(Self { queue: pool.open(HELD, HELD)? })
+        Some(Self { queue: pool.open(HELD, HELD)?, released: false })
     }
 
     pub(super) fn close(self, pool: &mut PcmPool) {
@@ -32,6 +34,11 @@ impl MicrophonePath {
 
     pub(super) fn clear(&mut self, pool: &mut PcmPool) {
         self.queue.clear(pool);
+    }
+
+    /// The service is ready for what was held: follow with [`send`](Self::send).
+    pub(super) fn release(&mut self) {
+        self.released = true;
     }
 
     /// Keeps a frame; returns the bytes of older audio dropped for it.
@@ -54,7 +61,7 @@ impl MicrophonePath {
 
     /// Sends what waits, as far as the service takes it.
     pub(super) fn send(&mut self, service: &mut WsPeer<TcpStream>, desk: &mut Desk<'_>) {
-        while !self.queue.is_empty() {
+        while self.released && !self.queue.is_empty() {
             // The block is copied out: the pool is lent to the queue and to the message's maker.
             let mut block = [0; crate::call::pcm::BLOCK_BYTES];
             let front = self.queue.front(desk.pool);

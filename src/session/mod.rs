@@ -24,6 +24,7 @@ use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
 use crate::call::{Call, CallSettings, Input, Output};
 use crate::fault;
+use crate::metrics::{Family, Metrics};
 use crate::net::dial::{Dial, Target};
 use crate::net::ws::{Sizes, USUAL_WAITING, WsError, WsPeer};
 use crate::tools::Tools;
@@ -58,6 +59,8 @@ pub struct Desk<'a> {
     pub tools: &'a Tools,
     /// Tool runs wanted by the call; the loop starts them.
     pub wanted: &'a mut Vec<WantedTool>,
+    /// What is counted.
+    pub metrics: &'a mut Metrics,
     /// The time of this turn.
     pub now: Instant,
 }
@@ -222,6 +225,7 @@ impl Session {
     /// The service's addresses cannot be had.
     pub fn unresolved(&mut self, fault: ServiceFault, desk: &mut Desk<'_>) {
         if self.is_resolving() {
+            desk.metrics.count(Family::Connects, "unresolved");
             self.lose_service(fault, desk);
         }
     }
@@ -333,15 +337,20 @@ impl Session {
         let mut refused = Vec::new();
         while let Some(output) = self.call.poll() {
             match output {
-                Output::ToService(json) => self.tell_service(json),
+                Output::ToService(json) => self.tell_service(json, desk),
                 Output::ToClient(json) => self.tell_client(json),
                 Output::DropPlayback => self.reply.clear(desk.pool),
-                Output::ReleaseMicrophone => self.send_microphone(desk),
+                Output::ReleaseMicrophone => {
+                    self.microphone.release();
+                    self.send_microphone(desk);
+                }
                 Output::RunTool { call_id, name, arguments } => {
                     if let Err(error) = want_tool(desk, &call_id, &name, &arguments) {
+                        desk.metrics.count(Family::Tools, "refused");
                         refused.push((call_id, error));
                     }
                 }
+                Output::ToolRefused => desk.metrics.count(Family::Tools, "refused"),
                 Output::Close(reason) => self.begin_close(reason, desk),
             }
         }
@@ -351,10 +360,11 @@ impl Session {
         }
     }
 
-    fn tell_service(&mut self, json: String) {
+    fn tell_service(&mut self, json: String, desk: &mut Desk<'_>) {
         if let Service::Open(peer) = &mut self.service {
             // A service that takes nothing is found by its pulse; a lost one by the next read.
             if let Err(WsError::Full) = peer.send(Message::text(json)) {
+                desk.metrics.add(Family::Unsent, 1);
                 log::warn!("[{}] a message for the service was dropped: too many wait", self.id);
             }
         }
@@ -368,6 +378,9 @@ impl Session {
     }
 
     fn begin_close(&mut self, reason: EndReason, desk: &mut Desk<'_>) {
+        // `refused` is the service's word too: a client's flood is counted by itself.
+        let flood = matches!(reason, EndReason::Refused(_));
+        desk.metrics.count(Family::Ended, if flood { "flood" } else { reason.word() });
         if reason.is_fault() {
             log::warn!("[{}] {}", self.id, reason.message());
         }

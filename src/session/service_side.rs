@@ -11,6 +11,7 @@ use crate::call::ending::ServiceFault;
 use crate::call::service::{self, Parsed};
 use crate::call::{Input, Reply};
 use crate::fault;
+use crate::metrics::Family;
 use crate::net::dial::Progress as DialProgress;
 use crate::net::ws::{Incoming, WsError};
 
@@ -26,12 +27,14 @@ impl Session {
             DialProgress::Pending => {}
             DialProgress::NewSocket => self.unregistered = true,
             DialProgress::Open(mut peer) => {
+                desk.metrics.count(Family::Connects, "ok");
                 peer.transport_mut().begin_turn();
                 self.service_pulse = Pulse::new(pulse::SERVICE, desk.now);
                 self.service = Service::Open(Box::new(peer));
                 self.input(Input::ServiceOpened, desk);
             }
             DialProgress::Failed(error) => {
+                desk.metrics.count(Family::Connects, "failed");
                 let fault = fault::explain(&error, &self.target.host);
                 log::warn!("[{}] {}", self.id, fault.message);
                 self.lose_service(fault, desk);
@@ -149,6 +152,7 @@ impl Session {
         }
         self.reply.accept(text, base64);
         self.send_reply(desk);
+        desk.metrics.add(Family::Backpressure, u64::from(self.reply.is_backed_up()));
     }
 
     /// Sends what waits for the client as far as it takes it.
@@ -164,7 +168,10 @@ impl Session {
         };
         if bytes > 0 {
             self.totals.reply_bytes += bytes as u64;
-            self.call.reply_sent(bytes, desk.now);
+            desk.metrics.add(Family::Reply, bytes as u64);
+            if let Some(waited) = self.call.reply_sent(bytes, desk.now) {
+                desk.metrics.first_audio(waited);
+            }
             self.carry_out(desk);
         }
     }

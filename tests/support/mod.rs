@@ -6,6 +6,8 @@ pub(crate) mod client;
 pub(crate) mod daemon;
 pub(crate) mod frames;
 pub(crate) mod http;
+pub(crate) mod inside;
+pub(crate) mod metrics;
 pub(crate) mod recorder;
 pub(crate) mod switch;
 pub(crate) mod witness;
