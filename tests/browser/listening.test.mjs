@@ -96,6 +96,22 @@ for (const { name, open } of engines) {
   });
 }
 
+test('Chromium: what is said before the socket is open is kept, the last two seconds of it', async (t) => {
+  const talk = await begin(t, engines[0].open, 'at any time');
+  await talk.page.evaluate(() => {
+    window.tap.openLate = 4000;
+    window.tap.level = 0.3;
+  });
+  await talk.start();
+  await until(async () => (await talk.frames()).length > 100, 'frames');
+  const frames = await talk.frames();
+  const held = frames.filter(({ at }) => at <= frames[0].at + 10).length;
+  assert.ok(held >= 100 && held <= 105, `${held} frames of 20 ms`);
+  assert.equal(loud(frames.slice(0, 100)), 100);
+  const rates = await talk.page.evaluate(() => [window.tap.context.sampleRate, new AudioContext().sampleRate]);
+  assert.equal(rates[0], rates[1], 'at the rate of the device');
+});
+
 test('Chromium: push-to-talk by a finger', async (t) => {
   const talk = await begin(t, engines[0].open, 'only while I hold');
   await talk.start();

@@ -82,6 +82,11 @@
       this.addEventListener('message', ({ data }) => tap.got.push(entry(data)));
     }
 
+    /** The page hears of the open socket as late as the test says. */
+    set onopen(heard) {
+      super.onopen = () => setTimeout(heard, tap.openLate ?? 0);
+    }
+
     send(data) {
       tap.sent.push(entry(data));
       super.send(data);
