@@ -333,10 +333,15 @@ impl Visitor {
         Ok(if open && now < self.deadline { Visit::Stays } else { Visit::Gone })
     }
 
-    /// Whether it has not asked for anything yet: the first to go when places are short.
+    /// Whether it has not asked for anything yet, or does not take its answer: the first to go when
+    /// places are short.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        matches!(self.phase, Phase::Reading | Phase::Lingering)
+        match self.phase {
+            Phase::Reading | Phase::Lingering => true,
+            Phase::Answering | Phase::LastAnswer => self.transport.is_blocked(),
+            Phase::Upgraded | Phase::Silent => false,
+        }
     }
 
     /// Whether another turn is needed without a new event.

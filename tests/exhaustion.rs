@@ -98,13 +98,16 @@ fn readers_that_never_read() {
     beside_a_call("slow readers", &daemon, || {
         let ask = format!("GET /app.js HTTP/1.1\r\nHost: {}\r\n\r\n", daemon.address).repeat(200);
         let mut open = Vec::new();
-        for _ in 0..40 {
+        // More than there are places for visitors.
+        for at in 0..200 {
             let mut socket = TcpStream::connect(daemon.address).expect("it accepts");
             let _ = socket.set_nonblocking(true);
             let _ = socket.write(ask.as_bytes());
             open.push(socket);
+            if at % 10 == 0 {
+                health(daemon.address);
+            }
         }
-        health(daemon.address);
     });
 }
 

@@ -113,6 +113,46 @@ fn a_service_that_never_gets_ready_is_given_up() {
 }
 
 #[test]
+fn whoever_vanishes_lets_go_of_the_service() {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let daemon = Daemon::run(service.address, &[]);
+    let before = daemon.descriptors();
+    let gone = |count: usize| {
+        move |service: &Daemon| service.log().matches("the client has gone").count() == count
+    };
+    let within = |seconds: u64, start: Instant, how: &str| {
+        assert!(start.elapsed() < Duration::from_secs(seconds), "{how}: {:?}", start.elapsed());
+    };
+    let call = || {
+        let mut client = Client::connect(daemon.address);
+        client.wait_until_active();
+        client
+    };
+    // It says goodbye in TCP's words only.
+    let ended = call();
+    let start = Instant::now();
+    drop(ended);
+    service.wait_until("an end", gone(1));
+    within(2, start, "an end");
+
+    let mut reset = call();
+    socket2::SockRef::from(&*reset.tcp()).set_linger(Some(Duration::ZERO)).unwrap();
+    let start = Instant::now();
+    drop(reset);
+    service.wait_until("a reset", gone(2));
+    within(2, start, "a reset");
+
+    // A cable is pulled: nothing is heard of it any more, and no ping is answered.
+    let silent = call();
+    let start = Instant::now();
+    std::thread::sleep(Duration::from_secs(15));
+    service.wait_until("silence", gone(3));
+    within(30, start, "silence");
+    drop(silent);
+    daemon.assert_nothing_left(before);
+}
+
+#[test]
 fn half_a_handshake_is_cut_after_five_seconds() {
     let daemon = Daemon::demo(&[]);
     let before = daemon.descriptors();

@@ -1,7 +1,8 @@
 //! The door: accepting connections, and what happens when there are too many.
 //!
-//! - All visitors' places are taken: whoever has waited longest without asking for anything makes
-//!   way for the newcomer. A visitor that asks at once is served however many do not.
+//! - All visitors' places are taken: whoever has waited longest without asking for anything, or
+//!   without taking its answer, makes way for the newcomer. A visitor that asks at once is served
+//!   however many do not.
 //! - The kernel has no descriptor left: a reserved one is given up to take each waiting connection
 //!   and close it, so that it knows; later ones are served again as soon as there are some.
 //! - TLS handshakes come in a flood: beyond so many in a second they wait their turn in the kernel,
@@ -177,7 +178,7 @@ impl Server {
         self.slots.iter().filter(|slot| matches!(slot.conn, Conn::Visitor { .. })).count()
     }
 
-    /// Closes the visitor that has waited longest without a whole request; false if there is none.
+    /// Closes the visitor that has held its place longest without using it; false if there is none.
     fn evict(&mut self, now: Instant) -> bool {
         let waiting = self.slots.iter().enumerate().filter_map(|(at, slot)| match &slot.conn {
             Conn::Visitor { visitor, .. } if visitor.is_waiting() => Some((visitor.deadline(), at)),
