@@ -24,7 +24,7 @@ fn assert_guarded(answer: &Answer) {
 /// The file behind a path, as it is in the source.
 fn file(path: &str) -> Vec<u8> {
     let name = if path == "/" { "/index.html" } else { path };
-    fs::read(format!("{}/frontend{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    fs::read(format!("{}/frontend{name}", env!("CARGO_MANIFEST_DIR"))).expect("a file of the page")
 }
 
 #[test]
