@@ -36,6 +36,7 @@ for (const { name, open } of engines) {
     await talk.start();
     await talk.state('speaking');
     await looksRight('speaking');
+    await inSight(talk, ['#status', '#text', '#hold', '#talk']);
     await talk.state('listening');
     await looksRight('listening');
     assert.equal(await picture(talk), await picture(talk), 'it stands still where motion is unwelcome');
@@ -93,6 +94,15 @@ async function looks(talk, state, themes) {
     }
     const wide = await talk.page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     assert.ok(wide <= 0, `${state} at ${size.width} px is ${wide} px too wide`);
+  }
+}
+
+/** On a phone that lies on its side nothing that a call needs is below the edge. */
+async function inSight(talk, parts) {
+  await talk.page.setViewportSize({ width: 667, height: 375 });
+  for (const part of parts) {
+    const { y, height } = await talk.page.locator(part).boundingBox();
+    assert.ok(y >= 0 && y + height <= 375, `${part} is at ${y} to ${y + height} of 375`);
   }
 }
 
