@@ -267,10 +267,10 @@ fn a_changed_token_ends_the_calls_of_the_old_one() {
     daemon.wait_for_log("read again, unchanged");
     for bad in ["short", "two words are no token\n", &"x".repeat(400)] {
         fs::write(&file, bad).expect("a file");
-        let before = daemon.log().matches("the old rules stay").count();
+        let before = daemon.log().matches("the old settings stay").count();
         daemon.signal("HUP");
         daemon.wait_until("it says so", |daemon| {
-            daemon.log().matches("the old rules stay").count() > before
+            daemon.log().matches("the old settings stay").count() > before
         });
     }
     talking.tell(&json!({"type": "ping", "id": 1}));
@@ -354,6 +354,11 @@ fn the_call_command_shows_its_token() {
     assert!(code == Some(78) && said.contains("/nonexistent"), "{said}");
     let (code, said) = call(&[], &[("VOICELIVED_ACCESS_TOKEN", "canary")]);
     assert!(code == Some(78) && said.contains("16 to 256"), "{said}");
+    let named = folder.join("named.env");
+    fs::write(&named, format!("VOICELIVED_ACCESS_TOKEN='{TOKEN}'\n")).expect("a file");
+    assert_eq!(call(&["--env-file", named.to_str().expect("UTF-8")], &[]).0, Some(0));
+    let (code, said) = call(&["--env-file", "/nonexistent"], &[]);
+    assert!(code == Some(78) && said.contains("/nonexistent"), "{said}");
     fs::write(folder.join(".env"), format!("VOICELIVED_ACCESS_TOKEN='{TOKEN}'\n")).expect("a file");
     assert_eq!(call(&[], &[]).0, Some(0));
     fs::remove_dir_all(&folder).expect("ours");

@@ -201,4 +201,13 @@ fn a_session_at_its_longest_ends_as_such() {
     assert!(message.contains("session"), "{message}");
     daemon.assert_counted("calls_ended_total", "session_expired", 1);
     daemon.assert_nothing_left(descriptors);
+
+    // It is the same when the service says so by its close alone.
+    let close = "close=1001:Your session hit the maximum duration of 60 minutes.@reply";
+    let service = Daemon::simulate(&["no-welcome", close]);
+    let daemon = Daemon::run(service.address, &[]);
+    let mut client = Client::connect(daemon.address);
+    client.wait_until_active();
+    client.tell(&json!({"type": "text", "text": "Hello?"}));
+    assert_eq!(client.assert_ends("its close", 1000, "session_expired"), message);
 }

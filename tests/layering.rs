@@ -322,6 +322,7 @@ fn tls_has_its_place() {
     // Elsewhere rustls only lends types: certificates, shared configurations, errors.
     let types = [
         "certificates.rs",
+        "cli/call.rs",
         "cli/run.rs",
         "config.rs",
         "config/draft.rs",

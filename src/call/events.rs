@@ -56,7 +56,7 @@ impl Call {
             }
             ServiceEvent::McpCallFinished => self.gate.want(Wish::Answer),
             ServiceEvent::ResponseDone(done) => self.on_response_done(&done, now),
-            // For the log, which is the owner's.
+            // The session logs warnings.
             _ => {}
         }
     }
@@ -108,8 +108,8 @@ impl Call {
             self.totals.input_tokens = self.totals.input_tokens.saturating_add(usage.input_tokens);
             self.totals.output_tokens =
                 self.totals.output_tokens.saturating_add(usage.output_tokens);
-            self.send_usage(now);
         }
+        self.send_usage(now);
         if status == "failed" {
             let text = format!("The voice service could not answer: {}", quoted(&done.error));
             self.error("response_failed", &text);
@@ -170,7 +170,8 @@ impl Call {
         if error.code == "session_expired" {
             self.end(EndReason::SessionExpired, now);
         } else if self.state == State::Connecting {
-            let message = format!("The voice service reports: {}", quoted(&error.message));
+            let said = quoted(&error.message);
+            let message = format!("The voice service reports: {said} Check VOICE_LIVE_MODEL.");
             let fault = ServiceFault { word: "service_error", message, retryable: false };
             self.end(EndReason::Service(fault), now);
         } else if !self.is_active() || error.event_id == commands::EVENT_CONFIG {

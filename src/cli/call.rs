@@ -14,6 +14,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tungstenite::{Bytes, Message};
 
@@ -26,7 +27,7 @@ use super::service;
 use super::source::{FRAME, Fill, Source};
 use super::wav::WavWriter;
 use crate::call::client::MAX_TEXT_BYTES;
-use crate::config::{Config, Endpoint, Secret};
+use crate::config::{Config, Endpoint, Secret, read_file};
 use crate::net::dial::{DialError, Target};
 use crate::net::tls;
 use crate::net::ws::{Sizes, USUAL_WAITING};
@@ -42,6 +43,9 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// How long the daemon may take to end the call after we hung up.
 const GOODBYE: Duration = Duration::from_secs(5);
 
+/// Longest file of authorities, in bytes.
+const MAX_PEM: usize = 1024 * 1024;
+
 /// Buffers, in bytes. The daemon's longest message is a transcript of 64 KiB.
 const SIZES: Sizes = Sizes { read: 16 * 1024, message: 1024 * 1024, waiting: USUAL_WAITING };
 
@@ -53,12 +57,13 @@ static SILENCE: [u8; FRAME] = [0; FRAME];
 /// [`Failure`]: not answered, no daemon, or a file that can't be used.
 pub(super) fn call(args: &CallArgs) -> Result<(), Failure> {
     check_text(args.text.as_deref())?;
-    let token = Config::client_token(args.token_file.as_deref())
+    let token = Config::client_token(args.token_file.as_deref(), args.env_file.as_deref())
         .map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;
     let source = Source::open(&args.input)?;
     let mut record = Record::create(args.output.as_deref())?;
     let mut screen = Screen::new();
-    let outcome = connect(&args.url, token.as_ref()).and_then(|mut drive| {
+    let authorities = authorities(args.authorities.as_deref())?;
+    let outcome = connect(&args.url, token.as_ref(), &authorities).and_then(|mut drive| {
         drive.watch_signals().map_err(|error| (exit::SYSTEM, error.to_string()))?;
         Talk::new(args, source, drive, &mut record, &mut screen).run()
     });
@@ -79,19 +84,35 @@ fn check_text(text: Option<&str>) -> Result<(), Failure> {
 
 // ---- the connection ----
 
-fn connect(url: &Endpoint, token: Option<&Secret>) -> Result<Drive, Failure> {
+/// The certificates of `--ca`.
+fn authorities(path: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let pem =
+        read_file(path, MAX_PEM).map_err(|error| (exit::NO_INPUT, format!("{path:?}: {error}")))?;
+    tls::certificates(&pem).map_err(|error| (exit::DATA, format!("{path:?}: {error}")))
+}
+
+fn connect(
+    url: &Endpoint,
+    token: Option<&Secret>,
+    authorities: &[CertificateDer<'static>],
+) -> Result<Drive, Failure> {
     let unreachable = |text: String| (exit::UNAVAILABLE, text);
     let addresses = drive::look_up(&url.host, url.port).map_err(|error| {
         unreachable(format!("the name {} could not be looked up: {error}", url.host))
     })?;
-    let target = target(url, token).map_err(unreachable)?;
+    let target = target(url, token, authorities).map_err(unreachable)?;
     let silent = |_, _: Option<SocketAddr>| {};
     Drive::connect(target, addresses, SIZES, silent)
         .map_err(|error| unreachable(explain(&error, url)))
 }
 
-fn target(url: &Endpoint, token: Option<&Secret>) -> Result<Rc<Target>, String> {
-    let tls = if url.tls { Some(tls::client_config(&[])?) } else { None };
+fn target(
+    url: &Endpoint,
+    token: Option<&Secret>,
+    authorities: &[CertificateDer<'static>],
+) -> Result<Rc<Target>, String> {
+    let tls = if url.tls { Some(tls::client_config(authorities)?) } else { None };
     Ok(Rc::new(Target {
         host: url.host.clone(),
         port: url.port,
@@ -111,6 +132,9 @@ fn explain(error: &DialError, url: &Endpoint) -> String {
         DialError::Connect(error) => format!(
             "no daemon answers at {daemon} ({error}); start one with voicelived run, or name \
              another with --url"
+        ),
+        DialError::Tls(error @ rustls::Error::InvalidCertificate(_)) => format!(
+            "the certificate of {daemon} is not trusted ({error}); name its authority with --ca"
         ),
         DialError::Tls(error) => format!("the secure connection to {daemon} failed: {error}"),
         DialError::Broken(error) => {

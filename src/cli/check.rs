@@ -14,6 +14,7 @@ use super::drive::{self, Drive, Ended, Event};
 use super::run::Failure;
 use super::screen::{Screen, plain};
 use super::service;
+use crate::authority::OwnFiles;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::service::session::{Dialect, SessionInfo, ga_session};
 use crate::call::service::{self as codec, Parsed, ServiceError, ServiceEvent, commands};
@@ -38,6 +39,11 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     report.done("configuration", "ok");
     for warning in &config.warnings {
         report.note(warning);
+    }
+    if let Some((certificate, key)) = &config.web.tls_files {
+        let mut files = OwnFiles::new(certificate.clone(), key.clone());
+        files.load().map_err(|error| (exit::CONFIG, error))?;
+        report.done("certificate", "usable");
     }
     let program = std::env::current_exe().unwrap_or_default();
     let settings = service::call_settings(&config, &Tools::builtin(&program));

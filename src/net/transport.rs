@@ -104,6 +104,11 @@ impl<S: Read + Write> Transport<S> {
         &mut self.wire.stream
     }
 
+    /// Whether TLS has bytes that the kernel has not taken.
+    pub fn holds_output(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
     /// Announces the end of our data: TLS `close_notify` if there is TLS. Flush afterwards.
     pub fn send_close_notify(&mut self) {
         if let Some(tls) = &mut self.tls {

@@ -92,6 +92,9 @@ enum Phase {
     /// The peer's bytes make no sense any more: they are read and thrown away until it leaves, so
     /// that our close frame is not lost to a reset. Our own side is `ended` once that has left.
     Draining { ended: bool },
+    /// Both directions are over, but TLS holds bytes that the kernel has not taken, our close frame
+    /// perhaps. The owner bounds how long they may take.
+    Leaving,
     /// Nothing more will be read.
     Done,
 }
@@ -101,7 +104,10 @@ enum Phase {
 pub struct WsPeer<S> {
     transport: Transport<S>,
     context: WebSocketContext,
+    role: Role,
     phase: Phase,
+    /// The peer's close frame has been read.
+    heard_close: bool,
     /// A read may find something: in the kernel, in TLS or in tungstenite (R2).
     readable: bool,
     /// Bytes sent since everything was last flushed.
@@ -129,7 +135,9 @@ impl<S: Read + Write> WsPeer<S> {
             message_mark: transport.received(),
             transport,
             context,
+            role,
             phase: Phase::Open,
+            heard_close: false,
             readable: true,
             unflushed: 0,
             max_silent_bytes: sizes.message as u64 + FRAGMENT_OVERHEAD,
@@ -159,7 +167,7 @@ impl<S: Read + Write> WsPeer<S> {
 
     /// Whether [`read`](Self::read) may find a message without a new event (R2).
     pub fn has_more(&self) -> bool {
-        self.readable && self.phase != Phase::Done
+        self.readable && !matches!(self.phase, Phase::Leaving | Phase::Done)
     }
 
     /// Whether audio may be sent now without waiting behind a blocked transport.
@@ -172,9 +180,14 @@ impl<S: Read + Write> WsPeer<S> {
         self.phase == Phase::Open
     }
 
-    /// Whether both directions are over.
+    /// Whether both directions are over and nothing is left to send.
     pub fn is_done(&self) -> bool {
         self.phase == Phase::Done
+    }
+
+    /// Whether both directions are over, and only what was sent has still to reach the kernel.
+    pub fn is_leaving(&self) -> bool {
+        self.phase == Phase::Leaving
     }
 
     /// The next message, or `None` when there is nothing now.
@@ -183,13 +196,18 @@ impl<S: Read + Write> WsPeer<S> {
     /// [`WsError`], once; after `Violation` what comes is thrown away until the peer leaves.
     pub fn read(&mut self) -> Result<Option<Incoming>, WsError> {
         match self.phase {
-            Phase::Done => return Err(WsError::Closed),
+            Phase::Leaving | Phase::Done => return Err(WsError::Closed),
             Phase::Broken { .. } | Phase::Draining { .. } => return self.discard(),
+            // A server's last read would end the connection, whatever still waits to be sent.
+            Phase::Open | Phase::Closing if self.heard_close && self.role == Role::Server => {
+                return self.discard();
+            }
             Phase::Open | Phase::Closing => {}
         }
         match self.context.read(&mut self.transport) {
             Ok(message) => {
                 self.message_mark = self.transport.received();
+                self.heard_close |= message.is_close();
                 Ok(Some(incoming(message)))
             }
             Err(error) => self.read_failed(error),
@@ -222,8 +240,13 @@ impl<S: Read + Write> WsPeer<S> {
     /// # Errors
     /// `Lost` or `Closed` when the connection is over.
     pub fn flush(&mut self) -> Result<(), WsError> {
-        if self.phase == Phase::Done {
-            return Ok(());
+        match self.phase {
+            Phase::Done => return Ok(()),
+            Phase::Leaving => {
+                self.leave();
+                return Ok(());
+            }
+            _ => {}
         }
         match self.context.flush(&mut self.transport) {
             Ok(()) => {
@@ -241,7 +264,7 @@ impl<S: Read + Write> WsPeer<S> {
         let (code, next) = match self.phase {
             Phase::Open => (code, Phase::Closing),
             Phase::Broken { code } => (code, Phase::Draining { ended: false }),
-            Phase::Closing | Phase::Draining { .. } | Phase::Done => return,
+            Phase::Closing | Phase::Draining { .. } | Phase::Leaving | Phase::Done => return,
         };
         self.phase = next;
         self.queue_close(code, reason);
@@ -297,6 +320,11 @@ impl<S: Read + Write> WsPeer<S> {
         let mut scratch = [0; 4096];
         loop {
             match self.transport.read(&mut scratch) {
+                // Who has said goodbye may end its side; our answer is still under way.
+                Ok(0) if matches!(self.phase, Phase::Open | Phase::Closing) => {
+                    self.readable = false;
+                    return Ok(None);
+                }
                 Ok(0) => return Err(self.ended(Error::ConnectionClosed)),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -308,13 +336,20 @@ impl<S: Read + Write> WsPeer<S> {
         }
     }
 
+    /// Nothing more is heard or said; what TLS still holds may leave.
+    fn leave(&mut self) {
+        let flushed = self.transport.flush().is_ok();
+        let left = !flushed || !self.transport.holds_output();
+        self.phase = if left { Phase::Done } else { Phase::Leaving };
+    }
+
     fn ended(&mut self, error: Error) -> WsError {
         let closing = self.phase != Phase::Open;
         self.phase = Phase::Done;
         if matches!(error, Error::ConnectionClosed | Error::AlreadyClosed) {
             // For tungstenite the last frame has left as soon as TLS has taken it.
             self.transport.send_close_notify();
-            let _ = self.transport.flush();
+            self.leave();
         }
         match error {
             Error::ConnectionClosed | Error::AlreadyClosed => WsError::Closed,

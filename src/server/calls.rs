@@ -44,7 +44,7 @@ impl Server {
             metrics: &mut self.metrics,
             now,
         };
-        let shared = (Rc::clone(&calls.settings), Rc::clone(&calls.target));
+        let shared = (Rc::clone(&calls.terms.settings), Rc::clone(&calls.terms.target));
         let session = Session::new(hex(&id), &hex(&resume), peer, queues, shared, &mut desk);
         self.metrics.add(Family::Calls, 1);
         log::info!("[{}] call from {address}", session.id());

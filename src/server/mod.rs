@@ -15,10 +15,10 @@
 //! Every socket is registered once, for both directions, edge-triggered: mio then costs no system
 //! call per change of interest, and a writable event comes only after a refused write.
 
-pub mod access;
 mod calls;
 mod children;
 mod door;
+pub mod reload;
 mod secure;
 mod slot;
 mod spend;
@@ -26,11 +26,11 @@ mod spend;
 use children::{Children, MAX_CHILDREN};
 use door::Door;
 pub use door::bind;
+use reload::{Reread, Terms};
 use slot::{Conn, Slot, pump_turned_away};
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -41,12 +41,10 @@ use signal_hook_mio::v1_0::Signals;
 use tungstenite::protocol::Role;
 
 use crate::access::{Access, Guard};
-use crate::call::CallSettings;
 use crate::call::ending::EndReason;
 use crate::call::pcm::PcmPool;
 use crate::certificates::Certificates;
 use crate::metrics::{Family, Metrics, nanos};
-use crate::net::dial::Target;
 use crate::net::ws::WsPeer;
 use crate::resolve::Resolver;
 use crate::session::{CLIENT_SIZES, Desk, Progress, Session, WantedTool};
@@ -88,12 +86,10 @@ pub struct Calls {
     pub certificates: Option<Certificates>,
     /// The spending guard; `None` without one.
     pub spending: Option<Ledger>,
-    /// Settings of every call.
-    pub settings: Rc<CallSettings>,
-    /// The service.
-    pub target: Rc<Target>,
-    /// Who may call.
-    pub access: access::Rules,
+    /// What new calls are made by.
+    pub terms: Terms,
+    /// Reads the terms again, for SIGHUP.
+    pub reread: Reread,
     /// The tools.
     pub tools: Tools,
     /// This program's file, for its children.
@@ -169,10 +165,10 @@ impl Server {
             calls.as_ref().map_or((0, 0), |calls| (calls.max_sessions, calls.pool_blocks));
         // In a demo the simulator's side of each call takes a slot too.
         let slots = sessions * 2 + VISITORS;
-        let resolver =
-            calls.as_ref().map(|calls| Resolver::new(&calls.target.host, calls.target.port));
+        let target = calls.as_ref().map(|calls| &calls.terms.target);
+        let resolver = target.map(|target| Resolver::new(&target.host, target.port));
         let certificates_due = secure::next_look(calls.as_ref(), now);
-        let access = calls.as_ref().map_or(Access::Open, |calls| calls.access.access.clone());
+        let access = calls.as_ref().map_or(Access::Open, |calls| calls.terms.access.clone());
         Ok(Self {
             poll,
             signals,
@@ -297,7 +293,7 @@ impl Server {
             match signal {
                 SIGTERM | SIGINT => self.begin_stop(now),
                 SIGHUP => {
-                    self.reload_access(now);
+                    self.reload(now);
                     self.certificates_due = Some(now);
                 }
                 _ => self.children.mark_all(),

@@ -7,7 +7,7 @@ use mio::net::TcpStream;
 
 use crate::call::client::{self, CallState};
 use crate::call::ending::EndReason;
-use crate::net::ws::{WsError, WsPeer};
+use crate::net::ws::WsPeer;
 use crate::session::{Progress, Session};
 use crate::simulator::peer::SimulatedService;
 use crate::web::Visitor;
@@ -96,14 +96,14 @@ pub(super) fn pump_turned_away(
     now: Instant,
 ) -> Progress {
     peer.transport_mut().begin_turn();
-    let _ = peer.flush();
     loop {
         match peer.read() {
             Ok(Some(_)) => {}
             Ok(None) => break,
-            Err(WsError::Violation { .. }) => break,
-            Err(_) => return Progress::Closed,
+            // What was sent may still have to leave.
+            Err(_) => break,
         }
     }
-    if now >= deadline { Progress::Closed } else { Progress::Idle }
+    let _ = peer.flush();
+    if now >= deadline || peer.is_done() { Progress::Closed } else { Progress::Idle }
 }

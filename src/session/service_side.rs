@@ -7,8 +7,8 @@ use tungstenite::Utf8Bytes;
 use super::pulse::{self, Pulse};
 use super::reply::PathError;
 use super::{Desk, Service, Session, TURN_MESSAGES};
-use crate::call::ending::ServiceFault;
-use crate::call::service::{self, Parsed};
+use crate::call::ending::{EndReason, ServiceFault};
+use crate::call::service::{self, Parsed, ServiceEvent};
 use crate::call::{Input, Reply};
 use crate::fault;
 use crate::metrics::Family;
@@ -64,7 +64,9 @@ impl Session {
                 },
                 Ok(Some(Incoming::Control)) => {}
                 Ok(Some(Incoming::Close { code, reason })) => {
-                    if self.is_talking() {
+                    if self.is_talking() && fault::is_expiry(code, &reason) {
+                        self.input(Input::End(EndReason::SessionExpired), desk);
+                    } else if self.is_talking() {
                         let reason =
                             self.target.conceal(&reason).unwrap_or_else(|| reason.to_string());
                         self.input(Input::ServiceLost(fault::closed(code, &reason)), desk);
@@ -123,10 +125,24 @@ impl Session {
                 if let Some(text) = self.target.conceal(&text) {
                     return self.on_event(text.into(), desk);
                 }
+                self.note(&event);
                 self.input(Input::Service(event), desk);
                 self.learn_expiry(desk.now);
             }
             Err(what) => self.service_error(&what, desk),
+        }
+    }
+
+    /// What the service says to whoever runs the daemon.
+    fn note(&self, event: &ServiceEvent<'_>) {
+        match event {
+            ServiceEvent::Warning { code, message } => {
+                log::warn!("[{}] the service warns: {message} ({code})", self.id);
+            }
+            ServiceEvent::UserTranscriptFailed { message } => {
+                log::warn!("[{}] the service has no transcript: {message}", self.id);
+            }
+            _ => {}
         }
     }
 

@@ -123,7 +123,9 @@ impl SimulatedService {
         if let Err(WsError::Violation { code, .. }) = &result {
             self.peer.close(*code, "");
         }
-        let ended = result.is_err();
+        // TLS may still hold the close frame.
+        let leaving = matches!(self.phase, Phase::Closing(_)) && self.peer.is_leaving();
+        let ended = result.is_err() && !leaving;
         let late = matches!(self.phase, Phase::Closing(deadline) if now >= deadline);
         if (ended && self.phase != Phase::Frozen) || late || self.phase == Phase::Done {
             log::info!("[{}] simulator: the client has gone", self.simulation.session_id());

@@ -12,7 +12,7 @@ use voicelived::access::{Access, Gate};
 use voicelived::call::CallSettings;
 use voicelived::call::service::session::{SessionSettings, session_object};
 use voicelived::net::dial::Target;
-use voicelived::server::access::Rules;
+use voicelived::server::reload::Terms;
 use voicelived::server::{Calls, Listen, Server, bind};
 use voicelived::tools::Tools;
 use voicelived::web::{CallSite, Site};
@@ -64,11 +64,14 @@ fn daemon(
         let gate = Gate::new(false, address, Vec::new());
         let site = Site::Calls(CallSite { gate, simulated: true, https: None, ca_pem: None });
         let calls = Calls {
-            access: Rules { access: Access::Open, reread: Box::new(|| Ok(Access::Open)) },
+            terms: Terms {
+                access: Access::Open,
+                settings: Rc::new(settings),
+                target: Rc::new(target),
+            },
+            reread: Box::new(|| Err("nothing is read again".to_owned())),
             certificates: None,
             spending: None,
-            settings: Rc::new(settings),
-            target: Rc::new(target),
             tools,
             program: PathBuf::from(env!("CARGO_BIN_EXE_voicelived")),
             max_sessions: 4,

@@ -9,5 +9,6 @@ pub(crate) mod http;
 pub(crate) mod inside;
 pub(crate) mod metrics;
 pub(crate) mod recorder;
+pub(crate) mod service;
 pub(crate) mod switch;
 pub(crate) mod witness;
