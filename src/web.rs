@@ -86,6 +86,8 @@ pub struct Doorway<'a> {
     pub address: IpAddr,
     /// The daemon is stopping.
     pub draining: bool,
+    /// No call can be made until the settings are completed.
+    pub unready: bool,
     /// The time.
     pub now: Instant,
 }
@@ -409,6 +411,8 @@ fn answer_visitor(
             let extra = format!("Cache-Control: no-store\r\n{service}");
             let (status, text) = if door.draining {
                 (Status::SERVICE_UNAVAILABLE, "draining")
+            } else if door.unready {
+                (Status::SERVICE_UNAVAILABLE, "not_configured")
             } else {
                 (Status::OK, "ok")
             };
