@@ -17,12 +17,11 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use tungstenite::Message;
-use tungstenite::protocol::Role;
 use voicelived::net::dial::{Dial, Progress, Target};
 use voicelived::net::http::{self, Head, Upgrade};
+use voicelived::net::inbox::Inbox;
 use voicelived::net::transport::Transport;
-use voicelived::net::ws::{Incoming, WsError, WsPeer};
+use voicelived::net::ws::{Incoming, Message, Role, WsError, WsPeer};
 use voicelived::session::CLIENT_SIZES;
 
 const LISTENER: Token = Token(usize::MAX);
@@ -63,6 +62,7 @@ enum Turn {
 
 struct Echo {
     peer: WsPeer<TcpStream>,
+    inbox: Inbox,
     /// The first message, for whoever asked a question; others only send back.
     heard: Option<String>,
     /// When a peer that was told to go is cut off.
@@ -71,7 +71,7 @@ struct Echo {
 
 impl Echo {
     fn new(peer: WsPeer<TcpStream>) -> Self {
-        Self { peer, heard: None, deadline: None }
+        Self { peer, inbox: Inbox::new(), heard: None, deadline: None }
     }
 
     fn mark(&mut self, event: &mio::event::Event) {
@@ -93,7 +93,7 @@ impl Echo {
             if self.peer.is_open() && !self.peer.has_room() {
                 return Turn::Wait;
             }
-            let sent = match self.peer.read() {
+            let sent = match self.peer.read(&mut self.inbox) {
                 Ok(Some(Incoming::Text(text))) => {
                     self.heard.get_or_insert_with(|| text.to_string());
                     self.peer.send(Message::Text(text))

@@ -13,6 +13,8 @@
 //!
 //! `docs/architecture.md` tells the life of a call along these arrows; `tests/layering.rs` guards them.
 
+#![forbid(unsafe_code)]
+
 pub mod access;
 pub mod assets;
 pub mod authority;

@@ -3,8 +3,8 @@
 //! A line that standard error does not take at once (its reader stalls, the disk is full, the pipe
 //! is closed) is lost and counted; the count is written before the next line that fits. Control
 //! characters are escaped, so nothing a client sends can forge a line or steer a terminal. Other
-//! crates are kept at `warn` whatever level is set: tungstenite prints request headers, and with
-//! them the service key, at `trace`.
+//! crates are kept at `warn` whatever level is set: what they print of what passes through them,
+//! and with it the service key, is not ours to know.
 //!
 //! Not done here: rotation, timestamps for the journal (it has its own), logging of content.
 

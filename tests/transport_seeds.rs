@@ -16,16 +16,15 @@ use std::sync::Arc;
 
 use kernel::Socket;
 use random::Random;
-use tungstenite::Message;
-use tungstenite::protocol::Role;
+use voicelived::net::inbox::Inbox;
 use voicelived::net::tls;
-use voicelived::net::transport::Transport;
-use voicelived::net::ws::{Incoming, Sizes, WsError, WsPeer};
+use voicelived::net::transport::{TURN_ALLOWANCE, Transport};
+use voicelived::net::ws::{Incoming, Message, Role, Sizes, WsError, WsPeer};
 
 const PLAIN_SEEDS: u64 = 4096;
 const TLS_SEEDS: u64 = 1024;
 const GOODBYE_SEEDS: u64 = 512;
-const SIZES: Sizes = Sizes { read: 4096, message: 64 * 1024, waiting: 128 * 1024 };
+const SIZES: Sizes = Sizes { message: 64 * 1024, waiting: 128 * 1024 };
 
 type Pair = (Transport<Socket>, Transport<Socket>);
 
@@ -68,6 +67,33 @@ fn the_answer_to_a_close_arrives_through_a_full_kernel() {
     }
 }
 
+/// Whoever sends without end is read no further than a turn's allowance, and the next turn goes on.
+#[test]
+fn a_turn_reads_no_more_than_its_allowance() {
+    let (flood, ours) = kernel::pair(usize::MAX);
+    let mut flood = WsPeer::new(Transport::plain(flood), Role::Client, SIZES, &[]);
+    let mut ours = WsPeer::new(Transport::plain(ours), Role::Server, SIZES, &[]);
+    let (frames, mut heard, mut inbox) = (1_000, 0, Inbox::new());
+    for _ in 0..frames {
+        flood.send(Message::Binary(&[7; 960])).expect("there is room");
+        flood.flush().expect("there is room");
+    }
+    flood.transport().stream().carry(usize::MAX);
+    notice(&mut ours);
+    while heard < frames {
+        let before = ours.transport().received();
+        ours.transport_mut().begin_turn();
+        while let Some(message) = ours.read(&mut inbox).expect("it is open") {
+            assert_eq!(message, Incoming::Binary(&[7; 960]));
+            heard += 1;
+        }
+        ours.keep(&mut inbox);
+        let read = ours.transport().received() - before;
+        assert!(read <= TURN_ALLOWANCE as u64, "{read} bytes in a turn");
+        assert!(heard == frames || ours.has_more(), "{heard} messages, then nothing");
+    }
+}
+
 fn range(seeds: u64) -> std::ops::Range<u64> {
     let only = std::env::var("VOICELIVED_SEED").ok().map(|seed| seed.parse().expect("a number"));
     only.map_or(0..seeds, |seed: u64| seed..seed + 1)
@@ -100,6 +126,7 @@ fn run_seeds(seeds: u64, connect: impl Fn(usize) -> Pair) {
 /// One end of the conversation.
 struct Side {
     peer: WsPeer<Socket>,
+    inbox: Inbox,
     outbox: Rc<Vec<Vec<u8>>>,
     sent: usize,
     received: usize,
@@ -113,6 +140,7 @@ impl Side {
         let outbox = (0..count).map(|at| payload(at, random)).collect();
         Self {
             peer: WsPeer::new(transport, role, SIZES, &[]),
+            inbox: Inbox::new(),
             outbox: Rc::new(outbox),
             sent: 0,
             received: 0,
@@ -125,7 +153,7 @@ impl Side {
         let pause_after = if random.one_in(3) { random.range(0, 3) } else { usize::MAX };
         let mut taken = 0;
         while taken < pause_after {
-            match self.peer.read().expect("the connection holds") {
+            match self.peer.read(&mut self.inbox).expect("the connection holds") {
                 Some(Incoming::Binary(data)) => {
                     assert_eq!(data, expected[self.received], "message {}", self.received);
                     self.received += 1;
@@ -136,17 +164,24 @@ impl Side {
                 None => break,
             }
         }
+        self.peer.keep(&mut self.inbox);
+        // Every other turn with memory of its own, as for those that nobody lends any.
+        let mut lent = Vec::new();
+        if random.one_in(2) {
+            self.peer.lend(&mut lent);
+        }
         while let Some(next) = self.outbox.get(self.sent) {
             if random.one_in(5) {
-                let _ = self.peer.send(Message::Ping(vec![0; random.range(0, 100)].into()));
+                let _ = self.peer.send(Message::Ping);
             }
-            match self.peer.send(Message::Binary(next.clone().into())) {
+            match self.peer.send(Message::Binary(next)) {
                 Ok(()) => self.sent += 1,
                 Err(WsError::Full) => break,
                 Err(error) => panic!("{error:?}"),
             }
         }
         self.peer.flush().expect("the connection holds");
+        self.peer.take_back(&mut lent);
     }
 
     /// Whether the loop would pump this side without any event: something is left to read, or
@@ -215,6 +250,7 @@ fn say_goodbye(seed: u64, (client, server): Pair, random: &mut Random) {
     let outbox: Vec<_> = (0..40).map(|at| payload(at, random)).collect();
     let mut client = WsPeer::new(client, Role::Client, SIZES, &[]);
     let mut server = WsPeer::new(server, Role::Server, SIZES, &[]);
+    let mut inbox = Inbox::new();
     let goodbye_at = random.range(20, 200);
     let (mut sent, mut received, mut answer) = (0, 0, None);
     for step in 0.. {
@@ -222,7 +258,7 @@ fn say_goodbye(seed: u64, (client, server): Pair, random: &mut Random) {
         moved |= server.transport().stream().carry(random.range(1, 4_000));
         notice(&mut client);
         client.transport_mut().begin_turn();
-        while let Ok(Some(incoming)) = client.read() {
+        while let Ok(Some(incoming)) = client.read(&mut inbox) {
             match incoming {
                 Incoming::Binary(data) => {
                     assert_eq!(data, outbox[received], "seed {seed}: message {received}");
@@ -232,6 +268,7 @@ fn say_goodbye(seed: u64, (client, server): Pair, random: &mut Random) {
                 other => panic!("seed {seed}: unexpected {other:?}"),
             }
         }
+        client.keep(&mut inbox);
         if step == goodbye_at {
             client.close(1000, "");
         }
@@ -240,12 +277,13 @@ fn say_goodbye(seed: u64, (client, server): Pair, random: &mut Random) {
             moved |= notice(&mut server) || server.has_more();
             server.transport_mut().begin_turn();
             let _ = server.flush();
-            while let Ok(Some(incoming)) = server.read() {
+            while let Ok(Some(incoming)) = server.read(&mut inbox) {
                 assert!(matches!(incoming, Incoming::Close { .. }), "seed {seed}: {incoming:?}");
                 server.close(1000, "");
             }
+            server.keep(&mut inbox);
             while sent < outbox.len() && server.is_open() {
-                if server.send(Message::Binary(outbox[sent].clone().into())).is_err() {
+                if server.send(Message::Binary(&outbox[sent])).is_err() {
                     break;
                 }
                 sent += 1;

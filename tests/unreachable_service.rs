@@ -157,7 +157,7 @@ fn dial(addresses: Vec<SocketAddr>) -> Progress {
         credential: "api-key: k".to_owned(),
         tls: None,
     };
-    let sizes = Sizes { read: 4096, message: 65_536, waiting: USUAL_WAITING };
+    let sizes = Sizes { message: 65_536, waiting: USUAL_WAITING };
     let mut dial = Dial::new(Rc::new(target), addresses, sizes, Instant::now());
     let (mut poll, mut events) = (Poll::new().expect("a poll"), Events::with_capacity(8));
     loop {

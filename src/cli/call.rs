@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
-use tungstenite::{Bytes, Message};
 
 use super::answer::{Answer, Ear, GRACE, duration};
 use super::args::{CallArgs, exit};
@@ -30,7 +29,7 @@ use crate::call::client::MAX_TEXT_BYTES;
 use crate::config::{Config, Endpoint, Secret, read_file};
 use crate::net::dial::{DialError, Target};
 use crate::net::tls;
-use crate::net::ws::{Sizes, USUAL_WAITING};
+use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 
 /// The time of a frame.
 const TICK: Duration = Duration::from_millis(20);
@@ -46,8 +45,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Longest file of authorities, in bytes.
 const MAX_PEM: usize = 1024 * 1024;
 
-/// Buffers, in bytes. The daemon's longest message is a transcript of 64 KiB.
-const SIZES: Sizes = Sizes { read: 16 * 1024, message: 1024 * 1024, waiting: USUAL_WAITING };
+/// Bounds, in bytes. The daemon's longest message is a transcript of 64 KiB.
+const SIZES: Sizes = Sizes { message: 1024 * 1024, waiting: USUAL_WAITING };
 
 static SILENCE: [u8; FRAME] = [0; FRAME];
 
@@ -346,14 +345,14 @@ impl<'a> Talk<'a> {
             {
                 self.sent += 1;
                 // An end shows with the next event.
-                let _ = self.drive.send(Message::Binary(frame));
+                let _ = self.drive.send(Message::Binary(&frame));
             }
         }
         Ok(())
     }
 
     /// Speech, silence after it, or nothing while a slow source may still bring some.
-    fn next_frame(&mut self, now: Instant) -> Result<Option<Bytes>, Failure> {
+    fn next_frame(&mut self, now: Instant) -> Result<Option<Vec<u8>>, Failure> {
         if self.said.is_none() {
             let fault = |error| (exit::IO, format!("the speech could not be read: {error}"));
             match self.source.next().map_err(fault)? {
@@ -369,7 +368,7 @@ impl<'a> Talk<'a> {
                 Fill::End => self.said = Some(now),
             }
         }
-        Ok(Some(Bytes::from_static(&SILENCE)))
+        Ok(Some(SILENCE.to_vec()))
     }
 
     /// Types, hangs up or gives up when it is time to.
@@ -417,7 +416,7 @@ impl<'a> Talk<'a> {
 
     fn type_text(&mut self, text: &str, now: Instant) {
         let message = json!({"type": "text", "text": text}).to_string();
-        let _ = self.drive.send(Message::text(message));
+        let _ = self.drive.send(Message::Text(&message));
         self.screen.line(&format!("you: {}", plain(text)));
         self.answer.typed(now);
         self.text = None;
@@ -425,7 +424,7 @@ impl<'a> Talk<'a> {
     }
 
     fn hang_up(&mut self, verdict: Result<(), Failure>) {
-        let _ = self.drive.send(Message::text(json!({"type": "hang_up"}).to_string()));
+        let _ = self.drive.send(Message::Text(&json!({"type": "hang_up"}).to_string()));
         self.phase = Phase::Leaving { until: Instant::now() + GOODBYE, verdict };
     }
 

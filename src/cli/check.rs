@@ -7,8 +7,6 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use tungstenite::{Message, Utf8Bytes};
-
 use super::args::{CheckArgs, exit};
 use super::drive::{self, Drive, Ended, Event};
 use super::run::Failure;
@@ -22,11 +20,11 @@ use crate::call::{CallSettings, SERVICE_TIMEOUT};
 use crate::config::{Config, Purpose, ServiceConfig};
 use crate::fault;
 use crate::net::dial::Step;
-use crate::net::ws::{Sizes, USUAL_WAITING};
+use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 use crate::tools::Tools;
 
-/// Buffers, in bytes. `session.updated` repeats the instructions and all tools.
-const SIZES: Sizes = Sizes { read: 16 * 1024, message: 4 * 1024 * 1024, waiting: USUAL_WAITING };
+/// Bounds, in bytes. `session.updated` repeats the instructions and all tools.
+const SIZES: Sizes = Sizes { message: 4 * 1024 * 1024, waiting: USUAL_WAITING };
 
 /// Checks the configuration and everything up to a configured session.
 ///
@@ -126,7 +124,7 @@ fn configure(
         Dialect::Ga => commands::session_update(&ga_session(&settings.session)),
     };
     // A connection that has just ended says so in the next event.
-    let _ = drive.send(Message::text(update));
+    let _ = drive.send(Message::Text(&update));
     let updated = loop {
         match next_event(drive, deadline, report)? {
             ServiceEvent::SessionUpdated(session) => break session,
@@ -155,7 +153,7 @@ fn next_event(
     loop {
         let text = match drive.next(deadline) {
             Event::Text(text) => text,
-            Event::Binary(data) => Utf8Bytes::try_from(data)
+            Event::Binary(data) => String::from_utf8(data)
                 .map_err(|_| refused(fault::violation("a binary message that is no JSON")))?,
             Event::Deadline | Event::Signal => {
                 return Err((exit::UNAVAILABLE, EndReason::ServiceTimeout.message().into_owned()));

@@ -323,11 +323,7 @@ fn upgrade(fields: &Fields<'_>, connection: &str) -> Option<Upgrade> {
 
 /// Sixteen bytes as base64 (RFC 6455, section 4.1).
 fn is_websocket_key(key: &str) -> bool {
-    use base64::Engine;
-    let mut bytes = [0; 18];
-    base64::engine::general_purpose::STANDARD
-        .decode_slice(key, &mut bytes)
-        .is_ok_and(|length| length == 16)
+    key.len() == 24 && base64_simd::STANDARD.decode_to_vec(key).is_ok_and(|key| key.len() == 16)
 }
 
 /// Whether gzip is named with a quality other than zero, in a list in lower case.

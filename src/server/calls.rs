@@ -38,7 +38,7 @@ impl Server {
         let Some(calls) = &self.calls else { return Conn::Free };
         let mut desk = Desk {
             pool: &mut self.pool,
-            scratch: &mut self.scratch,
+            buffers: &mut self.buffers,
             tools: &calls.tools,
             wanted: &mut self.wanted,
             metrics: &mut self.metrics,

@@ -145,7 +145,7 @@ impl Server {
         let Some(at) = self.free.pop() else { return };
         match self.seat(socket, at, listener) {
             Ok(transport) => {
-                let visitor = Visitor::new(transport, now);
+                let visitor = Box::new(Visitor::new(transport, now));
                 let conn = Conn::Visitor { visitor, listener };
                 self.slots[at] =
                     Slot { conn, address, generation: 0, marked: false, deadline: None };

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::slot::Conn;
 use super::{Server, Stop};
 use crate::call::ending::EndReason;
 use crate::systemd::Standing;
@@ -74,7 +73,7 @@ impl Server {
     }
 
     pub(super) fn running_calls(&self) -> usize {
-        self.slots.iter().filter(|slot| matches!(slot.conn, Conn::Call(_))).count()
+        self.running
     }
 
     /// At the end of each turn.

@@ -34,21 +34,19 @@ use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
-use tungstenite::protocol::Role;
 
 use crate::access::{Access, Guard};
 use crate::call::ending::EndReason;
 use crate::call::pcm::PcmPool;
 use crate::certificates::Certificates;
 use crate::metrics::{Family, Metrics, nanos};
-use crate::net::ws::WsPeer;
+use crate::net::ws::{Role, WsPeer};
 use crate::resolve::Resolver;
-use crate::session::{CLIENT_SIZES, Desk, Progress, Session, WantedTool};
+use crate::session::{Buffers, CLIENT_SIZES, Desk, Progress, Session, WantedTool};
 use crate::simulator::peer::SimulatedService;
 use crate::spending::Ledger;
 use crate::systemd::Manager;
@@ -121,13 +119,18 @@ pub struct Server {
     listeners: Vec<Listener>,
     slots: Box<[Slot]>,
     free: Vec<usize>,
+    /// Slots that hold a call: asked for in every turn.
+    running: usize,
     marked: Vec<usize>,
+    /// No slot is due before that. The slots are looked through only then: deadlines are put off
+    /// far more often than they pass.
+    soonest: Option<Instant>,
     children: Children,
     calls: Option<Calls>,
     guard: Guard,
     resolver: Option<Resolver>,
     pool: PcmPool,
-    scratch: BytesMut,
+    buffers: Buffers,
     wanted: Vec<WantedTool>,
     metrics: Metrics,
     door: Door,
@@ -181,13 +184,15 @@ impl Server {
             listeners,
             slots: (0..slots).map(|_| Slot::free()).collect(),
             free: (0..slots).rev().collect(),
+            running: 0,
             marked: Vec::with_capacity(slots),
+            soonest: None,
             children: Children::new(CHILDREN),
             calls,
             guard: Guard::new(access),
             resolver,
             pool: PcmPool::new(blocks),
-            scratch: BytesMut::with_capacity(96 * 1024),
+            buffers: Buffers::default(),
             wanted: Vec::new(),
             metrics: Metrics::new(),
             door: Door::new(now),
@@ -249,8 +254,8 @@ impl Server {
             Stop::Draining(deadline) | Stop::By(deadline) => Some(deadline),
             Stop::No | Stop::Now => None,
         };
-        let slots = self.slots.iter().filter_map(|slot| slot.deadline);
         let rare = [
+            self.soonest,
             stop,
             self.children.deadline(),
             self.door_deadline(),
@@ -258,7 +263,7 @@ impl Server {
             self.spending_deadline(),
             self.manager.deadline(),
         ];
-        let nearest = slots.chain(rare.into_iter().flatten()).min()?;
+        let nearest = rare.into_iter().flatten().min()?;
         Some(nearest.saturating_duration_since(now))
     }
 
@@ -301,6 +306,11 @@ impl Server {
     }
 
     fn mark_due(&mut self, now: Instant) {
+        if self.soonest.is_none_or(|soonest| now < soonest) {
+            return;
+        }
+        let later = |deadline: &Instant| *deadline > now;
+        self.soonest = self.slots.iter().filter_map(|slot| slot.deadline).filter(later).min();
         for at in 0..self.slots.len() {
             if self.slots[at].deadline.is_some_and(|deadline| now >= deadline) {
                 self.want_pump(at);
@@ -351,8 +361,10 @@ impl Server {
             Conn::Free => Progress::Idle,
             Conn::Visitor { .. } => self.pump_visitor(at, now),
             Conn::Call(_) => self.pump_session(at, now),
-            Conn::Simulated(service) => service.pump(now),
-            Conn::TurnedAway { peer, deadline } => pump_turned_away(peer, *deadline, now),
+            Conn::Simulated(service) => service.pump(&mut self.buffers.inbox, now),
+            Conn::TurnedAway { peer, deadline } => {
+                pump_turned_away(peer, *deadline, &mut self.buffers.inbox, now)
+            }
         }
     }
 
@@ -365,18 +377,23 @@ impl Server {
             Conn::Simulated(service) => service.deadline(),
             Conn::TurnedAway { deadline, .. } => Some(*deadline),
         };
+        self.soonest = [self.soonest, slot.deadline].into_iter().flatten().min();
     }
 
     fn release(&mut self, at: usize, now: Instant) {
         let slot = std::mem::replace(&mut self.slots[at], Slot::free());
         // Dropping the sockets takes them out of the poll.
+        self.free.push(at);
+        let is_last = self.free.len() == self.slots.len();
+        let is_call = matches!(slot.conn, Conn::Call(_));
         if let Conn::Call(session) = slot.conn {
+            self.running -= 1;
             self.children.stop_tools_of(session.id());
             session.release(&mut self.pool, now);
-            self.free.push(at);
-            return self.log_what_is_left();
         }
-        self.free.push(at);
+        if is_call || is_last {
+            self.log_what_is_left();
+        }
     }
 
     /// Shows a leak in the log of any day, and in tests.
@@ -433,7 +450,7 @@ impl Server {
         };
         let mut desk = Desk {
             pool: &mut self.pool,
-            scratch: &mut self.scratch,
+            buffers: &mut self.buffers,
             tools: &calls.tools,
             wanted: &mut self.wanted,
             metrics: &mut self.metrics,
@@ -514,6 +531,7 @@ impl Server {
             }
             None => Conn::Free,
         };
+        self.running += usize::from(matches!(self.slots[at].conn, Conn::Call(_)));
         self.dial(at, now);
     }
 }
