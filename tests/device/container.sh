@@ -3,7 +3,7 @@
 #
 #   container_start FOLDER [ROOT]    # ROOT: the system below the layer, / if not given
 #   inside COMMAND…                  # as root in the container
-#   beside COMMAND…                  # a program of this machine on the container's network, with its hosts file
+#   beside COMMAND…                  # a program of this machine on the container's network, with its hosts file; for limit seconds (60)
 #
 # Its network is a loopback of its own. Nothing below the layer changes.
 
@@ -39,7 +39,7 @@ inside() {
 }
 
 beside() {
-  timeout 60 nsenter -t "$leader" -n unshare -m env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/nonexistent LANG=C.UTF-8 \
+  timeout "${limit:-60}" nsenter -t "$leader" -n unshare -m env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/nonexistent LANG=C.UTF-8 \
     sh -c 'mount --bind "$0" /etc/hosts && exec "$@"' "$root/etc/hosts" "$@"
 }
 
