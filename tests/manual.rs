@@ -22,7 +22,7 @@ fn in_packaging(name: &str) -> PathBuf {
 fn is_made_from_the_program(name: &str, expected: &str) {
     let path = in_packaging(name);
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(&path, expected).unwrap();
+        std::fs::write(&path, expected).expect("it can be written");
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
@@ -43,11 +43,11 @@ fn output(program: &str, arguments: &[&str], input: &str) -> String {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|fault| panic!("{program}: {fault}"));
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
     let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && complaints.is_empty(), "{program}: {complaints}");
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 #[test]

@@ -14,7 +14,7 @@ _voicelived() {
 pub(crate) fn bash(commands: &[Help]) -> String {
     let mut text = String::from(HEAD);
     let names: Vec<_> = commands.iter().map(|help| help.command.as_str()).collect();
-    writeln!(text, "{}\"", names.join(" ")).unwrap();
+    writeln!(text, "{}\"", names.join(" ")).expect("writing to memory");
     let mut files: Vec<_> = commands
         .iter()
         .flat_map(Help::options)
@@ -37,8 +37,8 @@ pub(crate) fn bash(commands: &[Help]) -> String {
         "    {}) mapfile -t COMPREPLY < <(compgen -f -- \"$current\"); return ;;",
         files.join(" | ")
     )
-    .unwrap();
-    writeln!(text, "    {}) return ;;\n  esac", others.join(" | ")).unwrap();
+    .expect("writing to memory");
+    writeln!(text, "    {}) return ;;\n  esac", others.join(" | ")).expect("writing to memory");
     text += "  case ${COMP_WORDS[1]} in
     -* | '') ;;
     *) [ \"$COMP_CWORD\" -gt 1 ] && command=${COMP_WORDS[1]} ;;
@@ -49,7 +49,8 @@ pub(crate) fn bash(commands: &[Help]) -> String {
 ";
     for help in commands {
         let options: Vec<_> = help.options().into_iter().map(|option| option.name).collect();
-        writeln!(text, "    {}) options=\"{}\" ;;", help.command, options.join(" ")).unwrap();
+        writeln!(text, "    {}) options=\"{}\" ;;", help.command, options.join(" "))
+            .expect("writing to memory");
     }
     text += "  esac
   [[ $COMP_CWORD -eq 1 && $current != -* ]] && options=$commands

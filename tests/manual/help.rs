@@ -41,16 +41,21 @@ impl Help {
             Part::List(entries) if entries.iter().any(|(name, _)| name == "demo") => Some(entries),
             _ => None,
         });
-        let names: Vec<_> = commands.unwrap().iter().map(|(name, _)| name.clone()).collect();
+        let names: Vec<_> = commands
+            .expect("--help lists the commands")
+            .iter()
+            .map(|(name, _)| name.clone())
+            .collect();
         assert!(names.len() >= 5 && names[0] == "run", "{names:?}");
         names.iter().map(|name| Self::of(name)).collect()
     }
 
     fn of(command: &str) -> Self {
         let program = env!("CARGO_BIN_EXE_voicelived");
-        let output = Command::new(program).args([command, "--help"]).output().unwrap();
+        let output =
+            Command::new(program).args([command, "--help"]).output().expect("the program runs");
         assert!(output.status.success(), "{command} --help");
-        Self::parse(command, &String::from_utf8(output.stdout).unwrap())
+        Self::parse(command, &String::from_utf8(output.stdout).expect("UTF-8"))
     }
 
     fn parse(command: &str, text: &str) -> Self {

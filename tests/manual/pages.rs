@@ -94,22 +94,26 @@ pub(crate) fn voicelived(commands: &[Help]) -> String {
     page += ".SH SYNOPSIS\n.nf\n";
     let usages = commands.iter().flat_map(|help| &help.usages);
     for usage in usages.filter(|usage| !usage.contains("COMMAND")) {
-        writeln!(page, "{}", escape(usage)).unwrap();
+        writeln!(page, "{}", escape(usage)).expect("writing to memory");
     }
     page += ".fi\n.SH DESCRIPTION\n";
     for help in commands {
         if help.command != "run" {
-            writeln!(page, ".SH \"{}\"", help.command.to_ascii_uppercase()).unwrap();
+            writeln!(page, ".SH \"{}\"", help.command.to_ascii_uppercase())
+                .expect("writing to memory");
         }
         for part in &help.parts {
             match part {
-                Part::Paragraph(text) => writeln!(page, ".PP\n{}", escape(text)).unwrap(),
+                Part::Paragraph(text) => {
+                    writeln!(page, ".PP\n{}", escape(text)).expect("writing to memory")
+                }
                 Part::Heading(text) => {
-                    writeln!(page, ".PP\n{}", escape(text)).unwrap();
+                    writeln!(page, ".PP\n{}", escape(text)).expect("writing to memory");
                 }
                 Part::List(entries) => {
                     for (name, words) in entries {
-                        writeln!(page, ".TP\n.B \"{}\"\n{}", escape(name), escape(words)).unwrap();
+                        writeln!(page, ".TP\n.B \"{}\"\n{}", escape(name), escape(words))
+                            .expect("writing to memory");
                     }
                 }
             }
@@ -144,17 +148,19 @@ and becomes the environment of the daemon. All faults are told at once, and noth
     for variable in VARIABLES {
         if variable.group != group {
             group = variable.group;
-            writeln!(page, ".SS {group}").unwrap();
+            writeln!(page, ".SS {group}").expect("writing to memory");
         }
-        writeln!(page, ".TP\n.B {}\n{}", variable.name, escape(variable.explanation)).unwrap();
+        writeln!(page, ".TP\n.B {}\n{}", variable.name, escape(variable.explanation))
+            .expect("writing to memory");
         if !variable.default.is_empty() {
-            writeln!(page, "Default: {}", escape(variable.default)).unwrap();
+            writeln!(page, "Default: {}", escape(variable.default)).expect("writing to memory");
         }
         let others = variable.spellings();
         if let [_, others @ ..] = others.as_slice()
             && !others.is_empty()
         {
-            writeln!(page, ".br\nAlso accepted: {}.", others.join(", ")).unwrap();
+            writeln!(page, ".br\nAlso accepted: {}.", others.join(", "))
+                .expect("writing to memory");
         }
     }
     page += ".SH SEE ALSO\n.BR voicelived (1),\n.BR systemd.exec (5)\n";
@@ -176,11 +182,12 @@ pub(crate) fn settings_file() -> String {
     for variable in VARIABLES {
         if variable.group != group {
             group = variable.group;
-            write!(text, "\n# --- {group} ---\n").unwrap();
+            write!(text, "\n# --- {group} ---\n").expect("writing to memory");
         }
         let quote = if variable.default.contains(' ') { "\"" } else { "" };
         let (name, value) = (variable.name, variable.default);
-        write!(text, "\n# {}\n#{name}={quote}{value}{quote}\n", variable.explanation).unwrap();
+        write!(text, "\n# {}\n#{name}={quote}{value}{quote}\n", variable.explanation)
+            .expect("writing to memory");
     }
     text
 }
