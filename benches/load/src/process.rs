@@ -1,0 +1,179 @@
+//! The relay under test: a command, its environment, and what the kernel says it uses.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a relay may take until it accepts connections. Python's takes its time.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The key that every relay is given.
+pub const KEY: &str = "bench-key-0123456789abcdef0123456789";
+
+/// A running relay. Ended when dropped.
+pub struct Relay {
+    process: Child,
+    pub address: SocketAddr,
+    /// From the start of its process to the first connection that it accepts.
+    pub start_to_ready: Duration,
+}
+
+/// What it is told about its surroundings.
+pub struct Surroundings<'a> {
+    pub service: SocketAddr,
+    pub folder: &'a Path,
+    /// The most calls it will get.
+    pub calls: usize,
+    /// The core it has for itself.
+    pub core: usize,
+    /// Scheduled as a batch job: it does not push the load off a core that both share.
+    pub batch: bool,
+}
+
+impl Relay {
+    /// Starts `command`, in which `{port}` stands for the port to listen on.
+    pub fn start(command: &[String], around: &Surroundings<'_>) -> io::Result<Self> {
+        let port = free_port()?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let words = command.iter().map(|word| word.replace("{port}", &port.to_string()));
+        let core = around.core.to_string();
+        let mut taskset = Command::new("taskset");
+        taskset.args(["-c", &core]);
+        if around.batch {
+            taskset.args(["chrt", "--batch", "0"]);
+        }
+        taskset.args(words);
+        environment(&mut taskset, around, port);
+        let log = File::create(around.folder.join("relay.log"))?;
+        taskset.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let started = Instant::now();
+        let mut process = taskset.spawn()?;
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = process.try_wait()? {
+                let log = fs::read_to_string(around.folder.join("relay.log"))?;
+                return Err(io::Error::other(format!("the relay ended: {status}\n{log}")));
+            }
+            if started.elapsed() > READY_TIMEOUT {
+                return Err(io::Error::other("the relay does not listen"));
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        Ok(Self { process, address, start_to_ready: started.elapsed() })
+    }
+
+    pub fn usage(&self) -> io::Result<Usage> {
+        Usage::of(self.process.id())
+    }
+
+    /// Resident and proportional set, in KiB.
+    pub fn memory(&self) -> io::Result<(u64, u64)> {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.process.id()))?;
+        Ok((number(&text, "Rss:"), number(&text, "Pss:")))
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < deadline && matches!(self.process.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn environment(command: &mut Command, around: &Surroundings<'_>, port: u16) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let authority = around.folder.join("ca.pem");
+    let calls = around.calls.to_string();
+    // A relay's guaranteed share is 3 s of audio for every call.
+    let pool = (around.calls * 4).max(120).to_string();
+    command.env_clear().env("PATH", path).env("HOME", around.folder);
+    command.envs([
+        ("AZURE_VOICE_LIVE_ENDPOINT", format!("https://{}", around.service).as_str()),
+        ("AZURE_VOICE_LIVE_API_KEY", KEY),
+        ("VOICE_LIVE_MODEL", "gpt-realtime-mini"),
+        ("PORT", &port.to_string()),
+        ("BENCH_CALLS", &calls),
+        ("VOICELIVED_MAX_SESSIONS", &calls),
+        ("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", &calls),
+        ("VOICELIVED_AUDIO_POOL_SECONDS", &pool),
+        ("VOICELIVED_LOG", "warn"),
+    ]);
+    command.env("VOICELIVED_STATE_DIR", around.folder);
+    command.env("VOICELIVED_UPSTREAM_CA_FILE", &authority);
+    command.env("SSL_CERT_FILE", &authority);
+    command.current_dir(around.folder);
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// What a process has used since its start, by the kernel's accounting.
+#[derive(Clone, Copy, Default)]
+pub struct Usage {
+    /// Time on a processor, user and kernel together.
+    pub cpu: Duration,
+    /// The kernel's part of it, of 1 s in hundredths.
+    pub kernel_ticks: u64,
+    /// The user's part of it.
+    pub user_ticks: u64,
+    /// Times that it went to sleep.
+    pub sleeps: u64,
+}
+
+impl Usage {
+    pub fn of(process: u32) -> io::Result<Self> {
+        let mut sum = Self::default();
+        for task in fs::read_dir(format!("/proc/{process}/task"))? {
+            let folder = task?.path();
+            let schedule = fs::read_to_string(folder.join("schedstat"))?;
+            let nanoseconds = schedule.split(' ').next().and_then(|word| word.parse().ok());
+            sum.cpu += Duration::from_nanos(nanoseconds.unwrap_or(0));
+            let status = fs::read_to_string(folder.join("status"))?;
+            sum.sleeps += number(&status, "voluntary_ctxt_switches:");
+        }
+        let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index).and_then(|word| word.parse().ok());
+        (sum.user_ticks, sum.kernel_ticks) = (ticks(11).unwrap_or(0), ticks(12).unwrap_or(0));
+        Ok(sum)
+    }
+
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_sub(earlier.cpu),
+            kernel_ticks: self.kernel_ticks - earlier.kernel_ticks,
+            user_ticks: self.user_ticks - earlier.user_ticks,
+            sleeps: self.sleeps.saturating_sub(earlier.sleeps),
+        }
+    }
+}
+
+/// The number behind a name at the beginning of a line.
+fn number(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Binds this process to a core, as a batch job or not: by tool, since the standard library cannot.
+pub fn pin_self(core: usize, batch: bool) -> io::Result<()> {
+    let id = std::process::id().to_string();
+    let pinned = Command::new("taskset")
+        .args(["-pc", &core.to_string(), &id])
+        .stdout(Stdio::null())
+        .status()?;
+    let policy = if batch { "--batch" } else { "--other" };
+    let scheduled = Command::new("chrt").args([policy, "-p", "0", &id]).status()?;
+    if pinned.success() && scheduled.success() {
+        return Ok(());
+    }
+    Err(io::Error::other("taskset or chrt (package util-linux) failed"))
+}
