@@ -19,15 +19,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{Engine, Pace, audio_seconds};
-use process::{Relay, Surroundings, Usage};
+use process::{Relay, Schedule, Surroundings, Usage};
 use serde_json::{Value, json};
 
 const USAGE: &str = "load [--mode realtime|saturate|idle] [--calls N[,N…]] [--seconds S] \
-    [--until MS] [--name NAME] [--sleep] -- COMMAND…
+    [--until MS] [--name NAME] [--sleep] [--urgent] -- COMMAND…
   COMMAND starts the relay; {port} in it is the port to listen on, which is in $PORT too.
   --calls 250,500  steps: more calls are added to those there are
   --until MS       no further step once the 99th percentile of delay is above
-  --sleep          callers and stand-in sleep in epoll instead of spinning (real time only)";
+  --sleep          callers and stand-in sleep in epoll instead of spinning (real time only)
+  --urgent         real-time priority, to measure on a machine that has other work; for root";
 
 /// What is left out at the beginning of a measurement.
 const WARM_UP: Duration = Duration::from_millis(1_000);
@@ -39,6 +40,7 @@ struct Options {
     until: Option<f64>,
     name: String,
     sleep: bool,
+    urgent: bool,
     command: Vec<String>,
 }
 
@@ -49,7 +51,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut engine = Engine::new(tls)?;
     let shared = options.mode == Pace::Saturating;
     let (relay_core, own_core) = if shared { (1, 1) } else { (0, 1) };
-    process::pin_self(own_core, shared)?;
+    let schedule = match (options.urgent, shared) {
+        (true, _) => Schedule::Urgent,
+        (false, true) => Schedule::Batch,
+        (false, false) => Schedule::Usual,
+    };
+    process::pin_self(own_core, schedule)?;
     let relay = Relay::start(
         &options.command,
         &Surroundings {
@@ -57,7 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             folder: &folder.0,
             calls: options.steps.iter().copied().max().unwrap_or(1),
             core: relay_core,
-            batch: shared,
+            schedule,
         },
     )?;
     let outcome = steps(&options, &relay, &mut engine);
@@ -215,6 +222,7 @@ fn options() -> Result<Options, Box<dyn std::error::Error>> {
         until: None,
         name: "relay".to_owned(),
         sleep: false,
+        urgent: false,
         command: Vec::new(),
     };
     let mut parser = lexopt::Parser::from_env();
@@ -236,6 +244,7 @@ fn options() -> Result<Options, Box<dyn std::error::Error>> {
             Long("until") => options.until = Some(parser.value()?.parse()?),
             Long("name") => options.name = parser.value()?.string()?,
             Long("sleep") => options.sleep = true,
+            Long("urgent") => options.urgent = true,
             Value(word) => {
                 options.command.push(word.string()?);
                 let rest = parser.raw_args()?.map(|word| word.string());

@@ -29,8 +29,8 @@ pub struct Surroundings<'a> {
     pub calls: usize,
     /// The core it has for itself.
     pub core: usize,
-    /// Scheduled as a batch job: it does not push the load off a core that both share.
-    pub batch: bool,
+    /// How it is scheduled.
+    pub schedule: Schedule,
 }
 
 impl Relay {
@@ -42,9 +42,7 @@ impl Relay {
         let core = around.core.to_string();
         let mut taskset = Command::new("taskset");
         taskset.args(["-c", &core]);
-        if around.batch {
-            taskset.args(["chrt", "--batch", "0"]);
-        }
+        taskset.arg("chrt").args(around.schedule.words());
         taskset.args(words);
         environment(&mut taskset, around, port);
         let log = File::create(around.folder.join("relay.log"))?;
@@ -163,16 +161,37 @@ fn number(text: &str, name: &str) -> u64 {
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// Binds this process to a core, as a batch job or not: by tool, since the standard library cannot.
-pub fn pin_self(core: usize, batch: bool) -> io::Result<()> {
+/// How the kernel schedules a process.
+#[derive(Clone, Copy)]
+pub enum Schedule {
+    /// As everything else.
+    Usual,
+    /// Whoever wakes does not push the other off a core that both share.
+    Batch,
+    /// Before everything else that runs on the machine, which must not be quiet then. For root.
+    Urgent,
+}
+
+impl Schedule {
+    /// Policy and priority for `chrt`.
+    fn words(self) -> [&'static str; 2] {
+        match self {
+            Self::Usual => ["--other", "0"],
+            Self::Batch => ["--batch", "0"],
+            Self::Urgent => ["--fifo", "1"],
+        }
+    }
+}
+
+/// Binds this process to a core and schedules it: by tool, since the standard library cannot.
+pub fn pin_self(core: usize, schedule: Schedule) -> io::Result<()> {
     let id = std::process::id().to_string();
-    let pinned = Command::new("taskset")
-        .args(["-pc", &core.to_string(), &id])
-        .stdout(Stdio::null())
-        .status()?;
-    let policy = if batch { "--batch" } else { "--other" };
-    let scheduled = Command::new("chrt").args([policy, "-p", "0", &id]).status()?;
-    if pinned.success() && scheduled.success() {
+    let mut taskset = Command::new("taskset");
+    taskset.args(["-pc", &core.to_string(), &id]).stdout(Stdio::null());
+    let [policy, priority] = schedule.words();
+    let mut chrt = Command::new("chrt");
+    chrt.args([policy, "-p", priority, &id]);
+    if taskset.status()?.success() && chrt.status()?.success() {
         return Ok(());
     }
     Err(io::Error::other("taskset or chrt (package util-linux) failed"))
