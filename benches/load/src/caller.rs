@@ -12,14 +12,14 @@ use crate::pattern::Pattern;
 use crate::service::send;
 
 /// Bytes of PCM in 20 ms.
-pub const FRAME: usize = 960;
+pub(crate) const FRAME: usize = 960;
 
 /// Bytes that may wait for a relay that takes nothing before the call counts as failed.
 const MAX_WAITING: usize = 1 << 20;
 
 /// A call from the outside.
-pub struct Caller {
-    pub socket: TcpStream,
+pub(crate) struct Caller {
+    pub(crate) socket: TcpStream,
     call: usize,
     /// What came and is not yet a whole head (HTTP or frame).
     inbox: Vec<u8>,
@@ -41,7 +41,7 @@ enum State {
 }
 
 impl Caller {
-    pub fn new(call: usize, socket: TcpStream, relay: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn new(call: usize, socket: TcpStream, relay: SocketAddr) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         let outbox = frame::request(&relay.to_string(), "/ws", "").into_bytes();
         Ok(Self {
@@ -56,17 +56,17 @@ impl Caller {
         })
     }
 
-    pub fn upgraded(&self) -> bool {
+    pub(crate) fn upgraded(&self) -> bool {
         !matches!(self.state, State::Upgrading)
     }
 
     /// Frames sent whose audio has not come back whole.
-    pub fn outstanding(&self) -> usize {
+    pub(crate) fn outstanding(&self) -> usize {
         self.out.len()
     }
 
     /// Sends the next 20 ms.
-    pub fn speak(&mut self, pattern: &Pattern, now: Instant) -> io::Result<()> {
+    pub(crate) fn speak(&mut self, pattern: &Pattern, now: Instant) -> io::Result<()> {
         frame::head(&mut self.outbox, frame::BINARY, FRAME, Some(frame::MASK));
         let start = self.outbox.len();
         pattern.append(self.call, self.sent, FRAME, &mut self.outbox);
@@ -79,19 +79,19 @@ impl Caller {
         self.flush()
     }
 
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
         send(&mut self.socket, &mut self.outbox)
     }
 
     /// Ends the call with a close frame.
-    pub fn hang_up(&mut self) -> io::Result<()> {
+    pub(crate) fn hang_up(&mut self) -> io::Result<()> {
         frame::head(&mut self.outbox, frame::CLOSE, 2, Some([0; 4]));
         self.outbox.extend_from_slice(&1_000_u16.to_be_bytes());
         self.flush()
     }
 
     /// The poll reported it readable. `echoed` hears when each frame that is back had been sent.
-    pub fn readable(
+    pub(crate) fn readable(
         &mut self,
         buffer: &mut [u8],
         pattern: &Pattern,

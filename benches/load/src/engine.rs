@@ -14,7 +14,7 @@ use crate::pattern::Pattern;
 use crate::service::Service;
 
 /// 20 ms: what a frame of audio lasts.
-pub const PERIOD: Duration = Duration::from_millis(20);
+pub(crate) const PERIOD: Duration = Duration::from_millis(20);
 
 /// Read at once: more than a socket's usual share of a turn.
 const BUFFER: usize = 64 * 1024;
@@ -23,7 +23,7 @@ const LISTENER: Token = Token(0);
 
 /// How the callers speak.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
+pub(crate) enum Pace {
     /// Not at all.
     Silent,
     /// A frame every 20 ms, the calls spread evenly over that time.
@@ -34,23 +34,23 @@ pub enum Pace {
 
 /// What was seen since the last [`Engine::begin_window`].
 #[derive(Default)]
-pub struct Window {
+pub(crate) struct Window {
     /// Frames that came back.
-    pub echoed: u64,
+    pub(crate) echoed: u64,
     /// From sending a frame to having it back, in nanoseconds.
-    pub delays: Vec<u64>,
+    pub(crate) delays: Vec<u64>,
     /// By how much frames were sent too late (real time), in nanoseconds.
-    pub lateness: Vec<u64>,
+    pub(crate) lateness: Vec<u64>,
 }
 
 /// Everything but the relay.
-pub struct Engine {
+pub(crate) struct Engine {
     poll: Poll,
     events: Events,
     buffer: Box<[u8]>,
     listener: TcpListener,
     tls: Arc<ServerConfig>,
-    pub service: SocketAddr,
+    pub(crate) service: SocketAddr,
     services: Vec<Option<Service>>,
     callers: Vec<Option<Caller>>,
     pattern: Pattern,
@@ -59,18 +59,18 @@ pub struct Engine {
     due: (Instant, usize),
     /// Delays are noted for frames sent from here on.
     since: Instant,
-    pub window: Window,
+    pub(crate) window: Window,
     /// Calls that ended before their time, and why the first did.
-    pub failed: Vec<String>,
+    pub(crate) failed: Vec<String>,
     /// Service sessions configured so far, and those of them with a resumed TLS session.
-    pub configured: usize,
-    pub resumed: usize,
+    pub(crate) configured: usize,
+    pub(crate) resumed: usize,
     /// Never sleep: deliver at once, and wake nobody's sleeper.
-    pub spin: bool,
+    pub(crate) spin: bool,
 }
 
 impl Engine {
-    pub fn new(tls: Arc<ServerConfig>) -> io::Result<Self> {
+    pub(crate) fn new(tls: Arc<ServerConfig>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
@@ -97,12 +97,12 @@ impl Engine {
     }
 
     /// Calls that were opened and have not failed.
-    pub fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.callers.iter().flatten().count()
     }
 
     /// Opens one more call and waits until its service session is configured.
-    pub fn open_call(&mut self, relay: SocketAddr) -> io::Result<()> {
+    pub(crate) fn open_call(&mut self, relay: SocketAddr) -> io::Result<()> {
         let call = self.callers.len();
         let mut caller = Caller::new(call, TcpStream::connect(relay)?, relay)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -127,7 +127,7 @@ impl Engine {
     }
 
     /// Lets the callers speak from now on, or no more.
-    pub fn set_pace(&mut self, pace: Pace) -> io::Result<()> {
+    pub(crate) fn set_pace(&mut self, pace: Pace) -> io::Result<()> {
         self.pace = pace;
         self.due = (Instant::now(), 0);
         if pace == Pace::Saturating {
@@ -138,13 +138,13 @@ impl Engine {
         Ok(())
     }
 
-    pub fn begin_window(&mut self) {
+    pub(crate) fn begin_window(&mut self) {
         self.window = Window::default();
         self.since = Instant::now();
     }
 
     /// Runs for so long.
-    pub fn run(&mut self, time: Duration) -> io::Result<()> {
+    pub(crate) fn run(&mut self, time: Duration) -> io::Result<()> {
         let end = Instant::now() + time;
         loop {
             let now = Instant::now();
@@ -163,7 +163,7 @@ impl Engine {
     }
 
     /// Waits until every frame is back; false if some never come.
-    pub fn drain(&mut self, patience: Duration) -> io::Result<bool> {
+    pub(crate) fn drain(&mut self, patience: Duration) -> io::Result<bool> {
         let deadline = Instant::now() + patience;
         self.set_pace(Pace::Silent)?;
         while self.callers.iter().flatten().any(|caller| caller.outstanding() > 0) {
@@ -176,7 +176,7 @@ impl Engine {
     }
 
     /// All callers leave in order.
-    pub fn hang_up(&mut self) -> io::Result<()> {
+    pub(crate) fn hang_up(&mut self) -> io::Result<()> {
         for caller in self.callers.iter_mut().flatten() {
             // Whoever is gone already needs no farewell.
             let _ = caller.hang_up();
@@ -280,6 +280,6 @@ impl Engine {
 }
 
 /// Seconds of audio in so many frames.
-pub fn audio_seconds(frames: u64) -> f64 {
+pub(crate) fn audio_seconds(frames: u64) -> f64 {
     (frames * FRAME as u64) as f64 / 48_000.0
 }

@@ -4,29 +4,29 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
-pub const TEXT: u8 = 1;
-pub const BINARY: u8 = 2;
-pub const CLOSE: u8 = 8;
-pub const PING: u8 = 9;
-pub const PONG: u8 = 10;
+pub(crate) const TEXT: u8 = 1;
+pub(crate) const BINARY: u8 = 2;
+pub(crate) const CLOSE: u8 = 8;
+pub(crate) const PING: u8 = 9;
+pub(crate) const PONG: u8 = 10;
 
 /// The mask of everything the callers send. RFC 6455 wants a random one; a relay's work is the same.
-pub const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+pub(crate) const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// A frame's head.
-pub struct Head {
-    pub opcode: u8,
-    pub fin: bool,
-    pub mask: Option<[u8; 4]>,
+pub(crate) struct Head {
+    pub(crate) opcode: u8,
+    pub(crate) fin: bool,
+    pub(crate) mask: Option<[u8; 4]>,
     /// Bytes of the head itself.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     /// Bytes of the payload behind it.
-    pub payload: usize,
+    pub(crate) payload: usize,
 }
 
 impl Head {
     /// The head at the beginning of `data`, once it is complete.
-    pub fn parse(data: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(data: &[u8]) -> Option<Self> {
         let (&first, &second) = (data.first()?, data.get(1)?);
         let (payload, mut bytes) = match second & 0x7f {
             126 => (usize::from(u16::from_be_bytes(data.get(2..4)?.try_into().ok()?)), 4),
@@ -46,7 +46,7 @@ impl Head {
 }
 
 /// Appends the head of a whole message.
-pub fn head(out: &mut Vec<u8>, opcode: u8, payload: usize, mask: Option<[u8; 4]>) {
+pub(crate) fn head(out: &mut Vec<u8>, opcode: u8, payload: usize, mask: Option<[u8; 4]>) {
     out.push(0x80 | opcode);
     let flag = if mask.is_some() { 0x80 } else { 0 };
     match payload {
@@ -64,7 +64,7 @@ pub fn head(out: &mut Vec<u8>, opcode: u8, payload: usize, mask: Option<[u8; 4]>
 }
 
 /// Masks or unmasks in place.
-pub fn mask(data: &mut [u8], key: [u8; 4]) {
+pub(crate) fn mask(data: &mut [u8], key: [u8; 4]) {
     let wide = u64::from_ne_bytes([key, key].concat().try_into().expect("eight bytes"));
     let mut words = data.chunks_exact_mut(8);
     for word in words.by_ref() {
@@ -77,7 +77,7 @@ pub fn mask(data: &mut [u8], key: [u8; 4]) {
 }
 
 /// A client's request for an upgrade.
-pub fn request(host: &str, target: &str, extra: &str) -> String {
+pub(crate) fn request(host: &str, target: &str, extra: &str) -> String {
     format!(
         "GET {target} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{extra}\r\n"
@@ -85,7 +85,7 @@ pub fn request(host: &str, target: &str, extra: &str) -> String {
 }
 
 /// The answer 101 to a request head.
-pub fn upgrade(head: &str) -> Option<String> {
+pub(crate) fn upgrade(head: &str) -> Option<String> {
     let key = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim())
@@ -99,6 +99,6 @@ pub fn upgrade(head: &str) -> Option<String> {
 }
 
 /// Where the head of an HTTP message ends, once it is complete.
-pub fn head_end(data: &[u8]) -> Option<usize> {
-    memchr::memmem::find(data, b"\r\n\r\n").map(|at| at + 4)
+pub(crate) fn head_end(data: &[u8]) -> Option<usize> {
+    data.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }

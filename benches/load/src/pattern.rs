@@ -5,10 +5,10 @@
 const PERIOD: usize = 1 << 20;
 
 /// The noise, and per call where in it the stream begins.
-pub struct Pattern(Vec<u8>);
+pub(crate) struct Pattern(Vec<u8>);
 
 impl Pattern {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;
         let noise = std::iter::repeat_with(|| {
             state ^= state << 13;
@@ -26,7 +26,7 @@ impl Pattern {
     }
 
     /// Appends `bytes` bytes of the stream to `out`.
-    pub fn append(&self, call: usize, mut at: u64, mut bytes: usize, out: &mut Vec<u8>) {
+    pub(crate) fn append(&self, call: usize, mut at: u64, mut bytes: usize, out: &mut Vec<u8>) {
         while bytes > 0 {
             let piece = self.piece(call, at);
             let count = bytes.min(piece.len());
@@ -37,7 +37,7 @@ impl Pattern {
     }
 
     /// Whether `bytes` are exactly what the stream has from `at` on.
-    pub fn matches(&self, call: usize, mut at: u64, mut bytes: &[u8]) -> bool {
+    pub(crate) fn matches(&self, call: usize, mut at: u64, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             let piece = self.piece(call, at);
             let count = bytes.len().min(piece.len());

@@ -11,39 +11,45 @@ use std::time::{Duration, Instant};
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The key that every relay is given.
-pub const KEY: &str = "bench-key-0123456789abcdef0123456789";
+pub(crate) const KEY: &str = "bench-key-0123456789abcdef0123456789";
 
 /// A running relay. Ended when dropped.
-pub struct Relay {
+pub(crate) struct Relay {
     process: Child,
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// From the start of its process to the first connection that it accepts.
-    pub start_to_ready: Duration,
+    pub(crate) start_to_ready: Duration,
 }
 
 /// What it is told about its surroundings.
-pub struct Surroundings<'a> {
-    pub service: SocketAddr,
-    pub folder: &'a Path,
+pub(crate) struct Surroundings<'a> {
+    pub(crate) service: SocketAddr,
+    pub(crate) folder: &'a Path,
     /// The most calls it will get.
-    pub calls: usize,
+    pub(crate) calls: usize,
     /// The core it has for itself.
-    pub core: usize,
+    pub(crate) core: usize,
     /// How it is scheduled.
-    pub schedule: Schedule,
+    pub(crate) schedule: Schedule,
 }
 
 impl Relay {
     /// Starts `command`, in which `{port}` stands for the port to listen on.
-    pub fn start(command: &[String], around: &Surroundings<'_>) -> io::Result<Self> {
+    pub(crate) fn start(command: &[String], around: &Surroundings<'_>) -> io::Result<Self> {
         let port = free_port()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let words = command.iter().map(|word| word.replace("{port}", &port.to_string()));
+        // It runs in a folder of its own.
+        let words = command.iter().map(|word| match std::path::absolute(word) {
+            Ok(path) if word.contains('/') && path.exists() => path.into_os_string(),
+            _ => word.replace("{port}", &port.to_string()).into(),
+        });
         let core = around.core.to_string();
         let mut taskset = Command::new("taskset");
         taskset.args(["-c", &core]);
         taskset.arg("chrt").args(around.schedule.words());
         taskset.args(words);
+        // Its `.env`, if it reads one, shall not be ours.
+        taskset.current_dir(around.folder);
         environment(&mut taskset, around, port);
         let log = File::create(around.folder.join("relay.log"))?;
         taskset.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -62,12 +68,12 @@ impl Relay {
         Ok(Self { process, address, start_to_ready: started.elapsed() })
     }
 
-    pub fn usage(&self) -> io::Result<Usage> {
+    pub(crate) fn usage(&self) -> io::Result<Usage> {
         Usage::of(self.process.id())
     }
 
     /// Resident and proportional set, in KiB.
-    pub fn memory(&self) -> io::Result<(u64, u64)> {
+    pub(crate) fn memory(&self) -> io::Result<(u64, u64)> {
         let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.process.id()))?;
         Ok((number(&text, "Rss:"), number(&text, "Pss:")))
     }
@@ -107,7 +113,6 @@ fn environment(command: &mut Command, around: &Surroundings<'_>, port: u16) {
     command.env("VOICELIVED_STATE_DIR", around.folder);
     command.env("VOICELIVED_UPSTREAM_CA_FILE", &authority);
     command.env("SSL_CERT_FILE", &authority);
-    command.current_dir(around.folder);
 }
 
 fn free_port() -> io::Result<u16> {
@@ -116,19 +121,19 @@ fn free_port() -> io::Result<u16> {
 
 /// What a process has used since its start, by the kernel's accounting.
 #[derive(Clone, Copy, Default)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Time on a processor, user and kernel together.
-    pub cpu: Duration,
+    pub(crate) cpu: Duration,
     /// The kernel's part of it, of 1 s in hundredths.
-    pub kernel_ticks: u64,
+    pub(crate) kernel_ticks: u64,
     /// The user's part of it.
-    pub user_ticks: u64,
+    pub(crate) user_ticks: u64,
     /// Times that it went to sleep.
-    pub sleeps: u64,
+    pub(crate) sleeps: u64,
 }
 
 impl Usage {
-    pub fn of(process: u32) -> io::Result<Self> {
+    pub(crate) fn of(process: u32) -> io::Result<Self> {
         let mut sum = Self::default();
         for task in fs::read_dir(format!("/proc/{process}/task"))? {
             let folder = task?.path();
@@ -145,7 +150,7 @@ impl Usage {
         Ok(sum)
     }
 
-    pub fn since(self, earlier: Self) -> Self {
+    pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             cpu: self.cpu.saturating_sub(earlier.cpu),
             kernel_ticks: self.kernel_ticks - earlier.kernel_ticks,
@@ -163,7 +168,7 @@ fn number(text: &str, name: &str) -> u64 {
 
 /// How the kernel schedules a process.
 #[derive(Clone, Copy)]
-pub enum Schedule {
+pub(crate) enum Schedule {
     /// As everything else.
     Usual,
     /// Whoever wakes does not push the other off a core that both share.
@@ -184,7 +189,7 @@ impl Schedule {
 }
 
 /// Binds this process to a core and schedules it: by tool, since the standard library cannot.
-pub fn pin_self(core: usize, schedule: Schedule) -> io::Result<()> {
+pub(crate) fn pin_self(core: usize, schedule: Schedule) -> io::Result<()> {
     let id = std::process::id().to_string();
     let mut taskset = Command::new("taskset");
     taskset.args(["-pc", &core.to_string(), &id]).stdout(Stdio::null());

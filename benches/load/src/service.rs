@@ -17,8 +17,8 @@ const DELTA_HEAD: &str = r#"{"type":"response.audio.delta","event_id":"event_BGn
 const DELTA_TAIL: &str = r#""}"#;
 
 /// One relay's connection to us.
-pub struct Service {
-    pub socket: TcpStream,
+pub(crate) struct Service {
+    pub(crate) socket: TcpStream,
     tls: ServerConnection,
     /// Decrypted bytes that are no whole message yet.
     inbox: Vec<u8>,
@@ -26,11 +26,11 @@ pub struct Service {
     outbox: Vec<u8>,
     upgraded: bool,
     /// `session.updated` was sent.
-    pub configured: bool,
+    pub(crate) configured: bool,
 }
 
 impl Service {
-    pub fn new(socket: TcpStream, config: &Arc<ServerConfig>) -> io::Result<Self> {
+    pub(crate) fn new(socket: TcpStream, config: &Arc<ServerConfig>) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         let mut tls = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
         tls.set_buffer_limit(None);
@@ -39,12 +39,12 @@ impl Service {
     }
 
     /// Whether the handshake took up an earlier session; `None` before its end.
-    pub fn resumed(&self) -> Option<bool> {
+    pub(crate) fn resumed(&self) -> Option<bool> {
         self.tls.handshake_kind().map(|kind| kind == HandshakeKind::Resumed)
     }
 
     /// The poll reported it readable: reads all there is and answers. False at its end.
-    pub fn readable(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+    pub(crate) fn readable(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         loop {
             let count = match self.socket.read(buffer) {
                 Ok(0) => return Ok(false),
@@ -146,7 +146,7 @@ impl Service {
     }
 
     /// The poll reported it writable, or there is something to send.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
         while self.tls.wants_write() {
             self.tls.write_tls(&mut self.outbox)?;
         }
@@ -155,7 +155,7 @@ impl Service {
 }
 
 /// Sends as much of `outbox` as the kernel takes.
-pub fn send(socket: &mut TcpStream, outbox: &mut Vec<u8>) -> io::Result<()> {
+pub(crate) fn send(socket: &mut TcpStream, outbox: &mut Vec<u8>) -> io::Result<()> {
     let mut sent = 0;
     while sent < outbox.len() {
         match socket.write(&outbox[sent..]) {

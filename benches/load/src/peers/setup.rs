@@ -8,18 +8,18 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 /// What the load tells a relay by its environment.
-pub struct Setup {
-    pub listen: SocketAddr,
+pub(crate) struct Setup {
+    pub(crate) listen: SocketAddr,
     /// The service as `127.0.0.1:PORT`: address and `Host` in one.
-    pub service: String,
-    pub key: String,
+    pub(crate) service: String,
+    pub(crate) key: String,
     /// Path and query of the service.
-    pub target: String,
-    pub tls: Arc<ClientConfig>,
+    pub(crate) target: String,
+    pub(crate) tls: Arc<ClientConfig>,
 }
 
 impl Setup {
-    pub fn from_env() -> Result<Self, Box<dyn std::error::Error>> {
+    pub(crate) fn from_env() -> Result<Self, Box<dyn std::error::Error>> {
         let endpoint = std::env::var("AZURE_VOICE_LIVE_ENDPOINT")?;
         let model = std::env::var("VOICE_LIVE_MODEL")?;
         let mut roots = RootCertStore::empty();
@@ -43,7 +43,7 @@ impl Setup {
 
 /// The first message to the service: what the Python sample asks for.
 #[must_use]
-pub fn session_update() -> String {
+pub(crate) fn session_update() -> String {
     serde_json::json!({"type": "session.update", "session": {
         "modalities": ["text", "audio"],
         "instructions": "You are a friendly assistant. Answer briefly.",
