@@ -60,6 +60,8 @@ pub(crate) struct Engine {
     /// Delays are noted for frames sent from here on.
     since: Instant,
     pub(crate) window: Window,
+    /// Frames that ever came back.
+    pub(crate) echoed: u64,
     /// Calls that ended before their time, and why the first did.
     pub(crate) failed: Vec<String>,
     /// Service sessions configured so far, and those of them with a resumed TLS session.
@@ -89,6 +91,7 @@ impl Engine {
             due: (now, 0),
             since: now,
             window: Window::default(),
+            echoed: 0,
             failed: Vec::new(),
             configured: 0,
             resumed: 0,
@@ -240,7 +243,7 @@ impl Engine {
     fn on_caller(&mut self, call: usize, readable: bool, now: Instant) {
         let Some(caller) = &mut self.callers[call] else { return };
         let (window, since) = (&mut self.window, self.since);
-        let mut back = 0;
+        let mut back = 0_u64;
         let echoed = |sent: Instant| {
             back += 1;
             window.echoed += 1;
@@ -253,6 +256,7 @@ impl Engine {
         } else {
             caller.flush()
         };
+        self.echoed += back;
         match result {
             Ok(()) if self.pace == Pace::Saturating => (0..back).for_each(|_| self.speak(call)),
             Ok(()) => {}

@@ -31,7 +31,7 @@ const USAGE: &str = "load [--mode realtime|saturate|idle] [--calls N[,N…]] [--
   --urgent         real-time priority, to measure on a machine that has other work; for root";
 
 /// What is left out at the beginning of a measurement.
-const WARM_UP: Duration = Duration::from_millis(1_000);
+const WARM_UP: Duration = Duration::from_millis(500);
 
 struct Options {
     mode: Pace,
@@ -137,7 +137,7 @@ fn talk(options: &Options, relay: &Relay, engine: &mut Engine, line: &mut Value)
     }
     let per_frame = |nanoseconds: u128| nanoseconds as f64 / 1e3 / frames.max(1) as f64;
     let fields = json!({
-        "frames": frames, "seconds": time.as_secs_f64(),
+        "frames": frames, "all_frames": engine.echoed, "seconds": time.as_secs_f64(),
         "cpu_us_per_frame": per_frame(used.cpu.as_nanos()),
         "cpu_ms_per_audio_second": ms(used.cpu) / audio_seconds(frames).max(1e-9),
         "cpu_share": used.cpu.as_secs_f64() / time.as_secs_f64(),

@@ -7,26 +7,32 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::frame;
-use crate::unavoidable::APPEND;
+use crate::unavoidable::{APPEND, Side};
 
 /// 20 ms of PCM, and what the service usually sends at once.
 pub(crate) const FRAME: usize = 960;
 const REPLY: usize = 12_480;
 
-/// All cases, by the name in the record.
-pub(crate) const CASES: [(&str, Shape); 7] = [
-    ("up-plain", Shape::new(Direction::Up, false, false, FRAME)),
-    ("up-tls", Shape::new(Direction::Up, false, true, FRAME)),
-    ("up-https", Shape::new(Direction::Up, true, true, FRAME)),
-    ("down-plain", Shape::new(Direction::Down, false, false, FRAME)),
-    ("down-tls", Shape::new(Direction::Down, false, true, FRAME)),
-    ("down-https", Shape::new(Direction::Down, true, true, FRAME)),
-    ("down-260ms", Shape::new(Direction::Down, false, true, REPLY)),
+/// All cases, by the name in the record: what is plain or TLS, and how much of a reply comes at once.
+pub(crate) const CASES: [(&str, Shape); 4] = [
+    ("plain", Shape { client_tls: false, service_tls: false, reply: FRAME }),
+    ("tls", Shape { client_tls: false, service_tls: true, reply: FRAME }),
+    ("https", Shape { client_tls: true, service_tls: true, reply: FRAME }),
+    ("260ms", Shape { client_tls: false, service_tls: true, reply: REPLY }),
 ];
 
 /// The case of this name.
 pub(crate) fn shape(name: &str) -> Shape {
-    CASES.iter().find(|case| case.0 == name).expect("a case that `cases` lists").1
+    CASES.iter().find(|case| case.0 == name).expect("a case of the list").1
+}
+
+/// The direction of this name.
+pub(crate) fn direction(name: &str) -> Direction {
+    match name {
+        "up" => Direction::Up,
+        "down" => Direction::Down,
+        _ => panic!("up or down"),
+    }
 }
 
 const DELTA: (&str, &str) = (
@@ -46,39 +52,51 @@ pub(crate) enum Direction {
 /// What is relayed, over what.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
-    pub(crate) direction: Direction,
     pub(crate) client_tls: bool,
     pub(crate) service_tls: bool,
-    /// Bytes of PCM at once.
-    pub(crate) pcm: usize,
+    /// Bytes of PCM that the service sends at once. The client sends [`FRAME`].
+    pub(crate) reply: usize,
 }
 
-/// The message that goes in, and the one that must come out. Masks are nobody's business here.
-pub(crate) struct Messages {
+/// A message that goes in, and the payload that must come out.
+pub(crate) struct Message {
     pub(crate) wire: Vec<u8>,
     pub(crate) payload: Vec<u8>,
 }
 
-impl Shape {
-    const fn new(direction: Direction, client_tls: bool, service_tls: bool, pcm: usize) -> Self {
-        Self { direction, client_tls, service_tls, pcm }
-    }
-
-    pub(crate) fn messages(self) -> Messages {
-        let pcm: Vec<u8> = (0..self.pcm).map(|at| (at * 31 % 251) as u8).collect();
+impl Message {
+    pub(crate) fn of(shape: Shape, direction: Direction) -> Self {
+        let bytes = if direction == Direction::Up { FRAME } else { shape.reply };
+        let pcm: Vec<u8> = (0..bytes).map(|at| (at * 31 % 251) as u8).collect();
         let base64 = STANDARD.encode(&pcm);
         let mut wire = Vec::new();
-        if self.direction == Direction::Up {
+        if direction == Direction::Up {
             frame::head(&mut wire, frame::BINARY, pcm.len(), Some(frame::MASK));
             let start = wire.len();
             wire.extend_from_slice(&pcm);
             frame::mask(&mut wire[start..], frame::MASK);
-            return Messages { wire, payload: [APPEND.0, base64.as_bytes(), APPEND.1].concat() };
+            return Self { wire, payload: [APPEND.0, base64.as_bytes(), APPEND.1].concat() };
         }
         let event = [DELTA.0, &base64, DELTA.1].concat();
         frame::head(&mut wire, frame::TEXT, event.len(), None);
         wire.extend_from_slice(event.as_bytes());
-        Messages { wire, payload: pcm }
+        Self { wire, payload: pcm }
+    }
+}
+
+/// Reads one message from an end and sees that it is the right one.
+pub(crate) fn check(end: &mut Side, message: &Message, wire: &mut [u8], plain: &mut Vec<u8>) {
+    plain.clear();
+    loop {
+        if let Some(head) = frame::Head::parse(plain)
+            && plain.len() >= head.bytes + head.payload
+        {
+            let payload = &mut plain[head.bytes..];
+            frame::mask(payload, head.mask.unwrap_or_default());
+            assert!(payload == message.payload, "what was relayed is not what was sent");
+            return;
+        }
+        assert!(end.receive(wire, plain).expect("an open connection"), "it has closed");
     }
 }
 

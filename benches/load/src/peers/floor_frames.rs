@@ -1,8 +1,8 @@
 //! What no relay can avoid for one frame of audio: as a whole, on the cases and the kind of sockets
-//! that `cargo bench --bench frames` measures the daemon's core on, and in pieces.
+//! that `benches/frames` measures the daemon's core on, and in pieces.
 //!
-//!     floor-frames                  a line of JSON for each case
-//!     floor-frames count CASE N     runs N frames of one case, for callgrind
+//!     floor-frames                          a line of JSON for each case
+//!     floor-frames count CASE up|down N     for callgrind
 
 #[path = "../frame.rs"]
 #[allow(dead_code, reason = "the load uses the rest")]
@@ -24,37 +24,70 @@ use mio::{Events, Interest, Poll, Token};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, Connection, RootCertStore, ServerConnection};
 use serde_json::{Value, json};
-use shape::{CASES, Direction, Messages, Shape, pair, quartiles, shape};
+use shape::{CASES, Direction, Message, Shape, check, direction, pair, quartiles, shape};
 use unavoidable::{Buffers, Side, back, forth};
 
 /// Runs of which a median is made.
 const SAMPLES: usize = 1_000;
+
+/// Frames before the first that counts.
+const WARM_UP: usize = 100;
+
+/// How long anything may take: it is on loopback, but the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const CLIENT: Token = Token(0);
+const SERVICE: Token = Token(1);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         [] => CASES.iter().for_each(|(name, shape)| report(name, *shape)),
-        ["count", name, frames] => {
-            let mut floor = Floor::new(shape(name));
-            for _ in 0..frames.parse().expect("a number of frames") {
-                floor.frame();
-            }
+        ["count", name, way, frames] => {
+            count(name, direction(way), frames.parse().expect("a number of frames"));
         }
-        _ => panic!("no arguments, or `count CASE FRAMES`"),
+        _ => panic!("no arguments, or `count CASE up|down FRAMES`"),
+    }
+}
+
+/// For callgrind, which counts within [`measured`] only. Frames go both ways, as in a call.
+fn count(name: &str, counted: Direction, frames: usize) {
+    let mut floor = Floor::new(shape(name));
+    for number in 0..WARM_UP + frames {
+        for direction in [Direction::Up, Direction::Down] {
+            floor.prepare(direction);
+            if direction == counted && number >= WARM_UP {
+                measured(&mut floor, direction);
+            } else {
+                floor.relay(direction);
+            }
+            floor.check(direction);
+        }
     }
 }
 
 fn report(name: &str, shape: Shape) {
     let mut floor = Floor::new(shape);
-    for _ in 0..100 {
-        floor.frame();
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    for number in 0..WARM_UP + 2 * SAMPLES {
+        for (direction, times) in [(Direction::Up, &mut up), (Direction::Down, &mut down)] {
+            floor.prepare(direction);
+            let started = Instant::now();
+            measured(&mut floor, direction);
+            let time = started.elapsed();
+            floor.check(direction);
+            if number >= WARM_UP {
+                times.push(time);
+            }
+        }
     }
-    let times = (0..2 * SAMPLES).map(|_| floor.frame()).collect();
-    println!(
-        "{}",
-        json!({"case": name, "floor_ns": quartiles(times), "pieces_ns": floor.pieces()})
-    );
+    let line = json!({
+        "case": name,
+        "up_floor_ns": quartiles(up), "down_floor_ns": quartiles(down),
+        "pieces_ns": pieces(shape.reply),
+    });
+    println!("{line}");
 }
 
 /// A relay that does nothing else, and its two ends.
@@ -63,8 +96,10 @@ struct Floor {
     service: Side,
     far_client: Side,
     far_service: Side,
-    shape: Shape,
-    messages: Messages,
+    up: Message,
+    down: Message,
+    /// Characters of base64 in a delta.
+    chars: usize,
     buffers: Buffers,
     poll: Poll,
     events: Events,
@@ -78,16 +113,17 @@ impl Floor {
         let (far_client, client) = connection(shape.client_tls);
         let (service, far_service) = connection(shape.service_tls);
         let poll = Poll::new().expect("a poll");
-        let near = if shape.direction == Direction::Up { &client } else { &service };
-        watch(&near.stream, &poll);
+        watch(&client.stream, CLIENT, &poll);
+        watch(&service.stream, SERVICE, &poll);
         let sized = || Vec::with_capacity(64 * 1_024);
         Self {
             client,
             service,
             far_client,
             far_service,
-            shape,
-            messages: shape.messages(),
+            up: Message::of(shape, Direction::Up),
+            down: Message::of(shape, Direction::Down),
+            chars: shape.reply / 3 * 4,
             buffers: Buffers::new(),
             poll,
             events: Events::with_capacity(4),
@@ -97,71 +133,65 @@ impl Floor {
         }
     }
 
-    /// One frame from end to end; the time of the relay's part.
-    fn frame(&mut self) -> Duration {
-        let far = match self.shape.direction {
-            Direction::Up => &mut self.far_client,
-            Direction::Down => &mut self.far_service,
+    /// The next frame lies in the relay's socket.
+    fn prepare(&mut self, direction: Direction) {
+        let (far, message, token) = match direction {
+            Direction::Up => (&mut self.far_client, &self.up, CLIENT),
+            Direction::Down => (&mut self.far_service, &self.down, SERVICE),
         };
-        far.send(&self.messages.wire, &mut self.sealed).expect("an open connection");
-        self.poll.poll(&mut self.events, Some(Duration::from_secs(20))).expect("a poll");
-        let started = Instant::now();
-        measured(self);
-        let time = started.elapsed();
-        self.check();
-        time
+        far.send(&message.wire, &mut self.sealed).expect("an open connection");
+        let deadline = Instant::now() + PATIENCE;
+        while !self.events.iter().any(|event| event.token() == token && event.is_readable()) {
+            assert!(Instant::now() < deadline, "the frame does not come");
+            self.poll.poll(&mut self.events, Some(PATIENCE)).expect("a poll");
+        }
+        self.events.clear();
+    }
+
+    fn relay(&mut self, direction: Direction) {
+        let Self { client, service, buffers, .. } = self;
+        match direction {
+            Direction::Up => {
+                forth(client, service, buffers).expect("open connections");
+            }
+            Direction::Down => {
+                back(service, client, self.chars, buffers).expect("open connections");
+            }
+        }
     }
 
     /// It has relayed what it should.
-    fn check(&mut self) {
-        let far = match self.shape.direction {
-            Direction::Up => &mut self.far_service,
-            Direction::Down => &mut self.far_client,
+    fn check(&mut self, direction: Direction) {
+        let (far, message) = match direction {
+            Direction::Up => (&mut self.far_service, &self.up),
+            Direction::Down => (&mut self.far_client, &self.down),
         };
-        self.plain.clear();
-        loop {
-            if let Some(head) = frame::Head::parse(&self.plain)
-                && self.plain.len() >= head.bytes + head.payload
-            {
-                let payload = &mut self.plain[head.bytes..];
-                frame::mask(payload, head.mask.unwrap_or_default());
-                assert!(payload == self.messages.payload, "the floor relays something else");
-                return;
-            }
-            assert!(far.receive(&mut self.wire, &mut self.plain).expect("an open connection"));
-        }
-    }
-
-    /// Medians of the single pieces, in nanoseconds: for this amount of audio, over TLS if it is used.
-    fn pieces(&mut self) -> Value {
-        let mut pcm = vec![7; self.shape.pcm];
-        let mut text = vec![0; self.shape.pcm / 3 * 4];
-        let mut out = vec![0; self.shape.pcm + 3];
-        let mask = median(|| frame::mask(black_box(&mut pcm), frame::MASK));
-        let encode = median(|| {
-            STANDARD.encode_slice(black_box(&pcm), &mut text).expect("room");
-        });
-        let decode = median(|| {
-            STANDARD.decode_slice_unchecked(black_box(&text), &mut out).expect("room");
-        });
-        let (send, receive) = system_calls(self.shape.pcm);
-        let (seal, open) = records(&text);
-        json!({"mask": mask, "base64_encode": encode, "base64_decode": decode,
-            "tls_seal": seal, "tls_open": open, "send": send, "receive": receive})
+        check(far, message, &mut self.wire, &mut self.plain);
     }
 }
 
+/// What callgrind counts and the clock measures.
 #[inline(never)]
-fn measured(floor: &mut Floor) {
-    let Floor { client, service, shape, buffers, .. } = floor;
-    match shape.direction {
-        Direction::Up => {
-            forth(client, service, buffers).expect("open connections");
-        }
-        Direction::Down => {
-            back(service, client, shape.pcm / 3 * 4, buffers).expect("open connections");
-        }
-    }
+fn measured(floor: &mut Floor, direction: Direction) {
+    floor.relay(direction);
+}
+
+/// Medians of the single pieces, in nanoseconds, for so many bytes of PCM.
+fn pieces(bytes: usize) -> Value {
+    let mut pcm = vec![7; bytes];
+    let mut text = vec![0; bytes / 3 * 4];
+    let mut out = vec![0; bytes + 3];
+    let mask = median(|| frame::mask(black_box(&mut pcm), frame::MASK));
+    let encode = median(|| {
+        STANDARD.encode_slice(black_box(&pcm), &mut text).expect("room");
+    });
+    let decode = median(|| {
+        STANDARD.decode_slice_unchecked(black_box(&text), &mut out).expect("room");
+    });
+    let (send, receive) = system_calls(bytes);
+    let (seal, open) = records(&text);
+    json!({"mask": mask, "base64_encode": encode, "base64_decode": decode,
+        "tls_seal": seal, "tls_open": open, "send": send, "receive": receive})
 }
 
 /// A connection, its connecting end first.
@@ -175,11 +205,11 @@ fn connection(with_tls: bool) -> (Side, Side) {
 }
 
 /// Tells the poll when bytes have come, as a relay would have it.
-fn watch(stream: &TcpStream, poll: &Poll) {
+fn watch(stream: &TcpStream, token: Token, poll: &Poll) {
     stream.set_nonblocking(true).expect("an open socket");
     let twin = stream.try_clone().expect("a descriptor");
     let mut twin = mio::net::TcpStream::from_std(twin);
-    poll.registry().register(&mut twin, Token(0), Interest::READABLE).expect("a new socket");
+    poll.registry().register(&mut twin, token, Interest::READABLE).expect("a new socket");
     // Its registration lives as long as the socket itself, which `stream` keeps open.
 }
 

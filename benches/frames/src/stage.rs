@@ -21,7 +21,7 @@ use voicelived::session::{CLIENT_SIZES, Desk, Progress, Queues, Session};
 use voicelived::tools::Tools;
 
 use crate::frame;
-use crate::shape::{Direction, Messages, Shape, pair};
+use crate::shape::{Direction, Message, Shape, check, pair};
 use crate::unavoidable::Side;
 
 const CLIENT: Token = Token(0);
@@ -61,8 +61,8 @@ pub(crate) struct Stage {
     owner: Loop,
     client: Side,
     service: Side,
-    shape: Shape,
-    messages: Messages,
+    up: Message,
+    down: Message,
     sealed: Vec<u8>,
     plain: Vec<u8>,
     wire: Vec<u8>,
@@ -105,8 +105,8 @@ impl Stage {
             owner,
             client: Side { stream: far, tls: client_tls },
             service: Side { stream: service, tls: service_tls },
-            shape,
-            messages: shape.messages(),
+            up: Message::of(shape, Direction::Up),
+            down: Message::of(shape, Direction::Down),
             sealed: Vec::with_capacity(64 * 1_024),
             plain: Vec::with_capacity(64 * 1_024),
             wire: vec![0; 64 * 1_024],
@@ -195,12 +195,12 @@ impl Stage {
     }
 
     /// The next frame lies in the session's socket, and the session knows.
-    pub(crate) fn prepare(&mut self) {
-        let (end, token) = match self.shape.direction {
-            Direction::Up => (&mut self.client, CLIENT),
-            Direction::Down => (&mut self.service, SERVICE),
+    pub(crate) fn prepare(&mut self, direction: Direction) {
+        let (end, message, token) = match direction {
+            Direction::Up => (&mut self.client, &self.up, CLIENT),
+            Direction::Down => (&mut self.service, &self.down, SERVICE),
         };
-        end.send(&self.messages.wire, &mut self.sealed).expect("an open connection");
+        end.send(&message.wire, &mut self.sealed).expect("an open connection");
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.mark(Some(Duration::from_secs(1)));
@@ -218,29 +218,18 @@ impl Stage {
     }
 
     /// The same, not measured.
-    pub(crate) fn warm(&mut self) {
+    pub(crate) fn relay_aside(&mut self) {
         let mut desk = self.owner.desk();
         while self.session.pump(&mut desk) == Progress::More {}
     }
 
     /// What was relayed is right, to the last sample.
-    pub(crate) fn check(&mut self) {
-        let end = match self.shape.direction {
-            Direction::Up => &mut self.service,
-            Direction::Down => &mut self.client,
+    pub(crate) fn check(&mut self, direction: Direction) {
+        let (end, message) = match direction {
+            Direction::Up => (&mut self.service, &self.up),
+            Direction::Down => (&mut self.client, &self.down),
         };
-        self.plain.clear();
-        loop {
-            if let Some(head) = frame::Head::parse(&self.plain)
-                && self.plain.len() >= head.bytes + head.payload
-            {
-                let payload = &mut self.plain[head.bytes..];
-                frame::mask(payload, head.mask.unwrap_or_default());
-                assert!(payload == self.messages.payload, "what was relayed is not what was sent");
-                return;
-            }
-            assert!(end.receive(&mut self.wire, &mut self.plain).expect("an open connection"));
-        }
+        check(end, message, &mut self.wire, &mut self.plain);
     }
 }
 
