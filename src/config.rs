@@ -4,6 +4,7 @@
 //! the documentation derive from it. Precedence: command line, environment, `.env` file, default.
 //! An empty value counts as unset. Nothing here connects, listens or logs.
 
+mod change;
 pub mod dotenv;
 mod draft;
 pub mod endpoint;
@@ -42,6 +43,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// The most detailed level that is logged.
     pub log: log::LevelFilter,
+    /// Files that hold secrets: the key's, the token's, the certificate's key, a `.env` with one.
+    pub secret_files: Vec<PathBuf>,
     /// Sentences worth a log line at `warn`: odd but no reason to refuse to start.
     pub warnings: Vec<String>,
 }
@@ -155,7 +158,8 @@ impl Config {
     }
 
     /// [`Config::load`] from this process's environment, `--listen`, and `env_file` or, if that is
-    /// `None`, the file `.env` in the working directory when there is one.
+    /// `None`, the file `.env` in the working directory when there is one. Warns of files with
+    /// secrets that are open to all.
     ///
     /// # Errors
     /// As [`Config::load`], and when the file cannot be read.
@@ -167,18 +171,26 @@ impl Config {
         let mut sources = Sources::from_environment(std::env::vars_os());
         sources.listen = listen;
         sources.env_file = EnvFile::find(env_file).map_err(|fault| vec![fault])?;
-        Self::load(purpose, sources, &read_file)
+        let mut config = Self::load(purpose, sources, &read_file)?;
+        config.warnings.extend(config.secret_files.iter().filter_map(|path| secret::exposed(path)));
+        Ok(config)
     }
 
     /// The access token that a client in this process is to show: from the file it was told, else
-    /// from the environment or `.env`. Other settings, and a `.env` that cannot be read, are not
-    /// its business.
+    /// from the environment or `.env` or its namesake. Other settings, and a `.env` that nobody
+    /// named and that cannot be read, are not its business.
     ///
     /// # Errors
     /// What is wrong with the token or its file.
-    pub fn client_token(token_file: Option<&Path>) -> Result<Option<Secret>, Vec<ConfigError>> {
+    pub fn client_token(
+        token_file: Option<&Path>,
+        env_file: Option<&Path>,
+    ) -> Result<Option<Secret>, Vec<ConfigError>> {
         let mut sources = Sources::from_environment(std::env::vars_os());
-        sources.env_file = EnvFile::find(None).unwrap_or_default();
+        sources.env_file = match EnvFile::find(env_file) {
+            Err(fault) if env_file.is_some() => return Err(vec![fault]),
+            found => found.unwrap_or_default(),
+        };
         load::client_token(token_file, sources, &read_file)
     }
 

@@ -57,6 +57,12 @@ pub fn unresolved(host: &str, why: &str) -> ServiceFault {
     )
 }
 
+/// Whether the service closed because its session has lasted as long as it may: no fault.
+#[must_use]
+pub fn is_expiry(code: Option<u16>, reason: &str) -> bool {
+    code == Some(1001) && (reason.contains("duration") || reason.contains("expired"))
+}
+
 /// The open connection closed. 1000 and 1001 look like a clean end elsewhere; here any close that
 /// the call did not ask for is told.
 #[must_use]
@@ -64,11 +70,6 @@ pub fn closed(code: Option<u16>, reason: &str) -> ServiceFault {
     let quoted = quote(reason);
     let said = if quoted.is_empty() { String::new() } else { format!(" It said: {quoted}") };
     match code {
-        Some(1001) if reason.contains("duration") || reason.contains("expired") => fault(
-            "session_expired",
-            format!("The voice service ended the session at its longest duration.{said}"),
-            true,
-        ),
         Some(1008) => fault("refused", format!("The voice service refused to go on.{said}"), false),
         Some(1009) => {
             fault("refused", format!("The voice service found a message too large.{said}"), false)
@@ -224,6 +225,15 @@ mod tests {
         assert!(message.contains("It said: no  X: y"), "{message}");
         assert!(message.len() < 600 && !message.contains('\n'));
         assert!(!of_status(401, "<html>secret</html>").message.contains("html"));
+    }
+
+    #[test]
+    fn only_a_session_at_its_longest_has_expired() {
+        assert!(is_expiry(Some(1001), "Session hit the maximum duration of 60 minutes."));
+        assert!(is_expiry(Some(1001), "session expired"));
+        for (code, reason) in [(Some(1001), "going away"), (Some(1011), "expired"), (None, "")] {
+            assert!(!is_expiry(code, reason), "{code:?} {reason}");
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@
 //!
 //! `docs/architecture.md` tells the life of a call along these arrows; `tests/layering.rs` guards them.
 
+#![forbid(unsafe_code)]
+
 pub mod access;
 pub mod assets;
 pub mod authority;
@@ -23,6 +25,7 @@ pub mod cli;
 pub mod config;
 pub mod fault;
 pub mod log;
+pub mod metrics;
 pub mod net;
 pub mod resolve;
 pub mod server;

@@ -3,8 +3,8 @@
 //! A line that standard error does not take at once (its reader stalls, the disk is full, the pipe
 //! is closed) is lost and counted; the count is written before the next line that fits. Control
 //! characters are escaped, so nothing a client sends can forge a line or steer a terminal. Other
-//! crates are kept at `warn` whatever level is set: tungstenite prints request headers, and with
-//! them the service key, at `trace`.
+//! crates are kept at `warn` whatever level is set: what they print of what passes through them,
+//! and with it the service key, is not ours to know.
 //!
 //! Not done here: rotation, timestamps for the journal (it has its own), logging of content.
 
@@ -21,6 +21,15 @@ use log::{Level, LevelFilter, Metadata, Record};
 
 /// Most bytes written at once: what a pipe takes whole or not at all (`PIPE_BUF`).
 pub const MAX_LINE: usize = 4096;
+
+/// Lines lost since the start.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Lines that nobody took since the start, whether that could be told later or not.
+#[must_use]
+pub fn lost_lines() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
 
 /// Installs the sink on standard error. A second call only sets the level.
 pub fn init(level: LevelFilter) {
@@ -46,6 +55,7 @@ enum Style {
 pub struct Sink {
     out: File,
     style: Style,
+    /// Lines that the next one must tell of.
     lost: AtomicU64,
     /// Part of a line was written: the next one needs a line break first.
     torn: AtomicBool,
@@ -81,6 +91,7 @@ impl Sink {
         };
         if !self.put(Some(line)) {
             self.lost.fetch_add(1, Ordering::Relaxed);
+            LOST.fetch_add(1, Ordering::Relaxed);
         }
     }
 

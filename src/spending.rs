@@ -88,6 +88,12 @@ impl Spending {
         format!("{} {}\n", self.day, self.used.as_secs())
     }
 
+    /// Time of calls on this day, all together.
+    #[must_use]
+    pub fn used(&self) -> Duration {
+        self.used
+    }
+
     /// The limit in whole minutes.
     #[must_use]
     pub fn limit_minutes(&self) -> u64 {

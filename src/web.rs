@@ -12,6 +12,7 @@ use mio::net::TcpStream;
 
 use crate::access::{Gate, Guard, Verdict, token};
 use crate::assets::{self, Asset};
+use crate::metrics::{Family, Metrics};
 use crate::net::http::{self, Head, MAX_HEAD, Request, Status, Upgrade};
 use crate::net::transport::Transport;
 use crate::simulator::{self, Admission};
@@ -79,6 +80,8 @@ impl CallSite {
 pub struct Doorway<'a> {
     /// Who may call.
     pub guard: &'a mut Guard,
+    /// What is counted.
+    pub metrics: &'a mut Metrics,
     /// Where the visitor comes from.
     pub address: IpAddr,
     /// The daemon is stopping.
@@ -176,7 +179,12 @@ impl Visitor {
         self.transport.begin_turn();
         match self.advance(site, door) {
             Ok(visit) => visit,
-            Err(_) => Visit::Gone,
+            Err(_) => {
+                if self.transport.is_handshaking() {
+                    door.metrics.count(Family::Dropped, "tls_failed");
+                }
+                Visit::Gone
+            }
         }
     }
 
@@ -187,14 +195,22 @@ impl Visitor {
                 Phase::Reading => {
                     let open = self.fill()?;
                     if !self.answer(site, door)
-                        && let Some(visit) = self.wait_for_head(open, now)
+                        && let Some(visit) = self.wait_for_head(open, door)
                     {
                         return Ok(visit);
+                    }
+                    if matches!(site, Site::Calls(_)) {
+                        // What is said is what is counted.
+                        door.metrics.count(Family::Answers, http::status_word(&self.output));
                     }
                 }
                 Phase::Answering | Phase::LastAnswer | Phase::Upgraded => {
                     if !self.write_out()? {
-                        return Ok(if now < self.deadline { Visit::Stays } else { Visit::Gone });
+                        if now < self.deadline {
+                            return Ok(Visit::Stays);
+                        }
+                        door.metrics.count(Family::Dropped, "slow_reader");
+                        return Ok(Visit::Gone);
                     }
                     match self.phase {
                         Phase::Upgraded => return Ok(Visit::Upgrade),
@@ -227,17 +243,24 @@ impl Visitor {
     }
 
     /// `None` when half a head has had its time, which is now being said.
-    fn wait_for_head(&mut self, open: bool, now: Instant) -> Option<Visit> {
-        if open && now < self.deadline {
+    fn wait_for_head(&mut self, open: bool, door: &mut Doorway<'_>) -> Option<Visit> {
+        if open && door.now < self.deadline {
             return Some(Visit::Stays);
         }
         if !open || self.input.is_empty() {
+            match (open, self.transport.is_handshaking()) {
+                (true, true) => door.metrics.count(Family::Dropped, "tls_timeout"),
+                (false, true) => door.metrics.count(Family::Dropped, "tls_failed"),
+                (true, false) => door.metrics.count(Family::Dropped, "idle"),
+                // It has gone by itself.
+                (false, false) => {}
+            }
             self.transport.send_close_notify();
             // A peer that does not take this has gone.
             let _ = self.transport.flush();
             return Some(Visit::Gone);
         }
-        self.refuse(Status::REQUEST_TIMEOUT, now);
+        self.refuse(Status::REQUEST_TIMEOUT, door.now);
         None
     }
 
@@ -310,10 +333,15 @@ impl Visitor {
         Ok(if open && now < self.deadline { Visit::Stays } else { Visit::Gone })
     }
 
-    /// Whether it has not asked for anything yet: the first to go when places are short.
+    /// Whether it has not asked for anything yet, or does not take its answer: the first to go when
+    /// places are short.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        matches!(self.phase, Phase::Reading | Phase::Lingering)
+        match self.phase {
+            Phase::Reading | Phase::Lingering => true,
+            Phase::Answering | Phase::LastAnswer => self.transport.is_blocked(),
+            Phase::Upgraded | Phase::Silent => false,
+        }
     }
 
     /// Whether another turn is needed without a new event.
@@ -324,7 +352,7 @@ impl Visitor {
     }
 }
 
-/// The page, `/ws`, `/pair`, `/healthz`.
+/// The page, `/ws`, `/pair`, `/healthz`, `/metrics`.
 fn answer_visitor(
     out: &mut Vec<u8>,
     request: &Request,
@@ -333,6 +361,7 @@ fn answer_visitor(
 ) -> Phase {
     let CallSite { gate, simulated, https, ca_pem } = site;
     if !gate.admits_scheme(request.secure) || !gate.admits_host(&request.host) {
+        door.metrics.count(Family::Refused, "host");
         let text = "This name is not one of this device's own. Add its origin to VOICELIVED_ALLOWED_ORIGINS.";
         return plain(out, request, Status::MISDIRECTED_REQUEST, "", text);
     }
@@ -361,7 +390,8 @@ fn answer_visitor(
         );
     }
     let trusts = ca_pem.is_some() && matches!(request.path.as_str(), "/ca.pem" | "/trust");
-    let known = trusts || matches!(request.path.as_str(), "/ws" | "/pair" | "/healthz" | "*");
+    let known =
+        trusts || matches!(request.path.as_str(), "/ws" | "/pair" | "/healthz" | "/metrics" | "*");
     let asset = assets::find(&request.path);
     if !known && asset.is_none() {
         return plain(out, request, Status::NOT_FOUND, "", "There is nothing here.");
@@ -373,6 +403,7 @@ fn answer_visitor(
     match (request.path.as_str(), asset) {
         ("/ws", _) => answer_call(out, request, gate, door),
         ("/pair", _) => answer_pairing(out, request, gate, door),
+        ("/metrics", _) => answer_metrics(out, request, gate, door),
         ("/healthz", _) => {
             let service = if *simulated { "voicelived-service: simulator\r\n" } else { "" };
             let extra = format!("Cache-Control: no-store\r\n{service}");
@@ -424,6 +455,7 @@ fn answer_call(out: &mut Vec<u8>, request: &Request, gate: &Gate, door: &mut Doo
         return phase;
     }
     if door.draining && matches!(request.upgrade, Some(Upgrade::Valid(_))) {
+        door.metrics.count(Family::Refused, "draining");
         let text = "The daemon is stopping.";
         return plain(out, request, Status::SERVICE_UNAVAILABLE, "Retry-After: 5\r\n", text);
     }
@@ -448,6 +480,27 @@ fn answer_pairing(
     after(request)
 }
 
+/// The owner's monitoring shows the token as every program does.
+fn answer_metrics(
+    out: &mut Vec<u8>,
+    request: &Request,
+    gate: &Gate,
+    door: &mut Doorway<'_>,
+) -> Phase {
+    if let Some(phase) = refuse_stranger(out, request, gate, door) {
+        return phase;
+    }
+    let text = door.metrics.render();
+    let extra = format!(
+        "{COMMON_FIELDS}Content-Type: text/plain; version=0.0.4; charset=utf-8\r\nCache-Control: no-store\r\n"
+    );
+    http::answer_head(out, Status::OK, &extra, Some(text.len()), request.keep_alive);
+    if request.method != "HEAD" {
+        out.extend_from_slice(text.as_bytes());
+    }
+    after(request)
+}
+
 /// Turns away who has no right to call: `None` for those who have. Nothing of a call exists yet.
 fn refuse_stranger(
     out: &mut Vec<u8>,
@@ -456,23 +509,27 @@ fn refuse_stranger(
     door: &mut Doorway<'_>,
 ) -> Option<Phase> {
     if !gate.admits_origin(&request.origins, &request.host) {
+        door.metrics.count(Family::Refused, "origin");
         let text = "Pages of this origin may not open calls. Add it to VOICELIVED_ALLOWED_ORIGINS.";
         return Some(plain(out, request, Status::FORBIDDEN, "", text));
     }
-    let Doorway { guard, address, now, .. } = door;
+    let Doorway { guard, metrics, address, now, .. } = door;
     match guard.judge(*address, &request.authorization, &request.cookies, *now) {
         Verdict::Admitted => None,
         Verdict::Later(wait) => {
+            metrics.count(Family::Refused, "throttled");
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             let extra = format!("Cache-Control: no-store\r\nRetry-After: {seconds}\r\n");
             let text = format!("Too many wrong access tokens. Try again in {seconds} seconds.");
             Some(plain(out, request, Status::TOO_MANY_REQUESTS, &extra, &text))
         }
         Verdict::Missing => {
+            metrics.count(Family::Refused, "token_missing");
             let text = "This needs the access token: Authorization: Bearer TOKEN.";
             Some(plain(out, request, Status::UNAUTHORIZED, ASK_FOR_TOKEN, text))
         }
         Verdict::Wrong => {
+            metrics.count(Family::Refused, "token_wrong");
             log::warn!("a wrong access token from {address}");
             // A browser would go on showing a cookie that is not right any more, and be slowed.
             let extra = format!("{ASK_FOR_TOKEN}Set-Cookie: {}\r\n", token::forget_cookie());

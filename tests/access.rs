@@ -13,6 +13,7 @@ use serde_json::json;
 use support::client::{Client, request, upgrade_head};
 use support::daemon::Daemon;
 use support::http::{Answer, ask, read_answers};
+use support::metrics::value;
 
 const TOKEN: &str = "canary-token-9d1f/+=%";
 const OTHER: &str = "canary-other-77aa/+=%";
@@ -72,6 +73,12 @@ fn cookie_of(answer: &Answer) -> String {
     format!("Cookie: {}\r\n", cookie.split(';').next().expect("a pair"))
 }
 
+fn metrics(address: SocketAddr, fields: &str) -> String {
+    let answer = ask(address, "GET /metrics", fields);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.text().to_owned()
+}
+
 fn temporary(name: &str) -> PathBuf {
     let path =
         std::env::temp_dir().join(format!("voicelived-access-{}-{name}", std::process::id()));
@@ -101,6 +108,10 @@ fn without_rights_there_is_no_call_and_no_byte_to_the_service() {
     }
     // The token has no place in an address.
     assert_eq!(ask(address, &format!("GET /pair?token={TOKEN}"), "").status, 401);
+    let text = metrics(address, &bearer(TOKEN));
+    assert_eq!(value(&text, "access_refused_total", "token_missing"), 4.0);
+    assert_eq!(value(&text, "access_refused_total", "token_wrong"), 3.0);
+    assert_eq!(value(&text, "http_responses_total", "401"), 7.0);
     scene.finish();
 }
 
@@ -160,6 +171,9 @@ fn guessing_is_slowed_and_only_for_those_who_guess() {
     assert_eq!(ask(address, "GET /pair", "").field("Retry-After"), "2");
     std::thread::sleep(Duration::from_millis(2100));
     assert_eq!(ask(address, "GET /pair", &bearer(TOKEN)).status, 204);
+    let text = metrics(address, &bearer(TOKEN));
+    assert_eq!(value(&text, "access_refused_total", "throttled"), 3.0);
+    assert_eq!(value(&text, "http_responses_total", "429"), 3.0);
     // Those who have no token at all may ask as often as they like.
     for _ in 0..20 {
         assert_eq!(ask(address, "GET /pair", "").status, 401);
@@ -253,10 +267,10 @@ fn a_changed_token_ends_the_calls_of_the_old_one() {
     daemon.wait_for_log("read again, unchanged");
     for bad in ["short", "two words are no token\n", &"x".repeat(400)] {
         fs::write(&file, bad).expect("a file");
-        let before = daemon.log().matches("the old rules stay").count();
+        let before = daemon.log().matches("the old settings stay").count();
         daemon.signal("HUP");
         daemon.wait_until("it says so", |daemon| {
-            daemon.log().matches("the old rules stay").count() > before
+            daemon.log().matches("the old settings stay").count() > before
         });
     }
     talking.tell(&json!({"type": "ping", "id": 1}));
@@ -266,6 +280,10 @@ fn a_changed_token_ends_the_calls_of_the_old_one() {
     daemon.signal("HUP");
     let sentence = talking.assert_ends("a changed token", 1008, "access_changed");
     assert!(sentence.contains("access code was changed"), "{sentence}");
+    assert_eq!(
+        value(&metrics(address, &bearer(OTHER)), "calls_ended_total", "access_changed"),
+        1.0
+    );
     for old in [bearer(TOKEN), cookie] {
         assert!(status_of_call(address, &old).starts_with("HTTP/1.1 401 "), "{old}");
     }
@@ -336,6 +354,11 @@ fn the_call_command_shows_its_token() {
     assert!(code == Some(78) && said.contains("/nonexistent"), "{said}");
     let (code, said) = call(&[], &[("VOICELIVED_ACCESS_TOKEN", "canary")]);
     assert!(code == Some(78) && said.contains("16 to 256"), "{said}");
+    let named = folder.join("named.env");
+    fs::write(&named, format!("VOICELIVED_ACCESS_TOKEN='{TOKEN}'\n")).expect("a file");
+    assert_eq!(call(&["--env-file", named.to_str().expect("UTF-8")], &[]).0, Some(0));
+    let (code, said) = call(&["--env-file", "/nonexistent"], &[]);
+    assert!(code == Some(78) && said.contains("/nonexistent"), "{said}");
     fs::write(folder.join(".env"), format!("VOICELIVED_ACCESS_TOKEN='{TOKEN}'\n")).expect("a file");
     assert_eq!(call(&[], &[]).0, Some(0));
     fs::remove_dir_all(&folder).expect("ours");

@@ -80,6 +80,8 @@ fn when_the_blocks_are_full_the_service_is_not_read_and_nothing_is_lost() {
     let expected = pattern(40);
     read_slowly(&mut slow, expected.len(), 600_000);
     assert!(slow.audio == expected, "every sample, in order");
+    assert!(daemon.count("reply_stalls_total", "") > 0);
+    daemon.assert_counted("reply_bytes_total", "", expected.len() as u64);
 }
 
 /// Bytes of audio that a loudspeaker plays since `start`.

@@ -49,9 +49,13 @@ impl Scene {
     ) {
         for (what, bytes, code, reason) in cases {
             let mut client = self.call();
+            // The service may refuse too, so a flood has a word of its own.
+            let word = if reason == "refused" { "flood" } else { reason };
+            let before = self.daemon.count("calls_ended_total", word);
             client.send_raw(&bytes);
             let start = Instant::now();
             client.assert_ends(what, code, reason);
+            self.daemon.assert_counted("calls_ended_total", word, before + 1);
             assert!(start.elapsed() < Duration::from_millis(1500), "{what}: it had to wait");
         }
     }

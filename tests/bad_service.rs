@@ -32,11 +32,13 @@ impl Scene {
     fn assert_ends(&self, fault: &str, reason: &str, hint: &str) {
         let service = Daemon::simulate(&[fault]);
         self.switch.turn_to(service.address);
+        let before = self.daemon.count("calls_ended_total", reason);
         let mut client = Client::connect(self.daemon.address);
         let message = client.assert_ends(fault, 1011, reason);
         assert!(message.contains(hint), "{fault}: {message}");
         let (_, close_reason) = client.closed.expect("it was compared");
         assert!(message.starts_with(&close_reason), "{fault}: {close_reason}");
+        self.daemon.assert_counted("calls_ended_total", reason, before + 1);
     }
 
     fn finish(self) {
@@ -62,6 +64,8 @@ fn a_refused_upgrade_says_what_to_fix() {
     ] {
         scene.assert_ends(fault, reason, hint);
     }
+    scene.daemon.assert_counted("service_connects_total", "failed", 10);
+    scene.daemon.assert_counted("service_connects_total", "ok", 1);
     scene.finish();
 }
 
@@ -195,5 +199,15 @@ fn a_session_at_its_longest_ends_as_such() {
     let mut client = Client::connect(daemon.address);
     let message = client.assert_ends("its longest", 1000, "session_expired");
     assert!(message.contains("session"), "{message}");
+    daemon.assert_counted("calls_ended_total", "session_expired", 1);
     daemon.assert_nothing_left(descriptors);
+
+    // It is the same when the service says so by its close alone.
+    let close = "close=1001:Your session hit the maximum duration of 60 minutes.@reply";
+    let service = Daemon::simulate(&["no-welcome", close]);
+    let daemon = Daemon::run(service.address, &[]);
+    let mut client = Client::connect(daemon.address);
+    client.wait_until_active();
+    client.tell(&json!({"type": "text", "text": "Hello?"}));
+    assert_eq!(client.assert_ends("its close", 1000, "session_expired"), message);
 }

@@ -87,6 +87,50 @@ fn standard_input_may_come_in_drops() {
 }
 
 #[test]
+fn a_daemon_with_its_own_authority_is_trusted_by_name() {
+    let state = temporary("state");
+    let folder = state.to_str().expect("UTF-8");
+    let token = "canary-token-66ab/+=%";
+    let daemon = Daemon::demo(&[
+        ("VOICELIVED_TLS_LISTEN", "127.0.0.1:0"),
+        ("VOICELIVED_STATE_DIR", folder),
+        ("VOICELIVED_ACCESS_TOKEN", token),
+    ]);
+    let port = daemon.secure_address().port();
+    let ca = state.join("ca.pem");
+    let ca = ca.to_str().expect("UTF-8");
+    let call = |host: &str, more: &[&str], token: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_voicelived"));
+        let url = format!("wss://{host}:{port}/ws");
+        command.args(["call", "--url", &url, "--text", "the weather?"]).args(more);
+        command.env_clear().env("VOICELIVED_ACCESS_TOKEN", token).stdin(Stdio::null());
+        let (code, lines, fault) = told(&command.output().expect("it runs"));
+        assert!(!format!("{lines}{fault}").contains("canary"), "{lines}{fault}");
+        (code, lines, fault)
+    };
+    for host in ["localhost", "127.0.0.1"] {
+        let (code, lines, fault) = call(host, &["--ca", ca], token);
+        assert_eq!(code, 0, "{lines}{fault}");
+        assert!(lines.contains("tool: get_weather done"), "{lines}");
+    }
+    let (code, _, fault) = call("localhost", &[], token);
+    assert!(code == 69 && fault.contains("--ca"), "{fault}");
+    let other = temporary("other-ca.pem");
+    std::fs::write(&other, support::certificates::Authority::new("other").pem).expect("a file");
+    let (code, _, fault) = call("localhost", &["--ca", other.to_str().expect("UTF-8")], token);
+    assert!(code == 69 && fault.contains("not trusted"), "{fault}");
+    let (code, _, fault) = call("localhost", &["--ca", ca], "canary-wrong-66ab/+=%");
+    assert!(code == 69 && fault.contains("401"), "{fault}");
+    let (code, _, fault) = call("localhost", &["--ca", "/nonexistent"], token);
+    assert!(code == 66 && fault.contains("/nonexistent"), "{fault}");
+    let (code, _, fault) = call("localhost", &["--ca", "/dev/null"], token);
+    assert!(code == 65 && fault.contains("CERTIFICATE"), "{fault}");
+    std::fs::remove_file(&other).expect("ours");
+    drop(daemon);
+    std::fs::remove_dir_all(&state).expect("ours");
+}
+
+#[test]
 fn what_is_not_answered_says_why() {
     let service = Daemon::simulate(&["no-welcome", "no-reply"]);
     let daemon = Daemon::run(service.address, &[]);

@@ -51,6 +51,29 @@ fn all_steps_are_named_in_both_dialects() {
 }
 
 #[test]
+fn the_owners_certificate_is_part_of_the_configuration() {
+    let (certificate, key) = support::certificates::localhost();
+    let (_, other) = support::certificates::localhost();
+    let files = [("own.pem", certificate), ("own-key.pem", key), ("other-key.pem", other)];
+    let [certificate, key, other] = files.map(|(name, text)| temporary(name, &text));
+    let service = Daemon::simulate(&[]);
+    for (key, expected) in [(&key, 0), (&other, 78)] {
+        let (code, lines, fault) = check(
+            &plain(service.address),
+            &[
+                ("VOICELIVED_TLS_CERT", certificate.to_str().expect("UTF-8")),
+                ("VOICELIVED_TLS_KEY", key.to_str().expect("UTF-8")),
+            ],
+        );
+        assert_eq!((code, lines.contains("usable")), (expected, expected == 0), "{lines}{fault}");
+        assert!(expected == 0 || fault.contains("other-key.pem"), "{fault}");
+    }
+    for path in [certificate, key, other] {
+        std::fs::remove_file(path).expect("ours");
+    }
+}
+
+#[test]
 fn tls_is_a_step_of_its_own() {
     let (certificate, key) = support::certificates::localhost();
     let certificate = temporary("check-cert.pem", &certificate);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use support::client::{Client, request, speech, upgrade_head};
 use support::daemon::Daemon;
+use support::metrics::count;
 
 /// Where `needle` begins in `haystack`.
 fn position(haystack: &[u8], needle: &[u8]) -> Option<usize> {
@@ -31,6 +32,8 @@ fn the_users_words_come_back_byte_for_byte() {
     assert!(at <= 24_000 && at + reply.len() >= 132_480, "{at}..{}", at + reply.len());
     println!("compared {} bytes, {} frames of 20 ms", reply.len(), reply.len() / 960);
     assert_eq!(client.of_type("latency").len(), 1);
+    daemon.assert_counted("first_audio_seconds_count", "", 1);
+    daemon.assert_counted("microphone_bytes_total", "", said.len() as u64);
     let transcripts = client.of_type("transcript");
     assert!(transcripts.iter().all(|t| t["text"].as_str().unwrap().starts_with("[simulator]")));
     assert!(transcripts.iter().any(|t| t["role"] == "user"));
@@ -85,5 +88,8 @@ fn while_it_stops_visitors_are_told() {
     assert!(request(address, &ask).1.starts_with("HTTP/1.1 503 "));
     let refused = request(address, &upgrade_head(address, "")).1;
     assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("Retry-After"), "{refused}");
+    assert_eq!(count(address, "access_refused_total", "draining"), 1);
+    assert_eq!(count(address, "calls_ended_total", "stopping"), 1);
+    assert_eq!(count(address, "http_responses_total", "503"), 2);
     assert_eq!(stopping.join().unwrap(), Some(0));
 }

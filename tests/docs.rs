@@ -105,3 +105,22 @@ fn the_threat_model_names_tests_that_exist() {
         assert!(found, "{path} has no test {name}");
     }
 }
+
+#[test]
+fn the_protocol_names_every_reason_of_an_end() {
+    let protocol = read("docs/protocol.md");
+    let words = |file: &str, from: &str, to: &str, marker: &str| -> Vec<String> {
+        let text = read(file);
+        let text = text.split(from).nth(1).expect("it begins").split(to).next().expect("some");
+        let found = text.split(marker).skip(1).filter_map(|rest| rest.split('"').next());
+        found.map(str::to_owned).collect()
+    };
+    let mut all = words("src/call/ending.rs", "pub fn word", "pub fn message", "=> \"");
+    for marker in ["fault(\n            \"", "fault(\"", "=> (\""] {
+        all.extend(words("src/fault.rs", "pub fn explain", "mod tests", marker));
+    }
+    assert!(all.len() > 30, "{all:?}");
+    for word in all {
+        assert!(protocol.contains(&format!("`{word}`")), "docs/protocol.md lacks {word}");
+    }
+}

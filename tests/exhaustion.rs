@@ -55,6 +55,7 @@ fn a_thousand_half_open_connections() {
             }
         }
     });
+    assert!(daemon.count("connections_dropped_total", "evicted") >= 900);
 }
 
 #[test]
@@ -71,6 +72,7 @@ fn senders_of_slow_heads_are_cut_off_in_time() {
         let took = start.elapsed();
         assert!(took < Duration::from_secs(7), "cut off after {took:?} only");
     });
+    daemon.assert_counted("http_responses_total", "408", 1);
 }
 
 #[test]
@@ -86,6 +88,7 @@ fn connections_that_come_and_go() {
             }
         }
     });
+    assert!(daemon.count("connections_accepted_total", "") >= 1000);
 }
 
 #[test]
@@ -95,13 +98,16 @@ fn readers_that_never_read() {
     beside_a_call("slow readers", &daemon, || {
         let ask = format!("GET /app.js HTTP/1.1\r\nHost: {}\r\n\r\n", daemon.address).repeat(200);
         let mut open = Vec::new();
-        for _ in 0..40 {
+        // More than there are places for visitors.
+        for at in 0..200 {
             let mut socket = TcpStream::connect(daemon.address).expect("it accepts");
             let _ = socket.set_nonblocking(true);
             let _ = socket.write(ask.as_bytes());
             open.push(socket);
+            if at % 10 == 0 {
+                health(daemon.address);
+            }
         }
-        health(daemon.address);
     });
 }
 
@@ -133,6 +139,8 @@ fn a_flood_of_tls_handshakes() {
             open.push(socket);
         }
     });
+    assert!(daemon.count("accept_pauses_total", "handshake_limit") >= 1);
+    assert!(daemon.count("connections_dropped_total", "evicted") >= 100);
     std::fs::remove_dir_all(folder).unwrap();
 }
 
@@ -171,6 +179,8 @@ fn no_descriptor_left() {
             assert!(recovered.elapsed() < Duration::from_secs(2), "it does not recover");
         }
     });
+    assert!(daemon.count("connections_dropped_total", "no_descriptor") >= 80);
+    assert!(daemon.count("accept_pauses_total", "no_descriptor") >= 1);
 }
 
 fn is_closed(socket: &mut TcpStream) -> bool {

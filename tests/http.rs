@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
@@ -134,6 +135,7 @@ fn what_is_not_served_gets_its_status_and_the_connection_ends() {
     let good = upgrade_head(daemon.address, "");
     let long = "x".repeat(9000);
     let with = |line: &str, fields: &str| format!("{line} HTTP/1.1\r\n{host}{fields}\r\n");
+    let mut told = BTreeMap::new();
     for (bytes, status) in [
         (with("GET /nothing", "Connection: close\r\n"), 404),
         (with("GET /../Cargo.toml", "Connection: close\r\n"), 404),
@@ -161,8 +163,12 @@ fn what_is_not_served_gets_its_status_and_the_connection_ends() {
         let answers = exchange(daemon.address, bytes.as_bytes());
         assert_eq!(answers.len(), 1, "{shown:?}: {answers:?}");
         assert_eq!(answers[0].status, status, "{shown:?}");
+        *told.entry(status).or_insert(0) += 1;
         assert_eq!(answers[0].field("Connection"), "close", "{shown:?}");
         assert_guarded(&answers[0]);
+    }
+    for (status, times) in told {
+        daemon.assert_counted("http_responses_total", &status.to_string(), times);
     }
     daemon.wait_until("all are gone", |daemon| daemon.descriptors() <= before);
 }
@@ -221,6 +227,8 @@ fn only_names_of_this_device_are_answered() {
             assert!(wanted, "{host} {path}: {found}");
         }
     }
+    daemon.assert_counted("access_refused_total", "host", 3 * 4);
+    daemon.assert_counted("http_responses_total", "421", 3 * 4);
 }
 
 #[test]
@@ -243,6 +251,8 @@ fn a_foreign_page_is_refused_before_anything_is_paid_for() {
     }
     assert!(!daemon.log().contains("call from"), "{}", daemon.log());
     assert!(service.accept().is_err(), "the service was not even dialled");
+    daemon.assert_counted("access_refused_total", "origin", 7);
+    daemon.assert_counted("calls_started_total", "", 0);
     // Its own page, and programs, which send no origin, may call.
     let (_socket, answer) =
         support::client::request(own, &upgrade_head(own, &format!("Origin: http://{own}\r\n")));

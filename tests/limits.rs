@@ -23,6 +23,7 @@ fn when_all_lines_are_busy_the_next_caller_hears_it() {
         let message = second.assert_ends("a second call", 1013, "full");
         assert_eq!(message, "All lines are busy. Try again later.");
     }
+    daemon.assert_counted("calls_turned_away_total", "full", 3);
     first.finish();
     daemon.wait_until("the line is free again", |daemon| daemon.descriptors() <= before);
     Witness::call(daemon.address).finish();
@@ -38,6 +39,7 @@ fn one_address_gets_its_share_only() {
     let mut third = Client::connect(daemon.address);
     let message = third.assert_ends("a third call", 1013, "address_limit");
     assert_eq!(message, "There are already 2 calls from this address. End one of them first.");
+    daemon.assert_counted("calls_turned_away_total", "address_limit", 1);
     first.finish();
     second.finish();
     daemon.assert_nothing_left(before);
@@ -53,6 +55,7 @@ fn the_longest_call_ends_in_order() {
     let message = client.assert_ends("a long call", 1000, "time_limit");
     assert!(message.contains("2 seconds"), "{message}");
     assert!(start.elapsed() >= Duration::from_secs(2));
+    daemon.assert_counted("calls_ended_total", "time_limit", 1);
     daemon.assert_nothing_left(before);
 }
 
@@ -71,6 +74,7 @@ fn a_client_that_takes_nothing_is_given_up() {
     stalled.tell(&json!({"type": "text", "text": "Go on."}));
     daemon.wait_for_log("ended: client_stalled");
     assert!(start.elapsed() >= Duration::from_secs(14), "{:?}", start.elapsed());
+    daemon.assert_counted("calls_ended_total", "client_stalled", 1);
     witness.finish();
     daemon.assert_nothing_left(before);
 }
@@ -87,6 +91,7 @@ fn assert_times_out(fault: &str, reason: &str, hint: &str) {
     let mut client = Client::connect(daemon.address);
     let message = client.assert_ends(fault, 1011, reason);
     assert!(message.contains(hint), "{fault}: {message}");
+    daemon.assert_counted("calls_ended_total", reason, 1);
     witness.finish();
     daemon.assert_nothing_left(before);
 }
@@ -105,6 +110,46 @@ fn a_service_that_never_gets_ready_is_given_up() {
             scope.spawn(move || assert_times_out(fault, reason, hint));
         }
     });
+}
+
+#[test]
+fn whoever_vanishes_lets_go_of_the_service() {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let daemon = Daemon::run(service.address, &[]);
+    let before = daemon.descriptors();
+    let gone = |count: usize| {
+        move |service: &Daemon| service.log().matches("the client has gone").count() == count
+    };
+    let within = |seconds: u64, start: Instant, how: &str| {
+        assert!(start.elapsed() < Duration::from_secs(seconds), "{how}: {:?}", start.elapsed());
+    };
+    let call = || {
+        let mut client = Client::connect(daemon.address);
+        client.wait_until_active();
+        client
+    };
+    // It says goodbye in TCP's words only.
+    let ended = call();
+    let start = Instant::now();
+    drop(ended);
+    service.wait_until("an end", gone(1));
+    within(2, start, "an end");
+
+    let mut reset = call();
+    socket2::SockRef::from(&*reset.tcp()).set_linger(Some(Duration::ZERO)).unwrap();
+    let start = Instant::now();
+    drop(reset);
+    service.wait_until("a reset", gone(2));
+    within(2, start, "a reset");
+
+    // A cable is pulled: nothing is heard of it any more, and no ping is answered.
+    let silent = call();
+    let start = Instant::now();
+    std::thread::sleep(Duration::from_secs(15));
+    service.wait_until("silence", gone(3));
+    within(30, start, "silence");
+    drop(silent);
+    daemon.assert_nothing_left(before);
 }
 
 #[test]
@@ -128,6 +173,8 @@ fn half_a_handshake_is_cut_after_five_seconds() {
     assert_eq!(read_answers(&mut silent).len(), 0, "who asks nothing is told nothing");
     let taken = start.elapsed();
     assert!((5..8).contains(&taken.as_secs()), "{taken:?}");
+    daemon.assert_counted("http_responses_total", "408", 2);
+    daemon.assert_counted("connections_dropped_total", "idle", 1);
     drop((silent, half, slow));
     daemon.wait_until("all are gone", |daemon| daemon.descriptors() <= before);
 }
@@ -139,4 +186,6 @@ fn slow_strangers_do_not_keep_callers_out() {
     // More than there are places: all are cut in time, and then the caller's turn comes.
     let _strangers: Vec<_> = (0..80).map(|_| connect(daemon.address)).collect();
     Witness::call(daemon.address).finish();
+    // 64 have a place, and the caller needs one too.
+    assert!(daemon.count("connections_dropped_total", "evicted") >= 17);
 }

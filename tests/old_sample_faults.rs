@@ -2,87 +2,18 @@
 
 mod support;
 
-use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::client::{Client, speech};
 use support::daemon::Daemon;
+use support::inside::daemon_with_tools;
+use support::metrics::count;
 use support::witness::Witness;
-use voicelived::access::{Access, Gate};
-use voicelived::call::CallSettings;
-use voicelived::call::service::session::{SessionSettings, session_object};
-use voicelived::net::dial::Target;
-use voicelived::server::access::Rules;
-use voicelived::server::{Calls, Listen, Server, bind};
-use voicelived::tools::Tools;
-use voicelived::web::{CallSite, Site};
 
 /// How long a slow tool takes.
 const SLOW: Duration = Duration::from_secs(2);
-
-/// A daemon in a thread of this process, whose tools run through `script`: it gets the program
-/// as `$0`, and the tool's name as `$2`. The thread ends with the process.
-fn daemon_with_tools(service: SocketAddr, script: &str) -> SocketAddr {
-    let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
-    let address = socket.local_addr().expect("it is bound");
-    let program = slow_program(address.port(), script);
-    std::thread::spawn(move || {
-        let tools = Tools::builtin(&program);
-        let session = SessionSettings {
-            model: "m".to_owned(),
-            voice: "en-US-AvaNeural".to_owned(),
-            instructions: None,
-            language: None,
-            tools: tools.schemas(),
-            overrides: serde_json::Map::new(),
-        };
-        let settings = CallSettings {
-            session: session_object(&session),
-            greeting: None,
-            idle: Duration::from_secs(60),
-            max_duration: Duration::from_secs(600),
-        };
-        let target = Target {
-            host: service.ip().to_string(),
-            port: service.port(),
-            request_target: "/voice-live/realtime?api-version=1&model=m".to_owned(),
-            host_field: service.to_string(),
-            credential: "api-key: k".to_owned(),
-            tls: None,
-        };
-        let gate = Gate::new(false, address, Vec::new());
-        let site = Site::Calls(CallSite { gate, simulated: true, https: None, ca_pem: None });
-        let calls = Calls {
-            access: Rules { access: Access::Open, reread: Box::new(|| Ok(Access::Open)) },
-            certificates: None,
-            spending: None,
-            settings: Rc::new(settings),
-            target: Rc::new(target),
-            tools,
-            program,
-            max_sessions: 4,
-            max_sessions_per_address: 4,
-            pool_blocks: 2000,
-        };
-        let server = Server::new(vec![Listen { socket, site, tls: None }], Some(calls));
-        server.and_then(Server::run).expect("it serves");
-    });
-    address
-}
-
-/// The daemon's program with `script` in front of it.
-fn slow_program(name: u16, script: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("slow-tool-{name}"));
-    let program = env!("CARGO_BIN_EXE_voicelived");
-    fs::write(&path, format!("#!/bin/sh\n{script}\nexec '{program}' \"$@\"\n")).expect("a file");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("ours");
-    path
-}
 
 fn slow_weather() -> String {
     format!("[ \"$2\" = get_weather ] && sleep {}", SLOW.as_secs())
@@ -111,6 +42,7 @@ fn a_silent_client_keeps_its_call_until_the_idle_limit_and_hears_why() {
     let lasted = active.elapsed().as_secs_f64();
     assert!((2.9..4.5).contains(&lasted), "{lasted} s");
     assert_eq!(client.of_type("error")[0]["code"], "idle_soon");
+    daemon.assert_counted("calls_ended_total", "idle", 1);
     let used = daemon.processor_time() - work;
     assert!(used < Duration::from_millis(50), "the loop turns for nothing: {used:?}");
     daemon.assert_nothing_left(before);
@@ -153,7 +85,8 @@ fn what_is_said_while_a_tool_runs_is_heard_and_answered() {
 #[test]
 fn two_tools_of_one_response_get_one_answer_after_the_slower() {
     let service = Daemon::simulate(&["no-welcome", "tools=2"]);
-    let mut client = open(daemon_with_tools(service.address, &slow_weather()));
+    let address = daemon_with_tools(service.address, &slow_weather());
+    let mut client = open(address);
     client.speak(&[speech("weather"), vec![0; 48_000]].concat(), 6);
     client.wait_for("both results are spoken", |message| {
         let text = message["text"].as_str().unwrap_or_default();
@@ -164,6 +97,7 @@ fn two_tools_of_one_response_get_one_answer_after_the_slower() {
     assert_eq!(states, ["running", "running", "done", "done"]);
     // The response with the calls, and one answer to both.
     assert_eq!(client.of_type("response_started").len(), 2);
+    assert_eq!(count(address, "tool_runs_total", "ok"), 2);
     assert_eq!(client.of_type("error").len(), 0);
 }
 
@@ -185,10 +119,12 @@ fn a_slow_tool_delays_no_other_calls_audio() {
 #[test]
 fn a_broken_tool_is_told_to_the_model_and_the_call_goes_on() {
     let service = Daemon::simulate(&["no-welcome"]);
-    let mut client = open(daemon_with_tools(service.address, "exit 3"));
+    let address = daemon_with_tools(service.address, "exit 3");
+    let mut client = open(address);
     ask_for(&mut client, "weather");
     client.wait_for("the tool's end", |message| message["state"] == "failed");
     client.wait_for("the model's word on it", |message| message["type"] == "transcript");
+    assert_eq!(count(address, "tool_runs_total", "failed"), 1);
     client.tell(&json!({"type": "hang_up"}));
     client.assert_ends("hanging up", 1000, "hang_up");
 }

@@ -6,12 +6,13 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::certificates;
 use support::client::{Client, request, upgrade_head};
 use support::daemon::{Daemon, KEY};
 use support::http::{Answer, ask, exchange};
 use support::recorder::Recorder;
+use support::service::{Lines, Service};
 use support::switch::Switch;
 use tungstenite::Message;
 use voicelived::assets::ASSETS;
@@ -43,6 +44,8 @@ struct Services {
     bad: Vec<(Daemon, &'static str)>,
     /// Its error events say the key.
     indiscreet: Daemon,
+    /// Their events say the key wherever there is room for a word; and how the calls end.
+    chatty: Vec<(Service, &'static str)>,
     echoes: Vec<Recorder>,
     untrusted: Recorder,
 }
@@ -54,6 +57,7 @@ impl Services {
             good: Daemon::simulate(&["no-welcome"]),
             bad: FAULTS.map(|(word, reason)| (Daemon::simulate(&[word]), reason)).into(),
             indiscreet: Daemon::simulate(&["no-welcome", &format!("error-event={KEY}")]),
+            chatty: chatty(),
             echoes: ["401 Unauthorized", "418 Teapot", "500 Trouble"].map(echo).into(),
             untrusted: Recorder::tls(&certificate, &key),
         }
@@ -66,6 +70,50 @@ fn echo(status: &str) -> Recorder {
     let length = body.len();
     let head = format!("HTTP/1.1 {status}\r\nx-key: {KEY}\r\nContent-Length: {length}\r\n\r\n");
     Recorder::plain((head + &body).as_bytes())
+}
+
+/// Services that say the key in every text of every event that the daemon reads.
+fn chatty() -> Vec<(Service, &'static str)> {
+    let key = || format!("Look: {KEY}!");
+    let session = |kind: &str, format: &str| json!({"type": kind, "session": {"id": KEY, "model": key(), "input_audio_format": format}});
+    let error = |event_id: &str| {
+        json!({"type": "error", "error": {"type": key(), "code": key(), "message": key(),
+            "param": key(), "event_id": event_id}})
+    };
+    let heard = "conversation.item.input_audio_transcription";
+    let words = "response.audio_transcript";
+    let then = vec![
+        json!({"type": key()}),
+        json!({"type": "warning", "warning": {"code": key(), "message": key()}}),
+        error(""),
+        json!({"type": format!("{heard}.delta"), "item_id": KEY, "delta": key()}),
+        json!({"type": format!("{heard}.completed"), "item_id": KEY, "transcript": key()}),
+        json!({"type": format!("{heard}.failed"), "item_id": KEY, "error": {"message": key()}}),
+        json!({"type": "conversation.item.truncated", "item_id": KEY, "audio_end_ms": 1}),
+        json!({"type": "response.created", "response": {"id": KEY}}),
+        json!({"type": format!("{words}.delta"), "response_id": KEY, "item_id": KEY, "delta": key()}),
+        json!({"type": format!("{words}.done"), "response_id": KEY, "item_id": KEY,
+            "transcript": key()}),
+        json!({"type": "response.output_item.done", "response_id": KEY, "item": {
+            "type": "function_call", "call_id": KEY, "name": KEY, "arguments": key()}}),
+        json!({"type": "response.done", "response": {"id": KEY, "status": "failed",
+            "status_details": {"reason": key(), "error": {"message": key()}}}}),
+    ];
+    let created = vec![session("session.created", "pcm16")];
+    let says = |first: &[Value], updated, then: &[Value]| {
+        Service::saying(Lines {
+            first: first.to_vec(),
+            updated: Some(updated),
+            then: then.to_vec(),
+        })
+    };
+    let updated = session("session.updated", "pcm16");
+    vec![
+        (says(&created, updated.clone(), &then), "hang_up"),
+        (says(&created, error("cfg1"), &[]), "session_refused"),
+        (says(&created, session("session.updated", KEY), &[]), "session_refused"),
+        (says(&[error("")], updated, &[]), "service_error"),
+    ]
 }
 
 /// One daemon, and everything that anybody but its owner has seen of it.
@@ -175,7 +223,29 @@ impl<'a> Scene<'a> {
         client.wait_for_next("response_done");
         assert!(!client.of_type("error").is_empty(), "its error is passed on");
         self.note_call(&client);
+        for (service, reason) in &self.services.chatty {
+            self.switch.turn_to(service.address);
+            let ended = self.listen_and_hang_up();
+            assert_eq!(ended, *reason, "{}", self.level);
+        }
         self.switch.turn_to(self.services.good.address);
+    }
+
+    /// Calls, takes what the service says, and hangs up if there still is a call; the reason.
+    fn listen_and_hang_up(&mut self) -> String {
+        let mut client = self.open(TOKEN);
+        client.wait_for("the last word or the end", |message| {
+            message["code"] == "response_failed" || message["state"] == "ended"
+        });
+        client.tell(&json!({"type": "hang_up"}));
+        let ended = client.wait_for_end();
+        let told: String = client.messages.iter().map(|(_, text)| text.to_string()).collect();
+        // The call that goes on brings most kinds: what is concealed would have been shown.
+        let concealed = told.matches("Look: ***!").count();
+        let expected = if ended["reason"] == "hang_up" { 7 } else { 0 };
+        assert!(concealed >= expected && told.contains("***"), "{concealed}: {told}");
+        self.note_call(&client);
+        ended["reason"].as_str().unwrap_or_default().to_owned()
     }
 
     /// Calls, says something, and waits for the service to spoil it; the reason.
@@ -226,6 +296,9 @@ impl<'a> Scene<'a> {
             assert_eq!(self.ask(&format!("GET {}", asset.path), &fields), 200, "{}", asset.path);
         }
         self.ask("GET /healthz", &bearer(TOKEN));
+        for fields in [bearer(TOKEN), cookie.to_owned()] {
+            assert_eq!(self.ask("GET /metrics", &fields), 200);
+        }
     }
 
     /// Requests that have a secret where it does not belong.
@@ -260,7 +333,7 @@ impl<'a> Scene<'a> {
         talking.wait_until_active();
         fs::write(&self.token_file, format!("{WRONG} {WRONG}")).expect("a file");
         self.daemon.signal("HUP");
-        self.daemon.wait_for_log("the old rules stay");
+        self.daemon.wait_for_log("the old settings stay");
         fs::write(&self.token_file, OTHER).expect("a file");
         self.daemon.signal("HUP");
         talking.assert_ends("a new token", 1008, "access_changed");
@@ -281,6 +354,9 @@ impl<'a> Scene<'a> {
         assert_eq!(log.contains(" WARN "), *level != "error", "{log}");
         assert_eq!(log.contains("a wrong access token from"), *level != "error", "{log}");
         assert_eq!(log.contains("PCM blocks free"), ["debug", "trace"].contains(level), "{log}");
+        for said in ["warns: Look: ***!", "no transcript: Look: ***!"] {
+            assert_eq!(log.contains(said), *level != "error", "{said}: {log}");
+        }
         assert!(!log.contains("weather and stock"), "what is said is not logged: {log}");
         self.note(&log);
         for line in self.seen.lines() {

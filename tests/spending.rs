@@ -24,6 +24,8 @@ fn the_days_minutes_end_calls_also_after_a_restart() {
     assert_eq!(ended["reason"], "daily_limit");
     assert_eq!(ended["message"], "Today's 1 min of calls, all together, are used up.");
     assert_eq!(call.closed.as_ref().unwrap().0, 1013);
+    daemon.assert_counted("calls_ended_total", "daily_limit", 1);
+    daemon.assert_counted("used_today_seconds", "", 60);
     daemon.assert_nothing_left(before);
     assert_eq!(daemon.stop("TERM"), Some(0));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{today} 60\n"));
@@ -31,5 +33,7 @@ fn the_days_minutes_end_calls_also_after_a_restart() {
     let mut refused = Client::connect(daemon.address);
     assert_eq!(refused.wait_for_end()["reason"], "daily_limit");
     assert!(refused.of_type("hello").is_empty(), "no call, no cost");
+    daemon.assert_counted("calls_turned_away_total", "daily_limit", 1);
+    daemon.assert_counted("calls_started_total", "", 0);
     std::fs::remove_dir_all(folder).unwrap();
 }

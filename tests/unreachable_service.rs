@@ -40,6 +40,7 @@ fn assert_call_ends(daemon: &Daemon, what: &str, reason: &str, hint: &str) {
     let message = Client::connect(daemon.address).assert_ends(what, 1011, reason);
     assert!(message.contains(hint), "{what}: {message}");
     assert_eq!(support::http::ask(daemon.address, "GET /healthz", "").text(), "ok");
+    daemon.assert_counted("calls_ended_total", reason, 1);
     daemon.assert_nothing_left(before);
 }
 
@@ -125,12 +126,14 @@ fn nobody_at_the_address_is_said() {
     drop(port);
     let daemon = Daemon::run(address, &[]);
     assert_call_ends(&daemon, "nobody", "unreachable", "cannot be reached");
+    daemon.assert_counted("service_connects_total", "failed", 1);
 }
 
 #[test]
 fn a_name_that_does_not_exist_is_said() {
     let daemon = Daemon::run_at("https://nosuchhost.invalid", &[]);
     assert_call_ends(&daemon, "no name", "unreachable", "could not be looked up");
+    daemon.assert_counted("service_connects_total", "unresolved", 1);
 }
 
 #[test]
@@ -154,7 +157,7 @@ fn dial(addresses: Vec<SocketAddr>) -> Progress {
         credential: "api-key: k".to_owned(),
         tls: None,
     };
-    let sizes = Sizes { read: 4096, message: 65_536, waiting: USUAL_WAITING };
+    let sizes = Sizes { message: 65_536, waiting: USUAL_WAITING };
     let mut dial = Dial::new(Rc::new(target), addresses, sizes, Instant::now());
     let (mut poll, mut events) = (Poll::new().expect("a poll"), Events::with_capacity(8));
     loop {

@@ -56,7 +56,7 @@ impl Call {
             }
             ServiceEvent::McpCallFinished => self.gate.want(Wish::Answer),
             ServiceEvent::ResponseDone(done) => self.on_response_done(&done, now),
-            // For the log, which is the owner's.
+            // The session logs warnings.
             _ => {}
         }
     }
@@ -108,8 +108,8 @@ impl Call {
             self.totals.input_tokens = self.totals.input_tokens.saturating_add(usage.input_tokens);
             self.totals.output_tokens =
                 self.totals.output_tokens.saturating_add(usage.output_tokens);
-            self.send_usage(now);
         }
+        self.send_usage(now);
         if status == "failed" {
             let text = format!("The voice service could not answer: {}", quoted(&done.error));
             self.error("response_failed", &text);
@@ -129,6 +129,7 @@ impl Call {
         }
         match self.tools.open(&call.call_id, &call.name, now) {
             Opened::Run if call.arguments.len() > MAX_TOOL_ARGUMENT_BYTES => {
+                self.outputs.push_back(Output::ToolRefused);
                 let output = r#"{"error":"The arguments are too long."}"#;
                 self.on_tool_finished(&call.call_id, output, false, now);
             }
@@ -138,6 +139,7 @@ impl Call {
                 self.outputs.push_back(Output::RunTool { call_id, name, arguments });
             }
             Opened::TooMany => {
+                self.outputs.push_back(Output::ToolRefused);
                 let output = r#"{"error":"Too many tools are running at once."}"#;
                 self.send(commands::function_call_output(&call.call_id, output));
                 self.tell(client::tool(&call.name, ToolState::Failed, 0));
@@ -168,7 +170,8 @@ impl Call {
         if error.code == "session_expired" {
             self.end(EndReason::SessionExpired, now);
         } else if self.state == State::Connecting {
-            let message = format!("The voice service reports: {}", quoted(&error.message));
+            let said = quoted(&error.message);
+            let message = format!("The voice service reports: {said} Check VOICE_LIVE_MODEL.");
             let fault = ServiceFault { word: "service_error", message, retryable: false };
             self.end(EndReason::Service(fault), now);
         } else if !self.is_active() || error.event_id == commands::EVENT_CONFIG {

@@ -101,6 +101,8 @@ pub enum Output {
         /// JSON text as the model wrote it: may be empty or invalid.
         arguments: String,
     },
+    /// A tool that the model asked for is not run: for the count.
+    ToolRefused,
     /// The call is over: close both sockets, with the reason's close code to the client.
     Close(EndReason),
 }
@@ -285,20 +287,14 @@ impl Call {
     }
 
     /// `bytes` of PCM of the current reply have left for the client. May queue outputs (`latency`).
-    pub fn reply_sent(&mut self, bytes: usize, now: Instant) {
-        if !self.is_active() {
-            return;
+    /// With the first of an answer it says how long the user has waited.
+    pub fn reply_sent(&mut self, bytes: usize, now: Instant) -> Option<Duration> {
+        if !self.is_active() || self.playback.sent(bytes, now)? == self.turn_end_response {
+            return None;
         }
-        let Some(response_id) = self.playback.sent(bytes, now) else {
-            return;
-        };
-        if response_id == self.turn_end_response {
-            return;
-        }
-        if let Some(turn_end) = self.turn_end.take() {
-            let ms = playback::whole_ms(now.saturating_duration_since(turn_end));
-            self.outputs.push_back(Output::ToClient(client::latency(ms)));
-        }
+        let waited = now.saturating_duration_since(self.turn_end.take()?);
+        self.outputs.push_back(Output::ToClient(client::latency(playback::whole_ms(waited))));
+        Some(waited)
     }
 
     /// Whether [`Output::Close`] was given.

@@ -10,7 +10,6 @@ use super::run::Failure;
 use crate::access::{Access, token};
 use crate::config::{AccessConfig, Config, Secret, read_file};
 use crate::net::upgrade;
-use crate::server::access::{Reread, Rules};
 
 /// Its name in the state folder.
 const FILE: &str = "access-token";
@@ -18,40 +17,37 @@ const FILE: &str = "access-token";
 /// Random bytes for a token: twice what it takes, since some are passed over.
 const RANDOM: usize = 64;
 
-/// The rules for the server, and the token for the pairing link; none if all may call. The first
-/// start makes the token.
+/// The token that `config` asks for; none if all may call. The first start makes one.
 ///
 /// # Errors
 /// [`Failure`], when a token has to be kept and cannot.
-pub(super) fn rules(config: &Config, reload: Reload) -> Result<(Rules, Option<Secret>), Failure> {
-    let token = match &config.access {
-        AccessConfig::Open => None,
-        AccessConfig::Token(token) => Some(token.clone()),
-        AccessConfig::OwnToken => Some(own(config.state_dir.as_deref())?),
-    };
-    let access = access(token.as_ref());
-    Ok((Rules { access, reread: reread(reload) }, token))
+pub(super) fn token(config: &Config) -> Result<Option<Secret>, Failure> {
+    match &config.access {
+        AccessConfig::Open => Ok(None),
+        AccessConfig::Token(token) => Ok(Some(token.clone())),
+        AccessConfig::OwnToken => own(config.state_dir.as_deref()).map(Some),
+    }
 }
 
-/// Reads the settings once more, as the start did.
-pub(super) type Reload = Box<dyn Fn() -> Result<Config, String>>;
-
-fn reread(reload: Reload) -> Reread {
-    Box::new(move || {
-        let config = reload()?;
-        let token = match &config.access {
-            AccessConfig::Open => None,
-            AccessConfig::Token(token) => Some(token.clone()),
-            AccessConfig::OwnToken => {
-                let path = file(config.state_dir.as_deref()).map_err(|(_, why)| why)?;
-                Some(kept(&path).map_err(|why| format!("{}: {why}", path.display()))?)
-            }
-        };
-        Ok(access(token.as_ref()))
-    })
+/// As [`token`], but none is made: a running daemon has one.
+///
+/// # Errors
+/// A sentence, when it cannot be read.
+pub(super) fn kept_token(config: &Config) -> Result<Option<Secret>, String> {
+    match &config.access {
+        AccessConfig::Open => Ok(None),
+        AccessConfig::Token(token) => Ok(Some(token.clone())),
+        AccessConfig::OwnToken => {
+            let path = file(config.state_dir.as_deref()).map_err(|(_, why)| why)?;
+            let token = kept(&path).map_err(|why| format!("{}: {why}", path.display()))?;
+            warn_if_readable(&path);
+            Ok(Some(token))
+        }
+    }
 }
 
-fn access(token: Option<&Secret>) -> Access {
+/// What the server asks of callers.
+pub(super) fn access(token: Option<&Secret>) -> Access {
     token.map_or(Access::Open, |token| Access::token(token.expose()))
 }
 

@@ -108,6 +108,10 @@ pub struct CallArgs {
     /// File that holds the daemon's access token; never the token itself, which others could see
     /// in the list of processes.
     pub token_file: Option<PathBuf>,
+    /// File to use in place of `.env`, which may hold the token too.
+    pub env_file: Option<PathBuf>,
+    /// PEM file with further authorities to trust, such as the daemon's own.
+    pub authorities: Option<PathBuf>,
     /// How long the answer may take to begin.
     pub timeout: Duration,
 }
@@ -284,7 +288,8 @@ fn simulate_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
 
 fn call_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     let mut url = "ws://127.0.0.1:8000/ws".to_owned();
-    let (mut input, mut output, mut typed, mut token_file) = (None, None, None, None);
+    let (mut input, mut output, mut typed) = (None, None, None);
+    let (mut token_file, mut env_file, mut authorities) = (None, None, None);
     let mut timeout = Duration::from_secs(30);
     while let Some(option) = parser.next()? {
         if let Some(other) = common(&option, Topic::Call) {
@@ -296,6 +301,8 @@ fn call_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
             Long("out") => output = Some(parser.value()?.into()),
             Long("text") => typed = Some(text(parser)?),
             Long("token-file") => token_file = Some(parser.value()?.into()),
+            Long("env-file") => env_file = Some(parser.value()?.into()),
+            Long("ca") => authorities = Some(parser.value()?.into()),
             Long("timeout") => timeout = seconds(&text(parser)?)?,
             other => return Err(other.unexpected().into()),
         }
@@ -312,6 +319,8 @@ fn call_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
         output,
         text: typed,
         token_file,
+        env_file,
+        authorities,
         timeout,
     }))
 }
@@ -410,8 +419,11 @@ Usage: voicelived call [OPTIONS]
   --text TEXT        type this, after the speech if both are given
   --out FILE.wav     write the answer there
   --url URL          the daemon (default ws://127.0.0.1:8000/ws)
+  --ca FILE          trust these authorities too (PEM), for a daemon with a local one: its
+                     ca.pem, from its state folder or its page /ca.pem
   --token-file FILE  its access token, if it asks for one; else the environment or .env
                      may hold VOICELIVED_ACCESS_TOKEN or VOICELIVED_ACCESS_TOKEN_FILE
+  --env-file FILE    read FILE instead of .env
   --timeout SECONDS  give up if no answer begins in this time (default 30)
 
 Exit status: 0 if the call was answered.
@@ -450,12 +462,12 @@ mod tests {
         let Command::Call(args) = parsed("call").unwrap() else { panic!() };
         assert_eq!(args.url.to_string(), "ws://127.0.0.1:8000/ws");
         assert_eq!((args.input, args.timeout.as_secs()), (CallInput::Stdin, 30));
-        let line =
-            "call --in q.wav --out a.wav --url wss://pi.local:8443/ws --timeout 5 --token-file t";
+        let line = "call --in q.wav --out a.wav --url wss://pi.local:8443/ws --timeout 5 --token-file t --ca c --env-file e";
         let Command::Call(args) = parsed(line).unwrap() else { panic!() };
         assert_eq!(args.input, CallInput::Wav("q.wav".into()));
         assert_eq!((args.output, args.url.port), (Some("a.wav".into()), 8443));
-        assert_eq!(args.token_file, Some("t".into()));
+        assert_eq!((args.token_file, args.authorities), (Some("t".into()), Some("c".into())));
+        assert_eq!(args.env_file, Some("e".into()));
         for (line, expected) in [
             ("call --text hi", CallInput::Silence),
             ("call --text hi --in -", CallInput::Stdin),

@@ -14,8 +14,8 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
-use tungstenite::{Bytes, Message};
 
 use super::answer::{Answer, Ear, GRACE, duration};
 use super::args::{CallArgs, exit};
@@ -26,10 +26,10 @@ use super::service;
 use super::source::{FRAME, Fill, Source};
 use super::wav::WavWriter;
 use crate::call::client::MAX_TEXT_BYTES;
-use crate::config::{Config, Endpoint, Secret};
+use crate::config::{Config, Endpoint, Secret, read_file};
 use crate::net::dial::{DialError, Target};
 use crate::net::tls;
-use crate::net::ws::{Sizes, USUAL_WAITING};
+use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 
 /// The time of a frame.
 const TICK: Duration = Duration::from_millis(20);
@@ -42,8 +42,11 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// How long the daemon may take to end the call after we hung up.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Buffers, in bytes. The daemon's longest message is a transcript of 64 KiB.
-const SIZES: Sizes = Sizes { read: 16 * 1024, message: 1024 * 1024, waiting: USUAL_WAITING };
+/// Longest file of authorities, in bytes.
+const MAX_PEM: usize = 1024 * 1024;
+
+/// Bounds, in bytes. The daemon's longest message is a transcript of 64 KiB.
+const SIZES: Sizes = Sizes { message: 1024 * 1024, waiting: USUAL_WAITING };
 
 static SILENCE: [u8; FRAME] = [0; FRAME];
 
@@ -53,12 +56,13 @@ static SILENCE: [u8; FRAME] = [0; FRAME];
 /// [`Failure`]: not answered, no daemon, or a file that can't be used.
 pub(super) fn call(args: &CallArgs) -> Result<(), Failure> {
     check_text(args.text.as_deref())?;
-    let token = Config::client_token(args.token_file.as_deref())
+    let token = Config::client_token(args.token_file.as_deref(), args.env_file.as_deref())
         .map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;
     let source = Source::open(&args.input)?;
     let mut record = Record::create(args.output.as_deref())?;
     let mut screen = Screen::new();
-    let outcome = connect(&args.url, token.as_ref()).and_then(|mut drive| {
+    let authorities = authorities(args.authorities.as_deref())?;
+    let outcome = connect(&args.url, token.as_ref(), &authorities).and_then(|mut drive| {
         drive.watch_signals().map_err(|error| (exit::SYSTEM, error.to_string()))?;
         Talk::new(args, source, drive, &mut record, &mut screen).run()
     });
@@ -79,19 +83,35 @@ fn check_text(text: Option<&str>) -> Result<(), Failure> {
 
 // ---- the connection ----
 
-fn connect(url: &Endpoint, token: Option<&Secret>) -> Result<Drive, Failure> {
+/// The certificates of `--ca`.
+fn authorities(path: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let pem =
+        read_file(path, MAX_PEM).map_err(|error| (exit::NO_INPUT, format!("{path:?}: {error}")))?;
+    tls::certificates(&pem).map_err(|error| (exit::DATA, format!("{path:?}: {error}")))
+}
+
+fn connect(
+    url: &Endpoint,
+    token: Option<&Secret>,
+    authorities: &[CertificateDer<'static>],
+) -> Result<Drive, Failure> {
     let unreachable = |text: String| (exit::UNAVAILABLE, text);
     let addresses = drive::look_up(&url.host, url.port).map_err(|error| {
         unreachable(format!("the name {} could not be looked up: {error}", url.host))
     })?;
-    let target = target(url, token).map_err(unreachable)?;
+    let target = target(url, token, authorities).map_err(unreachable)?;
     let silent = |_, _: Option<SocketAddr>| {};
     Drive::connect(target, addresses, SIZES, silent)
         .map_err(|error| unreachable(explain(&error, url)))
 }
 
-fn target(url: &Endpoint, token: Option<&Secret>) -> Result<Rc<Target>, String> {
-    let tls = if url.tls { Some(tls::client_config(&[])?) } else { None };
+fn target(
+    url: &Endpoint,
+    token: Option<&Secret>,
+    authorities: &[CertificateDer<'static>],
+) -> Result<Rc<Target>, String> {
+    let tls = if url.tls { Some(tls::client_config(authorities)?) } else { None };
     Ok(Rc::new(Target {
         host: url.host.clone(),
         port: url.port,
@@ -111,6 +131,9 @@ fn explain(error: &DialError, url: &Endpoint) -> String {
         DialError::Connect(error) => format!(
             "no daemon answers at {daemon} ({error}); start one with voicelived run, or name \
              another with --url"
+        ),
+        DialError::Tls(error @ rustls::Error::InvalidCertificate(_)) => format!(
+            "the certificate of {daemon} is not trusted ({error}); name its authority with --ca"
         ),
         DialError::Tls(error) => format!("the secure connection to {daemon} failed: {error}"),
         DialError::Broken(error) => {
@@ -322,14 +345,14 @@ impl<'a> Talk<'a> {
             {
                 self.sent += 1;
                 // An end shows with the next event.
-                let _ = self.drive.send(Message::Binary(frame));
+                let _ = self.drive.send(Message::Binary(&frame));
             }
         }
         Ok(())
     }
 
     /// Speech, silence after it, or nothing while a slow source may still bring some.
-    fn next_frame(&mut self, now: Instant) -> Result<Option<Bytes>, Failure> {
+    fn next_frame(&mut self, now: Instant) -> Result<Option<Vec<u8>>, Failure> {
         if self.said.is_none() {
             let fault = |error| (exit::IO, format!("the speech could not be read: {error}"));
             match self.source.next().map_err(fault)? {
@@ -345,7 +368,7 @@ impl<'a> Talk<'a> {
                 Fill::End => self.said = Some(now),
             }
         }
-        Ok(Some(Bytes::from_static(&SILENCE)))
+        Ok(Some(SILENCE.to_vec()))
     }
 
     /// Types, hangs up or gives up when it is time to.
@@ -393,7 +416,7 @@ impl<'a> Talk<'a> {
 
     fn type_text(&mut self, text: &str, now: Instant) {
         let message = json!({"type": "text", "text": text}).to_string();
-        let _ = self.drive.send(Message::text(message));
+        let _ = self.drive.send(Message::Text(&message));
         self.screen.line(&format!("you: {}", plain(text)));
         self.answer.typed(now);
         self.text = None;
@@ -401,7 +424,7 @@ impl<'a> Talk<'a> {
     }
 
     fn hang_up(&mut self, verdict: Result<(), Failure>) {
-        let _ = self.drive.send(Message::text(json!({"type": "hang_up"}).to_string()));
+        let _ = self.drive.send(Message::Text(&json!({"type": "hang_up"}).to_string()));
         self.phase = Phase::Leaving { until: Instant::now() + GOODBYE, verdict };
     }
 

@@ -7,13 +7,12 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use tungstenite::{Message, Utf8Bytes};
-
 use super::args::{CheckArgs, exit};
 use super::drive::{self, Drive, Ended, Event};
 use super::run::Failure;
 use super::screen::{Screen, plain};
 use super::service;
+use crate::authority::OwnFiles;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::service::session::{Dialect, SessionInfo, ga_session};
 use crate::call::service::{self as codec, Parsed, ServiceError, ServiceEvent, commands};
@@ -21,11 +20,11 @@ use crate::call::{CallSettings, SERVICE_TIMEOUT};
 use crate::config::{Config, Purpose, ServiceConfig};
 use crate::fault;
 use crate::net::dial::Step;
-use crate::net::ws::{Sizes, USUAL_WAITING};
+use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 use crate::tools::Tools;
 
-/// Buffers, in bytes. `session.updated` repeats the instructions and all tools.
-const SIZES: Sizes = Sizes { read: 16 * 1024, message: 4 * 1024 * 1024, waiting: USUAL_WAITING };
+/// Bounds, in bytes. `session.updated` repeats the instructions and all tools.
+const SIZES: Sizes = Sizes { message: 4 * 1024 * 1024, waiting: USUAL_WAITING };
 
 /// Checks the configuration and everything up to a configured session.
 ///
@@ -38,6 +37,11 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     report.done("configuration", "ok");
     for warning in &config.warnings {
         report.note(warning);
+    }
+    if let Some((certificate, key)) = &config.web.tls_files {
+        let mut files = OwnFiles::new(certificate.clone(), key.clone());
+        files.load().map_err(|error| (exit::CONFIG, error))?;
+        report.done("certificate", "usable");
     }
     let program = std::env::current_exe().unwrap_or_default();
     let settings = service::call_settings(&config, &Tools::builtin(&program));
@@ -117,7 +121,7 @@ fn configure(
         Dialect::Ga => commands::session_update(&ga_session(&settings.session)),
     };
     // A connection that has just ended says so in the next event.
-    let _ = drive.send(Message::text(update));
+    let _ = drive.send(Message::Text(&update));
     let updated = loop {
         match next_event(drive, deadline, report)? {
             ServiceEvent::SessionUpdated(session) => break session,
@@ -146,7 +150,7 @@ fn next_event(
     loop {
         let text = match drive.next(deadline) {
             Event::Text(text) => text,
-            Event::Binary(data) => Utf8Bytes::try_from(data)
+            Event::Binary(data) => String::from_utf8(data)
                 .map_err(|_| refused(fault::violation("a binary message that is no JSON")))?,
             Event::Deadline | Event::Signal => {
                 return Err((exit::UNAVAILABLE, EndReason::ServiceTimeout.message().into_owned()));

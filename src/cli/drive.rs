@@ -10,10 +10,10 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
-use tungstenite::{Message, Utf8Bytes};
 
 use crate::net::dial::{Dial, DialError, Progress, Step, Target};
-use crate::net::ws::{Incoming, Sizes, WsError, WsPeer};
+use crate::net::inbox::Inbox;
+use crate::net::ws::{Incoming, Message, Sizes, WsError, WsPeer};
 
 const SOCKET: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -28,9 +28,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) enum Event {
     /// A whole text message.
-    Text(Utf8Bytes),
+    Text(String),
     /// A whole binary message.
-    Binary(bytes::Bytes),
+    Binary(Vec<u8>),
     /// The deadline has passed.
     Deadline,
     /// The user wants to stop; only after [`Drive::watch_signals`].
@@ -47,7 +47,7 @@ pub(super) enum Ended {
         /// Its close code, if it gave one.
         code: Option<u16>,
         /// Its reason, possibly empty; any text the other side likes.
-        reason: Utf8Bytes,
+        reason: String,
     },
     /// It broke.
     Lost(io::Error),
@@ -61,6 +61,7 @@ pub(super) struct Drive {
     poll: Poll,
     events: Events,
     peer: WsPeer<TcpStream>,
+    inbox: Inbox,
     signals: Option<Signals>,
     stop: bool,
 }
@@ -109,7 +110,8 @@ impl Drive {
                     }
                 }
                 Progress::Open(peer) => {
-                    return Ok(Self { poll, events, peer, signals: None, stop: false });
+                    let inbox = Inbox::new();
+                    return Ok(Self { poll, events, peer, inbox, signals: None, stop: false });
                 }
                 Progress::Failed(error) => return Err(error),
             }
@@ -145,9 +147,9 @@ impl Drive {
                 return Event::Deadline;
             }
             self.peer.transport_mut().begin_turn();
-            match self.peer.read() {
-                Ok(Some(Incoming::Text(text))) => return Event::Text(text),
-                Ok(Some(Incoming::Binary(data))) => return Event::Binary(data),
+            match self.peer.read(&mut self.inbox) {
+                Ok(Some(Incoming::Text(text))) => return Event::Text(text.to_owned()),
+                Ok(Some(Incoming::Binary(data))) => return Event::Binary(data.to_vec()),
                 Ok(Some(Incoming::Close { code, reason })) => {
                     // Our answer is a courtesy: what counts has been said.
                     let _ = self.peer.flush();
@@ -168,7 +170,7 @@ impl Drive {
     ///
     /// # Errors
     /// When the connection is over, or the other side hasn't taken what was sent before.
-    pub(super) fn send(&mut self, message: Message) -> Result<(), WsError> {
+    pub(super) fn send(&mut self, message: Message<'_>) -> Result<(), WsError> {
         self.peer.send(message)
     }
 
@@ -225,7 +227,7 @@ fn internal(error: io::Error) -> DialError {
 
 fn ended(error: WsError) -> Ended {
     match error {
-        WsError::Closed => Ended::Closed { code: None, reason: Utf8Bytes::default() },
+        WsError::Closed => Ended::Closed { code: None, reason: String::new() },
         WsError::Lost(error) => Ended::Lost(error),
         WsError::Violation { what, .. } => Ended::Violation(what),
         WsError::Full => Ended::Lost(io::ErrorKind::TimedOut.into()),

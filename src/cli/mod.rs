@@ -1,6 +1,6 @@
 //! The commands of the one binary.
 //!
-//! `run`, `access` and `service` set up the daemon; `call` and `check` are clients that wait for what they
+//! `run`, `reload`, `access` and `service` set up the daemon; `call` and `check` are clients that wait for what they
 //! do: `drive` is their connection, `source`, `answer`, `wav` and `screen` are what `call` says,
 //! waits for, writes and prints.
 
@@ -11,6 +11,7 @@ mod call;
 mod check;
 mod drive;
 pub mod qr;
+mod reload;
 pub mod run;
 mod screen;
 pub mod service;

@@ -12,7 +12,8 @@ use crate::authority::{Authority, OwnFiles, device_names};
 use crate::call::pcm::BLOCK_BYTES;
 use crate::certificates::Certificates;
 use crate::cli::args::{RunArgs, SimulateArgs, exit};
-use crate::cli::{access, service};
+use crate::cli::reload::Provenance;
+use crate::cli::{access, reload, service};
 use crate::config::{Config, Purpose, Secret, read_file};
 use crate::net::tls;
 use crate::server::{Calls, Listen, Server, bind};
@@ -32,8 +33,9 @@ pub type Failure = (u8, String);
 /// # Errors
 /// [`Failure`]; the configuration's faults are one line each.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
-    let config = configure(Purpose::Service, args)?;
-    serve(config, Vec::new(), reload(Purpose::Service, args))
+    let from = Provenance { purpose: Purpose::Service, args: args.clone(), simulator: None };
+    let config = configure(&from)?;
+    serve(config, Vec::new(), from)
 }
 
 /// The daemon with the built-in simulator as its service, on a port of its own in the same loop.
@@ -41,13 +43,15 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
 /// # Errors
 /// As [`run`].
 pub fn demo(args: &RunArgs) -> Result<(), Failure> {
-    let mut config = configure(Purpose::Demo, args)?;
+    let mut from = Provenance { purpose: Purpose::Demo, args: args.clone(), simulator: None };
+    let mut config = configure(&from)?;
     let simulator =
         listen_on(SocketAddr::from(([127, 0, 0, 1], 0)), Site::Simulator(Rc::default()))?;
     let address = simulator.socket.local_addr().map_err(system)?;
     config.use_simulator(address);
+    from.simulator = Some(address);
     log::warn!("demo: the built-in simulator answers, not the real voice model");
-    serve(config, vec![simulator], reload(Purpose::Demo, args))
+    serve(config, vec![simulator], from)
 }
 
 /// The simulated service alone.
@@ -69,9 +73,8 @@ pub fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
     server.run().map_err(system)
 }
 
-fn configure(purpose: Purpose, args: &RunArgs) -> Result<Config, Failure> {
-    let config = Config::from_process(purpose, args.env_file.as_deref(), args.listen.clone());
-    let config = config.map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;
+fn configure(from: &Provenance) -> Result<Config, Failure> {
+    let config = from.read().map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;
     crate::log::init(config.log);
     for warning in &config.warnings {
         log::warn!("{warning}");
@@ -79,16 +82,7 @@ fn configure(purpose: Purpose, args: &RunArgs) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// For SIGHUP: the same sources again. The environment cannot have changed, files can.
-fn reload(purpose: Purpose, args: &RunArgs) -> access::Reload {
-    let args = args.clone();
-    Box::new(move || {
-        Config::from_process(purpose, args.env_file.as_deref(), args.listen.clone())
-            .map_err(|faults| service::lines(&faults))
-    })
-}
-
-fn serve(config: Config, mut listen: Vec<Listen>, reload: access::Reload) -> Result<(), Failure> {
+fn serve(config: Config, mut listen: Vec<Listen>, from: Provenance) -> Result<(), Failure> {
     let simulated = !listen.is_empty();
     let program = std::env::current_exe().map_err(system)?;
     let tools = Tools::builtin(&program);
@@ -97,18 +91,19 @@ fn serve(config: Config, mut listen: Vec<Listen>, reload: access::Reload) -> Res
     let urls: Vec<String> = doors.iter().filter_map(url).collect();
     let pages: Vec<String> = doors.iter().flat_map(pages).collect();
     listen.extend(doors);
-    let (rules, token) = access::rules(&config, reload)?;
+    let token = access::token(&config)?;
+    let terms =
+        reload::terms(&config, &tools, token.as_ref()).map_err(|error| (exit::CONFIG, error))?;
     let calls = Calls {
         certificates: certificates.map(|(certificates, _)| certificates),
         spending: spending(&config)?,
-        settings: Rc::new(service::call_settings(&config, &tools)),
-        target: service::target(&config.service).map_err(|error| (exit::CONFIG, error))?,
-        access: rules,
-        tools,
+        terms,
         program,
         max_sessions: config.limits.max_sessions,
         max_sessions_per_address: config.limits.max_sessions_per_address,
         pool_blocks: blocks(&config),
+        reread: reload::reread(from, config, tools.clone()),
+        tools,
     };
     let server = Server::new(listen, Some(calls)).map_err(system)?;
     print_invitation(&pages, token.as_ref());

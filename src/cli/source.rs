@@ -7,8 +7,6 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use tungstenite::Bytes;
-
 use super::args::{CallInput, exit};
 use super::run::Failure;
 use super::wav::{WavError, WavReader};
@@ -34,7 +32,7 @@ pub(super) enum Source {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fill {
     /// A frame; the last one ends in silence.
-    Frame(Bytes),
+    Frame(Vec<u8>),
     /// Nothing yet.
     Starved,
     /// Nothing more.
@@ -74,7 +72,7 @@ impl Source {
                 let mut frame = [0; FRAME];
                 let count = reader.read(&mut frame)?;
                 frame[count..].fill(0);
-                Ok(if count == 0 { Fill::End } else { Fill::Frame(Bytes::copy_from_slice(&frame)) })
+                Ok(if count == 0 { Fill::End } else { Fill::Frame(frame.to_vec()) })
             }
             Self::Stream(stream) => stream.next(),
         }
@@ -117,7 +115,7 @@ impl<R: Read> Stream<R> {
         let whole = self.filled & !1;
         self.part[whole..].fill(0);
         self.filled = 0;
-        Ok(if whole == 0 { Fill::End } else { Fill::Frame(Bytes::copy_from_slice(&self.part[..])) })
+        Ok(if whole == 0 { Fill::End } else { Fill::Frame(self.part.to_vec()) })
     }
 }
 
@@ -181,12 +179,12 @@ mod tests {
 
     #[test]
     fn portions_become_frames() {
-        let full = || Fill::Frame(vec![7; FRAME].into());
-        let mut last = vec![0; FRAME];
+        let full = || Fill::Frame(vec![7; FRAME]);
+        let mut last = [0; FRAME];
         last[..80].fill(7);
         let found = frames(&[1, 958, 0, 0, FRAME, 82]);
         let expected =
-            [Fill::Starved, Fill::Starved, full(), full(), Fill::Frame(last.into()), Fill::End];
+            [Fill::Starved, Fill::Starved, full(), full(), Fill::Frame(last.to_vec()), Fill::End];
         assert_eq!(found, expected);
         assert_eq!(frames(&[1]), [Fill::End]);
         assert_eq!(frames(&[]), [Fill::End]);

@@ -32,6 +32,7 @@ pub(super) struct Draft {
     pub(super) token: Option<Secret>,
     pub(super) state_dir: Option<PathBuf>,
     pub(super) log: Option<log::LevelFilter>,
+    pub(super) secret_files: Vec<PathBuf>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -52,6 +53,7 @@ pub(super) fn endpoint(draft: &mut Draft, text: &str, _: Files<'_>) -> Result<()
 
 pub(super) fn key_file(draft: &mut Draft, path: &str, files: Files<'_>) -> Result<(), String> {
     let text = text_file(path, Secret::MAX_BYTES, files)?;
+    draft.secret_files.push(path.into());
     draft.set_key(&text).map_err(|fault| format!("the key in {} {fault}", shown(path)))
 }
 
@@ -187,6 +189,7 @@ pub(super) fn asks_token(text: &str) -> Result<bool, String> {
 pub(super) fn token_file(draft: &mut Draft, path: &str, files: Files<'_>) -> Result<(), String> {
     // Some room for white space around it.
     let text = text_file(path, Secret::MAX_TOKEN_BYTES + 64, files)?;
+    draft.secret_files.push(path.into());
     let token = Secret::access_token(&text);
     draft.token = Some(token.map_err(|fault| format!("the token in {} {fault}", shown(path)))?);
     Ok(())

@@ -240,6 +240,12 @@ impl Loader<'_> {
             if text.is_empty() {
                 continue;
             }
+            if let Some(Setting { place: Place::File { path, .. }, .. }) = &setting
+                && [KEY, TOKEN].contains(&variable.name)
+                && !self.draft.secret_files.contains(path)
+            {
+                self.draft.secret_files.push(path.clone());
+            }
             if let Err(message) = (variable.parse)(&mut self.draft, text, self.files) {
                 let (name, place) = match setting {
                     Some(setting) => (setting.name, Some(setting.place)),
@@ -349,7 +355,10 @@ impl Loader<'_> {
     fn settle_tls_files(&mut self) {
         let draft = &mut self.draft;
         match (draft.tls_cert.take(), draft.tls_key.take()) {
-            (Some(cert), Some(key)) => draft.web.tls_files = Some((cert, key)),
+            (Some(cert), Some(key)) => {
+                draft.secret_files.push(key.clone());
+                draft.web.tls_files = Some((cert, key));
+            }
             (None, None) => {}
             (Some(_), None) => {
                 self.fault(
@@ -419,6 +428,7 @@ impl Loader<'_> {
             access,
             state_dir: draft.state_dir,
             log: draft.log.unwrap_or(log::LevelFilter::Info),
+            secret_files: draft.secret_files,
             warnings: draft.warnings,
         })
     }

@@ -1,7 +1,9 @@
 //! A text that must not reach a log, an error message or a core of debug output.
 
-use std::fmt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
+use std::{fmt, fs};
 
 /// A secret text. `Debug` and `Display` print a placeholder; clones share one copy in memory.
 #[derive(Clone)]
@@ -77,6 +79,15 @@ impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
+}
+
+/// A warning, if the file is open to every user of the device. A group may be meant to read it.
+pub(super) fn exposed(path: &Path) -> Option<String> {
+    let data = fs::metadata(path).ok()?;
+    let open = data.is_file() && data.permissions().mode() & 0o007 != 0;
+    let name = path.display().to_string();
+    let name = name.escape_debug();
+    open.then(|| format!("{name} holds a secret and is open to all users: chmod o= {name}"))
 }
 
 #[cfg(test)]

@@ -10,11 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
-use tungstenite::protocol::Role;
 
 use super::transport::Transport;
 use super::upgrade::{self, Answer, MAX_ANSWER_HEAD, Refusal};
-use super::ws::{Sizes, WsPeer};
+use super::ws::{Role, Sizes, WsPeer};
 
 /// How long one address may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

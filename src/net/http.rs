@@ -107,6 +107,12 @@ impl Status {
     pub const VERSION_NOT_SUPPORTED: Self = Self(505, "HTTP Version Not Supported");
 }
 
+/// The status of an answer as it is written.
+#[must_use]
+pub fn status_word(answer: &[u8]) -> &str {
+    answer.get(9..12).and_then(|word| std::str::from_utf8(word).ok()).unwrap_or_default()
+}
+
 /// Parses the head at the start of `bytes`.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Head {
@@ -317,11 +323,7 @@ fn upgrade(fields: &Fields<'_>, connection: &str) -> Option<Upgrade> {
 
 /// Sixteen bytes as base64 (RFC 6455, section 4.1).
 fn is_websocket_key(key: &str) -> bool {
-    use base64::Engine;
-    let mut bytes = [0; 18];
-    base64::engine::general_purpose::STANDARD
-        .decode_slice(key, &mut bytes)
-        .is_ok_and(|length| length == 16)
+    key.len() == 24 && base64_simd::STANDARD.decode_to_vec(key).is_ok_and(|key| key.len() == 16)
 }
 
 /// Whether gzip is named with a quality other than zero, in a list in lower case.

@@ -1,7 +1,9 @@
 //! Bytes in and out: sockets, TLS, WebSocket, HTTP. Knows nothing of calls.
 
 pub mod dial;
+pub mod frames;
 pub mod http;
+pub mod inbox;
 pub mod tls;
 pub mod transport;
 pub mod upgrade;

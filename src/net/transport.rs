@@ -10,9 +10,14 @@
 //!   used up; [`Transport::has_more`] tells which.
 //! - **R2** A transport that is not read for backpressure keeps `has_more`: no second event comes.
 //! - **W1** `WouldBlock` from `write` implies [`Transport::is_blocked`], so a writable event will
-//!   come. tungstenite's leftovers have no other way to leave.
+//!   come. What the WebSocket keeps has no other way to leave.
+//!
+//! Two ways to read: `Read`, in small pieces, for heads and handshakes; and [`Transport::fill`], for
+//! all that comes after, which takes what there is with one system call.
 
 use std::io::{self, ErrorKind, Read, Write};
+
+use super::inbox::Inbox;
 
 /// Bytes that one turn of the loop may read from one transport: no peer can hold the loop.
 pub const TURN_ALLOWANCE: usize = 128 * 1024;
@@ -104,6 +109,28 @@ impl<S: Read + Write> Transport<S> {
         &mut self.wire.stream
     }
 
+    /// Reads what there is into the inbox, at most one usual read; the bytes. `Ok(0)` is the peer's
+    /// end, as for `read`.
+    ///
+    /// # Errors
+    /// `WouldBlock` as R1 says; what the kernel or TLS says.
+    pub fn fill(&mut self, inbox: &mut Inbox) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            let count = self.wire.read(inbox.room())?;
+            inbox.filled(count);
+            return Ok(count);
+        };
+        let mut sealed = inbox.take_sealed();
+        let filled = fill_tls(tls, &mut self.wire, inbox, &mut sealed);
+        inbox.give_sealed(sealed);
+        filled
+    }
+
+    /// Whether TLS has bytes that the kernel has not taken.
+    pub fn holds_output(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
     /// Announces the end of our data: TLS `close_notify` if there is TLS. Flush afterwards.
     pub fn send_close_notify(&mut self) {
         if let Some(tls) = &mut self.tls {
@@ -146,13 +173,16 @@ impl<S: Read + Write> Write for Transport<S> {
         let Some(tls) = &mut self.tls else {
             return self.wire.write(buf);
         };
+        if self.wire.blocked {
+            return Err(ErrorKind::WouldBlock.into());
+        }
         match tls.writer().write(buf)? {
             0 if !buf.is_empty() => {}
             taken => return Ok(taken),
         }
         flush_tls(tls, &mut self.wire)?;
         match tls.writer().write(buf)? {
-            // tungstenite takes `Ok(0)` for a reset, so "full" must be said in its own word.
+            // To a writer `Ok(0)` is the end, so "full" must be said in its own word.
             0 => Err(ErrorKind::WouldBlock.into()),
             taken => Ok(taken),
         }
@@ -163,6 +193,69 @@ impl<S: Read + Write> Write for Transport<S> {
         match &mut self.tls {
             Some(tls) => flush_tls(tls, &mut self.wire),
             None => Ok(()),
+        }
+    }
+}
+
+/// One read from the kernel, opened record by record into the inbox.
+fn fill_tls<S: Read + Write>(
+    tls: &mut rustls::Connection,
+    wire: &mut Wire<S>,
+    inbox: &mut Inbox,
+    sealed: &mut [u8],
+) -> io::Result<usize> {
+    loop {
+        // What the handshake has left behind comes first.
+        let mut opened = open_records(tls, inbox)?;
+        if opened.end || opened.bytes > 0 {
+            return Ok(opened.bytes);
+        }
+        let count = wire.read(sealed)?;
+        if count == 0 {
+            return Ok(0);
+        }
+        let mut rest = &sealed[..count];
+        while !rest.is_empty() {
+            if tls.read_tls(&mut rest)? == 0 {
+                return Err(ErrorKind::InvalidData.into());
+            }
+            let processed = tls.process_new_packets();
+            if let Err(error) = processed {
+                // The alert leaves at once, if it can.
+                let _ = flush_tls(tls, wire);
+                return Err(io::Error::new(ErrorKind::InvalidData, error));
+            }
+            // rustls holds little, so it is emptied after each piece.
+            opened.bytes += open_records(tls, inbox)?.bytes;
+        }
+        // Handshake answers leave at once; what is refused waits for `flush`.
+        flush_tls(tls, wire)?;
+        if opened.bytes > 0 {
+            return Ok(opened.bytes);
+        }
+    }
+}
+
+struct Opened {
+    bytes: usize,
+    /// TLS itself has announced the peer's end.
+    end: bool,
+}
+
+/// Moves all opened bytes from rustls to the inbox.
+fn open_records(tls: &mut rustls::Connection, inbox: &mut Inbox) -> io::Result<Opened> {
+    let mut bytes = 0;
+    loop {
+        match tls.reader().read(inbox.room()) {
+            Ok(0) => return Ok(Opened { bytes, end: true }),
+            Ok(count) => {
+                inbox.filled(count);
+                bytes += count;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Ok(Opened { bytes, end: false });
+            }
+            Err(error) => return Err(error),
         }
     }
 }
@@ -219,11 +312,12 @@ impl<S: Read> Read for Wire<S> {
 
 impl<S: Write> Write for Wire<S> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.write_with(|stream| stream.write(buf))
+        self.write_with(buf.len(), |stream| stream.write(buf))
     }
 
     fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.write_with(|stream| stream.write_vectored(bufs))
+        let offered = bufs.iter().map(|buf| buf.len()).sum();
+        self.write_with(offered, |stream| stream.write_vectored(bufs))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -234,6 +328,7 @@ impl<S: Write> Write for Wire<S> {
 impl<S: Write> Wire<S> {
     fn write_with(
         &mut self,
+        offered: usize,
         mut write: impl FnMut(&mut S) -> io::Result<usize>,
     ) -> io::Result<usize> {
         if self.blocked {
@@ -242,6 +337,10 @@ impl<S: Write> Wire<S> {
         match retry_interrupted(|| write(&mut self.stream)) {
             Ok(taken) => {
                 self.sent += taken as u64;
+                // A short write has filled the kernel's buffer, and room there will raise an event:
+                // the write that would only hear WouldBlock is saved. (`S` must write all buffers
+                // that fit, as sockets do, not only the first.)
+                self.blocked = taken < offered;
                 Ok(taken)
             }
             Err(error) => {

@@ -1,21 +1,24 @@
 //! One WebSocket peer after its upgrade, in either role, over a [`Transport`].
 //!
-//! tungstenite does the framing; this file bounds it, remembers readiness, and turns its errors
-//! into the few things that matter to a relay: a message, nothing now, or the end and why.
+//! [`super::frames`] reads and writes single frames; this file makes messages and a closing
+//! handshake of them (RFC 6455), bounds both, remembers readiness, and says the few things that
+//! matter to a relay: a message, nothing now, or the end and why.
 //!
-//! - **W2** After every turn the owner calls [`WsPeer::flush`]: pongs and close frames wait
-//!   inside tungstenite until then.
+//! A peer owns almost no memory. What is read lies in the [`Inbox`] that its owner lends
+//! it; what is written waits in `out`, whose memory the owner may lend too
+//! ([`WsPeer::lend`]). Only what has come or left in part stays with the peer.
+//!
+//! - **W2** After every turn the owner calls [`WsPeer::flush`]: all that is sent waits for it, but
+//!   for what exceeds [`COALESCE`].
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 
-use bytes::Bytes;
 use mio::net::TcpStream;
-use tungstenite::error::{CapacityError, Error, ProtocolError};
-use tungstenite::protocol::frame::coding::CloseCode;
-use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
-use tungstenite::{Message, Utf8Bytes};
 
+pub use super::frames::Role;
+use super::frames::{self, Head, MAX_CONTROL, Masks, Opcode};
+use super::inbox::{Inbox, Place};
 use super::transport::Transport;
 
 /// Bytes of messages that wait for one write: what is sent within a turn leaves together.
@@ -29,39 +32,66 @@ pub const USUAL_WAITING: usize = 128 * 1024;
 /// fragmented message. More is a flood of empty fragments.
 const FRAGMENT_OVERHEAD: u64 = 64 * 1024;
 
-/// The longest close reason (RFC 6455, section 5.5: a control frame holds 125 bytes).
-const MAX_REASON: usize = 123;
+/// The longest close reason: a control frame without the code.
+const MAX_REASON: usize = MAX_CONTROL - 2;
 
-/// Sizes of one peer's buffers, in bytes.
+/// Sizes of one peer, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
-    /// What is read from the transport at once.
-    pub read: usize,
     /// The largest message accepted.
     pub message: usize,
     /// What may wait behind a blocked transport; also the largest message sent.
     pub waiting: usize,
 }
 
-/// What a peer sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Incoming {
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message<'a> {
     /// A whole text message.
-    Text(Utf8Bytes),
+    Text(&'a str),
     /// A whole binary message.
-    Binary(Bytes),
-    /// A ping (already answered) or a pong.
+    Binary(&'a [u8]),
+    /// An empty ping.
+    Ping,
+    /// A part of a text message, for those who test what others make of it.
+    Fragment {
+        /// Its bytes; a character may be cut.
+        bytes: &'a [u8],
+        /// It begins the message.
+        first: bool,
+        /// It ends the message.
+        last: bool,
+    },
+}
+
+/// The kinds of messages whose payload is written in place ([`WsPeer::send_with`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Text; the payload must be UTF-8.
+    Text,
+    /// Binary.
+    Binary,
+}
+
+/// What a peer sent. Payloads lie in the inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming<'i> {
+    /// A whole text message.
+    Text(&'i str),
+    /// A whole binary message.
+    Binary(&'i [u8]),
+    /// A ping (its answer is queued) or a pong.
     Control,
     /// The peer closes; the answer is queued.
     Close {
         /// Its close code, if it gave one.
         code: Option<u16>,
         /// Its reason, possibly empty.
-        reason: Utf8Bytes,
+        reason: String,
     },
 }
 
-/// Why no more messages come.
+/// Why no more messages come, or why one could not be sent.
 #[derive(Debug)]
 pub enum WsError {
     /// The closing handshake is complete.
@@ -89,9 +119,15 @@ enum Phase {
     Broken { code: u16 },
     /// Our close frame is sent; the peer's is awaited.
     Closing,
+    /// Both close frames are there. A server ends the connection as soon as its own has left
+    /// (section 7.1.1), a client awaits that.
+    Closed,
     /// The peer's bytes make no sense any more: they are read and thrown away until it leaves, so
     /// that our close frame is not lost to a reset. Our own side is `ended` once that has left.
     Draining { ended: bool },
+    /// Both directions are over, but TLS holds bytes that the kernel has not taken. The owner bounds
+    /// how long they may take.
+    Leaving,
     /// Nothing more will be read.
     Done,
 }
@@ -100,39 +136,52 @@ enum Phase {
 #[derive(Debug)]
 pub struct WsPeer<S> {
     transport: Transport<S>,
-    context: WebSocketContext,
+    role: Role,
+    sizes: Sizes,
     phase: Phase,
-    /// A read may find something: in the kernel, in TLS or in tungstenite (R2).
+    /// A read may find something: in the kernel, in TLS or in `rest` (R2).
     readable: bool,
-    /// Bytes sent since everything was last flushed.
-    unflushed: usize,
+    /// Bytes that have come and are not taken: part of a message, or what backpressure left.
+    rest: Vec<u8>,
+    /// A message in fragments, as far as it has come.
+    fragments: Option<(Kind, Vec<u8>)>,
+    /// Frames that the transport has not taken.
+    out: Vec<u8>,
+    masks: Masks,
     /// `transport.received()` at the last complete message.
     message_mark: u64,
-    max_silent_bytes: u64,
 }
 
+/// What [`WsPeer::next_frame`] found.
+enum Found {
+    Message(Kind, Place),
+    Control,
+    Close {
+        code: Option<u16>,
+        reason: String,
+    },
+    /// The rest has not come yet.
+    Incomplete,
+}
+
+/// What is wrong with a frame: the close code, and the words.
+type Fault = (u16, String);
+
 impl<S: Read + Write> WsPeer<S> {
-    /// A peer whose opening handshake is done. `early` are bytes that came behind the handshake.
+    /// A peer whose opening handshake is done, ours being `role`. `early` are bytes that came behind
+    /// the handshake.
     pub fn new(transport: Transport<S>, role: Role, sizes: Sizes, early: &[u8]) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(sizes.read)
-            .write_buffer_size(COALESCE)
-            .max_write_buffer_size(sizes.waiting)
-            .max_message_size(Some(sizes.message))
-            .max_frame_size(Some(sizes.message));
-        let context = if early.is_empty() {
-            WebSocketContext::new(role, Some(config))
-        } else {
-            WebSocketContext::from_partially_read(early.to_vec(), role, Some(config))
-        };
         Self {
             message_mark: transport.received(),
             transport,
-            context,
+            role,
+            sizes,
             phase: Phase::Open,
             readable: true,
-            unflushed: 0,
-            max_silent_bytes: sizes.message as u64 + FRAGMENT_OVERHEAD,
+            rest: early.to_vec(),
+            fragments: None,
+            out: Vec::new(),
+            masks: Masks::new(),
         }
     }
 
@@ -159,12 +208,12 @@ impl<S: Read + Write> WsPeer<S> {
 
     /// Whether [`read`](Self::read) may find a message without a new event (R2).
     pub fn has_more(&self) -> bool {
-        self.readable && self.phase != Phase::Done
+        self.readable && !matches!(self.phase, Phase::Leaving | Phase::Done)
     }
 
     /// Whether audio may be sent now without waiting behind a blocked transport.
     pub fn has_room(&self) -> bool {
-        self.phase == Phase::Open && !self.transport.is_blocked() && self.unflushed < COALESCE
+        self.phase == Phase::Open && !self.transport.is_blocked() && self.out.len() < COALESCE
     }
 
     /// Whether messages can still be sent.
@@ -172,28 +221,75 @@ impl<S: Read + Write> WsPeer<S> {
         self.phase == Phase::Open
     }
 
-    /// Whether both directions are over.
+    /// Whether both directions are over and nothing is left to send.
     pub fn is_done(&self) -> bool {
         self.phase == Phase::Done
     }
 
-    /// The next message, or `None` when there is nothing now.
+    /// Whether both directions are over, and only what was sent has still to reach the kernel.
+    pub fn is_leaving(&self) -> bool {
+        self.phase == Phase::Leaving
+    }
+
+    /// Lends memory for what is sent, for a turn. [`take_back`](Self::take_back) ends that.
+    pub fn lend(&mut self, memory: &mut Vec<u8>) {
+        if self.out.is_empty() {
+            std::mem::swap(&mut self.out, memory);
+        }
+    }
+
+    /// Gives the memory back. What the transport has not taken keeps as much as it needs.
+    pub fn take_back(&mut self, memory: &mut Vec<u8>) {
+        if self.out.is_empty() {
+            *memory = std::mem::take(&mut self.out);
+        } else if memory.capacity() == 0 {
+            let rest = self.out.as_slice().into();
+            *memory = std::mem::replace(&mut self.out, rest);
+            memory.clear();
+        }
+    }
+
+    /// The next message, or `None` when there is nothing now. At the end of the owner's turn
+    /// [`keep`](Self::keep) must take what is left in the inbox.
     ///
     /// # Errors
     /// [`WsError`], once; after `Violation` what comes is thrown away until the peer leaves.
-    pub fn read(&mut self) -> Result<Option<Incoming>, WsError> {
-        match self.phase {
-            Phase::Done => return Err(WsError::Closed),
-            Phase::Broken { .. } | Phase::Draining { .. } => return self.discard(),
-            Phase::Open | Phase::Closing => {}
+    pub fn read<'i>(&mut self, inbox: &'i mut Inbox) -> Result<Option<Incoming<'i>>, WsError> {
+        if !self.rest.is_empty() {
+            inbox.append(&self.rest);
+            inbox.give_spare(std::mem::take(&mut self.rest));
         }
-        match self.context.read(&mut self.transport) {
-            Ok(message) => {
-                self.message_mark = self.transport.received();
-                Ok(Some(incoming(message)))
+        let found = match self.phase {
+            Phase::Leaving | Phase::Done => return Err(WsError::Closed),
+            Phase::Broken { .. } | Phase::Draining { .. } | Phase::Closed => {
+                return self.discard(inbox).map(|()| None);
             }
-            Err(error) => self.read_failed(error),
+            Phase::Open | Phase::Closing => self.read_frames(inbox)?,
+        };
+        let (kind, place) = match found {
+            Found::Message(kind, place) => (kind, place),
+            Found::Control => return Ok(Some(Incoming::Control)),
+            Found::Close { code, reason } => return Ok(Some(Incoming::Close { code, reason })),
+            Found::Incomplete => return Ok(None),
+        };
+        let bytes = inbox.message(place);
+        match kind {
+            Kind::Binary => Ok(Some(Incoming::Binary(bytes))),
+            Kind::Text => match std::str::from_utf8(bytes) {
+                Ok(text) => Ok(Some(Incoming::Text(text))),
+                Err(_) => Err(self.violation((1007, "a text message is not UTF-8".to_owned()))),
+            },
         }
+    }
+
+    /// Takes what is left in the inbox, which is then free for another peer.
+    pub fn keep(&mut self, inbox: &mut Inbox) {
+        if !matches!(self.phase, Phase::Leaving | Phase::Done) && !inbox.waiting().is_empty() {
+            // A peer that was not read in this turn has its rest still, and the inbox is empty.
+            self.rest = inbox.take_spare();
+            self.rest.extend_from_slice(inbox.waiting());
+        }
+        inbox.clear();
     }
 
     /// Queues a message. It leaves with the next [`flush`](Self::flush) at the latest.
@@ -201,20 +297,63 @@ impl<S: Read + Write> WsPeer<S> {
     /// # Errors
     /// `Full` when too much waits already, `Lost` when the connection is gone, `Closed` when
     /// either side has begun to close.
-    pub fn send(&mut self, message: Message) -> Result<(), WsError> {
-        let open = matches!(self.phase, Phase::Open | Phase::Broken { .. });
-        if !open || !self.context.can_write() {
-            return Err(WsError::Closed);
+    pub fn send(&mut self, message: Message<'_>) -> Result<(), WsError> {
+        let (opcode, last, bytes) = match message {
+            Message::Text(text) => (Opcode::Text, true, text.as_bytes()),
+            Message::Binary(bytes) => (Opcode::Binary, true, bytes),
+            Message::Ping => (Opcode::Ping, true, &[][..]),
+            Message::Fragment { bytes, first: true, last } => (Opcode::Text, last, bytes),
+            Message::Fragment { bytes, first: false, last } => (Opcode::Continuation, last, bytes),
+        };
+        self.queue((opcode, last), |out| {
+            out.extend_from_slice(bytes);
+            Ok(())
+        })
+    }
+
+    /// As [`send`](Self::send), with a payload that `fill` appends where it leaves from.
+    ///
+    /// # Errors
+    /// Those of `send`, and those of `fill`.
+    pub fn send_with<T, E: From<WsError>>(
+        &mut self,
+        kind: Kind,
+        fill: impl FnOnce(&mut Vec<u8>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let opcode = match kind {
+            Kind::Text => Opcode::Text,
+            Kind::Binary => Opcode::Binary,
+        };
+        self.queue((opcode, true), fill)
+    }
+
+    fn queue<T, E: From<WsError>>(
+        &mut self,
+        frame: (Opcode, bool),
+        fill: impl FnOnce(&mut Vec<u8>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if !matches!(self.phase, Phase::Open | Phase::Broken { .. }) {
+            return Err(WsError::Closed.into());
         }
-        let bytes = message.len();
-        match self.context.write(&mut self.transport, message) {
-            Ok(()) => {}
-            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(Error::WriteBufferFull(_)) => return Err(WsError::Full),
-            Err(error) => return Err(self.ended(error)),
+        let before = self.out.len();
+        let filled = self.write_frame(frame, fill)?;
+        if self.out.len() > self.sizes.waiting {
+            self.out.truncate(before);
+            return Err(WsError::Full.into());
         }
-        self.unflushed += bytes;
-        Ok(())
+        if self.out.len() > COALESCE {
+            self.write_out().map_err(|error| self.ended(End::Broken(error)))?;
+        }
+        Ok(filled)
+    }
+
+    fn write_frame<T, E>(
+        &mut self,
+        frame: (Opcode, bool),
+        fill: impl FnOnce(&mut Vec<u8>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let key = (self.role == Role::Client).then(|| self.masks.next());
+        frames::write(&mut self.out, frame, key, fill)
     }
 
     /// Hands everything that waits to the kernel, as far as it takes it.
@@ -222,17 +361,44 @@ impl<S: Read + Write> WsPeer<S> {
     /// # Errors
     /// `Lost` or `Closed` when the connection is over.
     pub fn flush(&mut self) -> Result<(), WsError> {
-        if self.phase == Phase::Done {
-            return Ok(());
-        }
-        match self.context.flush(&mut self.transport) {
-            Ok(()) => {
-                self.unflushed = 0;
-                Ok(())
+        match self.phase {
+            Phase::Done => return Ok(()),
+            Phase::Leaving => {
+                self.leave();
+                return Ok(());
             }
-            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(self.ended(error)),
+            _ => {}
         }
+        let written = self.write_out().and_then(|()| self.transport.flush());
+        written.map_err(|error| self.ended(End::Broken(error)))?;
+        // What still comes is read out first: a reset would eat our close frame.
+        let over = self.phase == Phase::Closed && self.role == Role::Server;
+        if over && self.has_left() && !self.readable {
+            return Err(self.ended(End::Closed));
+        }
+        Ok(())
+    }
+
+    fn has_left(&self) -> bool {
+        self.out.is_empty() && !self.transport.is_blocked()
+    }
+
+    /// Moves what waits into the transport, until it takes no more.
+    fn write_out(&mut self) -> io::Result<()> {
+        let mut taken = 0;
+        let result = loop {
+            if taken == self.out.len() {
+                break Ok(());
+            }
+            match self.transport.write(&self.out[taken..]) {
+                Ok(0) => break Err(ErrorKind::WriteZero.into()),
+                Ok(count) => taken += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        self.out.drain(..taken);
+        result
     }
 
     /// Begins the closing handshake with a code and a reason (cut to what a frame holds). A peer
@@ -241,99 +407,223 @@ impl<S: Read + Write> WsPeer<S> {
         let (code, next) = match self.phase {
             Phase::Open => (code, Phase::Closing),
             Phase::Broken { code } => (code, Phase::Draining { ended: false }),
-            Phase::Closing | Phase::Draining { .. } | Phase::Done => return,
+            Phase::Closing | Phase::Closed | Phase::Draining { .. } => return,
+            Phase::Leaving | Phase::Done => return,
         };
         self.phase = next;
-        self.queue_close(code, reason);
+        // 1005 stands for "no code" and must not be sent (section 7.4.1).
+        self.queue_close((code != 1005).then_some(code), reason);
     }
 
-    fn queue_close(&mut self, code: u16, reason: &str) {
+    /// The close frame is the last, and short: it waits even where nothing else may.
+    fn queue_close(&mut self, code: Option<u16>, reason: &str) {
         let mut end = reason.len().min(MAX_REASON);
         while !reason.is_char_boundary(end) {
             end -= 1;
         }
-        let frame = CloseFrame { code: CloseCode::from(code), reason: reason[..end].into() };
-        // 1005 stands for "no code" and must not be sent (RFC 6455, section 7.4.1).
-        let frame = (code != 1005).then_some(frame);
-        // A failure here shows at the next read or flush, where it is handled.
-        let _ = self.context.close(&mut self.transport, frame);
+        let written = self.write_frame((Opcode::Close, true), |out| {
+            if let Some(code) = code {
+                out.extend_from_slice(&code.to_be_bytes());
+                out.extend_from_slice(&reason.as_bytes()[..end]);
+            }
+            Ok::<_, std::convert::Infallible>(())
+        });
+        let Ok(()) = written;
     }
 
-    fn read_failed(&mut self, error: Error) -> Result<Option<Incoming>, WsError> {
-        let (code, what) = match error {
-            Error::Io(error) if error.kind() == ErrorKind::WouldBlock => return self.nothing_now(),
-            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-                return Err(self.ended(error));
+    fn read_frames(&mut self, inbox: &mut Inbox) -> Result<Found, WsError> {
+        loop {
+            match self.next_frame(inbox) {
+                Ok(Some(Found::Incomplete)) => {}
+                Ok(Some(found)) => {
+                    self.message_mark = self.transport.received();
+                    return Ok(found);
+                }
+                // A fragment: the next frame may be there.
+                Ok(None) => continue,
+                Err(fault) => return Err(self.violation(fault)),
             }
-            Error::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
-                (1009, format!("a message is longer than {max_size} bytes"))
+            match self.transport.fill(inbox) {
+                Ok(0) => return Err(self.ended(End::Left)),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return self.nothing_now().map(|()| Found::Incomplete);
+                }
+                Err(error) => return Err(self.ended(End::Broken(error))),
             }
-            Error::Utf8(_) => (1007, "a text message is not UTF-8".to_owned()),
-            Error::Protocol(error) => (1002, error.to_string()),
-            Error::Capacity(error) => (1009, error.to_string()),
-            error => return Err(self.ended(error)),
-        };
-        Err(self.violation(code, what))
-    }
-
-    fn nothing_now(&mut self) -> Result<Option<Incoming>, WsError> {
-        self.readable = self.transport.has_more();
-        let silent = self.transport.received().saturating_sub(self.message_mark);
-        if silent > self.max_silent_bytes {
-            return Err(self.violation(1009, "a message has too many fragments".to_owned()));
         }
+    }
+
+    /// Takes the first frame in the inbox, if it is whole; `None` for one that completes nothing.
+    fn next_frame(&mut self, inbox: &mut Inbox) -> Result<Option<Found>, Fault> {
+        let head = frames::head(inbox.waiting(), self.role);
+        let Some(head) = head.map_err(|what| (1002, what.to_owned()))? else {
+            return Ok(Some(Found::Incomplete));
+        };
+        let length = self.check(&head)?;
+        if inbox.waiting().len() < head.size + length {
+            return Ok(Some(Found::Incomplete));
+        }
+        let place = inbox.take(head.size, length);
+        if let Some(key) = head.mask {
+            frames::mask(inbox.slice(place.clone()), key);
+        }
+        let payload = inbox.slice(place.clone());
+        match head.opcode {
+            Opcode::Close => self.on_close(payload).map(Some),
+            Opcode::Ping => {
+                self.answer_ping(payload);
+                Ok(Some(Found::Control))
+            }
+            Opcode::Pong => Ok(Some(Found::Control)),
+            Opcode::Text if head.last => Ok(Some(Found::Message(Kind::Text, Place::Frame(place)))),
+            Opcode::Binary if head.last => {
+                Ok(Some(Found::Message(Kind::Binary, Place::Frame(place))))
+            }
+            Opcode::Text => self.begin_fragments(Kind::Text, payload),
+            Opcode::Binary => self.begin_fragments(Kind::Binary, payload),
+            Opcode::Continuation => Ok(self.continue_fragments(head.last, inbox, place)),
+        }
+    }
+
+    /// Whether a frame may come now and be so long; its length.
+    fn check(&self, head: &Head) -> Result<usize, Fault> {
+        let begun = match (head.opcode, &self.fragments) {
+            (Opcode::Continuation, None) => {
+                return Err((1002, "a continuation of nothing".to_owned()));
+            }
+            (Opcode::Text | Opcode::Binary, Some(_)) => {
+                return Err((1002, "a new message within a fragmented one".to_owned()));
+            }
+            (Opcode::Continuation, Some((_, begun))) => begun.len(),
+            _ => 0,
+        };
+        let most = self.sizes.message - begun;
+        match usize::try_from(head.length) {
+            Ok(length) if length <= most => Ok(length),
+            _ => Err((1009, format!("a message is longer than {} bytes", self.sizes.message))),
+        }
+    }
+
+    fn begin_fragments(&mut self, kind: Kind, payload: &[u8]) -> Result<Option<Found>, Fault> {
+        self.fragments = Some((kind, payload.to_vec()));
         Ok(None)
     }
 
-    fn violation(&mut self, code: u16, what: String) -> WsError {
+    fn continue_fragments(
+        &mut self,
+        last: bool,
+        inbox: &mut Inbox,
+        place: std::ops::Range<usize>,
+    ) -> Option<Found> {
+        let (kind, mut message) = self.fragments.take()?;
+        message.extend_from_slice(inbox.slice(place));
+        if last {
+            return Some(Found::Message(kind, inbox.join(message)));
+        }
+        self.fragments = Some((kind, message));
+        None
+    }
+
+    /// Only the latest ping needs an answer (section 5.5.3): who takes none gets none.
+    fn answer_ping(&mut self, payload: &[u8]) {
+        if self.phase == Phase::Open {
+            let _ = self.queue((Opcode::Pong, true), |out| {
+                out.extend_from_slice(payload);
+                Ok::<_, WsError>(())
+            });
+        }
+    }
+
+    fn on_close(&mut self, payload: &[u8]) -> Result<Found, Fault> {
+        let (mut code, mut reason) = close_reason(payload)?;
+        if code.is_some_and(|code| !may_be_sent(code)) {
+            (code, reason) = (Some(1002), "Protocol violation".to_owned());
+        }
+        if self.phase == Phase::Open {
+            self.queue_close(code, &reason);
+        }
+        self.phase = Phase::Closed;
+        Ok(Found::Close { code, reason })
+    }
+
+    fn nothing_now(&mut self) -> Result<(), WsError> {
+        self.readable = self.transport.has_more();
+        let silent = self.transport.received().saturating_sub(self.message_mark);
+        if silent > self.sizes.message as u64 + FRAGMENT_OVERHEAD {
+            return Err(self.violation((1009, "a message has too many fragments".to_owned())));
+        }
+        Ok(())
+    }
+
+    fn violation(&mut self, (code, what): Fault) -> WsError {
         self.phase = match self.phase {
             Phase::Open => Phase::Broken { code },
             _ => Phase::Draining { ended: false },
         };
+        self.fragments = None;
         WsError::Violation { code, what }
     }
 
-    fn discard(&mut self) -> Result<Option<Incoming>, WsError> {
-        let mut scratch = [0; 4096];
+    fn discard(&mut self, inbox: &mut Inbox) -> Result<(), WsError> {
         loop {
-            match self.transport.read(&mut scratch) {
-                Ok(0) => return Err(self.ended(Error::ConnectionClosed)),
+            inbox.clear();
+            match self.transport.fill(inbox) {
+                // Who has said goodbye may end its side; our answer is still under way.
+                Ok(0) if self.phase == Phase::Closed && self.role == Role::Server => {
+                    self.readable = false;
+                    return self.flush();
+                }
+                Ok(0) => return Err(self.ended(End::Closed)),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.readable = self.transport.has_more();
-                    return Ok(None);
+                    return self.flush();
                 }
-                Err(error) => return Err(self.ended(Error::Io(error))),
+                Err(error) => return Err(self.ended(End::Broken(error))),
             }
         }
     }
 
-    fn ended(&mut self, error: Error) -> WsError {
+    /// Nothing more is heard or said; what TLS still holds may leave.
+    fn leave(&mut self) {
+        let flushed = self.transport.flush().is_ok();
+        let left = !flushed || !self.transport.holds_output();
+        self.phase = if left { Phase::Done } else { Phase::Leaving };
+    }
+
+    fn ended(&mut self, end: End) -> WsError {
         let closing = self.phase != Phase::Open;
         self.phase = Phase::Done;
-        if matches!(error, Error::ConnectionClosed | Error::AlreadyClosed) {
-            // For tungstenite the last frame has left as soon as TLS has taken it.
-            self.transport.send_close_notify();
-            let _ = self.transport.flush();
-        }
-        match error {
-            Error::ConnectionClosed | Error::AlreadyClosed => WsError::Closed,
-            _ if closing => WsError::Closed,
-            Error::Io(error) => WsError::Lost(error),
-            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-                WsError::Lost(ErrorKind::UnexpectedEof.into())
+        (self.rest, self.out, self.fragments) = (Vec::new(), Vec::new(), None);
+        match end {
+            End::Closed => {
+                self.transport.send_close_notify();
+                self.leave();
+                WsError::Closed
             }
-            error => WsError::Lost(io::Error::other(error.to_string())),
+            _ if closing => WsError::Closed,
+            End::Left => WsError::Lost(ErrorKind::UnexpectedEof.into()),
+            End::Broken(error) => WsError::Lost(error),
         }
     }
+}
+
+/// How a connection came to its end.
+enum End {
+    /// In order.
+    Closed,
+    /// The peer has gone.
+    Left,
+    /// It broke.
+    Broken(io::Error),
 }
 
 impl WsPeer<TcpStream> {
     /// Ends our side towards a peer that broke the protocol, once the close frame has left: it
     /// cannot answer that frame in words we would understand, so it shall not wait for us.
     pub fn end_output(&mut self) {
-        let left = self.unflushed == 0 && !self.transport.is_blocked();
-        if self.phase == (Phase::Draining { ended: false }) && left {
+        if self.phase == (Phase::Draining { ended: false }) && self.has_left() {
             self.phase = Phase::Draining { ended: true };
             self.transport.send_close_notify();
             // A failure shows at the next read.
@@ -343,14 +633,19 @@ impl WsPeer<TcpStream> {
     }
 }
 
-fn incoming(message: Message) -> Incoming {
-    match message {
-        Message::Text(text) => Incoming::Text(text),
-        Message::Binary(data) => Incoming::Binary(data),
-        Message::Close(frame) => Incoming::Close {
-            code: frame.as_ref().map(|frame| frame.code.into()),
-            reason: frame.map(|frame| frame.reason).unwrap_or_default(),
+/// Code and reason of a close frame.
+fn close_reason(payload: &[u8]) -> Result<(Option<u16>, String), Fault> {
+    match payload {
+        [] => Ok((None, String::new())),
+        [_] => Err((1002, "half a close code".to_owned())),
+        [high, low, reason @ ..] => match std::str::from_utf8(reason) {
+            Ok(reason) => Ok((Some(u16::from_be_bytes([*high, *low])), reason.to_owned())),
+            Err(_) => Err((1007, "a close reason is not UTF-8".to_owned())),
         },
-        Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Incoming::Control,
     }
+}
+
+/// Close codes that may stand in a frame (section 7.4, and IANA's registry).
+fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

@@ -7,21 +7,59 @@ use mio::net::TcpStream;
 
 use super::Server;
 use super::children::{Job, Purpose};
-use super::slot::{Conn, turn_away};
+use super::slot::{Conn, Slot, turn_away};
 use crate::call::ending::EndReason;
 use crate::child::Outcome;
 use crate::fault;
+use crate::metrics::Family;
 use crate::net::upgrade;
 use crate::net::ws::WsPeer;
 use crate::resolve;
 use crate::session::{Desk, Queues, Session, WantedTool};
 
+/// What one call takes.
+struct Line {
+    id: [u8; 6],
+    resume: [u8; 16],
+    queues: Queues,
+}
+
 impl Server {
     /// Makes a call of a client's WebSocket, if the limits allow.
     pub(super) fn begin_call(&mut self, at: usize, peer: WsPeer<TcpStream>, now: Instant) -> Conn {
         let address = self.slots[at].address;
-        if self.slots[at].generation != self.guard.generation() {
-            return turn_away(peer, &EndReason::AccessChanged, now);
+        let Line { id, resume, queues } = match self.line(at) {
+            Ok(line) => line,
+            Err((reason, word)) => {
+                self.metrics.count(Family::TurnedAway, word);
+                return turn_away(peer, &reason, now);
+            }
+        };
+        let Some(calls) = &self.calls else { return Conn::Free };
+        let mut desk = Desk {
+            pool: &mut self.pool,
+            buffers: &mut self.buffers,
+            tools: &calls.tools,
+            wanted: &mut self.wanted,
+            metrics: &mut self.metrics,
+            now,
+        };
+        let shared = (Rc::clone(&calls.terms.settings), Rc::clone(&calls.terms.target));
+        let session = Session::new(hex(&id), &hex(&resume), peer, queues, shared, &mut desk);
+        self.metrics.add(Family::Calls, 1);
+        log::info!("[{}] call from {address}", session.id());
+        Conn::Call(Box::new(session))
+    }
+
+    /// What a call needs; or why it cannot be, and the word that this is counted by.
+    fn line(&mut self, at: usize) -> Result<Line, (EndReason, &'static str)> {
+        let refused = |reason: EndReason| {
+            let word = reason.word();
+            (reason, word)
+        };
+        let Slot { address, generation, .. } = self.slots[at];
+        if generation != self.guard.generation() {
+            return Err(refused(EndReason::AccessChanged));
         }
         let (mut all, mut same) = (0, 0);
         for slot in &self.slots {
@@ -31,34 +69,22 @@ impl Server {
             }
         }
         let Some(calls) = &self.calls else {
-            return turn_away(peer, &EndReason::Full, now);
+            return Err(refused(EndReason::Full));
         };
         if let Some(reason) = self.spent() {
-            return turn_away(peer, &reason, now);
+            return Err(refused(reason));
         }
         if all >= calls.max_sessions {
-            return turn_away(peer, &EndReason::Full, now);
+            return Err(refused(EndReason::Full));
         }
         if same >= calls.max_sessions_per_address {
-            return turn_away(peer, &EndReason::AddressLimit(same), now);
+            return Err(refused(EndReason::AddressLimit(same)));
         }
-        let (Ok(id), Ok(resume)) = (upgrade::random::<6>(), upgrade::random::<16>()) else {
-            return turn_away(peer, &EndReason::Full, now);
+        let (Ok(id), Ok(resume)) = (upgrade::random(), upgrade::random()) else {
+            return Err((EndReason::Full, "internal"));
         };
-        let Some(queues) = Queues::open(&mut self.pool) else {
-            return turn_away(peer, &EndReason::Full, now);
-        };
-        let mut desk = Desk {
-            pool: &mut self.pool,
-            scratch: &mut self.scratch,
-            tools: &calls.tools,
-            wanted: &mut self.wanted,
-            now,
-        };
-        let shared = (Rc::clone(&calls.settings), Rc::clone(&calls.target));
-        let session = Session::new(hex(&id), &hex(&resume), peer, queues, shared, &mut desk);
-        log::info!("[{}] call from {address}", session.id());
-        Conn::Call(Box::new(session))
+        let queues = Queues::open(&mut self.pool).ok_or((EndReason::Full, "pool"))?;
+        Ok(Line { id, resume, queues })
     }
 
     // ---- the service's name ----
@@ -142,6 +168,12 @@ impl Server {
                 let (output, ok) = tool_output(outcome);
                 let here =
                     matches!(&self.slots[slot].conn, Conn::Call(found) if found.id() == session);
+                let word = match (here, ok) {
+                    (false, _) => "abandoned",
+                    (true, true) => "ok",
+                    (true, false) => "failed",
+                };
+                self.metrics.count(Family::Tools, word);
                 if here {
                     self.with_session(slot, now, |found, desk| {
                         found.tool_finished(&call_id, &output, ok, desk)
@@ -171,6 +203,7 @@ impl Server {
                 },
             };
             if let Err(why) = self.children.spawn(job, self.poll.registry()) {
+                self.metrics.count(Family::Tools, "not_started");
                 let output = serde_json::json!({ "error": why }).to_string();
                 self.with_session(at, now, |session, desk| {
                     session.tool_finished(&call_id, &output, false, desk)

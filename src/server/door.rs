@@ -1,7 +1,8 @@
 //! The door: accepting connections, and what happens when there are too many.
 //!
-//! - All visitors' places are taken: whoever has waited longest without asking for anything makes
-//!   way for the newcomer. A visitor that asks at once is served however many do not.
+//! - All visitors' places are taken: whoever has waited longest without asking for anything, or
+//!   without taking its answer, makes way for the newcomer. A visitor that asks at once is served
+//!   however many do not.
 //! - The kernel has no descriptor left: a reserved one is given up to take each waiting connection
 //!   and close it, so that it knows; later ones are served again as soon as there are some.
 //! - TLS handshakes come in a flood: beyond so many in a second they wait their turn in the kernel,
@@ -17,6 +18,7 @@ use mio::net::TcpStream;
 
 use super::slot::{Conn, Slot};
 use super::{Server, VISITORS, token};
+use crate::metrics::Family;
 use crate::net::transport::Transport;
 use crate::web::Visitor;
 
@@ -65,12 +67,14 @@ impl Door {
         count < MAX_HANDSHAKES || now >= since + SECOND
     }
 
-    fn count_handshake(&mut self, now: Instant) {
+    /// Says whether that was the last one of its second.
+    fn count_handshake(&mut self, now: Instant) -> bool {
         let (since, count) = &mut self.handshakes;
         if now >= *since + SECOND {
             (*since, *count) = (now, 0);
         }
         *count += 1;
+        *count == MAX_HANDSHAKES
     }
 }
 
@@ -118,34 +122,40 @@ impl Server {
     /// descriptor, and the door rests.
     fn turn_all_away(&mut self, at: usize, error: &io::Error, now: Instant) {
         log::warn!("no connection can be accepted for a moment: {error}");
+        self.metrics.count(Family::Paused, "no_descriptor");
         self.door.reserve = None;
         for _ in 0..MAX_ACCEPTS {
             if self.listeners[at].socket.accept().is_err() {
                 break;
             }
+            self.metrics.count(Family::Dropped, "no_descriptor");
         }
         self.door.reserve = spare();
         self.door.rests_until = Some(now + REST);
     }
 
     fn welcome(&mut self, socket: TcpStream, address: IpAddr, listener: usize, now: Instant) {
-        if self.listeners[listener].tls.is_some() {
-            self.door.count_handshake(now);
+        self.metrics.add(Family::Accepted, 1);
+        if self.listeners[listener].tls.is_some() && self.door.count_handshake(now) {
+            self.metrics.count(Family::Paused, "handshake_limit");
         }
         if (self.visitors() >= VISITORS || self.free.is_empty()) && !self.evict(now) {
-            return;
+            return self.metrics.count(Family::Dropped, "no_place");
         }
         let Some(at) = self.free.pop() else { return };
         match self.seat(socket, at, listener) {
             Ok(transport) => {
-                let visitor = Visitor::new(transport, now);
+                let visitor = Box::new(Visitor::new(transport, now));
                 let conn = Conn::Visitor { visitor, listener };
                 self.slots[at] =
                     Slot { conn, address, generation: 0, marked: false, deadline: None };
                 self.want_pump(at);
             }
             // It is gone already.
-            Err(_) => self.free.push(at),
+            Err(_) => {
+                self.metrics.count(Family::Dropped, "setup_failed");
+                self.free.push(at);
+            }
         }
     }
 
@@ -168,7 +178,7 @@ impl Server {
         self.slots.iter().filter(|slot| matches!(slot.conn, Conn::Visitor { .. })).count()
     }
 
-    /// Closes the visitor that has waited longest without a whole request; false if there is none.
+    /// Closes the visitor that has held its place longest without using it; false if there is none.
     fn evict(&mut self, now: Instant) -> bool {
         let waiting = self.slots.iter().enumerate().filter_map(|(at, slot)| match &slot.conn {
             Conn::Visitor { visitor, .. } if visitor.is_waiting() => Some((visitor.deadline(), at)),
@@ -176,6 +186,7 @@ impl Server {
         });
         match waiting.min() {
             Some((_, at)) => {
+                self.metrics.count(Family::Dropped, "evicted");
                 self.release(at, now);
                 true
             }

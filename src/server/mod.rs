@@ -15,10 +15,10 @@
 //! Every socket is registered once, for both directions, edge-triggered: mio then costs no system
 //! call per change of interest, and a writable event comes only after a refused write.
 
-pub mod access;
 mod calls;
 mod children;
 mod door;
+pub mod reload;
 mod secure;
 mod slot;
 mod spend;
@@ -26,29 +26,26 @@ mod spend;
 use children::{Children, MAX_CHILDREN};
 use door::Door;
 pub use door::bind;
+use reload::{Reread, Terms};
 use slot::{Conn, Slot, pump_turned_away};
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
-use tungstenite::protocol::Role;
 
 use crate::access::{Access, Guard};
-use crate::call::CallSettings;
 use crate::call::ending::EndReason;
 use crate::call::pcm::PcmPool;
 use crate::certificates::Certificates;
-use crate::net::dial::Target;
-use crate::net::ws::WsPeer;
+use crate::metrics::{Family, Metrics, nanos};
+use crate::net::ws::{Role, WsPeer};
 use crate::resolve::Resolver;
-use crate::session::{CLIENT_SIZES, Desk, Progress, Session, WantedTool};
+use crate::session::{Buffers, CLIENT_SIZES, Desk, Progress, Session, WantedTool};
 use crate::simulator::peer::SimulatedService;
 use crate::spending::Ledger;
 use crate::tools::Tools;
@@ -87,12 +84,10 @@ pub struct Calls {
     pub certificates: Option<Certificates>,
     /// The spending guard; `None` without one.
     pub spending: Option<Ledger>,
-    /// Settings of every call.
-    pub settings: Rc<CallSettings>,
-    /// The service.
-    pub target: Rc<Target>,
-    /// Who may call.
-    pub access: access::Rules,
+    /// What new calls are made by.
+    pub terms: Terms,
+    /// Reads the terms again, for SIGHUP.
+    pub reread: Reread,
     /// The tools.
     pub tools: Tools,
     /// This program's file, for its children.
@@ -121,13 +116,17 @@ pub struct Server {
     slots: Box<[Slot]>,
     free: Vec<usize>,
     marked: Vec<usize>,
+    /// No slot is due before that. The slots are looked through only then: deadlines are put off
+    /// far more often than they pass.
+    soonest: Option<Instant>,
     children: Children,
     calls: Option<Calls>,
     guard: Guard,
     resolver: Option<Resolver>,
     pool: PcmPool,
-    scratch: BytesMut,
+    buffers: Buffers,
     wanted: Vec<WantedTool>,
+    metrics: Metrics,
     door: Door,
     /// When to look at the certificates again, if there are any.
     certificates_due: Option<Instant>,
@@ -167,10 +166,10 @@ impl Server {
             calls.as_ref().map_or((0, 0), |calls| (calls.max_sessions, calls.pool_blocks));
         // In a demo the simulator's side of each call takes a slot too.
         let slots = sessions * 2 + VISITORS;
-        let resolver =
-            calls.as_ref().map(|calls| Resolver::new(&calls.target.host, calls.target.port));
+        let target = calls.as_ref().map(|calls| &calls.terms.target);
+        let resolver = target.map(|target| Resolver::new(&target.host, target.port));
         let certificates_due = secure::next_look(calls.as_ref(), now);
-        let access = calls.as_ref().map_or(Access::Open, |calls| calls.access.access.clone());
+        let access = calls.as_ref().map_or(Access::Open, |calls| calls.terms.access.clone());
         Ok(Self {
             poll,
             signals,
@@ -178,13 +177,15 @@ impl Server {
             slots: (0..slots).map(|_| Slot::free()).collect(),
             free: (0..slots).rev().collect(),
             marked: Vec::with_capacity(slots),
+            soonest: None,
             children: Children::new(CHILDREN),
             calls,
             guard: Guard::new(access),
             resolver,
             pool: PcmPool::new(blocks),
-            scratch: BytesMut::with_capacity(96 * 1024),
+            buffers: Buffers::default(),
             wanted: Vec::new(),
+            metrics: Metrics::new(),
             door: Door::new(now),
             certificates_due,
             stop: Stop::No,
@@ -197,14 +198,17 @@ impl Server {
     /// When polling itself fails, which no peer can cause.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(256);
-        self.refresh_addresses(Instant::now());
+        let mut now = Instant::now();
+        self.refresh_addresses(now);
         loop {
-            match self.poll.poll(&mut events, self.timeout(Instant::now())) {
+            let end = Instant::now();
+            self.metrics.turn(end.saturating_duration_since(now));
+            match self.poll.poll(&mut events, self.timeout(end)) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 Err(_) => events.clear(),
                 Ok(()) => {}
             }
-            let now = Instant::now();
+            now = Instant::now();
             for event in &events {
                 self.mark(event, now);
             }
@@ -227,15 +231,15 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let stop = if let Stop::By(deadline) = self.stop { Some(deadline) } else { None };
-        let slots = self.slots.iter().filter_map(|slot| slot.deadline);
         let rare = [
+            self.soonest,
             stop,
             self.children.deadline(),
             self.door_deadline(),
             self.certificates_due,
             self.spending_deadline(),
         ];
-        let nearest = slots.chain(rare.into_iter().flatten()).min()?;
+        let nearest = rare.into_iter().flatten().min()?;
         Some(nearest.saturating_duration_since(now))
     }
 
@@ -278,6 +282,11 @@ impl Server {
     }
 
     fn mark_due(&mut self, now: Instant) {
+        if self.soonest.is_none_or(|soonest| now < soonest) {
+            return;
+        }
+        let later = |deadline: &Instant| *deadline > now;
+        self.soonest = self.slots.iter().filter_map(|slot| slot.deadline).filter(later).min();
         for at in 0..self.slots.len() {
             if self.slots[at].deadline.is_some_and(|deadline| now >= deadline) {
                 self.want_pump(at);
@@ -291,7 +300,7 @@ impl Server {
             match signal {
                 SIGTERM | SIGINT => self.begin_stop(now),
                 SIGHUP => {
-                    self.reload_access(now);
+                    self.reload(now);
                     self.certificates_due = Some(now);
                 }
                 _ => self.children.mark_all(),
@@ -312,10 +321,10 @@ impl Server {
     }
 
     fn is_stopped(&self, now: Instant) -> bool {
-        let calls = self.slots.iter().any(|slot| matches!(slot.conn, Conn::Call(_)));
+        let calls = || self.slots.iter().any(|slot| matches!(slot.conn, Conn::Call(_)));
         match self.stop {
             Stop::No => false,
-            Stop::By(deadline) => !calls || now >= deadline,
+            Stop::By(deadline) => now >= deadline || !calls(),
             Stop::Now => true,
         }
     }
@@ -348,8 +357,10 @@ impl Server {
             Conn::Free => Progress::Idle,
             Conn::Visitor { .. } => self.pump_visitor(at, now),
             Conn::Call(_) => self.pump_session(at, now),
-            Conn::Simulated(service) => service.pump(now),
-            Conn::TurnedAway { peer, deadline } => pump_turned_away(peer, *deadline, now),
+            Conn::Simulated(service) => service.pump(&mut self.buffers.inbox, now),
+            Conn::TurnedAway { peer, deadline } => {
+                pump_turned_away(peer, *deadline, &mut self.buffers.inbox, now)
+            }
         }
     }
 
@@ -362,18 +373,22 @@ impl Server {
             Conn::Simulated(service) => service.deadline(),
             Conn::TurnedAway { deadline, .. } => Some(*deadline),
         };
+        self.soonest = [self.soonest, slot.deadline].into_iter().flatten().min();
     }
 
     fn release(&mut self, at: usize, now: Instant) {
         let slot = std::mem::replace(&mut self.slots[at], Slot::free());
         // Dropping the sockets takes them out of the poll.
+        self.free.push(at);
+        let is_last = self.free.len() == self.slots.len();
+        let is_call = matches!(slot.conn, Conn::Call(_));
         if let Conn::Call(session) = slot.conn {
             self.children.stop_tools_of(session.id());
             session.release(&mut self.pool, now);
-            self.free.push(at);
-            return self.log_what_is_left();
         }
-        self.free.push(at);
+        if is_call || is_last {
+            self.log_what_is_left();
+        }
     }
 
     /// Shows a leak in the log of any day, and in tests.
@@ -430,9 +445,10 @@ impl Server {
         };
         let mut desk = Desk {
             pool: &mut self.pool,
-            scratch: &mut self.scratch,
+            buffers: &mut self.buffers,
             tools: &calls.tools,
             wanted: &mut self.wanted,
+            metrics: &mut self.metrics,
             now,
         };
         let result = act(session, &mut desk);
@@ -444,12 +460,30 @@ impl Server {
 
     // ---- visitors and upgrades ----
 
+    /// What `/metrics` tells besides what is counted where it happens.
+    fn read_gauges(&mut self) {
+        let spending = self.calls.as_ref().and_then(|calls| calls.spending.as_ref());
+        let used = spending.map_or(0, |ledger| nanos(ledger.spending.used()));
+        let open = self.slots.len() - self.free.len();
+        for (family, value) in [
+            (Family::Open, open as u64),
+            (Family::Blocks, self.pool.total_blocks() as u64),
+            (Family::BlocksFree, self.pool.spare_blocks() as u64),
+            (Family::UsedToday, used),
+            (Family::LogLost, crate::log::lost_lines()),
+        ] {
+            self.metrics.set(family, value);
+        }
+    }
+
     fn pump_visitor(&mut self, at: usize, now: Instant) -> Progress {
+        self.read_gauges();
         let Conn::Visitor { visitor, listener } = &mut self.slots[at].conn else {
             return Progress::Idle;
         };
         let mut door = Doorway {
             guard: &mut self.guard,
+            metrics: &mut self.metrics,
             address: self.slots[at].address,
             draining: self.stop != Stop::No,
             now,

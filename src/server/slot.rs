@@ -7,7 +7,8 @@ use mio::net::TcpStream;
 
 use crate::call::client::{self, CallState};
 use crate::call::ending::EndReason;
-use crate::net::ws::{WsError, WsPeer};
+use crate::net::inbox::Inbox;
+use crate::net::ws::{Message, WsPeer};
 use crate::session::{Progress, Session};
 use crate::simulator::peer::SimulatedService;
 use crate::web::Visitor;
@@ -15,11 +16,10 @@ use crate::web::Visitor;
 /// How long a client that is turned away may take to hear it.
 const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Who sits in a slot.
-#[allow(clippy::large_enum_variant, reason = "slots are few and allocated once")]
+/// Who sits in a slot. All are boxed: the slots of those who might come are there from the start.
 pub(super) enum Conn {
     Free,
-    Visitor { visitor: Visitor, listener: usize },
+    Visitor { visitor: Box<Visitor>, listener: usize },
     Call(Box<Session>),
     Simulated(Box<SimulatedService>),
     TurnedAway { peer: Box<WsPeer<TcpStream>>, deadline: Instant },
@@ -85,7 +85,7 @@ pub(super) fn turn_away(mut peer: WsPeer<TcpStream>, reason: &EndReason, now: In
     let ended =
         client::call_state(CallState::Ended { reason: reason.word(), message: &reason.message() });
     // A failure shows when the peer is pumped.
-    let _ = peer.send(tungstenite::Message::text(ended));
+    let _ = peer.send(Message::Text(&ended));
     peer.close(reason.close_code(), &reason.message());
     Conn::TurnedAway { peer: Box::new(peer), deadline: now + TURN_AWAY_TIMEOUT }
 }
@@ -93,17 +93,13 @@ pub(super) fn turn_away(mut peer: WsPeer<TcpStream>, reason: &EndReason, now: In
 pub(super) fn pump_turned_away(
     peer: &mut WsPeer<TcpStream>,
     deadline: Instant,
+    inbox: &mut Inbox,
     now: Instant,
 ) -> Progress {
     peer.transport_mut().begin_turn();
+    // Whatever ends the reading, what was sent may still have to leave.
+    while let Ok(Some(_)) = peer.read(inbox) {}
+    peer.keep(inbox);
     let _ = peer.flush();
-    loop {
-        match peer.read() {
-            Ok(Some(_)) => {}
-            Ok(None) => break,
-            Err(WsError::Violation { .. }) => break,
-            Err(_) => return Progress::Closed,
-        }
-    }
-    if now >= deadline { Progress::Closed } else { Progress::Idle }
+    if now >= deadline || peer.is_done() { Progress::Closed } else { Progress::Idle }
 }

@@ -21,6 +21,9 @@ impl Server {
 
     /// Counts; ends the calls when the minutes are used up; writes when it is time.
     pub(super) fn watch_spending(&mut self, now: Instant) {
+        if self.calls.as_ref().is_none_or(|calls| calls.spending.is_none()) {
+            return;
+        }
         let running = self.slots.iter().filter(|slot| is_running(&slot.conn)).count();
         let Some(calls) = &mut self.calls else { return };
         let Some(ledger) = &mut calls.spending else { return };

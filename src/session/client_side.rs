@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use tungstenite::{Bytes, Utf8Bytes};
-
 use super::pulse::STALL_TIMEOUT;
 use super::{Desk, Service, Session, TURN_MESSAGES};
 use crate::call::client;
 use crate::call::ending::EndReason;
 use crate::call::{Input, Microphone};
+use crate::metrics::Family;
+use crate::net::inbox::Inbox;
 use crate::net::ws::{Incoming, WsError};
 
 /// Text and control messages that a client may send in a second.
@@ -16,10 +16,17 @@ const MAX_CHATTER: u32 = 200;
 
 impl Session {
     pub(super) fn read_client(&mut self, desk: &mut Desk<'_>) {
+        let mut inbox = std::mem::take(&mut desk.buffers.inbox);
+        self.hear_client(&mut inbox, desk);
+        self.client.keep(&mut inbox);
+        desk.buffers.inbox = inbox;
+    }
+
+    fn hear_client(&mut self, inbox: &mut Inbox, desk: &mut Desk<'_>) {
         for _ in 0..TURN_MESSAGES {
-            match self.client.read() {
-                Ok(Some(Incoming::Binary(data))) => self.on_microphone(&data, desk),
-                Ok(Some(Incoming::Text(text))) => self.on_text(&text, desk),
+            match self.client.read(inbox) {
+                Ok(Some(Incoming::Binary(data))) => self.on_microphone(data, desk),
+                Ok(Some(Incoming::Text(text))) => self.on_text(text, desk),
                 Ok(Some(Incoming::Control)) => self.count_chatter(desk),
                 Ok(Some(Incoming::Close { .. })) => {
                     if self.is_talking() {
@@ -54,12 +61,12 @@ impl Session {
         self.input(input, desk);
     }
 
-    fn on_text(&mut self, text: &Utf8Bytes, desk: &mut Desk<'_>) {
+    fn on_text(&mut self, text: &str, desk: &mut Desk<'_>) {
         self.count_chatter(desk);
         if !self.is_talking() {
             return;
         }
-        match client::parse(text.as_str()) {
+        match client::parse(text) {
             Ok(message) => self.input(Input::Client(message), desk),
             Err(what) => self.input(Input::End(EndReason::BadText(what)), desk),
         }
@@ -78,7 +85,7 @@ impl Session {
         }
     }
 
-    fn on_microphone(&mut self, data: &Bytes, desk: &mut Desk<'_>) {
+    fn on_microphone(&mut self, data: &[u8], desk: &mut Desk<'_>) {
         if !data.len().is_multiple_of(2) {
             if self.is_talking() {
                 let message = "A binary frame must hold whole 16-bit samples.".to_owned();
@@ -90,18 +97,22 @@ impl Session {
             return self.count_chatter(desk);
         }
         self.totals.microphone_bytes += data.len() as u64;
+        desk.metrics.add(Family::Microphone, data.len() as u64);
         let verdict = self.call.microphone(data.len(), desk.now);
         let dropped = match (verdict, &mut self.service) {
             (Microphone::Discard, _) => return,
-            (Microphone::Forward, Service::Open(peer)) => self.microphone.forward(data, peer, desk),
+            (Microphone::Forward, Service::Open(peer)) => {
+                self.microphone.forward(data, peer, desk.pool)
+            }
             (Microphone::Forward | Microphone::Hold, _) => self.microphone.hold(data, desk.pool),
         };
         self.totals.microphone_dropped += dropped as u64;
+        desk.metrics.add(Family::MicrophoneDropped, dropped as u64);
     }
 
     pub(super) fn send_microphone(&mut self, desk: &mut Desk<'_>) {
         if let Service::Open(peer) = &mut self.service {
-            self.microphone.send(peer, desk);
+            self.microphone.send(peer, desk.pool);
         }
     }
 }

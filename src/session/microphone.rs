@@ -2,15 +2,12 @@
 //! the session is configured, and when the service is behind, it waits in PCM blocks; it is live,
 //! so whole oldest blocks make way for new audio.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64_simd::STANDARD;
 use mio::net::TcpStream;
-use tungstenite::{Message, Utf8Bytes};
 
-use super::Desk;
 use crate::call::pcm::{PcmPool, PcmQueue};
 use crate::call::service::commands::{APPEND_PREFIX, APPEND_SUFFIX};
-use crate::net::ws::WsPeer;
+use crate::net::ws::{Kind, WsError, WsPeer};
 
 /// Blocks for what is said before the service is ready: 2 s, and never more.
 const HELD: usize = 100;
@@ -19,11 +16,13 @@ const HELD: usize = 100;
 #[derive(Debug)]
 pub(super) struct MicrophonePath {
     queue: PcmQueue,
+    /// The session is configured: what waits may leave.
+    released: bool,
 }
 
 impl MicrophonePath {
     pub(super) fn open(pool: &mut PcmPool) -> Option<Self> {
-        Some(Self { queue: pool.open(HELD, HELD)? })
+        Some(Self { queue: pool.open(HELD, HELD)?, released: false })
     }
 
     pub(super) fn close(self, pool: &mut PcmPool) {
@@ -32,6 +31,11 @@ impl MicrophonePath {
 
     pub(super) fn clear(&mut self, pool: &mut PcmPool) {
         self.queue.clear(pool);
+    }
+
+    /// The service is ready for what was held: follow with [`send`](Self::send).
+    pub(super) fn release(&mut self) {
+        self.released = true;
     }
 
     /// Keeps a frame; returns the bytes of older audio dropped for it.
@@ -44,48 +48,39 @@ impl MicrophonePath {
         &mut self,
         pcm: &[u8],
         service: &mut WsPeer<TcpStream>,
-        desk: &mut Desk<'_>,
+        pool: &mut PcmPool,
     ) -> usize {
-        if self.queue.is_empty() && append(pcm, service, desk) {
+        if self.queue.is_empty() && append(pcm, service) {
             return 0;
         }
-        self.hold(pcm, desk.pool)
+        self.hold(pcm, pool)
     }
 
     /// Sends what waits, as far as the service takes it.
-    pub(super) fn send(&mut self, service: &mut WsPeer<TcpStream>, desk: &mut Desk<'_>) {
-        while !self.queue.is_empty() {
-            // The block is copied out: the pool is lent to the queue and to the message's maker.
-            let mut block = [0; crate::call::pcm::BLOCK_BYTES];
-            let front = self.queue.front(desk.pool);
+    pub(super) fn send(&mut self, service: &mut WsPeer<TcpStream>, pool: &mut PcmPool) {
+        while self.released && !self.queue.is_empty() {
+            let front = self.queue.front(pool);
             let bytes = front.len();
-            block[..bytes].copy_from_slice(front);
-            if !append(&block[..bytes], service, desk) {
+            if !append(front, service) {
                 return;
             }
-            self.queue.consume(desk.pool, bytes);
+            self.queue.consume(pool, bytes);
         }
     }
 }
 
 /// Sends one `input_audio_buffer.append`; false if the service takes nothing now.
-fn append(pcm: &[u8], service: &mut WsPeer<TcpStream>, desk: &mut Desk<'_>) -> bool {
+fn append(pcm: &[u8], service: &mut WsPeer<TcpStream>) -> bool {
     if !service.has_room()
         && (service.transport().is_blocked() || service.flush().is_err() || !service.has_room())
     {
         return false;
     }
-    let scratch = &mut *desk.scratch;
-    scratch.clear();
-    let chars = pcm.len().div_ceil(3) * 4;
-    scratch.extend_from_slice(APPEND_PREFIX.as_bytes());
-    scratch.resize(APPEND_PREFIX.len() + chars, 0);
-    if STANDARD.encode_slice(pcm, &mut scratch[APPEND_PREFIX.len()..]).is_err() {
-        return false;
-    }
-    scratch.extend_from_slice(APPEND_SUFFIX.as_bytes());
-    match Utf8Bytes::try_from(scratch.split().freeze()) {
-        Ok(text) => service.send(Message::Text(text)).is_ok(),
-        Err(_) => false,
-    }
+    let sent = service.send_with(Kind::Text, |out| {
+        out.extend_from_slice(APPEND_PREFIX.as_bytes());
+        STANDARD.encode_append(pcm, out);
+        out.extend_from_slice(APPEND_SUFFIX.as_bytes());
+        Ok::<_, WsError>(())
+    });
+    sent.is_ok()
 }

@@ -15,31 +15,29 @@ mod service_side;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use mio::net::TcpStream;
-use tungstenite::Message;
 
 use crate::call::client::MAX_FRAME_BYTES;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
 use crate::call::{Call, CallSettings, Input, Output};
 use crate::fault;
+use crate::metrics::{Family, Metrics};
 use crate::net::dial::{Dial, Target};
-use crate::net::ws::{Sizes, USUAL_WAITING, WsError, WsPeer};
+use crate::net::inbox::Inbox;
+use crate::net::ws::{Message, Sizes, USUAL_WAITING, WsError, WsPeer};
 use crate::tools::Tools;
 
 use microphone::MicrophonePath;
 use pulse::{Dead, Pulse, STALL_TIMEOUT};
 use reply::ReplyPath;
 
-/// Buffers of the client's side, in bytes.
-pub const CLIENT_SIZES: Sizes =
-    Sizes { read: 4 * 1024, message: MAX_FRAME_BYTES, waiting: USUAL_WAITING };
+/// Bounds of the client's side, in bytes.
+pub const CLIENT_SIZES: Sizes = Sizes { message: MAX_FRAME_BYTES, waiting: USUAL_WAITING };
 
-/// Buffers of the service's side, in bytes. Audio deltas have about 17 KB; both public SDKs read
+/// Bounds of the service's side, in bytes. Audio deltas have about 17 KB; both public SDKs read
 /// at most a few MiB, so the service stays below one.
-const SERVICE_SIZES: Sizes =
-    Sizes { read: 8 * 1024, message: 1024 * 1024 + 64 * 1024, waiting: USUAL_WAITING };
+const SERVICE_SIZES: Sizes = Sizes { message: 1024 * 1024 + 64 * 1024, waiting: USUAL_WAITING };
 
 /// Messages that one side may bring in one turn: no call can hold the loop.
 const TURN_MESSAGES: usize = 64;
@@ -52,14 +50,25 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Desk<'a> {
     /// All PCM memory.
     pub pool: &'a mut PcmPool,
-    /// Where frames are built; reclaimed after each.
-    pub scratch: &'a mut BytesMut,
+    /// Where bytes lie for a turn.
+    pub buffers: &'a mut Buffers,
     /// The tools there are.
     pub tools: &'a Tools,
     /// Tool runs wanted by the call; the loop starts them.
     pub wanted: &'a mut Vec<WantedTool>,
+    /// What is counted.
+    pub metrics: &'a mut Metrics,
     /// The time of this turn.
     pub now: Instant,
+}
+
+/// Memory for what is read and written within a turn: of the loop, not of a call.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    /// What is read, from either side.
+    pub inbox: Inbox,
+    to_client: Vec<u8>,
+    to_service: Vec<u8>,
 }
 
 /// A tool run that a call asks for, its arguments already checked.
@@ -222,6 +231,7 @@ impl Session {
     /// The service's addresses cannot be had.
     pub fn unresolved(&mut self, fault: ServiceFault, desk: &mut Desk<'_>) {
         if self.is_resolving() {
+            desk.metrics.count(Family::Connects, "unresolved");
             self.lose_service(fault, desk);
         }
     }
@@ -270,8 +280,10 @@ impl Session {
     /// One turn. See the module's text for its order.
     pub fn pump(&mut self, desk: &mut Desk<'_>) -> Progress {
         self.client.transport_mut().begin_turn();
+        self.client.lend(&mut desk.buffers.to_client);
         if let Service::Open(peer) = &mut self.service {
             peer.transport_mut().begin_turn();
+            peer.lend(&mut desk.buffers.to_service);
         }
         self.send_reply(desk);
         self.advance_dial(desk);
@@ -279,6 +291,10 @@ impl Session {
         self.read_client(desk);
         self.watch(desk);
         self.flush(desk);
+        self.client.take_back(&mut desk.buffers.to_client);
+        if let Service::Open(peer) = &mut self.service {
+            peer.take_back(&mut desk.buffers.to_service);
+        }
         self.progress(desk.now)
     }
 
@@ -333,15 +349,20 @@ impl Session {
         let mut refused = Vec::new();
         while let Some(output) = self.call.poll() {
             match output {
-                Output::ToService(json) => self.tell_service(json),
-                Output::ToClient(json) => self.tell_client(json),
+                Output::ToService(json) => self.tell_service(&json, desk),
+                Output::ToClient(json) => self.tell_client(&json),
                 Output::DropPlayback => self.reply.clear(desk.pool),
-                Output::ReleaseMicrophone => self.send_microphone(desk),
+                Output::ReleaseMicrophone => {
+                    self.microphone.release();
+                    self.send_microphone(desk);
+                }
                 Output::RunTool { call_id, name, arguments } => {
                     if let Err(error) = want_tool(desk, &call_id, &name, &arguments) {
+                        desk.metrics.count(Family::Tools, "refused");
                         refused.push((call_id, error));
                     }
                 }
+                Output::ToolRefused => desk.metrics.count(Family::Tools, "refused"),
                 Output::Close(reason) => self.begin_close(reason, desk),
             }
         }
@@ -351,23 +372,27 @@ impl Session {
         }
     }
 
-    fn tell_service(&mut self, json: String) {
+    fn tell_service(&mut self, json: &str, desk: &mut Desk<'_>) {
         if let Service::Open(peer) = &mut self.service {
             // A service that takes nothing is found by its pulse; a lost one by the next read.
-            if let Err(WsError::Full) = peer.send(Message::text(json)) {
+            if let Err(WsError::Full) = peer.send(Message::Text(json)) {
+                desk.metrics.add(Family::Unsent, 1);
                 log::warn!("[{}] a message for the service was dropped: too many wait", self.id);
             }
         }
     }
 
     /// A client that lets even short messages pile up to the bound is stalled.
-    fn tell_client(&mut self, json: String) {
-        if let Err(WsError::Full) = self.client.send(Message::text(json)) {
+    fn tell_client(&mut self, json: &str) {
+        if let Err(WsError::Full) = self.client.send(Message::Text(json)) {
             self.overfull = true;
         }
     }
 
     fn begin_close(&mut self, reason: EndReason, desk: &mut Desk<'_>) {
+        // `refused` is the service's word too: a client's flood is counted by itself.
+        let flood = matches!(reason, EndReason::Refused(_));
+        desk.metrics.count(Family::Ended, if flood { "flood" } else { reason.word() });
         if reason.is_fault() {
             log::warn!("[{}] {}", self.id, reason.message());
         }
@@ -410,7 +435,7 @@ impl Session {
 
     fn flush(&mut self, desk: &mut Desk<'_>) {
         if let Service::Open(peer) = &mut self.service {
-            self.microphone.send(peer, desk);
+            self.microphone.send(peer, desk.pool);
             if let Err(error) = peer.flush() {
                 self.service_ended(&error, desk);
             }

@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
-use tungstenite::{Bytes, Message};
 
-use crate::net::ws::WsPeer;
+use crate::net::ws::{Message, WsPeer};
 
 /// A side that takes nothing of what it is sent for this long is given up.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -70,7 +69,7 @@ impl Pulse {
         if now >= self.heard + self.patience.ping && !self.pinged {
             self.pinged = true;
             // A full or closed peer shows elsewhere.
-            let _ = peer.send(Message::Ping(Bytes::new()));
+            let _ = peer.send(Message::Ping);
         }
         Ok(())
     }
@@ -88,13 +87,12 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
-    use tungstenite::protocol::Role;
-
     use super::*;
+    use crate::net::inbox::Inbox;
     use crate::net::transport::Transport;
-    use crate::net::ws::{Sizes, USUAL_WAITING};
+    use crate::net::ws::{Role, Sizes, USUAL_WAITING};
 
-    const SIZES: Sizes = Sizes { read: 4096, message: 65_536, waiting: USUAL_WAITING };
+    const SIZES: Sizes = Sizes { message: 65_536, waiting: USUAL_WAITING };
 
     /// Our peer, and the socket of the other end.
     fn pair() -> (WsPeer<TcpStream>, std::net::TcpStream) {
@@ -137,9 +135,10 @@ mod tests {
         // An empty pong, masked.
         other.write_all(&[0x8a, 0x80, 1, 2, 3, 4]).expect("a socket");
         peer.transport_mut().begin_turn();
+        let mut inbox = Inbox::new();
         while peer.transport().received() == 0 {
             peer.mark_readable(false);
-            peer.read().expect("it is open");
+            peer.read(&mut inbox).expect("it is open");
         }
         assert!(pulse.check(&mut peer, start + CLIENT.give_up).is_ok());
         assert_eq!(pulse.deadline(&peer), start + CLIENT.give_up + CLIENT.ping);
@@ -152,7 +151,7 @@ mod tests {
         let patience = Patience { ping: STALL_TIMEOUT * 9, give_up: STALL_TIMEOUT * 10 };
         let mut pulse = Pulse::new(patience, start);
         while !peer.transport().is_blocked() {
-            peer.send(Message::binary(vec![0; 60_000])).expect("there is room");
+            peer.send(Message::Binary(&[0; 60_000])).expect("there is room");
         }
         assert!(pulse.check(&mut peer, start + STALL_TIMEOUT - Duration::from_millis(1)).is_ok());
         // The first check has seen that something left; from then on nothing does.
@@ -169,7 +168,7 @@ mod tests {
         assert!(pulse.check(&mut peer, late).is_ok());
         peer.mark_writable();
         while !peer.transport().is_blocked() {
-            peer.send(Message::binary(vec![0; 60_000])).expect("there is room");
+            peer.send(Message::Binary(&[0; 60_000])).expect("there is room");
         }
         assert!(pulse.check(&mut peer, late).is_ok());
         assert!(matches!(pulse.check(&mut peer, late + STALL_TIMEOUT), Err(Dead::Stalled)));

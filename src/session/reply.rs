@@ -1,17 +1,11 @@
 //! Reply audio on its way to the client: decoded straight into its frames, or, when it is behind,
 //! into PCM blocks. What neither takes stays as it came, and the service is not read (R2).
 
-use std::ops::Range;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use bytes::BytesMut;
+use base64_simd::{AsOut, STANDARD};
 use mio::net::TcpStream;
-use tungstenite::{Message, Utf8Bytes};
 
-use super::Desk;
 use crate::call::pcm::{BLOCK_BYTES, PcmPool, PcmQueue};
-use crate::net::ws::{WsError, WsPeer};
+use crate::net::ws::{Kind, WsError, WsPeer};
 
 /// Blocks that always belong to a call's reply: 1 s.
 const GUARANTEED: usize = 50;
@@ -39,6 +33,12 @@ pub(super) enum PathError {
     Service(&'static str),
 }
 
+impl From<WsError> for PathError {
+    fn from(error: WsError) -> Self {
+        Self::Client(error)
+    }
+}
+
 /// The reply's way. Order: blocks first, then the parked delta.
 #[derive(Debug)]
 pub(super) struct ReplyPath {
@@ -49,9 +49,9 @@ pub(super) struct ReplyPath {
 /// A delta that is not yet, or only partly, decoded.
 #[derive(Debug)]
 struct Parked {
-    event: Utf8Bytes,
-    /// What is left of its base64.
-    base64: Range<usize>,
+    base64: Box<[u8]>,
+    /// Where its rest begins.
+    from: usize,
 }
 
 impl ReplyPath {
@@ -80,10 +80,22 @@ impl ReplyPath {
         self.parked.is_some()
     }
 
-    /// Takes a delta. Follow with [`send`](Self::send).
-    pub(super) fn accept(&mut self, event: Utf8Bytes, base64: Range<usize>) {
+    /// Takes a delta: sends what the client takes now, moves what it does not into blocks, and keeps
+    /// what finds no block. Returns the bytes of PCM sent.
+    pub(super) fn accept(
+        &mut self,
+        base64: &str,
+        client: &mut WsPeer<TcpStream>,
+        pool: &mut PcmPool,
+    ) -> Result<usize, PathError> {
         debug_assert!(self.parked.is_none(), "the service was read while backed up");
-        self.parked = (!base64.is_empty()).then_some(Parked { event, base64 });
+        let mut sent = self.send_blocks(client, pool)?;
+        let mut rest = base64.as_bytes();
+        sent += self.send_and_store(&mut rest, client, pool)?;
+        if !rest.is_empty() {
+            self.parked = Some(Parked { base64: rest.into(), from: 0 });
+        }
+        Ok(sent)
     }
 
     /// Sends what the client takes now, then moves what it does not into blocks. Returns the
@@ -91,75 +103,78 @@ impl ReplyPath {
     pub(super) fn send(
         &mut self,
         client: &mut WsPeer<TcpStream>,
-        desk: &mut Desk<'_>,
+        pool: &mut PcmPool,
     ) -> Result<usize, PathError> {
-        let mut sent = 0;
-        while !self.is_empty() && has_room(client)? {
-            let frame = self.next_frame(desk.pool, desk.scratch)?;
-            if frame == 0 {
-                break;
-            }
-            let message = Message::Binary(desk.scratch.split().freeze());
-            client.send(message).map_err(PathError::Client)?;
-            sent += frame;
+        let mut sent = self.send_blocks(client, pool)?;
+        if let Some(mut parked) = self.parked.take() {
+            let mut rest = &parked.base64[parked.from..];
+            sent += self.send_and_store(&mut rest, client, pool)?;
+            parked.from = parked.base64.len() - rest.len();
+            self.parked = (!rest.is_empty()).then_some(parked);
         }
-        self.store(desk.pool)?;
         Ok(sent)
     }
 
-    /// Puts the next frame into `scratch`; its bytes.
-    fn next_frame(
+    fn send_blocks(
         &mut self,
+        client: &mut WsPeer<TcpStream>,
         pool: &mut PcmPool,
-        scratch: &mut BytesMut,
     ) -> Result<usize, PathError> {
-        scratch.clear();
-        while !self.queue.is_empty() && scratch.len() < MAX_QUEUED_FRAME {
-            let part = self.queue.front(pool);
-            let bytes = part.len();
-            scratch.extend_from_slice(part);
-            self.queue.consume(pool, bytes);
+        let mut sent = 0;
+        while !self.queue.is_empty() && has_room(client)? {
+            sent += client.send_with(Kind::Binary, |out| {
+                let mut frame = 0;
+                while !self.queue.is_empty() && frame < MAX_QUEUED_FRAME {
+                    let part = self.queue.front(pool);
+                    let bytes = part.len();
+                    out.extend_from_slice(part);
+                    self.queue.consume(pool, bytes);
+                    frame += bytes;
+                }
+                Ok::<_, PathError>(frame)
+            })?;
         }
-        if scratch.is_empty()
-            && let Some(parked) = &mut self.parked
-        {
-            scratch.resize(MAX_FRAME, 0);
-            let bytes = parked.decode(scratch, MAX_FRAME / BLOCK_BYTES * BLOCK_CHARS)?;
-            scratch.truncate(bytes);
-            if parked.base64.is_empty() {
-                self.parked = None;
-            }
-        }
-        Ok(scratch.len())
+        Ok(sent)
     }
 
-    /// Moves the parked delta into blocks as far as there are any.
-    fn store(&mut self, pool: &mut PcmPool) -> Result<(), PathError> {
-        while let Some(parked) = &mut self.parked {
-            if parked.base64.is_empty() {
-                self.parked = None;
-                break;
-            }
-            let Some(block) = self.queue.writable(pool, BLOCK_BYTES) else {
-                break;
-            };
-            let bytes = parked.decode(block, BLOCK_CHARS)?;
+    /// Decodes straight into frames while the client takes them and no block waits, then into blocks
+    /// as far as there are any.
+    fn send_and_store(
+        &mut self,
+        rest: &mut &[u8],
+        client: &mut WsPeer<TcpStream>,
+        pool: &mut PcmPool,
+    ) -> Result<usize, PathError> {
+        let mut sent = 0;
+        while self.queue.is_empty() && !rest.is_empty() && has_room(client)? {
+            sent += client.send_with(Kind::Binary, |out| {
+                let start = out.len();
+                let text = take(rest, MAX_FRAME / BLOCK_BYTES * BLOCK_CHARS);
+                STANDARD.decode_append(text, out).map_err(no_base64)?;
+                Ok::<_, PathError>(out.len() - start)
+            })?;
+        }
+        while !rest.is_empty()
+            && let Some(block) = self.queue.writable(pool, BLOCK_BYTES)
+        {
+            let text = take(rest, BLOCK_CHARS);
+            let bytes = STANDARD.decode(text, block.as_out()).map_err(no_base64)?.len();
             self.queue.commit(pool, bytes);
         }
-        Ok(())
+        Ok(sent)
     }
 }
 
-impl Parked {
-    /// Decodes up to `chars` characters, a multiple of four, into `out`; the bytes written.
-    fn decode(&mut self, out: &mut [u8], chars: usize) -> Result<usize, PathError> {
-        let start = self.base64.start;
-        let end = self.base64.end.min(start + chars);
-        // Group by group the text is ASCII; a cut inside a character is no base64 either way.
-        let text = self.event.as_str().as_bytes().get(start..end).unwrap_or_default();
-        self.base64.start = end;
-        STANDARD.decode_slice(text, out).map_err(|_| PathError::Service("audio that is not base64"))
-    }
+/// Takes up to `chars` characters, a multiple of four. Group by group base64 is ASCII; a cut inside
+/// a character is no base64 either way.
+fn take<'t>(rest: &mut &'t [u8], chars: usize) -> &'t [u8] {
+    let (text, left) = rest.split_at(chars.min(rest.len()));
+    *rest = left;
+    text
+}
+
+fn no_base64(_: base64_simd::Error) -> PathError {
+    PathError::Service("audio that is not base64")
 }
 
 /// Whether the client takes audio now; flushes once when only our own coalescing is in the way.

@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tungstenite::Utf8Bytes;
-
 use super::pulse::{self, Pulse};
 use super::reply::PathError;
 use super::{Desk, Service, Session, TURN_MESSAGES};
-use crate::call::ending::ServiceFault;
-use crate::call::service::{self, Parsed};
+use crate::call::ending::{EndReason, ServiceFault};
+use crate::call::service::{self, Parsed, ServiceEvent};
 use crate::call::{Input, Reply};
 use crate::fault;
+use crate::metrics::Family;
 use crate::net::dial::Progress as DialProgress;
+use crate::net::inbox::Inbox;
 use crate::net::ws::{Incoming, WsError};
 
 /// More than any session of the service lasts: it is the bound for believing its `expires_at`.
@@ -26,12 +26,14 @@ impl Session {
             DialProgress::Pending => {}
             DialProgress::NewSocket => self.unregistered = true,
             DialProgress::Open(mut peer) => {
+                desk.metrics.count(Family::Connects, "ok");
                 peer.transport_mut().begin_turn();
                 self.service_pulse = Pulse::new(pulse::SERVICE, desk.now);
                 self.service = Service::Open(Box::new(peer));
                 self.input(Input::ServiceOpened, desk);
             }
             DialProgress::Failed(error) => {
+                desk.metrics.count(Family::Connects, "failed");
                 let fault = fault::explain(&error, &self.target.host);
                 log::warn!("[{}] {}", self.id, fault.message);
                 self.lose_service(fault, desk);
@@ -45,6 +47,16 @@ impl Session {
     }
 
     pub(super) fn read_service(&mut self, desk: &mut Desk<'_>) {
+        let mut inbox = std::mem::take(&mut desk.buffers.inbox);
+        self.hear_service(&mut inbox, desk);
+        match &mut self.service {
+            Service::Open(peer) => peer.keep(&mut inbox),
+            _ => inbox.clear(),
+        }
+        desk.buffers.inbox = inbox;
+    }
+
+    fn hear_service(&mut self, inbox: &mut Inbox, desk: &mut Desk<'_>) {
         for _ in 0..TURN_MESSAGES {
             // R2: what the client does not take, and the blocks cannot hold, stays unread.
             if self.reply.is_backed_up() {
@@ -53,15 +65,17 @@ impl Session {
             let Service::Open(peer) = &mut self.service else {
                 return;
             };
-            match peer.read() {
+            match peer.read(inbox) {
                 Ok(Some(Incoming::Text(text))) => self.on_event(text, desk),
-                Ok(Some(Incoming::Binary(data))) => match Utf8Bytes::try_from(data) {
+                Ok(Some(Incoming::Binary(data))) => match std::str::from_utf8(data) {
                     Ok(text) => self.on_event(text, desk),
                     Err(_) => self.service_error("a binary message that is no JSON", desk),
                 },
                 Ok(Some(Incoming::Control)) => {}
                 Ok(Some(Incoming::Close { code, reason })) => {
-                    if self.is_talking() {
+                    if self.is_talking() && fault::is_expiry(code, &reason) {
+                        self.input(Input::End(EndReason::SessionExpired), desk);
+                    } else if self.is_talking() {
                         let reason =
                             self.target.conceal(&reason).unwrap_or_else(|| reason.to_string());
                         self.input(Input::ServiceLost(fault::closed(code, &reason)), desk);
@@ -95,16 +109,16 @@ impl Session {
         }
     }
 
-    fn on_event(&mut self, text: Utf8Bytes, desk: &mut Desk<'_>) {
+    fn on_event(&mut self, text: &str, desk: &mut Desk<'_>) {
         if !self.is_talking() {
             return;
         }
-        match service::parse(text.as_str()) {
+        match service::parse(text) {
             Ok(Parsed::Audio(delta)) => {
                 let verdict = self.call.reply_audio(&delta, desk.now);
                 let (range, bytes) = (delta.base64, delta.pcm_bytes);
                 if verdict == Reply::Forward {
-                    self.on_audio(text, range, bytes, desk);
+                    self.on_audio(&text[range], bytes, desk);
                 }
             }
             Ok(Parsed::AudioOwned(owned)) => {
@@ -112,18 +126,32 @@ impl Session {
                 let verdict = self.call.reply_audio(&delta, desk.now);
                 let (range, bytes) = (delta.base64, delta.pcm_bytes);
                 if verdict == Reply::Forward {
-                    self.on_audio(Utf8Bytes::from(owned.base64), range, bytes, desk);
+                    self.on_audio(&owned.base64[range], bytes, desk);
                 }
             }
             Ok(Parsed::Event(event)) => {
                 // Its words go to the client and the log. It gets shorter, so this ends.
-                if let Some(text) = self.target.conceal(&text) {
-                    return self.on_event(text.into(), desk);
+                if let Some(text) = self.target.conceal(text) {
+                    return self.on_event(&text, desk);
                 }
+                self.note(&event);
                 self.input(Input::Service(event), desk);
                 self.learn_expiry(desk.now);
             }
             Err(what) => self.service_error(&what, desk),
+        }
+    }
+
+    /// What the service says to whoever runs the daemon.
+    fn note(&self, event: &ServiceEvent<'_>) {
+        match event {
+            ServiceEvent::Warning { code, message } => {
+                log::warn!("[{}] the service warns: {message} ({code})", self.id);
+            }
+            ServiceEvent::UserTranscriptFailed { message } => {
+                log::warn!("[{}] the service has no transcript: {message}", self.id);
+            }
+            _ => {}
         }
     }
 
@@ -137,18 +165,13 @@ impl Session {
         self.expires = left.filter(|left| *left < LONGEST_SESSION).map(|left| now + left);
     }
 
-    fn on_audio(
-        &mut self,
-        text: Utf8Bytes,
-        base64: std::ops::Range<usize>,
-        bytes: usize,
-        desk: &mut Desk<'_>,
-    ) {
+    fn on_audio(&mut self, base64: &str, bytes: usize, desk: &mut Desk<'_>) {
         if !bytes.is_multiple_of(2) {
             return self.service_error("audio that is no whole number of samples", desk);
         }
-        self.reply.accept(text, base64);
-        self.send_reply(desk);
+        let sent = self.reply.accept(base64, &mut self.client, desk.pool);
+        self.reply_left(sent, desk);
+        desk.metrics.add(Family::Backpressure, u64::from(self.reply.is_backed_up()));
     }
 
     /// Sends what waits for the client as far as it takes it.
@@ -156,7 +179,11 @@ impl Session {
         if self.reply.is_empty() {
             return;
         }
-        let sent = self.reply.send(&mut self.client, desk);
+        let sent = self.reply.send(&mut self.client, desk.pool);
+        self.reply_left(sent, desk);
+    }
+
+    fn reply_left(&mut self, sent: Result<usize, PathError>, desk: &mut Desk<'_>) {
         let bytes = match sent {
             Ok(bytes) => bytes,
             Err(PathError::Client(error)) => return self.client_ended(&error, desk),
@@ -164,7 +191,10 @@ impl Session {
         };
         if bytes > 0 {
             self.totals.reply_bytes += bytes as u64;
-            self.call.reply_sent(bytes, desk.now);
+            desk.metrics.add(Family::Reply, bytes as u64);
+            if let Some(waited) = self.call.reply_sent(bytes, desk.now) {
+                desk.metrics.first_audio(waited);
+            }
             self.carry_out(desk);
         }
     }

@@ -4,26 +4,21 @@
 //! socket is not read while answers pile up, so both directions are bounded. The faults that are
 //! a matter of bytes rather than of events live here: fragments, trickle, reset, no pong.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::net::TcpStream;
-use tungstenite::protocol::Role;
-use tungstenite::protocol::frame::Frame;
-use tungstenite::protocol::frame::coding::{Data, OpCode};
-use tungstenite::{Bytes, Message};
 
 use super::script::MAX_BIG_MESSAGE;
 use super::{Action, Admission, Options, Simulation};
+use crate::net::inbox::Inbox;
 use crate::net::transport::Transport;
-use crate::net::ws::{Incoming, Sizes, USUAL_WAITING, WsError, WsPeer};
+use crate::net::ws::{Incoming, Message, Role, Sizes, USUAL_WAITING, WsError, WsPeer};
 use crate::session::Progress;
 
-/// Buffers, in bytes: the public SDKs append up to seconds of audio at once.
+/// Bounds, in bytes: the public SDKs append up to seconds of audio at once.
 /// The script's biggest message has to leave in one piece.
-const SIZES: Sizes =
-    Sizes { read: 16 * 1024, message: 4 * 1024 * 1024, waiting: MAX_BIG_MESSAGE + USUAL_WAITING };
+const SIZES: Sizes = Sizes { message: 4 * 1024 * 1024, waiting: MAX_BIG_MESSAGE + USUAL_WAITING };
 
 /// Messages taken from or given to the peer in one turn.
 const TURN_MESSAGES: usize = 64;
@@ -43,8 +38,8 @@ pub struct SimulatedService {
     peer: WsPeer<TcpStream>,
     simulation: Simulation,
     options: Rc<Options>,
-    /// Frames of a message that leaves bit by bit.
-    pieces: VecDeque<Frame>,
+    /// A message that leaves bit by bit, and how much of it has left.
+    pieces: Option<(String, usize)>,
     next_piece: Option<Instant>,
     phase: Phase,
 }
@@ -80,14 +75,7 @@ impl SimulatedService {
             simulation.session_id()
         );
         let peer = WsPeer::new(transport, Role::Server, SIZES, early);
-        Self {
-            peer,
-            simulation,
-            options,
-            pieces: VecDeque::new(),
-            next_piece: None,
-            phase: Phase::Open,
-        }
+        Self { peer, simulation, options, pieces: None, next_piece: None, phase: Phase::Open }
     }
 
     /// The poll reported the socket.
@@ -114,16 +102,20 @@ impl SimulatedService {
     }
 
     /// One turn: read, answer, flush.
-    pub fn pump(&mut self, now: Instant) -> Progress {
+    pub fn pump(&mut self, inbox: &mut Inbox, now: Instant) -> Progress {
         if self.phase == Phase::Frozen {
             return Progress::Idle;
         }
         self.peer.transport_mut().begin_turn();
-        let result = self.read(now).and_then(|()| self.write(now)).and_then(|()| self.flush());
+        let heard = self.read(inbox, now);
+        self.peer.keep(inbox);
+        let result = heard.and_then(|()| self.write(now)).and_then(|()| self.flush());
         if let Err(WsError::Violation { code, .. }) = &result {
             self.peer.close(*code, "");
         }
-        let ended = result.is_err();
+        // TLS may still hold the close frame.
+        let leaving = matches!(self.phase, Phase::Closing(_)) && self.peer.is_leaving();
+        let ended = result.is_err() && !leaving;
         let late = matches!(self.phase, Phase::Closing(deadline) if now >= deadline);
         if (ended && self.phase != Phase::Frozen) || late || self.phase == Phase::Done {
             log::info!("[{}] simulator: the client has gone", self.simulation.session_id());
@@ -133,14 +125,14 @@ impl SimulatedService {
         if readable && self.phase != Phase::Frozen { Progress::More } else { Progress::Idle }
     }
 
-    fn read(&mut self, now: Instant) -> Result<(), WsError> {
+    fn read(&mut self, inbox: &mut Inbox, now: Instant) -> Result<(), WsError> {
         for _ in 0..TURN_MESSAGES {
             if self.simulation.congested() {
                 break;
             }
-            match self.peer.read()? {
-                Some(Incoming::Text(text)) => self.simulation.handle_text(text.as_str(), now),
-                Some(Incoming::Binary(data)) => self.simulation.handle_binary(&data, now),
+            match self.peer.read(inbox)? {
+                Some(Incoming::Text(text)) => self.simulation.handle_text(text, now),
+                Some(Incoming::Binary(data)) => self.simulation.handle_binary(data, now),
                 Some(Incoming::Control) if self.options.script.no_pong => {
                     // The pong waits inside the WebSocket and never leaves.
                     self.phase = Phase::Frozen;
@@ -178,8 +170,8 @@ impl SimulatedService {
     fn act(&mut self, action: Action, now: Instant) -> Result<(), WsError> {
         match action {
             Action::Send(text) => self.send(text),
-            Action::SendBinary(data) => self.peer.send(Message::Binary(data.into())),
-            Action::Ping => self.peer.send(Message::Ping(Bytes::new())),
+            Action::SendBinary(data) => self.peer.send(Message::Binary(&data)),
+            Action::Ping => self.peer.send(Message::Ping),
             Action::Close { code, reason } => {
                 self.peer.close(code.unwrap_or(1005), &reason);
                 self.phase = Phase::Closing(now + CLOSE_TIMEOUT);
@@ -196,33 +188,35 @@ impl SimulatedService {
     }
 
     fn send(&mut self, text: String) -> Result<(), WsError> {
-        let script = &self.options.script;
-        let size = match (script.trickle, script.fragments) {
-            (true, _) => TRICKLE.0,
-            (_, true) => FRAGMENT,
-            _ => return self.peer.send(Message::text(text)),
-        };
-        let bytes = Bytes::from(text);
-        let count = bytes.len().div_ceil(size);
-        self.pieces = (0..count)
-            .map(|at| {
-                let kind = if at == 0 { Data::Text } else { Data::Continue };
-                let piece = bytes.slice(at * size..bytes.len().min((at + 1) * size));
-                Frame::message(piece, OpCode::Data(kind), at + 1 == count)
-            })
-            .collect();
+        if self.piece_size().is_none() {
+            return self.peer.send(Message::Text(&text));
+        }
+        self.pieces = Some((text, 0));
         Ok(())
+    }
+
+    fn piece_size(&self) -> Option<usize> {
+        let script = &self.options.script;
+        if script.trickle { Some(TRICKLE.0) } else { script.fragments.then_some(FRAGMENT) }
     }
 
     /// Sends the rest of a message in pieces; false while some must wait.
     fn send_pieces(&mut self, now: Instant) -> Result<bool, WsError> {
-        while let Some(piece) = self.pieces.pop_front() {
-            if self.options.script.trickle && self.next_piece.is_some_and(|at| now < at) {
-                self.pieces.push_front(piece);
+        let trickle = self.options.script.trickle;
+        let size = self.piece_size().unwrap_or(FRAGMENT);
+        while let Some((text, from)) = &mut self.pieces {
+            if trickle && self.next_piece.is_some_and(|at| now < at) {
                 return Ok(false);
             }
-            self.peer.send(Message::Frame(piece))?;
-            self.next_piece = self.options.script.trickle.then_some(now + TRICKLE.1);
+            let to = text.len().min(*from + size);
+            let bytes = &text.as_bytes()[*from..to];
+            let (first, last) = (*from == 0, to == text.len());
+            self.peer.send(Message::Fragment { bytes, first, last })?;
+            *from = to;
+            if last {
+                self.pieces = None;
+            }
+            self.next_piece = trickle.then_some(now + TRICKLE.1);
         }
         self.next_piece = None;
         Ok(true)

@@ -6,8 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64_simd::STANDARD;
 use serde_json::{Value, json};
 
 use super::Action;
@@ -313,7 +312,12 @@ impl Response {
         all.audio_sent(&output.item_id, pcm.len());
         self.first_audio.get_or_insert(now);
         self.pace(milliseconds, now);
-        Some(self.part_event("response.audio.delta", json!({ "delta": STANDARD.encode(pcm) })))
+        Some(
+            self.part_event(
+                "response.audio.delta",
+                json!({ "delta": STANDARD.encode_to_string(pcm) }),
+            ),
+        )
     }
 
     /// After a stall of the client the schedule goes on from where it is: the service, too, has made

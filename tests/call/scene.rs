@@ -204,6 +204,7 @@ fn word(output: &Output) -> String {
         Output::DropPlayback => "drop".to_owned(),
         Output::ReleaseMicrophone => "release".to_owned(),
         Output::RunTool { call_id, .. } => format!("run {call_id}"),
+        Output::ToolRefused => "refused".to_owned(),
         Output::Close(reason) => format!("close {}", reason.word()),
     }
 }

@@ -120,7 +120,10 @@ fn another_audio_format_ends_the_call() {
 fn a_fault_told_right_after_the_upgrade_ends_the_call() {
     let mut scene = Scene::connecting(settings());
     scene.service(json!({"type": "error", "error": {"message": "No such model"}}));
-    assert_eq!(scene.ended().message(), "The voice service reports: No such model.");
+    assert_eq!(
+        scene.ended().message(),
+        "The voice service reports: No such model. Check VOICE_LIVE_MODEL."
+    );
 }
 
 #[test]
@@ -255,6 +258,19 @@ fn the_services_own_limit_is_told_as_such() {
     let mut scene = Scene::active();
     scene.service(json!({"type": "error", "error": {"code": "session_expired", "message": "60"}}));
     assert_eq!(scene.ended(), EndReason::SessionExpired);
+}
+
+#[test]
+fn a_response_that_counts_no_tokens_brings_the_totals_too() {
+    let mut scene = Scene::active();
+    scene.created("r1");
+    scene.done("r1", "completed");
+    scene.created("r2");
+    scene.story();
+    scene
+        .service(json!({"type": "response.done", "response": {"id": "r2", "status": "cancelled"}}));
+    let usage = json!({"type": "usage", "input_tokens": 10, "output_tokens": 5, "seconds": 0});
+    assert_eq!(scene.told()[1], usage);
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn too_many_calls_and_oversized_outputs_are_answered_with_errors() {
     }
     scene.outputs.clear();
     scene.function_call("r1", "call_8", "completed");
-    assert_eq!(scene.story(), ["> conversation.item.create", "tool"]);
+    assert_eq!(scene.story(), ["refused", "> conversation.item.create", "tool"]);
     let long = "x".repeat(70_000);
     scene.client(Input::ToolFinished { call_id: "call_0", output: &long, ok: true });
     assert!(scene.commands()[0]["item"]["output"].as_str().unwrap().contains("too long"));

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -82,10 +83,20 @@ impl Daemon {
     /// `voicelived run` at a log level that need not tell where it listens. What it prints counts
     /// as logged.
     pub(crate) fn quiet(level: &str, endpoint: &str, settings: &[(&str, &str)]) -> Self {
+        Self::redirected("1>&2", level, endpoint, settings)
+    }
+
+    /// `voicelived run` whose output goes where the shell's redirection says.
+    pub(crate) fn redirected(
+        redirection: &str,
+        level: &str,
+        endpoint: &str,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let mut shell = Command::new("/bin/sh");
         let program = env!("CARGO_BIN_EXE_voicelived");
-        let script = "exec \"$0\" \"$@\" 1>&2";
-        shell.args(["-c", script, program, "run", "--listen", "127.0.0.1:0"]).env_clear();
+        let script = format!("exec \"$0\" \"$@\" {redirection}");
+        shell.args(["-c", &script, program, "run", "--listen", "127.0.0.1:0"]).env_clear();
         shell.envs([
             ("VOICELIVED_LOG", level),
             ("AZURE_VOICE_LIVE_ENDPOINT", endpoint),
@@ -96,6 +107,23 @@ impl Daemon {
         let port = daemon.listening_port().expect("waited for");
         daemon.address = SocketAddr::from(([127, 0, 0, 1], port));
         daemon
+    }
+
+    /// `voicelived run` in which system calls fail as `strace` is told. The tracer is a grandchild,
+    /// so the process that is killed in the end is the daemon. It writes `trace`.
+    pub(crate) fn run_injected(service: SocketAddr, injections: &[&str], trace: &Path) -> Self {
+        let mut traced = Command::new("strace");
+        traced.args(["-D", "-qq", "-o"]).arg(trace).env_clear();
+        traced.args(["-e", "trace=accept4,epoll_wait,recvfrom,sendto,writev,connect"]);
+        traced.args(injections.iter().flat_map(|injection| ["-e", injection]));
+        let program = env!("CARGO_BIN_EXE_voicelived");
+        traced.args(["--", program, "run", "--listen", "127.0.0.1:0"]);
+        traced.envs([
+            ("PATH", std::env::var("PATH").unwrap_or_default().as_str()),
+            ("AZURE_VOICE_LIVE_ENDPOINT", &format!("ws://{service}")),
+            ("AZURE_VOICE_LIVE_API_KEY", KEY),
+        ]);
+        Self::spawn(traced, &[])
     }
 
     /// The port of its only listening socket, as the kernel tells it.
@@ -123,12 +151,11 @@ impl Daemon {
 
     /// Starts it; where it listens is not known yet.
     fn launch(mut command: Command, settings: &[(&str, &str)]) -> Self {
+        command.envs(settings.iter().copied()).current_dir(std::env::temp_dir());
         let mut process = command
-            .envs(settings.iter().copied())
-            .current_dir(std::env::temp_dir())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("the program starts");
+            .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         let stderr = BufReader::new(process.stderr.take().expect("it was piped"));
         let log = Arc::new(Mutex::new(String::new()));
         let shared = Arc::clone(&log);

@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::rc::Rc;
 
 use super::random::Random;
@@ -105,6 +105,12 @@ impl Write for Socket {
         }
         pipe.send.extend(&buf[..count]);
         Ok(count)
+    }
+
+    /// As the kernel does it: what fits of all of them.
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let joined: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+        self.write(&joined)
     }
 
     fn flush(&mut self) -> io::Result<()> {

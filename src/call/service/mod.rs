@@ -142,7 +142,7 @@ pub enum ServiceEvent<'a> {
     McpCallFinished,
     /// `response.done`.
     ResponseDone(Box<ResponseDone>),
-    /// `conversation.item.truncated`. For the log.
+    /// `conversation.item.truncated`.
     Truncated {
         /// The item cut.
         item_id: String,
@@ -393,12 +393,13 @@ fn number(map: &Map<String, Value>, key: &str) -> u64 {
     map.get(key).and_then(Value::as_u64).unwrap_or_default()
 }
 
-/// A text for people or a word, cut to 1,000 bytes. Numbers are taken as text: error codes of
-/// gateways in front of the service are sometimes numbers.
+/// A text for people or a word, cut to 1,000 bytes. Whole numbers are taken as text: error codes of
+/// gateways in front of the service are sometimes numbers. A fraction or a power is no code, and
+/// its spelling is not kept by the parser.
 fn short(map: Option<&Map<String, Value>>, key: &str) -> String {
     match map.and_then(|map| map.get(key)) {
         Some(Value::String(text)) => bounded(text, 1_000),
-        Some(Value::Number(number)) => number.to_string(),
+        Some(Value::Number(number)) if !number.is_f64() => number.to_string(),
         _ => String::new(),
     }
 }

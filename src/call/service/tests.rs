@@ -119,6 +119,13 @@ fn details_are_read() {
 }
 
 #[test]
+fn a_code_beyond_whole_numbers_is_none() {
+    let text = r#"{"type":"error","error":{"code":111100006171178737961038381,"message":"No"}}"#;
+    let Ok(Parsed::Event(ServiceEvent::Error(error))) = parse(text) else { panic!() };
+    assert_eq!((error.code.as_str(), error.message.as_str()), ("", "No"));
+}
+
+#[test]
 fn what_is_no_event_is_an_error() {
     for text in ["", "{", "[]", "1", "{}", r#"{"type":null}"#, r#"{"type":"a"}x"#] {
         assert!(parse(text).is_err(), "{text}");

@@ -226,7 +226,9 @@ impl Scene {
                 }
                 Output::RunTool { call_id, .. } => self.running.push(call_id),
                 Output::Close(_) => self.closes += 1,
-                Output::DropPlayback | Output::ReleaseMicrophone => assert!(self.active),
+                Output::DropPlayback | Output::ReleaseMicrophone | Output::ToolRefused => {
+                    assert!(self.active);
+                }
             }
         }
         assert_eq!(self.call.is_ended(), self.closes > 0);

@@ -3,13 +3,12 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use tungstenite::Message;
-use tungstenite::protocol::Role;
+use voicelived::net::inbox::Inbox;
 use voicelived::net::transport::Transport;
-use voicelived::net::ws::{Incoming, Sizes, WsError, WsPeer};
+use voicelived::net::ws::{Incoming, Message, Role, Sizes, WsError, WsPeer};
 
 /// Small, so that short inputs reach the bounds.
-const SIZES: Sizes = Sizes { read: 512, message: 2_000, waiting: 20_000 };
+const SIZES: Sizes = Sizes { message: 2_000, waiting: 20_000 };
 
 /// Bytes from a message to the end of the peer's patience, with what one turn may read on top.
 const MOST_SILENT: usize = SIZES.message + 64 * 1024 + 128 * 1024;
@@ -39,8 +38,28 @@ pub fn fuzz_peer(data: &[u8]) {
 /// What the peer said until it closed or broke the protocol, and that.
 #[derive(Debug, PartialEq, Eq, Default)]
 struct Seen {
-    messages: Vec<Incoming>,
+    messages: Vec<Heard>,
     violation: Option<u16>,
+}
+
+/// An [`Incoming`] that lasts.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    Text(String),
+    Binary(Vec<u8>),
+    Control,
+    Close(Option<u16>, String),
+}
+
+impl From<Incoming<'_>> for Heard {
+    fn from(message: Incoming<'_>) -> Self {
+        match message {
+            Incoming::Text(text) => Self::Text(text.to_owned()),
+            Incoming::Binary(data) => Self::Binary(data.to_vec()),
+            Incoming::Control => Self::Control,
+            Incoming::Close { code, reason } => Self::Close(code, reason),
+        }
+    }
 }
 
 fn run(role: Role, mut stream: Stream<'_>, early: usize) -> Seen {
@@ -52,15 +71,20 @@ fn run(role: Role, mut stream: Stream<'_>, early: usize) -> Seen {
     };
     let mut peer = WsPeer::new(Transport::plain(stream), role, SIZES, &first);
     let mut seen = Seen::default();
+    let mut inbox = Inbox::new();
     let mut heard_at = 0;
     let mut turns = 0;
     while !peer.is_done() {
         turns += 1;
         assert!(turns < MOST_TURNS, "it never ends");
-        turn(&mut peer, &mut seen, &mut heard_at);
+        turn(&mut peer, &mut inbox, &mut seen, &mut heard_at);
+        // Here the owner's time would run out: the answer to the close can never leave.
+        if seen.messages.iter().any(is_close) && peer.transport().stream().is_stuck() {
+            return seen;
+        }
     }
-    assert!(matches!(peer.read(), Err(WsError::Closed)));
-    assert!(peer.send(Message::text("x")).is_err() && peer.flush().is_ok() && !peer.has_more());
+    assert!(matches!(peer.read(&mut inbox), Err(WsError::Closed)));
+    assert!(peer.send(Message::Text("x")).is_err() && peer.flush().is_ok() && !peer.has_more());
     let sent = std::mem::take(&mut peer.transport_mut().stream_mut().sent);
     // Who closes first chooses the code, whatever comes after.
     let closed = seen.messages.iter().any(is_close);
@@ -69,14 +93,15 @@ fn run(role: Role, mut stream: Stream<'_>, early: usize) -> Seen {
 }
 
 /// What the loop does in one turn.
-fn turn(peer: &mut WsPeer<Stream<'_>>, seen: &mut Seen, heard_at: &mut u64) {
+fn turn(peer: &mut WsPeer<Stream<'_>>, inbox: &mut Inbox, seen: &mut Seen, heard_at: &mut u64) {
     peer.transport_mut().stream_mut().move_on();
     peer.mark_readable(peer.transport().stream().bytes.is_empty());
     peer.mark_writable();
     peer.transport_mut().begin_turn();
     while peer.has_more() {
-        match peer.read() {
+        match peer.read(inbox) {
             Ok(Some(message)) => {
+                let message = message.into();
                 *heard_at = peer.transport().received();
                 hear(peer, seen, message);
             }
@@ -84,7 +109,7 @@ fn turn(peer: &mut WsPeer<Stream<'_>>, seen: &mut Seen, heard_at: &mut u64) {
             Err(WsError::Violation { code, .. }) => {
                 assert_eq!(seen.violation.replace(code), None, "a second violation");
                 // The last word, as the session would say it.
-                let _ = peer.send(Message::text("the end"));
+                let _ = peer.send(Message::Text("the end"));
                 peer.close(1011, "is not sent: the violation's code is");
                 assert!(!peer.is_open());
             }
@@ -92,6 +117,7 @@ fn turn(peer: &mut WsPeer<Stream<'_>>, seen: &mut Seen, heard_at: &mut u64) {
             Err(WsError::Full) => panic!("nothing was sent"),
         }
     }
+    peer.keep(inbox);
     if seen.violation.is_none() && peer.is_open() {
         let silent = peer.transport().received() - *heard_at;
         assert!(silent <= MOST_SILENT as u64, "{silent} bytes without a message");
@@ -99,17 +125,17 @@ fn turn(peer: &mut WsPeer<Stream<'_>>, seen: &mut Seen, heard_at: &mut u64) {
     let _ = peer.flush();
 }
 
-fn hear(peer: &mut WsPeer<Stream<'_>>, seen: &mut Seen, message: Incoming) {
+fn hear(peer: &mut WsPeer<Stream<'_>>, seen: &mut Seen, message: Heard) {
     assert_eq!(seen.violation, None, "{message:?} after a violation");
     assert!(!seen.messages.iter().any(is_close), "{message:?} after the close");
     match &message {
-        Incoming::Text(text) => assert!(text.len() <= SIZES.message),
-        Incoming::Binary(data) => assert!(data.len() <= SIZES.message),
-        Incoming::Close { reason, .. } => assert!(reason.len() <= 123),
-        Incoming::Control => {}
+        Heard::Text(text) => assert!(text.len() <= SIZES.message),
+        Heard::Binary(data) => assert!(data.len() <= SIZES.message),
+        Heard::Close(_, reason) => assert!(reason.len() <= 123),
+        Heard::Control => {}
     }
     // Answers meet a stream that may be blocked: more than the bound is refused, not kept.
-    match peer.send(Message::Binary(vec![0; 100].into())) {
+    match peer.send(Message::Binary(&[0; 100])) {
         Ok(()) | Err(WsError::Full | WsError::Closed) => {}
         Err(WsError::Lost(error)) => panic!("the stream holds: {error}"),
         Err(WsError::Violation { .. }) => panic!("nothing was read"),
@@ -120,8 +146,8 @@ fn hear(peer: &mut WsPeer<Stream<'_>>, seen: &mut Seen, message: Incoming) {
     seen.messages.push(message);
 }
 
-fn is_close(message: &Incoming) -> bool {
-    matches!(message, Incoming::Close { .. })
+fn is_close(message: &Heard) -> bool {
+    matches!(message, Heard::Close(..))
 }
 
 /// What left is whole frames of our role, with one close at most, and that is the last.
@@ -172,6 +198,11 @@ struct Stream<'a> {
 impl<'a> Stream<'a> {
     fn new(bytes: &'a [u8], seed: u8) -> Self {
         Self { bytes, seed, state: u32::from(seed), readable: 0, writable: 0, sent: Vec::new() }
+    }
+
+    /// Everything has come, and nothing will ever leave.
+    fn is_stuck(&self) -> bool {
+        self.bytes.is_empty() && self.seed != 0 && self.seed & 16 != 0
     }
 
     /// A new turn: some more bytes have arrived, some more may leave.

@@ -1,0 +1,19 @@
+# Short names for the scripts; `tests/run` installs what it needs and is all that CI runs.
+
+.PHONY: check test judges deny fuzz
+
+check:    # what every change must pass before anything else
+	cargo fmt --all --check
+	cargo clippy --quiet --all-targets -- -D warnings
+
+test:     # everything that CI runs
+	tests/run
+
+judges:   # Autobahn, sslscan, testssl.sh in full, slowhttptest: about 4 minutes
+	tests/run packages build judges testssl
+
+deny:     # licences, sources, doubles; `cargo install cargo-deny --locked` takes minutes, once
+	cargo deny check licenses bans sources
+
+fuzz:     # every target for a minute
+	fuzz/run 60

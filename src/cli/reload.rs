@@ -1,0 +1,67 @@
+//! The terms that new calls are made by: at the start, and again at every SIGHUP from the same
+//! sources. The environment cannot have changed; files can.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::args::RunArgs;
+use super::{access, service};
+use crate::config::{Config, ConfigError, Purpose, Secret};
+use crate::net::dial::Target;
+use crate::server::reload::{Reread, Terms};
+use crate::tools::Tools;
+
+/// Where a daemon's settings come from.
+pub(super) struct Provenance {
+    pub(super) purpose: Purpose,
+    pub(super) args: RunArgs,
+    /// In a demo, the simulator that stands for the service.
+    pub(super) simulator: Option<SocketAddr>,
+}
+
+impl Provenance {
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// All faults.
+    pub(super) fn read(&self) -> Result<Config, Vec<ConfigError>> {
+        let RunArgs { env_file, listen } = &self.args;
+        let mut config = Config::from_process(self.purpose, env_file.as_deref(), listen.clone())?;
+        if let Some(address) = self.simulator {
+            config.use_simulator(address);
+        }
+        Ok(config)
+    }
+}
+
+/// What `config` means for new calls. There is no token where all may call.
+///
+/// # Errors
+/// A sentence, when TLS cannot be set up.
+pub(super) fn terms(
+    config: &Config,
+    tools: &Tools,
+    token: Option<&Secret>,
+) -> Result<Terms, String> {
+    let target: Rc<Target> = service::target(&config.service)?;
+    let settings = Rc::new(service::call_settings(config, tools));
+    Ok(Terms { access: access::access(token), settings, target })
+}
+
+/// For SIGHUP. What only a restart can change is told as long as it differs from `started`.
+pub(super) fn reread(from: Provenance, started: Config, tools: Tools) -> Reread {
+    Box::new(move || {
+        let one_line = |faults: Vec<ConfigError>| service::lines(&faults).replace('\n', "; ");
+        let config = from.read().map_err(one_line)?;
+        let token = access::kept_token(&config)?;
+        let terms = terms(&config, &tools, token.as_ref())?;
+        for warning in &config.warnings {
+            log::warn!("{warning}");
+        }
+        let stuck = started.needs_restart(&config);
+        if !stuck.is_empty() {
+            log::warn!("changed, but used only after a restart: {}", stuck.join(", "));
+        }
+        Ok(terms)
+    })
+}

@@ -1,0 +1,343 @@
+//! Every counter, and the text of `GET /metrics` (Prometheus' text format 0.0.4).
+//!
+//! The loop owns one [`Metrics`] and lends it for a turn to whoever decides something; there it is
+//! counted. Plain numbers: no lock, no atomic, and no allocation but for the text. The words of a
+//! label are fixed here and nothing that a peer sends ever becomes one, so the series are always
+//! the same, their text stays below [`MAX_TEXT`], and nothing in it needs escaping.
+//!
+//! `docs/metrics.md` explains each name; `tests/metrics.rs` holds the two together.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+/// More bytes than the text can have.
+pub const MAX_TEXT: usize = 24 * 1024;
+
+/// The most words a label has.
+const MAX_WORDS: usize = 40;
+
+/// One line for each family: its name (without `voicelived_`), label, that label's words, help. A
+/// name that ends in `_total` is a counter, another a gauge; `_seconds` are kept in nanoseconds.
+macro_rules! families {
+    ($($family:ident: $name:literal, $label:literal, $words:expr, $help:literal;)*) => {
+        /// What is counted. A family is one number, or one for each word of its label.
+        #[derive(Debug, Clone, Copy)]
+        pub enum Family { $(#[doc = $help] $family),* }
+
+        /// One string each: a table of several would cost more for its addresses than for its text.
+        const FAMILIES: &[&str] = &[$(concat!($name, "|", $label, "|", $words, "|", $help)),*];
+    };
+}
+
+families! {
+    Build: "build_info", "version", env!("CARGO_PKG_VERSION"), "This program.";
+    Accepted: "connections_accepted_total", "", "", "Connections accepted.";
+    Dropped: "connections_dropped_total", "reason",
+        "evicted no_place no_descriptor setup_failed idle slow_reader tls_failed tls_timeout",
+        "Connections closed without an answer to a request.";
+    Paused: "accept_pauses_total", "reason", "no_descriptor handshake_limit",
+        "Times that waiting connections were left waiting.";
+    Answers: "http_responses_total", "code",
+        "101 200 204 304 308 400 401 403 404 405 408 413 414 421 426 429 431 503 505",
+        "Answers to requests.";
+    Refused: "access_refused_total", "reason",
+        "host origin token_missing token_wrong throttled draining",
+        "Requests refused for who sent them, or because the daemon stops.";
+    Calls: "calls_started_total", "", "", "Calls that got a line.";
+    TurnedAway: "calls_turned_away_total", "reason",
+        "full address_limit daily_limit access_changed pool internal",
+        "Calls that got none.";
+    Ended: "calls_ended_total", "reason",
+        "hang_up client_lost idle time_limit session_expired stopping bad_audio bad_text too_big \
+         bad_protocol client_stalled flood access_changed refused daily_limit internal unreachable tls \
+         bad_answer bad_request unauthorized forbidden not_found quota redirect service_trouble \
+         service_timeout session_refused service_error service_closed service_lost \
+         service_protocol",
+        "Calls that ended, by the reason that the client and the log are told.";
+    Microphone: "microphone_bytes_total", "", "", "Microphone audio that came from clients.";
+    MicrophoneDropped: "microphone_dropped_bytes_total", "", "",
+        "Microphone audio dropped because the service was behind.";
+    Reply: "reply_bytes_total", "", "", "Reply audio sent to clients.";
+    Backpressure: "reply_stalls_total", "", "",
+        "Times that a service was not read because its client was behind and no block free.";
+    Unsent: "service_messages_dropped_total", "", "",
+        "Messages for a service that took none.";
+    Connects: "service_connects_total", "outcome", "ok failed unresolved",
+        "Attempts to reach the service.";
+    Tools: "tool_runs_total", "outcome", "ok failed refused not_started abandoned",
+        "Tool runs that the model asked for.";
+    LogLost: "log_lines_lost_total", "", "", "Log lines that nobody took.";
+    Active: "calls_active", "", "", "Calls now.";
+    Open: "connections_open", "", "", "Connections now, calls among them.";
+    Blocks: "pcm_blocks", "", "", "Audio blocks of 20 ms there are.";
+    BlocksFree: "pcm_blocks_free", "", "", "Of these neither used nor promised.";
+    UsedToday: "used_today_seconds", "", "", "Time of calls today, for the spending guard.";
+    Longest: "loop_turn_longest_seconds", "", "", "Longest turn since the last scrape.";
+}
+
+/// Bounds of the turns' histogram, in nanoseconds: 100 µs to 1 s.
+const TURNS: [u64; 9] = [
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    100_000_000,
+    1_000_000_000,
+];
+
+/// Bounds of the first audio's histogram, in nanoseconds: 0.1 s to 10 s.
+const FIRST_AUDIO: [u64; 9] = [
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    750_000_000,
+    1_000_000_000,
+    1_500_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];
+
+/// The counters. See the module's text.
+#[derive(Debug)]
+pub struct Metrics {
+    counts: [[u64; MAX_WORDS]; FAMILIES.len()],
+    turns: Histogram,
+    first_audio: Histogram,
+}
+
+impl Metrics {
+    /// All at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let counts = [[0; MAX_WORDS]; FAMILIES.len()];
+        let (turns, first_audio) = (Histogram::new(&TURNS), Histogram::new(&FIRST_AUDIO));
+        let mut metrics = Self { counts, turns, first_audio };
+        metrics.set(Family::Build, 1);
+        metrics
+    }
+
+    /// Counts one of a family with a label.
+    pub fn count(&mut self, family: Family, word: &str) {
+        let [_, _, words, _] = parts(family as usize);
+        let at = words.split(' ').position(|known| known == word);
+        debug_assert!(at.is_some(), "{family:?} has no word {word}");
+        if let Some(count) = at.and_then(|at| self.counts[family as usize].get_mut(at)) {
+            *count += 1;
+        }
+    }
+
+    /// Adds to a family without a label.
+    pub fn add(&mut self, family: Family, more: u64) {
+        self.counts[family as usize][0] += more;
+    }
+
+    /// Sets a family without a label: a gauge, or what is counted elsewhere.
+    pub fn set(&mut self, family: Family, value: u64) {
+        self.counts[family as usize][0] = value;
+    }
+
+    /// A turn of the loop took so long.
+    pub fn turn(&mut self, took: Duration) {
+        let took = nanos(took);
+        self.turns.observe(took);
+        let longest = &mut self.counts[Family::Longest as usize][0];
+        *longest = took.max(*longest);
+    }
+
+    /// A user waited so long for the first sound of an answer.
+    pub fn first_audio(&mut self, waited: Duration) {
+        self.first_audio.observe(nanos(waited));
+    }
+
+    /// The text. The longest turn begins anew with each.
+    #[must_use]
+    pub fn render(&mut self) -> String {
+        let total = |family: Family| self.counts[family as usize].iter().sum::<u64>();
+        self.set(Family::Active, total(Family::Calls).saturating_sub(total(Family::Ended)));
+        let mut out = String::with_capacity(MAX_TEXT);
+        for (at, counts) in self.counts.iter().enumerate() {
+            let [name, label, words, help] = parts(at);
+            let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+            head(&mut out, name, kind, help);
+            for (word, count) in words.split(' ').zip(counts) {
+                sample(&mut out, (name, ""), (label, word), *count, name.ends_with("_seconds"));
+            }
+        }
+        self.turns.render(&mut out, "loop_turn_seconds", "Length of the loop's turns.");
+        let help = "From the end of a user's turn to the first sound of the answer.";
+        self.first_audio.render(&mut out, "first_audio_seconds", help);
+        self.set(Family::Longest, 0);
+        out
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Name, label, words and help of a family.
+fn parts(at: usize) -> [&'static str; 4] {
+    let mut parts = FAMILIES.get(at).copied().unwrap_or_default().split('|');
+    [(); 4].map(|()| parts.next().unwrap_or_default())
+}
+
+/// Nanoseconds, as `_seconds` are kept.
+#[must_use]
+pub fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Displays nanoseconds as seconds.
+struct Seconds(u64);
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:09}", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
+    }
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    for part in
+        ["# HELP voicelived_", name, " ", help, "\n# TYPE voicelived_", name, " ", kind, "\n"]
+    {
+        out.push_str(part);
+    }
+}
+
+fn sample(
+    out: &mut String,
+    (name, suffix): (&str, &str),
+    (label, word): (&str, &str),
+    value: u64,
+    nanos: bool,
+) {
+    for part in ["voicelived_", name, suffix] {
+        out.push_str(part);
+    }
+    if !label.is_empty() {
+        for part in ["{", label, "=\"", word, "\"}"] {
+            out.push_str(part);
+        }
+    }
+    let _ = if nanos { writeln!(out, " {}", Seconds(value)) } else { writeln!(out, " {value}") };
+}
+
+/// How often something took how long.
+#[derive(Debug)]
+struct Histogram {
+    bounds: &'static [u64; 9],
+    /// Each up to its bound and above the one before; the last above all bounds.
+    counts: [u64; 10],
+    sum: u64,
+}
+
+impl Histogram {
+    const fn new(bounds: &'static [u64; 9]) -> Self {
+        Self { bounds, counts: [0; 10], sum: 0 }
+    }
+
+    fn observe(&mut self, nanos: u64) {
+        let at = self.bounds.iter().position(|bound| nanos <= *bound);
+        self.counts[at.unwrap_or(9)] += 1;
+        self.sum = self.sum.saturating_add(nanos);
+    }
+
+    fn render(&self, out: &mut String, name: &str, help: &str) {
+        head(out, name, "histogram", help);
+        let mut total = 0;
+        for (count, bound) in self.counts.iter().zip(self.bounds) {
+            total += count;
+            let bound = Seconds(*bound).to_string();
+            let bound = bound.trim_end_matches('0').trim_end_matches('.');
+            sample(out, (name, "_bucket"), ("le", bound), total, false);
+        }
+        total += self.counts[9];
+        sample(out, (name, "_bucket"), ("le", "+Inf"), total, false);
+        sample(out, (name, "_sum"), ("", ""), self.sum, true);
+        sample(out, (name, "_count"), ("", ""), total, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(text: &str, series: &str) -> String {
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(&format!("voicelived_{series} ")));
+        line.unwrap_or_else(|| panic!("{series} is not in {text}")).to_owned()
+    }
+
+    #[test]
+    fn what_is_counted_is_told() {
+        let mut metrics = Metrics::new();
+        metrics.count(Family::Dropped, "tls_timeout");
+        metrics.count(Family::Dropped, "tls_timeout");
+        metrics.add(Family::Reply, 960);
+        metrics.add(Family::Calls, 2);
+        metrics.count(Family::Ended, "service_protocol");
+        metrics.set(Family::LogLost, 7);
+        metrics.set(Family::UsedToday, 1_500_000_000);
+        let text = metrics.render();
+        for (series, wanted) in [
+            ("connections_dropped_total{reason=\"tls_timeout\"}", "2"),
+            ("connections_dropped_total{reason=\"evicted\"}", "0"),
+            ("reply_bytes_total", "960"),
+            ("calls_active", "1"),
+            ("log_lines_lost_total", "7"),
+            ("used_today_seconds", "1.500000000"),
+        ] {
+            assert_eq!(value(&text, series), wanted, "{series}");
+        }
+    }
+
+    #[test]
+    fn a_histogram_is_cumulative_and_its_bounds_are_inclusive() {
+        let mut metrics = Metrics::new();
+        for micros in [99, 100, 101, 2_000_000] {
+            metrics.turn(Duration::from_micros(micros));
+        }
+        let text = metrics.render();
+        for (series, wanted) in [
+            ("loop_turn_seconds_bucket{le=\"0.0001\"}", "2"),
+            ("loop_turn_seconds_bucket{le=\"0.00025\"}", "3"),
+            ("loop_turn_seconds_bucket{le=\"1\"}", "3"),
+            ("loop_turn_seconds_bucket{le=\"+Inf\"}", "4"),
+            ("loop_turn_seconds_count", "4"),
+            ("loop_turn_seconds_sum", "2.000300000"),
+            ("loop_turn_longest_seconds", "2.000000000"),
+        ] {
+            assert_eq!(value(&text, series), wanted, "{series}");
+        }
+        let again = metrics.render();
+        assert_eq!(value(&again, "loop_turn_longest_seconds"), "0.000000000");
+    }
+
+    #[test]
+    fn the_text_is_bounded_and_needs_no_escaping() {
+        let mut metrics = Metrics::new();
+        for counts in &mut metrics.counts {
+            // Their sum is computed too.
+            counts.fill(u64::MAX / 100);
+        }
+        metrics.counts[Family::Calls as usize] = [u64::MAX / 2; MAX_WORDS].map(|count| count / 50);
+        for histogram in [&mut metrics.turns, &mut metrics.first_audio] {
+            histogram.counts = [u64::MAX / 10; 10];
+            histogram.sum = u64::MAX;
+        }
+        let text = metrics.render();
+        assert!(text.len() < MAX_TEXT, "{} bytes", text.len());
+        assert!(text.is_ascii() && !text.contains('\\'));
+        for (at, family) in FAMILIES.iter().enumerate() {
+            assert!(parts(at)[2].split(' ').count() <= MAX_WORDS, "{family}");
+            assert_eq!(family.matches('|').count(), 3, "{family}");
+            assert!(!family.contains('"') && !family.contains("  "), "{family}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The buffer that bytes are read into. The loop has one and lends it to whoever is read; so
+//! connections own no read buffer, only the part of a message that has not come whole.
+
+use std::ops::Range;
+
+/// What one system call may read, in bytes: a usual audio delta (17 KB) with its TLS records.
+pub const READ: usize = 32 * 1024;
+
+/// Bytes that are kept allocated; a longer message takes more for as long as it is there.
+const USUAL: usize = 64 * 1024;
+
+/// Bytes read and not taken yet. See the module's text.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Where TLS records are read to before they are opened.
+    sealed: Vec<u8>,
+    /// A message that came in fragments.
+    joined: Vec<u8>,
+    /// Memory for what connections keep between turns: a message that comes in two parts shall
+    /// not cost an allocation.
+    spares: Vec<Vec<u8>>,
+}
+
+/// Spares, and the largest one's bytes.
+const SPARES: (usize, usize) = (8, 32 * 1024);
+
+/// Where a message lies in the inbox.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    /// In one frame.
+    Frame(Range<usize>),
+    /// Put together.
+    Joined,
+}
+
+impl Inbox {
+    /// An empty one; its memory comes with the first read.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes that wait.
+    pub(super) fn waiting(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Room for at least one usual read, at the end.
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        self.make_room(READ);
+        let end = self.end + READ;
+        &mut self.bytes[self.end..end]
+    }
+
+    /// The first `bytes` of [`room`](Self::room) are filled.
+    pub(super) fn filled(&mut self, bytes: usize) {
+        self.end += bytes;
+    }
+
+    /// The place for TLS records, lent apart from the rest.
+    pub(super) fn take_sealed(&mut self) -> Vec<u8> {
+        let mut sealed = std::mem::take(&mut self.sealed);
+        sealed.resize(READ, 0);
+        sealed
+    }
+
+    pub(super) fn give_sealed(&mut self, sealed: Vec<u8>) {
+        self.sealed = sealed;
+    }
+
+    /// Appends what was kept from an earlier turn.
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        self.make_room(bytes.len());
+        self.bytes[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
+    /// Takes a frame of `head` and `payload` bytes, which must be there; where its payload lies.
+    pub(super) fn take(&mut self, head: usize, payload: usize) -> Range<usize> {
+        let from = self.start + head;
+        self.start = from + payload;
+        from..from + payload
+    }
+
+    pub(super) fn slice(&mut self, range: Range<usize>) -> &mut [u8] {
+        &mut self.bytes[range]
+    }
+
+    pub(super) fn join(&mut self, message: Vec<u8>) -> Place {
+        self.joined = message;
+        Place::Joined
+    }
+
+    pub(super) fn message(&self, place: Place) -> &[u8] {
+        match place {
+            Place::Frame(range) => &self.bytes[range],
+            Place::Joined => &self.joined,
+        }
+    }
+
+    pub(super) fn take_spare(&mut self) -> Vec<u8> {
+        self.spares.pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_spare(&mut self, mut spare: Vec<u8>) {
+        if self.spares.len() < SPARES.0 && spare.capacity() <= SPARES.1 {
+            spare.clear();
+            self.spares.push(spare);
+        }
+    }
+
+    /// Empties it for the next one, and gives back what an unusual message took.
+    pub fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
+        self.joined = Vec::new();
+        if self.bytes.len() > USUAL {
+            self.bytes.truncate(USUAL);
+            self.bytes.shrink_to_fit();
+        }
+    }
+
+    fn make_room(&mut self, bytes: usize) {
+        if self.start > 0 && self.end + bytes > self.bytes.len() {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end + bytes > self.bytes.len() {
+            self.bytes.resize((self.end + bytes).max(USUAL), 0);
+        }
+    }
+}

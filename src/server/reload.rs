@@ -1,0 +1,76 @@
+//! SIGHUP: what can change while the daemon runs is read once more, and counts for new calls. Only
+//! who may call concerns running ones: those of a changed token end.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::slot::Conn;
+use super::{Calls, Server};
+use crate::access::Access;
+use crate::call::CallSettings;
+use crate::call::ending::EndReason;
+use crate::net::dial::Target;
+
+/// What every new call is made by.
+#[allow(missing_debug_implementations, reason = "the target holds the credential")]
+pub struct Terms {
+    /// Who may call.
+    pub access: Access,
+    /// Settings of every call.
+    pub settings: Rc<CallSettings>,
+    /// The service.
+    pub target: Rc<Target>,
+}
+
+/// Reads the terms again, all of them or, with a line that says why, none. It may read a few small
+/// files and must not wait for anything else.
+pub type Reread = Box<dyn Fn() -> Result<Terms, String>>;
+
+impl Calls {
+    /// Takes new terms for new calls. A service at another address is not among them: the addresses
+    /// that are known, or being looked up, are the old one's, and no key may go there but its own.
+    fn adopt(&mut self, terms: Terms) {
+        let (old, new) = (&self.terms.target, &terms.target);
+        let same = old.host == new.host && old.port == new.port;
+        let moved = !same || old.tls.is_some() != new.tls.is_some();
+        let target = Rc::clone(if moved { old } else { new });
+        self.terms = Terms { target, ..terms };
+    }
+}
+
+impl Server {
+    /// Reads settings and access rules again. What cannot be used changes nothing.
+    pub(super) fn reload(&mut self, now: Instant) {
+        let Some(calls) = &mut self.calls else {
+            return;
+        };
+        match (calls.reread)() {
+            Ok(terms) => calls.adopt(terms),
+            Err(why) => return log::error!("the old settings stay: {why}"),
+        }
+        let access = calls.terms.access.clone();
+        log::info!("settings: read again, for new calls");
+        self.change_access(access, now);
+    }
+
+    /// If the new rules take rights away, the calls that were admitted by older ones are told and
+    /// ended.
+    fn change_access(&mut self, access: Access, now: Instant) {
+        let open = access.is_open();
+        if !self.guard.replace(access) {
+            return log::info!("access: read again, {}", if open { "open" } else { "unchanged" });
+        }
+        let generation = self.guard.generation();
+        let mut ended = 0;
+        for at in 0..self.slots.len() {
+            let slot = &self.slots[at];
+            if matches!(slot.conn, Conn::Call(_)) && slot.generation != generation {
+                ended += 1;
+                self.with_session(at, now, |session, desk| {
+                    session.end(EndReason::AccessChanged, desk)
+                });
+            }
+        }
+        log::info!("access: the token has changed; calls ended: {ended}");
+    }
+}

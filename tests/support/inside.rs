@@ -1,0 +1,94 @@
+//! A daemon in a thread of this process, for what no setting can bring about. It ends with the
+//! process.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use voicelived::access::{Access, Gate};
+use voicelived::call::CallSettings;
+use voicelived::call::service::session::{SessionSettings, session_object};
+use voicelived::net::dial::Target;
+use voicelived::server::reload::Terms;
+use voicelived::server::{Calls, Listen, Server, bind};
+use voicelived::tools::Tools;
+use voicelived::web::{CallSite, Site};
+
+/// Its tools run through `script`, which gets the program as `$0` and the tool's name as `$2`.
+pub(crate) fn daemon_with_tools(service: SocketAddr, script: &str) -> SocketAddr {
+    let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    let program = slow_program(socket.local_addr().expect("it is bound").port(), script);
+    daemon(socket, service, program, 2000)
+}
+
+/// Its tools are this program, whether there is one or not, and it has so many blocks for audio.
+pub(crate) fn daemon_with(service: SocketAddr, program: &str, blocks: usize) -> SocketAddr {
+    let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    daemon(socket, service, PathBuf::from(program), blocks)
+}
+
+fn daemon(
+    socket: std::net::TcpListener,
+    service: SocketAddr,
+    program: PathBuf,
+    pool_blocks: usize,
+) -> SocketAddr {
+    let address = socket.local_addr().expect("it is bound");
+    std::thread::spawn(move || {
+        let tools = Tools::builtin(&program);
+        let session = SessionSettings {
+            model: "m".to_owned(),
+            voice: "en-US-AvaNeural".to_owned(),
+            instructions: None,
+            language: None,
+            tools: tools.schemas(),
+            overrides: serde_json::Map::new(),
+        };
+        let settings = CallSettings {
+            session: session_object(&session),
+            greeting: None,
+            idle: Duration::from_secs(60),
+            max_duration: Duration::from_secs(600),
+        };
+        let target = Target {
+            host: service.ip().to_string(),
+            port: service.port(),
+            request_target: "/voice-live/realtime?api-version=1&model=m".to_owned(),
+            host_field: service.to_string(),
+            credential: "api-key: k".to_owned(),
+            tls: None,
+        };
+        let gate = Gate::new(false, address, Vec::new());
+        let site = Site::Calls(CallSite { gate, simulated: true, https: None, ca_pem: None });
+        let calls = Calls {
+            terms: Terms {
+                access: Access::Open,
+                settings: Rc::new(settings),
+                target: Rc::new(target),
+            },
+            reread: Box::new(|| Err("nothing is read again".to_owned())),
+            certificates: None,
+            spending: None,
+            tools,
+            program: PathBuf::from(env!("CARGO_BIN_EXE_voicelived")),
+            max_sessions: 4,
+            max_sessions_per_address: 4,
+            pool_blocks,
+        };
+        let server = Server::new(vec![Listen { socket, site, tls: None }], Some(calls));
+        server.and_then(Server::run).expect("it serves");
+    });
+    address
+}
+
+/// The daemon's program with `script` in front of it.
+fn slow_program(name: u16, script: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("slow-tool-{name}"));
+    let program = env!("CARGO_BIN_EXE_voicelived");
+    fs::write(&path, format!("#!/bin/sh\n{script}\nexec '{program}' \"$@\"\n")).expect("a file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("ours");
+    path
+}

@@ -1,0 +1,164 @@
+//! A system that refuses: calls that fail in the kernel, and a log that nobody takes. The daemon
+//! lives, a call's audio stays whole, and whoever comes afterwards is served.
+
+mod support;
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use support::client::request;
+use support::daemon::Daemon;
+use support::witness::{self, Witness};
+
+/// Whether a visitor is answered; who is turned away may ask again.
+fn is_served(address: SocketAddr) -> bool {
+    let ask = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    std::panic::catch_unwind(|| request(address, &ask).1.starts_with("HTTP/1.1 200 "))
+        .unwrap_or_default()
+}
+
+fn assert_served_soon(what: &str, address: SocketAddr) {
+    let start = Instant::now();
+    while !is_served(address) {
+        assert!(start.elapsed() < Duration::from_secs(2), "{what}: nobody is served");
+    }
+}
+
+/// Where strace writes, for a test of this name.
+fn trace(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("trace-{name}"))
+}
+
+/// The tracer did make this call fail.
+fn assert_injected(name: &str, call: &str) {
+    let text = std::fs::read_to_string(trace(name)).expect("strace wrote it");
+    let failed = |line: &str| line.contains(&format!("{call}(")) && line.contains("(INJECTED)");
+    assert!(text.lines().any(failed), "{call} never failed");
+}
+
+/// A whole call and visitors, while these system calls fail.
+fn live_through(what: &str, calls: &[&str]) {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let injections: Vec<_> =
+        calls.iter().map(|call| format!("inject={call}:error={what}:when=4+3")).collect();
+    let injections: Vec<_> = injections.iter().map(String::as_str).collect();
+    let daemon = Daemon::run_injected(service.address, &injections, &trace(what));
+    assert_served_soon(what, daemon.address);
+    let witness = Witness::call(daemon.address);
+    for _ in 0..20 {
+        assert_served_soon(what, daemon.address);
+    }
+    witness.finish();
+    calls.iter().for_each(|call| assert_injected(what, call));
+}
+
+#[test]
+fn interrupted_calls_are_repeated() {
+    live_through("EINTR", &["epoll_wait", "recvfrom", "sendto"]);
+}
+
+/// Connections that cannot be accepted are closed or wait; either way the next ones are served.
+fn refuse_every_fourth(error: &str) {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let injection = format!("inject=accept4:error={error}:when=4+4");
+    let name = format!("accept-{error}");
+    let daemon = Daemon::run_injected(service.address, &[&injection], &trace(&name));
+    // Its own connection is accepted before any fails.
+    let witness = Witness::call(daemon.address);
+    for _ in 0..20 {
+        assert_served_soon(error, daemon.address);
+    }
+    witness.finish();
+    assert_injected(&name, "accept4");
+    if !["ECONNABORTED", "EINTR"].contains(&error) {
+        daemon.wait_for_log("no connection can be accepted for a moment");
+    }
+}
+
+#[test]
+fn a_kernel_that_cannot_accept_is_asked_again() {
+    std::thread::scope(|scope| {
+        for error in ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "EINTR"] {
+            scope.spawn(move || refuse_every_fourth(error));
+        }
+    });
+}
+
+#[test]
+fn a_service_that_cannot_be_dialled_ends_that_call_only() {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let injection = "inject=connect:error=ENETUNREACH:when=2";
+    let daemon = Daemon::run_injected(service.address, &[injection], &trace("connect"));
+    let witness = Witness::call(daemon.address);
+    let mut second = support::client::Client::connect(daemon.address);
+    second.assert_ends("the second call", 1011, "unreachable");
+    Witness::call(daemon.address).finish();
+    witness.finish();
+}
+
+/// A call and a visitor, whatever becomes of the log.
+fn assert_works(daemon: &Daemon) {
+    let witness = Witness::call(daemon.address);
+    assert_served_soon("without a log", daemon.address);
+    witness.finish();
+    assert_served_soon("after the call", daemon.address);
+}
+
+fn redirected(redirection: &str, service: &Daemon) -> Daemon {
+    let endpoint = format!("ws://{}", service.address);
+    Daemon::redirected(redirection, "trace", &endpoint, &[])
+}
+
+#[test]
+fn a_full_disk_takes_the_log_and_nothing_else() {
+    let service = Daemon::simulate(&witness::SERVICE);
+    assert_works(&redirected("1>/dev/full 2>&1", &service));
+}
+
+/// A named pipe, and its reader; reading from it does not wait.
+fn pipe(name: &str) -> (String, File) {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("log-{name}"));
+    let _ = std::fs::remove_file(&path);
+    assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());
+    let nonblocking = 0o4000;
+    let reader = OpenOptions::new().read(true).custom_flags(nonblocking).open(&path);
+    (path.to_str().expect("a plain path").to_owned(), reader.expect("a pipe"))
+}
+
+#[test]
+fn a_log_whose_reader_has_gone() {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let (path, reader) = pipe("closed");
+    let daemon = redirected(&format!("2>{path}"), &service);
+    drop(reader);
+    assert_works(&daemon);
+}
+
+#[test]
+fn a_log_whose_reader_stalls() {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let (path, mut reader) = pipe("stalled");
+    // The pipe is full before the daemon says its first word.
+    let mut writer =
+        OpenOptions::new().write(true).custom_flags(0o4000).open(&path).expect("a pipe");
+    while writer.write(&[b'.'; 4096]).is_ok() {}
+    let daemon = redirected(&format!("2>{path}"), &service);
+    assert_works(&daemon);
+    // Somebody reads again: what was lost is told.
+    let mut text = String::new();
+    let mut chunk = [0; 64 * 1024];
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !text.contains(" log lines were lost") {
+        assert!(Instant::now() < deadline, "{text}");
+        assert_served_soon("while it is read", daemon.address);
+        Witness::call(daemon.address).finish();
+        if let Ok(count) = reader.read(&mut chunk) {
+            text.push_str(&String::from_utf8_lossy(&chunk[..count]));
+        }
+    }
+}
