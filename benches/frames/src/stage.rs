@@ -6,18 +6,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use mio::{Events, Interest, Poll, Token};
 use rustls::{ClientConfig, ServerConfig};
-use tungstenite::protocol::Role;
 use voicelived::call::CallSettings;
 use voicelived::call::pcm::PcmPool;
 use voicelived::call::service::session::{SessionSettings, session_object};
+use voicelived::metrics::Metrics;
 use voicelived::net::dial::Target;
 use voicelived::net::tls;
 use voicelived::net::transport::Transport;
-use voicelived::net::ws::WsPeer;
-use voicelived::session::{CLIENT_SIZES, Desk, Progress, Queues, Session};
+use voicelived::net::ws::{Role, WsPeer};
+use voicelived::session::{Buffers, CLIENT_SIZES, Desk, Progress, Queues, Session};
 use voicelived::tools::Tools;
 
 use crate::frame;
@@ -36,7 +35,8 @@ const UPDATED: &str = r#"{"type":"session.updated","event_id":"event_BGn1wRf7jK2
 /// What the loop lends to a call.
 struct Loop {
     pool: PcmPool,
-    scratch: BytesMut,
+    buffers: Buffers,
+    metrics: Metrics,
     tools: Tools,
     wanted: Vec<voicelived::session::WantedTool>,
     poll: Poll,
@@ -47,9 +47,10 @@ impl Loop {
     fn desk(&mut self) -> Desk<'_> {
         Desk {
             pool: &mut self.pool,
-            scratch: &mut self.scratch,
+            buffers: &mut self.buffers,
             tools: &self.tools,
             wanted: &mut self.wanted,
+            metrics: &mut self.metrics,
             now: Instant::now(),
         }
     }
@@ -76,7 +77,8 @@ impl Stage {
         let address = listener.local_addr().expect("bound");
         let mut owner = Loop {
             pool: PcmPool::new(1_000),
-            scratch: BytesMut::with_capacity(64 * 1_024),
+            buffers: Buffers::default(),
+            metrics: Metrics::new(),
             tools: Tools::builtin("/proc/self/exe".as_ref()),
             wanted: Vec::new(),
             poll: Poll::new().expect("a poll"),

@@ -4,8 +4,7 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64_simd::{Out, STANDARD};
 use rustls::Connection;
 
 use crate::frame;
@@ -100,7 +99,7 @@ pub(crate) fn forth(
     message.extend_from_slice(APPEND.0);
     let text = message.len();
     message.resize(text + chars, 0);
-    STANDARD.encode_slice(pcm, &mut message[text..]).map_err(io::Error::other)?;
+    let _ = STANDARD.encode(pcm, Out::from_slice(&mut message[text..]));
     message.extend_from_slice(APPEND.1);
     frame::mask(&mut message[start..], frame::MASK);
     service.send(message, sealed)?;
@@ -126,6 +125,7 @@ pub(crate) fn back(
     frame::head(message, frame::BINARY, chars / 4 * 3, None);
     let start = message.len();
     message.resize(start + chars / 4 * 3, 0);
-    STANDARD.decode_slice_unchecked(text, &mut message[start..]).map_err(io::Error::other)?;
+    let decoded = STANDARD.decode(text, Out::from_slice(&mut message[start..]));
+    decoded.map_err(|_| io::Error::other("no base64"))?;
     client.send(message, sealed)
 }

@@ -18,8 +18,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64_simd::{Out, STANDARD};
 use mio::{Events, Interest, Poll, Token};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, Connection, RootCertStore, ServerConnection};
@@ -183,10 +182,10 @@ fn pieces(bytes: usize) -> Value {
     let mut out = vec![0; bytes + 3];
     let mask = median(|| frame::mask(black_box(&mut pcm), frame::MASK));
     let encode = median(|| {
-        STANDARD.encode_slice(black_box(&pcm), &mut text).expect("room");
+        let _ = STANDARD.encode(black_box(&pcm), Out::from_slice(&mut text));
     });
     let decode = median(|| {
-        STANDARD.decode_slice_unchecked(black_box(&text), &mut out).expect("room");
+        STANDARD.decode(black_box(&text), Out::from_slice(&mut out)).expect("base64");
     });
     let (send, receive) = system_calls(bytes);
     let (seal, open) = records(&text);
