@@ -243,6 +243,10 @@ fn options() -> Result<Options, Box<dyn std::error::Error>> {
             Long("seconds") => options.time = Duration::from_secs_f64(parser.value()?.parse()?),
             Long("until") => options.until = Some(parser.value()?.parse()?),
             Long("name") => options.name = parser.value()?.string()?,
+            Long("help") => {
+                println!("{USAGE}");
+                std::process::exit(0);
+            }
             Long("sleep") => options.sleep = true,
             Long("urgent") => options.urgent = true,
             Value(word) => {
