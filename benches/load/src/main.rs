@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         &Surroundings {
             service: engine.service,
             folder: &folder.0,
-            calls: options.steps.iter().copied().max().unwrap_or(1),
+            calls: options.steps.iter().copied().max().unwrap_or(1).max(1),
             core: relay_core,
             schedule,
         },
