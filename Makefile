@@ -1,6 +1,6 @@
 # Short names for the scripts; `tests/run` installs what it needs and is all that CI runs.
 
-.PHONY: check test bench judges deny fuzz
+.PHONY: check test bench judges deny fuzz soak
 
 check:    # what every change must pass before anything else
 	cargo fmt --all --check
@@ -20,3 +20,6 @@ deny:     # licences, sources, doubles; `cargo install cargo-deny --locked` take
 
 fuzz:     # every target for a minute
 	fuzz/run 60
+
+soak:     # calls by the thousand for five minutes, looking for leaks; SEED=N for others
+	VOICELIVED_SOAK_SECONDS=300 VOICELIVED_SEED=$(or $(SEED),1) cargo test --test soak -- --nocapture

@@ -1,4 +1,4 @@
-//! Embeds the page: each file of `frontend/` as it is and gzipped, with a strong entity tag.
+//! Embeds the page: each file of `frontend/` gzipped, with a strong entity tag of what it unpacks to.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
@@ -39,11 +39,11 @@ fn asset(path: &Path, out: &Path) -> String {
     let mut text = String::new();
     writeln!(
         text,
-        "    Asset {{ path: {:?}, media_type: {:?}, tag: \"{:016x}\", plain: include_bytes!({:?}), gzip: include_bytes!({:?}) }},",
+        "    Asset {{ path: {:?}, media_type: {:?}, tag: \"{:016x}\", length: {}, gzip: include_bytes!({:?}) }},",
         if name == "index.html" { "/".to_owned() } else { format!("/{name}") },
         media_type(path).expect("filtered above"),
         hasher.finish(),
-        fs::canonicalize(path).expect("the file exists"),
+        bytes.len(),
         packed_path,
     )
     .expect("writing to memory");

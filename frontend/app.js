@@ -1,19 +1,31 @@
 // The page: finds its parts, starts a call on a click, shows what the call says.
 
 import { Entrance } from './access.js';
+import { Awake } from './awake.js';
 import { Call } from './call.js';
 import { Captions } from './captions.js';
+import { Hold } from './hold.js';
+import { Settings } from './settings.js';
 import { Picture } from './visual.js';
 import { pageWords } from './words.js';
 
 const byId = (id) => document.getElementById(id);
 const main = byId('talk');
 const muteButton = byId('mute');
+const holdButton = byId('hold');
 const stopAnswer = byId('interrupt');
 const typed = byId('typed');
 const captions = new Captions(byId('log'));
 const picture = new Picture(byId('picture'));
 const entrance = new Entrance(byId('entrance'), onEntrance);
+const awake = new Awake();
+const settings = new Settings({
+  mode: onMode,
+  microphone: (device) => call?.useMicrophone(device),
+  loudspeaker: (device) => call?.useLoudspeaker(device),
+  closed: () => holdButton.hidden || holdButton.focus(),
+});
+const hold = new Hold(holdButton, { ready: () => call !== null && pushing() && !settings.open, changed: onHold });
 
 const STATUS = {
   idle: 'Ready when you are',
@@ -30,14 +42,13 @@ const QUIET = ['thinking', 'speaking'];
 
 /** @type {Call|null} */
 let call = null;
-let wakeLock = null;
 
 function showState(state, note = '') {
   const status = byId('status');
   const before = document.body.dataset.state;
-  const quiet = QUIET.includes(state) || QUIET.includes(before);
+  const quiet = QUIET.includes(state) || QUIET.includes(before) || (pushing() && state === before);
   status.ariaLive = quiet && call ? 'off' : 'polite';
-  status.textContent = STATUS[state];
+  status.textContent = state === 'listening' && pushing() && !hold.on ? 'Hold to talk' : STATUS[state];
   byId('note').textContent = note;
   document.body.dataset.state = state;
   stopAnswer.ariaDisabled = String(state !== 'speaking');
@@ -68,11 +79,12 @@ function start() {
   });
   main.textContent = 'Stop';
   showControls(true);
-  call.start(new URL('ws', location.href.replace(/^http/, 'ws')).href);
-  keepAwake();
+  call.start(new URL('ws', location.href.replace(/^http/, 'ws')).href, settings.choices);
+  awake.keep(true);
 }
 
 function onOver(words) {
+  hold.end();
   call = null;
   main.textContent = 'Start Talking';
   showControls(false);
@@ -81,8 +93,7 @@ function onOver(words) {
   if (words === null) byId('status').textContent = 'Call ended';
   showProblem(words ?? '');
   if (words !== null) entrance.check();
-  wakeLock?.release().catch(() => {});
-  wakeLock = null;
+  awake.keep(false);
 }
 
 /** While a code is wanted, the form takes the button's place. */
@@ -97,11 +108,34 @@ function onEntrance(wanted) {
 
 /** The button keeps its place and, when what had the focus goes away, gets it. */
 function showControls(on) {
-  const lost = !on && [muteButton, stopAnswer].includes(document.activeElement);
-  if (lost || typed.contains(document.activeElement)) main.focus();
-  for (const element of [muteButton, stopAnswer, typed]) element.hidden = !on;
+  const focused = document.activeElement;
+  for (const element of [stopAnswer, typed]) element.hidden = !on;
+  muteButton.hidden = !on || pushing();
+  holdButton.hidden = !on || !pushing();
+  if (focused !== document.body && focused.closest('[hidden]')) main.focus();
+  document.body.classList.toggle('push', on && pushing());
   showMute(false);
-  byId('latency').textContent = '';
+  if (!on) byId('latency').textContent = '';
+}
+
+function pushing() {
+  return settings.choices.mode === 'push';
+}
+
+/** Who holds to talk needs no mute. */
+function onMode(mode) {
+  hold.end();
+  if (!call) return;
+  call.mute(false);
+  call.listen(mode);
+  showControls(true);
+  showState(document.body.dataset.state, byId('note').textContent);
+}
+
+function onHold(on) {
+  document.body.classList.toggle('holding', on);
+  call?.hold(on);
+  if (call) showState(document.body.dataset.state, byId('note').textContent);
 }
 
 function showMute(on) {
@@ -127,23 +161,9 @@ function say(event) {
 
 function onKey(event) {
   call?.resume();
-  if (!call || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!call || settings.open || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === 'Escape') call.stop();
-  else if (event.key.toLowerCase() === 'm' && event.target !== byId('text') && !event.repeat) toggleMute();
-}
-
-async function keepAwake() {
-  if (!call || wakeLock || !navigator.wakeLock || document.hidden) return;
-  const lock = await navigator.wakeLock.request('screen').catch(() => null);
-  lock?.addEventListener('release', () => (wakeLock = null));
-  if (call) wakeLock = lock;
-  else lock?.release();
-}
-
-function onVisible() {
-  if (document.hidden || !call) return;
-  call.resume();
-  keepAwake(); // the browser took the lock when the page was hidden
+  else if (event.key.toLowerCase() === 'm' && event.target !== byId('text') && !event.repeat && !pushing()) toggleMute();
 }
 
 async function labelSimulator() {
@@ -157,7 +177,7 @@ stopAnswer.addEventListener('click', () => document.body.dataset.state === 'spea
 typed.addEventListener('submit', say);
 document.addEventListener('keydown', onKey);
 document.addEventListener('pointerdown', () => call?.resume());
-document.addEventListener('visibilitychange', onVisible);
+document.addEventListener('visibilitychange', () => document.hidden || call?.resume());
 addEventListener('hashchange', () => call || entrance.open()); // a pairing link opened in this tab
 addEventListener('pagehide', () => call?.stop());
 

@@ -1,43 +1,79 @@
-// The sound of one call: the context, the microphone and the two worklets. Knows nothing of sockets.
+// The sound of one call: the context, the microphone, the loudspeaker and the two worklets. Knows nothing of
+// sockets.
+
+import { find, listDevices } from './devices.js';
+import { Microphone } from './microphone.js';
+import { Outlet } from './outlet.js';
 
 const SOUND_START_MS = 5000;
-const MICROPHONE = { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+const FRAME_BYTES = 960;
+const DEAF_MS = 4000; // a microphone that brings nothing for so long, not even silence, is gone
 
 /** @typedef {object} AudioEvents
  *  @property {(frame: ArrayBuffer) => void} frame 20 ms of microphone: 480 samples, PCM16, 24 kHz
  *  @property {(report: {playing?: boolean, flushed?: boolean, full?: boolean, ms: number, level: number}) => void} playback
  *    `ms` of the current reply heard so far, `level` 0 to 1
- *  @property {() => void} lost the microphone is gone
- *  @property {(paused: boolean) => void} paused the system took the sound away, or gave it back */
+ *  @property {(lost: boolean) => void} lost the microphone is gone, or one is there again
+ *  @property {(paused: boolean) => void} paused the system took the sound away, or gave it back
+ *  @property {(on: boolean) => void} misaimed the chosen loudspeaker cannot be used, so the system's choice plays */
 
 export class CallAudio {
   #events;
   #context;
-  #stream;
-  #nodes = []; // kept, as a node nobody refers to may be collected while it works
-  #speaker;
-  #early = []; // for the speaker, before its worklet is loaded
+  #microphone;
+  #outlet;
+  #loudspeaker = null; // the one wished for
+  #source; // of the open microphone
+  #capture;
+  #playback; // kept, as a node nobody refers to may be collected while it works
+  #early = []; // for the loudspeaker, before its worklet is loaded
   #closed = false;
   #paused = false;
+  #muted = false;
+  #frameAt = Infinity; // when the last frame came, once a microphone is open
+  #patience = DEAF_MS;
+  #watch = 0;
+  #onDevices = () => this.#aim();
 
   /** @param {AudioEvents} events */
   constructor(events) {
     this.#events = events;
+    this.#microphone = new Microphone({
+      open: (stream) => this.#onMicrophone(stream),
+      lost: () => events.lost(true),
+    });
   }
 
   /** Call it in the click itself: a context made after any `await` stays silent on phones.
+   *  @param {import('./choices.js').Choices} choices
    *  @returns {Promise<void>} rejects with an error whose name words.js knows */
-  async open() {
+  async open({ microphone, loudspeaker }) {
     if (navigator.audioSession) navigator.audioSession.type = 'play-and-record';
     // At the device's rate. A 24 kHz context loses Firefox's echo cancellation and may freeze its tab.
     this.#context = new AudioContext({ latencyHint: 'interactive' });
     this.#context.addEventListener('statechange', () => this.#onState());
+    this.#outlet = new Outlet(this.#context);
     const running = this.#context.resume();
     running.catch(() => {}); // closed before it ran
-    await Promise.all([this.#load(), this.#openMicrophone()]);
-    if (!this.#closed) this.#connectMicrophone();
+    this.#watch = setInterval(() => this.#notice(), DEAF_MS / 2);
+    await Promise.all([this.#load(), this.#microphone.open(microphone)]);
+    // Now, as loudspeakers are named only to pages that may use the microphone.
+    if (!this.#closed && loudspeaker) this.useLoudspeaker(loudspeaker);
+    if (!this.#closed) navigator.mediaDevices.addEventListener('devicechange', this.#onDevices);
     // Counted from here, as a phone may hold the sound back while it asks for the microphone.
     if (!this.#closed) await within(SOUND_START_MS, running);
+  }
+
+  /** @param {import('./choices.js').Device|null} wish
+   *  @returns {Promise<void>} rejects when it cannot be opened; the one before stays */
+  useMicrophone(wish) {
+    return this.#microphone.change(wish);
+  }
+
+  /** @param {import('./choices.js').Device|null} wish */
+  useLoudspeaker(wish) {
+    this.#loudspeaker = wish;
+    return this.#aim();
   }
 
   /** Plays samples after all that is queued. @param {ArrayBuffer} samples PCM16, 24 kHz */
@@ -58,7 +94,9 @@ export class CallAudio {
 
   /** @param {boolean} on */
   mute(on) {
-    for (const track of this.#stream?.getTracks() ?? []) track.enabled = !on;
+    this.#muted = on;
+    this.#frameAt = performance.now();
+    this.#microphone.mute(on);
   }
 
   /** After a hidden tab, a phone call, a locked screen. */
@@ -68,7 +106,10 @@ export class CallAudio {
 
   close() {
     this.#closed = true;
-    for (const track of this.#stream?.getTracks() ?? []) track.stop();
+    clearInterval(this.#watch);
+    navigator.mediaDevices.removeEventListener('devicechange', this.#onDevices);
+    this.#microphone.close();
+    this.#outlet?.close();
     if (this.#context && this.#context.state !== 'closed') this.#context.close().catch(() => {});
     if (navigator.audioSession) navigator.audioSession.type = 'auto';
   }
@@ -81,40 +122,67 @@ export class CallAudio {
     } catch (cause) {
       throw Object.assign(new Error('worklet', { cause }), { name: 'WorkletError' });
     }
-    if (!this.#closed) this.#connectSpeaker();
+    if (this.#closed) return;
+    this.#connectLoudspeaker();
+    this.#connectCapture();
   }
 
-  #connectSpeaker() {
+  #connectLoudspeaker() {
     const node = new AudioWorkletNode(this.#context, 'playback', { numberOfInputs: 0, outputChannelCount: [1] });
     node.port.onmessage = ({ data }) => this.#closed || this.#events.playback(data);
-    node.connect(this.#context.destination);
-    this.#speaker = node.port;
-    this.#nodes.push(node);
+    this.#outlet.connect(node);
+    this.#playback = node;
     for (const [message, transfer] of this.#early) node.port.postMessage(message, transfer);
     this.#early = [];
   }
 
-  async #openMicrophone() {
-    const stream = await navigator.mediaDevices.getUserMedia({ audio: MICROPHONE });
-    this.#stream = stream;
-    for (const track of stream.getTracks()) {
-      track.addEventListener('ended', () => this.#closed || this.#events.lost());
-      if (this.#closed) track.stop(); // the call ended while the browser was asking
-    }
+  /** Again when devices come and go: the chosen one may be among them. */
+  async #aim() {
+    const wish = this.#loudspeaker;
+    const meant = wish ? find(await listDevices('audiooutput'), wish)?.deviceId : '';
+    const use = (id) => this.#outlet.use(id).then(() => true, () => false);
+    if (this.#closed || wish !== this.#loudspeaker) return;
+    const aimed = meant !== undefined && (await use(meant));
+    if (!aimed) await use('');
+    if (!this.#closed) this.#events.misaimed(!aimed);
   }
 
-  #connectMicrophone() {
-    const source = this.#context.createMediaStreamSource(this.#stream);
+  #connectCapture() {
     // Explicitly mono: Chromium gives two channels, whatever was asked, when its processing is off.
     const node = new AudioWorkletNode(this.#context, 'capture', { channelCount: 1, channelCountMode: 'explicit' });
-    node.port.onmessage = ({ data }) => this.#closed || this.#events.frame(data);
-    source.connect(node);
+    node.port.onmessage = ({ data }) => this.#closed || this.#onFrame(data);
     node.connect(this.#context.destination); // writes nothing there; Safari leaves nodes that lead nowhere asleep
-    this.#nodes.push(source, node);
+    this.#capture = node;
+    this.#source?.connect(node);
+  }
+
+  #onMicrophone(stream) {
+    this.#source?.disconnect();
+    this.#source = this.#context.createMediaStreamSource(stream);
+    if (this.#capture) this.#source.connect(this.#capture);
+    this.#frameAt = performance.now();
+    this.#events.lost(false);
+  }
+
+  /** @param {ArrayBuffer|null} frame null when there was no input */
+  #onFrame(frame) {
+    if (frame) this.#frameAt = performance.now();
+    if (frame) this.#patience = DEAF_MS;
+    this.#events.frame(frame ?? new ArrayBuffer(FRAME_BYTES));
+  }
+
+  /** Some browsers say nothing of a microphone that was unplugged: its frames just stop. */
+  #notice() {
+    const running = this.#context.state === 'running' && document.visibilityState === 'visible';
+    if (!running || this.#muted || !this.#capture) this.#frameAt = performance.now(); // nothing need come now
+    if (performance.now() - this.#frameAt < this.#patience) return;
+    this.#frameAt = performance.now();
+    this.#patience *= 2; // opening another does not help every time
+    this.#microphone.lost();
   }
 
   #tell(message, transfer = []) {
-    if (this.#speaker) this.#speaker.postMessage(message, transfer);
+    if (this.#playback) this.#playback.port.postMessage(message, transfer);
     else this.#early.push([message, transfer]);
   }
 

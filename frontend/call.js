@@ -4,12 +4,12 @@
 // is something being played, is a reply under way, is a reply owed. See #state.
 
 import { CallAudio } from './audio.js';
-import { closeWords, refusalWords, startWords } from './words.js';
+import { Gate } from './gate.js';
+import { closeWords, deviceWords, refusalWords, startWords } from './words.js';
 
 const HELD_FRAMES = 100; // 2 s of microphone, kept until the socket is open
 const MAX_UNSENT_BYTES = 96000; // 2 s: what a stalled network did not take by then is stale
 const PLAYED_EVERY_MS = 300;
-const SILENT_FRAMES_AFTER_MUTE = 50; // 1 s, by which the service notices that the sentence has ended
 const OWED_MS = 20000; // a turn that nobody answers is given up
 
 /** @typedef {'idle'|'connecting'|'listening'|'thinking'|'speaking'|'reconnecting'|'error'} State */
@@ -31,8 +31,7 @@ export class Call {
   #phase = 'connecting';
   #note;
   #over = false;
-  #muted = false;
-  #silentFrames = 0;
+  #gate = new Gate();
   #playing = false; // the speaker has something to play
   #replying = false; // between response_started and response_done
   #heard = false; // something of this reply has been played
@@ -40,7 +39,7 @@ export class Call {
   #tools = 0; // running, or done with the reply about them still to start
   #discard = false; // audio on its way when the user stopped the answer
   #playedAt = 0;
-  #complained = false;
+  #troubles = { paused: '', lost: '', refused: '', aim: '', said: '' }; // the first that has words is shown
 
   /** @param {CallEvents} events */
   constructor(events) {
@@ -48,16 +47,19 @@ export class Call {
     this.#audio = new CallAudio({
       frame: (frame) => this.#onFrame(frame),
       playback: (report) => this.#onPlayback(report),
-      lost: () => events.problem('The microphone was disconnected. You can still type, or stop and start again.'),
-      paused: (paused) => events.problem(paused ? 'The sound is paused. Tap or press a key to go on.' : ''),
+      lost: (lost) => this.#trouble('lost', lost ? deviceWords('lost') : ''),
+      paused: (paused) => this.#trouble('paused', paused ? deviceWords('paused') : ''),
+      misaimed: (on) => this.#trouble('aim', on ? deviceWords('aim') : ''),
     });
   }
 
-  /** Call it in the click itself. @param {string} url of the daemon's /ws */
-  start(url) {
+  /** Call it in the click itself.
+   *  @param {string} url of the daemon's /ws @param {import('./choices.js').Choices} choices */
+  start(url, choices) {
+    this.#gate.mode = choices.mode;
     this.#show();
     this.#connect(url);
-    this.#audio.open().catch(async ({ name }) => this.#finish(await startWords(name)));
+    this.#audio.open(choices).catch(async ({ name }) => this.#finish(await startWords(name)));
   }
 
   /** The user is done. */
@@ -67,10 +69,30 @@ export class Call {
 
   /** @param {boolean} on */
   mute(on) {
-    this.#muted = on;
-    this.#silentFrames = on ? SILENT_FRAMES_AFTER_MUTE : 0;
+    this.#gate.muted = on;
     this.#audio.mute(on);
-    if (on) this.#events.level('in', 0);
+  }
+
+  /** @param {import('./gate.js').Mode} mode */
+  listen(mode) {
+    this.#gate.mode = mode;
+  }
+
+  /** Push-to-talk: who begins to talk wants the answer to stop. @param {boolean} on */
+  hold(on) {
+    this.#gate.hold(on);
+    if (on && this.#playing) this.interrupt();
+  }
+
+  /** @param {import('./choices.js').Device|null} wish */
+  useMicrophone(wish) {
+    this.#trouble('refused', '');
+    this.#audio.useMicrophone(wish).catch(({ name }) => this.#trouble('refused', deviceWords('refused', name)));
+  }
+
+  /** @param {import('./choices.js').Device|null} wish */
+  useLoudspeaker(wish) {
+    this.#audio.useLoudspeaker(wish);
   }
 
   /** Stops the answer, as speaking into it would. */
@@ -120,6 +142,7 @@ export class Call {
       case 'speech_started':
         return this.#onSpeech();
       case 'speech_stopped':
+        this.#gate.turn = false;
         return this.#owe();
       case 'response_started':
         return this.#onReply();
@@ -142,17 +165,17 @@ export class Call {
 
   #onError({ code, message }) {
     this.#settle();
-    this.#complained = true;
-    this.#events.problem(message ?? code);
+    this.#trouble('said', message ?? code);
   }
 
   /** The talk goes on, so what the daemon complained of is past. */
   #onward() {
-    if (this.#complained) this.#events.problem('');
-    this.#complained = this.#discard = false;
+    this.#trouble('said', '');
+    this.#discard = false;
   }
 
   #onSpeech() {
+    this.#gate.turn = true;
     this.#onward();
     this.#cut();
   }
@@ -182,9 +205,10 @@ export class Call {
   }
 
   #onFrame(frame) {
-    if (this.#muted && this.#silentFrames-- <= 0) return;
-    if (this.#muted) new Int16Array(frame).fill(0);
-    else this.#events.level('in', loudness(frame));
+    const fate = this.#gate.next();
+    this.#events.level('in', fate === 'sound' ? loudness(frame) : 0);
+    if (fate === 'nothing') return;
+    if (fate === 'silence') new Int16Array(frame).fill(0);
     if (this.#held) this.#hold(frame);
     else if (this.#socket.bufferedAmount < MAX_UNSENT_BYTES) this.#socket.send(frame);
   }
@@ -195,8 +219,9 @@ export class Call {
   }
 
   #onPlayback({ playing, flushed, full, ms, level }) {
-    if (full) return this.#events.problem('The answer is longer than this page can hold: part of it is missing.');
+    if (full) return this.#trouble('said', 'The answer is longer than this page can hold: part of it is missing.');
     if (flushed) return this.#send({ type: 'played', ms });
+    this.#gate.playing(playing);
     this.#events.level('out', level);
     const changed = playing !== this.#playing;
     this.#playing = playing;
@@ -237,6 +262,17 @@ export class Call {
     if (this.#phase !== 'active') return this.#phase;
     if (this.#playing || (this.#replying && this.#heard)) return 'speaking';
     return this.#owed ? 'thinking' : 'listening';
+  }
+
+  /** @param {'paused'|'lost'|'refused'|'aim'|'said'} kind @param {string} words '' when it is right again */
+  #trouble(kind, words) {
+    const before = this.#worst();
+    this.#troubles[kind] = words;
+    if (!this.#over && this.#worst() !== before) this.#events.problem(this.#worst());
+  }
+
+  #worst() {
+    return Object.values(this.#troubles).find((words) => words !== '') ?? '';
   }
 
   #show() {

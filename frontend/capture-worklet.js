@@ -5,7 +5,10 @@
 const WIRE_RATE_HZ = 24000;
 const FRAME_SAMPLES = 480; // 20 ms: shorter frames arrive no sooner, as browsers run worklets in bursts
 
-/** Posts one ArrayBuffer of 960 bytes per frame and gives it away: nothing waits for its return. */
+/** Posts one ArrayBuffer of 960 bytes per frame and gives it away: nothing waits for its return.
+ *
+ *  Posts `null` for 20 ms without input. Firefox gives none while the microphone is muted, but the service must
+ *  hear silence then. */
 class Capture extends AudioWorkletProcessor {
   constructor() {
     super();
@@ -13,11 +16,15 @@ class Capture extends AudioWorkletProcessor {
     this.scratch = new Float32Array(FRAME_SAMPLES);
     this.frame = new Int16Array(FRAME_SAMPLES);
     this.filled = 0;
+    this.heard = false; // something of this frame
+    this.silence = null; // what stands for missing input, once there was any
   }
 
-  process([channels]) {
-    const samples = channels[0];
-    if (!samples) return true; // not connected yet, or the device is gone for the moment
+  process([channels], [[out]]) {
+    const samples = channels[0] ?? this.silence;
+    if (!samples) return true; // not connected yet
+    this.heard ||= channels.length > 0;
+    if (this.silence?.length !== out.length) this.silence = new Float32Array(out.length);
     this.resampler.push(samples);
     for (let n; (n = this.resampler.read(this.scratch)) > 0; ) this.#frame(n);
     return true;
@@ -32,9 +39,11 @@ class Capture extends AudioWorkletProcessor {
   }
 
   #post() {
+    this.filled = 0;
+    if (!this.heard) return this.port.postMessage(null);
+    this.heard = false;
     this.port.postMessage(this.frame.buffer, [this.frame.buffer]);
     this.frame = new Int16Array(FRAME_SAMPLES);
-    this.filled = 0;
   }
 }
 

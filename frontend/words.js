@@ -29,6 +29,19 @@ function problemWords(name) {
   return PROBLEMS[name] ?? `The microphone or the sound could not be started (${name}). Try again.`;
 }
 
+const DEVICES = {
+  lost: 'The microphone was disconnected. Plug it in again or choose another one under Settings; until then you can type.',
+  paused: 'The sound is paused. Tap or press a key to go on.',
+  aim: 'The chosen loudspeaker is not connected or may not be used, so the system’s choice plays. Settings has the others.',
+};
+
+/** @param {'lost'|'paused'|'aim'|'refused'} trouble with a device in a call
+ *  @param {string} [name] of the error, when the chosen microphone was refused
+ *  @returns {string} */
+export function deviceWords(trouble, name) {
+  return DEVICES[trouble] ?? `The chosen microphone could not be opened (${name}), so the one before goes on.`;
+}
+
 /** @returns {string|null} why this page cannot work here at all */
 export function pageWords() {
   if (!isSecureContext) return INSECURE;

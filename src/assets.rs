@@ -1,4 +1,13 @@
 //! The page's files, embedded at build time (`build.rs`).
+//!
+//! Packed only, which halves what they take: browsers want them so, and for the rare client that does
+//! not they are unpacked.
+
+use miniz_oxide::inflate::decompress_to_vec_with_limit;
+
+/// What gzip puts around its content: no name and no comment, as `build.rs` writes none.
+const HEADER: usize = 10;
+const TRAILER: usize = 8;
 
 /// One file of `frontend/`.
 #[derive(Debug)]
@@ -9,10 +18,20 @@ pub struct Asset {
     pub media_type: &'static str,
     /// Changes whenever the bytes do: the core of the strong entity tag.
     pub tag: &'static str,
-    /// The file as it is.
-    pub plain: &'static [u8],
+    /// Bytes of the file as it is.
+    pub length: usize,
     /// The file gzipped.
     pub gzip: &'static [u8],
+}
+
+impl Asset {
+    /// The file as it is. Empty if it was not packed by `build.rs`, which no file is.
+    #[must_use]
+    pub fn plain(&self) -> Vec<u8> {
+        let end = self.gzip.len().saturating_sub(TRAILER);
+        let packed = self.gzip.get(HEADER..end).unwrap_or_default();
+        decompress_to_vec_with_limit(packed, self.length).unwrap_or_default()
+    }
 }
 
 /// All files, sorted by name.

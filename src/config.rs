@@ -21,7 +21,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 
 pub use endpoint::Endpoint;
-pub use load::{EnvFile, Sources, read_file};
+pub use load::{EnvFile, PassedSocket, Sources, read_file};
 pub use secret::Secret;
 pub use table::{VARIABLES, Variable, secret_names};
 
@@ -43,6 +43,9 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// The most detailed level that is logged.
     pub log: log::LevelFilter,
+    /// Why no call can be made, if so: what is not set. Only a daemon that would be started again
+    /// and again puts up with it (see [`load`](Self::load)).
+    pub unready: Option<String>,
     /// Files that hold secrets: the key's, the token's, the certificate's key, a `.env` with one.
     pub secret_files: Vec<PathBuf>,
     /// Sentences worth a log line at `warn`: odd but no reason to refuse to start.
@@ -92,6 +95,8 @@ pub struct Limits {
     pub idle: Duration,
     /// Minutes of calls in a day (UTC), all together; `None` for no limit.
     pub daily: Option<Duration>,
+    /// How long running calls may go on after SIGTERM; zero ends them at once.
+    pub drain: Duration,
     /// Reply audio that can wait in all calls together.
     pub audio_pool: Duration,
 }
@@ -147,6 +152,10 @@ pub enum Purpose {
 impl Config {
     /// Builds the configuration from `sources`; `files` reads the files that settings name.
     ///
+    /// Where a service manager listens (`NOTIFY_SOCKET`), an endpoint or key that is not set is no
+    /// fault but [`unready`](Self::unready): there is nobody at a terminal to read it, and leaving
+    /// would only be started again. What is set and wrong is a fault everywhere.
+    ///
     /// # Errors
     /// Every fault found, in the order of [`VARIABLES`] after the faults of the sources.
     pub fn load(
@@ -157,9 +166,9 @@ impl Config {
         load::load(purpose, sources, files)
     }
 
-    /// [`Config::load`] from this process's environment, `--listen`, and `env_file` or, if that is
-    /// `None`, the file `.env` in the working directory when there is one. Warns of files with
-    /// secrets that are open to all.
+    /// [`Config::load`] from this process's environment, `--listen`, `sockets`, and `env_file` or, if
+    /// that is `None`, the file `.env` in the working directory when there is one. Warns of files
+    /// with secrets that are open to all.
     ///
     /// # Errors
     /// As [`Config::load`], and when the file cannot be read.
@@ -167,9 +176,11 @@ impl Config {
         purpose: Purpose,
         env_file: Option<&Path>,
         listen: Option<String>,
+        sockets: &[PassedSocket],
     ) -> Result<Self, Vec<ConfigError>> {
         let mut sources = Sources::from_environment(std::env::vars_os());
         sources.listen = listen;
+        sources.sockets = sockets.to_vec();
         sources.env_file = EnvFile::find(env_file).map_err(|fault| vec![fault])?;
         let mut config = Self::load(purpose, sources, &read_file)?;
         config.warnings.extend(config.secret_files.iter().filter_map(|path| secret::exposed(path)));
@@ -232,6 +243,8 @@ impl std::error::Error for ConfigError {}
 pub enum Place {
     /// The `--listen` option.
     Option,
+    /// A socket that was handed over at the start.
+    Socket,
     /// The process's environment.
     Environment,
     /// A line of the `.env` file.
@@ -249,6 +262,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Option => f.write_str("option --listen"),
+            Self::Socket => f.write_str("passed socket"),
             Self::Environment => f.write_str("environment"),
             // Escaped, because a file name may hold a line break.
             Self::File { path, line } => {

@@ -32,5 +32,6 @@ pub mod server;
 pub mod session;
 pub mod simulator;
 pub mod spending;
+pub mod systemd;
 pub mod tools;
 pub mod web;

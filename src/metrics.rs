@@ -45,7 +45,7 @@ families! {
         "Requests refused for who sent them, or because the daemon stops.";
     Calls: "calls_started_total", "", "", "Calls that got a line.";
     TurnedAway: "calls_turned_away_total", "reason",
-        "full address_limit daily_limit access_changed pool internal",
+        "full address_limit daily_limit access_changed not_configured pool internal",
         "Calls that got none.";
     Ended: "calls_ended_total", "reason",
         "hang_up client_lost idle time_limit session_expired stopping bad_audio bad_text too_big \

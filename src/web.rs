@@ -86,6 +86,8 @@ pub struct Doorway<'a> {
     pub address: IpAddr,
     /// The daemon is stopping.
     pub draining: bool,
+    /// No call can be made until the settings are completed.
+    pub unready: bool,
     /// The time.
     pub now: Instant,
 }
@@ -409,6 +411,8 @@ fn answer_visitor(
             let extra = format!("Cache-Control: no-store\r\n{service}");
             let (status, text) = if door.draining {
                 (Status::SERVICE_UNAVAILABLE, "draining")
+            } else if door.unready {
+                (Status::SERVICE_UNAVAILABLE, "not_configured")
             } else {
                 (Status::OK, "ok")
             };
@@ -540,10 +544,10 @@ fn refuse_stranger(
 
 fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset, extra: &str) -> Phase {
     // The two encodings are two representations, so each has its own strong tag.
-    let (body, encoding, tag) = if request.gzip {
-        (asset.gzip, "Content-Encoding: gzip\r\n", format!("\"{}-gz\"", asset.tag))
+    let (length, encoding, tag) = if request.gzip {
+        (asset.gzip.len(), "Content-Encoding: gzip\r\n", format!("\"{}-gz\"", asset.tag))
     } else {
-        (asset.plain, "", format!("\"{}\"", asset.tag))
+        (asset.length, "", format!("\"{}\"", asset.tag))
     };
     let unchanged = request.if_none_match.split(',').map(str::trim).any(|known| {
         // The comparison is weak (RFC 9110, section 13.1.2).
@@ -554,10 +558,12 @@ fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset, extra: &str
         "{COMMON_FIELDS}{PAGE_FIELDS}{extra}{encoding}ETag: {tag}\r\nContent-Type: {}\r\n",
         asset.media_type
     );
-    let length = (!unchanged).then_some(body.len());
+    let length = (!unchanged).then_some(length);
     http::answer_head(out, status, &extra, length, request.keep_alive);
-    if !unchanged && request.method == "GET" {
-        out.extend_from_slice(body);
+    match (unchanged || request.method != "GET", request.gzip) {
+        (true, _) => {}
+        (false, true) => out.extend_from_slice(asset.gzip),
+        (false, false) => out.extend_from_slice(&asset.plain()),
     }
     after(request)
 }

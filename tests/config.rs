@@ -5,7 +5,9 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use voicelived::config::{AccessConfig, Config, ConfigError, EnvFile, Purpose, Sources};
+use voicelived::config::{
+    AccessConfig, Config, ConfigError, EnvFile, PassedSocket, Purpose, Sources,
+};
 
 const ENDPOINT: (&str, &str) = ("AZURE_VOICE_LIVE_ENDPOINT", "https://x.services.ai.azure.com");
 const KEY: (&str, &str) = ("AZURE_VOICE_LIVE_API_KEY", "canary-key");
@@ -42,8 +44,8 @@ fn load(environment: &[(&str, &str)], file: &str) -> Result<Config, Vec<ConfigEr
     Config::load(Purpose::Service, sources(environment, file), &files)
 }
 
-fn lines(outcome: Result<Config, Vec<ConfigError>>) -> Vec<String> {
-    let errors = outcome.expect_err("faults");
+fn lines<T>(outcome: Result<T, Vec<ConfigError>>) -> Vec<String> {
+    let errors = outcome.err().expect("faults");
     let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
     for line in &lines {
         assert!(!line.contains('\n') && !line.contains("canary"), "{line:?}");
@@ -323,4 +325,61 @@ fn a_named_env_file_must_exist() {
     assert!(EnvFile::find(Some(Path::new("/"))).is_err());
     let endless = EnvFile::find(Some(Path::new("/dev/zero"))).unwrap_err();
     assert!(endless.to_string().contains("longer than"));
+}
+
+fn passed(secure: bool, address: &str) -> PassedSocket {
+    PassedSocket { secure, address: address.parse().expect("an address") }
+}
+
+#[test]
+fn a_watched_daemon_puts_up_with_missing_settings_but_not_with_wrong_ones() {
+    let watched = ("NOTIFY_SOCKET", "/run/systemd/notify");
+    let config = Config::load(Purpose::Service, sources(&[watched], ""), &files).unwrap();
+    let unready = config.unready.unwrap();
+    assert!(unready.contains(ENDPOINT.0) && unready.contains(KEY.0), "{unready}");
+    let config = Config::load(Purpose::Service, sources(&[watched, ENDPOINT, KEY], ""), &files);
+    assert_eq!(config.unwrap().unready, None);
+    let config = Config::load(Purpose::Demo, sources(&[watched], ""), &files);
+    assert_eq!(config.unwrap().unready, None);
+    let wrong = sources(&[watched, ("AZURE_VOICE_LIVE_ENDPOINT", "nonsense")], "");
+    let found = lines(Config::load(Purpose::Service, wrong, &files));
+    assert!(found.len() == 1 && found[0].starts_with(ENDPOINT.0), "{found:?}");
+    assert_eq!(lines(Config::load(Purpose::Service, sources(&[], ""), &files)).len(), 2);
+}
+
+#[test]
+fn passed_sockets_stand_for_the_settings_and_decide_who_may_call() {
+    let load = |sockets: &[PassedSocket], environment: &[(&str, &str)]| {
+        let mut all = sources(&[&[ENDPOINT, KEY], environment].concat(), "");
+        all.sockets = sockets.to_vec();
+        Config::load(Purpose::Service, all, &files)
+    };
+    let state = ("VOICELIVED_STATE_DIR", "/var/lib/voicelived");
+    let config = load(&[passed(true, "[::]:8443")], &[state]).unwrap();
+    assert_eq!(config.web.tls_listen, Some("[::]:8443".parse().unwrap()));
+    assert_eq!(config.web.listen, Some("127.0.0.1:8000".parse().unwrap()), "its own");
+    assert!(matches!(config.access, AccessConfig::OwnToken), "others can come");
+    // The widest of several of a kind counts.
+    let both = [passed(false, "127.0.0.1:1"), passed(false, "0.0.0.0:1")];
+    let config = load(&both, &[state]).unwrap();
+    assert!(matches!(config.access, AccessConfig::OwnToken));
+    let config = load(&both[..1], &[("VOICELIVED_LISTEN", "127.0.0.1:2")]).unwrap();
+    assert_eq!(config.web.listen, Some("127.0.0.1:1".parse().unwrap()));
+    assert!(matches!(config.access, AccessConfig::Open));
+    let warning =
+        "VOICELIVED_LISTEN (environment): not used, a socket for 127.0.0.1:1 was passed instead";
+    assert_eq!(config.warnings, [warning]);
+}
+
+#[test]
+fn draining_may_be_none_at_all() {
+    let drain = |text| {
+        let sources = sources(&[ENDPOINT, KEY, ("VOICELIVED_DRAIN_SECONDS", text)], "");
+        Config::load(Purpose::Service, sources, &files).map(|config| config.limits.drain.as_secs())
+    };
+    assert_eq!(drain("0").unwrap(), 0);
+    assert_eq!(drain("86400").unwrap(), 86_400);
+    for text in ["86401", "-1", "00x", "1.5"] {
+        assert!(lines(drain(text))[0].contains("a whole number from 0 to 86400"), "{text}");
+    }
 }

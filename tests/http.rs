@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
@@ -20,6 +21,12 @@ fn assert_guarded(answer: &Answer) {
     assert_eq!(answer.field("Cross-Origin-Resource-Policy"), "same-origin", "{answer:?}");
 }
 
+/// The file behind a path, as it is in the source.
+fn file(path: &str) -> Vec<u8> {
+    let name = if path == "/" { "/index.html" } else { path };
+    fs::read(format!("{}/frontend{name}", env!("CARGO_MANIFEST_DIR"))).expect("a file of the page")
+}
+
 #[test]
 fn every_file_of_the_page_is_served_and_cached_by_its_tag() {
     let daemon = Daemon::demo(&[]);
@@ -27,7 +34,7 @@ fn every_file_of_the_page_is_served_and_cached_by_its_tag() {
         let get = format!("GET {}", asset.path);
         let plain = ask(daemon.address, &get, "");
         assert_eq!((plain.status, plain.field("Content-Type")), (200, asset.media_type));
-        assert!(plain.body == asset.plain, "{get}");
+        assert!(plain.body == asset.plain() && plain.body == file(asset.path), "{get}");
         let packed = ask(daemon.address, &get, "Accept-Encoding: br, gzip\r\n");
         assert_eq!((packed.status, packed.field("Content-Encoding")), (200, "gzip"));
         assert!(packed.body == asset.gzip, "{get}");
@@ -55,7 +62,8 @@ fn every_file_of_the_page_is_served_and_cached_by_its_tag() {
 fn the_page_obeys_its_own_content_policy() {
     let pages = ASSETS.iter().filter(|asset| asset.media_type.starts_with("text/html"));
     for page in pages {
-        let text = std::str::from_utf8(page.plain).unwrap();
+        let plain = page.plain();
+        let text = std::str::from_utf8(&plain).unwrap();
         for tag in text.split('<').filter(|tag| tag.contains('>')) {
             let inside = tag.split('>').next().unwrap();
             let script = inside.starts_with("script") && !inside.contains("src=");
@@ -86,18 +94,18 @@ fn staying_secure(root: &str, daemon: &Daemon, host: &str, path: &str) -> String
 #[test]
 fn only_an_owners_certificate_tells_browsers_to_stay_with_https() {
     let folder = std::env::temp_dir().join(format!("voicelived-stay-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    fs::create_dir_all(&folder).unwrap();
     let (certificate, key) = certificates::localhost();
     let files = [folder.join("own.pem"), folder.join("own.key")];
-    std::fs::write(&files[0], &certificate).unwrap();
-    std::fs::write(&files[1], &key).unwrap();
+    fs::write(&files[0], &certificate).unwrap();
+    fs::write(&files[1], &key).unwrap();
     let mut settings = vec![
         ("VOICELIVED_TLS_LISTEN", "127.0.0.1:0"),
         ("VOICELIVED_ALLOWED_ORIGINS", "https://voice.example"),
         ("VOICELIVED_STATE_DIR", folder.to_str().unwrap()),
     ];
     let local = Daemon::demo(&settings);
-    let root = std::fs::read_to_string(folder.join("ca.pem")).unwrap();
+    let root = fs::read_to_string(folder.join("ca.pem")).unwrap();
     assert_eq!(staying_secure(&root, &local, "voice.example", "/"), "");
     settings.push(("VOICELIVED_TLS_CERT", files[0].to_str().unwrap()));
     settings.push(("VOICELIVED_TLS_KEY", files[1].to_str().unwrap()));
@@ -112,7 +120,7 @@ fn only_an_owners_certificate_tells_browsers_to_stay_with_https() {
         assert_eq!(staying_secure(&certificate, &own, &host, "/"), "", "{host}");
     }
     assert_eq!(ask(own.address, "GET /", "").field("Strict-Transport-Security"), "");
-    std::fs::remove_dir_all(&folder).unwrap();
+    fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

@@ -30,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "server",
             "simulator",
             "spending",
+            "systemd",
             "tools",
             "web",
         ],
@@ -56,6 +57,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "session",
             "simulator",
             "spending",
+            "systemd",
             "tools",
             "web",
         ],
@@ -63,6 +65,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("session", &["call", "fault", "metrics", "net", "tools"]),
     ("simulator", &["net", "session"]),
     ("spending", &[]),
+    ("systemd", &[]),
     ("tools", &[]),
     ("web", &["access", "assets", "metrics", "net", "simulator"]),
 ];

@@ -18,7 +18,7 @@ use kernel::Socket;
 use random::Random;
 use voicelived::net::inbox::Inbox;
 use voicelived::net::tls;
-use voicelived::net::transport::Transport;
+use voicelived::net::transport::{TURN_ALLOWANCE, Transport};
 use voicelived::net::ws::{Incoming, Message, Role, Sizes, WsError, WsPeer};
 
 const PLAIN_SEEDS: u64 = 4096;
@@ -64,6 +64,33 @@ fn the_answer_to_a_close_arrives_through_a_full_kernel() {
         say_goodbye(seed, plain(random.range(1, 5_000)), &mut random);
         // With less room TLS makes records of single bytes: a flood by their heads alone.
         say_goodbye(seed, secure(random.range(500, 5_000)), &mut random);
+    }
+}
+
+/// Whoever sends without end is read no further than a turn's allowance, and the next turn goes on.
+#[test]
+fn a_turn_reads_no_more_than_its_allowance() {
+    let (flood, ours) = kernel::pair(usize::MAX);
+    let mut flood = WsPeer::new(Transport::plain(flood), Role::Client, SIZES, &[]);
+    let mut ours = WsPeer::new(Transport::plain(ours), Role::Server, SIZES, &[]);
+    let (frames, mut heard, mut inbox) = (1_000, 0, Inbox::new());
+    for _ in 0..frames {
+        flood.send(Message::Binary(&[7; 960])).expect("there is room");
+        flood.flush().expect("there is room");
+    }
+    flood.transport().stream().carry(usize::MAX);
+    notice(&mut ours);
+    while heard < frames {
+        let before = ours.transport().received();
+        ours.transport_mut().begin_turn();
+        while let Some(message) = ours.read(&mut inbox).expect("it is open") {
+            assert_eq!(message, Incoming::Binary(&[7; 960]));
+            heard += 1;
+        }
+        ours.keep(&mut inbox);
+        let read = ours.transport().received() - before;
+        assert!(read <= TURN_ALLOWANCE as u64, "{read} bytes in a turn");
+        assert!(heard == frames || ours.has_more(), "{heard} messages, then nothing");
     }
 }
 

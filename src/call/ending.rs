@@ -31,6 +31,8 @@ pub enum EndReason {
     AccessChanged,
     /// The call may not be made.
     Refused(String),
+    /// The daemon lacks settings without which there are no calls: a sentence that names them.
+    NotConfigured(String),
     /// No room for another call.
     Full,
     /// The day's minutes of calls, this many, are used up (the spending guard).
@@ -76,6 +78,7 @@ impl EndReason {
             Self::ClientStalled(_) => "client_stalled",
             Self::AccessChanged => "access_changed",
             Self::Refused(_) => "refused",
+            Self::NotConfigured(_) => "not_configured",
             Self::Full => "full",
             Self::AddressLimit(_) => "address_limit",
             Self::DailyLimit(_) => "daily_limit",
@@ -125,6 +128,7 @@ impl EndReason {
             | Self::BadText(message)
             | Self::BadProtocol(message)
             | Self::Refused(message)
+            | Self::NotConfigured(message)
             | Self::SessionRefused(message)
             | Self::Internal(message) => message.as_str().into(),
         }
@@ -148,6 +152,7 @@ impl EndReason {
             Self::Service(_)
             | Self::ServiceTimeout
             | Self::SessionRefused(_)
+            | Self::NotConfigured(_)
             | Self::Internal(_) => 1011,
             Self::Full | Self::AddressLimit(_) | Self::DailyLimit(_) => 1013,
         }
@@ -176,6 +181,7 @@ impl EndReason {
             | Self::Full
             | Self::AddressLimit(_)
             | Self::DailyLimit(_)
+            | Self::NotConfigured(_)
             | Self::Internal(_) => Side::Daemon,
         }
     }
@@ -232,6 +238,7 @@ mod tests {
             EndReason::ClientStalled(15),
             EndReason::AccessChanged,
             EndReason::Refused(text()),
+            EndReason::NotConfigured(text()),
             EndReason::Full,
             EndReason::AddressLimit(4),
             EndReason::DailyLimit(60),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::args::RunArgs;
 use super::{access, service};
-use crate::config::{Config, ConfigError, Purpose, Secret};
+use crate::config::{Config, ConfigError, PassedSocket, Purpose, Secret};
 use crate::net::dial::Target;
 use crate::server::reload::{Reread, Terms};
 use crate::tools::Tools;
@@ -15,6 +15,8 @@ use crate::tools::Tools;
 pub(super) struct Provenance {
     pub(super) purpose: Purpose,
     pub(super) args: RunArgs,
+    /// Listening sockets that were passed at the start.
+    pub(super) sockets: Vec<PassedSocket>,
     /// In a demo, the simulator that stands for the service.
     pub(super) simulator: Option<SocketAddr>,
 }
@@ -26,7 +28,8 @@ impl Provenance {
     /// All faults.
     pub(super) fn read(&self) -> Result<Config, Vec<ConfigError>> {
         let RunArgs { env_file, listen } = &self.args;
-        let mut config = Config::from_process(self.purpose, env_file.as_deref(), listen.clone())?;
+        let (env_file, listen) = (env_file.as_deref(), listen.clone());
+        let mut config = Config::from_process(self.purpose, env_file, listen, &self.sockets)?;
         if let Some(address) = self.simulator {
             config.use_simulator(address);
         }
@@ -45,7 +48,7 @@ pub(super) fn terms(
 ) -> Result<Terms, String> {
     let target: Rc<Target> = service::target(&config.service)?;
     let settings = Rc::new(service::call_settings(config, tools));
-    Ok(Terms { access: access::access(token), settings, target })
+    Ok(Terms { access: access::access(token), settings, target, unready: config.unready.clone() })
 }
 
 /// For SIGHUP. What only a restart can change is told as long as it differs from `started`.

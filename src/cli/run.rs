@@ -1,24 +1,25 @@
 //! `run`, `demo` and `simulate`: the daemon in its three guises.
 
-use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
+use std::io::{self, IsTerminal, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::access::{Gate, Origin};
-use crate::authority::{Authority, OwnFiles, device_names};
+use crate::authority::{Authority, OwnFiles, device_names, is_clock_set};
 use crate::call::pcm::BLOCK_BYTES;
 use crate::certificates::Certificates;
 use crate::cli::args::{RunArgs, SimulateArgs, exit};
 use crate::cli::reload::Provenance;
 use crate::cli::{access, reload, service};
-use crate::config::{Config, Purpose, Secret, read_file};
+use crate::config::{Config, PassedSocket, Purpose, Secret, read_file};
 use crate::net::tls;
 use crate::server::{Calls, Listen, Server, bind};
 use crate::simulator::{Options, Script};
 use crate::spending::Ledger;
+use crate::systemd::{self, Manager, Passed};
 use crate::tools::Tools;
 use crate::web::{CallSite, Site};
 
@@ -33,9 +34,9 @@ pub type Failure = (u8, String);
 /// # Errors
 /// [`Failure`]; the configuration's faults are one line each.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
-    let from = Provenance { purpose: Purpose::Service, args: args.clone(), simulator: None };
+    let (from, passed) = begin(Purpose::Service, args)?;
     let config = configure(&from)?;
-    serve(config, Vec::new(), from)
+    serve(config, Vec::new(), passed, from)
 }
 
 /// The daemon with the built-in simulator as its service, on a port of its own in the same loop.
@@ -43,7 +44,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
 /// # Errors
 /// As [`run`].
 pub fn demo(args: &RunArgs) -> Result<(), Failure> {
-    let mut from = Provenance { purpose: Purpose::Demo, args: args.clone(), simulator: None };
+    let (mut from, passed) = begin(Purpose::Demo, args)?;
     let mut config = configure(&from)?;
     let simulator =
         listen_on(SocketAddr::from(([127, 0, 0, 1], 0)), Site::Simulator(Rc::default()))?;
@@ -51,7 +52,7 @@ pub fn demo(args: &RunArgs) -> Result<(), Failure> {
     config.use_simulator(address);
     from.simulator = Some(address);
     log::warn!("demo: the built-in simulator answers, not the real voice model");
-    serve(config, vec![simulator], from)
+    serve(config, vec![simulator], passed, from)
 }
 
 /// The simulated service alone.
@@ -73,21 +74,43 @@ pub fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
     server.run().map_err(system)
 }
 
+/// Where the settings come from, and the listening sockets that were passed: they are a part of it.
+fn begin(purpose: Purpose, args: &RunArgs) -> Result<(Provenance, Vec<Passed>), Failure> {
+    let passed = systemd::passed_sockets().map_err(|error| (exit::CONFIG, error))?;
+    let place = |&Passed { address, secure, .. }: &Passed| PassedSocket { address, secure };
+    let sockets = passed.iter().map(place).collect();
+    Ok((Provenance { purpose, args: args.clone(), sockets, simulator: None }, passed))
+}
+
 fn configure(from: &Provenance) -> Result<Config, Failure> {
     let config = from.read().map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;
     crate::log::init(config.log);
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
+    if !is_clock_set(SystemTime::now()) {
+        log::warn!(
+            "this device's clock has not been set: until it is, certificates look as if they were \
+             not valid yet, and calls fail. They are tried again with each call."
+        );
+    }
+    if let Some(sentence) = &config.unready {
+        log::error!("{sentence}");
+    }
     Ok(config)
 }
 
-fn serve(config: Config, mut listen: Vec<Listen>, from: Provenance) -> Result<(), Failure> {
+fn serve(
+    config: Config,
+    mut listen: Vec<Listen>,
+    passed: Vec<Passed>,
+    from: Provenance,
+) -> Result<(), Failure> {
     let simulated = !listen.is_empty();
     let program = std::env::current_exe().map_err(system)?;
     let tools = Tools::builtin(&program);
     let certificates = config.web.tls_listen.map(|_| certificates(&config)).transpose()?;
-    let doors = listen_for_calls(&config, certificates.as_ref(), simulated)?;
+    let doors = listen_for_calls(&config, passed, certificates.as_ref(), simulated)?;
     let urls: Vec<String> = doors.iter().filter_map(url).collect();
     let pages: Vec<String> = doors.iter().flat_map(pages).collect();
     listen.extend(doors);
@@ -102,10 +125,11 @@ fn serve(config: Config, mut listen: Vec<Listen>, from: Provenance) -> Result<()
         max_sessions: config.limits.max_sessions,
         max_sessions_per_address: config.limits.max_sessions_per_address,
         pool_blocks: blocks(&config),
+        drain: config.limits.drain,
         reread: reload::reread(from, config, tools.clone()),
         tools,
     };
-    let server = Server::new(listen, Some(calls)).map_err(system)?;
+    let server = Server::new(listen, Some(calls)).map_err(system)?.managed_by(manager());
     print_invitation(&pages, token.as_ref());
     // Only now is every socket served and every signal heard.
     for url in urls {
@@ -117,7 +141,7 @@ fn serve(config: Config, mut listen: Vec<Listen>, from: Provenance) -> Result<()
 /// For the person who started it, and for nobody who reads what it leaves behind: no pipe, no file,
 /// no journal.
 fn print_invitation(pages: &[String], token: Option<&Secret>) {
-    let mut out = std::io::stdout();
+    let mut out = io::stdout();
     if !out.is_terminal() {
         return;
     }
@@ -166,29 +190,55 @@ fn blocks(config: &Config) -> usize {
     milliseconds.saturating_mul(48) / BLOCK_BYTES
 }
 
-/// The HTTPS listener and the plain one, as far as they are switched on.
+/// The HTTPS listeners and the plain ones, as far as they are switched on: those that were passed,
+/// else one of our own.
 fn listen_for_calls(
     config: &Config,
+    passed: Vec<Passed>,
     secured: Option<&Secured>,
     simulated: bool,
 ) -> Result<Vec<Listen>, Failure> {
+    let (secure, plain): (Vec<_>, Vec<_>) = passed.into_iter().partition(|socket| socket.secure);
     let mut listen = Vec::new();
     let mut https = None;
     if let (Some(address), Some((certificates, tls))) = (config.web.tls_listen, secured) {
-        let mut secure = call_site(address, true, config, Some(certificates), simulated)?;
-        secure.tls = Some(Arc::clone(tls));
-        https = Some(secure.socket.local_addr().map_err(system)?.port());
-        listen.push(secure);
+        for (socket, passed) in sockets(address, secure)? {
+            let mut door = call_site(socket, true, config, Some(certificates), simulated)?;
+            door.tls = Some(Arc::clone(tls));
+            door.passed = passed;
+            https = https.or(Some(door.socket.local_addr().map_err(system)?.port()));
+            listen.push(door);
+        }
     }
     if let Some(address) = config.web.listen {
         let certificates = secured.map(|(certificates, _)| certificates);
-        let mut plain = call_site(address, false, config, certificates, simulated)?;
-        if let Site::Calls(site) = &mut plain.site {
-            site.https = https;
+        for (socket, passed) in sockets(address, plain)? {
+            let mut door = call_site(socket, false, config, certificates, simulated)?;
+            door.passed = passed;
+            if let Site::Calls(site) = &mut door.site {
+                site.https = https;
+            }
+            listen.push(door);
         }
-        listen.push(plain);
     }
     Ok(listen)
+}
+
+/// The sockets that were passed; without any, one that is bound here. And whether they were.
+fn sockets(address: SocketAddr, passed: Vec<Passed>) -> Result<Vec<(TcpListener, bool)>, Failure> {
+    if passed.is_empty() {
+        let socket = bind(address).map_err(|error| cannot_listen(address, &error))?;
+        return Ok(vec![(socket, false)]);
+    }
+    Ok(passed.into_iter().map(|passed| (passed.socket, true)).collect())
+}
+
+/// Nothing that the manager is to be told is worth not starting for.
+fn manager() -> Manager {
+    Manager::from_environment().unwrap_or_else(|error| {
+        log::warn!("NOTIFY_SOCKET: the service manager cannot be told anything: {error}");
+        Manager::default()
+    })
 }
 
 fn url(door: &Listen) -> Option<String> {
@@ -197,7 +247,7 @@ fn url(door: &Listen) -> Option<String> {
 }
 
 fn call_site(
-    address: SocketAddr,
+    socket: TcpListener,
     secure: bool,
     config: &Config,
     certificates: Option<&Certificates>,
@@ -205,7 +255,6 @@ fn call_site(
 ) -> Result<Listen, Failure> {
     let extra =
         config.web.allowed_origins.iter().filter_map(|origin| Origin::parse(origin)).collect();
-    let socket = bind(address).map_err(|error| cannot_listen(address, &error))?;
     // Port 0 lets the kernel choose: the gate must know what it chose.
     let address = socket.local_addr().map_err(system)?;
     let mut gate = Gate::new(secure, address, extra);
@@ -215,7 +264,7 @@ fn call_site(
     }
     let ca_pem = certificates.and_then(Certificates::ca_pem).map(Rc::from);
     let site = CallSite { gate, simulated, https: None, ca_pem };
-    Ok(Listen { socket, site: Site::Calls(site), tls: None })
+    Ok(Listen { socket, site: Site::Calls(site), tls: None, passed: false })
 }
 
 /// Certificates and what the first handshakes use of them.
@@ -245,7 +294,7 @@ fn certificates(config: &Config) -> Result<Secured, Failure> {
 
 fn listen_on(address: SocketAddr, site: Site) -> Result<Listen, Failure> {
     let socket = bind(address).map_err(|error| cannot_listen(address, &error))?;
-    Ok(Listen { socket, site, tls: None })
+    Ok(Listen { socket, site, tls: None, passed: false })
 }
 
 fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, Failure> {
@@ -256,7 +305,7 @@ fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig
     tls::server_config(&read(certificate)?, &read(key)?).map_err(|error| (exit::DATA, error))
 }
 
-fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
     (
         exit::UNAVAILABLE,
         format!(
@@ -265,6 +314,6 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
     )
 }
 
-fn system(error: std::io::Error) -> Failure {
+fn system(error: io::Error) -> Failure {
     (exit::SYSTEM, format!("the system refuses: {error}"))
 }

@@ -15,7 +15,7 @@ impl Config {
             ((&self.web, &self.limits), (&new.web, &new.limits));
         let settings = [
             // With the service's address goes the key, which is meant for no other.
-            ("AZURE_VOICE_LIVE_ENDPOINT", service(self) != service(new)),
+            ("AZURE_VOICE_LIVE_ENDPOINT", self.unready.is_none() && service(self) != service(new)),
             ("VOICELIVED_LISTEN", web.listen != new_web.listen),
             ("VOICELIVED_TLS_LISTEN", web.tls_listen != new_web.tls_listen),
             ("VOICELIVED_TLS_CERT, VOICELIVED_TLS_KEY", web.tls_files != new_web.tls_files),
@@ -27,6 +27,7 @@ impl Config {
                 limits.max_sessions_per_address != new_limits.max_sessions_per_address,
             ),
             ("VOICELIVED_DAILY_MINUTES", limits.daily != new_limits.daily),
+            ("VOICELIVED_DRAIN_SECONDS", limits.drain != new_limits.drain),
             ("VOICELIVED_AUDIO_POOL_SECONDS", limits.audio_pool != new_limits.audio_pool),
             ("VOICELIVED_LOG", self.log != new.log),
         ];

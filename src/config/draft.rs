@@ -32,6 +32,7 @@ pub(super) struct Draft {
     pub(super) token: Option<Secret>,
     pub(super) state_dir: Option<PathBuf>,
     pub(super) log: Option<log::LevelFilter>,
+    pub(super) unready: Option<String>,
     pub(super) secret_files: Vec<PathBuf>,
     pub(super) warnings: Vec<String>,
 }
@@ -267,6 +268,15 @@ pub(super) fn seconds(text: &str, max: u32) -> Result<Duration, String> {
         }
         _ => Err(number_fault(text, max)),
     }
+}
+
+/// As [`seconds`], but none at all will do too.
+pub(super) fn seconds_or_none(text: &str, max: u32) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    seconds(text, max)
+        .map_err(|_| format!("must be a whole number from 0 to {max}, but is {}", shown(text)))
 }
 
 fn number_fault(text: &str, max: u32) -> String {

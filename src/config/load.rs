@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::draft::Draft;
 use super::table::{
-    AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, KEY, OWN_PREFIX, PAIRS, STATE_DIR, TOKEN,
-    TOKEN_FILE,
+    AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, KEY, LISTEN, OWN_PREFIX, PAIRS, STATE_DIR,
+    TLS_LISTEN, TOKEN, TOKEN_FILE,
 };
 use super::{
     AccessConfig, Config, ConfigError, Endpoint, Files, Limits, Place, Purpose, Secret,
@@ -20,10 +21,22 @@ use super::{
 pub struct Sources {
     /// Value of `--listen`: stands for `VOICELIVED_LISTEN` and wins over it.
     pub listen: Option<String>,
+    /// Listening sockets that were handed over: they stand for `VOICELIVED_TLS_LISTEN` and
+    /// `VOICELIVED_LISTEN` and win over them.
+    pub sockets: Vec<PassedSocket>,
     /// The environment; other programs' variables may be among them.
     pub environment: Vec<(OsString, OsString)>,
     /// The `.env` file.
     pub env_file: Option<EnvFile>,
+}
+
+/// A listening socket that somebody else has bound.
+#[derive(Debug, Clone, Copy)]
+pub struct PassedSocket {
+    /// Where.
+    pub address: SocketAddr,
+    /// For HTTPS.
+    pub secure: bool,
 }
 
 impl Sources {
@@ -83,6 +96,7 @@ pub(super) fn load(
     files: Files<'_>,
 ) -> Result<Config, Vec<ConfigError>> {
     let credentials = credentials_directory(&sources);
+    let supervised = sources.environment.iter().any(|(name, _)| name == "NOTIFY_SOCKET");
     let mut loader =
         Loader { files, draft: Draft::default(), settings: Vec::new(), errors: Vec::new() };
     let state_dir = state_directory(&sources);
@@ -92,7 +106,16 @@ pub(super) fn load(
     loader.draft.state_dir = loader.draft.state_dir.take().or(state_dir);
     if purpose == Purpose::Service {
         loader.find_credential(credentials);
-        loader.require_service();
+        let missing = loader.require_service();
+        if !supervised {
+            loader.errors.extend(missing);
+        } else if !missing.is_empty() {
+            let names: Vec<_> = missing.iter().map(|fault| fault.what.as_str()).collect();
+            let names = names.join(" and ");
+            loader.draft.unready = Some(format!(
+                "This device is not set up yet: its owner must set {names} and restart the daemon."
+            ));
+        }
     }
     loader.check_pool();
     loader.settle_tls_files();
@@ -166,7 +189,16 @@ impl Loader<'_> {
 
     fn collect(&mut self, sources: Sources) {
         if let Some(value) = sources.listen {
-            self.add(0, Place::Option, "VOICELIVED_LISTEN".to_owned(), value);
+            self.add(0, Place::Option, LISTEN.to_owned(), value);
+        }
+        for (name, secure) in [(TLS_LISTEN, true), (LISTEN, false)] {
+            // The one that most can reach counts: it decides whether a token is asked for.
+            let of_kind = sources.sockets.iter().filter(|socket| socket.secure == secure);
+            let widest =
+                of_kind.min_by_key(|socket| socket.address.ip().to_canonical().is_loopback());
+            if let Some(socket) = widest {
+                self.add(0, Place::Socket, name.to_owned(), socket.address.to_string());
+            }
         }
         for (name, value) in sources.environment {
             let Some(name) = name.to_str().filter(|name| is_ours(name)) else {
@@ -267,6 +299,17 @@ impl Loader<'_> {
                 format!("contradicts {} ({}); keep only one of them", first.name, first.place);
             self.fault(&rival.name, Some(rival.place), message);
         }
+        if first.place == Place::Socket {
+            let others = self.settings.iter().filter(|s| names.contains(&s.name));
+            let unused = others.filter(|s| s.rank > 0 && s.value != first.value);
+            self.draft.warnings.extend(unused.map(|unused| {
+                let (name, place) = (&unused.name, &unused.place);
+                format!(
+                    "{name} ({place}): not used, a socket for {} was passed instead",
+                    first.value
+                )
+            }));
+        }
         Some(first)
     }
 
@@ -300,6 +343,8 @@ impl Loader<'_> {
             return;
         };
         let outcome = match (self.files)(&directory.join(KEY), Secret::MAX_BYTES) {
+            // A unit has something blank stand in for a key that is not there yet.
+            Ok(bytes) if bytes.trim_ascii().is_empty() => Ok(()),
             Ok(bytes) => String::from_utf8(bytes)
                 .map_err(|_| "is not UTF-8 text".to_owned())
                 .and_then(|text| self.draft.set_key(&text)),
@@ -311,7 +356,9 @@ impl Loader<'_> {
         }
     }
 
-    fn require_service(&mut self) {
+    /// What a call cannot do without.
+    fn require_service(&self) -> Vec<ConfigError> {
+        let mut missing = Vec::new();
         let faulty = |errors: &[ConfigError], name: &str| {
             let short = name.replace(AZURE_PREFIX, AZURE_SHORT_PREFIX);
             errors.iter().any(|e| e.what.starts_with(name) || e.what.starts_with(&short))
@@ -319,24 +366,25 @@ impl Loader<'_> {
         if self.draft.endpoint.is_none() && !faulty(&self.errors, ENDPOINT) {
             let remedy = "put the resource's endpoint into the environment or .env, or try \
                           `voicelived demo`";
-            self.missing(ENDPOINT, remedy);
+            missing.push(self.missing(ENDPOINT, remedy));
         }
         if self.draft.key.is_none() && !faulty(&self.errors, KEY) {
             let remedy = "put the resource's key into the environment or .env, or name its file in \
                           AZURE_VOICE_LIVE_API_KEY_FILE";
-            self.missing(KEY, remedy);
+            missing.push(self.missing(KEY, remedy));
         }
+        missing
     }
 
     /// Says that `name` is not set, and which misspelt name may be meant for it.
-    fn missing(&mut self, name: &str, remedy: &str) {
+    fn missing(&self, name: &str, remedy: &str) -> ConfigError {
         let question = format!("did you mean {name}?");
         let slip = self.draft.warnings.iter().find(|w| w.ends_with(&question));
         let message = match slip {
             Some(slip) => format!("is not set; {slip}"),
             None => format!("is not set; {remedy}"),
         };
-        self.fault(name, None, message);
+        ConfigError { what: name.to_owned(), place: None, message }
     }
 
     /// Each call is promised its blocks at its start: the limit on calls must be one that holds.
@@ -428,6 +476,7 @@ impl Loader<'_> {
             access,
             state_dir: draft.state_dir,
             log: draft.log.unwrap_or(log::LevelFilter::Info),
+            unready: draft.unready,
             secret_files: draft.secret_files,
             warnings: draft.warnings,
         })

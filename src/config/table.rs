@@ -51,6 +51,8 @@ pub(super) const ENDPOINT: &str = "AZURE_VOICE_LIVE_ENDPOINT";
 pub(super) const KEY: &str = "AZURE_VOICE_LIVE_API_KEY";
 pub(super) const TOKEN: &str = "VOICELIVED_ACCESS_TOKEN";
 pub(super) const TOKEN_FILE: &str = "VOICELIVED_ACCESS_TOKEN_FILE";
+pub(super) const LISTEN: &str = "VOICELIVED_LISTEN";
+pub(super) const TLS_LISTEN: &str = "VOICELIVED_TLS_LISTEN";
 pub(super) const STATE_DIR: &str = "VOICELIVED_STATE_DIR";
 /// Two ways to say one thing: at most one of each pair may be set.
 pub(super) const PAIRS: [(&str, &str); 3] = [
@@ -169,7 +171,7 @@ pub static VARIABLES: &[Variable] = &[
         parse: draft::session_file,
     },
     Variable {
-        name: "VOICELIVED_LISTEN",
+        name: LISTEN,
         default: "127.0.0.1:8000",
         explanation: "Address and port of page and /ws (plain HTTP: browsers give their microphone only to localhost); off for none.",
         group: LISTENING,
@@ -177,7 +179,7 @@ pub static VARIABLES: &[Variable] = &[
         parse: |draft, text, _| draft::listen(text).map(|address| draft.web.listen = address),
     },
     Variable {
-        name: "VOICELIVED_TLS_LISTEN",
+        name: TLS_LISTEN,
         default: "off",
         explanation: "Address and port of page and /ws over HTTPS, for example [::]:8443 for every device on the network; off for none.",
         group: LISTENING,
@@ -287,6 +289,16 @@ pub static VARIABLES: &[Variable] = &[
         group: LIMITS,
         service_only: false,
         parse: |draft, text, _| draft::minutes(text, 100_000).map(|time| draft.limits.daily = time),
+    },
+    Variable {
+        name: "VOICELIVED_DRAIN_SECONDS",
+        default: "0",
+        explanation: "How long running calls may go on after SIGTERM, while no new ones are taken (0 to 86400); a second signal ends it.",
+        group: LIMITS,
+        service_only: false,
+        parse: |draft, text, _| {
+            draft::seconds_or_none(text, 86_400).map(|time| draft.limits.drain = time)
+        },
     },
     Variable {
         name: "VOICELIVED_AUDIO_POOL_SECONDS",

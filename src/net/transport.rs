@@ -228,11 +228,27 @@ fn fill_tls<S: Read + Write>(
             // rustls holds little, so it is emptied after each piece.
             opened.bytes += open_records(tls, inbox)?.bytes;
         }
+        if count > RUSTLS_READ {
+            // Its buffer, grown for a long record, shrinks with the next reading only.
+            let _ = tls.read_tls(&mut Nothing);
+        }
         // Handshake answers leave at once; what is refused waits for `flush`.
         flush_tls(tls, wire)?;
         if opened.bytes > 0 {
             return Ok(opened.bytes);
         }
+    }
+}
+
+/// Bytes that rustls reads at once, and keeps allocated.
+const RUSTLS_READ: usize = 4096;
+
+/// A stream on which nothing comes now.
+struct Nothing;
+
+impl Read for Nothing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(ErrorKind::WouldBlock.into())
     }
 }
 

@@ -144,12 +144,42 @@ pub struct WsPeer<S> {
     /// Bytes that have come and are not taken: part of a message, or what backpressure left.
     rest: Vec<u8>,
     /// A message in fragments, as far as it has come.
-    fragments: Option<(Kind, Vec<u8>)>,
+    fragments: Option<Fragments>,
     /// Frames that the transport has not taken.
     out: Vec<u8>,
     masks: Masks,
     /// `transport.received()` at the last complete message.
     message_mark: u64,
+}
+
+/// A message of which the last fragment has not come.
+#[derive(Debug)]
+struct Fragments {
+    kind: Kind,
+    bytes: Vec<u8>,
+    /// Bytes of a text that are known to be UTF-8.
+    valid: usize,
+}
+
+impl Fragments {
+    /// Appends a fragment. A text that cannot become UTF-8 any more is found at once; a character
+    /// may be cut.
+    fn push(&mut self, fragment: &[u8]) -> Result<(), Fault> {
+        self.bytes.extend_from_slice(fragment);
+        if self.kind == Kind::Binary {
+            return Ok(());
+        }
+        match std::str::from_utf8(&self.bytes[self.valid..]) {
+            Ok(text) => self.valid += text.len(),
+            Err(error) if error.error_len().is_none() => self.valid += error.valid_up_to(),
+            Err(_) => return Err(no_text()),
+        }
+        Ok(())
+    }
+}
+
+fn no_text() -> Fault {
+    (1007, "a text message is not UTF-8".to_owned())
 }
 
 /// What [`WsPeer::next_frame`] found.
@@ -277,7 +307,7 @@ impl<S: Read + Write> WsPeer<S> {
             Kind::Binary => Ok(Some(Incoming::Binary(bytes))),
             Kind::Text => match std::str::from_utf8(bytes) {
                 Ok(text) => Ok(Some(Incoming::Text(text))),
-                Err(_) => Err(self.violation((1007, "a text message is not UTF-8".to_owned()))),
+                Err(_) => Err(self.violation(no_text())),
             },
         }
     }
@@ -482,7 +512,7 @@ impl<S: Read + Write> WsPeer<S> {
             }
             Opcode::Text => self.begin_fragments(Kind::Text, payload),
             Opcode::Binary => self.begin_fragments(Kind::Binary, payload),
-            Opcode::Continuation => Ok(self.continue_fragments(head.last, inbox, place)),
+            Opcode::Continuation => self.continue_fragments(head.last, inbox, place),
         }
     }
 
@@ -495,7 +525,7 @@ impl<S: Read + Write> WsPeer<S> {
             (Opcode::Text | Opcode::Binary, Some(_)) => {
                 return Err((1002, "a new message within a fragmented one".to_owned()));
             }
-            (Opcode::Continuation, Some((_, begun))) => begun.len(),
+            (Opcode::Continuation, Some(begun)) => begun.bytes.len(),
             _ => 0,
         };
         let most = self.sizes.message - begun;
@@ -506,7 +536,9 @@ impl<S: Read + Write> WsPeer<S> {
     }
 
     fn begin_fragments(&mut self, kind: Kind, payload: &[u8]) -> Result<Option<Found>, Fault> {
-        self.fragments = Some((kind, payload.to_vec()));
+        let mut fragments = Fragments { kind, bytes: Vec::new(), valid: 0 };
+        fragments.push(payload)?;
+        self.fragments = Some(fragments);
         Ok(None)
     }
 
@@ -515,14 +547,14 @@ impl<S: Read + Write> WsPeer<S> {
         last: bool,
         inbox: &mut Inbox,
         place: std::ops::Range<usize>,
-    ) -> Option<Found> {
-        let (kind, mut message) = self.fragments.take()?;
-        message.extend_from_slice(inbox.slice(place));
+    ) -> Result<Option<Found>, Fault> {
+        let Some(mut fragments) = self.fragments.take() else { return Ok(None) };
+        fragments.push(inbox.slice(place))?;
         if last {
-            return Some(Found::Message(kind, inbox.join(message)));
+            return Ok(Some(Found::Message(fragments.kind, inbox.join(fragments.bytes))));
         }
-        self.fragments = Some((kind, message));
-        None
+        self.fragments = Some(fragments);
+        Ok(None)
     }
 
     /// Only the latest ping needs an answer (section 5.5.3): who takes none gets none.

@@ -71,6 +71,9 @@ impl Server {
         let Some(calls) = &self.calls else {
             return Err(refused(EndReason::Full));
         };
+        if let Some(sentence) = &calls.terms.unready {
+            return Err(refused(EndReason::NotConfigured(sentence.clone())));
+        }
         if let Some(reason) = self.spent() {
             return Err(refused(reason));
         }

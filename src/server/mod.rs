@@ -18,6 +18,7 @@
 mod calls;
 mod children;
 mod door;
+mod manage;
 pub mod reload;
 mod secure;
 mod slot;
@@ -48,6 +49,7 @@ use crate::resolve::Resolver;
 use crate::session::{Buffers, CLIENT_SIZES, Desk, Progress, Session, WantedTool};
 use crate::simulator::peer::SimulatedService;
 use crate::spending::Ledger;
+use crate::systemd::Manager;
 use crate::tools::Tools;
 use crate::web::{Doorway, Site, Visit};
 
@@ -62,9 +64,6 @@ const SLOTS: usize = CHILDREN + 2 * MAX_CHILDREN;
 
 /// Slots for visitors beside those for calls.
 const VISITORS: usize = 64;
-/// How long calls may take to end in order after SIGTERM. Visitors are still answered meanwhile:
-/// `/healthz` says `draining`, and new calls are refused.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An address to listen on.
 #[allow(missing_debug_implementations, reason = "TLS configurations hold keys")]
@@ -75,6 +74,8 @@ pub struct Listen {
     pub site: Site,
     /// TLS, or plain.
     pub tls: Option<std::sync::Arc<rustls::ServerConfig>>,
+    /// It was handed over, and the next process gets it too.
+    pub passed: bool,
 }
 
 /// What the loop needs to make calls.
@@ -98,6 +99,8 @@ pub struct Calls {
     pub max_sessions_per_address: usize,
     /// Blocks of the PCM pool.
     pub pool_blocks: usize,
+    /// How long running calls may go on after SIGTERM.
+    pub drain: Duration,
 }
 
 struct Listener {
@@ -105,6 +108,7 @@ struct Listener {
     site: Site,
     tls: Option<std::sync::Arc<rustls::ServerConfig>>,
     ready: bool,
+    passed: bool,
 }
 
 /// The daemon.
@@ -115,6 +119,8 @@ pub struct Server {
     listeners: Vec<Listener>,
     slots: Box<[Slot]>,
     free: Vec<usize>,
+    /// Slots that hold a call: asked for in every turn.
+    running: usize,
     marked: Vec<usize>,
     /// No slot is due before that. The slots are looked through only then: deadlines are put off
     /// far more often than they pass.
@@ -131,6 +137,7 @@ pub struct Server {
     /// When to look at the certificates again, if there are any.
     certificates_due: Option<Instant>,
     stop: Stop,
+    manager: Manager,
 }
 
 /// Whether the daemon goes on.
@@ -138,6 +145,8 @@ pub struct Server {
 enum Stop {
     /// It does.
     No,
+    /// No new calls; those that run may go on until then.
+    Draining(Instant),
     /// Calls are ending; what is left at the deadline is dropped.
     By(Instant),
     /// A second signal: at once.
@@ -156,18 +165,17 @@ impl Server {
         let mut signals = Signals::new(signals)?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         let mut listeners = Vec::new();
-        for (at, Listen { socket, site, tls }) in listen.into_iter().enumerate() {
+        for (at, Listen { socket, site, tls, passed }) in listen.into_iter().enumerate() {
             socket.set_nonblocking(true)?;
             let mut socket = TcpListener::from_std(socket);
             poll.registry().register(&mut socket, Token(LISTENERS + at), Interest::READABLE)?;
-            listeners.push(Listener { socket, site, tls, ready: true });
+            listeners.push(Listener { socket, site, tls, ready: true, passed });
         }
         let (sessions, blocks) =
             calls.as_ref().map_or((0, 0), |calls| (calls.max_sessions, calls.pool_blocks));
         // In a demo the simulator's side of each call takes a slot too.
         let slots = sessions * 2 + VISITORS;
-        let target = calls.as_ref().map(|calls| &calls.terms.target);
-        let resolver = target.map(|target| Resolver::new(&target.host, target.port));
+        let resolver = calls.as_ref().and_then(|calls| calls.terms.resolver());
         let certificates_due = secure::next_look(calls.as_ref(), now);
         let access = calls.as_ref().map_or(Access::Open, |calls| calls.terms.access.clone());
         Ok(Self {
@@ -176,6 +184,7 @@ impl Server {
             listeners,
             slots: (0..slots).map(|_| Slot::free()).collect(),
             free: (0..slots).rev().collect(),
+            running: 0,
             marked: Vec::with_capacity(slots),
             soonest: None,
             children: Children::new(CHILDREN),
@@ -189,7 +198,15 @@ impl Server {
             door: Door::new(now),
             certificates_due,
             stop: Stop::No,
+            manager: Manager::default(),
         })
+    }
+
+    /// Has a service manager told how things stand.
+    #[must_use]
+    pub fn managed_by(mut self, manager: Manager) -> Self {
+        self.manager = manager;
+        self
     }
 
     /// Serves until a signal ends it.
@@ -199,6 +216,7 @@ impl Server {
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(256);
         let mut now = Instant::now();
+        self.manager.ready(now);
         self.refresh_addresses(now);
         loop {
             let end = Instant::now();
@@ -217,6 +235,8 @@ impl Server {
             self.take_ended_children(now);
             self.pump_slots(now);
             self.watch_spending(now);
+            self.watch_drain(now);
+            self.report(now);
             if self.is_stopped(now) {
                 return Ok(());
             }
@@ -230,7 +250,10 @@ impl Server {
         if !self.marked.is_empty() || self.can_accept(now) {
             return Some(Duration::ZERO);
         }
-        let stop = if let Stop::By(deadline) = self.stop { Some(deadline) } else { None };
+        let stop = match self.stop {
+            Stop::Draining(deadline) | Stop::By(deadline) => Some(deadline),
+            Stop::No | Stop::Now => None,
+        };
         let rare = [
             self.soonest,
             stop,
@@ -238,6 +261,7 @@ impl Server {
             self.door_deadline(),
             self.certificates_due,
             self.spending_deadline(),
+            self.manager.deadline(),
         ];
         let nearest = rare.into_iter().flatten().min()?;
         Some(nearest.saturating_duration_since(now))
@@ -300,32 +324,12 @@ impl Server {
             match signal {
                 SIGTERM | SIGINT => self.begin_stop(now),
                 SIGHUP => {
+                    self.manager.reloading(now);
                     self.reload(now);
                     self.certificates_due = Some(now);
                 }
                 _ => self.children.mark_all(),
             }
-        }
-    }
-
-    fn begin_stop(&mut self, now: Instant) {
-        if self.stop != Stop::No {
-            self.stop = Stop::Now;
-            return;
-        }
-        log::info!("stopping: calls in progress are told and ended");
-        self.stop = Stop::By(now + STOP_TIMEOUT);
-        for at in 0..self.slots.len() {
-            self.with_session(at, now, |session, desk| session.end(EndReason::Stopping, desk));
-        }
-    }
-
-    fn is_stopped(&self, now: Instant) -> bool {
-        let calls = || self.slots.iter().any(|slot| matches!(slot.conn, Conn::Call(_)));
-        match self.stop {
-            Stop::No => false,
-            Stop::By(deadline) => now >= deadline || !calls(),
-            Stop::Now => true,
         }
     }
 
@@ -383,6 +387,7 @@ impl Server {
         let is_last = self.free.len() == self.slots.len();
         let is_call = matches!(slot.conn, Conn::Call(_));
         if let Conn::Call(session) = slot.conn {
+            self.running -= 1;
             self.children.stop_tools_of(session.id());
             session.release(&mut self.pool, now);
         }
@@ -486,6 +491,7 @@ impl Server {
             metrics: &mut self.metrics,
             address: self.slots[at].address,
             draining: self.stop != Stop::No,
+            unready: self.calls.as_ref().is_some_and(|calls| calls.terms.unready.is_some()),
             now,
         };
         let Some(listener) = self.listeners.get(*listener) else {
@@ -525,6 +531,7 @@ impl Server {
             }
             None => Conn::Free,
         };
+        self.running += usize::from(matches!(self.slots[at].conn, Conn::Call(_)));
         self.dial(at, now);
     }
 }

@@ -10,6 +10,7 @@ use crate::access::Access;
 use crate::call::CallSettings;
 use crate::call::ending::EndReason;
 use crate::net::dial::Target;
+use crate::resolve::Resolver;
 
 /// What every new call is made by.
 #[allow(missing_debug_implementations, reason = "the target holds the credential")]
@@ -20,6 +21,16 @@ pub struct Terms {
     pub settings: Rc<CallSettings>,
     /// The service.
     pub target: Rc<Target>,
+    /// Why no call can be made until the settings are completed; `None` when they are complete.
+    pub unready: Option<String>,
+}
+
+impl Terms {
+    /// For the service's addresses, if there is a service.
+    pub(super) fn resolver(&self) -> Option<Resolver> {
+        let target = Some(&self.target).filter(|_| self.unready.is_none());
+        target.map(|target| Resolver::new(&target.host, target.port))
+    }
 }
 
 /// Reads the terms again, all of them or, with a line that says why, none. It may read a few small
@@ -33,6 +44,8 @@ impl Calls {
         let (old, new) = (&self.terms.target, &terms.target);
         let same = old.host == new.host && old.port == new.port;
         let moved = !same || old.tls.is_some() != new.tls.is_some();
+        // Without settings there was no address and no key yet.
+        let moved = moved && self.terms.unready.is_none();
         let target = Rc::clone(if moved { old } else { new });
         self.terms = Terms { target, ..terms };
     }
@@ -45,11 +58,18 @@ impl Server {
             return;
         };
         match (calls.reread)() {
+            Ok(Terms { unready: Some(why), .. }) if calls.terms.unready.is_none() => {
+                return log::error!("the old settings stay: {why}");
+            }
             Ok(terms) => calls.adopt(terms),
             Err(why) => return log::error!("the old settings stay: {why}"),
         }
         let access = calls.terms.access.clone();
         log::info!("settings: read again, for new calls");
+        if self.resolver.is_none() {
+            self.resolver = calls.terms.resolver();
+            self.refresh_addresses(now);
+        }
         self.change_access(access, now);
     }
 

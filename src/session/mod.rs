@@ -11,6 +11,7 @@ mod microphone;
 mod pulse;
 mod reply;
 mod service_side;
+mod waits;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ use crate::tools::Tools;
 use microphone::MicrophonePath;
 use pulse::{Dead, Pulse, STALL_TIMEOUT};
 use reply::ReplyPath;
+use waits::Waits;
 
 /// Bounds of the client's side, in bytes.
 pub const CLIENT_SIZES: Sizes = Sizes { message: MAX_FRAME_BYTES, waiting: USUAL_WAITING };
@@ -141,6 +143,7 @@ struct Totals {
     microphone_bytes: u64,
     microphone_dropped: u64,
     reply_bytes: u64,
+    waits: Waits,
 }
 
 /// One call. See the module's text.
@@ -321,7 +324,7 @@ impl Session {
     }
 
     fn log_end(&self, now: Instant) {
-        let Totals { microphone_bytes, microphone_dropped, reply_bytes } = self.totals;
+        let Totals { microphone_bytes, microphone_dropped, reply_bytes, waits } = &self.totals;
         let (reason, fault) = match &self.phase {
             Phase::Closing { reason, .. } => {
                 (format!("{} ({:?})", reason.word(), reason.side()), reason.is_fault())
@@ -330,7 +333,7 @@ impl Session {
         };
         log::log!(
             if fault { log::Level::Warn } else { log::Level::Info },
-            "[{}] ended: {reason} after {:.1} s; microphone {microphone_bytes} bytes, {microphone_dropped} dropped; reply {reply_bytes} bytes; service session {:?}",
+            "[{}] ended: {reason} after {:.1} s; microphone {microphone_bytes} bytes, {microphone_dropped} dropped; reply {reply_bytes} bytes; {waits}; service session {:?}",
             self.id,
             (now - self.started).as_secs_f64(),
             self.call.service_session(),

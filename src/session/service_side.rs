@@ -194,6 +194,7 @@ impl Session {
             desk.metrics.add(Family::Reply, bytes as u64);
             if let Some(waited) = self.call.reply_sent(bytes, desk.now) {
                 desk.metrics.first_audio(waited);
+                self.totals.waits.add(waited);
             }
             self.carry_out(desk);
         }

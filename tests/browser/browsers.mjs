@@ -71,6 +71,11 @@ export class Talk {
     return talk;
   }
 
+  async reload() {
+    this.reached = 0;
+    await this.page.reload();
+  }
+
   async start() {
     await this.page.getByRole('button', { name: 'Start Talking' }).click();
   }
@@ -115,6 +120,25 @@ export class Talk {
   /** @param {string} type */
   sent(type) {
     return this.page.evaluate((wanted) => window.tap.sent.filter((m) => m.type === wanted), type);
+  }
+
+  /** Binary messages sent so far, each with its time, size and peak. @param {number} [since] */
+  frames(since = 0) {
+    return this.page.evaluate((from) => window.tap.sent.filter((m) => m.bytes && m.at >= from), since);
+  }
+
+  /** Opens the settings, does what is wished there, and closes them. @param {(dialog: import('playwright-core').Locator) => Promise<void>} wish */
+  async set(wish) {
+    await this.page.getByRole('button', { name: 'Settings' }).click();
+    const dialog = this.page.getByRole('dialog', { name: 'Settings' });
+    await wish(dialog);
+    await dialog.getByRole('button', { name: 'Done' }).click();
+    await dialog.waitFor({ state: 'hidden' });
+  }
+
+  /** The time in the page. */
+  now() {
+    return this.page.evaluate(() => Date.now());
   }
 
   states() {

@@ -32,12 +32,15 @@ for (const { name, open } of engines) {
     const { talk } = await open(t);
     await talk.start();
     await talk.welcomed();
+    const at = await talk.now();
     await talk.page.keyboard.press('m');
     const mute = talk.page.getByRole('button', { name: 'Mute', pressed: true });
     await mute.waitFor();
     assert.deepEqual(await talk.page.evaluate(() => window.tap.tracks.map((track) => track.enabled)), [false]);
     await sleep(MUTE_TAIL_MS);
     const muted = await frames(talk);
+    const silence = (await talk.frames(at)).filter(({ peak }) => peak === 0).length;
+    assert.ok(silence >= 40, `${silence} frames of silence end the sentence`);
     await sleep(1000);
     assert.equal(await frames(talk), muted);
     await mute.click();
@@ -81,9 +84,8 @@ for (const { name, open } of engines) {
   });
 }
 
-/** Binary messages sent so far. */
-function frames(talk) {
-  return talk.page.evaluate(() => window.tap.sent.filter((m) => m.bytes).length);
+async function frames(talk) {
+  return (await talk.frames()).length;
 }
 
 async function hungUp(talk) {

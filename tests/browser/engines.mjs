@@ -17,16 +17,16 @@ async function openChromium(t, { pieces = [QUIET_SECONDS], env } = {}) {
 }
 
 /** Firefox hears what is played into a sound server, when the test says so. */
-async function openFirefox(t, { env } = {}) {
+async function openFirefox(t, { env, prefs } = {}) {
   const daemon = await startDaemon(t, env);
   const pulse = await startPulse(t);
-  const browser = await launchFirefox(t, { server: pulse.server });
+  const browser = await launchFirefox(t, { server: pulse.server, prefs });
   const speak = (pieces) => pulse.speak(script(t, pieces));
-  return { talk: await Talk.open(browser, daemon.url), browser, daemon, speak };
+  return { talk: await Talk.open(browser, daemon.url), browser, daemon, speak, pulse };
 }
 
 /** Chromium first: the browsers never run at the same time.
- *  @type {{name: string, open: (t: object, wish?: {pieces?: (string|number)[], env?: object}) => Promise<Scene>}[]} */
+ *  @type {{name: string, open: (t: object, wish?: {pieces?: (string|number)[], env?: object, prefs?: object}) => Promise<Scene>}[]} */
 export const engines = [
   { name: 'Chromium', open: openChromium },
   { name: 'Firefox', open: openFirefox },

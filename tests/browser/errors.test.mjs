@@ -30,6 +30,9 @@ for (const { name, open } of engines) {
   });
 }
 
+// The page hangs up a line that is not open yet when the microphone is denied before that; Firefox logs it as an error.
+const HUNG_UP_EARLY = /^(Firefox can’t establish a connection to the server|The connection to \S+ was interrupted)/;
+
 const denied = [
   ['Chromium', (t) => launchChromium(t, { microphone: 'deny' })],
   ['Firefox', async (t) => launchFirefox(t, { microphone: 'deny', ...(await startPulse(t)) })],
@@ -63,6 +66,7 @@ async function meets(t, launch, words) {
   const talk = await Talk.open(await launch(t), url);
   await talk.start();
   await over(talk, words);
+  talk.complaints = talk.complaints.filter((complaint) => !HUNG_UP_EARLY.test(complaint));
   await talk.noComplaints();
 }
 

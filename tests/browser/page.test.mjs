@@ -1,14 +1,23 @@
 // How the page presents itself: accessible in each state and theme, no sideways scrolling on a small phone,
-// nothing blocked by its own content security policy.
+// nothing blocked by its own content security policy, still for who wants it still, installable, and small.
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
+import path from 'node:path';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 
 import { engines } from './engines.mjs';
+import { until } from './sound.mjs';
 
 const AXE = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const FRONTEND = fileURLToPath(new URL('../../frontend/', import.meta.url));
+const MOST_BYTES = 60 * 1024; // of the whole page, gzipped
+// The driver can emulate them in Chromium alone; Firefox takes one of each when it starts.
+const FIREFOX_LOOK = { 'layout.css.prefers-color-scheme.content-override': 0, 'ui.prefersReducedMotion': 1 };
+const THEMES = { Chromium: ['light', 'dark'], Firefox: ['dark'] };
 const SIZES = [
   { width: 320, height: 568 },
   { width: 1200, height: 800 },
@@ -16,50 +25,90 @@ const SIZES = [
 
 for (const { name, open } of engines) {
   test(`${name}: accessible and never too wide, in every state`, async (t) => {
-    const { talk } = await open(t);
-    await looksRight(talk, 'idle');
+    const { talk } = await open(t, { prefs: FIREFOX_LOOK });
+    const looksRight = (state) => looks(talk, state, THEMES[name]);
+    await talk.page.getByText(/Simulator:.*not the real model/).waitFor();
+    await looksRight('idle');
+    await talk.set(async (dialog) => {
+      await dialog.getByRole('radio', { name: 'only while I hold' }).check();
+      await looksRight('settings');
+    });
     await talk.start();
     await talk.state('speaking');
-    await looksRight(talk, 'speaking');
+    await looksRight('speaking');
+    await inSight(talk, ['#status', '#text', '#hold', '#talk']);
     await talk.state('listening');
-    await looksRight(talk, 'listening');
+    await looksRight('listening');
+    assert.equal(await picture(talk), await picture(talk), 'it stands still where motion is unwelcome');
+    await talk.set((dialog) => dialog.getByRole('radio', { name: 'at any time' }).check());
     await talk.page.locator('#text').fill('weather and a-very-long-word-'.repeat(8));
     await talk.page.locator('#text').press('Enter');
     await talk.page.locator('#log .tool.done').first().waitFor();
     await talk.page.keyboard.press('Control+Home');
-    await looksRight(talk, 'a conversation');
+    await looksRight('a conversation');
     await talk.page.evaluate(() => (document.getElementById('problem').textContent = 'Something is wrong. '.repeat(6)));
-    await looksRight(talk, 'a problem');
-    await talk.noComplaints();
-  });
-
-  test(`${name}: the simulator is named as such before and in a call`, async (t) => {
-    const { talk } = await open(t);
-    await talk.page.getByText(/Simulator:.*not the real model/).waitFor();
+    await looksRight('a problem');
     await talk.noComplaints();
   });
 }
 
-test('Chromium: it stands still where motion is unwelcome, and moves where it is not', async (t) => {
+for (const { name, open } of engines) {
+  test(`${name}: the picture follows the voice`, async (t) => {
+    const { talk } = await open(t);
+    await talk.page.evaluate(() => window.tap.useVoice());
+    await talk.page.emulateMedia({ reducedMotion: 'no-preference' });
+    await talk.start();
+    await talk.state('speaking');
+    await talk.page.getByRole('button', { name: 'Stop the answer' }).click();
+    await talk.state('listening');
+    const quiet = await inked(talk);
+    await talk.page.evaluate(() => void window.tap.voice(0.5));
+    await until(async () => (await inked(talk)) > quiet * 1.1, 'a larger picture');
+  });
+}
+
+test('Chromium: it can be installed', async (t) => {
   const { talk } = await engines[0].open(t);
-  await talk.start();
-  await talk.welcomed();
-  assert.notDeepEqual(await picture(talk), await picture(talk));
-  await talk.page.emulateMedia({ reducedMotion: 'reduce' });
-  await talk.page.waitForTimeout(300);
-  assert.deepEqual(await picture(talk), await picture(talk));
+  const session = await talk.page.context().newCDPSession(talk.page);
+  const { errors } = await session.send('Page.getAppManifest');
+  assert.deepEqual(errors, []);
+  const { installabilityErrors } = await session.send('Page.getInstallabilityErrors');
+  const real = installabilityErrors.map(({ errorId }) => errorId).filter((id) => id !== 'in-incognito'); // as all tests are
+  assert.deepEqual(real, []);
 });
 
-async function looksRight(talk, state) {
+test('the whole page is small', () => {
+  const files = fs.readdirSync(FRONTEND);
+  const bytes = files.reduce((sum, file) => sum + gzipSync(fs.readFileSync(path.join(FRONTEND, file)), { level: 9 }).length, 0);
+  console.log(`  ${files.length} files, ${bytes} bytes gzipped`);
+  assert.ok(bytes < MOST_BYTES, `${bytes} bytes`);
+});
+
+async function looks(talk, state, themes) {
   for (const size of SIZES) {
     await talk.page.setViewportSize(size);
-    for (const colorScheme of ['light', 'dark']) {
+    for (const colorScheme of themes) {
       await talk.page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+      assert.deepEqual(await media(talk), [colorScheme === 'dark', true]);
       await accessible(talk, `${state}, ${colorScheme}, ${size.width} px`);
     }
     const wide = await talk.page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     assert.ok(wide <= 0, `${state} at ${size.width} px is ${wide} px too wide`);
   }
+}
+
+/** On a phone that lies on its side nothing that a call needs is below the edge. */
+async function inSight(talk, parts) {
+  await talk.page.setViewportSize({ width: 667, height: 375 });
+  for (const part of parts) {
+    const { y, height } = await talk.page.locator(part).boundingBox();
+    assert.ok(y >= 0 && y + height <= 375, `${part} is at ${y} to ${y + height} of 375`);
+  }
+}
+
+function media(talk) {
+  const queries = ['(prefers-color-scheme: dark)', '(prefers-reduced-motion: reduce)'];
+  return talk.page.evaluate((all) => all.map((query) => matchMedia(query).matches), queries);
 }
 
 /** Evaluated, not added as a script: the page's own policy forbids foreign scripts. */
@@ -70,6 +119,16 @@ async function accessible(talk, where) {
     return violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html + node.failureSummary).join(' ')}`);
   });
   assert.deepEqual(found, [], where);
+}
+
+/** How much of its canvas the picture covers; the canvas itself changes with the room it has. */
+function inked(talk) {
+  return talk.page.evaluate(async () => {
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    const { width, height } = document.getElementById('picture');
+    const { data } = document.getElementById('picture').getContext('2d').getImageData(0, 0, width, height);
+    return data.filter((value, i) => i % 4 === 3 && value > 0).length / (width * height);
+  });
 }
 
 function picture(talk) {

@@ -90,15 +90,18 @@ function correlation(a, b) {
 }
 
 /** A PulseAudio of the test's own: Firefox plays and records nothing without a sound server.
- *  @returns {Promise<{server: string, speak: (file: string) => void}>} `speak` plays a file into the microphone */
+ *  @returns {Promise<{server: string, speak: (file: string) => void, inUse: () => string[]}>} `speak` plays a file
+ *    into the microphone, `inUse` names the loudspeakers that something plays on: speaker, headphones */
 export async function startPulse(t) {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'vlp-')); // short: a socket's path has 107 characters
   const env = { ...process.env, HOME: dir, XDG_RUNTIME_DIR: dir, PULSE_SERVER: `unix:${dir}/sock` };
   const modules = [
     `module-native-protocol-unix socket=${dir}/sock auth-anonymous=1`,
     'module-null-sink sink_name=speaker norewinds=1 rate=48000 channels=2', // with rewinds, sound comes in blocks of 2 s
+    'module-null-sink sink_name=headphones norewinds=1 rate=48000 channels=2 sink_properties=device.description=Headphones',
     'module-null-sink sink_name=voice norewinds=1 rate=48000 channels=1',
     'module-remap-source source_name=mic master=voice.monitor', // browsers hide a bare monitor
+    'module-remap-source source_name=headset master=voice.monitor source_properties=device.description=Headset',
   ];
   const flags = ['-n', '--daemonize=no', '--exit-idle-time=-1', '--use-pid-file=no', '--realtime=no', '--high-priority=no'];
   const child = spawn('pulseaudio', [...flags, ...modules.map((m) => `--load=${m}`)], { env, stdio: 'ignore' });
@@ -113,7 +116,12 @@ export async function startPulse(t) {
     const player = spawn('paplay', ['--device=voice', file], { env, stdio: 'ignore' });
     t.after(() => stop(player));
   };
-  return { server: env.PULSE_SERVER, speak };
+  const inUse = () => {
+    const list = (what) => execFileSync('pactl', ['list', 'short', what], { env, encoding: 'utf8' }).trim().split('\n').filter(Boolean);
+    const names = new Map(list('sinks').map((line) => line.split('\t')));
+    return [...new Set(list('sink-inputs').map((line) => names.get(line.split('\t')[1])))];
+  };
+  return { server: env.PULSE_SERVER, speak, inUse };
 }
 
 /** @param {() => boolean|Promise<boolean>} condition @param {string} what for the message when it never holds */

@@ -1,8 +1,9 @@
-// Runs in the page before its own scripts: records what goes to the speaker and what the page shows.
+// Runs in the page before its own scripts: records what goes to the speaker, over the socket and into the
+// page's states, and gives tests a hold of what a user has in the hand: the microphone, the tab.
 
 {
   const BLOCK = 4096;
-  const tap = { rate: 0, blocks: [], sent: [], got: [], states: [], tracks: [], violations: [] };
+  const tap = { rate: 0, blocks: [], sent: [], got: [], states: [], tracks: [], locks: [], violations: [] };
   tap.step = (at) => Math.round((at - tap.since) / 10); // a time as a place in the recording, in steps of 10 ms
   window.tap = tap;
 
@@ -20,11 +21,13 @@
       connect.call(node, context.destination);
       recorders.set(context, node);
       tap.rate = context.sampleRate;
+      tap.context = context;
     }
     return recorders.get(context);
   }
 
   AudioNode.prototype.connect = function (target, ...rest) {
+    if (this instanceof MediaStreamAudioSourceNode) tap.source = this;
     if (target instanceof AudioDestinationNode) connect.call(this, recorder(this.context));
     return connect.call(this, target, ...rest);
   };
@@ -32,17 +35,56 @@
   const getUserMedia = navigator.mediaDevices?.getUserMedia;
   if (getUserMedia) {
     navigator.mediaDevices.getUserMedia = async function (wish) {
-      const stream = await getUserMedia.call(this, wish);
+      if (tap.unplugged) throw new DOMException('unplugged by the test', 'NotFoundError');
+      const stream = tap.voice ? tone() : await getUserMedia.call(this, wish);
       tap.tracks.push(...stream.getTracks());
       return stream;
     };
   }
 
+  /** A microphone that hears a tone as loud as `tap.voice(level)` says, when it says so. */
+  tap.useVoice = () => (tap.voice = (level) => (tap.level = level));
+  function tone() {
+    const context = new AudioContext();
+    const voice = new OscillatorNode(context, { frequency: 300 });
+    const gain = new GainNode(context, { gain: tap.level ?? 0 });
+    const end = new MediaStreamAudioDestinationNode(context, { channelCount: 1 });
+    voice.connect(gain).connect(end);
+    voice.start();
+    tap.voice = (level) => (gain.gain.value = level);
+    return end.stream;
+  }
+
+  const requestLock = navigator.wakeLock?.request;
+  if (requestLock) {
+    navigator.wakeLock.request = async function (kind) {
+      const lock = await requestLock.call(this, kind);
+      tap.locks.push(lock);
+      return lock;
+    };
+  }
+
+  /** What a browser does to a page that goes to the back: headless ones never do. */
+  tap.hide = async (on) => {
+    Object.defineProperty(document, 'hidden', { get: () => on, configurable: true });
+    Object.defineProperty(document, 'visibilityState', { get: () => (on ? 'hidden' : 'visible'), configurable: true });
+    document.dispatchEvent(new Event('visibilitychange'));
+    if (!on) return;
+    for (const lock of tap.locks) await lock.release();
+    await tap.context.suspend();
+  };
+
   const Socket = window.WebSocket;
   window.WebSocket = class extends Socket {
     constructor(...args) {
       super(...args);
+      tap.socket = this;
       this.addEventListener('message', ({ data }) => tap.got.push(entry(data)));
+    }
+
+    /** The page hears of the open socket as late as the test says. */
+    set onopen(heard) {
+      super.onopen = () => setTimeout(heard, tap.openLate ?? 0);
     }
 
     send(data) {
@@ -52,7 +94,11 @@
   };
 
   function entry(data) {
-    return { at: Date.now(), ...(typeof data === 'string' ? JSON.parse(data) : { bytes: data.byteLength }) };
+    return { at: Date.now(), ...(typeof data === 'string' ? JSON.parse(data) : { bytes: data.byteLength, peak: peak(data) }) };
+  }
+
+  function peak(data) {
+    return new Int16Array(data).reduce((most, sample) => Math.max(most, Math.abs(sample)), 0);
   }
 
   document.addEventListener('securitypolicyviolation', (e) => tap.violations.push(`${e.violatedDirective} ${e.blockedURI}`));

@@ -75,12 +75,28 @@ test('capture posts frames of 20 ms, at full scale without overflow', () => {
   const { make } = worklets(44100);
   const capture = make('capture');
   const loud = sine(440, 44100, 1).map((s) => 3 * s);
-  for (let at = 0; at + QUANTUM <= loud.length; at += QUANTUM) capture.process([[loud.subarray(at, at + QUANTUM)]]);
-  assert.ok(capture.process([[]]), 'a microphone that is away for a moment');
+  const silence = [[new Float32Array(QUANTUM)]];
+  assert.ok(capture.process([[]], silence), 'not connected yet');
+  for (let at = 0; at + QUANTUM <= loud.length; at += QUANTUM) capture.process([[loud.subarray(at, at + QUANTUM)]], silence);
   assert.ok([49, 50].includes(capture.port.posted.length));
   const frames = capture.port.posted.map((buffer) => new Int16Array(buffer));
   for (const frame of frames) assert.equal(frame.length, 480);
   assert.ok(Math.max(...frames[9]) > 32000 && Math.min(...frames[9]) < -32000);
+});
+
+test('capture counts the time of a microphone that brings nothing, and none before there is one', () => {
+  const capture = worklets(48000).make('capture');
+  const silence = [[new Float32Array(QUANTUM)]];
+  const run = (input, quanta) => {
+    for (let i = 0; i < quanta; i++) capture.process([input], silence);
+    return capture.port.posted.splice(0);
+  };
+  assert.deepEqual(run([], 75), []);
+  const frames = run([new Float32Array(QUANTUM).fill(0.5)], 75); // 200 ms
+  assert.ok([9, 10].includes(frames.length) && frames.every((frame) => frame.byteLength === 960));
+  const absent = run([], 75);
+  assert.equal(absent.filter((frame) => frame === null).length, 9);
+  assert.ok(absent[0].byteLength === 960, 'the last of the sound');
 });
 
 /** A playback node with a recorder. */

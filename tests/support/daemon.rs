@@ -50,6 +50,26 @@ impl Daemon {
         Self::start(&["run", "--listen", "127.0.0.1:0"], &all)
     }
 
+    /// `voicelived run` under strace with these options. A signal goes to strace, which dies of it.
+    pub(crate) fn traced(options: &[&str], settings: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("strace");
+        command.args(options).arg(env!("CARGO_BIN_EXE_voicelived"));
+        command.args(["run", "--listen", "127.0.0.1:0"]).env_clear();
+        command.env("PATH", "/usr/bin:/bin");
+        Self::spawn(command, settings)
+    }
+
+    /// The program as a service manager starts it: with these listening sockets, of these names.
+    pub(crate) fn passed(
+        sockets: &[(&str, &std::net::TcpListener)],
+        arguments: &[&str],
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let mut daemon = Self::launch(with_sockets(sockets, arguments), settings);
+        daemon.address = daemon.listening("");
+        daemon
+    }
+
     /// As [`run`](Self::run), with at most `descriptors` open at once.
     pub(crate) fn run_limited(
         service: SocketAddr,
@@ -271,6 +291,26 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// A command that finds these sockets at descriptor 3 and the next. The standard library passes
+/// descriptors only as the standard streams, so a shell moves them.
+pub(crate) fn with_sockets(
+    sockets: &[(&str, &std::net::TcpListener)],
+    arguments: &[&str],
+) -> Command {
+    let pass = |at: usize| {
+        let (_, socket) = sockets.get(at)?;
+        Some(Stdio::from(std::os::fd::OwnedFd::from(socket.try_clone().expect("a descriptor"))))
+    };
+    let names: Vec<_> = sockets.iter().map(|(name, _)| *name).collect();
+    let mut shell = Command::new("/bin/sh");
+    let script = "exec 3<&0 4<&1 </dev/null >/dev/null; LISTEN_PID=$$ exec \"$0\" \"$@\"";
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_voicelived")]).args(arguments).env_clear();
+    shell.stdin(pass(0).unwrap_or_else(Stdio::null)).stdout(pass(1).unwrap_or_else(Stdio::null));
+    shell.env("LISTEN_FDS", sockets.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+    shell.env("VOICELIVED_LOG", "trace");
+    shell
 }
 
 impl Drop for Daemon {

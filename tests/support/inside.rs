@@ -68,6 +68,7 @@ fn daemon(
                 access: Access::Open,
                 settings: Rc::new(settings),
                 target: Rc::new(target),
+                unready: None,
             },
             reread: Box::new(|| Err("nothing is read again".to_owned())),
             certificates: None,
@@ -77,8 +78,10 @@ fn daemon(
             max_sessions: 4,
             max_sessions_per_address: 4,
             pool_blocks,
+            drain: Duration::ZERO,
         };
-        let server = Server::new(vec![Listen { socket, site, tls: None }], Some(calls));
+        let server =
+            Server::new(vec![Listen { socket, site, tls: None, passed: false }], Some(calls));
         server.and_then(Server::run).expect("it serves");
     });
     address

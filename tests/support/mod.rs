@@ -7,6 +7,7 @@ pub(crate) mod daemon;
 pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod inside;
+pub(crate) mod manager;
 pub(crate) mod metrics;
 pub(crate) mod recorder;
 pub(crate) mod service;

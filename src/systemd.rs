@@ -1,0 +1,266 @@
+//! The service manager: what systemd is told (`sd_notify(3)`), and the sockets it hands over
+//! (`sd_listen_fds(3)`). Other supervisors that speak the same two protocols will do.
+//!
+//! Nothing here waits: what the manager's socket does not take at once is not said, and the next
+//! message says it anew. The watchdog is fed from the loop's turns and from nowhere else, so that a
+//! turn that is stuck is seen. A status goes out when it has changed, at most every
+//! [`STATUS_EVERY`], and never wakes the loop: what came too soon waits for the next turn, which a
+//! watchdog brings.
+
+use std::ffi::OsStr;
+use std::io;
+use std::net::{self, TcpListener};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::{Duration, Instant};
+
+/// The shortest time between two messages about nothing but the status.
+const STATUS_EVERY: Duration = Duration::from_secs(2);
+
+/// Most sockets that are taken over: the loop has a token for each listener.
+const MAX_SOCKETS: usize = 8;
+
+/// The manager, or nobody.
+#[derive(Debug, Default)]
+pub struct Manager {
+    socket: Option<(UnixDatagram, SocketAddr)>,
+    /// Half the time after which it takes us for stuck.
+    watchdog: Option<Duration>,
+    watchdog_due: Option<Instant>,
+    /// What the last status was about, and when it was sent.
+    standing: Option<(Standing, Instant)>,
+    reloading: bool,
+}
+
+/// What a status tells; it is worded only when this changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Calls at this moment.
+    pub calls: usize,
+    /// No new calls are taken.
+    pub draining: bool,
+    /// Calls can be made at all.
+    pub configured: bool,
+}
+
+impl Manager {
+    /// The manager that the environment names. Without one nothing is ever sent.
+    ///
+    /// # Errors
+    /// When there is one that cannot be told anything.
+    pub fn from_environment() -> io::Result<Self> {
+        let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
+            return Ok(Self::default());
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+        let watchdog = number("WATCHDOG_USEC").filter(|time| ours && *time > 0);
+        Ok(Self {
+            socket: Some((socket, address(&name)?)),
+            watchdog: watchdog.map(|time| Duration::from_micros(time / 2)),
+            ..Self::default()
+        })
+    }
+
+    /// It is listening. From now on the watchdog is fed.
+    pub fn ready(&mut self, now: Instant) {
+        self.watchdog_due = self.watchdog.map(|_| now);
+        self.send("READY=1");
+    }
+
+    /// It is about to end, which may take `grace` (whole seconds).
+    pub fn stopping(&self, grace: Duration) {
+        self.send(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}000000", grace.as_secs()));
+    }
+
+    /// It reads its settings again, until [`reloaded`](Self::reloaded).
+    pub fn reloading(&mut self, now: Instant) {
+        self.reloading = true;
+        let since = monotonic_micros(now);
+        let since = since.map(|time| format!("\nMONOTONIC_USEC={time}")).unwrap_or_default();
+        self.send(&format!("RELOADING=1{since}"));
+    }
+
+    /// It has read its settings again, if it was about to.
+    pub fn reloaded(&mut self) {
+        if std::mem::take(&mut self.reloading) {
+            self.send("READY=1");
+        }
+    }
+
+    /// When the watchdog must be fed.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.watchdog_due
+    }
+
+    /// A turn of the loop was made.
+    pub fn turn(&mut self, now: Instant) {
+        if self.watchdog_due.is_some_and(|due| now >= due) {
+            self.watchdog_due = self.watchdog.map(|time| now + time);
+            self.send("WATCHDOG=1");
+        }
+    }
+
+    /// Says how things stand, if that has changed and the last time is not just over.
+    pub fn tell(&mut self, standing: Standing, now: Instant, words: impl FnOnce() -> String) {
+        let fresh = |(last, at): (Standing, Instant)| last == standing || now < at + STATUS_EVERY;
+        if self.socket.is_none() || self.standing.is_some_and(fresh) {
+            return;
+        }
+        self.standing = Some((standing, now));
+        self.send(&format!("STATUS={}", words().replace('\n', " ")));
+    }
+
+    fn send(&self, message: &str) {
+        if let Some((socket, address)) = &self.socket {
+            // A manager that does not hear us acts as its settings say.
+            let _ = socket.send_to_addr(message.as_bytes(), address);
+        }
+    }
+}
+
+/// A path, or behind an `@` a name of Linux's abstract namespace.
+fn address(name: &OsStr) -> io::Result<SocketAddr> {
+    match name.as_bytes() {
+        [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest),
+        [b'/', ..] => SocketAddr::from_pathname(name),
+        _ => Err(io::Error::new(io::ErrorKind::Unsupported, "neither a path nor an abstract name")),
+    }
+}
+
+/// The kernel's monotonic clock, which the manager compares with its own. The standard library has
+/// it inside an `Instant` and shows it nowhere else; should that ever change, the field is left out
+/// and a test says so.
+fn monotonic_micros(now: Instant) -> Option<u64> {
+    let shown = format!("{now:?}");
+    let number = |name: &str| {
+        let digits = shown.split_once(name)?.1;
+        digits.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()
+    };
+    number("tv_sec: ")?.checked_mul(1_000_000)?.checked_add(number("tv_nsec: ")? / 1000)
+}
+
+/// A listening socket that was handed over, and whether its name says that it is for TLS.
+#[derive(Debug)]
+pub struct Passed {
+    /// The socket, bound and listening.
+    pub socket: TcpListener,
+    /// Where it listens.
+    pub address: net::SocketAddr,
+    /// For HTTPS.
+    pub secure: bool,
+}
+
+/// Takes the sockets that were handed over. Call it once, at the start.
+///
+/// # Errors
+/// A sentence, when one of them is of no use: whoever passes it means something by it.
+pub fn passed_sockets() -> Result<Vec<Passed>, String> {
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':');
+    let mut passed = listenfd::ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for at in 0..passed.len() {
+        let name = names.next().filter(|_| at < MAX_SOCKETS).unwrap_or("of too many");
+        if !matches!(name, "http" | "https") {
+            return Err(format!(
+                "socket {name:?} was passed: FileDescriptorName= must be https or http"
+            ));
+        }
+        let secure = name == "https";
+        let taken = passed.take_tcp_listener(at).and_then(|socket| {
+            let Some(socket) = socket else { return Ok(()) };
+            let address = socket.local_addr()?;
+            sockets.push(Passed { socket, address, secure });
+            Ok(())
+        });
+        taken.map_err(|error| format!("socket {name:?} cannot be used: {error}"))?;
+    }
+    Ok(sockets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STANDING: Standing = Standing { calls: 1, draining: false, configured: true };
+
+    fn pair(name: &str) -> (UnixDatagram, Manager) {
+        let name = format!("voicelived-test-{}-{name}", std::process::id());
+        let systemd = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap());
+        let systemd = systemd.unwrap();
+        systemd.set_nonblocking(true).unwrap();
+        let ours = UnixDatagram::unbound().unwrap();
+        let address = address(OsStr::new(&format!("@{name}"))).unwrap();
+        (systemd, Manager { socket: Some((ours, address)), ..Manager::default() })
+    }
+
+    fn received(systemd: &UnixDatagram) -> Option<String> {
+        let mut bytes = [0; 512];
+        let length = systemd.recv(&mut bytes).ok()?;
+        Some(String::from_utf8(bytes[..length].to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_status_is_told_when_it_changes_but_not_at_once_again() {
+        let (systemd, mut manager) = pair("status");
+        let start = Instant::now();
+        manager.tell(STANDING, start, || "one\ncall".to_owned());
+        assert_eq!(received(&systemd).as_deref(), Some("STATUS=one call"));
+        let later = start + STATUS_EVERY;
+        manager.tell(STANDING, later, || unreachable!("nothing has changed"));
+        let two = Standing { calls: 2, ..STANDING };
+        manager.tell(two, start + STATUS_EVERY / 2, || unreachable!("too soon"));
+        manager.tell(two, later, || "two".to_owned());
+        assert_eq!(received(&systemd).as_deref(), Some("STATUS=two"));
+        assert_eq!(received(&systemd), None);
+    }
+
+    #[test]
+    fn the_watchdog_is_fed_by_turns_at_half_its_time() {
+        let (systemd, mut manager) = pair("watchdog");
+        manager.watchdog = Some(Duration::from_secs(5));
+        let start = Instant::now();
+        manager.turn(start);
+        assert_eq!((received(&systemd), manager.deadline()), (None, None), "not ready yet");
+        manager.ready(start);
+        manager.turn(start);
+        manager.turn(start + Duration::from_secs(4));
+        assert_eq!(manager.deadline(), Some(start + Duration::from_secs(5)));
+        manager.turn(start + Duration::from_secs(6));
+        let all: Vec<_> = std::iter::from_fn(|| received(&systemd)).collect();
+        assert_eq!(all, ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]);
+    }
+
+    #[test]
+    fn a_reload_is_told_with_its_time_and_ends_once() {
+        let (systemd, mut manager) = pair("reload");
+        manager.reloaded();
+        manager.reloading(Instant::now());
+        manager.reloaded();
+        manager.reloaded();
+        let all: Vec<_> = std::iter::from_fn(|| received(&systemd)).collect();
+        let [reloading, ready] = &all[..] else { panic!("{all:?}") };
+        let (_, time) = reloading.split_once("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+        // They differ by the time the machine slept.
+        assert!(time.parse::<f64>().unwrap() <= (uptime + 1.0) * 1e6, "{time} {uptime}");
+        assert!(time.parse::<f64>().unwrap() > 0.0);
+        assert_eq!(ready, "READY=1");
+    }
+
+    #[test]
+    fn a_manager_that_is_gone_does_no_harm() {
+        let (systemd, mut manager) = pair("gone");
+        drop(systemd);
+        manager.ready(Instant::now());
+        manager.stopping(Duration::from_secs(1));
+        assert!(address(OsStr::new("vsock:2:1234")).is_err());
+        assert!(address(OsStr::new("relative")).is_err());
+    }
+}

@@ -1,0 +1,101 @@
+//! What a call costs in memory: little, and little more while both sides talk.
+
+mod support;
+
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::json;
+use support::certificates;
+use support::client::Client;
+use support::daemon::Daemon;
+use tungstenite::Message;
+
+/// As many as the simulator takes.
+const CALLS: u64 = 60;
+
+const POOL_SECONDS: u64 = 400;
+
+/// kB that a silent call may take, and one in which both sides talk, beyond PCM blocks. Sockets are
+/// the kernel's.
+const SILENT: u64 = 12;
+const TALKING: u64 = 24;
+
+#[test]
+fn a_call_takes_little_and_gives_buffers_back() {
+    let (certificate, key) = certificates::localhost();
+    let folder = std::env::temp_dir().join(format!("voicelived-memory-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let file = |name: &str| folder.join(name).to_str().expect("UTF-8").to_owned();
+    let (cert_file, key_file) = (file("cert.pem"), file("key.pem"));
+    std::fs::write(&cert_file, certificate).expect("a file");
+    std::fs::write(&key_file, key).expect("a file");
+    // Replies at their own pace, so that no client is behind and no block is in use.
+    let arguments =
+        ["simulate", "--listen", "127.0.0.1:0", "--cert", &cert_file, "--key", &key_file];
+    let faults = ["--fault", "no-welcome", "--fault", "reply-seconds=2", "--fault", "speed=1"];
+    let service = Daemon::start(&[&arguments[..], &faults].concat(), &[("VOICELIVED_LOG", "warn")]);
+    let daemon = Daemon::run_at(
+        &format!("https://{}", service.address),
+        &[
+            ("VOICELIVED_UPSTREAM_CA_FILE", &cert_file),
+            ("VOICELIVED_MAX_SESSIONS", "61"),
+            ("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", "61"),
+            ("VOICELIVED_AUDIO_POOL_SECONDS", &POOL_SECONDS.to_string()),
+            ("VOICELIVED_LOG", "info"),
+        ],
+    );
+    // The first call brings what all share: buffers, the authorities, the TLS session.
+    talk(call(&daemon)).join().expect("it talks");
+    let memory = || resident(&daemon);
+    let alone = memory();
+
+    let calls: Vec<Client> = (0..CALLS).map(|_| call(&daemon)).collect();
+    let silent = memory() - alone;
+    let talking: Vec<_> = calls.into_iter().map(talk).collect();
+    let mut most = 0;
+    while !talking.iter().all(JoinHandle::is_finished) {
+        most = most.max(memory() - alone);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let calls: Vec<Client> = talking.into_iter().map(|it| it.join().expect("it talks")).collect();
+    let after = memory() - alone;
+    println!(
+        "{CALLS} calls over {alone} kB: {silent} kB silent, {most} kB at most, {after} kB after"
+    );
+    drop(calls);
+    let _ = std::fs::remove_dir_all(folder);
+    assert!(silent <= CALLS * SILENT, "{silent} kB for {CALLS} silent calls");
+    assert!(most <= CALLS * TALKING, "{most} kB for {CALLS} calls that talk");
+}
+
+/// Resident memory in kB without the PCM pool, by far the largest mapping of nothing.
+fn resident(daemon: &Daemon) -> u64 {
+    let maps = std::fs::read_to_string(format!("/proc/{}/smaps", daemon.id())).expect("it runs");
+    let numbers = |name: &'static str| {
+        let lines = maps.lines().filter_map(move |line| line.strip_prefix(name));
+        lines.map(|line| line.trim_end_matches("kB").trim().parse::<u64>().expect("a number"))
+    };
+    let pool = POOL_SECONDS * 48_000 / 1024;
+    let (sizes, resident) = (numbers("Size:"), numbers("Rss:"));
+    sizes.zip(resident).filter(|(size, _)| *size < pool).map(|(_, resident)| resident).sum()
+}
+
+fn call(daemon: &Daemon) -> Client {
+    let mut client = Client::connect(daemon.address);
+    client.wait_until_active();
+    client
+}
+
+/// Speaks 20 ms at a time, and hears a whole reply.
+fn talk(mut client: Client) -> JoinHandle<Client> {
+    std::thread::spawn(move || {
+        client.tell(&json!({"type": "text", "text": "Go on."}));
+        for _ in 0..100 {
+            client.send(Message::binary(vec![0; 960]));
+            client.read_one_within(Duration::from_millis(15));
+        }
+        client.wait_for_audio(2 * 48_000);
+        client
+    })
+}

@@ -1,0 +1,70 @@
+//! The shipped units, as systemd's own tools judge them, and what they promise about this program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Ten times the exposure that the unit may have: 1.2 is what the best public daemons have.
+const THRESHOLD: &str = "--threshold=12";
+
+fn unit(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()))
+}
+
+/// Copies that name a program that exists: `verify` looks for it.
+fn copies() -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("units");
+    fs::create_dir_all(&folder).expect("a folder");
+    let service = unit("voicelived.service");
+    let program = env!("CARGO_BIN_EXE_voicelived");
+    fs::write(folder.join("voicelived.service"), service.replace("/usr/bin/voicelived", program))
+        .expect("a file");
+    fs::write(folder.join("voicelived.socket"), unit("voicelived.socket")).expect("a file");
+    folder
+}
+
+fn analyze(arguments: &[&str], files: &[PathBuf]) -> (bool, String) {
+    let output = Command::new("systemd-analyze").args(arguments).args(files).output();
+    let output = output.expect("this test needs systemd-analyze (Debian package systemd)");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn systemd_has_nothing_to_say_about_the_units() {
+    let folder = copies();
+    let files = ["voicelived.service", "voicelived.socket"].map(|name| folder.join(name));
+    let (good, text) = analyze(&["verify", "--man=no"], &files);
+    // Unknown keys are only mentioned.
+    assert!(good && text.is_empty(), "{text}");
+    let broken = folder.join("broken.service");
+    fs::write(&broken, unit("voicelived.service").replace("PrivateTmp=", "PrivateTemp="))
+        .expect("a file");
+    let (_, text) = analyze(&["verify", "--man=no"], &[broken]);
+    assert!(text.contains("PrivateTemp"), "a wrong key would be seen: {text}");
+}
+
+#[test]
+fn the_service_has_few_rights() {
+    let files = [copies().join("voicelived.service")];
+    let (good, text) = analyze(&["security", "--offline=true", THRESHOLD], &files);
+    assert!(good, "{text}");
+}
+
+#[test]
+fn what_the_units_name_is_what_the_program_knows() {
+    let service = unit("voicelived.service");
+    // The credential's name is the setting's, blank as long as there is none; EX_CONFIG is 78.
+    for line in [
+        "Type=notify",
+        "NotifyAccess=main",
+        "ExecStart=/usr/bin/voicelived run",
+        "LoadCredential=AZURE_VOICE_LIVE_API_KEY:/etc/voicelived/api-key",
+        "SetCredential=AZURE_VOICE_LIVE_API_KEY:\\x20",
+        "RestartPreventExitStatus=78",
+    ] {
+        assert!(service.lines().any(|found| found == line), "{line}");
+    }
+    assert!(unit("voicelived.socket").contains("FileDescriptorName=https"));
+}
