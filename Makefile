@@ -1,6 +1,6 @@
 # Short names for the scripts; `tests/run` installs what it needs and is all that CI runs.
 
-.PHONY: check test judges deny fuzz soak
+.PHONY: check test bench judges deny fuzz soak
 
 check:    # what every change must pass before anything else
 	cargo fmt --all --check
@@ -8,6 +8,9 @@ check:    # what every change must pass before anything else
 
 test:     # everything that CI runs
 	tests/run
+
+bench:    # all figures, beside other relays, into docs/performance.md: 8 minutes; QUICK=1: 2, for a look
+	benches/run
 
 judges:   # Autobahn, sslscan, testssl.sh in full, slowhttptest: about 4 minutes
 	tests/run packages build judges testssl
