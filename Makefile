@@ -23,3 +23,5 @@ fuzz:     # every target for a minute
 
 soak:     # calls by the thousand for five minutes, looking for leaks; SEED=N for others
 	VOICELIVED_SOAK_SECONDS=300 VOICELIVED_SEED=$(or $(SEED),1) cargo test --test soak -- --nocapture
+
+include packaging/packages.mk

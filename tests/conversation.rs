@@ -37,7 +37,7 @@ fn the_users_words_come_back_byte_for_byte() {
     let transcripts = client.of_type("transcript");
     assert!(transcripts.iter().all(|t| t["text"].as_str().unwrap().starts_with("[simulator]")));
     assert!(transcripts.iter().any(|t| t["role"] == "user"));
-    assert_eq!(daemon.status("Threads"), 1);
+    assert_eq!(daemon.threads(), 1);
     client.tell(&json!({"type": "hang_up"}));
     let ended = client.wait_for_end();
     assert_eq!(ended["reason"], "hang_up");
@@ -59,7 +59,7 @@ fn two_tools_of_one_response_are_answered_in_one_batch() {
     assert_eq!(done, ["running", "running", "done", "done"]);
     // Welcome, the response that called the tools, and one answer to both.
     assert_eq!(client.of_type("response_started").len(), 3);
-    assert_eq!(daemon.status("Threads"), 1, "tools are processes, not threads");
+    assert_eq!(daemon.threads(), 1, "tools are processes, not threads");
 }
 
 #[test]

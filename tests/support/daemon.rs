@@ -234,6 +234,14 @@ impl Daemon {
         self.process.id()
     }
 
+    /// Threads; without those of an emulator that it may be run by (`tests/arm`).
+    pub(crate) fn threads(&self) -> u64 {
+        let program = fs::read_link(format!("/proc/{}/exe", self.id())).expect("it runs");
+        let emulated =
+            program.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"qemu-"));
+        self.status("Threads") - u64::from(emulated)
+    }
+
     /// Open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.id())).expect("it runs").count()
