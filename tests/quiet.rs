@@ -115,6 +115,8 @@ fn a_calls_end_is_one_line_with_its_figures() {
     let daemon = Daemon::quiet("info", &endpoint, &settings);
     let mut client = Client::connect(daemon.address);
     client.wait_until_active();
+    // The log comes by a pipe of its own.
+    daemon.wait_for_log("call from");
     let before = daemon.log().lines().count();
     for _ in 0..3 {
         client.tell(&serde_json::json!({"type": "text", "text": "Go on."}));
