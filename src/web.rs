@@ -164,6 +164,12 @@ impl Visitor {
         &mut self.transport
     }
 
+    /// Whether its TLS handshake is still going on.
+    #[must_use]
+    pub fn is_handshaking(&self) -> bool {
+        self.transport.is_handshaking()
+    }
+
     /// When [`pump`](Self::pump) must be called again at the latest.
     #[must_use]
     pub fn deadline(&self) -> Instant {

@@ -65,6 +65,10 @@ const SLOTS: usize = CHILDREN + 2 * MAX_CHILDREN;
 /// Slots for visitors beside those for calls.
 const VISITORS: usize = 64;
 
+/// Visitors' TLS handshakes that one turn goes on with. Each may cost a signature, a few tenths of a
+/// millisecond, for which all calls wait; the others are next after whatever has come meanwhile.
+const TURN_HANDSHAKES: usize = 4;
+
 /// An address to listen on.
 #[allow(missing_debug_implementations, reason = "TLS configurations hold keys")]
 pub struct Listen {
@@ -122,6 +126,8 @@ pub struct Server {
     /// Slots that hold a call: asked for in every turn.
     running: usize,
     marked: Vec<usize>,
+    /// The memory of the list that was pumped last.
+    resting: Vec<usize>,
     /// No slot is due before that. The slots are looked through only then: deadlines are put off
     /// far more often than they pass.
     soonest: Option<Instant>,
@@ -186,6 +192,7 @@ impl Server {
             free: (0..slots).rev().collect(),
             running: 0,
             marked: Vec::with_capacity(slots),
+            resting: Vec::with_capacity(slots),
             soonest: None,
             children: Children::new(CHILDREN),
             calls,
@@ -337,11 +344,21 @@ impl Server {
     // ---- 5. pump, 6. free ----
 
     fn pump_slots(&mut self, now: Instant) {
-        let mut batch = std::mem::take(&mut self.marked);
+        // Two lists take turns, so that neither is allocated again.
+        let mut batch = std::mem::take(&mut self.resting);
+        std::mem::swap(&mut batch, &mut self.marked);
         for &at in &batch {
             self.slots[at].marked = false;
         }
+        let mut handshakes = 0;
         for at in batch.drain(..) {
+            if self.slots[at].conn.is_handshaking() {
+                handshakes += 1;
+                if handshakes > TURN_HANDSHAKES {
+                    self.want_pump(at);
+                    continue;
+                }
+            }
             match self.pump(at, now) {
                 Progress::Closed => self.release(at, now),
                 Progress::More => {
@@ -351,10 +368,7 @@ impl Server {
                 Progress::Idle => self.set_deadline(at),
             }
         }
-        if self.marked.is_empty() {
-            // The list's memory is used again.
-            self.marked = batch;
-        }
+        self.resting = batch;
     }
 
     fn pump(&mut self, at: usize, now: Instant) -> Progress {

@@ -48,6 +48,11 @@ impl Slot {
 }
 
 impl Conn {
+    /// Whether it is a visitor whose TLS handshake goes on.
+    pub(super) fn is_handshaking(&self) -> bool {
+        matches!(self, Self::Visitor { visitor, .. } if visitor.is_handshaking())
+    }
+
     pub(super) fn mark(
         &mut self,
         service_side: bool,
