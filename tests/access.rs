@@ -3,15 +3,16 @@
 mod support;
 
 use std::fs;
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::client::{Client, request, upgrade_head};
-use support::daemon::Daemon;
+use support::daemon::{Daemon, PATIENCE};
 use support::http::{Answer, ask, read_answers};
 use support::metrics::value;
 
@@ -183,7 +184,6 @@ fn guessing_is_slowed_and_only_for_those_who_guess() {
 /// The status of `GET /pair` from 127.0.0.2.
 fn from_another_address(address: SocketAddr, fields: &str) -> u16 {
     use socket2::{Domain, Socket, Type};
-    use std::io::Write;
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let here = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), 0));
     socket.bind(&here.into()).expect("all of 127/8 is this machine");
@@ -249,6 +249,45 @@ fn the_first_start_makes_a_token_and_the_next_ones_use_it() {
     first.signal("HUP");
     first.wait_for_log("the token has changed");
     assert_eq!(ask(address(&first), "GET /pair", &bearer(OTHER)).status, 204);
+    fs::remove_dir_all(&folder).expect("ours");
+}
+
+/// As the person who starts it by hand sees it. `script` (in every Debian) is the terminal.
+#[test]
+fn a_terminal_is_shown_the_addresses_and_the_pairing_link() {
+    let folder = temporary("terminal");
+    fs::create_dir_all(&folder).expect("a folder");
+    let (state, seen) = (folder.join("state"), folder.join("seen"));
+    let command = format!("exec '{}' demo --listen 127.0.0.1:0", env!("CARGO_BIN_EXE_voicelived"));
+    let mut terminal = Command::new("script")
+        .args(["-qefc", &command, "/dev/null"])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("VOICELIVED_TLS_LISTEN", "0.0.0.0:0")
+        .env("VOICELIVED_STATE_DIR", &state)
+        .stdin(Stdio::piped())
+        .stdout(fs::File::create(&seen).expect("a file"))
+        .spawn()
+        .expect("script runs");
+    let deadline = Instant::now() + PATIENCE;
+    let mut text = String::new();
+    while !text.contains("listening on http://") {
+        assert!(Instant::now() < deadline, "{text}");
+        std::thread::sleep(Duration::from_millis(10));
+        text = fs::read_to_string(&seen).expect("UTF-8");
+    }
+    let token = fs::read_to_string(state.join("access-token")).expect("a token");
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let link = lines.iter().position(|line| line.ends_with(&format!("/#token={}", token.trim())));
+    let (page, _) = lines[link.expect("a link")].split_once('#').expect("its fragment");
+    assert!(page.starts_with("https://"), "{text}");
+    assert!(lines[..link.expect("a link")].contains(&page), "the page alone stands above: {text}");
+    assert!(lines[link.expect("a link")..].iter().any(|line| line.contains('█')), "{text}");
+    // What /trust asks to compare.
+    assert!(text.contains("SHA-256"), "{text}");
+    // Ctrl-C ends it.
+    terminal.stdin.take().expect("piped").write_all(b"\x03").expect("it reads");
+    assert_eq!(terminal.wait().expect("it ends").code(), Some(0));
     fs::remove_dir_all(&folder).expect("ours");
 }
 

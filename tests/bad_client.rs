@@ -209,3 +209,36 @@ fn more_audio_than_a_microphone_makes_harms_nobody() {
     client.wait_for_end();
     scene.finish();
 }
+
+/// What a leak of one message would show: the largest ones that are refused, many times.
+#[test]
+fn violations_leave_no_memory_behind() {
+    let scene = Scene::new();
+    let cases = [
+        frame(BINARY, &vec![0; 65_537]),
+        fragments(70_000, b"x"),
+        [frame(TEXT_BEGINS, &[b'x'; 60_000]), frame(TEXT, b"{}")].concat(),
+        frame(TEXT, &[0xc3; 60_000]),
+        frame(TEXT, "[".repeat(60_000).as_bytes()),
+        frame(PING, b"?").repeat(1000),
+    ];
+    let once = || {
+        for bytes in &cases {
+            let mut client = scene.call();
+            client.send_raw(bytes);
+            client.wait_for_end();
+            assert!(client.closed.is_some(), "it is told why");
+        }
+    };
+    // What the allocator and the pool touch for the first time is no leak.
+    once();
+    let before = scene.daemon.status("VmRSS");
+    for _ in 0..8 {
+        once();
+    }
+    let after = scene.daemon.status("VmRSS");
+    println!("memory {before} kB, after 48 more violations {after} kB");
+    // One lost message of 60 KB in eight rounds would be 480 kB.
+    assert!(after < before + 256, "memory grew from {before} to {after} kB");
+    scene.finish();
+}

@@ -11,15 +11,6 @@ use support::client::Client;
 use support::daemon::Daemon;
 use support::witness::{self, Witness};
 
-/// Where Debian's package libfaketime puts it, for any architecture.
-fn library() -> String {
-    let folders = fs::read_dir("/usr/lib").expect("a Linux").flatten();
-    let mut found = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
-    let library = found.find(|path| path.exists());
-    let library = library.expect("this test needs libfaketime (Debian package faketime)");
-    library.to_str().expect("plain").to_owned()
-}
-
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("clock-{name}"))
 }
@@ -39,7 +30,7 @@ fn calls_fail_with_words_until_the_clock_is_set_and_then_work() {
     arguments.extend(witness::SERVICE.iter().flat_map(|word| ["--fault", word]));
     let service = Daemon::start(&arguments, &[]);
     let endpoint = format!("https://localhost:{}", service.address.port());
-    let (library, trusted) = (library(), file("ca.pem", &authority.pem));
+    let (library, trusted) = (support::clock::library(), file("ca.pem", &authority.pem));
     let clock = file("now", "1970-01-02 00:00:00\n");
     let settings = [
         ("LD_PRELOAD", library.as_str()),

@@ -21,19 +21,35 @@ fn health(address: SocketAddr) -> Duration {
     start.elapsed()
 }
 
-/// Runs `flood` beside a call, and says what the call and a visitor noticed.
+/// How long a call is watched at least, before the flood and from its begin.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// Runs `flood` beside a call, and prints what the call, a visitor and the memory noticed: `calm` is
+/// the same call's longest gap between two frames without a flood, to compare with.
 fn beside_a_call(name: &str, daemon: &Daemon, flood: impl FnOnce()) {
-    let before = daemon.descriptors();
+    let descriptors = daemon.descriptors();
     let witness = Witness::call(daemon.address);
-    let memory = daemon.status("VmRSS");
+    std::thread::sleep(WATCH);
+    let calm = witness.finish().longest_gap;
+    daemon.assert_nothing_left(descriptors);
+    let before = daemon.status("VmRSS");
+    let witness = Witness::call(daemon.address);
+    let start = Instant::now();
     flood();
     let visit = health(daemon.address);
-    let grown = daemon.status("VmHWM").saturating_sub(memory);
+    std::thread::sleep(WATCH.saturating_sub(start.elapsed()));
+    let peak = daemon.status("VmHWM");
     let report = witness.finish();
-    println!("{name}: {report:?}, a visitor waited {visit:?}, memory grew by {grown} kB");
+    daemon.assert_nothing_left(descriptors);
+    let after = daemon.status("VmRSS");
+    println!(
+        "{name}: longest gap {:?} (calm {calm:?}) in {} replies, a visitor waited {visit:?}, \
+         memory {before} kB, at most {peak} kB, then {after} kB",
+        report.longest_gap, report.replies
+    );
     assert!(visit < Duration::from_secs(1), "{name}: a visitor waited {visit:?}");
+    let grown = peak.saturating_sub(before);
     assert!(grown < 4_000, "{name}: memory grew by {grown} kB");
-    daemon.assert_nothing_left(before);
 }
 
 fn service() -> Daemon {

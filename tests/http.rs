@@ -42,11 +42,13 @@ fn every_file_of_the_page_is_served_and_cached_by_its_tag() {
         for (full, encoding) in [(&plain, ""), (&packed, "Accept-Encoding: gzip\r\n")] {
             assert_guarded(full);
             assert_eq!(full.field("Vary"), "Accept-Encoding");
-            let policy = full.field("Content-Security-Policy");
-            assert!(
-                policy.contains("default-src 'self'") && !policy.contains("unsafe"),
-                "{policy}"
+            // Word for word: what is left out here would be allowed.
+            assert_eq!(
+                full.field("Content-Security-Policy"),
+                "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
             );
+            assert_eq!(full.field("Permissions-Policy"), "microphone=(self)");
+            assert_eq!(full.field("Cache-Control"), "no-cache");
             let tag = full.field("ETag");
             let known = format!("{encoding}If-None-Match: \"other\", {tag}\r\n");
             let again = ask(daemon.address, &get, &known);
@@ -56,6 +58,27 @@ fn every_file_of_the_page_is_served_and_cached_by_its_tag() {
             assert_eq!(head.field("Content-Length"), full.field("Content-Length"));
         }
     }
+}
+
+/// Home screens take a picture of points, and say nothing when there is none.
+#[test]
+fn the_icons_that_page_and_manifest_name_are_there() {
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&file("/manifest.webmanifest")).expect("JSON");
+    let icons = manifest["icons"].as_array().expect("a list");
+    let named = |name: &str| icons.iter().find(|icon| icon["src"] == name);
+    for icon in icons {
+        let path = format!("/{}", icon["src"].as_str().expect("a name"));
+        let asset = ASSETS.iter().find(|asset| asset.path == path).expect("it is served");
+        assert_eq!(icon["type"], asset.media_type);
+    }
+    let page = String::from_utf8(file("/")).expect("text");
+    assert!(page.contains("<link rel=\"apple-touch-icon\" href=\"apple-touch-icon.png\">"));
+    let picture = file("/apple-touch-icon.png");
+    assert_eq!(&picture[..8], b"\x89PNG\r\n\x1a\n");
+    let points = |at: usize| u32::from_be_bytes(picture[at..at + 4].try_into().expect("four"));
+    assert_eq!((points(16), points(20)), (180, 180));
+    assert_eq!(named("apple-touch-icon.png").expect("it is named")["sizes"], "180x180");
 }
 
 #[test]

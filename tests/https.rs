@@ -83,6 +83,34 @@ fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
     call.wait_for("the welcome ends", |message| message["type"] == "response_done");
 }
 
+/// An ACME client that tells nobody. The hour is libfaketime's: a file sets the clock.
+#[test]
+fn a_renewed_certificate_is_taken_within_the_hour_without_a_signal() {
+    let folder = Folder::new("https-hour");
+    let (first, first_key) = certificates::localhost();
+    let (second, second_key) = certificates::localhost();
+    let (cert, key) = (folder.write("cert.pem", &first), folder.write("key.pem", &first_key));
+    let (library, clock) = (support::clock::library(), folder.write("clock", "+0\n"));
+    let daemon = Daemon::demo(&[
+        ("VOICELIVED_TLS_LISTEN", "127.0.0.1:0"),
+        ("VOICELIVED_TLS_CERT", &cert),
+        ("VOICELIVED_TLS_KEY", &key),
+        ("LD_PRELOAD", &library),
+        ("FAKETIME_TIMESTAMP_FILE", &clock),
+        ("FAKETIME_NO_CACHE", "1"),
+    ]);
+    let before = shown(&daemon, &first).expect("trusted");
+    folder.write("cert.pem", &second);
+    folder.write("key.pem", &second_key);
+    assert_eq!(shown(&daemon, &first).expect("trusted"), before, "it is not time to look yet");
+    folder.write("clock", "+61m\n");
+    // A visitor lets the sleeping loop see that an hour has passed.
+    let _ = shown(&daemon, &first);
+    daemon.wait_for_log("a new certificate is in use");
+    assert_ne!(shown(&daemon, &second).expect("trusted"), before);
+    assert!(shown(&daemon, &first).is_err());
+}
+
 #[test]
 fn the_local_authority_is_made_once_and_is_all_that_must_be_trusted() {
     let folder = Folder::new("https-local");

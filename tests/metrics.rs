@@ -17,6 +17,7 @@ use support::daemon::{Daemon, PATIENCE};
 use support::http::{ask, connect};
 use support::inside::{daemon_with, daemon_with_tools};
 use support::metrics::{count, scrape, value};
+use support::service::{Lines, Service};
 use tungstenite::Message;
 use voicelived::net::http::Status;
 
@@ -281,6 +282,64 @@ fn tools_that_are_refused_not_started_or_abandoned_are_counted() {
     leaving.tell(&json!({"type": "hang_up"}));
     leaving.assert_ends("hanging up", 1000, "hang_up");
     wait(address, "abandoned");
+}
+
+/// Eight tools of a call may run, and 24 children of all calls.
+#[test]
+fn tools_beyond_what_a_call_and_all_calls_may_run_are_counted_and_told_to_the_model() {
+    let ask = |at| {
+        json!({"type": "response.output_item.done", "response_id": "r", "item": {
+            "type": "function_call", "call_id": format!("c{at}"), "name": "get_weather",
+            "arguments": "{\"location\":\"Rome\"}"}})
+    };
+    let created = json!({"type": "session.created", "session": {"id": "s", "model": "m"}});
+    let mut then = vec![json!({"type": "response.created", "response": {"id": "r"}})];
+    then.extend((0..9).map(ask));
+    let service = Service::saying(Lines { first: vec![created], updated: None, then });
+    let address = daemon_with_tools(service.address, "[ \"$2\" = get_weather ] && exec sleep 9");
+    let until = |word: &str, wanted: u64| {
+        let deadline = Instant::now() + PATIENCE;
+        while count(address, "tool_runs_total", word) < wanted {
+            assert!(Instant::now() < deadline, "{word}: {}", scrape(address));
+        }
+        assert_eq!(count(address, "tool_runs_total", word), wanted, "{word}");
+    };
+    let _calls: Vec<Client> = (1..=4)
+        .map(|number| {
+            let mut client = Client::connect(address);
+            client.wait_until_active();
+            until("refused", number);
+            client
+        })
+        .collect();
+    until("not_started", 8);
+    let told = |what: &str| {
+        let items = service.items();
+        items.iter().filter(|item| item["output"].to_string().contains(what)).count()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while told("Too many tools") < 4 || told("too many helpers") < 8 {
+        assert!(Instant::now() < deadline, "{:?}", service.items());
+    }
+}
+
+#[test]
+fn messages_for_a_service_that_takes_none_are_dropped_and_counted() {
+    let service = Daemon::simulate(&["no-welcome"]);
+    let daemon = Daemon::run(service.address, &[]);
+    let mut client = Client::connect(daemon.address);
+    client.wait_until_active();
+    // It does not read, and does not end either.
+    service.signal("STOP");
+    let text = "x".repeat(8000);
+    let full = (0..2000).any(|at| {
+        client.tell(&json!({"type": "text", "text": text}));
+        client.read_until_time(Instant::now() + Duration::from_millis(6));
+        at % 50 == 0 && daemon.count("service_messages_dropped_total", "") > 0
+    });
+    assert!(full, "nothing was dropped: {}", scrape(daemon.address));
+    assert_eq!(daemon.count("calls_active", ""), 1, "the call goes on");
+    service.signal("CONT");
 }
 
 #[test]

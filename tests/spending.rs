@@ -2,6 +2,11 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use serde_json::json;
+
 use support::client::Client;
 use support::daemon::Daemon;
 
@@ -36,4 +41,36 @@ fn the_days_minutes_end_calls_also_after_a_restart() {
     daemon.assert_counted("calls_turned_away_total", "daily_limit", 1);
     daemon.assert_counted("calls_started_total", "", 0);
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn short_calls_are_written_down_at_the_daemons_end_and_for_its_owner_only() {
+    let parent = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("spending-short");
+    let _ = std::fs::remove_dir_all(&parent);
+    let folder = parent.join("state");
+    let file = folder.join("minutes-today");
+    let settings =
+        [("VOICELIVED_STATE_DIR", folder.to_str().unwrap()), ("VOICELIVED_DAILY_MINUTES", "9")];
+    let daemon = Daemon::demo(&settings);
+    let before = daemon.descriptors();
+    let seconds = || -> u64 {
+        let text = std::fs::read_to_string(&file).unwrap();
+        text.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    for _ in 0..2 {
+        let mut call = Client::connect(daemon.address);
+        call.wait_until_active();
+        std::thread::sleep(Duration::from_secs(1));
+        call.tell(&json!({"type": "hang_up"}));
+        call.assert_ends("a short call", 1000, "hang_up");
+        daemon.assert_nothing_left(before);
+        assert_eq!(seconds(), 0, "a minute has not passed");
+    }
+    assert_eq!(daemon.stop("TERM"), Some(0));
+    assert!((2..20).contains(&seconds()), "{} s", seconds());
+    for (path, mode) in [(&folder, 0o700), (&file, 0o600)] {
+        let found = std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{}", path.display());
+    }
+    std::fs::remove_dir_all(parent).unwrap();
 }

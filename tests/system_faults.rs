@@ -62,6 +62,18 @@ fn interrupted_calls_are_repeated() {
     live_through("EINTR", &["epoll_wait", "recvfrom", "sendto"]);
 }
 
+/// The first option of the first connection: that connection goes, the next ones are served.
+#[test]
+fn a_connection_that_cannot_be_set_up_is_dropped_and_counted() {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let injection = "inject=setsockopt:error=ENOBUFS:when=2";
+    let daemon = Daemon::run_injected(service.address, &[injection], &trace("setup"));
+    assert!(!is_served(daemon.address));
+    Witness::call(daemon.address).finish();
+    daemon.assert_counted("connections_dropped_total", "setup_failed", 1);
+    assert_injected("setup", "setsockopt");
+}
+
 /// Connections that cannot be accepted are closed or wait; either way the next ones are served.
 fn refuse_every_fourth(error: &str) {
     let service = Daemon::simulate(&witness::SERVICE);

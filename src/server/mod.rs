@@ -245,6 +245,7 @@ impl Server {
             self.watch_drain(now);
             self.report(now);
             if self.is_stopped(now) {
+                self.end_spending();
                 return Ok(());
             }
             self.accept(now);

@@ -40,6 +40,14 @@ impl Server {
             }
         }
     }
+
+    /// The daemon ends.
+    pub(super) fn end_spending(&self) {
+        let ledger = self.calls.as_ref().and_then(|calls| calls.spending.as_ref());
+        if let Some(Err(error)) = ledger.map(Ledger::end) {
+            log::error!("the day's minutes cannot be kept: {error}");
+        }
+    }
 }
 
 fn is_running(conn: &Conn) -> bool {

@@ -134,7 +134,7 @@ impl Daemon {
     pub(crate) fn run_injected(service: SocketAddr, injections: &[&str], trace: &Path) -> Self {
         let mut traced = Command::new("strace");
         traced.args(["-D", "-qq", "-o"]).arg(trace).env_clear();
-        traced.args(["-e", "trace=accept4,epoll_wait,recvfrom,sendto,writev,connect"]);
+        traced.args(["-e", "trace=accept4,setsockopt,epoll_wait,recvfrom,sendto,writev,connect"]);
         traced.args(injections.iter().flat_map(|injection| ["-e", injection]));
         let program = env!("CARGO_BIN_EXE_voicelived");
         traced.args(["--", program, "run", "--listen", "127.0.0.1:0"]);

@@ -14,6 +14,7 @@ use voicelived::net::upgrade;
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     calls: Arc<Mutex<Vec<Told>>>,
+    items: Arc<Mutex<Vec<Value>>>,
 }
 
 /// What one call has told.
@@ -46,15 +47,21 @@ impl Service {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("it is bound");
         let calls = Arc::new(Mutex::new(Vec::new()));
-        let shared = Arc::clone(&calls);
+        let items = Arc::new(Mutex::new(Vec::new()));
+        let shared = (Arc::clone(&calls), Arc::clone(&items));
         std::thread::spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
-                let (calls, lines) = (Arc::clone(&shared), Arc::clone(&lines));
+                let ((calls, items), lines) = (shared.clone(), Arc::clone(&lines));
                 // A call that has ended says so by an error.
-                std::thread::spawn(move || serve(socket, &lines, &calls));
+                std::thread::spawn(move || serve(socket, &lines, &calls, &items));
             }
         });
-        Self { address, calls }
+        Self { address, calls, items }
+    }
+
+    /// What was added to conversations, such as outputs of tools.
+    pub(crate) fn items(&self) -> Vec<Value> {
+        self.items.lock().expect("no panic holds it").clone()
     }
 
     /// All calls whose settings have come, in that order.
@@ -67,6 +74,7 @@ fn serve(
     mut socket: TcpStream,
     lines: &Lines,
     calls: &Mutex<Vec<Told>>,
+    items: &Mutex<Vec<Value>>,
 ) -> tungstenite::Result<()> {
     let head = read_head(&mut socket)?;
     let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
@@ -99,6 +107,9 @@ fn serve(
                     "item_id": "i", "output_index": 0, "content_index": 0,
                     "delta": event["audio"]});
                 socket.send(Message::text(delta.to_string()))?;
+            }
+            Some("conversation.item.create") => {
+                items.lock().expect("no panic holds it").push(event["item"].clone());
             }
             _ => {}
         }
