@@ -26,6 +26,8 @@ fn assert_served_soon(what: &str, address: SocketAddr) {
     let start = Instant::now();
     while !is_served(address) {
         assert!(start.elapsed() < Duration::from_secs(2), "{what}: nobody is served");
+        // Who comes back at once can be caught by the very round that has turned it away.
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -75,9 +77,9 @@ fn a_connection_that_cannot_be_set_up_is_dropped_and_counted() {
 }
 
 /// Connections that cannot be accepted are closed or wait; either way the next ones are served.
-fn refuse_every_fourth(error: &str) {
+fn refuse_every_fifth(error: &str) {
     let service = Daemon::simulate(&witness::SERVICE);
-    let injection = format!("inject=accept4:error={error}:when=4+4");
+    let injection = format!("inject=accept4:error={error}:when=4+5");
     let name = format!("accept-{error}");
     let daemon = Daemon::run_injected(service.address, &[&injection], &trace(&name));
     // Its own connection is accepted before any fails.
@@ -96,7 +98,7 @@ fn refuse_every_fourth(error: &str) {
 fn a_kernel_that_cannot_accept_is_asked_again() {
     std::thread::scope(|scope| {
         for error in ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "EINTR"] {
-            scope.spawn(move || refuse_every_fourth(error));
+            scope.spawn(move || refuse_every_fifth(error));
         }
     });
 }

@@ -58,7 +58,8 @@ struct Scene {
     response: Option<String>,
     /// Until when the response that was asked for may still come.
     requested: Option<Instant>,
-    /// Bytes of reply audio that were sent on, by item.
+    /// Bytes of reply audio that may have been sent on, by item. What waits leaves in order, so a
+    /// later delta's leaving can be an earlier item's.
     audio: HashMap<String, u64>,
     running: Vec<String>,
     /// Function calls without an output, by id.
@@ -136,6 +137,9 @@ impl Scene {
     fn audio_by_itself(&mut self, delta: &AudioDelta<'_>) {
         let reply = self.call.reply_audio(delta, self.now);
         assert!(reply == Reply::Discard || (self.active && self.closes == 0));
+        if reply == Reply::Forward {
+            *self.audio.entry(delta.item_id.to_owned()).or_default() += delta.pcm_bytes as u64;
+        }
     }
 
     /// What an event tells an observer, before the call acts on it.
@@ -180,8 +184,8 @@ impl Scene {
             Reply::Forward => assert!(self.active && self.closes == 0),
             Reply::Discard => return,
         }
+        *self.audio.entry(item).or_default() += pcm_bytes as u64;
         if leaves {
-            *self.audio.entry(item).or_default() += pcm_bytes as u64;
             self.call.reply_sent(pcm_bytes, self.now);
             self.observe();
         }
@@ -250,7 +254,9 @@ impl Scene {
             "conversation.item.truncate" => {
                 let item = command["item_id"].as_str().expect("an id");
                 let sent = self.audio.get(item).copied().unwrap_or_default();
-                assert!(command["audio_end_ms"].as_u64().is_some_and(|ms| ms <= sent / 48));
+                // The call remembers eight items; what is sent of older ones counts for the newest.
+                let within = command["audio_end_ms"].as_u64().is_some_and(|ms| ms <= sent / 48);
+                assert!(within || self.audio.len() > 8, "{command}, but {sent} bytes");
             }
             "session.update" => assert!(!self.active, "configured twice"),
             _ => {}

@@ -202,7 +202,12 @@ impl<'a> Stream<'a> {
 
     /// Everything has come, and nothing will ever leave.
     fn is_stuck(&self) -> bool {
-        self.bytes.is_empty() && self.seed != 0 && self.seed & 16 != 0
+        self.bytes.is_empty() && self.seed != 0 && !self.lets_leave()
+    }
+
+    /// Some seeds never let anything leave.
+    fn lets_leave(&self) -> bool {
+        self.seed & 16 == 0 && self.seed & 15 != 0
     }
 
     /// A new turn: some more bytes have arrived, some more may leave.
@@ -211,14 +216,15 @@ impl<'a> Stream<'a> {
             (self.readable, self.writable) = (usize::MAX, usize::MAX);
             return;
         }
+        let lets_leave = self.lets_leave();
         let mut random = || {
             self.state = self.state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (self.state >> 16) as usize
         };
-        // Some seeds go byte by byte, others in large pieces; some never let anything leave.
+        // Some seeds go byte by byte, others in large pieces.
         let most = 1 << (self.seed & 15).min(14);
         self.readable = 1 + random() % most;
-        self.writable = if self.seed & 16 == 0 { random() % most } else { 0 };
+        self.writable = if lets_leave { random() % most } else { 0 };
     }
 }
 
