@@ -271,11 +271,13 @@ fn a_terminal_is_shown_the_addresses_and_the_pairing_link() {
         .expect("script runs");
     let deadline = Instant::now() + PATIENCE;
     let mut text = String::new();
-    while !text.contains("listening on http://") {
-        assert!(Instant::now() < deadline, "{text}");
+    while !text.contains("listening on http://") && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(10));
         text = fs::read_to_string(&seen).expect("UTF-8");
     }
+    // Ctrl-C ends it, before anything can fail here and leave it behind.
+    terminal.stdin.take().expect("piped").write_all(b"\x03").expect("it reads");
+    assert_eq!(terminal.wait().expect("it ends").code(), Some(0), "{text}");
     let token = fs::read_to_string(state.join("access-token")).expect("a token");
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let link = lines.iter().position(|line| line.ends_with(&format!("/#token={}", token.trim())));
@@ -285,9 +287,6 @@ fn a_terminal_is_shown_the_addresses_and_the_pairing_link() {
     assert!(lines[link.expect("a link")..].iter().any(|line| line.contains('█')), "{text}");
     // What /trust asks to compare.
     assert!(text.contains("SHA-256"), "{text}");
-    // Ctrl-C ends it.
-    terminal.stdin.take().expect("piped").write_all(b"\x03").expect("it reads");
-    assert_eq!(terminal.wait().expect("it ends").code(), Some(0));
     fs::remove_dir_all(&folder).expect("ours");
 }
 
