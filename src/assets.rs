@@ -25,6 +25,13 @@ pub struct Asset {
 }
 
 impl Asset {
+    /// Whether it is a page rather than a part of one. Pages go out as they are: scanners take a
+    /// compressed one for a way to BREACH, and the few kilobytes do not matter on a local network.
+    #[must_use]
+    pub fn is_document(&self) -> bool {
+        self.media_type.starts_with("text/html")
+    }
+
     /// The file as it is. Empty if it was not packed by `build.rs`, which no file is.
     #[must_use]
     pub fn plain(&self) -> Vec<u8> {

@@ -549,8 +549,9 @@ fn refuse_stranger(
 }
 
 fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset, extra: &str) -> Phase {
+    let gzip = request.gzip && !asset.is_document();
     // The two encodings are two representations, so each has its own strong tag.
-    let (length, encoding, tag) = if request.gzip {
+    let (length, encoding, tag) = if gzip {
         (asset.gzip.len(), "Content-Encoding: gzip\r\n", format!("\"{}-gz\"", asset.tag))
     } else {
         (asset.length, "", format!("\"{}\"", asset.tag))
@@ -566,7 +567,7 @@ fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset, extra: &str
     );
     let length = (!unchanged).then_some(length);
     http::answer_head(out, status, &extra, length, request.keep_alive);
-    match (unchanged || request.method != "GET", request.gzip) {
+    match (unchanged || request.method != "GET", gzip) {
         (true, _) => {}
         (false, true) => out.extend_from_slice(asset.gzip),
         (false, false) => out.extend_from_slice(&asset.plain()),

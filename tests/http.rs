@@ -36,9 +36,14 @@ fn every_file_of_the_page_is_served_and_cached_by_its_tag() {
         assert_eq!((plain.status, plain.field("Content-Type")), (200, asset.media_type));
         assert!(plain.body == asset.plain() && plain.body == file(asset.path), "{get}");
         let packed = ask(daemon.address, &get, "Accept-Encoding: br, gzip\r\n");
-        assert_eq!((packed.status, packed.field("Content-Encoding")), (200, "gzip"));
-        assert!(packed.body == asset.gzip, "{get}");
-        assert_ne!(plain.field("ETag"), packed.field("ETag"), "two representations");
+        if asset.media_type.starts_with("text/html") {
+            assert_eq!((packed.status, packed.field("Content-Encoding")), (200, ""), "{get}");
+            assert!(packed.body == plain.body && packed.field("ETag") == plain.field("ETag"));
+        } else {
+            assert_eq!((packed.status, packed.field("Content-Encoding")), (200, "gzip"));
+            assert!(packed.body == asset.gzip, "{get}");
+            assert_ne!(plain.field("ETag"), packed.field("ETag"), "two representations");
+        }
         for (full, encoding) in [(&plain, ""), (&packed, "Accept-Encoding: gzip\r\n")] {
             assert_guarded(full);
             assert_eq!(full.field("Vary"), "Accept-Encoding");
