@@ -7,7 +7,7 @@ import { Captions } from './captions.js';
 import { Hold } from './hold.js';
 import { Settings } from './settings.js';
 import { Picture } from './visual.js';
-import { pageWords } from './words.js';
+import { healthWords, pageWords } from './words.js';
 
 const byId = (id) => document.getElementById(id);
 const main = byId('talk');
@@ -166,9 +166,11 @@ function onKey(event) {
   else if (event.key.toLowerCase() === 'm' && event.target !== byId('text') && !event.repeat && !pushing()) toggleMute();
 }
 
-async function labelSimulator() {
+async function askDaemon() {
   const reply = await fetch('healthz', { cache: 'no-store' }).catch(() => null);
   if (reply?.headers.get('voicelived-service') === 'simulator') byId('simulator').hidden = false;
+  const words = reply && healthWords(await reply.text().catch(() => ''));
+  if (words && !call) showProblem(words);
 }
 
 main.addEventListener('click', () => (call ? call.stop() : start()));
@@ -184,5 +186,5 @@ addEventListener('pagehide', () => call?.stop());
 const reason = pageWords();
 showState(reason ? 'error' : 'idle');
 showProblem(reason ?? '');
-labelSimulator();
+askDaemon();
 if (!reason) entrance.open();

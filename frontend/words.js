@@ -49,6 +49,17 @@ export function pageWords() {
   return able ? null : 'This browser is too old for live calls. Update it, or use another one.';
 }
 
+const HEALTH = {
+  not_configured:
+    'This voicelived is not set up yet: its owner has to name the voice service and its key. Press Start Talking to hear which settings are missing.',
+};
+
+/** @param {string} health as `/healthz` tells it
+ *  @returns {string|undefined} why no call can begin now, if that is known before anyone tries */
+export function healthWords(health) {
+  return HEALTH[health.trim()];
+}
+
 const CODE = 'It is the one that voicelived printed when it was started, or the part after “token=” of a pairing link.';
 
 const CODES = {

@@ -36,7 +36,7 @@ function launch(t, args, env) {
 export async function startDaemon(t, env = {}, { command = 'demo', host = '127.0.0.1' } = {}) {
   const port = await freePort();
   const { child, log } = launch(t, [command, '--listen', `${host}:${port}`], env);
-  const answers = async () => (await fetch(`http://127.0.0.1:${port}/healthz`).catch(() => null))?.ok;
+  const answers = async () => (await fetch(`http://127.0.0.1:${port}/healthz`).catch(() => null)) !== null;
   await ready(answers, child, log);
   return { url: `http://localhost:${port}/`, port, child, log };
 }

@@ -10,15 +10,15 @@ const QUIET_SECONDS = 60;
  *    speak: (pieces: (string|number)[]) => void}} Scene */
 
 /** Chromium's microphone hears a file from the click on: the welcome's time stands in front of the words. */
-async function openChromium(t, { pieces = [QUIET_SECONDS], env } = {}) {
-  const daemon = await startDaemon(t, env);
+async function openChromium(t, { pieces = [QUIET_SECONDS], env, command } = {}) {
+  const daemon = await startDaemon(t, env, { command });
   const browser = await launchChromium(t, { file: script(t, pieces) });
   return { talk: await Talk.open(browser, daemon.url), browser, daemon, speak: () => {} };
 }
 
 /** Firefox hears what is played into a sound server, when the test says so. */
-async function openFirefox(t, { env, prefs } = {}) {
-  const daemon = await startDaemon(t, env);
+async function openFirefox(t, { env, prefs, command } = {}) {
+  const daemon = await startDaemon(t, env, { command });
   const pulse = await startPulse(t);
   const browser = await launchFirefox(t, { server: pulse.server, prefs });
   const speak = (pieces) => pulse.speak(script(t, pieces));
@@ -26,7 +26,7 @@ async function openFirefox(t, { env, prefs } = {}) {
 }
 
 /** Chromium first: the browsers never run at the same time.
- *  @type {{name: string, open: (t: object, wish?: {pieces?: (string|number)[], env?: object, prefs?: object}) => Promise<Scene>}[]} */
+ *  @type {{name: string, open: (t: object, wish?: {pieces?: (string|number)[], env?: object, prefs?: object, command?: string}) => Promise<Scene>}[]} */
 export const engines = [
   { name: 'Chromium', open: openChromium },
   { name: 'Firefox', open: openFirefox },

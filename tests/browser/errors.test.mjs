@@ -19,6 +19,14 @@ for (const { name, open } of engines) {
     await over(talk, /cannot be reached/i);
   });
 
+  test(`${name}: a service that is installed and not set up yet says so before anyone clicks`, async (t) => {
+    // Under systemd that is a state, not the end.
+    const { talk } = await open(t, { env: { NOTIFY_SOCKET: '/nonexistent' }, command: 'run' });
+    await talk.problem(/not set up yet/i);
+    await talk.start();
+    await over(talk, /AZURE_VOICE_LIVE_ENDPOINT/);
+  });
+
   test(`${name}: all lines busy`, async (t) => {
     const { talk, browser, daemon } = await open(t, { env: { VOICELIVED_MAX_SESSIONS: '1' } });
     await talk.start();
