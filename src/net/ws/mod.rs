@@ -1,8 +1,8 @@
 //! One WebSocket peer after its upgrade, in either role, over a [`Transport`].
 //!
-//! [`super::frames`] reads and writes single frames; this file makes messages and a closing
-//! handshake of them (RFC 6455), bounds both, remembers readiness, and says the few things that
-//! matter to a relay: a message, nothing now, or the end and why.
+//! [`super::frames`] reads and writes single frames; this module makes messages of them (RFC 6455),
+//! and in `closing` a closing handshake, bounds both, remembers readiness, and says the few things
+//! that matter to a relay: a message, nothing now, or the end and why.
 //!
 //! A peer owns almost no memory. What is read lies in the [`Inbox`] that its owner lends
 //! it; what is written waits in `out`, whose memory the owner may lend too
@@ -11,13 +11,16 @@
 //! - **W2** After every turn the owner calls [`WsPeer::flush`]: all that is sent waits for it, but
 //!   for what exceeds [`COALESCE`].
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+mod closing;
+mod fragments;
 
-use mio::net::TcpStream;
+use std::io::{self, ErrorKind, Read, Write};
+
+use closing::{End, Phase};
+use fragments::Fragments;
 
 pub use super::frames::Role;
-use super::frames::{self, Head, MAX_CONTROL, Masks, Opcode};
+use super::frames::{self, Head, Masks, Opcode};
 use super::inbox::{Inbox, Place};
 use super::transport::Transport;
 
@@ -31,9 +34,6 @@ pub const USUAL_WAITING: usize = 128 * 1024;
 /// Bytes beyond the largest message that may arrive without completing one: frame headers of a
 /// fragmented message. More is a flood of empty fragments.
 const FRAGMENT_OVERHEAD: u64 = 64 * 1024;
-
-/// The longest close reason: a control frame without the code.
-const MAX_REASON: usize = MAX_CONTROL - 2;
 
 /// Sizes of one peer, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +91,22 @@ pub enum Incoming<'i> {
     },
 }
 
+/// The same before anybody has looked whether a text is one: [`WsPeer::read_raw`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Raw<'i> {
+    /// A whole message; a text may be no UTF-8.
+    Message(Kind, &'i [u8]),
+    /// As [`Incoming::Control`].
+    Control,
+    /// As [`Incoming::Close`].
+    Close {
+        /// Its close code, if it gave one.
+        code: Option<u16>,
+        /// Its reason, possibly empty.
+        reason: String,
+    },
+}
+
 /// Why no more messages come, or why one could not be sent.
 #[derive(Debug)]
 pub enum WsError {
@@ -107,29 +123,6 @@ pub enum WsError {
     },
     /// More messages wait for this peer than the bound allows.
     Full,
-}
-
-/// How far the closing has got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Messages flow both ways.
-    Open,
-    /// The peer broke the protocol: nothing of it is heard any more, and the close frame, which
-    /// will carry this code, is not sent yet.
-    Broken { code: u16 },
-    /// Our close frame is sent; the peer's is awaited.
-    Closing,
-    /// Both close frames are there. A server ends the connection as soon as its own has left
-    /// (section 7.1.1), a client awaits that.
-    Closed,
-    /// The peer's bytes make no sense any more: they are read and thrown away until it leaves, so
-    /// that our close frame is not lost to a reset. Our own side is `ended` once that has left.
-    Draining { ended: bool },
-    /// Both directions are over, but TLS holds bytes that the kernel has not taken. The owner bounds
-    /// how long they may take.
-    Leaving,
-    /// Nothing more will be read.
-    Done,
 }
 
 /// One WebSocket connection.
@@ -152,36 +145,6 @@ pub struct WsPeer<S> {
     message_mark: u64,
 }
 
-/// A message of which the last fragment has not come.
-#[derive(Debug)]
-struct Fragments {
-    kind: Kind,
-    bytes: Vec<u8>,
-    /// Bytes of a text that are known to be UTF-8.
-    valid: usize,
-}
-
-impl Fragments {
-    /// Appends a fragment. A text that cannot become UTF-8 any more is found at once; a character
-    /// may be cut.
-    fn push(&mut self, fragment: &[u8]) -> Result<(), Fault> {
-        self.bytes.extend_from_slice(fragment);
-        if self.kind == Kind::Binary {
-            return Ok(());
-        }
-        match std::str::from_utf8(&self.bytes[self.valid..]) {
-            Ok(text) => self.valid += text.len(),
-            Err(error) if error.error_len().is_none() => self.valid += error.valid_up_to(),
-            Err(_) => return Err(no_text()),
-        }
-        Ok(())
-    }
-}
-
-fn no_text() -> Fault {
-    (1007, "a text message is not UTF-8".to_owned())
-}
-
 /// What [`WsPeer::next_frame`] found.
 enum Found {
     Message(Kind, Place),
@@ -196,6 +159,10 @@ enum Found {
 
 /// What is wrong with a frame: the close code, and the words.
 type Fault = (u16, String);
+
+fn not_utf8() -> Fault {
+    (1007, "a text message is not UTF-8".to_owned())
+}
 
 impl<S: Read + Write> WsPeer<S> {
     /// A peer whose opening handshake is done, ours being `role`. `early` are bytes that came behind
@@ -285,8 +252,26 @@ impl<S: Read + Write> WsPeer<S> {
     /// # Errors
     /// [`WsError`], once; after `Violation` what comes is thrown away until the peer leaves.
     pub fn read<'i>(&mut self, inbox: &'i mut Inbox) -> Result<Option<Incoming<'i>>, WsError> {
+        Ok(match self.read_raw(inbox)? {
+            Some(Raw::Message(Kind::Binary, bytes)) => Some(Incoming::Binary(bytes)),
+            Some(Raw::Message(Kind::Text, bytes)) => match std::str::from_utf8(bytes) {
+                Ok(text) => Some(Incoming::Text(text)),
+                Err(_) => return Err(self.not_text()),
+            },
+            Some(Raw::Control) => Some(Incoming::Control),
+            Some(Raw::Close { code, reason }) => Some(Incoming::Close { code, reason }),
+            None => None,
+        })
+    }
+
+    /// As [`read`](Self::read), for an owner who looks at every byte of a text anyway. It calls
+    /// [`not_text`](Self::not_text) when one is no UTF-8.
+    ///
+    /// # Errors
+    /// As for `read`.
+    pub fn read_raw<'i>(&mut self, inbox: &'i mut Inbox) -> Result<Option<Raw<'i>>, WsError> {
         if !self.rest.is_empty() {
-            inbox.append(&self.rest);
+            inbox.open().append(&self.rest);
             inbox.give_spare(std::mem::take(&mut self.rest));
         }
         let found = match self.phase {
@@ -296,20 +281,18 @@ impl<S: Read + Write> WsPeer<S> {
             }
             Phase::Open | Phase::Closing => self.read_frames(inbox)?,
         };
-        let (kind, place) = match found {
-            Found::Message(kind, place) => (kind, place),
-            Found::Control => return Ok(Some(Incoming::Control)),
-            Found::Close { code, reason } => return Ok(Some(Incoming::Close { code, reason })),
-            Found::Incomplete => return Ok(None),
-        };
-        let bytes = inbox.message(place);
-        match kind {
-            Kind::Binary => Ok(Some(Incoming::Binary(bytes))),
-            Kind::Text => match std::str::from_utf8(bytes) {
-                Ok(text) => Ok(Some(Incoming::Text(text))),
-                Err(_) => Err(self.violation(no_text())),
-            },
-        }
+        Ok(match found {
+            Found::Message(kind, place) => Some(Raw::Message(kind, inbox.message(place))),
+            Found::Control => Some(Raw::Control),
+            Found::Close { code, reason } => Some(Raw::Close { code, reason }),
+            Found::Incomplete => None,
+        })
+    }
+
+    /// The text message that [`read_raw`](Self::read_raw) gave last is no UTF-8: what `read` would
+    /// have said.
+    pub fn not_text(&mut self) -> WsError {
+        self.violation(not_utf8())
     }
 
     /// Takes what is left in the inbox, which is then free for another peer.
@@ -415,6 +398,9 @@ impl<S: Read + Write> WsPeer<S> {
 
     /// Moves what waits into the transport, until it takes no more.
     fn write_out(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
         let mut taken = 0;
         let result = loop {
             if taken == self.out.len() {
@@ -427,38 +413,12 @@ impl<S: Read + Write> WsPeer<S> {
                 Err(error) => break Err(error),
             }
         };
-        self.out.drain(..taken);
-        result
-    }
-
-    /// Begins the closing handshake with a code and a reason (cut to what a frame holds). A peer
-    /// that broke the protocol is told the code of that instead.
-    pub fn close(&mut self, code: u16, reason: &str) {
-        let (code, next) = match self.phase {
-            Phase::Open => (code, Phase::Closing),
-            Phase::Broken { code } => (code, Phase::Draining { ended: false }),
-            Phase::Closing | Phase::Closed | Phase::Draining { .. } => return,
-            Phase::Leaving | Phase::Done => return,
-        };
-        self.phase = next;
-        // 1005 stands for "no code" and must not be sent (section 7.4.1).
-        self.queue_close((code != 1005).then_some(code), reason);
-    }
-
-    /// The close frame is the last, and short: it waits even where nothing else may.
-    fn queue_close(&mut self, code: Option<u16>, reason: &str) {
-        let mut end = reason.len().min(MAX_REASON);
-        while !reason.is_char_boundary(end) {
-            end -= 1;
+        if taken == self.out.len() {
+            self.out.clear();
+        } else {
+            self.out.drain(..taken);
         }
-        let written = self.write_frame((Opcode::Close, true), |out| {
-            if let Some(code) = code {
-                out.extend_from_slice(&code.to_be_bytes());
-                out.extend_from_slice(&reason.as_bytes()[..end]);
-            }
-            Ok::<_, std::convert::Infallible>(())
-        });
-        let Ok(()) = written;
+        result
     }
 
     fn read_frames(&mut self, inbox: &mut Inbox) -> Result<Found, WsError> {
@@ -467,11 +427,16 @@ impl<S: Read + Write> WsPeer<S> {
                 Ok(Some(Found::Incomplete)) => {}
                 Ok(Some(found)) => {
                     self.message_mark = self.transport.received();
+                    // That saves its owner the reading that would find nothing.
+                    self.readable = !inbox.waiting().is_empty() || self.transport.may_fill();
                     return Ok(found);
                 }
                 // A fragment: the next frame may be there.
                 Ok(None) => continue,
                 Err(fault) => return Err(self.violation(fault)),
+            }
+            if !self.transport.may_fill() {
+                return self.nothing_now().map(|()| Found::Incomplete);
             }
             match self.transport.fill(inbox) {
                 Ok(0) => return Err(self.ended(End::Left)),
@@ -525,7 +490,7 @@ impl<S: Read + Write> WsPeer<S> {
             (Opcode::Text | Opcode::Binary, Some(_)) => {
                 return Err((1002, "a new message within a fragmented one".to_owned()));
             }
-            (Opcode::Continuation, Some(begun)) => begun.bytes.len(),
+            (Opcode::Continuation, Some(begun)) => begun.len(),
             _ => 0,
         };
         let most = self.sizes.message - begun;
@@ -533,28 +498,6 @@ impl<S: Read + Write> WsPeer<S> {
             Ok(length) if length <= most => Ok(length),
             _ => Err((1009, format!("a message is longer than {} bytes", self.sizes.message))),
         }
-    }
-
-    fn begin_fragments(&mut self, kind: Kind, payload: &[u8]) -> Result<Option<Found>, Fault> {
-        let mut fragments = Fragments { kind, bytes: Vec::new(), valid: 0 };
-        fragments.push(payload)?;
-        self.fragments = Some(fragments);
-        Ok(None)
-    }
-
-    fn continue_fragments(
-        &mut self,
-        last: bool,
-        inbox: &mut Inbox,
-        place: std::ops::Range<usize>,
-    ) -> Result<Option<Found>, Fault> {
-        let Some(mut fragments) = self.fragments.take() else { return Ok(None) };
-        fragments.push(inbox.slice(place))?;
-        if last {
-            return Ok(Some(Found::Message(fragments.kind, inbox.join(fragments.bytes))));
-        }
-        self.fragments = Some(fragments);
-        Ok(None)
     }
 
     /// Only the latest ping needs an answer (section 5.5.3): who takes none gets none.
@@ -567,18 +510,6 @@ impl<S: Read + Write> WsPeer<S> {
         }
     }
 
-    fn on_close(&mut self, payload: &[u8]) -> Result<Found, Fault> {
-        let (mut code, mut reason) = close_reason(payload)?;
-        if code.is_some_and(|code| !may_be_sent(code)) {
-            (code, reason) = (Some(1002), "Protocol violation".to_owned());
-        }
-        if self.phase == Phase::Open {
-            self.queue_close(code, &reason);
-        }
-        self.phase = Phase::Closed;
-        Ok(Found::Close { code, reason })
-    }
-
     fn nothing_now(&mut self) -> Result<(), WsError> {
         self.readable = self.transport.has_more();
         let silent = self.transport.received().saturating_sub(self.message_mark);
@@ -587,97 +518,4 @@ impl<S: Read + Write> WsPeer<S> {
         }
         Ok(())
     }
-
-    fn violation(&mut self, (code, what): Fault) -> WsError {
-        self.phase = match self.phase {
-            Phase::Open => Phase::Broken { code },
-            _ => Phase::Draining { ended: false },
-        };
-        self.fragments = None;
-        WsError::Violation { code, what }
-    }
-
-    fn discard(&mut self, inbox: &mut Inbox) -> Result<(), WsError> {
-        loop {
-            inbox.clear();
-            match self.transport.fill(inbox) {
-                // Who has said goodbye may end its side; our answer is still under way.
-                Ok(0) if self.phase == Phase::Closed && self.role == Role::Server => {
-                    self.readable = false;
-                    return self.flush();
-                }
-                Ok(0) => return Err(self.ended(End::Closed)),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.readable = self.transport.has_more();
-                    return self.flush();
-                }
-                Err(error) => return Err(self.ended(End::Broken(error))),
-            }
-        }
-    }
-
-    /// Nothing more is heard or said; what TLS still holds may leave.
-    fn leave(&mut self) {
-        let flushed = self.transport.flush().is_ok();
-        let left = !flushed || !self.transport.holds_output();
-        self.phase = if left { Phase::Done } else { Phase::Leaving };
-    }
-
-    fn ended(&mut self, end: End) -> WsError {
-        let closing = self.phase != Phase::Open;
-        self.phase = Phase::Done;
-        (self.rest, self.out, self.fragments) = (Vec::new(), Vec::new(), None);
-        match end {
-            End::Closed => {
-                self.transport.send_close_notify();
-                self.leave();
-                WsError::Closed
-            }
-            _ if closing => WsError::Closed,
-            End::Left => WsError::Lost(ErrorKind::UnexpectedEof.into()),
-            End::Broken(error) => WsError::Lost(error),
-        }
-    }
-}
-
-/// How a connection came to its end.
-enum End {
-    /// In order.
-    Closed,
-    /// The peer has gone.
-    Left,
-    /// It broke.
-    Broken(io::Error),
-}
-
-impl WsPeer<TcpStream> {
-    /// Ends our side towards a peer that broke the protocol, once the close frame has left: it
-    /// cannot answer that frame in words we would understand, so it shall not wait for us.
-    pub fn end_output(&mut self) {
-        if self.phase == (Phase::Draining { ended: false }) && self.has_left() {
-            self.phase = Phase::Draining { ended: true };
-            self.transport.send_close_notify();
-            // A failure shows at the next read.
-            let _ = self.transport.flush();
-            let _ = self.transport.stream().shutdown(Shutdown::Write);
-        }
-    }
-}
-
-/// Code and reason of a close frame.
-fn close_reason(payload: &[u8]) -> Result<(Option<u16>, String), Fault> {
-    match payload {
-        [] => Ok((None, String::new())),
-        [_] => Err((1002, "half a close code".to_owned())),
-        [high, low, reason @ ..] => match std::str::from_utf8(reason) {
-            Ok(reason) => Ok((Some(u16::from_be_bytes([*high, *low])), reason.to_owned())),
-            Err(_) => Err((1007, "a close reason is not UTF-8".to_owned())),
-        },
-    }
-}
-
-/// Close codes that may stand in a frame (section 7.4, and IANA's registry).
-fn may_be_sent(code: u16) -> bool {
-    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
