@@ -26,6 +26,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the peer may take to go after its last answer.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Requests that one turn of the loop answers to one visitor: calls do not wait for a whole pipeline.
+const TURN_ANSWERS: u32 = 4;
+
 /// How long the simulator's `silent` fault keeps a connection: longer than anybody waits.
 const SILENCE: Duration = Duration::from_secs(3600);
 
@@ -125,6 +128,8 @@ pub struct Visitor {
 enum Phase {
     /// Waiting for a request head.
     Reading,
+    /// It has had a turn's answers; the input may hold another request.
+    Yielding,
     /// The answer is leaving; the next request may follow.
     Answering,
     /// The last answer is leaving.
@@ -203,9 +208,16 @@ impl Visitor {
 
     fn advance(&mut self, site: &Site, door: &mut Doorway<'_>) -> io::Result<Visit> {
         let now = door.now;
+        let mut answers = 0;
         loop {
             match self.phase {
+                Phase::Yielding => self.phase = Phase::Reading,
+                Phase::Reading if answers == TURN_ANSWERS => {
+                    self.phase = Phase::Yielding;
+                    return Ok(Visit::Stays);
+                }
                 Phase::Reading => {
+                    answers += 1;
                     let open = self.fill()?;
                     if !self.answer(site, door)
                         && let Some(visit) = self.wait_for_head(open, door)
@@ -353,7 +365,7 @@ impl Visitor {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         match self.phase {
-            Phase::Reading | Phase::Lingering => true,
+            Phase::Reading | Phase::Yielding | Phase::Lingering => true,
             Phase::Answering | Phase::LastAnswer => self.transport.is_blocked(),
             Phase::Upgraded | Phase::Silent => false,
         }
@@ -363,7 +375,7 @@ impl Visitor {
     #[must_use]
     pub fn is_expectant(&self) -> bool {
         match self.phase {
-            Phase::Reading => !self.served || !self.input.is_empty(),
+            Phase::Reading | Phase::Yielding => !self.served || !self.input.is_empty(),
             Phase::Answering | Phase::LastAnswer | Phase::Upgraded => true,
             Phase::Lingering | Phase::Silent => false,
         }
@@ -372,8 +384,11 @@ impl Visitor {
     /// Whether another turn is needed without a new event.
     #[must_use]
     pub fn has_more(&self) -> bool {
-        matches!(self.phase, Phase::Reading | Phase::Lingering | Phase::Silent)
-            && self.transport.has_more()
+        match self.phase {
+            Phase::Yielding => true,
+            Phase::Reading | Phase::Lingering | Phase::Silent => self.transport.has_more(),
+            Phase::Answering | Phase::LastAnswer | Phase::Upgraded => false,
+        }
     }
 }
 

@@ -15,6 +15,7 @@
 //! Every socket is registered once, for both directions, edge-triggered: mio then costs no system
 //! call per change of interest, and a writable event comes only after a refused write.
 
+mod allowance;
 mod calls;
 mod children;
 mod door;
@@ -24,6 +25,7 @@ mod secure;
 mod slot;
 mod spend;
 
+use allowance::Allowance;
 use children::{Children, MAX_CHILDREN};
 use door::Door;
 pub use door::bind;
@@ -65,10 +67,6 @@ const SLOTS: usize = CHILDREN + 2 * MAX_CHILDREN;
 
 /// Slots for visitors beside those for calls.
 const VISITORS: usize = 64;
-
-/// Visitors' TLS handshakes that one turn goes on with. Each may cost a signature, a few tenths of a
-/// millisecond, for which all calls wait; the others are next after whatever has come meanwhile.
-const TURN_HANDSHAKES: usize = 4;
 
 /// An address to listen on.
 #[allow(missing_debug_implementations, reason = "TLS configurations hold keys")]
@@ -346,14 +344,14 @@ impl Server {
         for &at in &batch {
             self.slots[at].marked = false;
         }
-        let mut handshakes = 0;
+        let (mut allowance, mut passed_over) = (Allowance::default(), 0);
         for at in batch.drain(..) {
-            if self.slots[at].conn.is_handshaking() {
-                handshakes += 1;
-                if handshakes > TURN_HANDSHAKES {
-                    self.want_pump(at);
-                    continue;
-                }
+            if !allowance.admits(&self.slots[at].conn) {
+                // First in the next turn, or whoever stands before it would always be.
+                self.slots[at].marked = true;
+                self.marked.insert(passed_over, at);
+                passed_over += 1;
+                continue;
             }
             match self.pump(at, now) {
                 Progress::Closed => self.release(at, now),
