@@ -84,8 +84,10 @@ pub struct Doorway<'a> {
     pub metrics: &'a mut Metrics,
     /// Where the visitor comes from.
     pub address: IpAddr,
-    /// The daemon is stopping.
+    /// The daemon is stopping: it says so, and keeps no connection for another request.
     pub draining: bool,
+    /// A call may begin.
+    pub takes_calls: bool,
     /// No call can be made until the settings are completed.
     pub unready: bool,
     /// The time.
@@ -110,6 +112,8 @@ pub struct Visitor {
     input: Vec<u8>,
     output: Vec<u8>,
     phase: Phase,
+    /// It has been answered once.
+    served: bool,
     deadline: Instant,
     /// What the simulated service let in.
     admission: Option<Admission>,
@@ -142,6 +146,7 @@ impl Visitor {
             input: Vec::new(),
             output: Vec::new(),
             phase: Phase::Reading,
+            served: false,
             deadline: now + HEAD_TIMEOUT,
             admission: None,
             generation: 0,
@@ -283,8 +288,10 @@ impl Visitor {
                 self.refuse(status, door.now);
                 true
             }
-            Head::Complete(request, length) => {
+            Head::Complete(mut request, length) => {
                 self.input.drain(..length);
+                self.served = true;
+                request.keep_alive &= !door.draining;
                 self.deadline = door.now + ANSWER_TIMEOUT;
                 self.generation = door.guard.generation();
                 self.phase = match site {
@@ -349,6 +356,16 @@ impl Visitor {
             Phase::Reading | Phase::Lingering => true,
             Phase::Answering | Phase::LastAnswer => self.transport.is_blocked(),
             Phase::Upgraded | Phase::Silent => false,
+        }
+    }
+
+    /// Whether it has come with a wish that is not fulfilled yet, even if it has not said which.
+    #[must_use]
+    pub fn is_expectant(&self) -> bool {
+        match self.phase {
+            Phase::Reading => !self.served || !self.input.is_empty(),
+            Phase::Answering | Phase::LastAnswer | Phase::Upgraded => true,
+            Phase::Lingering | Phase::Silent => false,
         }
     }
 
@@ -464,7 +481,7 @@ fn answer_call(out: &mut Vec<u8>, request: &Request, gate: &Gate, door: &mut Doo
     if let Some(phase) = refuse_stranger(out, request, gate, door) {
         return phase;
     }
-    if door.draining && matches!(request.upgrade, Some(Upgrade::Valid(_))) {
+    if !door.takes_calls && matches!(request.upgrade, Some(Upgrade::Valid(_))) {
         door.metrics.count(Family::Refused, "draining");
         let text = "The daemon is stopping.";
         return plain(out, request, Status::SERVICE_UNAVAILABLE, "Retry-After: 5\r\n", text);

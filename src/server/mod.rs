@@ -497,16 +497,17 @@ impl Server {
         let Conn::Visitor { visitor, listener } = &mut self.slots[at].conn else {
             return Progress::Idle;
         };
+        let Some(listener) = self.listeners.get(*listener) else {
+            return Progress::Closed;
+        };
         let mut door = Doorway {
             guard: &mut self.guard,
             metrics: &mut self.metrics,
             address: self.slots[at].address,
             draining: self.stop != Stop::No,
+            takes_calls: self.stop.lets_in(listener.passed),
             unready: self.calls.as_ref().is_some_and(|calls| calls.terms.unready.is_some()),
             now,
-        };
-        let Some(listener) = self.listeners.get(*listener) else {
-            return Progress::Closed;
         };
         match visitor.pump(&listener.site, &mut door) {
             Visit::Stays if visitor.has_more() => Progress::More,
