@@ -20,6 +20,7 @@ use crate::call::{CallSettings, SERVICE_TIMEOUT};
 use crate::config::{Config, Purpose, ServiceConfig};
 use crate::fault;
 use crate::net::dial::Step;
+use crate::net::tls::ClientConfigs;
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 use crate::tools::Tools;
 
@@ -79,7 +80,8 @@ impl Report {
 }
 
 fn connect(service: &ServiceConfig, report: &mut Report) -> Result<Drive, Failure> {
-    let target = service::target(service).map_err(|error| (exit::CONFIG, error))?;
+    let target = service::target(service, &ClientConfigs::default())
+        .map_err(|error| (exit::CONFIG, error))?;
     let host = target.host.clone();
     report.since = Instant::now();
     let addresses = drive::look_up(&host, target.port)
