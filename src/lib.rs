@@ -24,6 +24,7 @@ pub mod child;
 pub mod cli;
 pub mod config;
 pub mod fault;
+pub mod lock;
 pub mod log;
 pub mod metrics;
 pub mod net;

@@ -72,8 +72,10 @@ pub struct Doorway<'a> {
     pub metrics: &'a mut Metrics,
     /// Where the visitor comes from.
     pub address: IpAddr,
-    /// The daemon is stopping.
+    /// The daemon is stopping: it says so, and keeps no connection for another request.
     pub draining: bool,
+    /// A call may begin.
+    pub takes_calls: bool,
     /// No call can be made until the settings are completed.
     pub unready: bool,
     /// The time.
@@ -98,6 +100,8 @@ pub struct Visitor {
     input: Vec<u8>,
     output: Vec<u8>,
     phase: Phase,
+    /// It has been answered once.
+    served: bool,
     deadline: Instant,
     /// What the simulated service let in.
     admission: Option<Admission>,
@@ -130,6 +134,7 @@ impl Visitor {
             input: Vec::new(),
             output: Vec::new(),
             phase: Phase::Reading,
+            served: false,
             deadline: now + HEAD_TIMEOUT,
             admission: None,
             generation: 0,
@@ -271,8 +276,10 @@ impl Visitor {
                 self.refuse(status, door.now);
                 true
             }
-            Head::Complete(request, length) => {
+            Head::Complete(mut request, length) => {
                 self.input.drain(..length);
+                self.served = true;
+                request.keep_alive &= !door.draining;
                 self.deadline = door.now + ANSWER_TIMEOUT;
                 self.generation = door.guard.generation();
                 self.phase = match site {
@@ -337,6 +344,16 @@ impl Visitor {
             Phase::Reading | Phase::Lingering => true,
             Phase::Answering | Phase::LastAnswer => self.transport.is_blocked(),
             Phase::Upgraded | Phase::Silent => false,
+        }
+    }
+
+    /// Whether it has come with a wish that is not fulfilled yet, even if it has not said which.
+    #[must_use]
+    pub fn is_expectant(&self) -> bool {
+        match self.phase {
+            Phase::Reading => !self.served || !self.input.is_empty(),
+            Phase::Answering | Phase::LastAnswer | Phase::Upgraded => true,
+            Phase::Lingering | Phase::Silent => false,
         }
     }
 

@@ -19,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use random::Random;
 use serde_json::{Map, Value, json};
 use service_event::fuzz_service_event as compare;
-use voicelived::call::service::{Parsed, parse};
+use voicelived::call::service::{Parsed, parse, reply_audio};
 
 const EVENTS: &str = include_str!("data/voice-live-events.json");
 
@@ -153,6 +153,11 @@ fn the_hot_path_takes_plain_audio_in_any_order_and_size_and_nothing_else() {
         let hot = matches!(parse(&text), Ok(Parsed::Audio(_)));
         let whole = is_audio && shape.contains_key("response_id") && shape.contains_key("item_id");
         assert_eq!(hot, whole, "{:.300}", text);
+        // Bytes that need not be text are only taken for it where they are ASCII.
+        let plain = text.replace('ä', "a");
+        compare(plain.as_bytes());
+        let hot = reply_audio(plain.as_bytes()).is_some();
+        assert!(hot == whole || !plain.is_ascii(), "{:.300}", plain);
     });
 }
 
@@ -181,9 +186,21 @@ fn decoys_do_not_deceive() {
         format!("{}{head},\"delta\":\"AAAA\"{}", "{\"x\":".repeat(200), "}".repeat(200)),
         format!(r#"{{{head},"x":{}1{},"delta":"AAAA"}}"#, "[".repeat(200), "]".repeat(200)),
         format!(r#"{{{head},"x":{},"delta":"AAAA"}}"#, "9".repeat(400)),
+        // Where the hot path takes the end for granted.
+        format!(r#"{{{head},"delta":"AAAA","x":"y"}}"#),
+        format!(r#"{{{head},"delta":"AAAA"}},"x":"y"}}"#),
+        format!(r#"{{{head},"delta":"}}"#),
+        format!(r#"{{{head},"delta":""}}"#),
+        format!(r#"{{{head},"delta":"AA\"}}"#),
+        format!(r#"{{{head},"delta":"AAAA"}} "#),
+        format!(r#"{{{head},"delta":"AAAA","delta":"BBBB"}}"#),
+        format!(r#"{{{head},"item_id":"j","delta":"AAAA"}}"#),
+        format!(r#"{{"delta":"AAAA",{head}}}"#),
+        format!(r#"{{"x":"ä",{head},"delta":"AAAA"}}"#),
     ] {
         compare(text.as_bytes());
     }
+    compare(&[b"{\"x\":\"\xff\",", head.as_bytes(), b",\"delta\":\"AAAA\"}"].concat());
     for value in [
         "007",
         "-0",

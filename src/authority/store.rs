@@ -6,11 +6,12 @@ use std::time::{Duration, SystemTime};
 use ring::digest::{SHA256, digest};
 
 use super::facts::Facts;
-use super::files::{self, Lock, PRIVATE, PUBLIC, fault};
+use super::files::{self, PRIVATE, PUBLIC, fault};
 use super::issue::{self, DAY, EARLIEST, Key};
 use super::names::Names;
 use super::permits::Permits;
 use super::seconds;
+use crate::lock::Lock;
 use crate::net::tls;
 
 const ROOT_KEY: &str = "ca-key.pem";
@@ -65,7 +66,7 @@ impl Store {
     /// Makes the folder, and waits for a process that writes.
     pub(super) fn lock_for_start(&self) -> Result<Lock, String> {
         files::create_folder(&self.folder)?;
-        Lock::take(&self.folder, START_PATIENCE)
+        files::lock(&self.folder, START_PATIENCE)
     }
 
     /// What is in the folder, if nothing need be written.
@@ -118,7 +119,7 @@ impl Store {
         names: &Names,
         now: SystemTime,
     ) -> Result<Leaf, String> {
-        let _lock = Lock::take(&self.folder, Duration::ZERO)?;
+        let _lock = files::lock(&self.folder, Duration::ZERO)?;
         let path = self.folder.join(ROOT_KEY);
         let (root, key) = self
             .load_root()?

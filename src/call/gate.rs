@@ -10,6 +10,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::sooner;
+
 /// How long a response is expected after `speech_stopped` or `committed`. An empty or discarded turn
 /// brings none, so the expectation has to lapse.
 const ANNOUNCED: Duration = Duration::from_secs(5);
@@ -233,7 +235,7 @@ impl Gate {
             Response::Requested { until } => Some(until),
             Response::None | Response::Active => None,
         };
-        self.turn_end().into_iter().chain(response).min()
+        sooner(self.turn_end(), response)
     }
 
     fn turn_end(&self) -> Option<Instant> {

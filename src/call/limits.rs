@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::ending::EndReason;
 use super::playback::whole_ms;
 use super::service::commands;
-use super::{Call, CallSettings, SERVICE_TIMEOUT, State};
+use super::{Call, CallSettings, SERVICE_TIMEOUT, State, sooner};
 
 /// How long before the idle limit the client is warned; half the limit if that is shorter.
 const IDLE_WARNING: Duration = Duration::from_secs(15);
@@ -73,7 +73,7 @@ impl Limits {
         };
         let warning_open = !self.time_warned && self.max > TIME_WARNING * 2;
         let time = if warning_open { self.max - TIME_WARNING } else { self.max };
-        [ready, idle, self.created.checked_add(time)].into_iter().flatten().min()
+        sooner(sooner(ready, idle), self.created.checked_add(time))
     }
 
     fn due(&mut self, busy: bool, play_end: Option<Instant>, now: Instant) -> Due {

@@ -261,7 +261,7 @@ impl Call {
             return None;
         }
         let limits = self.limits.deadline(self.state, self.is_busy(), self.playback.end());
-        [limits, self.gate.deadline(), self.tools.deadline()].into_iter().flatten().min()
+        sooner(sooner(limits, self.gate.deadline()), self.tools.deadline())
     }
 
     /// Asked for each microphone frame (`bytes` of PCM16 24 kHz mono). No output, no allocation.
@@ -422,5 +422,13 @@ impl Call {
 
     fn error(&mut self, code: &str, message: &str) {
         self.tell(client::error(code, message));
+    }
+}
+
+/// The earlier of two times, where there are any.
+pub(crate) fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

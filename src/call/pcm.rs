@@ -197,7 +197,7 @@ impl PcmQueue {
     /// Room of at least `min` bytes (at most [`BLOCK_BYTES`]) to write into, to be followed by
     /// [`PcmQueue::commit`]. Leaves a shorter rest of the last block unused and takes a fresh one.
     /// `None` if there is no block to be had.
-    pub fn writable<'p>(&mut self, pool: &'p mut PcmPool, min: usize) -> Option<&'p mut [u8]> {
+    fn writable<'p>(&mut self, pool: &'p mut PcmPool, min: usize) -> Option<&'p mut [u8]> {
         debug_assert!((1..=BLOCK_BYTES).contains(&min), "a block cannot give that");
         if self.tail_room(pool) < min {
             if self.growth(pool) == 0 {
@@ -213,7 +213,7 @@ impl PcmQueue {
     ///
     /// # Panics
     /// If that is more than was writable.
-    pub fn commit(&mut self, pool: &mut PcmPool, bytes: usize) {
+    fn commit(&mut self, pool: &mut PcmPool, bytes: usize) {
         if bytes > 0 {
             pool.grow(self.tail, bytes);
             self.len += bytes;
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn audio_can_be_decoded_in_place() {
+    fn audio_can_be_written_in_place() {
         let mut pool = PcmPool::new(3);
         let mut queue = pool.open(3, 3).unwrap();
         queue.push(&mut pool, &bytes(0, 958));

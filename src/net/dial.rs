@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
+use super::socket::Socket;
 use super::transport::Transport;
 use super::upgrade::{self, Answer, MAX_ANSWER_HEAD, Refusal};
 use super::ws::{Role, Sizes, WsPeer};
@@ -79,13 +80,13 @@ pub enum DialError {
 /// What has become of the attempt.
 #[allow(clippy::large_enum_variant, reason = "lives on the stack of one call")]
 #[derive(Debug)]
-pub enum Progress {
+pub enum Progress<S = TcpStream> {
     /// Still under way; wait for readiness or [`Dial::deadline`].
     Pending,
     /// A new socket was made: register it.
     NewSocket,
     /// The WebSocket is open.
-    Open(WsPeer<TcpStream>),
+    Open(WsPeer<S>),
     /// It failed for good.
     Failed(DialError),
 }
@@ -105,28 +106,28 @@ pub enum Step {
 
 /// One attempt to reach the service.
 #[allow(missing_debug_implementations, reason = "the target holds the credential")]
-pub struct Dial {
+pub struct Dial<S = TcpStream> {
     target: Rc<Target>,
     addresses: Vec<SocketAddr>,
     next: usize,
-    stage: Stage,
+    stage: Stage<S>,
     deadline: Instant,
     last_error: io::Error,
     sizes: Sizes,
 }
 
-enum Stage {
+enum Stage<S> {
     /// No socket yet.
     Start,
     /// Waiting for the TCP handshake (C1).
-    Connecting(TcpStream),
+    Connecting(S),
     /// The request is on its way or sent; collecting the answer.
-    Upgrading { transport: Transport<TcpStream>, request: Vec<u8>, accept: String, answer: Vec<u8> },
+    Upgrading { transport: Transport<S>, request: Vec<u8>, accept: String, answer: Vec<u8> },
     /// Over.
     Finished,
 }
 
-impl Dial {
+impl<S: Socket> Dial<S> {
     /// Prepares an attempt over these addresses, in order.
     #[must_use]
     pub fn new(target: Rc<Target>, addresses: Vec<SocketAddr>, sizes: Sizes, now: Instant) -> Self {
@@ -165,7 +166,7 @@ impl Dial {
     }
 
     /// The socket to register after [`Progress::NewSocket`].
-    pub fn socket(&mut self) -> Option<&mut TcpStream> {
+    pub fn socket(&mut self) -> Option<&mut S> {
         match &mut self.stage {
             Stage::Connecting(socket) => Some(socket),
             Stage::Upgrading { transport, .. } => Some(transport.stream_mut()),
@@ -186,7 +187,7 @@ impl Dial {
     }
 
     /// Goes as far as it can without waiting.
-    pub fn advance(&mut self, now: Instant) -> Progress {
+    pub fn advance(&mut self, now: Instant) -> Progress<S> {
         match std::mem::replace(&mut self.stage, Stage::Finished) {
             Stage::Start => self.try_next(now),
             Stage::Connecting(socket) => self.connecting(socket, now),
@@ -197,10 +198,10 @@ impl Dial {
         }
     }
 
-    fn try_next(&mut self, now: Instant) -> Progress {
+    fn try_next(&mut self, now: Instant) -> Progress<S> {
         while let Some(address) = self.addresses.get(self.next) {
             self.next += 1;
-            match TcpStream::connect(*address) {
+            match S::connect(*address) {
                 Ok(socket) => {
                     self.stage = Stage::Connecting(socket);
                     self.deadline = now + CONNECT_TIMEOUT;
@@ -214,8 +215,8 @@ impl Dial {
     }
 
     /// C1: connected means a writable event, no pending error, and a peer address.
-    fn connecting(&mut self, socket: TcpStream, now: Instant) -> Progress {
-        match connection_state(&socket) {
+    fn connecting(&mut self, socket: S, now: Instant) -> Progress<S> {
+        match socket.is_connected() {
             Ok(true) => self.begin_upgrade(socket, now),
             Ok(false) if now < self.deadline => {
                 self.stage = Stage::Connecting(socket);
@@ -232,9 +233,8 @@ impl Dial {
         }
     }
 
-    fn begin_upgrade(&mut self, socket: TcpStream, now: Instant) -> Progress {
-        // Without it small frames would wait for the peer's acknowledgement.
-        let _ = socket.set_nodelay(true);
+    fn begin_upgrade(&mut self, socket: S, now: Instant) -> Progress<S> {
+        socket.hurry();
         let transport = match &self.target.tls {
             None => Transport::plain(socket),
             Some(config) => match super::tls::client(config, &self.target.host) {
@@ -254,12 +254,12 @@ impl Dial {
 
     fn upgrading(
         &mut self,
-        mut transport: Transport<TcpStream>,
+        mut transport: Transport<S>,
         mut request: Vec<u8>,
         accept: String,
         mut answer: Vec<u8>,
         now: Instant,
-    ) -> Progress {
+    ) -> Progress<S> {
         transport.begin_turn();
         let ended = match exchange(&mut transport, &mut request, &mut answer) {
             Ok(ended) => ended,
@@ -304,21 +304,9 @@ impl Dial {
     }
 }
 
-/// Whether a non-blocking connect has come through.
-fn connection_state(socket: &TcpStream) -> io::Result<bool> {
-    if let Some(error) = socket.take_error()? {
-        return Err(error);
-    }
-    match socket.peer_addr() {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 /// Sends what is left of the request, reads what there is of the answer; true at the peer's end.
-fn exchange(
-    transport: &mut Transport<TcpStream>,
+fn exchange<S: Socket>(
+    transport: &mut Transport<S>,
     request: &mut Vec<u8>,
     answer: &mut Vec<u8>,
 ) -> io::Result<bool> {
@@ -344,7 +332,7 @@ fn exchange(
     }
 }
 
-fn send_some(transport: &mut Transport<TcpStream>, request: &mut Vec<u8>) -> io::Result<()> {
+fn send_some<S: Socket>(transport: &mut Transport<S>, request: &mut Vec<u8>) -> io::Result<()> {
     while !request.is_empty() {
         match transport.write(request) {
             Ok(count) => drop(request.drain(..count)),

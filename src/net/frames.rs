@@ -125,10 +125,21 @@ pub(super) fn head(bytes: &[u8], role: Role) -> Result<Option<Head>, &'static st
 pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) {
     let [a, b, c, d] = key;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let (words, rest) = bytes.as_chunks_mut::<8>();
-    for word in words {
-        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+    let flip = |word: &mut [u8; 8]| *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+    let (words, rest) = bytes.as_chunks_mut();
+    // Written out, since `opt-level = "s"` unrolls no loop.
+    let (eights, words) = words.as_chunks_mut();
+    for [a, b, c, d, e, f, g, h] in eights {
+        flip(a);
+        flip(b);
+        flip(c);
+        flip(d);
+        flip(e);
+        flip(f);
+        flip(g);
+        flip(h);
     }
+    words.iter_mut().for_each(flip);
     for (byte, key) in rest.iter_mut().zip(key.iter().cycle()) {
         *byte ^= key;
     }
@@ -146,7 +157,7 @@ pub(super) fn write<T, E>(
 ) -> Result<T, E> {
     let start = out.len();
     let mask_bytes = if key.is_some() { 4 } else { 0 };
-    out.resize(start + USUAL_HEAD + mask_bytes, 0);
+    out.extend_from_slice(&[0; USUAL_HEAD + 4][..USUAL_HEAD + mask_bytes]);
     let filled = match fill(out) {
         Ok(filled) => filled,
         Err(error) => {

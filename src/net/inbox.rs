@@ -12,9 +12,7 @@ const USUAL: usize = 64 * 1024;
 /// Bytes read and not taken yet. See the module's text.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    bytes: Vec<u8>,
-    start: usize,
-    end: usize,
+    open: Open,
     /// Where TLS records are read to before they are opened.
     sealed: Vec<u8>,
     /// A message that came in fragments.
@@ -22,6 +20,14 @@ pub struct Inbox {
     /// Memory for what connections keep between turns: a message that comes in two parts shall
     /// not cost an allocation.
     spares: Vec<Vec<u8>>,
+}
+
+/// The bytes themselves, as a peer sent them.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
 }
 
 /// Spares, and the largest one's bytes.
@@ -45,48 +51,31 @@ impl Inbox {
 
     /// Bytes that wait.
     pub(super) fn waiting(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
+        &self.open.bytes[self.open.start..self.open.end]
     }
 
-    /// Room for at least one usual read, at the end.
-    pub(super) fn room(&mut self) -> &mut [u8] {
-        self.make_room(READ);
-        let end = self.end + READ;
-        &mut self.bytes[self.end..end]
+    /// Where bytes are appended.
+    pub(super) fn open(&mut self) -> &mut Open {
+        &mut self.open
     }
 
-    /// The first `bytes` of [`room`](Self::room) are filled.
-    pub(super) fn filled(&mut self, bytes: usize) {
-        self.end += bytes;
-    }
-
-    /// The place for TLS records, lent apart from the rest.
-    pub(super) fn take_sealed(&mut self) -> Vec<u8> {
-        let mut sealed = std::mem::take(&mut self.sealed);
-        sealed.resize(READ, 0);
-        sealed
-    }
-
-    pub(super) fn give_sealed(&mut self, sealed: Vec<u8>) {
-        self.sealed = sealed;
-    }
-
-    /// Appends what was kept from an earlier turn.
-    pub(super) fn append(&mut self, bytes: &[u8]) {
-        self.make_room(bytes.len());
-        self.bytes[self.end..self.end + bytes.len()].copy_from_slice(bytes);
-        self.end += bytes.len();
+    /// The same, and a place for one usual read of TLS records.
+    pub(super) fn with_sealed(&mut self) -> (&mut Open, &mut [u8]) {
+        if self.sealed.is_empty() {
+            self.sealed.resize(READ, 0);
+        }
+        (&mut self.open, &mut self.sealed)
     }
 
     /// Takes a frame of `head` and `payload` bytes, which must be there; where its payload lies.
     pub(super) fn take(&mut self, head: usize, payload: usize) -> Range<usize> {
-        let from = self.start + head;
-        self.start = from + payload;
+        let from = self.open.start + head;
+        self.open.start = from + payload;
         from..from + payload
     }
 
     pub(super) fn slice(&mut self, range: Range<usize>) -> &mut [u8] {
-        &mut self.bytes[range]
+        &mut self.open.bytes[range]
     }
 
     pub(super) fn join(&mut self, message: Vec<u8>) -> Place {
@@ -96,7 +85,7 @@ impl Inbox {
 
     pub(super) fn message(&self, place: Place) -> &[u8] {
         match place {
-            Place::Frame(range) => &self.bytes[range],
+            Place::Frame(range) => &self.open.bytes[range],
             Place::Joined => &self.joined,
         }
     }
@@ -114,20 +103,43 @@ impl Inbox {
 
     /// Empties it for the next one, and gives back what an unusual message took.
     pub fn clear(&mut self) {
-        (self.start, self.end) = (0, 0);
-        self.joined = Vec::new();
-        if self.bytes.len() > USUAL {
-            self.bytes.truncate(USUAL);
-            self.bytes.shrink_to_fit();
+        (self.open.start, self.open.end) = (0, 0);
+        if self.joined.capacity() > 0 {
+            self.joined = Vec::new();
         }
+        if self.open.bytes.len() > USUAL {
+            self.open.bytes.truncate(USUAL);
+            self.open.bytes.shrink_to_fit();
+        }
+    }
+}
+
+impl Open {
+    /// Room for at least one usual read, at the end.
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        self.make_room(READ);
+        let end = self.end + READ;
+        &mut self.bytes[self.end..end]
+    }
+
+    /// The first `bytes` of [`room`](Self::room) are filled.
+    pub(super) fn filled(&mut self, bytes: usize) {
+        self.end += bytes;
+    }
+
+    /// Appends what was kept from an earlier turn.
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        self.make_room(bytes.len());
+        self.bytes[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
     }
 
     fn make_room(&mut self, bytes: usize) {
-        if self.start > 0 && self.end + bytes > self.bytes.len() {
-            self.bytes.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
+        if self.end + bytes <= self.bytes.len() {
+            return;
         }
+        self.bytes.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
         if self.end + bytes > self.bytes.len() {
             self.bytes.resize((self.end + bytes).max(USUAL), 0);
         }

@@ -4,6 +4,7 @@ pub mod dial;
 pub mod frames;
 pub mod http;
 pub mod inbox;
+pub mod socket;
 pub mod tls;
 pub mod transport;
 pub mod upgrade;

@@ -17,7 +17,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Open};
 
 /// Bytes that one turn of the loop may read from one transport: no peer can hold the loop.
 pub const TURN_ALLOWANCE: usize = 128 * 1024;
@@ -27,6 +27,8 @@ pub const TURN_ALLOWANCE: usize = 128 * 1024;
 pub struct Transport<S> {
     wire: Wire<S>,
     tls: Option<Box<rustls::Connection>>,
+    /// rustls may hold opened bytes, or the peer's end: [`Transport::fill`] leaves no bytes.
+    left: bool,
 }
 
 /// The socket with what is known of the kernel's side of it.
@@ -48,14 +50,14 @@ struct Wire<S> {
 impl<S: Read + Write> Transport<S> {
     /// A plain transport. Nothing is known of the kernel's side yet: the first read finds out.
     pub fn plain(stream: S) -> Self {
-        Self { wire: Wire::new(stream), tls: None }
+        Self { wire: Wire::new(stream), tls: None, left: false }
     }
 
     /// A TLS transport in the role of `connection`. The handshake happens within `read` and
     /// `flush`; bytes written before its end wait inside rustls and leave only after it.
     pub fn tls(stream: S, mut connection: rustls::Connection) -> Self {
         connection.set_buffer_limit(Some(TLS_BUFFER));
-        Self { wire: Wire::new(stream), tls: Some(Box::new(connection)) }
+        Self { wire: Wire::new(stream), tls: Some(Box::new(connection)), left: true }
     }
 
     /// The poll reported new bytes, or (`ending`) that the peer will send no more.
@@ -77,6 +79,11 @@ impl<S: Read + Write> Transport<S> {
     /// Whether a read may still find something without a new readable event (R2).
     pub fn has_more(&self) -> bool {
         !self.wire.drained
+    }
+
+    /// Whether [`fill`](Self::fill) may find something.
+    pub(super) fn may_fill(&self) -> bool {
+        !self.wire.drained || self.left
     }
 
     /// Whether the kernel refused the last write, so that only a writable event can help (W1).
@@ -116,14 +123,23 @@ impl<S: Read + Write> Transport<S> {
     /// `WouldBlock` as R1 says; what the kernel or TLS says.
     pub fn fill(&mut self, inbox: &mut Inbox) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
-            let count = self.wire.read(inbox.room())?;
-            inbox.filled(count);
+            let open = inbox.open();
+            let count = self.wire.read(open.room())?;
+            open.filled(count);
             return Ok(count);
         };
-        let mut sealed = inbox.take_sealed();
-        let filled = fill_tls(tls, &mut self.wire, inbox, &mut sealed);
-        inbox.give_sealed(sealed);
-        filled
+        let (open, sealed) = inbox.with_sealed();
+        if self.left {
+            // What the handshake has left behind comes first.
+            let opened = open_records(tls, open)?;
+            if opened.end || opened.bytes > 0 {
+                return Ok(opened.bytes);
+            }
+        }
+        let opened = fill_tls(tls, &mut self.wire, open, sealed)?;
+        // The end that TLS has announced behind these bytes is told next time.
+        self.left = opened.end;
+        Ok(opened.bytes)
     }
 
     /// Whether TLS has bytes that the kernel has not taken.
@@ -146,6 +162,7 @@ impl<S: Read + Write> Read for Transport<S> {
         let Some(tls) = &mut self.tls else {
             return self.wire.read(buf);
         };
+        self.left = true;
         loop {
             match tls.reader().read(buf) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -201,18 +218,14 @@ impl<S: Read + Write> Write for Transport<S> {
 fn fill_tls<S: Read + Write>(
     tls: &mut rustls::Connection,
     wire: &mut Wire<S>,
-    inbox: &mut Inbox,
+    open: &mut Open,
     sealed: &mut [u8],
-) -> io::Result<usize> {
+) -> io::Result<Opened> {
     loop {
-        // What the handshake has left behind comes first.
-        let mut opened = open_records(tls, inbox)?;
-        if opened.end || opened.bytes > 0 {
-            return Ok(opened.bytes);
-        }
+        let mut opened = Opened { bytes: 0, end: false };
         let count = wire.read(sealed)?;
         if count == 0 {
-            return Ok(0);
+            return Ok(opened);
         }
         let mut rest = &sealed[..count];
         while !rest.is_empty() {
@@ -226,7 +239,8 @@ fn fill_tls<S: Read + Write>(
                 return Err(io::Error::new(ErrorKind::InvalidData, error));
             }
             // rustls holds little, so it is emptied after each piece.
-            opened.bytes += open_records(tls, inbox)?.bytes;
+            let part = open_records(tls, open)?;
+            opened = Opened { bytes: opened.bytes + part.bytes, end: part.end };
         }
         if count > RUSTLS_READ {
             // Its buffer, grown for a long record, shrinks with the next reading only.
@@ -234,8 +248,8 @@ fn fill_tls<S: Read + Write>(
         }
         // Handshake answers leave at once; what is refused waits for `flush`.
         flush_tls(tls, wire)?;
-        if opened.bytes > 0 {
-            return Ok(opened.bytes);
+        if opened.end || opened.bytes > 0 {
+            return Ok(opened);
         }
     }
 }
@@ -259,13 +273,13 @@ struct Opened {
 }
 
 /// Moves all opened bytes from rustls to the inbox.
-fn open_records(tls: &mut rustls::Connection, inbox: &mut Inbox) -> io::Result<Opened> {
+fn open_records(tls: &mut rustls::Connection, open: &mut Open) -> io::Result<Opened> {
     let mut bytes = 0;
     loop {
-        match tls.reader().read(inbox.room()) {
+        match tls.reader().read(open.room()) {
             Ok(0) => return Ok(Opened { bytes, end: true }),
             Ok(count) => {
-                inbox.filled(count);
+                open.filled(count);
                 bytes += count;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {

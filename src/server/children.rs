@@ -37,11 +37,13 @@ struct Running {
 pub(super) struct Children {
     first: usize,
     list: [Option<Running>; MAX_CHILDREN],
+    /// How many there are: with none, which is usual, a turn of the loop looks at no place.
+    running: usize,
 }
 
 impl Children {
     pub(super) fn new(first: usize) -> Self {
-        Self { first, list: [const { None }; MAX_CHILDREN] }
+        Self { first, list: [const { None }; MAX_CHILDREN], running: 0 }
     }
 
     /// Starts a child and watches its pipes. The error is a sentence's middle.
@@ -59,6 +61,7 @@ impl Children {
             registered.map_err(|error| format!("it cannot be watched: {error}"))?;
         }
         self.list[at] = Some(Running { child, purpose, marked: true });
+        self.running += 1;
         Ok(())
     }
 
@@ -78,6 +81,9 @@ impl Children {
 
     /// The next child that has ended. Call until `None`.
     pub(super) fn ended(&mut self, now: Instant) -> Option<(Purpose, Outcome)> {
+        if self.running == 0 {
+            return None;
+        }
         for place in &mut self.list {
             let Some(running) = place else { continue };
             let due = running.child.deadline().is_some_and(|deadline| now >= deadline);
@@ -85,6 +91,7 @@ impl Children {
                 continue;
             }
             if let Some(outcome) = running.child.pump(now) {
+                self.running -= 1;
                 return place.take().map(|running| (running.purpose, outcome));
             }
         }
@@ -93,6 +100,9 @@ impl Children {
 
     /// When [`ended`](Self::ended) must be asked again at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.running == 0 {
+            return None;
+        }
         self.list.iter().flatten().filter_map(|running| running.child.deadline()).min()
     }
 

@@ -44,6 +44,7 @@ use signal_hook_mio::v1_0::Signals;
 use crate::access::{Access, Guard};
 use crate::call::ending::EndReason;
 use crate::call::pcm::PcmPool;
+use crate::call::sooner;
 use crate::certificates::Certificates;
 use crate::metrics::{Family, Metrics, nanos};
 use crate::net::ws::{Role, WsPeer};
@@ -266,16 +267,11 @@ impl Server {
             Stop::Draining(deadline) | Stop::By(deadline) => Some(deadline),
             Stop::No | Stop::Now => None,
         };
-        let rare = [
-            self.soonest,
-            stop,
-            self.children.deadline(),
-            self.door_deadline(),
-            self.certificates_due,
-            self.spending_deadline(),
-            self.manager.deadline(),
-        ];
-        let nearest = rare.into_iter().flatten().min()?;
+        // Written out: this is asked in every turn, and an iterator of as many would weigh it down.
+        let nearest = sooner(self.soonest, stop);
+        let nearest = sooner(nearest, sooner(self.children.deadline(), self.door_deadline()));
+        let nearest = sooner(nearest, sooner(self.certificates_due, self.spending_deadline()));
+        let nearest = sooner(nearest, self.manager.deadline())?;
         Some(nearest.saturating_duration_since(now))
     }
 
@@ -386,9 +382,9 @@ impl Server {
             Conn::Free => Progress::Idle,
             Conn::Visitor { .. } => self.pump_visitor(at, now),
             Conn::Call(_) => self.pump_session(at, now),
-            Conn::Simulated(service) => service.pump(&mut self.buffers.inbox, now),
+            Conn::Simulated(service) => service.pump(self.buffers.inbox(), now),
             Conn::TurnedAway { peer, deadline } => {
-                pump_turned_away(peer, *deadline, &mut self.buffers.inbox, now)
+                pump_turned_away(peer, *deadline, self.buffers.inbox(), now)
             }
         }
     }
@@ -402,7 +398,7 @@ impl Server {
             Conn::Simulated(service) => service.deadline(),
             Conn::TurnedAway { deadline, .. } => Some(*deadline),
         };
-        self.soonest = [self.soonest, slot.deadline].into_iter().flatten().min();
+        self.soonest = sooner(self.soonest, slot.deadline);
     }
 
     fn release(&mut self, at: usize, now: Instant) {
@@ -511,16 +507,17 @@ impl Server {
         let Conn::Visitor { visitor, listener } = &mut self.slots[at].conn else {
             return Progress::Idle;
         };
+        let Some(listener) = self.listeners.get(*listener) else {
+            return Progress::Closed;
+        };
         let mut door = Doorway {
             guard: &mut self.guard,
             metrics: &mut self.metrics,
             address: self.slots[at].address,
             draining: self.stop != Stop::No,
+            takes_calls: self.stop.lets_in(listener.passed),
             unready: self.calls.as_ref().is_some_and(|calls| calls.terms.unready.is_some()),
             now,
-        };
-        let Some(listener) = self.listeners.get(*listener) else {
-            return Progress::Closed;
         };
         match visitor.pump(&listener.site, &mut door) {
             Visit::Stays if visitor.has_more() => Progress::More,

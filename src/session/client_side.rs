@@ -9,21 +9,28 @@ use crate::call::ending::EndReason;
 use crate::call::{Input, Microphone};
 use crate::metrics::Family;
 use crate::net::inbox::Inbox;
+use crate::net::socket::Socket;
 use crate::net::ws::{Incoming, WsError};
 
 /// Text and control messages that a client may send in a second.
 const MAX_CHATTER: u32 = 200;
 
-impl Session {
+impl<S: Socket> Session<S> {
     pub(super) fn read_client(&mut self, desk: &mut Desk<'_>) {
-        let mut inbox = std::mem::take(&mut desk.buffers.inbox);
+        if !self.client.has_more() {
+            return;
+        }
+        let mut inbox = desk.buffers.inbox.take().unwrap_or_default();
         self.hear_client(&mut inbox, desk);
         self.client.keep(&mut inbox);
-        desk.buffers.inbox = inbox;
+        desk.buffers.inbox = Some(inbox);
     }
 
     fn hear_client(&mut self, inbox: &mut Inbox, desk: &mut Desk<'_>) {
         for _ in 0..TURN_MESSAGES {
+            if !self.client.has_more() {
+                return;
+            }
             match self.client.read(inbox) {
                 Ok(Some(Incoming::Binary(data))) => self.on_microphone(data, desk),
                 Ok(Some(Incoming::Text(text))) => self.on_text(text, desk),

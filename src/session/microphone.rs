@@ -3,10 +3,10 @@
 //! so whole oldest blocks make way for new audio.
 
 use base64_simd::STANDARD;
-use mio::net::TcpStream;
 
 use crate::call::pcm::{PcmPool, PcmQueue};
 use crate::call::service::commands::{APPEND_PREFIX, APPEND_SUFFIX};
+use crate::net::socket::Socket;
 use crate::net::ws::{Kind, WsError, WsPeer};
 
 /// Blocks for what is said before the service is ready: 2 s, and never more.
@@ -44,10 +44,10 @@ impl MicrophonePath {
     }
 
     /// Sends a frame at once if nothing waits and the service takes it, else keeps it.
-    pub(super) fn forward(
+    pub(super) fn forward<S: Socket>(
         &mut self,
         pcm: &[u8],
-        service: &mut WsPeer<TcpStream>,
+        service: &mut WsPeer<S>,
         pool: &mut PcmPool,
     ) -> usize {
         if self.queue.is_empty() && append(pcm, service) {
@@ -57,7 +57,7 @@ impl MicrophonePath {
     }
 
     /// Sends what waits, as far as the service takes it.
-    pub(super) fn send(&mut self, service: &mut WsPeer<TcpStream>, pool: &mut PcmPool) {
+    pub(super) fn send<S: Socket>(&mut self, service: &mut WsPeer<S>, pool: &mut PcmPool) {
         while self.released && !self.queue.is_empty() {
             let front = self.queue.front(pool);
             let bytes = front.len();
@@ -70,7 +70,7 @@ impl MicrophonePath {
 }
 
 /// Sends one `input_audio_buffer.append`; false if the service takes nothing now.
-fn append(pcm: &[u8], service: &mut WsPeer<TcpStream>) -> bool {
+fn append<S: Socket>(pcm: &[u8], service: &mut WsPeer<S>) -> bool {
     if !service.has_room()
         && (service.transport().is_blocked() || service.flush().is_err() || !service.has_room())
     {

@@ -21,17 +21,18 @@ use mio::net::TcpStream;
 use crate::call::client::MAX_FRAME_BYTES;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
-use crate::call::{Call, CallSettings, Input, Output};
+use crate::call::{Call, CallSettings, Input, Output, sooner};
 use crate::fault;
 use crate::metrics::{Family, Metrics};
 use crate::net::dial::{Dial, Target};
 use crate::net::inbox::Inbox;
+use crate::net::socket::Socket;
 use crate::net::ws::{Message, Sizes, USUAL_WAITING, WsError, WsPeer};
 use crate::tools::Tools;
 
 use microphone::MicrophonePath;
 use pulse::{Dead, Pulse, STALL_TIMEOUT};
-use reply::ReplyPath;
+use reply::{Decoded, ReplyPath};
 use waits::Waits;
 
 /// Bounds of the client's side, in bytes.
@@ -67,10 +68,19 @@ pub struct Desk<'a> {
 /// Memory for what is read and written within a turn: of the loop, not of a call.
 #[derive(Debug, Default)]
 pub struct Buffers {
-    /// What is read, from either side.
-    pub inbox: Inbox,
+    /// What is read, from either side. A pointer, since it changes hands in every turn; none while it
+    /// is in others'.
+    inbox: Option<Box<Inbox>>,
+    decoded: Decoded,
     to_client: Vec<u8>,
     to_service: Vec<u8>,
+}
+
+impl Buffers {
+    /// What is read.
+    pub fn inbox(&mut self) -> &mut Inbox {
+        self.inbox.get_or_insert_default()
+    }
 }
 
 /// A tool run that a call asks for, its arguments already checked.
@@ -118,13 +128,13 @@ pub enum Progress {
 }
 
 /// The connection to the service.
-enum Service {
+enum Service<S> {
     /// Its addresses are being looked up.
     Resolving,
     /// It is being made.
-    Dialling(Box<Dial>),
+    Dialling(Box<Dial<S>>),
     /// Events flow.
-    Open(Box<WsPeer<TcpStream>>),
+    Open(Box<WsPeer<S>>),
     /// There is none any more.
     Gone,
 }
@@ -148,10 +158,10 @@ struct Totals {
 
 /// One call. See the module's text.
 #[allow(missing_debug_implementations, reason = "the dial's target holds the credential")]
-pub struct Session {
+pub struct Session<S = TcpStream> {
     id: String,
-    client: WsPeer<TcpStream>,
-    service: Service,
+    client: WsPeer<S>,
+    service: Service<S>,
     target: Rc<Target>,
     call: Call,
     reply: ReplyPath,
@@ -168,15 +178,17 @@ pub struct Session {
     expires: Option<Instant>,
     /// A message found no more room in the client's buffer.
     overfull: bool,
+    /// When the call wants to be told the time, as it said after its last input or turn.
+    tick: Option<Instant>,
 }
 
-impl Session {
+impl<S: Socket> Session<S> {
     /// A call on a client's open WebSocket.
     #[must_use]
     pub fn new(
         id: String,
         resume: &str,
-        client: WsPeer<TcpStream>,
+        client: WsPeer<S>,
         Queues { reply, microphone }: Queues,
         (settings, target): (Rc<CallSettings>, Rc<Target>),
         desk: &mut Desk<'_>,
@@ -200,8 +212,10 @@ impl Session {
             started: now,
             expires: None,
             overfull: false,
+            tick: None,
         };
         session.carry_out(desk);
+        session.tick = session.call.deadline();
         session
     }
 
@@ -250,12 +264,12 @@ impl Session {
     }
 
     /// The client's transport, for registration.
-    pub fn client_socket(&mut self) -> &mut TcpStream {
+    pub fn client_socket(&mut self) -> &mut S {
         self.client.transport_mut().stream_mut()
     }
 
     /// The service's socket, if it is new and must be registered.
-    pub fn new_service_socket(&mut self) -> Option<&mut TcpStream> {
+    pub fn new_service_socket(&mut self) -> Option<&mut S> {
         if !std::mem::take(&mut self.unregistered) {
             return None;
         }
@@ -298,6 +312,8 @@ impl Session {
         if let Service::Open(peer) = &mut self.service {
             peer.take_back(&mut desk.buffers.to_service);
         }
+        // Audio has put it off.
+        self.tick = self.call.deadline();
         self.progress(desk.now)
     }
 
@@ -313,7 +329,7 @@ impl Session {
             Service::Resolving | Service::Gone => None,
         };
         let client = Some(self.client_pulse.deadline(&self.client));
-        [self.call.deadline(), dial, client, self.expires].into_iter().flatten().min()
+        sooner(sooner(self.tick, dial), sooner(client, self.expires))
     }
 
     /// Gives the blocks back and says how the call was. The owner calls it at the end.
@@ -345,6 +361,7 @@ impl Session {
     fn input(&mut self, input: Input<'_>, desk: &mut Desk<'_>) {
         self.call.handle(input, desk.now);
         self.carry_out(desk);
+        self.tick = self.call.deadline();
     }
 
     /// Does what the call wants, until it wants nothing more.
@@ -415,7 +432,8 @@ impl Session {
         if !self.is_talking() {
             return;
         }
-        if self.call.deadline().is_some_and(|deadline| desk.now >= deadline) {
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|due| desk.now >= due);
+        if is_due(self.tick) && is_due(self.call.deadline()) {
             self.input(Input::Tick, desk);
         }
         if self.expires.is_some_and(|expires| desk.now >= expires) {
@@ -466,7 +484,7 @@ impl Session {
     }
 }
 
-fn mark(peer: &mut WsPeer<TcpStream>, readable: bool, writable: bool, ending: bool) {
+fn mark<S: Socket>(peer: &mut WsPeer<S>, readable: bool, writable: bool, ending: bool) {
     if readable {
         peer.mark_readable(ending);
     }

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
-
+use crate::net::socket::Socket;
 use crate::net::ws::{Message, WsPeer};
 
 /// A side that takes nothing of what it is sent for this long is given up.
@@ -52,16 +51,20 @@ impl Pulse {
     }
 
     /// Notes what has moved, pings a silent peer, and says when it must be given up.
-    pub(super) fn check(&mut self, peer: &mut WsPeer<TcpStream>, now: Instant) -> Result<(), Dead> {
+    pub(super) fn check<S: Socket>(
+        &mut self,
+        peer: &mut WsPeer<S>,
+        now: Instant,
+    ) -> Result<(), Dead> {
         let (received, sent) = (peer.transport().received(), peer.transport().sent());
-        if received != self.received {
-            (self.received, self.heard, self.pinged) = (received, now, false);
-        }
         if sent != self.sent || !peer.transport().is_blocked() {
             (self.sent, self.took) = (sent, now);
-        }
-        if now >= self.took + STALL_TIMEOUT {
+        } else if now >= self.took + STALL_TIMEOUT {
             return Err(Dead::Stalled);
+        }
+        if received != self.received {
+            (self.received, self.heard, self.pinged) = (received, now, false);
+            return Ok(());
         }
         if now >= self.heard + self.patience.give_up {
             return Err(Dead::Silent);
@@ -75,7 +78,7 @@ impl Pulse {
     }
 
     /// When [`check`](Self::check) must be asked again at the latest.
-    pub(super) fn deadline(&self, peer: &WsPeer<TcpStream>) -> Instant {
+    pub(super) fn deadline<S: Socket>(&self, peer: &WsPeer<S>) -> Instant {
         let Patience { ping, give_up } = self.patience;
         let silent = self.heard + if self.pinged { give_up } else { ping };
         if peer.transport().is_blocked() { silent.min(self.took + STALL_TIMEOUT) } else { silent }
@@ -86,6 +89,8 @@ impl Pulse {
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
+
+    use mio::net::TcpStream;
 
     use super::*;
     use crate::net::inbox::Inbox;

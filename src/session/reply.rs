@@ -1,11 +1,11 @@
-//! Reply audio on its way to the client: decoded straight into its frames, or, when it is behind,
-//! into PCM blocks. What neither takes stays as it came, and the service is not read (R2).
+//! Reply audio on its way to the client: straight into its frames, or, when it is behind, into PCM
+//! blocks. What neither takes stays where it is, and the service is not read (R2).
 
-use base64_simd::{AsOut, STANDARD};
-use mio::net::TcpStream;
+use base64_simd::{Out, STANDARD};
 
 use crate::call::pcm::{BLOCK_BYTES, PcmPool, PcmQueue};
-use crate::net::ws::{Kind, WsError, WsPeer};
+use crate::net::socket::Socket;
+use crate::net::ws::{Kind, Message, WsError, WsPeer};
 
 /// Blocks that always belong to a call's reply: 1 s.
 const GUARANTEED: usize = 50;
@@ -21,21 +21,22 @@ const MAX_FRAME: usize = 16 * BLOCK_BYTES;
 /// what the WebSocket has taken can no longer be cleared.
 const MAX_QUEUED_FRAME: usize = 4 * BLOCK_BYTES;
 
-/// Base64 characters of a block: 960 bytes are a whole number of its groups.
-const BLOCK_CHARS: usize = BLOCK_BYTES / 3 * 4;
+/// Where a delta is decoded before anything is done with it: half a delta is none, and what is no
+/// base64 may yet be audio in another spelling. Lent by the loop.
+#[derive(Debug, Default)]
+pub(super) struct Decoded(Vec<u8>);
 
-/// Why the path cannot go on.
-#[derive(Debug)]
-pub(super) enum PathError {
-    /// The client's connection is over.
-    Client(WsError),
-    /// The service's audio cannot be decoded.
-    Service(&'static str),
-}
+impl Decoded {
+    /// Bytes that are kept allocated: more than twice the usual delta.
+    const USUAL: usize = 32 * 1024;
 
-impl From<WsError> for PathError {
-    fn from(error: WsError) -> Self {
-        Self::Client(error)
+    /// The PCM in a base64 text; `None` if it is none.
+    pub(super) fn decode(&mut self, base64: &[u8]) -> Option<&[u8]> {
+        let most = base64.len() / 4 * 3;
+        if self.0.len() < most || self.0.len() > Self::USUAL.max(most) {
+            self.0 = vec![0; most.max(Self::USUAL)];
+        }
+        STANDARD.decode(base64, Out::from_slice(&mut self.0)).ok().map(|pcm| &*pcm)
     }
 }
 
@@ -46,10 +47,10 @@ pub(super) struct ReplyPath {
     parked: Option<Parked>,
 }
 
-/// A delta that is not yet, or only partly, decoded.
+/// What of a delta has found no place yet.
 #[derive(Debug)]
 struct Parked {
-    base64: Box<[u8]>,
+    pcm: Box<[u8]>,
     /// Where its rest begins.
     from: usize,
 }
@@ -82,44 +83,44 @@ impl ReplyPath {
 
     /// Takes a delta: sends what the client takes now, moves what it does not into blocks, and keeps
     /// what finds no block. Returns the bytes of PCM sent.
-    pub(super) fn accept(
+    pub(super) fn accept<S: Socket>(
         &mut self,
-        base64: &str,
-        client: &mut WsPeer<TcpStream>,
+        pcm: &[u8],
+        client: &mut WsPeer<S>,
         pool: &mut PcmPool,
-    ) -> Result<usize, PathError> {
+    ) -> Result<usize, WsError> {
         debug_assert!(self.parked.is_none(), "the service was read while backed up");
         let mut sent = self.send_blocks(client, pool)?;
-        let mut rest = base64.as_bytes();
+        let mut rest = pcm;
         sent += self.send_and_store(&mut rest, client, pool)?;
         if !rest.is_empty() {
-            self.parked = Some(Parked { base64: rest.into(), from: 0 });
+            self.parked = Some(Parked { pcm: rest.into(), from: 0 });
         }
         Ok(sent)
     }
 
     /// Sends what the client takes now, then moves what it does not into blocks. Returns the
     /// bytes of PCM sent.
-    pub(super) fn send(
+    pub(super) fn send<S: Socket>(
         &mut self,
-        client: &mut WsPeer<TcpStream>,
+        client: &mut WsPeer<S>,
         pool: &mut PcmPool,
-    ) -> Result<usize, PathError> {
+    ) -> Result<usize, WsError> {
         let mut sent = self.send_blocks(client, pool)?;
         if let Some(mut parked) = self.parked.take() {
-            let mut rest = &parked.base64[parked.from..];
+            let mut rest = &parked.pcm[parked.from..];
             sent += self.send_and_store(&mut rest, client, pool)?;
-            parked.from = parked.base64.len() - rest.len();
+            parked.from = parked.pcm.len() - rest.len();
             self.parked = (!rest.is_empty()).then_some(parked);
         }
         Ok(sent)
     }
 
-    fn send_blocks(
+    fn send_blocks<S: Socket>(
         &mut self,
-        client: &mut WsPeer<TcpStream>,
+        client: &mut WsPeer<S>,
         pool: &mut PcmPool,
-    ) -> Result<usize, PathError> {
+    ) -> Result<usize, WsError> {
         let mut sent = 0;
         while !self.queue.is_empty() && has_room(client)? {
             sent += client.send_with(Kind::Binary, |out| {
@@ -131,60 +132,40 @@ impl ReplyPath {
                     self.queue.consume(pool, bytes);
                     frame += bytes;
                 }
-                Ok::<_, PathError>(frame)
+                Ok::<_, WsError>(frame)
             })?;
         }
         Ok(sent)
     }
 
-    /// Decodes straight into frames while the client takes them and no block waits, then into blocks
+    /// Puts it straight into frames while the client takes them and no block waits, then into blocks
     /// as far as there are any.
-    fn send_and_store(
+    fn send_and_store<S: Socket>(
         &mut self,
         rest: &mut &[u8],
-        client: &mut WsPeer<TcpStream>,
+        client: &mut WsPeer<S>,
         pool: &mut PcmPool,
-    ) -> Result<usize, PathError> {
-        let mut sent = 0;
+    ) -> Result<usize, WsError> {
+        let all = rest.len();
         while self.queue.is_empty() && !rest.is_empty() && has_room(client)? {
-            sent += client.send_with(Kind::Binary, |out| {
-                let start = out.len();
-                let text = take(rest, MAX_FRAME / BLOCK_BYTES * BLOCK_CHARS);
-                STANDARD.decode_append(text, out).map_err(no_base64)?;
-                Ok::<_, PathError>(out.len() - start)
-            })?;
+            let (frame, left) = rest.split_at(rest.len().min(MAX_FRAME));
+            client.send(Message::Binary(frame))?;
+            *rest = left;
         }
-        while !rest.is_empty()
-            && let Some(block) = self.queue.writable(pool, BLOCK_BYTES)
-        {
-            let text = take(rest, BLOCK_CHARS);
-            let bytes = STANDARD.decode(text, block.as_out()).map_err(no_base64)?.len();
-            self.queue.commit(pool, bytes);
-        }
+        let sent = all - rest.len();
+        *rest = &rest[self.queue.push(pool, rest)..];
         Ok(sent)
     }
-}
-
-/// Takes up to `chars` characters, a multiple of four. Group by group base64 is ASCII; a cut inside
-/// a character is no base64 either way.
-fn take<'t>(rest: &mut &'t [u8], chars: usize) -> &'t [u8] {
-    let (text, left) = rest.split_at(chars.min(rest.len()));
-    *rest = left;
-    text
-}
-
-fn no_base64(_: base64_simd::Error) -> PathError {
-    PathError::Service("audio that is not base64")
 }
 
 /// Whether the client takes audio now; flushes once when only our own coalescing is in the way.
-fn has_room(client: &mut WsPeer<TcpStream>) -> Result<bool, PathError> {
+fn has_room<S: Socket>(client: &mut WsPeer<S>) -> Result<bool, WsError> {
     if client.has_room() {
         return Ok(true);
     }
     if client.transport().is_blocked() || !client.is_open() {
         return Ok(false);
     }
-    client.flush().map_err(PathError::Client)?;
+    client.flush()?;
     Ok(client.has_room())
 }

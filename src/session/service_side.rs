@@ -3,21 +3,22 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::pulse::{self, Pulse};
-use super::reply::PathError;
+use super::reply::Decoded;
 use super::{Desk, Service, Session, TURN_MESSAGES};
 use crate::call::ending::{EndReason, ServiceFault};
-use crate::call::service::{self, Parsed, ServiceEvent};
+use crate::call::service::{self, AudioDelta, Parsed, ServiceEvent};
 use crate::call::{Input, Reply};
 use crate::fault;
 use crate::metrics::Family;
 use crate::net::dial::Progress as DialProgress;
 use crate::net::inbox::Inbox;
-use crate::net::ws::{Incoming, WsError};
+use crate::net::socket::Socket;
+use crate::net::ws::{Kind, Raw, WsError};
 
 /// More than any session of the service lasts: it is the bound for believing its `expires_at`.
 const LONGEST_SESSION: Duration = Duration::from_secs(24 * 3600);
 
-impl Session {
+impl<S: Socket> Session<S> {
     pub(super) fn advance_dial(&mut self, desk: &mut Desk<'_>) {
         let Service::Dialling(dial) = &mut self.service else {
             return;
@@ -47,13 +48,16 @@ impl Session {
     }
 
     pub(super) fn read_service(&mut self, desk: &mut Desk<'_>) {
-        let mut inbox = std::mem::take(&mut desk.buffers.inbox);
+        if !matches!(&self.service, Service::Open(peer) if peer.has_more()) {
+            return;
+        }
+        let mut inbox = desk.buffers.inbox.take().unwrap_or_default();
         self.hear_service(&mut inbox, desk);
         match &mut self.service {
             Service::Open(peer) => peer.keep(&mut inbox),
             _ => inbox.clear(),
         }
-        desk.buffers.inbox = inbox;
+        desk.buffers.inbox = Some(inbox);
     }
 
     fn hear_service(&mut self, inbox: &mut Inbox, desk: &mut Desk<'_>) {
@@ -65,14 +69,13 @@ impl Session {
             let Service::Open(peer) = &mut self.service else {
                 return;
             };
-            match peer.read(inbox) {
-                Ok(Some(Incoming::Text(text))) => self.on_event(text, desk),
-                Ok(Some(Incoming::Binary(data))) => match std::str::from_utf8(data) {
-                    Ok(text) => self.on_event(text, desk),
-                    Err(_) => self.service_error("a binary message that is no JSON", desk),
-                },
-                Ok(Some(Incoming::Control)) => {}
-                Ok(Some(Incoming::Close { code, reason })) => {
+            if !peer.has_more() {
+                return;
+            }
+            match peer.read_raw(inbox) {
+                Ok(Some(Raw::Message(kind, bytes))) => self.on_message(kind, bytes, desk),
+                Ok(Some(Raw::Control)) => {}
+                Ok(Some(Raw::Close { code, reason })) => {
                     if self.is_talking() && fault::is_expiry(code, &reason) {
                         self.input(Input::End(EndReason::SessionExpired), desk);
                     } else if self.is_talking() {
@@ -109,25 +112,44 @@ impl Session {
         }
     }
 
+    /// Reply audio is decoded where it stands, before anybody has looked at the text as a whole: what
+    /// decodes needs no other look.
+    fn on_message(&mut self, kind: Kind, bytes: &[u8], desk: &mut Desk<'_>) {
+        if self.is_talking()
+            && let Some(delta) = service::reply_audio(bytes)
+        {
+            let mut decoded = std::mem::take(&mut desk.buffers.decoded);
+            let pcm = decoded.decode(&bytes[delta.base64.clone()]);
+            let taken = pcm.map(|pcm| self.on_audio(&delta, pcm, desk));
+            desk.buffers.decoded = decoded;
+            if taken.is_some() {
+                return;
+            }
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.on_event(text, desk),
+            Err(_) if kind == Kind::Binary => {
+                self.service_error("a binary message that is no JSON", desk);
+            }
+            Err(_) => {
+                if let Service::Open(peer) = &mut self.service {
+                    let error = peer.not_text();
+                    self.service_ended(&error, desk);
+                }
+            }
+        }
+    }
+
     fn on_event(&mut self, text: &str, desk: &mut Desk<'_>) {
         if !self.is_talking() {
             return;
         }
         match service::parse(text) {
             Ok(Parsed::Audio(delta)) => {
-                let verdict = self.call.reply_audio(&delta, desk.now);
-                let (range, bytes) = (delta.base64, delta.pcm_bytes);
-                if verdict == Reply::Forward {
-                    self.on_audio(&text[range], bytes, desk);
-                }
+                self.on_rare_audio(&delta, &text.as_bytes()[delta.base64.clone()], desk);
             }
             Ok(Parsed::AudioOwned(owned)) => {
-                let delta = owned.delta();
-                let verdict = self.call.reply_audio(&delta, desk.now);
-                let (range, bytes) = (delta.base64, delta.pcm_bytes);
-                if verdict == Reply::Forward {
-                    self.on_audio(&owned.base64[range], bytes, desk);
-                }
+                self.on_rare_audio(&owned.delta(), owned.base64.as_bytes(), desk);
             }
             Ok(Parsed::Event(event)) => {
                 // Its words go to the client and the log. It gets shorter, so this ends.
@@ -165,13 +187,25 @@ impl Session {
         self.expires = left.filter(|left| *left < LONGEST_SESSION).map(|left| now + left);
     }
 
-    fn on_audio(&mut self, base64: &str, bytes: usize, desk: &mut Desk<'_>) {
-        if !bytes.is_multiple_of(2) {
+    fn on_audio(&mut self, delta: &AudioDelta<'_>, pcm: &[u8], desk: &mut Desk<'_>) {
+        if self.call.reply_audio(delta, desk.now) == Reply::Discard {
+            return;
+        }
+        if !pcm.len().is_multiple_of(2) {
             return self.service_error("audio that is no whole number of samples", desk);
         }
-        let sent = self.reply.accept(base64, &mut self.client, desk.pool);
+        let sent = self.reply.accept(pcm, &mut self.client, desk.pool);
         self.reply_left(sent, desk);
         desk.metrics.add(Family::Backpressure, u64::from(self.reply.is_backed_up()));
+    }
+
+    /// Audio in another spelling than the usual one, or that is none.
+    fn on_rare_audio(&mut self, delta: &AudioDelta<'_>, base64: &[u8], desk: &mut Desk<'_>) {
+        match Decoded::default().decode(base64) {
+            Some(pcm) => self.on_audio(delta, pcm, desk),
+            None if self.call.reply_audio(delta, desk.now) == Reply::Discard => {}
+            None => self.service_error("audio that is not base64", desk),
+        }
     }
 
     /// Sends what waits for the client as far as it takes it.
@@ -183,11 +217,10 @@ impl Session {
         self.reply_left(sent, desk);
     }
 
-    fn reply_left(&mut self, sent: Result<usize, PathError>, desk: &mut Desk<'_>) {
+    fn reply_left(&mut self, sent: Result<usize, WsError>, desk: &mut Desk<'_>) {
         let bytes = match sent {
             Ok(bytes) => bytes,
-            Err(PathError::Client(error)) => return self.client_ended(&error, desk),
-            Err(PathError::Service(what)) => return self.service_error(what, desk),
+            Err(error) => return self.client_ended(&error, desk),
         };
         if bytes > 0 {
             self.totals.reply_bytes += bytes as u64;

@@ -129,7 +129,7 @@ fn answer_call(out: &mut Vec<u8>, request: &Request, gate: &Gate, door: &mut Doo
     if let Some(phase) = refuse_stranger(out, request, gate, door) {
         return phase;
     }
-    if door.draining && matches!(request.upgrade, Some(Upgrade::Valid(_))) {
+    if !door.takes_calls && matches!(request.upgrade, Some(Upgrade::Valid(_))) {
         door.metrics.count(Family::Refused, "draining");
         let text = "The daemon is stopping.";
         return plain(out, request, Status::SERVICE_UNAVAILABLE, "Retry-After: 5\r\n", text);

@@ -177,7 +177,8 @@ pub(crate) fn settings_file() -> String {
          # The key is better kept in a file of its own, which only root can read:\n\
          #     install -m 600 /dev/stdin /etc/voicelived/api-key     (paste it, Enter, Ctrl-D)\n\
          #\n\
-         # HTTPS on port 8443 is set up by voicelived.socket, not here.\n",
+         # The ports, HTTPS 8443 and for this device itself HTTP 8000, are set up by voicelived.socket\n\
+         # and voicelived-http.socket, not here.\n",
     );
     let mut group = "";
     for variable in VARIABLES {

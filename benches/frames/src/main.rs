@@ -1,10 +1,10 @@
 //! What the core needs for one frame of audio, from the bytes that come to the bytes that leave. What
 //! no relay can avoid is measured by `floor-frames` of `benches/load`, on the same cases.
 //!
-//! A real `Session` with real sockets on loopback is pumped by hand: no poll and no other call is in
-//! the figures. Everything that must be there is there before the measured part begins, and what it
-//! sent is checked after. Times are medians of single frames and hold the system calls, one receive
-//! and one send; instructions are the user's only, so the kernel is not in them.
+//! A real `Session` is pumped by hand: no poll and no other call is in the figures. Everything that must
+//! be there is there before the measured part begins, and what it sent is checked after. Its connections
+//! are in memory, so that the figures are of its computing; times, medians of single frames, are told
+//! once more over sockets on loopback, where they hold the system calls, one receive and one send.
 //!
 //!     frames                          a line of JSON for each case
 //!     frames count CASE up|down N     for callgrind
@@ -14,6 +14,9 @@
 #[path = "../../load/src/frame.rs"]
 #[allow(dead_code, reason = "the load uses the rest")]
 mod frame;
+mod ground;
+#[path = "../../load/src/memory.rs"]
+mod memory;
 #[path = "../../load/src/shape.rs"]
 #[allow(dead_code, reason = "the floor uses the rest")]
 mod shape;
@@ -22,8 +25,9 @@ mod stage;
 #[allow(dead_code, reason = "the floor uses the rest")]
 mod unavoidable;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use ground::{Ground, InMemory, Sockets};
 use shape::{CASES, Direction, Shape, direction, quartiles, shape};
 use stage::Stage;
 
@@ -47,7 +51,7 @@ fn main() {
 
 /// For callgrind, which counts within [`stage::measured`] only. Frames go both ways, as in a call.
 fn count(name: &str, counted: Direction, frames: usize) {
-    let mut stage = Stage::new(shape(name));
+    let mut stage = Stage::<InMemory>::new(shape(name));
     for number in 0..WARM_UP + frames {
         for direction in [Direction::Up, Direction::Down] {
             stage.prepare(direction);
@@ -62,27 +66,46 @@ fn count(name: &str, counted: Direction, frames: usize) {
 }
 
 fn report(name: &str, shape: Shape) {
-    let mut stage = Stage::new(shape);
-    let (mut up, mut down) = (Vec::new(), Vec::new());
-    let mut allocations = [0, 0];
-    for number in 0..WARM_UP + SAMPLES {
-        for (direction, times) in [(Direction::Up, &mut up), (Direction::Down, &mut down)] {
-            stage.prepare(direction);
-            let started = Instant::now();
-            let counted = allocation_counter::measure(|| stage.relay());
-            let time = started.elapsed();
-            stage.check(direction);
-            if number >= WARM_UP {
-                allocations[usize::from(direction == Direction::Down)] += counted.count_total;
-                times.push(time);
-            }
-        }
-    }
+    let memory = Figures::of::<InMemory>(shape);
+    let sockets = Figures::of::<Sockets>(shape);
     let line = serde_json::json!({
         "case": name,
-        "up_ns": quartiles(up), "down_ns": quartiles(down),
-        "up_allocations": allocations[0] as f64 / SAMPLES as f64,
-        "down_allocations": allocations[1] as f64 / SAMPLES as f64,
+        "up_memory_ns": memory.times[0], "down_memory_ns": memory.times[1],
+        "up_ns": sockets.times[0], "down_ns": sockets.times[1],
+        "up_allocations": memory.allocations[0], "down_allocations": memory.allocations[1],
     });
     println!("{line}");
+}
+
+/// What is measured up and down.
+struct Figures {
+    /// Quartiles, in nanoseconds.
+    times: [[u64; 3]; 2],
+    /// A frame.
+    allocations: [f64; 2],
+}
+
+impl Figures {
+    fn of<G: Ground>(shape: Shape) -> Self {
+        let mut stage = Stage::<G>::new(shape);
+        let (mut times, mut allocations) = ([Vec::new(), Vec::new()], [0, 0]);
+        for number in 0..WARM_UP + SAMPLES {
+            for (way, direction) in [Direction::Up, Direction::Down].into_iter().enumerate() {
+                stage.prepare(direction);
+                let mut time = Duration::ZERO;
+                let counted = allocation_counter::measure(|| {
+                    let started = Instant::now();
+                    stage.relay();
+                    time = started.elapsed();
+                });
+                stage.check(direction);
+                if number >= WARM_UP {
+                    allocations[way] += counted.count_total;
+                    times[way].push(time);
+                }
+            }
+        }
+        let allocations = allocations.map(|count| count as f64 / SAMPLES as f64);
+        Self { times: times.map(quartiles), allocations }
+    }
 }

@@ -1,18 +1,18 @@
 //! An active call between two ends that we hold in our hands.
 
-use std::io::{ErrorKind, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token};
 use rustls::{ClientConfig, ServerConfig};
 use voicelived::call::CallSettings;
 use voicelived::call::pcm::PcmPool;
 use voicelived::call::service::session::{SessionSettings, session_object};
 use voicelived::metrics::Metrics;
 use voicelived::net::dial::Target;
+use voicelived::net::socket::Socket;
 use voicelived::net::tls;
 use voicelived::net::transport::Transport;
 use voicelived::net::ws::{Role, WsPeer};
@@ -20,14 +20,9 @@ use voicelived::session::{Buffers, CLIENT_SIZES, Desk, Progress, Queues, Session
 use voicelived::tools::Tools;
 
 use crate::frame;
-use crate::shape::{Direction, Message, Shape, check, pair};
+use crate::ground::{End, Event, Ground, PATIENCE};
+use crate::shape::{Direction, Message, Shape, check};
 use crate::unavoidable::Side;
-
-const CLIENT: Token = Token(0);
-const SERVICE: Token = Token(1);
-
-/// How long anything may take: it is on loopback, but the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 const CREATED: &str = r#"{"type":"session.created","event_id":"event_BGn1wOZ4Y3q7VQ0s","session":{"id":"sess_BGn1wPq0HcXtm5E2","model":"gpt-realtime-mini"}}"#;
 const UPDATED: &str = r#"{"type":"session.updated","event_id":"event_BGn1wRf7jK2eWc9d","session":{"id":"sess_BGn1wPq0HcXtm5E2","model":"gpt-realtime-mini","turn_detection":{"type":"server_vad","auto_truncate":true}}}"#;
@@ -39,8 +34,6 @@ struct Loop {
     metrics: Metrics,
     tools: Tools,
     wanted: Vec<voicelived::session::WantedTool>,
-    poll: Poll,
-    events: Events,
 }
 
 impl Loop {
@@ -57,11 +50,12 @@ impl Loop {
 }
 
 /// The call and its surroundings.
-pub(crate) struct Stage {
-    session: Session,
+pub(crate) struct Stage<G: Ground> {
+    session: Session<G::Near>,
     owner: Loop,
-    client: Side,
-    service: Side,
+    ground: G,
+    client: Side<G::Far>,
+    service: Side<G::Far>,
     up: Message,
     down: Message,
     sealed: Vec<u8>,
@@ -69,24 +63,20 @@ pub(crate) struct Stage {
     wire: Vec<u8>,
 }
 
-impl Stage {
+impl<G: Ground> Stage<G> {
     /// Makes everything up to an active call.
     pub(crate) fn new(shape: Shape) -> Self {
         let (server, trusting) = tls_configs();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
-        let address = listener.local_addr().expect("bound");
+        let mut ground = G::new();
+        let address = ground.address();
         let mut owner = Loop {
             pool: PcmPool::new(1_000),
             buffers: Buffers::default(),
             metrics: Metrics::new(),
             tools: Tools::builtin("/proc/self/exe".as_ref()),
             wanted: Vec::new(),
-            poll: Poll::new().expect("a poll"),
-            events: Events::with_capacity(16),
         };
-        let (far, near) = pair();
-        near.set_nonblocking(true).expect("an open socket");
-        let near = mio::net::TcpStream::from_std(near);
+        let (far, near) = ground.client();
         let (transport, client_tls) = if shape.client_tls {
             let connection = tls::client(&trusting, "127.0.0.1").expect("a name");
             (Transport::tls(near, tls::server(&server).expect("a config")), Some(connection))
@@ -94,17 +84,17 @@ impl Stage {
             (Transport::plain(near), None)
         };
         let mut session = new_session(transport, target(address, shape, &trusting), &mut owner);
-        register(session.client_socket(), CLIENT, &owner.poll);
+        ground.watch(End::Client, session.client_socket());
         session.dial(&[address], Instant::now());
         session.pump(&mut owner.desk());
         let socket = session.new_service_socket().expect("it has begun to connect");
-        register(socket, SERVICE, &owner.poll);
-        let service = listener.accept().expect("the session's connection").0;
-        service.set_nodelay(true).expect("an open socket");
+        ground.watch(End::Service, socket);
+        let service = ground.accept();
         let service_tls = shape.service_tls.then(|| tls::server(&server).expect("a config"));
         let mut stage = Self {
             session,
             owner,
+            ground,
             client: Side { stream: far, tls: client_tls },
             service: Side { stream: service, tls: service_tls },
             up: Message::of(shape, Direction::Up),
@@ -136,33 +126,33 @@ impl Stage {
     /// The client's end hears `hello` and the states, and is silent after them.
     fn finish_client(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        self.client.stream.set_nonblocking(true).expect("an open socket");
+        G::set_nonblocking(&self.client.stream, true);
         loop {
             drive(&mut self.client, &mut self.wire, &mut self.plain, &mut self.sealed);
-            self.turn(Some(Duration::from_millis(5)));
+            self.turn();
             if self.plain.windows(8).any(|text| text == b"\"active\"") {
                 break;
             }
             assert!(Instant::now() < deadline, "the call does not become active");
         }
         self.plain.clear();
-        self.client.stream.set_nonblocking(false).expect("an open socket");
+        G::set_nonblocking(&self.client.stream, false);
     }
 
     fn until(&mut self, what: &str, complete: impl Fn(&[u8]) -> bool) {
         let deadline = Instant::now() + PATIENCE;
-        self.service.stream.set_nonblocking(true).expect("an open socket");
-        self.client.stream.set_nonblocking(true).expect("an open socket");
+        G::set_nonblocking(&self.service.stream, true);
+        G::set_nonblocking(&self.client.stream, true);
         let mut heard = Vec::new();
         while !complete(&self.plain) {
             assert!(Instant::now() < deadline, "{what} does not come");
             drive(&mut self.service, &mut self.wire, &mut self.plain, &mut self.sealed);
             // A TLS client has to answer for its handshake.
             drive(&mut self.client, &mut self.wire, &mut heard, &mut self.sealed);
-            self.turn(Some(Duration::from_millis(5)));
+            self.turn();
         }
-        self.service.stream.set_nonblocking(false).expect("an open socket");
-        self.client.stream.set_nonblocking(false).expect("an open socket");
+        G::set_nonblocking(&self.service.stream, false);
+        G::set_nonblocking(&self.client.stream, false);
     }
 
     fn event(&mut self, text: &str) {
@@ -177,41 +167,30 @@ impl Stage {
     }
 
     /// One turn as the loop has it.
-    fn turn(&mut self, timeout: Option<Duration>) {
-        self.mark(timeout);
-        let mut desk = self.owner.desk();
-        while self.session.pump(&mut desk) == Progress::More {}
+    fn turn(&mut self) {
+        let events = self.ground.poll(Duration::from_millis(5));
+        self.mark(&events);
+        self.relay_aside();
     }
 
-    fn mark(&mut self, timeout: Option<Duration>) {
-        self.owner.poll.poll(&mut self.owner.events, timeout).expect("a poll");
-        for event in &self.owner.events {
-            let (readable, writable) = (event.is_readable(), event.is_writable());
-            let ending = event.is_read_closed();
-            if event.token() == CLIENT {
-                self.session.mark_client(readable, writable, ending);
-            } else {
-                self.session.mark_service(readable, writable, ending);
+    fn mark(&mut self, events: &[Event]) {
+        for Event { end, readable, writable, ending } in events {
+            match end {
+                End::Client => self.session.mark_client(*readable, *writable, *ending),
+                End::Service => self.session.mark_service(*readable, *writable, *ending),
             }
         }
     }
 
     /// The next frame lies in the session's socket, and the session knows.
     pub(crate) fn prepare(&mut self, direction: Direction) {
-        let (end, message, token) = match direction {
-            Direction::Up => (&mut self.client, &self.up, CLIENT),
-            Direction::Down => (&mut self.service, &self.down, SERVICE),
+        let (far, message, end) = match direction {
+            Direction::Up => (&mut self.client, &self.up, End::Client),
+            Direction::Down => (&mut self.service, &self.down, End::Service),
         };
-        end.send(&message.wire, &mut self.sealed).expect("an open connection");
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            self.mark(Some(Duration::from_secs(1)));
-            let came = |event: &mio::event::Event| event.token() == token && event.is_readable();
-            if self.owner.events.iter().any(came) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "the frame does not come");
-        }
+        far.send(&message.wire, &mut self.sealed).expect("an open connection");
+        let events = self.ground.arrival(end);
+        self.mark(&events);
     }
 
     /// The measured part.
@@ -240,21 +219,20 @@ fn tls_configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("names");
     let key = made.signing_key.serialize_pem();
     let server = tls::server_config(made.cert.pem().as_bytes(), key.as_bytes()).expect("a pair");
+    // As services are that leave the suite to their client.
+    let mut server = ServerConfig::clone(&server);
+    server.ignore_client_order = false;
     let client = tls::client_config(&[made.cert.der().clone()]).expect("an anchor");
-    (server, client)
+    (Arc::new(server), client)
 }
 
 /// What callgrind counts and the clock measures.
 #[inline(never)]
-fn measured(session: &mut Session, desk: &mut Desk<'_>) {
+fn measured<S: Socket>(session: &mut Session<S>, desk: &mut Desk<'_>) {
     while session.pump(desk) == Progress::More {}
 }
 
-fn new_session(
-    transport: Transport<mio::net::TcpStream>,
-    target: Target,
-    owner: &mut Loop,
-) -> Session {
+fn new_session<S: Socket>(transport: Transport<S>, target: Target, owner: &mut Loop) -> Session<S> {
     let peer = WsPeer::new(transport, Role::Server, CLIENT_SIZES, &[]);
     let queues = Queues::open(&mut owner.pool).expect("the pool is new");
     let settings = CallSettings {
@@ -285,13 +263,13 @@ fn target(address: SocketAddr, shape: Shape, trusting: &Arc<ClientConfig>) -> Ta
     }
 }
 
-fn register(socket: &mut mio::net::TcpStream, token: Token, poll: &Poll) {
-    let interest = Interest::READABLE | Interest::WRITABLE;
-    poll.registry().register(socket, token, interest).expect("a new socket");
-}
-
 /// Moves what there is to move on one end, without waiting.
-fn drive(end: &mut Side, wire: &mut [u8], plain: &mut Vec<u8>, sealed: &mut Vec<u8>) {
+fn drive<S: Read + Write>(
+    end: &mut Side<S>,
+    wire: &mut [u8],
+    plain: &mut Vec<u8>,
+    sealed: &mut Vec<u8>,
+) {
     loop {
         match end.receive(wire, plain) {
             Ok(true) => {}

@@ -1,5 +1,6 @@
 //! The cases that are measured frame by frame, and their messages.
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -84,7 +85,12 @@ impl Message {
 }
 
 /// Reads one message from an end and sees that it is the right one.
-pub(crate) fn check(end: &mut Side, message: &Message, wire: &mut [u8], plain: &mut Vec<u8>) {
+pub(crate) fn check<S: Read + Write>(
+    end: &mut Side<S>,
+    message: &Message,
+    wire: &mut [u8],
+    plain: &mut Vec<u8>,
+) {
     plain.clear();
     loop {
         if let Some(head) = frame::Head::parse(plain)

@@ -16,9 +16,9 @@ pub(crate) const APPEND: (&[u8], &[u8]) =
 /// A caller's head: 20 ms or more, masked.
 const CLIENT_HEAD: usize = 8;
 
-/// One end of the relay: a blocking socket, with TLS or plain.
-pub(crate) struct Side {
-    pub(crate) stream: TcpStream,
+/// One end of the relay: a blocking socket or memory, with TLS or plain.
+pub(crate) struct Side<S = TcpStream> {
+    pub(crate) stream: S,
     pub(crate) tls: Option<Connection>,
 }
 
@@ -38,7 +38,7 @@ impl Buffers {
     }
 }
 
-impl Side {
+impl<S: Read + Write> Side<S> {
     /// One receive, opened into `plain`; false at the end.
     pub(crate) fn receive(&mut self, wire: &mut [u8], plain: &mut Vec<u8>) -> io::Result<bool> {
         let count = self.stream.read(wire)?;
@@ -72,9 +72,9 @@ impl Side {
 }
 
 /// Client to service; false at the client's end.
-pub(crate) fn forth(
-    client: &mut Side,
-    service: &mut Side,
+pub(crate) fn forth<S: Read + Write>(
+    client: &mut Side<S>,
+    service: &mut Side<S>,
     buffers: &mut Buffers,
 ) -> io::Result<bool> {
     let Buffers { wire, plain, message, sealed } = buffers;
@@ -107,9 +107,9 @@ pub(crate) fn forth(
 }
 
 /// Service to client: a delta whose base64 has `chars` characters and two bytes behind it.
-pub(crate) fn back(
-    service: &mut Side,
-    client: &mut Side,
+pub(crate) fn back<S: Read + Write>(
+    service: &mut Side<S>,
+    client: &mut Side<S>,
     chars: usize,
     buffers: &mut Buffers,
 ) -> io::Result<()> {

@@ -1,7 +1,8 @@
 //! Borrowed scanning of JSON text: the hot path's way around a JSON tree.
 //!
 //! [`audio_delta`] answers only when it is sure; whatever it does not know well (escapes, nesting,
-//! doubled keys, odd numbers) it leaves to `serde_json`, so both always agree.
+//! doubled keys, odd numbers) it leaves to `serde_json`, so both always agree. [`Scan`] says what it
+//! takes for granted.
 
 use std::ops::Range;
 
@@ -11,16 +12,34 @@ use super::{AudioDelta, MAX_ID_BYTES};
 pub(super) const AUDIO_DELTA_TYPES: [&str; 2] =
     ["response.audio.delta", "response.output_audio.delta"];
 
+/// What is known of a message before it is scanned, and how much of it is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scan {
+    /// It is UTF-8. Every byte is looked at, and the answer is sure.
+    Whole,
+    /// It is any bytes; what we look for is all ASCII. A base64 text at its very end is taken for
+    /// granted, since whoever decodes it looks at each of its bytes, and they are almost all of the
+    /// message: the answer is sure if it decodes.
+    ButBase64,
+}
+
 /// Recognises a reply audio delta, in any key order, without allocating. `None` means "not sure",
 /// never "not an audio delta".
-pub(super) fn audio_delta(text: &str) -> Option<AudioDelta<'_>> {
-    let mut cursor = Cursor::new(text);
-    let mut found = Found::default();
+pub(super) fn audio_delta(message: &[u8], scan: Scan) -> Option<AudioDelta<'_>> {
+    let mut cursor = Cursor { bytes: message, at: 0, utf8: scan == Scan::Whole };
+    let (mut found, mut guess) = (Found::default(), 0);
     cursor.expect(b'{')?;
     loop {
-        let key = cursor.plain_string()?;
-        cursor.expect(b':')?;
-        found.take(&mut cursor, key)?;
+        let member = cursor.member(&mut guess)?;
+        if member == Member::Delta
+            && scan == Scan::ButBase64
+            && found.lacks_only_delta()
+            && let Some(base64) = cursor.string_at_end()
+        {
+            found.delta = Some(base64);
+            return found.into_delta(message);
+        }
+        found.take(&mut cursor, member)?;
         match cursor.next_token()? {
             b',' => {}
             b'}' => break,
@@ -28,13 +47,13 @@ pub(super) fn audio_delta(text: &str) -> Option<AudioDelta<'_>> {
         }
     }
     cursor.at_end().then_some(())?;
-    found.into_delta(text)
+    found.into_delta(message)
 }
 
 /// The text of a top-level member's value exactly as it stands in `text`, which must be valid JSON.
 /// Of doubled keys the last counts, as in a JSON tree.
 pub(in crate::call) fn member<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    let mut cursor = Cursor::new(text);
+    let mut cursor = Cursor { bytes: text.as_bytes(), at: 0, utf8: true };
     let mut found = None;
     cursor.expect(b'{')?;
     while cursor.next_token()? == b'"' {
@@ -61,81 +80,107 @@ fn is_key(text: &str, name: Range<usize>, key: &str) -> bool {
 }
 
 /// How many bytes a base64 text decodes to, taken from its length and padding.
-pub(super) fn decoded_bytes(base64: &str) -> usize {
-    let padding = base64.bytes().rev().take_while(|&byte| byte == b'=').count();
+pub(super) fn decoded_bytes(base64: &[u8]) -> usize {
+    let padding = base64.iter().rev().take_while(|&&byte| byte == b'=').count();
     (base64.len() / 4 * 3).saturating_sub(padding.min(2))
 }
 
-/// The members of an audio delta, as ranges of the text.
-#[derive(Default)]
-struct Found {
-    kind: Option<Range<usize>>,
-    delta: Option<Range<usize>>,
-    response_id: Option<Range<usize>>,
-    item_id: Option<Range<usize>>,
+/// A member of an audio delta, by what matters of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Member {
+    Type,
+    ResponseId,
+    ItemId,
+    Delta,
+    /// Any other; it is stepped over.
+    Other,
 }
 
-impl Found {
-    fn take(&mut self, cursor: &mut Cursor<'_>, key: Range<usize>) -> Option<()> {
-        let slot = match &cursor.text[key] {
-            "type" => &mut self.kind,
-            "delta" => &mut self.delta,
-            "response_id" => &mut self.response_id,
-            "item_id" => &mut self.item_id,
-            _ => return cursor.skip_simple(),
-        };
-        if slot.is_some() {
-            return None; // doubled key
+/// The keys in their usual order: a guess saves reading them letter by letter.
+const USUAL_KEYS: [(&[u8], Member); 7] = [
+    (b"\"type\":", Member::Type),
+    (b"\"event_id\":", Member::Other),
+    (b"\"response_id\":", Member::ResponseId),
+    (b"\"item_id\":", Member::ItemId),
+    (b"\"output_index\":", Member::Other),
+    (b"\"content_index\":", Member::Other),
+    (b"\"delta\":", Member::Delta),
+];
+
+/// What is known of an audio delta.
+#[derive(Default)]
+struct Found<'a> {
+    kind: bool,
+    response_id: Option<&'a [u8]>,
+    item_id: Option<&'a [u8]>,
+    delta: Option<Range<usize>>,
+}
+
+impl<'a> Found<'a> {
+    fn take(&mut self, cursor: &mut Cursor<'a>, member: Member) -> Option<()> {
+        if member == Member::Other {
+            return cursor.skip_simple();
         }
-        let value = cursor.plain_string()?;
-        let kind_known = slot.insert(value).clone();
-        // Most events that are no audio delta name their type early: stop there.
-        match &self.kind {
-            Some(kind) if *kind == kind_known => {
-                AUDIO_DELTA_TYPES.contains(&&cursor.text[kind_known]).then_some(())
+        let (text, end) = (cursor.plain_string()?, cursor.at - 1);
+        let doubled = match member {
+            Member::Type => {
+                // Most events that are no audio delta name their type early: stop there.
+                AUDIO_DELTA_TYPES.iter().any(|known| known.as_bytes() == text).then_some(())?;
+                std::mem::replace(&mut self.kind, true)
             }
-            _ => Some(()),
-        }
+            Member::ResponseId => self.response_id.replace(text).is_some(),
+            Member::ItemId => self.item_id.replace(text).is_some(),
+            _ => self.delta.replace(end - text.len()..end).is_some(),
+        };
+        (!doubled).then_some(())
     }
 
-    fn into_delta(self, text: &str) -> Option<AudioDelta<'_>> {
-        self.kind?;
+    fn lacks_only_delta(&self) -> bool {
+        let ids = self.response_id.is_some() && self.item_id.is_some();
+        self.kind && ids && self.delta.is_none()
+    }
+
+    fn into_delta(self, message: &'a [u8]) -> Option<AudioDelta<'a>> {
+        self.kind.then_some(())?;
         let base64 = self.delta?;
-        let response_id = &text[self.response_id?];
-        let item_id = &text[self.item_id?];
-        if response_id.len() > MAX_ID_BYTES || item_id.len() > MAX_ID_BYTES {
-            return None;
-        }
-        let pcm_bytes = decoded_bytes(&text[base64.clone()]);
+        let (response_id, item_id) = (id(self.response_id?)?, id(self.item_id?)?);
+        let pcm_bytes = decoded_bytes(&message[base64.clone()]);
         Some(AudioDelta { response_id, item_id, base64, pcm_bytes })
     }
 }
 
+fn id(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok().filter(|id| id.len() <= MAX_ID_BYTES)
+}
+
 /// A position in a text.
 struct Cursor<'a> {
-    text: &'a str,
+    bytes: &'a [u8],
     at: usize,
+    /// The text is known to be UTF-8; else only ASCII is taken.
+    utf8: bool,
 }
 
 impl<'a> Cursor<'a> {
-    fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
-    }
-
     fn rest(&self) -> &'a [u8] {
-        &self.text.as_bytes()[self.at..]
-    }
-
-    fn skip_whitespace(&mut self) {
-        let blank = |byte: &&u8| matches!(**byte, b' ' | b'\t' | b'\n' | b'\r');
-        self.at += self.rest().iter().take_while(blank).count();
+        &self.bytes[self.at..]
     }
 
     /// The next byte that is not white space, stepped over.
     fn next_token(&mut self) -> Option<u8> {
-        self.skip_whitespace();
-        let byte = *self.rest().first()?;
-        self.at += 1;
+        loop {
+            let byte = *self.bytes.get(self.at)?;
+            self.at += 1;
+            if !is_blank(byte) {
+                return Some(byte);
+            }
+        }
+    }
+
+    /// The same, not stepped over.
+    fn peek_token(&mut self) -> Option<u8> {
+        let byte = self.next_token()?;
+        self.at -= 1;
         Some(byte)
     }
 
@@ -144,20 +189,51 @@ impl<'a> Cursor<'a> {
     }
 
     fn at_end(&mut self) -> bool {
-        self.skip_whitespace();
-        self.rest().is_empty()
+        self.next_token().is_none()
     }
 
-    /// A string without escapes, as the range between its quotes.
-    fn plain_string(&mut self) -> Option<Range<usize>> {
+    /// A key and the colon behind it. `guess` is the usual key that may stand here.
+    fn member(&mut self, guess: &mut usize) -> Option<Member> {
+        if let Some((key, member)) = USUAL_KEYS.get(*guess)
+            && self.rest().starts_with(key)
+        {
+            self.at += key.len();
+            *guess += 1;
+            return Some(*member);
+        }
+        let key = self.plain_string()?;
+        self.expect(b':')?;
+        let usual = |(usual, _): &(&[u8], Member)| usual[1..usual.len() - 2] == *key;
+        let Some(at) = USUAL_KEYS.iter().position(usual) else { return Some(Member::Other) };
+        *guess = at + 1;
+        Some(USUAL_KEYS[at].1)
+    }
+
+    /// A string without escapes.
+    fn plain_string(&mut self) -> Option<&'a [u8]> {
         self.expect(b'"')?;
         let start = self.at;
-        let end = start + special_byte(self.rest())?;
-        if self.text.as_bytes()[end] != b'"' {
-            return None; // an escape, or a control character
+        loop {
+            self.at += special_byte(self.rest())?;
+            match self.bytes[self.at] {
+                b'"' => break,
+                0x80.. if self.utf8 => self.at += 1,
+                _ => return None, // an escape, or a control character
+            }
         }
-        self.at = end + 1;
-        Some(start..end)
+        let end = self.at;
+        self.at += 1;
+        Some(&self.bytes[start..end])
+    }
+
+    /// Where the string here stands, if it is the last thing in the outermost object and holds no quote:
+    /// nothing else of it is looked at.
+    fn string_at_end(&mut self) -> Option<Range<usize>> {
+        if self.peek_token()? != b'"' || !self.bytes.ends_with(b"\"}") {
+            return None;
+        }
+        let (start, end) = (self.at + 1, self.bytes.len() - 2);
+        (start <= end).then_some(start..end)
     }
 
     /// The rest of a string whose opening quote was stepped over; escapes allowed.
@@ -165,11 +241,12 @@ impl<'a> Cursor<'a> {
         let start = self.at;
         loop {
             self.at += special_byte(self.rest())?;
-            let byte = self.text.as_bytes()[self.at];
+            let byte = self.bytes[self.at];
             self.at += 1;
             match byte {
                 b'"' => return Some(start..self.at - 1),
-                b'\\' if !self.rest().is_empty() => self.at += 1,
+                b'\\' if self.at < self.bytes.len() => self.at += 1,
+                0x80.. => {}
                 _ => return None,
             }
         }
@@ -177,13 +254,12 @@ impl<'a> Cursor<'a> {
 
     /// Steps over a value that cannot hide anything: a plain string, a short whole number, a word.
     fn skip_simple(&mut self) -> Option<()> {
-        self.skip_whitespace();
-        match self.rest().first()? {
+        match self.peek_token()? {
             b'"' => self.plain_string().map(|_| ()),
             b'0'..=b'9' => self.skip_number(),
-            b'n' => self.skip_word("null"),
-            b't' => self.skip_word("true"),
-            b'f' => self.skip_word("false"),
+            b'n' => self.skip_word(b"null"),
+            b't' => self.skip_word(b"true"),
+            b'f' => self.skip_word(b"false"),
             _ => None,
         }
     }
@@ -196,15 +272,15 @@ impl<'a> Cursor<'a> {
         (digits <= 15 && !leading_zero && !goes_on).then_some(())
     }
 
-    fn skip_word(&mut self, word: &str) -> Option<()> {
-        self.rest().starts_with(word.as_bytes()).then_some(())?;
+    fn skip_word(&mut self, word: &[u8]) -> Option<()> {
+        self.rest().starts_with(word).then_some(())?;
         self.at += word.len();
         Some(())
     }
 
     /// Steps over any value of valid JSON.
     fn any_value(&mut self) -> Option<Range<usize>> {
-        self.skip_whitespace();
+        self.peek_token()?;
         let start = self.at;
         let mut depth = 0_usize;
         loop {
@@ -212,56 +288,44 @@ impl<'a> Cursor<'a> {
                 b'"' => {
                     self.at += 1;
                     self.any_string()?;
+                    continue;
                 }
-                b'{' | b'[' => {
-                    depth += 1;
-                    self.at += 1;
-                }
-                b'}' | b']' if depth > 0 => {
-                    depth -= 1;
-                    self.at += 1;
-                }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' if depth > 0 => depth -= 1,
                 b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r' if depth == 0 => break,
-                _ => self.step(),
+                _ => {}
             }
+            self.at += 1;
         }
         (self.at > start).then_some(start..self.at)
     }
-
-    /// One character onwards, staying on a character boundary.
-    fn step(&mut self) {
-        self.at += self.text[self.at..].chars().next().map_or(1, char::len_utf8);
-    }
 }
 
-/// Where the first quote, backslash or control character stands. Fast, since an audio delta is some
-/// 17 KB of base64 in which there is none.
+fn is_blank(byte: u8) -> bool {
+    byte <= b' ' && matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+/// Where the first quote, backslash, control character or part of a character beyond ASCII stands.
 fn special_byte(bytes: &[u8]) -> Option<usize> {
-    let end = memchr::memchr2(b'"', b'\\', bytes);
-    let plain = &bytes[..end.unwrap_or(bytes.len())];
-    if !may_hold_control(plain) {
-        return end;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (number, word) in words.iter().enumerate() {
+        let special = specials(u64::from_le_bytes(*word));
+        if special != 0 {
+            return Some(number * 8 + special.trailing_zeros() as usize / 8);
+        }
     }
-    plain.iter().position(|&byte| byte < 0x20).or(end)
+    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20 | 0x80..);
+    rest.iter().position(special).map(|at| words.len() * 8 + at)
 }
 
-/// Whether there may be a byte below 0x20; never wrong when it says no.
-fn may_hold_control(bytes: &[u8]) -> bool {
+/// The highest bit of the lowest special byte in a word; those of higher bytes may be wrong.
+fn specials(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
-    // A byte below the limit borrows into its highest bit, which was not set.
-    let below = |word: &[u8; 8]| {
-        let word = u64::from_ne_bytes(*word);
-        word.wrapping_sub(ONES * 0x20) & !word
-    };
-    let (words, rest) = bytes.as_chunks();
-    let (fours, words) = words.as_chunks::<4>();
-    let mut found = 0;
-    for [a, b, c, d] in fours {
-        found |= below(a) | below(b) | below(c) | below(d);
-    }
-    found |= words.iter().map(below).fold(0, |all, word| all | word);
-    found & HIGHS != 0 || rest.iter().any(|&byte| byte < 0x20)
+    // What is below the limit borrows into its highest bit; who has that set is special anyway.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit);
+    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (word | below(word, 0x20) | is(b'"') | is(b'\\')) & HIGHS
 }
 
 #[cfg(test)]
@@ -270,14 +334,16 @@ mod tests {
 
     #[test]
     fn special_bytes_are_found_at_every_offset() {
-        for special in [b'"', b'\\', 0x00, 0x1f, b'\n'] {
+        for special in [b'"', b'\\', 0x00, 0x1f, b'\n', 0x80, 0xff] {
             for at in 0..40 {
                 let mut bytes = vec![b'A'; 48];
                 bytes[at] = special;
                 assert_eq!(special_byte(&bytes), Some(at), "{special:#x} at {at}");
             }
         }
-        assert_eq!(special_byte("äöü€ÿ~ !AZaz09+/=".as_bytes()), None);
+        let plain: Vec<u8> =
+            (0x20..0x80).filter(|byte| !matches!(byte, b'"' | b'\\')).cycle().take(999).collect();
+        assert_eq!(special_byte(&plain), None);
     }
 
     #[test]
@@ -298,10 +364,10 @@ mod tests {
 
     #[test]
     fn decoded_length_counts_padding() {
-        assert_eq!(decoded_bytes("AAAA"), 3);
-        assert_eq!(decoded_bytes("AAA="), 2);
-        assert_eq!(decoded_bytes("AA=="), 1);
-        assert_eq!(decoded_bytes(""), 0);
-        assert_eq!(decoded_bytes("=="), 0);
+        assert_eq!(decoded_bytes(b"AAAA"), 3);
+        assert_eq!(decoded_bytes(b"AAA="), 2);
+        assert_eq!(decoded_bytes(b"AA=="), 1);
+        assert_eq!(decoded_bytes(b""), 0);
+        assert_eq!(decoded_bytes(b"=="), 0);
     }
 }

@@ -153,7 +153,7 @@ fn compare(text: &str) -> bool {
     match parse(text) {
         Ok(Parsed::Audio(delta)) => {
             let base64 = text[delta.base64.clone()].to_owned();
-            assert_eq!(delta.pcm_bytes, scan::decoded_bytes(&base64));
+            assert_eq!(delta.pcm_bytes, scan::decoded_bytes(base64.as_bytes()));
             let found = (delta.response_id.to_owned(), delta.item_id.to_owned(), base64);
             assert_eq!(Some(found), expected, "{text}");
             true

@@ -1,5 +1,5 @@
-//! What no relay can avoid for one frame of audio: as a whole, on the cases and the kind of sockets
-//! that `benches/frames` measures the daemon's core on, and in pieces.
+//! What no relay can avoid for one frame of audio: as a whole, on the cases that `benches/frames`
+//! measures the daemon's core on, in memory and over sockets as there, and in pieces.
 //!
 //!     floor-frames                          a line of JSON for each case
 //!     floor-frames count CASE up|down N     for callgrind
@@ -7,8 +7,12 @@
 #[path = "../frame.rs"]
 #[allow(dead_code, reason = "the load uses the rest")]
 mod frame;
+#[path = "../memory.rs"]
+mod memory;
 #[path = "../shape.rs"]
 mod shape;
+#[path = "../suites.rs"]
+mod suites;
 #[path = "../unavoidable.rs"]
 mod unavoidable;
 
@@ -52,10 +56,10 @@ fn main() {
 
 /// For callgrind, which counts within [`measured`] only. Frames go both ways, as in a call.
 fn count(name: &str, counted: Direction, frames: usize) {
-    let mut floor = Floor::new(shape(name));
+    let mut floor = Floor::new(shape(name), memory::pair);
     for number in 0..WARM_UP + frames {
         for direction in [Direction::Up, Direction::Down] {
-            floor.prepare(direction);
+            floor.send(direction);
             if direction == counted && number >= WARM_UP {
                 measured(&mut floor, direction);
             } else {
@@ -67,13 +71,32 @@ fn count(name: &str, counted: Direction, frames: usize) {
 }
 
 fn report(name: &str, shape: Shape) {
-    let mut floor = Floor::new(shape);
-    let (mut up, mut down) = (Vec::new(), Vec::new());
+    let mut floor = Floor::new(shape, memory::pair);
+    let memory = times(&mut floor, |_, _| {});
+    let mut floor = Floor::new(shape, pair);
+    let mut readiness = Readiness::of(&floor);
+    let sockets = times(&mut floor, |_, direction| readiness.wait(direction));
+    let line = json!({
+        "case": name,
+        "up_floor_memory_ns": memory[0], "down_floor_memory_ns": memory[1],
+        "up_floor_ns": sockets[0], "down_floor_ns": sockets[1],
+        "pieces_ns": pieces(shape.reply),
+    });
+    println!("{line}");
+}
+
+/// Quartiles up and down. `come` waits until the frame lies ready.
+fn times<S: Read + Write>(
+    floor: &mut Floor<S>,
+    mut come: impl FnMut(&Floor<S>, Direction),
+) -> [[u64; 3]; 2] {
+    let mut times = [Vec::new(), Vec::new()];
     for number in 0..WARM_UP + 2 * SAMPLES {
-        for (direction, times) in [(Direction::Up, &mut up), (Direction::Down, &mut down)] {
-            floor.prepare(direction);
+        for (direction, times) in [Direction::Up, Direction::Down].into_iter().zip(&mut times) {
+            floor.send(direction);
+            come(floor, direction);
             let started = Instant::now();
-            measured(&mut floor, direction);
+            measured(floor, direction);
             let time = started.elapsed();
             floor.check(direction);
             if number >= WARM_UP {
@@ -81,39 +104,29 @@ fn report(name: &str, shape: Shape) {
             }
         }
     }
-    let line = json!({
-        "case": name,
-        "up_floor_ns": quartiles(up), "down_floor_ns": quartiles(down),
-        "pieces_ns": pieces(shape.reply),
-    });
-    println!("{line}");
+    times.map(quartiles)
 }
 
 /// A relay that does nothing else, and its two ends.
-struct Floor {
-    client: Side,
-    service: Side,
-    far_client: Side,
-    far_service: Side,
+struct Floor<S> {
+    client: Side<S>,
+    service: Side<S>,
+    far_client: Side<S>,
+    far_service: Side<S>,
     up: Message,
     down: Message,
     /// Characters of base64 in a delta.
     chars: usize,
     buffers: Buffers,
-    poll: Poll,
-    events: Events,
     wire: Vec<u8>,
     plain: Vec<u8>,
     sealed: Vec<u8>,
 }
 
-impl Floor {
-    fn new(shape: Shape) -> Self {
-        let (far_client, client) = connection(shape.client_tls);
-        let (service, far_service) = connection(shape.service_tls);
-        let poll = Poll::new().expect("a poll");
-        watch(&client.stream, CLIENT, &poll);
-        watch(&service.stream, SERVICE, &poll);
+impl<S: Read + Write> Floor<S> {
+    fn new(shape: Shape, connect: impl Fn() -> (S, S)) -> Self {
+        let (far_client, client) = connection(connect(), shape.client_tls);
+        let (service, far_service) = connection(connect(), shape.service_tls);
         let sized = || Vec::with_capacity(64 * 1_024);
         Self {
             client,
@@ -124,27 +137,18 @@ impl Floor {
             down: Message::of(shape, Direction::Down),
             chars: shape.reply / 3 * 4,
             buffers: Buffers::new(),
-            poll,
-            events: Events::with_capacity(4),
             wire: vec![0; 64 * 1_024],
             plain: sized(),
             sealed: sized(),
         }
     }
 
-    /// The next frame lies in the relay's socket.
-    fn prepare(&mut self, direction: Direction) {
-        let (far, message, token) = match direction {
-            Direction::Up => (&mut self.far_client, &self.up, CLIENT),
-            Direction::Down => (&mut self.far_service, &self.down, SERVICE),
+    fn send(&mut self, direction: Direction) {
+        let (far, message) = match direction {
+            Direction::Up => (&mut self.far_client, &self.up),
+            Direction::Down => (&mut self.far_service, &self.down),
         };
         far.send(&message.wire, &mut self.sealed).expect("an open connection");
-        let deadline = Instant::now() + PATIENCE;
-        while !self.events.iter().any(|event| event.token() == token && event.is_readable()) {
-            assert!(Instant::now() < deadline, "the frame does not come");
-            self.poll.poll(&mut self.events, Some(PATIENCE)).expect("a poll");
-        }
-        self.events.clear();
     }
 
     fn relay(&mut self, direction: Direction) {
@@ -169,9 +173,39 @@ impl Floor {
     }
 }
 
+/// Tells when a frame has come, as a relay would have it.
+struct Readiness {
+    poll: Poll,
+    events: Events,
+}
+
+impl Readiness {
+    fn of(floor: &Floor<TcpStream>) -> Self {
+        let poll = Poll::new().expect("a poll");
+        for (side, token) in [(&floor.client, CLIENT), (&floor.service, SERVICE)] {
+            side.stream.set_nonblocking(true).expect("an open socket");
+            let twin = side.stream.try_clone().expect("a descriptor");
+            let mut twin = mio::net::TcpStream::from_std(twin);
+            poll.registry().register(&mut twin, token, Interest::READABLE).expect("a new socket");
+            // Its registration lives as long as the socket itself, which the side keeps open.
+        }
+        Self { poll, events: Events::with_capacity(4) }
+    }
+
+    fn wait(&mut self, direction: Direction) {
+        let token = if direction == Direction::Up { CLIENT } else { SERVICE };
+        let deadline = Instant::now() + PATIENCE;
+        while !self.events.iter().any(|event| event.token() == token && event.is_readable()) {
+            assert!(Instant::now() < deadline, "the frame does not come");
+            self.poll.poll(&mut self.events, Some(PATIENCE)).expect("a poll");
+        }
+        self.events.clear();
+    }
+}
+
 /// What callgrind counts and the clock measures.
 #[inline(never)]
-fn measured(floor: &mut Floor, direction: Direction) {
+fn measured<S: Read + Write>(floor: &mut Floor<S>, direction: Direction) {
     floor.relay(direction);
 }
 
@@ -194,8 +228,7 @@ fn pieces(bytes: usize) -> Value {
 }
 
 /// A connection, its connecting end first.
-fn connection(with_tls: bool) -> (Side, Side) {
-    let (near, far) = pair();
+fn connection<S>((near, far): (S, S), with_tls: bool) -> (Side<S>, Side<S>) {
     if !with_tls {
         return (Side { stream: near, tls: None }, Side { stream: far, tls: None });
     }
@@ -203,20 +236,11 @@ fn connection(with_tls: bool) -> (Side, Side) {
     (Side { stream: near, tls: Some(near_tls) }, Side { stream: far, tls: Some(far_tls) })
 }
 
-/// Tells the poll when bytes have come, as a relay would have it.
-fn watch(stream: &TcpStream, token: Token, poll: &Poll) {
-    stream.set_nonblocking(true).expect("an open socket");
-    let twin = stream.try_clone().expect("a descriptor");
-    let mut twin = mio::net::TcpStream::from_std(twin);
-    poll.registry().register(&mut twin, token, Interest::READABLE).expect("a new socket");
-    // Its registration lives as long as the socket itself, which `stream` keeps open.
-}
-
 /// Client and server after their handshake.
 fn tls_pair() -> (Connection, Connection) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("names");
     let key = made.signing_key.serialize_der().try_into().expect("a key");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = suites::provider();
     let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .expect("versions")
@@ -254,7 +278,7 @@ fn deliver(from: &mut Connection, to: &mut Connection) {
 }
 
 fn system_calls(bytes: usize) -> (u64, u64) {
-    let (mut near, mut far) = connection(false);
+    let (mut near, mut far) = connection(pair(), false);
     let (message, mut wire) = (vec![7; bytes], vec![0; 64 * 1_024]);
     let (mut plain, mut sealed) = (Vec::with_capacity(64 * 1_024), Vec::new());
     let (mut sends, mut receives) = (Vec::new(), Vec::new());

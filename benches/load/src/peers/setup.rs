@@ -1,5 +1,8 @@
 //! What all peers need: where the service is, whom to trust, and the session they ask for.
 
+#[path = "../suites.rs"]
+mod suites;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -26,8 +29,7 @@ impl Setup {
         for certificate in CertificateDer::pem_file_iter(std::env::var("SSL_CERT_FILE")?)? {
             roots.add(certificate?)?;
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
+        let tls = ClientConfig::builder_with_provider(suites::provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
