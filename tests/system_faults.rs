@@ -109,7 +109,7 @@ fn a_service_that_cannot_be_dialled_ends_that_call_only() {
     let injection = "inject=connect:error=ENETUNREACH:when=2";
     let daemon = Daemon::run_injected(service.address, &[injection], &trace("connect"));
     let witness = Witness::call(daemon.address);
-    let mut second = support::client::Client::connect(daemon.address);
+    let mut second = Client::connect(daemon.address);
     second.assert_ends("the second call", 1011, "unreachable");
     Witness::call(daemon.address).finish();
     witness.finish();

@@ -139,7 +139,7 @@ fn answer_call(out: &mut Vec<u8>, request: &Request, gate: &Gate, door: &mut Doo
 
 /// A browser shows the token once and gets a cookie for it; or asks whether its cookie is right,
 /// and has its life prolonged.
-fn answer_pairing(out: &mut Vec<u8>, request: &Request, door: &mut Doorway<'_>) -> Phase {
+fn answer_pairing(out: &mut Vec<u8>, request: &Request, door: &Doorway<'_>) -> Phase {
     let cookie = door.guard.cookie().map(|value| format!("Set-Cookie: {value}\r\n"));
     let cookie = cookie.unwrap_or_default();
     let extra = format!("{COMMON_FIELDS}Cache-Control: no-store\r\n{cookie}");
