@@ -75,6 +75,21 @@ impl Authority {
         Ok(Self { store, root, leaf })
     }
 
+    /// What [`open`](Self::open) will find, without making or changing anything: whether something
+    /// has to be made, and sentences for people.
+    ///
+    /// # Errors
+    /// As there, as far as it can be told by looking.
+    pub fn inspect(
+        folder: &Path,
+        names: &Names,
+        now: SystemTime,
+    ) -> Result<(bool, Vec<String>), String> {
+        let mut store = Store::for_looking(folder);
+        let complete = store.look(names, now)?;
+        Ok((!complete, store.take_warnings()))
+    }
+
     /// Whether the leaf should be made anew: a third of its life is left or less, it begins in the
     /// future (the clock was ahead when it was made), or it lacks one of `names` that the root may
     /// vouch for. A name or address that has gone is no reason: interfaces come and go, and a memory

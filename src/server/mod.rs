@@ -24,6 +24,7 @@ pub mod reload;
 mod secure;
 mod slot;
 mod spend;
+mod terminal;
 
 use allowance::Allowance;
 use children::{Children, MAX_CHILDREN};
@@ -31,6 +32,7 @@ use door::Door;
 pub use door::bind;
 use reload::{Reread, Terms};
 use slot::{Conn, Slot, pump_turned_away};
+use terminal::Terminal;
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -142,6 +144,7 @@ pub struct Server {
     /// When to look at the certificates again, if there are any.
     certificates_due: Option<Instant>,
     stop: Stop,
+    terminal: Terminal,
     manager: Manager,
 }
 
@@ -204,6 +207,7 @@ impl Server {
             door: Door::new(now),
             certificates_due,
             stop: Stop::No,
+            terminal: Terminal::at_start(),
             manager: Manager::default(),
         })
     }
@@ -325,6 +329,12 @@ impl Server {
         for signal in pending {
             match signal {
                 SIGTERM | SIGINT => self.begin_stop(now),
+                // The shell sends a second one, which is no wish to end at once.
+                SIGHUP if self.terminal.has_gone() => {
+                    if self.stop == Stop::No {
+                        self.begin_stop(now);
+                    }
+                }
                 SIGHUP => {
                     self.manager.reloading(now);
                     self.reload(now);
