@@ -40,12 +40,6 @@ use store::{Leaf, Root, Store};
 pub use names::{Names, device_names};
 pub use own_files::OwnFiles;
 
-/// Whether the clock can be right: before this program there was no such time.
-#[must_use]
-pub fn is_clock_set(now: SystemTime) -> bool {
-    seconds(now) >= issue::EARLIEST
-}
-
 /// A root and a leaf certificate, backed by a folder.
 pub struct Authority {
     store: Store,

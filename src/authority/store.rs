@@ -7,10 +7,11 @@ use ring::digest::{SHA256, digest};
 
 use super::facts::Facts;
 use super::files::{self, PRIVATE, PUBLIC, fault};
-use super::issue::{self, DAY, EARLIEST, Key};
+use super::issue::{self, DAY, Key};
 use super::names::Names;
 use super::permits::Permits;
 use super::seconds;
+use crate::clock::EARLIEST;
 use crate::lock::Lock;
 use crate::net::tls;
 

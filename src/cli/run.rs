@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::access::{Gate, Origin};
-use crate::authority::{Authority, OwnFiles, device_names, is_clock_set};
+use crate::authority::{Authority, OwnFiles, device_names};
 use crate::call::pcm::BLOCK_BYTES;
 use crate::certificates::Certificates;
 use crate::cli::args::{RunArgs, SimulateArgs, exit};
 use crate::cli::reload::Provenance;
 use crate::cli::{access, reload, service};
+use crate::clock::is_clock_set;
 use crate::config::{Config, PassedSocket, Purpose, Secret, read_file};
 use crate::net::tls::{self, ClientConfigs};
 use crate::server::{Calls, Listen, Server, bind};
