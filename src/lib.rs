@@ -22,6 +22,7 @@ pub mod call;
 pub mod certificates;
 pub mod child;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod fault;
 pub mod lock;

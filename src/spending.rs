@@ -14,13 +14,22 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::clock::is_clock_set;
 use crate::lock::Lock;
+
+/// Seconds.
+const DAY: u64 = 86_400;
 
 /// Its file in the state folder.
 const FILE: &str = "minutes-today";
 
 /// How often the count is written at most: an SD card is worn by more.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
+
+/// How many days a day that was kept may be ahead of the clock. After a power cut without a clock
+/// battery it is ahead by hours, and nobody is given these minutes twice; one that is ahead by more
+/// was written by a clock that was wrong then, and waiting for it would refuse calls for years.
+const MOST_AHEAD: u64 = 2;
 
 /// How long another daemon that writes is waited for at the start and at the end: it takes
 /// milliseconds, and a slow card a second.
@@ -29,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// Days since 1970 in UTC: the guard's day begins at midnight UTC.
 #[must_use]
 pub fn day_of(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400)
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / DAY)
 }
 
 /// The count of one day.
@@ -104,6 +113,9 @@ impl Spending {
     /// nobody's count.
     pub fn learn(&mut self, kept: &str) {
         let Some((day, kept)) = parse(kept) else { return };
+        if day > self.day + MOST_AHEAD {
+            return;
+        }
         if day > self.day {
             // They have the later clock. What is ours and not in there yet counts once more.
             (self.day, self.used) = (day, self.used.saturating_sub(self.seen));
@@ -138,8 +150,14 @@ impl Spending {
         self.limit.as_secs() / 60
     }
 
-    /// A clock that went back, as on a device that has not asked for the time yet, is no new day.
+    /// A clock that went back a little, or that is not set at all, as on a device that has not asked
+    /// for the time yet, is no new day.
     fn turn_day(&mut self, today: u64) {
+        if self.day > today + MOST_AHEAD
+            && is_clock_set(UNIX_EPOCH + Duration::from_secs(today * DAY))
+        {
+            (self.day, self.dirty) = (today, true);
+        }
         if today > self.day {
             (self.day, self.used, self.dirty) = (today, Duration::ZERO, true);
             self.seen = Duration::ZERO;
@@ -280,6 +298,25 @@ mod tests {
     #[test]
     fn a_clock_that_went_back_gives_no_new_minutes() {
         assert!(Spending::new(8 * MINUTE, Some("7 480\n"), 0, Instant::now()).is_exhausted());
+        let kept = Some("20801 480\n");
+        assert!(Spending::new(8 * MINUTE, kept, 0, Instant::now()).is_exhausted(), "not set yet");
+        assert!(Spending::new(8 * MINUTE, kept, 20_799, Instant::now()).is_exhausted());
+    }
+
+    #[test]
+    fn a_day_that_a_wrong_clock_left_behind_is_taken_for_today() {
+        let start = Instant::now();
+        let mut spending = Spending::new(8 * MINUTE, Some("30000 480\n"), 20_800, start);
+        assert!(spending.is_exhausted(), "what was used is used");
+        assert_eq!(spending.text(), "20800 480\n");
+        spending.learn("30000 480\n");
+        assert_eq!(
+            spending.text(),
+            "20800 480\n",
+            "from another daemon, or before the first write"
+        );
+        spending.count(20_801, start);
+        assert!(!spending.is_exhausted());
     }
 
     #[test]

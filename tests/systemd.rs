@@ -157,6 +157,7 @@ fn without_settings_it_runs_and_says_what_to_set() {
     assert_eq!(ask(daemon.address, "GET /", "").status, 200);
     let mut client = Client::connect(daemon.address);
     assert_eq!(client.assert_ends("a call", 1011, "not_configured"), sentence);
+    daemon.assert_counted("calls_turned_away_total", "not_configured", 1);
     daemon.signal("HUP");
     manager.wait_for("RELOADING=1");
     manager.wait_for("READY=1");

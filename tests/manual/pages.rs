@@ -37,7 +37,8 @@ A setting is wrong or missing.
 End: no new calls; running ones are told and ended in order.
 .TP
 .B SIGHUP
-Read settings that can change again. The log says what was taken over.
+Read settings that can change again. The log says what was taken over. When it comes because the
+terminal that the program was started on has gone, the program ends as with SIGTERM.
 .SH ENVIRONMENT
 Every setting is an environment variable; see
 .BR voicelived.env (5).
