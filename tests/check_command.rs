@@ -124,8 +124,10 @@ fn faults_of_the_service_are_exit_69() {
         ("reset@update", "lost"),
     ] {
         let service = Daemon::simulate(&[word]);
-        let (code, _, fault) = check(&plain(service.address), &[]);
+        let (code, steps, fault) = check(&plain(service.address), &[]);
         assert_eq!((code, fault.lines().count()), (69, 1), "{word}: {fault}");
+        let connected = steps.lines().filter(|line| line.starts_with("connect ")).count();
+        assert_eq!(connected, 1, "{word}: the step before the one that failed: {steps}");
         assert!(fault.contains(hint), "{word}: {fault}");
     }
     let (code, _, fault) = check("http://127.0.0.1:1", &[]);
