@@ -1,6 +1,7 @@
 //! The shipped units, as systemd's own tools judge them, and what they promise about this program.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -91,5 +92,42 @@ fn an_instance_is_no_part_of_a_handover() {
     // It would end those who stand in for the other service, and has no sockets.
     for foreign in ["ExecStartPost", "voicelived-next", "Also=", "stood in"] {
         assert!(!text.contains(foreign), "{foreign}: {text}");
+    }
+}
+
+/// What the generator gives a systemd of that version, for the service and for the instances.
+fn drop_ins(version: u32) -> [Option<String>; 2] {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("generator-{version}"));
+    let _ = fs::remove_dir_all(&folder);
+    let (tools, units) = (folder.join("bin"), folder.join("units"));
+    fs::create_dir_all(&tools).and_then(|()| fs::create_dir_all(&units)).expect("folders");
+    let systemctl = tools.join("systemctl");
+    let says = format!("#!/bin/sh\necho 'systemd {version} ({version}.1-1)'\necho +PAM\n");
+    fs::write(&systemctl, says).expect("a file");
+    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).expect("its mode");
+    let generator = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/voicelived-generator");
+    let path = format!("{}:/usr/bin:/bin", tools.display());
+    // As systemd calls it, with three folders.
+    let status = Command::new(generator).args([&units; 3]).env("PATH", path).status();
+    assert!(status.expect("a shell").success());
+    ["voicelived.service.d", "voicelived@.service.d"]
+        .map(|name| fs::read_to_string(units.join(name).join("10-newer-systemd.conf")).ok())
+}
+
+#[test]
+fn only_a_newer_systemd_is_told_of_newer_settings() {
+    assert_eq!(drop_ins(252), [None, None]);
+    assert_eq!(drop_ins(253), [None, None]);
+    for version in [254, 257] {
+        let [service, instances] = drop_ins(version);
+        let service = service.expect("a drop-in");
+        // An ExecReload= of the unit's would send the signal a second time.
+        for line in ["[Service]", "Type=notify-reload", "ExecReload=", "RestartSteps=5"] {
+            assert!(service.lines().any(|found| found == line), "{line}");
+        }
+        // An instance's end is none of a handover's.
+        let instances = instances.expect("a drop-in");
+        assert!(service.starts_with(&instances) && service.contains("ExecStopPost="));
+        assert!(!instances.contains("ExecStopPost="));
     }
 }

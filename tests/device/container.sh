@@ -16,6 +16,7 @@ container_start() {
   root=$container/layer/root
   mount -t overlay overlay -o "lowerdir=$below,upperdir=$container/layer/up,workdir=$container/layer/work" "$root"
   : >"$root/etc/machine-id"
+  [ -e "$root/etc/hosts" ] || echo "127.0.0.1 localhost" >"$root/etc/hosts"
   # Nothing of the system below starts, and packages may start what is theirs.
   rm -rf "$root"/etc/systemd/system/*.wants "$root/usr/sbin/policy-rc.d"
   ln -sf /lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
