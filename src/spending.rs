@@ -3,20 +3,42 @@
 //! Every minute of a call costs the owner money, so a day's minutes can be bounded. The count is
 //! kept in one small file of the state directory, replaced whole so that a power cut leaves the
 //! old or the new one, at most once a minute however calls come and go, and at the daemon's end.
+//!
+//! During an upgrade two daemons count in the same file: each adds to what it finds there, under the
+//! folder's lock, and so learns what the other has used: at most two minutes later, once that has
+//! written and this one has.
 
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::clock::is_clock_set;
+use crate::lock::Lock;
+
+/// Seconds.
+const DAY: u64 = 86_400;
+
+/// Its file in the state folder.
+const FILE: &str = "minutes-today";
+
 /// How often the count is written at most: an SD card is worn by more.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
+
+/// How many days a day that was kept may be ahead of the clock. After a power cut without a clock
+/// battery it is ahead by hours, and nobody is given these minutes twice; one that is ahead by more
+/// was written by a clock that was wrong then, and waiting for it would refuse calls for years.
+const MOST_AHEAD: u64 = 2;
+
+/// How long another daemon that writes is waited for at the start and at the end: it takes
+/// milliseconds, and a slow card a second.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Days since 1970 in UTC: the guard's day begins at midnight UTC.
 #[must_use]
 pub fn day_of(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400)
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / DAY)
 }
 
 /// The count of one day.
@@ -25,6 +47,8 @@ pub struct Spending {
     limit: Duration,
     day: u64,
     used: Duration,
+    /// What the file said when it was last seen, as far as it was of this day.
+    seen: Duration,
     running: u32,
     counted: Instant,
     written: Instant,
@@ -37,8 +61,9 @@ impl Spending {
     #[must_use]
     pub fn new(limit: Duration, kept: Option<&str>, today: u64, now: Instant) -> Self {
         let (day, used) = kept.and_then(parse).unwrap_or((today, Duration::ZERO));
+        let (seen, dirty) = (used, false);
         let mut spending =
-            Self { limit, day, used, running: 0, counted: now, written: now, dirty: false };
+            Self { limit, day, used, seen, running: 0, counted: now, written: now, dirty };
         spending.turn_day(today);
         spending
     }
@@ -75,13 +100,36 @@ impl Spending {
         Some((self.counted + left).min(write))
     }
 
-    /// What must be kept now, if anything.
-    pub fn text_to_keep(&mut self, now: Instant) -> Option<String> {
-        if !self.dirty || now < self.written + WRITE_EVERY {
-            return None;
+    /// Whether the count must be kept now. Whatever comes of it, the next time is a minute away.
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.dirty && now >= self.written + WRITE_EVERY;
+        if due {
+            self.written = now;
         }
-        (self.written, self.dirty) = (now, false);
-        Some(self.text())
+        due
+    }
+
+    /// Adds what others have added to the file, which says `kept` now. Less than it said before is
+    /// nobody's count.
+    pub fn learn(&mut self, kept: &str) {
+        let Some((day, kept)) = parse(kept) else { return };
+        if day > self.day + MOST_AHEAD {
+            return;
+        }
+        if day > self.day {
+            // They have the later clock. What is ours and not in there yet counts once more.
+            (self.day, self.used) = (day, self.used.saturating_sub(self.seen));
+            self.seen = Duration::ZERO;
+        }
+        if day == self.day {
+            self.used += kept.saturating_sub(self.seen);
+            self.seen = self.seen.max(kept);
+        }
+    }
+
+    /// Notes that the file says [`text`](Self::text).
+    fn kept(&mut self) {
+        (self.seen, self.dirty) = (Duration::from_secs(self.used.as_secs()), false);
     }
 
     /// Day and seconds used, as one line.
@@ -102,10 +150,17 @@ impl Spending {
         self.limit.as_secs() / 60
     }
 
-    /// A clock that went back, as on a device that has not asked for the time yet, is no new day.
+    /// A clock that went back a little, or that is not set at all, as on a device that has not asked
+    /// for the time yet, is no new day.
     fn turn_day(&mut self, today: u64) {
+        if self.day > today + MOST_AHEAD
+            && is_clock_set(UNIX_EPOCH + Duration::from_secs(today * DAY))
+        {
+            (self.day, self.dirty) = (today, true);
+        }
         if today > self.day {
             (self.day, self.used, self.dirty) = (today, Duration::ZERO, true);
+            self.seen = Duration::ZERO;
         }
     }
 }
@@ -120,7 +175,7 @@ fn parse(text: &str) -> Option<(u64, Duration)> {
 pub struct Ledger {
     /// The count.
     pub spending: Spending,
-    path: PathBuf,
+    folder: PathBuf,
 }
 
 impl Ledger {
@@ -135,27 +190,31 @@ impl Ledger {
         now: Instant,
     ) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let path = folder.join("minutes-today");
+        let _lock = Lock::take(folder, PATIENCE)?;
+        let path = folder.join(FILE);
         let kept = match fs::read_to_string(&path) {
             Ok(text) => Some(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
         let spending = Spending::new(limit, kept.as_deref(), day_of(time), now);
-        let ledger = Self { spending, path };
+        let mut ledger = Self { spending, folder: folder.to_owned() };
         ledger.write(Reach::Disk)?;
         Ok(ledger)
     }
 
-    /// Replaces the file whole, if it is time. The data goes to the page cache: losing the last
-    /// minute to a power cut is better than a loop that waits for an SD card.
+    /// Adds to the file, if it is time. The data goes to the page cache: losing the last minute to a
+    /// power cut is better than a loop that waits for an SD card. Nor is another daemon waited for.
     ///
     /// # Errors
-    /// The system's; the count in memory goes on.
+    /// The system's; the count in memory goes on, and is kept a minute later.
     pub fn keep(&mut self, now: Instant) -> io::Result<()> {
-        match self.spending.text_to_keep(now) {
-            Some(_) => self.write(Reach::Cache),
-            None => Ok(()),
+        if !self.spending.is_due(now) {
+            return Ok(());
+        }
+        match self.add(Reach::Cache, Duration::ZERO) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            other => other,
         }
     }
 
@@ -163,12 +222,23 @@ impl Ledger {
     ///
     /// # Errors
     /// The system's.
-    pub fn end(&self) -> io::Result<()> {
-        if self.spending.dirty { self.write(Reach::Disk) } else { Ok(()) }
+    pub fn end(&mut self) -> io::Result<()> {
+        if self.spending.dirty { self.add(Reach::Disk, PATIENCE) } else { Ok(()) }
     }
 
-    fn write(&self, reach: Reach) -> io::Result<()> {
-        let new = self.path.with_extension("new");
+    /// A file that is gone or makes no sense is written anew from the count in memory.
+    fn add(&mut self, reach: Reach, patience: Duration) -> io::Result<()> {
+        let _lock = Lock::take(&self.folder, patience)?;
+        if let Ok(kept) = fs::read_to_string(self.folder.join(FILE)) {
+            self.spending.learn(&kept);
+        }
+        self.write(reach)
+    }
+
+    /// Replaces the file whole. The caller has the lock.
+    fn write(&mut self, reach: Reach) -> io::Result<()> {
+        let path = self.folder.join(FILE);
+        let new = path.with_extension("new");
         let mut options = OpenOptions::new();
         // The owner's habits are nobody else's business.
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -176,7 +246,9 @@ impl Ledger {
         if reach == Reach::Disk {
             file.sync_all()?;
         }
-        fs::rename(&new, &self.path)
+        fs::rename(&new, &path)?;
+        self.spending.kept();
+        Ok(())
     }
 }
 
@@ -193,6 +265,14 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
+    /// What is written, if it is time.
+    fn kept(spending: &mut Spending, now: Instant) -> Option<String> {
+        spending.is_due(now).then(|| {
+            spending.kept();
+            spending.text()
+        })
+    }
+
     #[test]
     fn two_calls_use_the_minutes_twice_as_fast() {
         let start = Instant::now();
@@ -201,7 +281,7 @@ mod tests {
         assert_eq!(spending.deadline(), Some(start + MINUTE), "to be written first");
         spending.count(7, start + 4 * MINUTE);
         assert!(!spending.is_exhausted());
-        assert_eq!(spending.text_to_keep(start + 4 * MINUTE).as_deref(), Some("7 480\n"));
+        assert_eq!(kept(&mut spending, start + 4 * MINUTE).as_deref(), Some("7 480\n"));
         assert_eq!(spending.deadline(), Some(start + 5 * MINUTE));
         spending.count(7, start + 5 * MINUTE);
         assert!(spending.is_exhausted());
@@ -218,6 +298,25 @@ mod tests {
     #[test]
     fn a_clock_that_went_back_gives_no_new_minutes() {
         assert!(Spending::new(8 * MINUTE, Some("7 480\n"), 0, Instant::now()).is_exhausted());
+        let kept = Some("20801 480\n");
+        assert!(Spending::new(8 * MINUTE, kept, 0, Instant::now()).is_exhausted(), "not set yet");
+        assert!(Spending::new(8 * MINUTE, kept, 20_799, Instant::now()).is_exhausted());
+    }
+
+    #[test]
+    fn a_day_that_a_wrong_clock_left_behind_is_taken_for_today() {
+        let start = Instant::now();
+        let mut spending = Spending::new(8 * MINUTE, Some("30000 480\n"), 20_800, start);
+        assert!(spending.is_exhausted(), "what was used is used");
+        assert_eq!(spending.text(), "20800 480\n");
+        spending.learn("30000 480\n");
+        assert_eq!(
+            spending.text(),
+            "20800 480\n",
+            "from another daemon, or before the first write"
+        );
+        spending.count(20_801, start);
+        assert!(!spending.is_exhausted());
     }
 
     #[test]
@@ -229,16 +328,16 @@ mod tests {
         for second in 1..=150 {
             let now = start + Duration::from_secs(second);
             spending.count(7, now);
-            written += usize::from(spending.text_to_keep(now).is_some());
+            written += usize::from(kept(&mut spending, now).is_some());
         }
         assert_eq!(written, 2);
         let end = start + Duration::from_secs(151);
         spending.set_running(0, 7, end);
-        assert_eq!(spending.text_to_keep(end), None, "the last time was 31 s ago");
+        assert_eq!(kept(&mut spending, end), None, "the last time was 31 s ago");
         let due = start + 3 * MINUTE;
         assert_eq!(spending.deadline(), Some(due));
-        assert_eq!(spending.text_to_keep(due).as_deref(), Some("7 151\n"));
-        assert_eq!(spending.text_to_keep(due + 2 * MINUTE), None, "nothing has changed");
+        assert_eq!(kept(&mut spending, due).as_deref(), Some("7 151\n"));
+        assert_eq!(kept(&mut spending, due + 2 * MINUTE), None, "nothing has changed");
         assert_eq!(spending.deadline(), None, "and nothing wakes the daemon");
     }
 
@@ -250,8 +349,108 @@ mod tests {
         for second in 1..=120 {
             let now = start + Duration::from_secs(second);
             spending.set_running(usize::from(second % 2 == 0), 7, now);
-            written += usize::from(spending.text_to_keep(now).is_some());
+            written += usize::from(kept(&mut spending, now).is_some());
         }
         assert_eq!(written, 2);
+    }
+    fn folder(name: &str) -> PathBuf {
+        let folder = format!("voicelived-spending-{}-{name}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
+        let _ = fs::remove_dir_all(&folder);
+        folder
+    }
+
+    /// Counts on day 7 until `now`, and keeps it if it is time.
+    fn turn(ledger: &mut Ledger, running: usize, now: Instant) {
+        ledger.spending.set_running(running, 7, now);
+        ledger.keep(now).unwrap();
+    }
+
+    #[test]
+    fn two_daemons_on_one_folder_count_together_and_obey_one_limit() {
+        let folder = folder("two");
+        let (start, day) = (Instant::now(), UNIX_EPOCH + Duration::from_secs(7 * 86_400));
+        let open = |now| Ledger::open(&folder, 10 * MINUTE, day, now).unwrap();
+        let says = || fs::read_to_string(folder.join(FILE)).unwrap();
+        let mut old = open(start);
+        turn(&mut old, 1, start);
+        turn(&mut old, 1, start + MINUTE);
+        assert_eq!(says(), "7 60\n");
+        // The next one starts in the middle of a minute, with two calls soon.
+        let begun = start + 3 * MINUTE / 2;
+        let mut next = open(begun);
+        turn(&mut next, 2, begun);
+        turn(&mut old, 1, start + 2 * MINUTE);
+        assert_eq!(says(), "7 120\n");
+        turn(&mut next, 2, begun + MINUTE);
+        assert_eq!(says(), "7 240\n", "2 min of the old one, 2 of the next");
+        assert_eq!(next.spending.used(), 4 * MINUTE);
+        turn(&mut old, 1, start + 3 * MINUTE);
+        assert_eq!(old.spending.used(), 5 * MINUTE);
+        turn(&mut next, 2, begun + 2 * MINUTE);
+        turn(&mut old, 1, start + 4 * MINUTE);
+        assert_eq!(says(), "7 480\n", "4 and 4");
+        assert!(!old.spending.is_exhausted());
+        turn(&mut next, 2, begun + 3 * MINUTE);
+        assert!(next.spending.is_exhausted(), "4 and 6");
+        turn(&mut old, 0, start + 5 * MINUTE);
+        assert!(old.spending.is_exhausted(), "the limit is one for both");
+        turn(&mut next, 0, begun + 3 * MINUTE);
+        old.end().unwrap();
+        next.end().unwrap();
+        assert_eq!(says(), "7 660\n", "nothing is lost, nothing counted twice");
+        assert!(open(start).spending.is_exhausted());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn seconds_in_parts_are_not_lost_between_two_daemons() {
+        let folder = folder("parts");
+        let (start, day) = (Instant::now(), UNIX_EPOCH + Duration::from_secs(7 * 86_400));
+        let open = || Ledger::open(&folder, 600 * MINUTE, day, start).unwrap();
+        let (mut one, mut other) = (open(), open());
+        let mut now = start;
+        for _ in 0..20 {
+            for ledger in [&mut one, &mut other] {
+                turn(ledger, 1, now);
+                now += Duration::from_millis(60_900);
+                turn(ledger, 0, now);
+            }
+        }
+        let text = fs::read_to_string(folder.join(FILE)).unwrap();
+        let (_, used) = parse(&text).unwrap();
+        // 40 times 60.9 s; each may hold back a second of its own.
+        assert!((2434..=2436).contains(&used.as_secs()), "{text}");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_was_spoilt_is_written_anew_and_a_held_lock_is_not_waited_for() {
+        let folder = folder("spoilt");
+        let (start, day) = (Instant::now(), UNIX_EPOCH + Duration::from_secs(7 * 86_400));
+        let file = folder.join(FILE);
+        let mut ledger = Ledger::open(&folder, 60 * MINUTE, day, start).unwrap();
+        turn(&mut ledger, 1, start);
+        let spoilt: [&[u8]; 5] = [b"no sense", b"\xff", b"", b"7 3", b"6 999999"];
+        for (minute, text) in (1..).zip(spoilt) {
+            fs::write(&file, text).unwrap();
+            turn(&mut ledger, 1, start + minute * MINUTE);
+            assert_eq!(fs::read_to_string(&file).unwrap(), format!("7 {}\n", minute * 60));
+        }
+        fs::remove_file(&file).unwrap();
+        turn(&mut ledger, 1, start + 6 * MINUTE);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "7 360\n");
+        let lock = Lock::take(&folder, Duration::ZERO).unwrap();
+        turn(&mut ledger, 1, start + 7 * MINUTE);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "7 360\n");
+        assert_eq!(ledger.spending.deadline(), Some(start + 8 * MINUTE), "no hurry");
+        drop(lock);
+        turn(&mut ledger, 1, start + 8 * MINUTE);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "7 480\n");
+        // Another one's clock is a day ahead.
+        fs::write(&file, "8 100\n").unwrap();
+        turn(&mut ledger, 1, start + 9 * MINUTE);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "8 160\n");
+        fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -3,6 +3,8 @@
 //! Owned by the loop's slot until the upgrade takes the transport away. Bounds: a head of
 //! [`MAX_HEAD`] bytes within [`HEAD_TIMEOUT`], one answer at a time, no bodies.
 
+mod answers;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -10,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
-use crate::access::{Gate, Guard, Verdict, token};
-use crate::assets::{self, Asset};
+use answers::{answer_as_service, answer_visitor, text_head};
+
+use crate::access::{Gate, Guard};
 use crate::metrics::{Family, Metrics};
-use crate::net::http::{self, Head, MAX_HEAD, Request, Status, Upgrade};
+use crate::net::http::{self, Head, MAX_HEAD, Status};
 use crate::net::transport::Transport;
 use crate::simulator::{self, Admission};
 
@@ -26,23 +29,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the peer may take to go after its last answer.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Requests that one turn of the loop answers to one visitor: calls do not wait for a whole pipeline.
+const TURN_ANSWERS: u32 = 4;
+
 /// How long the simulator's `silent` fault keeps a connection: longer than anybody waits.
 const SILENCE: Duration = Duration::from_secs(3600);
-
-/// Sent with every answer: nothing of ours may be framed, sniffed or told to others.
-const COMMON_FIELDS: &str = "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
-    Cross-Origin-Resource-Policy: same-origin\r\n";
-
-/// Sent with the page's files. `'self'` covers the page's own WebSocket too.
-const PAGE_FIELDS: &str = "Content-Security-Policy: default-src 'self'; base-uri 'none'; \
-    frame-ancestors 'none'; form-action 'none'\r\nPermissions-Policy: microphone=(self)\r\n\
-    Cache-Control: no-cache\r\nVary: Accept-Encoding\r\n";
-
-/// Sent with the page's files over HTTPS, see [`CallSite::is_lasting`].
-const STAY_SECURE: &str = "Strict-Transport-Security: max-age=31536000\r\n";
-
-/// Sent with 401.
-const ASK_FOR_TOKEN: &str = "WWW-Authenticate: Bearer\r\nCache-Control: no-store\r\n";
 
 /// What a listener is for, and what its visitors are judged by.
 #[derive(Debug, Clone)]
@@ -84,8 +75,10 @@ pub struct Doorway<'a> {
     pub metrics: &'a mut Metrics,
     /// Where the visitor comes from.
     pub address: IpAddr,
-    /// The daemon is stopping.
+    /// The daemon is stopping: it says so, and keeps no connection for another request.
     pub draining: bool,
+    /// A call may begin.
+    pub takes_calls: bool,
     /// No call can be made until the settings are completed.
     pub unready: bool,
     /// The time.
@@ -110,6 +103,8 @@ pub struct Visitor {
     input: Vec<u8>,
     output: Vec<u8>,
     phase: Phase,
+    /// It has been answered once.
+    served: bool,
     deadline: Instant,
     /// What the simulated service let in.
     admission: Option<Admission>,
@@ -121,6 +116,8 @@ pub struct Visitor {
 enum Phase {
     /// Waiting for a request head.
     Reading,
+    /// It has had a turn's answers; the input may hold another request.
+    Yielding,
     /// The answer is leaving; the next request may follow.
     Answering,
     /// The last answer is leaving.
@@ -142,6 +139,7 @@ impl Visitor {
             input: Vec::new(),
             output: Vec::new(),
             phase: Phase::Reading,
+            served: false,
             deadline: now + HEAD_TIMEOUT,
             admission: None,
             generation: 0,
@@ -198,9 +196,16 @@ impl Visitor {
 
     fn advance(&mut self, site: &Site, door: &mut Doorway<'_>) -> io::Result<Visit> {
         let now = door.now;
+        let mut answers = 0;
         loop {
             match self.phase {
+                Phase::Yielding => self.phase = Phase::Reading,
+                Phase::Reading if answers == TURN_ANSWERS => {
+                    self.phase = Phase::Yielding;
+                    return Ok(Visit::Stays);
+                }
                 Phase::Reading => {
+                    answers += 1;
                     let open = self.fill()?;
                     if !self.answer(site, door)
                         && let Some(visit) = self.wait_for_head(open, door)
@@ -283,8 +288,10 @@ impl Visitor {
                 self.refuse(status, door.now);
                 true
             }
-            Head::Complete(request, length) => {
+            Head::Complete(mut request, length) => {
                 self.input.drain(..length);
+                self.served = true;
+                request.keep_alive &= !door.draining;
                 self.deadline = door.now + ANSWER_TIMEOUT;
                 self.generation = door.guard.generation();
                 self.phase = match site {
@@ -346,302 +353,29 @@ impl Visitor {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         match self.phase {
-            Phase::Reading | Phase::Lingering => true,
+            Phase::Reading | Phase::Yielding | Phase::Lingering => true,
             Phase::Answering | Phase::LastAnswer => self.transport.is_blocked(),
             Phase::Upgraded | Phase::Silent => false,
+        }
+    }
+
+    /// Whether it has come with a wish that is not fulfilled yet, even if it has not said which.
+    #[must_use]
+    pub fn is_expectant(&self) -> bool {
+        match self.phase {
+            Phase::Reading | Phase::Yielding => !self.served || !self.input.is_empty(),
+            Phase::Answering | Phase::LastAnswer | Phase::Upgraded => true,
+            Phase::Lingering | Phase::Silent => false,
         }
     }
 
     /// Whether another turn is needed without a new event.
     #[must_use]
     pub fn has_more(&self) -> bool {
-        matches!(self.phase, Phase::Reading | Phase::Lingering | Phase::Silent)
-            && self.transport.has_more()
-    }
-}
-
-/// The page, `/ws`, `/pair`, `/healthz`, `/metrics`.
-fn answer_visitor(
-    out: &mut Vec<u8>,
-    request: &Request,
-    site: &CallSite,
-    door: &mut Doorway<'_>,
-) -> Phase {
-    let CallSite { gate, simulated, https, ca_pem } = site;
-    if !gate.admits_scheme(request.secure) || !gate.admits_host(&request.host) {
-        door.metrics.count(Family::Refused, "host");
-        let text = "This name is not one of this device's own. Add its origin to VOICELIVED_ALLOWED_ORIGINS.";
-        return plain(out, request, Status::MISDIRECTED_REQUEST, "", text);
-    }
-    let is_read = matches!(request.method.as_str(), "GET" | "HEAD");
-    // A device that does not trust the authority yet gets these without HTTPS too.
-    match (request.path.as_str(), ca_pem) {
-        ("/ca.pem", Some(pem)) if is_read => return answer_root(out, request, pem),
-        ("/trust" | "/trust.html" | "/trust.css" | "/style.css", Some(_)) if is_read => {
-            let path = if request.path == "/trust" { "/trust.html" } else { &request.path };
-            if let Some(asset) = assets::find(path) {
-                return answer_asset(out, request, asset, "");
-            }
-        }
-        _ => {}
-    }
-    if let Some(location) = https.and_then(|port| gate.elsewhere(&request.host, port))
-        && request.path != "*"
-    {
-        let extra = format!("Location: {location}{}\r\n", path_and_query(request));
-        return plain(
-            out,
-            request,
-            Status::PERMANENT_REDIRECT,
-            &extra,
-            "This device speaks HTTPS.",
-        );
-    }
-    let trusts = ca_pem.is_some() && matches!(request.path.as_str(), "/ca.pem" | "/trust");
-    let known =
-        trusts || matches!(request.path.as_str(), "/ws" | "/pair" | "/healthz" | "/metrics" | "*");
-    let asset = assets::find(&request.path);
-    if !known && asset.is_none() {
-        return plain(out, request, Status::NOT_FOUND, "", "There is nothing here.");
-    }
-    if !is_read {
-        let allow = if request.path == "/ws" { "Allow: GET\r\n" } else { "Allow: GET, HEAD\r\n" };
-        return plain(out, request, Status::METHOD_NOT_ALLOWED, allow, "Only GET is served.");
-    }
-    match (request.path.as_str(), asset) {
-        ("/ws", _) => answer_call(out, request, gate, door),
-        ("/pair", _) => answer_pairing(out, request, gate, door),
-        ("/metrics", _) => answer_metrics(out, request, gate, door),
-        ("/healthz", _) => {
-            let service = if *simulated { "voicelived-service: simulator\r\n" } else { "" };
-            let extra = format!("Cache-Control: no-store\r\n{service}");
-            let (status, text) = if door.draining {
-                (Status::SERVICE_UNAVAILABLE, "draining")
-            } else if door.unready {
-                (Status::SERVICE_UNAVAILABLE, "not_configured")
-            } else {
-                (Status::OK, "ok")
-            };
-            plain(out, request, status, &extra, text)
-        }
-        (_, Some(asset)) => {
-            let extra = if site.is_lasting(&request.host) { STAY_SECURE } else { "" };
-            answer_asset(out, request, asset, extra)
-        }
-        (_, None) => plain(out, request, Status::NOT_FOUND, "", "There is nothing here."),
-    }
-}
-
-/// The media type makes phones offer to install it; as an attachment they would only store it.
-fn answer_root(out: &mut Vec<u8>, request: &Request, pem: &str) -> Phase {
-    let extra = format!(
-        "{COMMON_FIELDS}Content-Type: application/x-x509-ca-cert\r\nCache-Control: no-cache\r\n"
-    );
-    http::answer_head(out, Status::OK, &extra, Some(pem.len()), request.keep_alive);
-    if request.method != "HEAD" {
-        out.extend_from_slice(pem.as_bytes());
-    }
-    after(request)
-}
-
-/// The target as it was sent, but for characters that could end a field's line.
-fn path_and_query(request: &Request) -> String {
-    let query =
-        if request.query.is_empty() { String::new() } else { format!("?{}", request.query) };
-    format!("{}{query}", request.path).replace(|c: char| c.is_control(), "")
-}
-
-fn answer_call(out: &mut Vec<u8>, request: &Request, gate: &Gate, door: &mut Doorway<'_>) -> Phase {
-    if request.method != "GET" {
-        return plain(
-            out,
-            request,
-            Status::METHOD_NOT_ALLOWED,
-            "Allow: GET\r\n",
-            "Calls are opened with GET.",
-        );
-    }
-    if let Some(phase) = refuse_stranger(out, request, gate, door) {
-        return phase;
-    }
-    if door.draining && matches!(request.upgrade, Some(Upgrade::Valid(_))) {
-        door.metrics.count(Family::Refused, "draining");
-        let text = "The daemon is stopping.";
-        return plain(out, request, Status::SERVICE_UNAVAILABLE, "Retry-After: 5\r\n", text);
-    }
-    answer_valid_upgrade(out, request)
-}
-
-/// A browser shows the token once and gets a cookie for it; or asks whether its cookie is right,
-/// and has its life prolonged.
-fn answer_pairing(
-    out: &mut Vec<u8>,
-    request: &Request,
-    gate: &Gate,
-    door: &mut Doorway<'_>,
-) -> Phase {
-    if let Some(phase) = refuse_stranger(out, request, gate, door) {
-        return phase;
-    }
-    let cookie = door.guard.cookie().map(|value| format!("Set-Cookie: {value}\r\n"));
-    let cookie = cookie.unwrap_or_default();
-    let extra = format!("{COMMON_FIELDS}Cache-Control: no-store\r\n{cookie}");
-    http::answer_head(out, Status::NO_CONTENT, &extra, None, request.keep_alive);
-    after(request)
-}
-
-/// The owner's monitoring shows the token as every program does.
-fn answer_metrics(
-    out: &mut Vec<u8>,
-    request: &Request,
-    gate: &Gate,
-    door: &mut Doorway<'_>,
-) -> Phase {
-    if let Some(phase) = refuse_stranger(out, request, gate, door) {
-        return phase;
-    }
-    let text = door.metrics.render();
-    let extra = format!(
-        "{COMMON_FIELDS}Content-Type: text/plain; version=0.0.4; charset=utf-8\r\nCache-Control: no-store\r\n"
-    );
-    http::answer_head(out, Status::OK, &extra, Some(text.len()), request.keep_alive);
-    if request.method != "HEAD" {
-        out.extend_from_slice(text.as_bytes());
-    }
-    after(request)
-}
-
-/// Turns away who has no right to call: `None` for those who have. Nothing of a call exists yet.
-fn refuse_stranger(
-    out: &mut Vec<u8>,
-    request: &Request,
-    gate: &Gate,
-    door: &mut Doorway<'_>,
-) -> Option<Phase> {
-    if !gate.admits_origin(&request.origins, &request.host) {
-        door.metrics.count(Family::Refused, "origin");
-        let text = "Pages of this origin may not open calls. Add it to VOICELIVED_ALLOWED_ORIGINS.";
-        return Some(plain(out, request, Status::FORBIDDEN, "", text));
-    }
-    let Doorway { guard, metrics, address, now, .. } = door;
-    match guard.judge(*address, &request.authorization, &request.cookies, *now) {
-        Verdict::Admitted => None,
-        Verdict::Later(wait) => {
-            metrics.count(Family::Refused, "throttled");
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            let extra = format!("Cache-Control: no-store\r\nRetry-After: {seconds}\r\n");
-            let text = format!("Too many wrong access tokens. Try again in {seconds} seconds.");
-            Some(plain(out, request, Status::TOO_MANY_REQUESTS, &extra, &text))
-        }
-        Verdict::Missing => {
-            metrics.count(Family::Refused, "token_missing");
-            let text = "This needs the access token: Authorization: Bearer TOKEN.";
-            Some(plain(out, request, Status::UNAUTHORIZED, ASK_FOR_TOKEN, text))
-        }
-        Verdict::Wrong => {
-            metrics.count(Family::Refused, "token_wrong");
-            log::warn!("a wrong access token from {address}");
-            // A browser would go on showing a cookie that is not right any more, and be slowed.
-            let extra = format!("{ASK_FOR_TOKEN}Set-Cookie: {}\r\n", token::forget_cookie());
-            Some(plain(out, request, Status::UNAUTHORIZED, &extra, "The access token is wrong."))
+        match self.phase {
+            Phase::Yielding => true,
+            Phase::Reading | Phase::Lingering | Phase::Silent => self.transport.has_more(),
+            Phase::Answering | Phase::LastAnswer | Phase::Upgraded => false,
         }
     }
-}
-
-fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset, extra: &str) -> Phase {
-    let gzip = request.gzip && !asset.is_document();
-    // The two encodings are two representations, so each has its own strong tag.
-    let (length, encoding, tag) = if gzip {
-        (asset.gzip.len(), "Content-Encoding: gzip\r\n", format!("\"{}-gz\"", asset.tag))
-    } else {
-        (asset.length, "", format!("\"{}\"", asset.tag))
-    };
-    let unchanged = request.if_none_match.split(',').map(str::trim).any(|known| {
-        // The comparison is weak (RFC 9110, section 13.1.2).
-        known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag
-    });
-    let status = if unchanged { Status::NOT_MODIFIED } else { Status::OK };
-    let extra = format!(
-        "{COMMON_FIELDS}{PAGE_FIELDS}{extra}{encoding}ETag: {tag}\r\nContent-Type: {}\r\n",
-        asset.media_type
-    );
-    let length = (!unchanged).then_some(length);
-    http::answer_head(out, status, &extra, length, request.keep_alive);
-    match (unchanged || request.method != "GET", gzip) {
-        (true, _) => {}
-        (false, true) => out.extend_from_slice(asset.gzip),
-        (false, false) => out.extend_from_slice(&asset.plain()),
-    }
-    after(request)
-}
-
-/// The simulated service's side of the upgrade.
-fn answer_as_service(
-    out: &mut Vec<u8>,
-    request: &Request,
-    options: &simulator::Options,
-    admission: &mut Option<Admission>,
-) -> Phase {
-    if options.script.silent {
-        return Phase::Silent;
-    }
-    let field = |name: &str| match name {
-        "api-key" if !request.api_key.is_empty() => Some(request.api_key.as_str()),
-        "authorization" if !request.authorization.is_empty() => {
-            Some(request.authorization.as_str())
-        }
-        _ => None,
-    };
-    let target = format!("{}?{}", request.path, request.query);
-    let refusal = match simulator::admit(options, &target, field) {
-        Err(refusal) => refusal,
-        Ok(admitted) => {
-            *admission = Some(admitted);
-            return answer_valid_upgrade(out, request);
-        }
-    };
-    let mut extra = String::from("Content-Type: application/json\r\n");
-    for (name, value) in &refusal.headers {
-        extra.push_str(&format!("{name}: {value}\r\n"));
-    }
-    let status = Status(refusal.status, "Refused");
-    http::answer_head(out, status, &extra, Some(refusal.body.len()), false);
-    out.extend_from_slice(refusal.body.as_bytes());
-    Phase::LastAnswer
-}
-
-fn answer_valid_upgrade(out: &mut Vec<u8>, request: &Request) -> Phase {
-    match &request.upgrade {
-        Some(Upgrade::Valid(key)) => {
-            http::answer_upgrade(out, key);
-            Phase::Upgraded
-        }
-        Some(Upgrade::Invalid) => {
-            plain(out, request, Status::BAD_REQUEST, "", "This is no valid WebSocket handshake.")
-        }
-        Some(Upgrade::Version) | None => {
-            let extra =
-                "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n";
-            plain(out, request, Status::UPGRADE_REQUIRED, extra, "This is a WebSocket endpoint.")
-        }
-    }
-}
-
-fn plain(out: &mut Vec<u8>, request: &Request, status: Status, extra: &str, text: &str) -> Phase {
-    let keep_alive = request.keep_alive && request.upgrade.is_none();
-    text_head(out, status, extra, text, keep_alive);
-    if request.method != "HEAD" {
-        out.extend_from_slice(text.as_bytes());
-    }
-    if keep_alive { Phase::Answering } else { Phase::LastAnswer }
-}
-
-/// The head of an answer with this text, whether the text itself follows or not.
-fn text_head(out: &mut Vec<u8>, status: Status, extra: &str, text: &str, keep_alive: bool) {
-    let extra = format!("{COMMON_FIELDS}Content-Type: text/plain; charset=utf-8\r\n{extra}");
-    http::answer_head(out, status, &extra, Some(text.len()), keep_alive);
-}
-
-fn after(request: &Request) -> Phase {
-    if request.keep_alive { Phase::Answering } else { Phase::LastAnswer }
 }

@@ -2,8 +2,10 @@
 
 mod support;
 
+use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::daemon::Daemon;
@@ -31,7 +33,7 @@ fn plain(address: SocketAddr) -> String {
 /// A file of this test's own.
 fn temporary(name: &str, content: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("voicelived-{}-{name}", std::process::id()));
-    std::fs::write(&path, content).expect("a file");
+    fs::write(&path, content).expect("a file");
     path
 }
 
@@ -69,7 +71,7 @@ fn the_owners_certificate_is_part_of_the_configuration() {
         assert!(expected == 0 || fault.contains("other-key.pem"), "{fault}");
     }
     for path in [certificate, key, other] {
-        std::fs::remove_file(path).expect("ours");
+        fs::remove_file(path).expect("ours");
     }
 }
 
@@ -88,7 +90,7 @@ fn tls_is_a_step_of_its_own() {
     let trusted = check(&endpoint, &trusting);
     let strange = check(&endpoint, &[]);
     for path in [certificate, key] {
-        std::fs::remove_file(path).expect("it is ours");
+        fs::remove_file(path).expect("it is ours");
     }
     assert!(trusted.0 == 0 && trusted.1.contains("certificate accepted"), "{trusted:?}");
     assert!(strange.0 == 69 && strange.2.contains("VOICELIVED_UPSTREAM_CA_FILE"), "{strange:?}");
@@ -122,12 +124,116 @@ fn faults_of_the_service_are_exit_69() {
         ("reset@update", "lost"),
     ] {
         let service = Daemon::simulate(&[word]);
-        let (code, _, fault) = check(&plain(service.address), &[]);
+        let (code, steps, fault) = check(&plain(service.address), &[]);
         assert_eq!((code, fault.lines().count()), (69, 1), "{word}: {fault}");
+        let connected = steps.lines().filter(|line| line.starts_with("connect ")).count();
+        assert_eq!(connected, 1, "{word}: the step before the one that failed: {steps}");
         assert!(fault.contains(hint), "{word}: {fault}");
     }
     let (code, _, fault) = check("http://127.0.0.1:1", &[]);
     assert!(code == 69 && fault.contains("cannot be reached"), "{fault}");
     let (code, _, fault) = check("https://nowhere.invalid", &[]);
     assert!(code == 69 && fault.contains("nowhere.invalid"), "{fault}");
+}
+
+/// Every file below a folder with its mode, size and time of change.
+fn snapshot(folder: &Path) -> Vec<(PathBuf, u32, u64, i64, i64)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.expect("an entry").path();
+        let data = fs::metadata(&path).expect("it is there");
+        found.push((path, data.mode(), data.size(), data.mtime(), data.ctime_nsec()));
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn the_state_folder_is_looked_at_and_left_as_it_is() {
+    let service = Daemon::simulate(&[]);
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("check-state");
+    let _ = fs::remove_dir_all(&folder);
+    let state = folder.join("state");
+    let path = state.to_str().expect("UTF-8");
+    let settings = [
+        ("VOICELIVED_STATE_DIR", path),
+        ("VOICELIVED_TLS_LISTEN", "127.0.0.1:0"),
+        ("VOICELIVED_LISTEN", "127.0.0.1:0"),
+        ("VOICELIVED_ACCESS", "token"),
+    ];
+    let look = || {
+        let before = snapshot(&state);
+        let told = check(&plain(service.address), &settings);
+        assert_eq!(before, snapshot(&state), "nothing is made or changed");
+        told
+    };
+    fs::create_dir_all(&folder).expect("a folder");
+    let (code, lines, fault) = look();
+    assert_eq!((code, lines.matches("made at the next start").count()), (0, 2), "{lines}{fault}");
+    assert!(lines.contains("can be written") && !state.exists(), "{lines}");
+
+    drop(Daemon::run(service.address, &settings));
+    let (code, lines, fault) = look();
+    assert_eq!((code, lines.matches("usable").count()), (0, 2), "{lines}{fault}");
+
+    let permit = |name: &str, mode| {
+        fs::set_permissions(state.join(name), fs::Permissions::from_mode(mode)).expect("ours");
+    };
+    permit("ca-key.pem", 0o644);
+    let (code, lines, _) = look();
+    assert!(code == 0 && lines.contains("ca-key.pem") && lines.contains("0600"), "{lines}");
+    permit("ca-key.pem", 0o600);
+
+    for (name, damage, mend) in [
+        ("access-token", "short", "delete it"),
+        ("ca-key.pem", "nonsense", "Restore it from a backup"),
+        ("ca.pem", "nonsense", "delete it"),
+    ] {
+        let whole = fs::read_to_string(state.join(name)).expect("the daemon made it");
+        fs::write(state.join(name), damage).expect("ours");
+        let (code, _, fault) = look();
+        assert!(code == 78 && fault.contains(name) && fault.contains(mend), "{name}: {fault}");
+        assert_eq!(fault.lines().count(), 1, "{fault}");
+        fs::write(state.join(name), whole).expect("ours");
+    }
+    // A leaf is the daemon's to replace: no fault, but a word.
+    let leaf = fs::read_to_string(state.join("leaf.pem")).expect("the daemon made it");
+    fs::write(state.join("leaf.pem"), "nonsense").expect("ours");
+    let (code, lines, _) = look();
+    assert!(code == 0 && lines.contains("is damaged and is made anew"), "{lines}");
+    assert!(lines.contains("certificates made at the next start"), "{lines}");
+    fs::write(state.join("leaf.pem"), leaf).expect("ours");
+    assert_eq!(look().0, 0);
+    fs::remove_dir_all(&folder).expect("ours");
+}
+
+/// The rights of somebody who may not write there.
+#[test]
+fn a_state_folder_that_cannot_be_written_is_named_before_the_start_needs_it() {
+    let service = Daemon::simulate(&[]);
+    let folder = std::env::temp_dir().join(format!("voicelived-rights-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    let program = folder.join("voicelived");
+    fs::copy(env!("CARGO_BIN_EXE_voicelived"), &program).expect("a copy that all may run");
+    let state = folder.join("state");
+    fs::create_dir(&state).expect("a folder");
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o555)).expect("ours");
+    // Nothing is forbidden to root.
+    let root = fs::metadata("/proc/self").expect("Linux").uid() == 0;
+    let mut command = Command::new(if root { "setpriv".into() } else { program.clone() });
+    if root {
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&program);
+    }
+    let path = std::env::var("PATH").expect("a path");
+    command.arg("check").current_dir("/").env_clear().env("PATH", path).envs([
+        ("AZURE_VOICE_LIVE_ENDPOINT", plain(service.address).as_str()),
+        ("AZURE_VOICE_LIVE_API_KEY", "canary-key"),
+        ("VOICELIVED_STATE_DIR", state.to_str().expect("UTF-8")),
+        ("VOICELIVED_ACCESS", "token"),
+    ]);
+    let output = command.output().expect("it runs");
+    let fault = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(78), "{fault}");
+    assert!(fault.contains("VOICELIVED_STATE_DIR") && fault.contains("cannot be written"));
+    fs::remove_dir_all(&folder).expect("ours");
 }

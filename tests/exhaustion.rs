@@ -127,6 +127,40 @@ fn readers_that_never_read() {
     });
 }
 
+/// More than a turn of the loop may answer, all at once and on every place for visitors: calls come
+/// first, and yet each request has its answer.
+#[test]
+fn long_pipelines_of_requests() {
+    const CONNECTIONS: usize = 60;
+    const REQUESTS: usize = 400;
+    /// What one turn answers at most: 8 visitors' 4 requests.
+    const TURN: usize = 32;
+    let service = service();
+    let daemon = Daemon::run(service.address, &[]);
+    let turns = || daemon.count("loop_turn_seconds_count", "");
+    let before = turns();
+    beside_a_call("pipelines", &daemon, || {
+        let ask = format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", daemon.address);
+        let all =
+            ask.repeat(REQUESTS - 1) + &ask.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+        let open: Vec<_> = (0..CONNECTIONS)
+            .map(|_| {
+                let mut socket = TcpStream::connect(daemon.address).expect("it accepts");
+                socket.write_all(all.as_bytes()).expect("it fits into the socket's buffers");
+                socket
+            })
+            .collect();
+        for mut socket in open {
+            let mut answers = String::new();
+            socket.read_to_string(&mut answers).expect("it answers and closes");
+            assert_eq!(answers.matches("HTTP/1.1 200 ").count(), REQUESTS);
+        }
+    });
+    let turns = turns() - before;
+    let least = (CONNECTIONS * REQUESTS / TURN) as u64;
+    assert!(turns >= least, "{turns} turns for what needs {least}");
+}
+
 #[test]
 fn a_flood_of_tls_handshakes() {
     let (certificate, key) = certificates::localhost();

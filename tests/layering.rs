@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("access", &[]),
     ("assets", &[]),
-    ("authority", &["config", "net"]),
+    ("authority", &["clock", "config", "lock", "net"]),
     ("call", &[]),
     ("certificates", &["authority"]),
     ("child", &[]),
@@ -22,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "authority",
             "call",
             "certificates",
+            "clock",
             "config",
             "fault",
             "log",
@@ -35,8 +36,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "web",
         ],
     ),
+    ("clock", &[]),
     ("config", &[]),
     ("fault", &["call", "net"]),
+    ("lock", &[]),
     ("log", &[]),
     ("main", &["cli"]),
     ("metrics", &[]),
@@ -64,7 +67,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("session", &["call", "fault", "metrics", "net", "tools"]),
     ("simulator", &["net", "session"]),
-    ("spending", &[]),
+    ("spending", &["clock", "lock"]),
     ("systemd", &[]),
     ("tools", &[]),
     ("web", &["access", "assets", "metrics", "net", "simulator"]),
@@ -309,8 +312,8 @@ fn the_pure_cores_touch_nothing_outside() {
 fn only_the_loops_wait_and_read_the_clock() {
     let loops = ["server/mod.rs", "cli/drive.rs"];
     assert_eq!(outside(&["Poll", "mio::poll"], |path| loops.contains(&path)), [""; 0]);
-    // The authority waits for another process's lock when it starts, before there is a loop.
-    let waits = ["authority/files.rs"];
+    // Another process's lock is waited for before there is a loop, and after it.
+    let waits = ["lock.rs"];
     let clock =
         |path: &str| path == "server/mod.rs" || is_within(path, "cli") || waits.contains(&path);
     assert_eq!(outside(&["Instant::now"], clock), [""; 0]);

@@ -2,11 +2,11 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::client::{Client, upgrade_head};
+use support::client::{Client, request, upgrade_head};
 use support::daemon::Daemon;
 use support::http::{connect, read_answers};
 use support::switch::Switch;
@@ -188,4 +188,20 @@ fn slow_strangers_do_not_keep_callers_out() {
     Witness::call(daemon.address).finish();
     // 64 have a place, and the caller needs one too.
     assert!(daemon.count("connections_dropped_total", "evicted") >= 17);
+}
+
+/// Who was turned away has two seconds to take it; with the call, 65 of them take all 66 slots.
+#[test]
+fn visitors_beyond_all_places_are_dropped_and_counted() {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let daemon = Daemon::run(service.address, &[("VOICELIVED_MAX_SESSIONS", "1")]);
+    let witness = Witness::call(daemon.address);
+    let head = upgrade_head(daemon.address, "");
+    let turned_away: Vec<_> = (0..65).map(|_| request(daemon.address, &head)).collect();
+    let mut late = std::net::TcpStream::connect(daemon.address).expect("the kernel takes it");
+    assert_eq!(late.read(&mut [0]).unwrap_or_default(), 0, "it is closed without an answer");
+    drop(turned_away);
+    witness.finish();
+    daemon.assert_counted("connections_dropped_total", "no_place", 1);
+    daemon.assert_counted("calls_turned_away_total", "full", 65);
 }

@@ -28,6 +28,83 @@ fn document(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
+/// For each word that a limit or a refusal is counted by, the test in which it happens.
+const TESTED: &[(&str, &[(&str, &str)])] = &[
+    (
+        "connections_dropped_total",
+        &[
+            ("evicted", "exhaustion::a_thousand_half_open_connections"),
+            ("no_place", "limits::visitors_beyond_all_places_are_dropped_and_counted"),
+            ("no_descriptor", "exhaustion::no_descriptor_left"),
+            (
+                "setup_failed",
+                "system_faults::a_connection_that_cannot_be_set_up_is_dropped_and_counted",
+            ),
+            ("idle", "limits::half_a_handshake_is_cut_after_five_seconds"),
+            (
+                "slow_reader",
+                "metrics::answers_that_nobody_takes_make_way_or_end_after_five_seconds",
+            ),
+            ("tls_failed", "metrics::tls_handshakes_that_fail_or_never_come_are_counted"),
+            ("tls_timeout", "metrics::tls_handshakes_that_fail_or_never_come_are_counted"),
+        ],
+    ),
+    (
+        "accept_pauses_total",
+        &[
+            ("no_descriptor", "exhaustion::no_descriptor_left"),
+            ("handshake_limit", "exhaustion::a_flood_of_tls_handshakes"),
+        ],
+    ),
+    (
+        "access_refused_total",
+        &[
+            ("host", "http::only_names_of_this_device_are_answered"),
+            ("origin", "http::a_foreign_page_is_refused_before_anything_is_paid_for"),
+            ("token_missing", "access::without_rights_there_is_no_call_and_no_byte_to_the_service"),
+            ("token_wrong", "access::without_rights_there_is_no_call_and_no_byte_to_the_service"),
+            ("throttled", "access::guessing_is_slowed_and_only_for_those_who_guess"),
+            ("draining", "conversation::while_it_stops_visitors_are_told"),
+        ],
+    ),
+    (
+        "calls_turned_away_total",
+        &[
+            ("full", "limits::when_all_lines_are_busy_the_next_caller_hears_it"),
+            ("address_limit", "limits::one_address_gets_its_share_only"),
+            ("daily_limit", "spending::the_days_minutes_end_calls_also_after_a_restart"),
+            (
+                "access_changed",
+                "system_faults::a_token_that_changes_between_request_and_call_turns_the_caller_away",
+            ),
+            ("not_configured", "systemd::without_settings_it_runs_and_says_what_to_set"),
+            ("pool", "metrics::a_pool_that_is_promised_turns_callers_away"),
+            (
+                "internal",
+                "system_faults::without_random_numbers_a_caller_is_turned_away_and_counted",
+            ),
+        ],
+    ),
+];
+
+/// The test exists, and what it sees is this word of this family.
+#[test]
+fn every_limit_and_refusal_has_a_test_that_sees_its_count() {
+    let served = served(&scrape(Daemon::demo(&[]).address));
+    for (family, tests) in TESTED {
+        let named: BTreeSet<String> = tests.iter().map(|(word, _)| (*word).to_owned()).collect();
+        assert_eq!(named, served[&format!("voicelived_{family}")], "{family}: right is served");
+        for (word, test) in *tests {
+            let (file, name) = test.split_once("::").expect("file::test");
+            let text = document(&format!("tests/{file}.rs"));
+            let begin = format!("#[test]\nfn {name}() {{");
+            let body = text.split(&begin).nth(1).unwrap_or_else(|| panic!("there is no {test}"));
+            let body = body.split("\n}\n").next().expect("a body");
+            assert!(body.contains(family) && body.contains(word), "{test}: {family} {word}");
+        }
+    }
+}
+
 /// The words of each family's label, or one empty word, as served.
 fn served(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut families: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

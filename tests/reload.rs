@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use support::client::Client;
 use support::daemon::Daemon;
 use support::service::Service;
+use support::standin::StandIn;
 use tungstenite::Message;
 
 const KEY: &str = "canary-first-key-0123";
@@ -300,4 +301,42 @@ fn files_with_secrets_that_are_open_to_all_are_warned_about() {
     assert!(warned(&hang_up(&second)).is_empty());
     files.permit("env", 0o604);
     assert_eq!(warned(&hang_up(&second)), [files.path("env")]);
+}
+
+/// Nothing of the service's identity has changed, so its sessions are taken up; another authority has
+/// to judge its certificate again.
+#[test]
+fn the_first_call_after_it_resumes_the_tls_session_unless_other_authorities_are_trusted() {
+    let files = Files::new("resumed");
+    let (certificate, key) = support::certificates::localhost();
+    let service = StandIn::new(&certificate, &key);
+    files.write("ca.pem", &certificate);
+    let endpoint = format!("https://localhost:{}", service.address().port());
+    files.write(
+        "env",
+        &format!(
+            "AZURE_VOICE_LIVE_ENDPOINT={endpoint}\nAZURE_VOICE_LIVE_API_KEY_FILE={}\n\
+             AZURE_VOICE_LIVE_INSTRUCTIONS_FILE={}\nVOICELIVED_UPSTREAM_CA_FILE={}\n",
+            files.path("key"),
+            files.path("instructions"),
+            files.path("ca.pem")
+        ),
+    );
+    let daemon = files.start(&["--listen", "127.0.0.1:0"]);
+    let is_resumed = || {
+        let mut client = Client::connect(daemon.address);
+        let served = service.accept();
+        client.wait_until_active();
+        served.is_resumed()
+    };
+    assert!(!is_resumed(), "the first one cannot");
+    assert!(is_resumed());
+    files.write("key", OTHER_KEY);
+    files.write("instructions", "Be second.");
+    hang_up(&daemon);
+    assert!(is_resumed(), "key and instructions are no part of TLS");
+    let (other, _) = support::certificates::localhost();
+    files.write("ca.pem", &(certificate + &other));
+    hang_up(&daemon);
+    assert!(!is_resumed(), "judged anew");
 }

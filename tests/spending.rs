@@ -74,3 +74,32 @@ fn short_calls_are_written_down_at_the_daemons_end_and_for_its_owner_only() {
     }
     std::fs::remove_dir_all(parent).unwrap();
 }
+
+#[test]
+fn two_daemons_on_one_folder_add_up_their_calls() {
+    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("spending-two");
+    let _ = std::fs::remove_dir_all(&folder);
+    let settings =
+        [("VOICELIVED_STATE_DIR", folder.to_str().unwrap()), ("VOICELIVED_DAILY_MINUTES", "9")];
+    let daemons = [Daemon::demo(&settings), Daemon::demo(&settings)];
+    let mut calls = daemons.each_ref().map(|daemon| Client::connect(daemon.address));
+    for call in &mut calls {
+        call.wait_until_active();
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    for call in &mut calls {
+        call.tell(&json!({"type": "hang_up"}));
+        call.assert_ends("a call", 1000, "hang_up");
+    }
+    let used = |daemon: &Daemon| -> f64 {
+        support::metrics::value(&support::metrics::scrape(daemon.address), "used_today_seconds", "")
+    };
+    let sum: f64 = daemons.iter().map(used).sum();
+    for daemon in daemons {
+        assert_eq!(daemon.stop("TERM"), Some(0));
+    }
+    let text = std::fs::read_to_string(folder.join("minutes-today")).unwrap();
+    let kept: f64 = text.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(sum >= 6.0 && (sum - 2.0..=sum).contains(&kept), "{kept} of {sum} s");
+    std::fs::remove_dir_all(folder).unwrap();
+}

@@ -3,15 +3,15 @@
 
 mod support;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::client::request;
+use support::client::{Client, request, upgrade_head};
 use support::daemon::Daemon;
 use support::witness::{self, Witness};
 
@@ -109,7 +109,7 @@ fn a_service_that_cannot_be_dialled_ends_that_call_only() {
     let injection = "inject=connect:error=ENETUNREACH:when=2";
     let daemon = Daemon::run_injected(service.address, &[injection], &trace("connect"));
     let witness = Witness::call(daemon.address);
-    let mut second = support::client::Client::connect(daemon.address);
+    let mut second = Client::connect(daemon.address);
     second.assert_ends("the second call", 1011, "unreachable");
     Witness::call(daemon.address).finish();
     witness.finish();
@@ -175,4 +175,57 @@ fn a_log_whose_reader_stalls() {
             text.push_str(&String::from_utf8_lossy(&chunk[..count]));
         }
     }
+}
+
+/// A call needs an id that nobody can guess. The fourth request for random bytes is its.
+#[test]
+fn without_random_numbers_a_caller_is_turned_away_and_counted() {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let injection = "inject=getrandom:error=EIO:when=4";
+    let daemon = Daemon::run_injected(service.address, &[injection], &trace("getrandom"));
+    Client::connect(daemon.address).assert_ends("no random numbers", 1013, "full");
+    assert_injected("getrandom", "getrandom");
+    daemon.assert_counted("calls_turned_away_total", "internal", 1);
+    daemon.assert_counted("calls_turned_away_total", "full", 0);
+    Witness::call(daemon.address).finish();
+}
+
+/// The first answer is made to wait, and the token changes before it has left and the call begins.
+#[test]
+fn a_token_that_changes_between_request_and_call_turns_the_caller_away() {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("changed-token");
+    let keep = |token: &str| {
+        std::fs::write(&file, token).expect("a file");
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("ours");
+    };
+    keep("the-first-token-0123");
+    let daemon = Daemon::run_injected_with(
+        service.address,
+        &["inject=sendto:error=EAGAIN:when=1"],
+        &trace("changed"),
+        &[("VOICELIVED_ACCESS_TOKEN_FILE", file.to_str().expect("UTF-8"))],
+    );
+    let address = daemon.address;
+    let field = "Authorization: Bearer the-first-token-0123\r\n";
+    let mut calling = support::http::connect(address);
+    calling.write_all(upgrade_head(address, field).as_bytes()).expect("the daemon reads");
+    daemon.wait_until("the answer waits", |_| {
+        std::fs::read_to_string(trace("changed")).is_ok_and(|text| text.contains("(INJECTED)"))
+    });
+    keep("the-second-token-4567");
+    daemon.signal("HUP");
+    daemon.wait_for_log("access: the token has changed");
+    // The socket was never full: what comes shows the daemon that it takes something.
+    calling.write_all(&[0x89, 0x80, 0, 0, 0, 0]).expect("a ping");
+    let mut answer = Vec::new();
+    calling.read_to_end(&mut answer).expect("it is told and the connection ended");
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    assert!(answer.contains(r#""reason":"access_changed""#), "{answer}");
+    let second = "Authorization: Bearer the-second-token-4567\r\n";
+    let counts = support::http::ask(address, "GET /metrics", second);
+    let turned_away = "calls_turned_away_total{reason=\"access_changed\"} 1\n";
+    assert!(counts.text().contains(turned_away), "{}", counts.text());
+    assert!(counts.text().contains("calls_started_total 0\n"), "{}", counts.text());
 }

@@ -157,6 +157,7 @@ fn without_settings_it_runs_and_says_what_to_set() {
     assert_eq!(ask(daemon.address, "GET /", "").status, 200);
     let mut client = Client::connect(daemon.address);
     assert_eq!(client.assert_ends("a call", 1011, "not_configured"), sentence);
+    daemon.assert_counted("calls_turned_away_total", "not_configured", 1);
     daemon.signal("HUP");
     manager.wait_for("RELOADING=1");
     manager.wait_for("READY=1");
@@ -313,6 +314,57 @@ fn nobody_is_refused_while_the_daemon_is_replaced() {
     running.tell(&serde_json::json!({"type": "hang_up"}));
     assert_eq!(running.wait_for_end()["reason"], "hang_up");
     assert_eq!(old.stop("CONT"), Some(0));
+}
+
+/// A connection that the daemon has accepted; nothing was sent on it yet.
+fn accepted(daemon: &Daemon) -> std::net::TcpStream {
+    let open = |daemon: &Daemon| daemon.count("connections_open", "");
+    // The last visitor's connection lingers for a moment; who asks counts too.
+    let running = daemon.count("calls_active", "");
+    daemon.wait_until("all visitors have gone", |daemon| open(daemon) == running + 1);
+    let socket = http::connect(daemon.address);
+    daemon.wait_until("it is accepted", |daemon| open(daemon) == running + 2);
+    socket
+}
+
+/// Whoever was let in before the signal cannot reach the next process any more.
+#[test]
+fn who_stands_inside_already_is_still_served_by_the_process_that_stops() {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let endpoint = format!("ws://{}", service.address);
+    for (drain, calls) in [("60", 1), ("60", 0), ("0", 0)] {
+        let door = listener();
+        let settings = [
+            ("AZURE_VOICE_LIVE_ENDPOINT", endpoint.as_str()),
+            ("AZURE_VOICE_LIVE_API_KEY", KEY),
+            ("VOICELIVED_DRAIN_SECONDS", drain),
+        ];
+        let old = Daemon::passed(&[("http", &door)], &["run"], &settings);
+        let running: Vec<_> = (0..calls).map(|_| Client::connect(old.address)).collect();
+        old.wait_until("calls run", |old| old.count("calls_active", "") == calls);
+        let mut visitor = accepted(&old);
+        let caller = (drain == "60").then(|| {
+            let socket = http::connect(old.address);
+            old.wait_until("both are in", |old| old.count("connections_open", "") == calls + 3);
+            socket
+        });
+        old.signal("TERM");
+        old.wait_for_log(if drain == "0" { "stopping: " } else { "draining: " });
+        if let Some(socket) = caller {
+            let mut client = Client::upgrade(socket, old.address, "");
+            client.wait_until_active();
+            assert_whole_reply(&mut client);
+            client.tell(&serde_json::json!({"type": "hang_up"}));
+            assert_eq!(client.wait_for_end()["reason"], "hang_up");
+        }
+        let head = format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", old.address);
+        std::io::Write::write_all(&mut visitor, head.as_bytes()).expect("it reads");
+        let answer = &http::read_answers(&mut visitor)[0];
+        assert_eq!((answer.status, answer.text()), (503, "draining"));
+        assert_eq!(answer.field("Connection"), "close", "the next request is the next process's");
+        drop(running);
+        assert_eq!(old.stop("CONT"), Some(0));
+    }
 }
 
 /// Asks for a reply and compares every byte.

@@ -7,6 +7,8 @@ use std::process::Command;
 /// Ten times the exposure that the unit may have: 1.2 is what the best public daemons have.
 const THRESHOLD: &str = "--threshold=12";
 
+const SOCKETS: [&str; 2] = ["voicelived.socket", "voicelived-http.socket"];
+
 fn unit(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(name);
     fs::read_to_string(&path).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()))
@@ -20,7 +22,9 @@ fn copies() -> PathBuf {
     let program = env!("CARGO_BIN_EXE_voicelived");
     fs::write(folder.join("voicelived.service"), service.replace("/usr/bin/voicelived", program))
         .expect("a file");
-    fs::write(folder.join("voicelived.socket"), unit("voicelived.socket")).expect("a file");
+    for name in SOCKETS {
+        fs::write(folder.join(name), unit(name)).expect("a file");
+    }
     folder
 }
 
@@ -34,7 +38,8 @@ fn analyze(arguments: &[&str], files: &[PathBuf]) -> (bool, String) {
 #[test]
 fn systemd_has_nothing_to_say_about_the_units() {
     let folder = copies();
-    let files = ["voicelived.service", "voicelived.socket"].map(|name| folder.join(name));
+    let names = ["voicelived.service"].into_iter().chain(SOCKETS);
+    let files: Vec<_> = names.map(|name| folder.join(name)).collect();
     let (good, text) = analyze(&["verify", "--man=no"], &files);
     // Unknown keys are only mentioned.
     assert!(good && text.is_empty(), "{text}");
@@ -63,8 +68,28 @@ fn what_the_units_name_is_what_the_program_knows() {
         "LoadCredential=AZURE_VOICE_LIVE_API_KEY:/etc/voicelived/api-key",
         "SetCredential=AZURE_VOICE_LIVE_API_KEY:\\x20",
         "RestartPreventExitStatus=78",
+        // Without it the daemon that runs stands still when systemd starts another on its sockets.
+        "NonBlocking=yes",
+        "ExecStartPost=+-/bin/systemctl stop --no-block voicelived-next@*.service",
+        "Also=voicelived.socket voicelived-http.socket",
     ] {
         assert!(service.lines().any(|found| found == line), "{line}");
     }
-    assert!(unit("voicelived.socket").contains("FileDescriptorName=https"));
+    for (name, purpose) in SOCKETS.into_iter().zip(["https", "http"]) {
+        assert!(unit(name).contains(&format!("FileDescriptorName={purpose}\n")), "{name}");
+    }
+    assert!(unit(SOCKETS[1]).contains("Service=voicelived.service\n"));
+}
+
+#[test]
+fn an_instance_is_no_part_of_a_handover() {
+    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/template");
+    let output = Command::new(template).output().expect("a shell");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("ExecStart=/usr/bin/voicelived run --listen 127.0.0.1:800%i\n"));
+    assert!(text.contains("StateDirectory=voicelived-%i\n"));
+    // It would end those who stand in for the other service, and has no sockets.
+    for foreign in ["ExecStartPost", "voicelived-next", "Also=", "stood in"] {
+        assert!(!text.contains(foreign), "{foreign}: {text}");
+    }
 }

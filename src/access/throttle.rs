@@ -1,9 +1,12 @@
 //! Slows those who guess. Pure: time comes in as `now`.
 //!
-//! Bounds: [`MAX_ADDRESSES`] addresses are remembered, whoever failed longest ago makes way. Wrong
-//! credentials from one address do not touch another's. Devices that share an address (behind a
-//! proxy, or one IPv6 network of 64 bits, where a device may take any address it likes) share its
-//! waiting.
+//! Wrong credentials from one address do not touch another's. A device may take any IPv6 address of
+//! its network of 64 bits, so many failures from one such network slow the whole of it, but for the
+//! addresses that once showed a right credential: a home is one such network, and a guesser must
+//! not shut the others out. Devices behind one proxy share its address, and its waiting.
+//!
+//! Bounds: [`MAX_ADDRESSES`] addresses, networks and admitted addresses each are remembered; whoever
+//! was heard of longest ago makes way.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -11,8 +14,11 @@ use std::time::{Duration, Instant};
 /// Addresses with failures that are remembered.
 const MAX_ADDRESSES: usize = 256;
 
-/// Failures before the first wait.
+/// Failures of an address before its first wait.
 const FREE_FAILURES: u32 = 5;
+
+/// Failures of a whole IPv6 network before its first wait: more than a household mistypes.
+const FREE_NETWORK_FAILURES: u32 = 50;
 
 /// The first wait; each further failure doubles it, up to the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -22,24 +28,22 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
 /// that out would start the count again.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// Who failed how often.
-#[derive(Debug, Default)]
-pub struct Throttle {
-    entries: Vec<Entry>,
-}
-
+/// Who failed how often, and who was right.
 #[derive(Debug)]
-struct Entry {
-    network: IpAddr,
-    failures: u32,
-    last: Instant,
+pub struct Throttle {
+    addresses: Failures,
+    networks: Failures,
+    /// Addresses that showed a right credential, the latest last.
+    admitted: Vec<IpAddr>,
 }
 
-impl Entry {
-    fn blocked_until(&self) -> Option<Instant> {
-        let doublings = self.failures.checked_sub(FREE_FAILURES)?;
-        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
-        Some(self.last + FIRST_WAIT.saturating_mul(factor).min(LONGEST_WAIT))
+impl Default for Throttle {
+    fn default() -> Self {
+        Self {
+            addresses: Failures { free: FREE_FAILURES, entries: Vec::new() },
+            networks: Failures { free: FREE_NETWORK_FAILURES, entries: Vec::new() },
+            admitted: Vec::new(),
+        }
     }
 }
 
@@ -47,17 +51,67 @@ impl Throttle {
     /// How long this address has to wait; `None` if it may try.
     #[must_use]
     pub fn wait(&self, address: IpAddr, now: Instant) -> Option<Duration> {
-        let network = network(address);
-        let entry = self.entries.iter().find(|entry| entry.network == network)?;
-        let left = entry.blocked_until()?.saturating_duration_since(now);
-        (!left.is_zero()).then_some(left)
+        let address = address.to_canonical();
+        let own = self.addresses.wait(address, now);
+        let shared = || match network(address) {
+            Some(network) if !self.admitted.contains(&address) => self.networks.wait(network, now),
+            _ => None,
+        };
+        own.or_else(shared)
     }
 
     /// A wrong credential came from this address.
     pub fn fail(&mut self, address: IpAddr, now: Instant) {
+        let address = address.to_canonical();
+        self.addresses.add(address, now);
+        if let Some(network) = network(address) {
+            self.networks.add(network, now);
+        }
+    }
+
+    /// A right credential came from this address: its owner has only mistyped before.
+    pub fn forget(&mut self, address: IpAddr) {
+        let address = address.to_canonical();
+        self.addresses.entries.retain(|entry| entry.source != address);
+        // Only IPv6 addresses are ever looked for here.
+        if self.admitted.last() == Some(&address) || address.is_ipv4() {
+            return;
+        }
+        self.admitted.retain(|known| *known != address);
+        if self.admitted.len() >= MAX_ADDRESSES {
+            self.admitted.remove(0);
+        }
+        self.admitted.push(address);
+    }
+}
+
+/// Failures by where they came from.
+#[derive(Debug)]
+struct Failures {
+    free: u32,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    source: IpAddr,
+    failures: u32,
+    last: Instant,
+}
+
+impl Failures {
+    fn wait(&self, source: IpAddr, now: Instant) -> Option<Duration> {
+        let entry = self.entries.iter().find(|entry| entry.source == source)?;
+        let doublings = entry.failures.checked_sub(self.free)?;
+        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
+        let until = entry.last + FIRST_WAIT.saturating_mul(factor).min(LONGEST_WAIT);
+        let left = until.saturating_duration_since(now);
+        (!left.is_zero()).then_some(left)
+    }
+
+    fn add(&mut self, source: IpAddr, now: Instant) {
         self.entries.retain(|entry| now.saturating_duration_since(entry.last) < FORGOTTEN_AFTER);
-        let network = network(address);
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.network == network) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.source == source) {
             entry.failures = entry.failures.saturating_add(1);
             entry.last = now;
             return;
@@ -68,21 +122,15 @@ impl Throttle {
                 self.entries.swap_remove(at);
             }
         }
-        self.entries.push(Entry { network, failures: 1, last: now });
-    }
-
-    /// A right credential came from this address: its owner has only mistyped before.
-    pub fn forget(&mut self, address: IpAddr) {
-        let network = network(address);
-        self.entries.retain(|entry| entry.network != network);
+        self.entries.push(Entry { source, failures: 1, last: now });
     }
 }
 
-/// The address itself, or the network of 64 bits in which an IPv6 device may choose any.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-        address => address,
+/// The network of 64 bits in which an IPv6 device may choose any address.
+fn network(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V6(address) => Some(IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64))),
+        IpAddr::V4(_) => None,
     }
 }
 
@@ -135,15 +183,35 @@ mod tests {
     }
 
     #[test]
-    fn one_ipv6_network_is_one_address_and_mapped_ipv4_is_ipv4() {
+    fn a_guesser_slows_its_own_ipv6_address_and_mapped_ipv4_is_ipv4() {
         let now = Instant::now();
         let mut throttle = Throttle::default();
-        fail(&mut throttle, ip("2001:db8:0:1::1"), 5, now);
-        assert!(throttle.wait(ip("2001:db8:0:1:ffff::2"), now).is_some());
-        assert!(throttle.wait(ip("2001:db8:0:2::1"), now).is_none());
+        fail(&mut throttle, ip("2001:db8:0:1::1"), 20, now);
+        assert!(throttle.wait(ip("2001:db8:0:1::1"), now).is_some());
+        assert!(throttle.wait(ip("2001:db8:0:1::2"), now).is_none(), "it has done nothing");
         fail(&mut throttle, ip("::ffff:10.0.0.1"), 5, now);
         assert!(throttle.wait(ip("10.0.0.1"), now).is_some());
         assert!(throttle.wait(ip("::ffff:10.0.0.2"), now).is_none());
+    }
+
+    #[test]
+    fn a_guesser_of_many_ipv6_addresses_slows_its_network_but_for_who_was_right() {
+        let now = Instant::now();
+        let mut throttle = Throttle::default();
+        let paired = ip("2001:db8:0:1:ffff::2");
+        throttle.forget(paired);
+        for number in 1..=50 {
+            throttle.fail(ip(&format!("2001:db8:0:1::{number:x}")), now);
+        }
+        assert!(throttle.wait(ip("2001:db8:0:1::abcd"), now).is_some(), "a fresh address of it");
+        assert!(throttle.wait(paired, now).is_none());
+        assert!(throttle.wait(ip("2001:db8:0:2::1"), now).is_none(), "another network");
+        fail(&mut throttle, paired, 5, now);
+        assert!(throttle.wait(paired, now).is_some(), "its own failures count");
+        for number in 0..1000_u32 {
+            throttle.forget(IpAddr::V6(Ipv6Addr::from_bits(number.into())));
+        }
+        assert_eq!(throttle.admitted.len(), MAX_ADDRESSES);
     }
 
     #[test]
@@ -160,7 +228,7 @@ mod tests {
                 throttle.fail(address(0), now);
             }
         }
-        assert_eq!(throttle.entries.len(), MAX_ADDRESSES);
+        assert_eq!(throttle.addresses.entries.len(), MAX_ADDRESSES);
         assert!(throttle.wait(address(0), start + Duration::from_secs(10)).is_some());
     }
 }

@@ -1,20 +1,16 @@
 //! The authority's folder: private files that are written whole or not at all.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::config::read_file;
+use crate::lock::{self, Lock};
 
 /// Longest file that is read, in bytes; ours have about 1,500.
 const MAX_FILE: usize = 64 * 1024;
-/// Holds no data: processes lock it while they write.
-const LOCK: &str = "lock";
-/// How often a lock that somebody else holds is tried again.
-const LOCK_STEP: Duration = Duration::from_millis(10);
 /// Readable by the owner only.
 pub(super) const PRIVATE: u32 = 0o600;
 /// Readable by all.
@@ -81,39 +77,10 @@ pub(super) fn write(folder: &Path, name: &str, mode: u32, text: &str) -> Result<
     })
 }
 
-/// Held while files are written; the kernel frees it however the process ends.
-#[derive(Debug)]
-pub(super) struct Lock {
-    file: File,
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Closing alone would not do while a child that has just been forked shares the file.
-        let _ = self.file.unlock();
-    }
-}
-
-impl Lock {
-    /// Waits at most `patience` for another process that writes.
-    pub(super) fn take(folder: &Path, patience: Duration) -> Result<Self, String> {
-        let path = folder.join(LOCK);
-        let told = |error| fault(&path, format_args!("cannot be locked ({error})"));
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).mode(PRIVATE).open(&path);
-        let file = file.map_err(told)?;
-        let begin = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Self { file }),
-                Err(TryLockError::Error(error)) => return Err(told(error)),
-                Err(TryLockError::WouldBlock) if begin.elapsed() < patience => {
-                    thread::sleep(LOCK_STEP);
-                }
-                Err(TryLockError::WouldBlock) => {
-                    return Err(fault(&path, "another process is writing certificates"));
-                }
-            }
-        }
-    }
+/// The folder's lock, which the caller holds while it writes here. Waits at most `patience`.
+pub(super) fn lock(folder: &Path, patience: Duration) -> Result<Lock, String> {
+    Lock::take(folder, patience).map_err(|error| {
+        let what = format_args!("cannot be locked ({error})");
+        fault(&folder.join(lock::FILE), what)
+    })
 }

@@ -12,6 +12,8 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
+use crate::clock::EARLIEST;
+
 use super::der::{self, context, element, oid};
 use super::facts::Facts;
 use super::names::Names;
@@ -19,10 +21,6 @@ use super::permits::{Permits, Subnet};
 
 /// One day, in seconds.
 pub(super) const DAY: u64 = 24 * 60 * 60;
-
-/// Before this, 1 November 2026, no certificate of this program was made: a clock that says so has
-/// not been set yet. A constant and not the time of the build, so that builds stay reproducible.
-pub(super) const EARLIEST: u64 = 1_793_491_200;
 
 /// Validity of a root, from now on: about ten years.
 const ROOT_LIFE: u64 = 3652 * DAY;

@@ -40,12 +40,6 @@ use store::{Leaf, Root, Store};
 pub use names::{Names, device_names};
 pub use own_files::OwnFiles;
 
-/// Whether the clock can be right: before this program there was no such time.
-#[must_use]
-pub fn is_clock_set(now: SystemTime) -> bool {
-    seconds(now) >= issue::EARLIEST
-}
-
 /// A root and a leaf certificate, backed by a folder.
 pub struct Authority {
     store: Store,
@@ -73,6 +67,21 @@ impl Authority {
             None => store.complete(names, now)?,
         };
         Ok(Self { store, root, leaf })
+    }
+
+    /// What [`open`](Self::open) will find, without making or changing anything: whether something
+    /// has to be made, and sentences for people.
+    ///
+    /// # Errors
+    /// As there, as far as it can be told by looking.
+    pub fn inspect(
+        folder: &Path,
+        names: &Names,
+        now: SystemTime,
+    ) -> Result<(bool, Vec<String>), String> {
+        let mut store = Store::for_looking(folder);
+        let complete = store.look(names, now)?;
+        Ok((!complete, store.take_warnings()))
     }
 
     /// Whether the leaf should be made anew: a third of its life is left or less, it begins in the

@@ -6,11 +6,13 @@ use std::time::{Duration, SystemTime};
 use ring::digest::{SHA256, digest};
 
 use super::facts::Facts;
-use super::files::{self, Lock, PRIVATE, PUBLIC, fault};
-use super::issue::{self, DAY, EARLIEST, Key};
+use super::files::{self, PRIVATE, PUBLIC, fault};
+use super::issue::{self, DAY, Key};
 use super::names::Names;
 use super::permits::Permits;
 use super::seconds;
+use crate::clock::EARLIEST;
+use crate::lock::Lock;
 use crate::net::tls;
 
 const ROOT_KEY: &str = "ca-key.pem";
@@ -45,11 +47,17 @@ pub(super) struct Leaf {
 pub(super) struct Store {
     folder: PathBuf,
     warnings: Vec<String>,
+    /// Nothing may be changed, not even who can read a key.
+    only_looks: bool,
 }
 
 impl Store {
     pub(super) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), warnings: Vec::new() }
+        Self { folder: folder.to_owned(), warnings: Vec::new(), only_looks: false }
+    }
+
+    pub(super) fn for_looking(folder: &Path) -> Self {
+        Self { only_looks: true, ..Self::new(folder) }
     }
 
     pub(super) fn take_warnings(&mut self) -> Vec<String> {
@@ -59,7 +67,7 @@ impl Store {
     /// Makes the folder, and waits for a process that writes.
     pub(super) fn lock_for_start(&self) -> Result<Lock, String> {
         files::create_folder(&self.folder)?;
-        Lock::take(&self.folder, START_PATIENCE)
+        files::lock(&self.folder, START_PATIENCE)
     }
 
     /// What is in the folder, if nothing need be written.
@@ -112,7 +120,7 @@ impl Store {
         names: &Names,
         now: SystemTime,
     ) -> Result<Leaf, String> {
-        let _lock = Lock::take(&self.folder, Duration::ZERO)?;
+        let _lock = files::lock(&self.folder, Duration::ZERO)?;
         let path = self.folder.join(ROOT_KEY);
         let (root, key) = self
             .load_root()?
@@ -154,6 +162,13 @@ impl Store {
 
     /// Sees to it that nobody but the owner can read the root's key.
     fn take_back(&mut self, path: &Path) -> Result<(), String> {
+        if self.only_looks {
+            if !files::is_private(path).unwrap_or(true) {
+                let what = "others can read the root's key; set its mode to 0600, which the daemon does too when it starts";
+                self.warn(fault(path, what));
+            }
+            return Ok(());
+        }
         match files::make_private(path) {
             Ok(false) => {}
             Ok(true) => self.warn(fault(
@@ -234,10 +249,7 @@ impl Store {
             let known = old.map_or(0, |old| old.facts.not_before.saturating_add(DAY));
             now = known.max(EARLIEST);
         }
-        if now >= root.facts.not_after {
-            let what = "the root has ended, or the clock is wrong. Set the clock, or";
-            return Err(fault(&self.folder.join(ROOT), format_args!("{what} {NEW_ROOT}")));
-        }
+        self.judge_end(root, now)?;
         let granted = root.permitted(names);
         // New public IPv6 addresses come by the day, and nobody types them: not worth a word.
         for name in names.dns.iter().filter(|name| !granted.dns.contains(name)) {
@@ -252,6 +264,25 @@ impl Store {
         let written = files::write(&self.folder, LEAF, PRIVATE, &leaf.pem);
         self.warn_of(written);
         Ok(leaf)
+    }
+
+    /// For [`Authority::inspect`](super::Authority::inspect): whether all is there; if not, what is
+    /// there must allow for making the rest.
+    pub(super) fn look(&mut self, names: &Names, now: SystemTime) -> Result<bool, String> {
+        let complete = self.find(names, now)?.is_some();
+        if !complete && let Some((root, _)) = self.load_root()? {
+            self.judge_end(&root, seconds(now).max(EARLIEST))?;
+        }
+        Ok(complete)
+    }
+
+    /// Under a root that has ended no leaf is of use.
+    fn judge_end(&self, root: &Root, now: u64) -> Result<(), String> {
+        if now < root.facts.not_after {
+            return Ok(());
+        }
+        let what = "the root has ended, or the clock is wrong. Set the clock, or";
+        Err(fault(&self.folder.join(ROOT), format_args!("{what} {NEW_ROOT}")))
     }
 
     /// In time before the root's end: users need a while to trust another one.

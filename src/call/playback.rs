@@ -11,7 +11,8 @@ use super::service::AudioDelta;
 
 /// PCM16, 24 kHz, mono: 48 bytes a millisecond.
 pub(super) const BYTES_PER_MS: u64 = 48;
-/// Items remembered. A response has one spoken item, rarely two; older ones were played long ago.
+/// Items remembered. A response has one spoken item, rarely two; older ones were played long ago, or
+/// still wait and are only counted.
 const MAX_ITEMS: usize = 8;
 /// A report of `played` this old no longer tells where a reply ended.
 const REPORT_STALE: Duration = Duration::from_secs(2);
@@ -42,6 +43,8 @@ struct Report {
 #[derive(Debug, Default)]
 pub(super) struct Playback {
     items: VecDeque<ItemAudio>,
+    /// Bytes that still wait of items that are not remembered: they leave before all others.
+    older: u64,
     /// When the client will have played all it was sent.
     end: Option<Instant>,
     report: Option<Report>,
@@ -62,7 +65,7 @@ impl Playback {
             offset = last.offset + last.accepted;
         }
         if self.items.len() == MAX_ITEMS {
-            self.items.pop_front();
+            self.older += self.items.pop_front().map_or(0, |item| item.accepted - item.sent);
         }
         self.items.push_back(ItemAudio {
             response_id: delta.response_id.to_owned(),
@@ -76,9 +79,14 @@ impl Playback {
 
     /// Bytes have left for the client. Returns the id of the response they began with.
     pub(super) fn sent(&mut self, bytes: usize, now: Instant) -> Option<&str> {
-        let mut left = bytes as u64;
-        let mut first = None;
         let last = self.items.len().checked_sub(1)?;
+        let older = self.older.min(bytes as u64);
+        self.older -= older;
+        if older > 0 {
+            self.end = Some(after(self.end, now) + playing_time(older));
+        }
+        let mut left = bytes as u64 - older;
+        let mut first = None;
         for (index, item) in self.items.iter_mut().enumerate() {
             // What exceeds all that was accepted (a miscounted padding) belongs to the last item.
             let room = item.accepted - item.sent;
@@ -87,14 +95,14 @@ impl Playback {
                 continue;
             }
             if item.start.is_none() {
-                item.start = Some(self.end.map_or(now, |end| end.max(now)));
+                item.start = Some(after(self.end, now));
                 if item.offset == 0 {
                     self.report = None;
                 }
             }
             item.sent += part;
             item.accepted = item.accepted.max(item.sent);
-            self.end = Some(self.end.map_or(now, |end| end.max(now)) + playing_time(part));
+            self.end = Some(after(self.end, now) + playing_time(part));
             left -= part;
             first.get_or_insert(index);
         }
@@ -109,6 +117,7 @@ impl Playback {
     /// Whether reply audio waits, is being played, or may still be (all estimated by the clock).
     pub(super) fn is_playing(&self, now: Instant) -> bool {
         self.end.is_some_and(|end| end > now)
+            || self.older > 0
             || self.items.iter().any(|item| item.sent < item.accepted)
     }
 
@@ -138,6 +147,7 @@ impl Playback {
     /// Forgets all audio: it was dropped on both sides.
     pub(super) fn flush(&mut self, now: Instant) {
         self.items.clear();
+        self.older = 0;
         self.report = None;
         self.end = self.end.map(|end| end.min(now));
     }
@@ -156,6 +166,11 @@ impl Playback {
             None => by_clock,
         }
     }
+}
+
+/// When the next byte is heard: at once, or after what plays.
+fn after(end: Option<Instant>, now: Instant) -> Instant {
+    end.map_or(now, |end| end.max(now))
 }
 
 /// How long PCM of this many bytes plays.
@@ -241,6 +256,17 @@ mod tests {
         assert!(!playback.is_playing(now + ms(900)));
         assert!(playback.cuts(None, now + ms(950)).is_empty());
         assert_eq!(playback.sent(48, now), None);
+    }
+
+    #[test]
+    fn what_waits_of_forgotten_items_counts_for_no_other() {
+        let now = Instant::now();
+        let mut playback = Playback::default();
+        for item in ["a", "b", "c", "d", "e", "f", "g", "h", "i"] {
+            playback.accept(&delta("r", item, 100));
+        }
+        playback.sent(150 * 48, now);
+        assert_eq!(playback.cuts(None, now + ms(150)), cut("b", 50), "the first 100 ms were a's");
     }
 
     #[test]

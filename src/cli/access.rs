@@ -46,6 +46,24 @@ pub(super) fn kept_token(config: &Config) -> Result<Option<Secret>, String> {
     }
 }
 
+/// Whether the start has to make the token.
+///
+/// # Errors
+/// A sentence, when there is one that cannot be used.
+pub(super) fn is_missing(config: &Config) -> Result<bool, String> {
+    if !matches!(config.access, AccessConfig::OwnToken) {
+        return Ok(false);
+    }
+    let path = file(config.state_dir.as_deref()).map_err(|(_, why)| why)?;
+    if !path.try_exists().unwrap_or(true) {
+        return Ok(true);
+    }
+    let name = path.display().to_string();
+    let mend = "mend it, or delete it, and the next start makes another";
+    kept(&path).map_err(|why| format!("access token {}: {why}; {mend}", name.escape_debug()))?;
+    Ok(false)
+}
+
 /// What the server asks of callers.
 pub(super) fn access(token: Option<&Secret>) -> Access {
     token.map_or(Access::Open, |token| Access::token(token.expose()))

@@ -12,6 +12,7 @@ use super::drive::{self, Drive, Ended, Event};
 use super::run::Failure;
 use super::screen::{Screen, plain};
 use super::service;
+use super::state;
 use crate::authority::OwnFiles;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::service::session::{Dialect, SessionInfo, ga_session};
@@ -20,6 +21,7 @@ use crate::call::{CallSettings, SERVICE_TIMEOUT};
 use crate::config::{Config, Purpose, ServiceConfig};
 use crate::fault;
 use crate::net::dial::Step;
+use crate::net::tls::ClientConfigs;
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 use crate::tools::Tools;
 
@@ -46,6 +48,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
         files.load().map_err(|error| (exit::CONFIG, error))?;
         report.done("certificate", "usable");
     }
+    state::check(&config, &mut report)?;
     let program = std::env::current_exe().unwrap_or_default();
     let settings = service::call_settings(&config, &Tools::builtin(&program));
     let mut drive = connect(&config.service, &mut report)?;
@@ -57,7 +60,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
 }
 
 /// Prints steps with the time since the step before.
-struct Report {
+pub(super) struct Report {
     screen: Screen,
     since: Instant,
 }
@@ -67,19 +70,20 @@ impl Report {
         Self { screen: Screen::new(), since: Instant::now() }
     }
 
-    fn done(&mut self, step: &str, detail: &str) {
+    pub(super) fn done(&mut self, step: &str, detail: &str) {
         let ms = self.since.elapsed().as_secs_f64() * 1000.0;
         self.screen.line(format!("{step:<15} {ms:>8.1} ms  {detail}").trim_end());
         self.since = Instant::now();
     }
 
-    fn note(&mut self, text: &str) {
+    pub(super) fn note(&mut self, text: &str) {
         self.screen.line(&format!("{:<15} {}", "warning", plain(text)));
     }
 }
 
 fn connect(service: &ServiceConfig, report: &mut Report) -> Result<Drive, Failure> {
-    let target = service::target(service).map_err(|error| (exit::CONFIG, error))?;
+    let target = service::target(service, &ClientConfigs::default())
+        .map_err(|error| (exit::CONFIG, error))?;
     let host = target.host.clone();
     report.since = Instant::now();
     let addresses = drive::look_up(&host, target.port)

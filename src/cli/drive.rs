@@ -74,6 +74,18 @@ pub(super) fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((host, port).to_socket_addrs()?.collect())
 }
 
+/// The step that an attempt must have reached to fail so, if the error tells.
+fn failed_at(error: &DialError) -> Option<Step> {
+    match error {
+        DialError::Tls(_) => Some(Step::Tls),
+        DialError::Refused(..) | DialError::Invalid(_) => Some(Step::Upgrade),
+        DialError::Connect(_)
+        | DialError::Broken(_)
+        | DialError::Timeout(_)
+        | DialError::Internal(_) => None,
+    }
+}
+
 impl Drive {
     /// Connects, and returns when the WebSocket is open or can't be had. `on_step` is told each
     /// step as it begins, and the address that it concerns.
@@ -93,13 +105,16 @@ impl Drive {
         let mut step = Step::Connect;
         loop {
             let progress = dial.advance(Instant::now());
-            let failed = matches!(progress, Progress::Failed(_));
-            if !failed && dial.step() != step {
+            let reached = match &progress {
+                Progress::Failed(error) => failed_at(error).unwrap_or(step),
+                _ => dial.step(),
+            };
+            if reached != step {
                 // A handshake with a near server may be over before it was looked at.
-                if secure && step == Step::Connect && dial.step() != Step::Tls {
+                if secure && step == Step::Connect && reached != Step::Tls {
                     on_step(Step::Tls, dial.address());
                 }
-                step = dial.step();
+                step = reached;
                 on_step(step, dial.address());
             }
             match progress {

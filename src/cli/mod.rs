@@ -17,6 +17,7 @@ pub mod run;
 mod screen;
 pub mod service;
 mod source;
+mod state;
 pub mod wav;
 
 use std::io::{self, ErrorKind, Write};

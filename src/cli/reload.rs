@@ -8,6 +8,7 @@ use super::args::RunArgs;
 use super::{access, service};
 use crate::config::{Config, ConfigError, PassedSocket, Purpose, Secret};
 use crate::net::dial::Target;
+use crate::net::tls::ClientConfigs;
 use crate::server::reload::{Reread, Terms};
 use crate::tools::Tools;
 
@@ -45,19 +46,25 @@ pub(super) fn terms(
     config: &Config,
     tools: &Tools,
     token: Option<&Secret>,
+    tls: &ClientConfigs,
 ) -> Result<Terms, String> {
-    let target: Rc<Target> = service::target(&config.service)?;
+    let target: Rc<Target> = service::target(&config.service, tls)?;
     let settings = Rc::new(service::call_settings(config, tools));
     Ok(Terms { access: access::access(token), settings, target, unready: config.unready.clone() })
 }
 
 /// For SIGHUP. What only a restart can change is told as long as it differs from `started`.
-pub(super) fn reread(from: Provenance, started: Config, tools: Tools) -> Reread {
+pub(super) fn reread(
+    from: Provenance,
+    started: Config,
+    tools: Tools,
+    tls: ClientConfigs,
+) -> Reread {
     Box::new(move || {
         let one_line = |faults: Vec<ConfigError>| service::lines(&faults).replace('\n', "; ");
         let config = from.read().map_err(one_line)?;
         let token = access::kept_token(&config)?;
-        let terms = terms(&config, &tools, token.as_ref())?;
+        let terms = terms(&config, &tools, token.as_ref(), &tls)?;
         for warning in &config.warnings {
             log::warn!("{warning}");
         }

@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::access::{Gate, Origin};
-use crate::authority::{Authority, OwnFiles, device_names, is_clock_set};
+use crate::authority::{Authority, OwnFiles, device_names};
 use crate::call::pcm::BLOCK_BYTES;
 use crate::certificates::Certificates;
 use crate::cli::args::{RunArgs, SimulateArgs, exit};
 use crate::cli::invitation::Invitation;
 use crate::cli::reload::Provenance;
 use crate::cli::{access, reload, service};
+use crate::clock::is_clock_set;
 use crate::config::{Config, PassedSocket, Purpose, read_file};
-use crate::net::tls;
+use crate::net::tls::{self, ClientConfigs};
 use crate::server::{Calls, Listen, Server, bind};
 use crate::simulator::{Options, Script};
 use crate::spending::Ledger;
@@ -119,8 +120,9 @@ fn serve(
     let invitation = Invitation::to(&doors, own);
     listen.extend(doors);
     let token = access::token(&config)?;
-    let terms =
-        reload::terms(&config, &tools, token.as_ref()).map_err(|error| (exit::CONFIG, error))?;
+    let tls = ClientConfigs::default();
+    let terms = reload::terms(&config, &tools, token.as_ref(), &tls)
+        .map_err(|error| (exit::CONFIG, error))?;
     let calls = Calls {
         certificates: certificates.map(|(certificates, _)| certificates),
         spending: spending(&config)?,
@@ -130,7 +132,7 @@ fn serve(
         max_sessions_per_address: config.limits.max_sessions_per_address,
         pool_blocks: blocks(&config),
         drain: config.limits.drain,
-        reread: reload::reread(from, config, tools.clone()),
+        reread: reload::reread(from, config, tools.clone(), tls),
         tools,
     };
     let server = Server::new(listen, Some(calls)).map_err(system)?.managed_by(manager());

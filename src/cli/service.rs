@@ -6,17 +6,16 @@ use crate::call::CallSettings;
 use crate::call::service::session::{SessionSettings, session_object};
 use crate::config::{Config, ConfigError, ServiceConfig};
 use crate::net::dial::Target;
-use crate::net::tls;
+use crate::net::tls::ClientConfigs;
 use crate::tools::Tools;
 
 /// Where the service is and how to log in.
 ///
 /// # Errors
 /// A sentence, when TLS cannot be set up.
-pub fn target(service: &ServiceConfig) -> Result<Rc<Target>, String> {
+pub fn target(service: &ServiceConfig, tls: &ClientConfigs) -> Result<Rc<Target>, String> {
     let endpoint = &service.endpoint;
-    let tls =
-        if endpoint.tls { Some(tls::client_config(&service.extra_authorities)?) } else { None };
+    let tls = endpoint.tls.then(|| tls.trusting(&service.extra_authorities)).transpose()?;
     Ok(Rc::new(Target {
         host: endpoint.host.clone(),
         port: endpoint.port,

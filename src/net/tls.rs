@@ -1,5 +1,6 @@
-//! TLS configurations, built once at start. Certificates are always checked.
+//! TLS configurations, built at the start and when what they are made of changes. Certificates are always checked.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
@@ -30,6 +31,34 @@ pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> Result<Arc<Clie
     // The service speaks WebSocket over HTTP/1.1 only; a proxy that prefers h2 must not pick it.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// The client side, made anew only when other authorities are trusted: it remembers the sessions, which
+/// spare the next connection a full handshake.
+#[derive(Debug, Default)]
+pub struct ClientConfigs(RefCell<Option<Made>>);
+
+/// What was trusted besides Mozilla's roots, and what was made of it.
+type Made = (Vec<CertificateDer<'static>>, Arc<ClientConfig>);
+
+impl ClientConfigs {
+    /// As [`client_config`], the last one if it will do.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn trusting(
+        &self,
+        extra_roots: &[CertificateDer<'static>],
+    ) -> Result<Arc<ClientConfig>, String> {
+        if let Some((trusted, config)) = &*self.0.borrow()
+            && trusted == extra_roots
+        {
+            return Ok(Arc::clone(config));
+        }
+        let config = client_config(extra_roots)?;
+        self.0.replace(Some((extra_roots.to_vec(), Arc::clone(&config))));
+        Ok(config)
+    }
 }
 
 /// The server side: PEM certificate chain (leaf first) and PEM private key.

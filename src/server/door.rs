@@ -85,9 +85,10 @@ impl Server {
 
     /// When somebody who waits may come in, if not now.
     pub(super) fn door_deadline(&self) -> Option<Instant> {
-        let waiting = |door: &super::Listener| door.ready && door.tls.is_some();
+        let mut waiting = self.listeners.iter().filter(|door| door.ready).peekable();
+        waiting.peek()?;
         let (since, count) = self.door.handshakes;
-        let flooded = count >= MAX_HANDSHAKES && self.listeners.iter().any(waiting);
+        let flooded = count >= MAX_HANDSHAKES && waiting.any(|door| door.tls.is_some());
         self.door.rests_until.or_else(|| flooded.then_some(since + SECOND))
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::slot::Conn;
 use super::{Server, Stop};
 use crate::call::ending::EndReason;
 use crate::systemd::Standing;
@@ -12,6 +13,18 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the manager is asked for beyond that: the loop is done by then.
 const MARGIN: Duration = Duration::from_secs(5);
+
+impl Stop {
+    /// Whether a call may begin for a visitor, who came through a passed socket or not. While calls
+    /// may go on, nobody new comes through a passed one; who is there already is served.
+    pub(super) fn lets_in(self, passed: bool) -> bool {
+        match self {
+            Self::No => true,
+            Self::Draining(_) => passed,
+            Self::By(_) | Self::Now => false,
+        }
+    }
+}
 
 impl Server {
     /// The first signal: calls end, or go on for as long as they may. The second: at once.
@@ -24,7 +37,7 @@ impl Server {
         self.manager.stopping(drain + STOP_TIMEOUT + MARGIN);
         self.leave_passed_sockets();
         let running = self.running_calls();
-        if drain.is_zero() || running == 0 {
+        if drain.is_zero() || (running == 0 && !self.is_expected()) {
             log::info!("stopping: calls in progress are told and ended");
             return self.end_calls(now);
         }
@@ -63,11 +76,22 @@ impl Server {
         }
     }
 
+    /// Whether somebody came through a passed socket who has not been served yet: whoever stands
+    /// inside no longer reaches the next process. A visitor's own time limits bound it.
+    fn is_expected(&self) -> bool {
+        let passed = |at: &usize| self.listeners.get(*at).is_some_and(|door| door.passed);
+        self.slots.iter().any(|slot| match &slot.conn {
+            Conn::Visitor { visitor, listener } => visitor.is_expectant() && passed(listener),
+            _ => false,
+        })
+    }
+
     pub(super) fn is_stopped(&self, now: Instant) -> bool {
+        let is_empty = || self.running_calls() == 0 && !self.is_expected();
         match self.stop {
             Stop::No => false,
-            Stop::Draining(_) => self.running_calls() == 0,
-            Stop::By(deadline) => self.running_calls() == 0 || now >= deadline,
+            Stop::Draining(_) => is_empty(),
+            Stop::By(deadline) => is_empty() || now >= deadline,
             Stop::Now => true,
         }
     }

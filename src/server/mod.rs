@@ -15,6 +15,7 @@
 //! Every socket is registered once, for both directions, edge-triggered: mio then costs no system
 //! call per change of interest, and a writable event comes only after a refused write.
 
+mod allowance;
 mod calls;
 mod children;
 mod door;
@@ -23,12 +24,15 @@ pub mod reload;
 mod secure;
 mod slot;
 mod spend;
+mod terminal;
 
+use allowance::Allowance;
 use children::{Children, MAX_CHILDREN};
 use door::Door;
 pub use door::bind;
 use reload::{Reread, Terms};
 use slot::{Conn, Slot, pump_turned_away};
+use terminal::Terminal;
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -65,10 +69,6 @@ const SLOTS: usize = CHILDREN + 2 * MAX_CHILDREN;
 
 /// Slots for visitors beside those for calls.
 const VISITORS: usize = 64;
-
-/// Visitors' TLS handshakes that one turn goes on with. Each may cost a signature, a few tenths of a
-/// millisecond, for which all calls wait; the others are next after whatever has come meanwhile.
-const TURN_HANDSHAKES: usize = 4;
 
 /// An address to listen on.
 #[allow(missing_debug_implementations, reason = "TLS configurations hold keys")]
@@ -144,6 +144,7 @@ pub struct Server {
     /// When to look at the certificates again, if there are any.
     certificates_due: Option<Instant>,
     stop: Stop,
+    terminal: Terminal,
     manager: Manager,
 }
 
@@ -206,6 +207,7 @@ impl Server {
             door: Door::new(now),
             certificates_due,
             stop: Stop::No,
+            terminal: Terminal::at_start(),
             manager: Manager::default(),
         })
     }
@@ -327,6 +329,12 @@ impl Server {
         for signal in pending {
             match signal {
                 SIGTERM | SIGINT => self.begin_stop(now),
+                // The shell sends a second one, which is no wish to end at once.
+                SIGHUP if self.terminal.has_gone() => {
+                    if self.stop == Stop::No {
+                        self.begin_stop(now);
+                    }
+                }
                 SIGHUP => {
                     self.manager.reloading(now);
                     self.reload(now);
@@ -346,14 +354,14 @@ impl Server {
         for &at in &batch {
             self.slots[at].marked = false;
         }
-        let mut handshakes = 0;
+        let (mut allowance, mut passed_over) = (Allowance::default(), 0);
         for at in batch.drain(..) {
-            if self.slots[at].conn.is_handshaking() {
-                handshakes += 1;
-                if handshakes > TURN_HANDSHAKES {
-                    self.want_pump(at);
-                    continue;
-                }
+            if !allowance.admits(&self.slots[at].conn) {
+                // First in the next turn, or whoever stands before it would always be.
+                self.slots[at].marked = true;
+                self.marked.insert(passed_over, at);
+                passed_over += 1;
+                continue;
             }
             match self.pump(at, now) {
                 Progress::Closed => self.release(at, now),
@@ -501,16 +509,17 @@ impl Server {
         let Conn::Visitor { visitor, listener } = &mut self.slots[at].conn else {
             return Progress::Idle;
         };
+        let Some(listener) = self.listeners.get(*listener) else {
+            return Progress::Closed;
+        };
         let mut door = Doorway {
             guard: &mut self.guard,
             metrics: &mut self.metrics,
             address: self.slots[at].address,
             draining: self.stop != Stop::No,
+            takes_calls: self.stop.lets_in(listener.passed),
             unready: self.calls.as_ref().is_some_and(|calls| calls.terms.unready.is_some()),
             now,
-        };
-        let Some(listener) = self.listeners.get(*listener) else {
-            return Progress::Closed;
         };
         match visitor.pump(&listener.site, &mut door) {
             Visit::Stays if visitor.has_more() => Progress::More,

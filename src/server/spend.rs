@@ -42,8 +42,8 @@ impl Server {
     }
 
     /// The daemon ends.
-    pub(super) fn end_spending(&self) {
-        let ledger = self.calls.as_ref().and_then(|calls| calls.spending.as_ref());
+    pub(super) fn end_spending(&mut self) {
+        let ledger = self.calls.as_mut().and_then(|calls| calls.spending.as_mut());
         if let Some(Err(error)) = ledger.map(Ledger::end) {
             log::error!("the day's minutes cannot be kept: {error}");
         }

@@ -37,7 +37,8 @@ A setting is wrong or missing.
 End: no new calls; running ones are told and ended in order.
 .TP
 .B SIGHUP
-Read settings that can change again. The log says what was taken over.
+Read settings that can change again. The log says what was taken over. When it comes because the
+terminal that the program was started on has gone, the program ends as with SIGTERM.
 .SH ENVIRONMENT
 Every setting is an environment variable; see
 .BR voicelived.env (5).
@@ -176,7 +177,8 @@ pub(crate) fn settings_file() -> String {
          # The key is better kept in a file of its own, which only root can read:\n\
          #     install -m 600 /dev/stdin /etc/voicelived/api-key     (paste it, Enter, Ctrl-D)\n\
          #\n\
-         # HTTPS on port 8443 is set up by voicelived.socket, not here.\n",
+         # The ports, HTTPS 8443 and for this device itself HTTP 8000, are set up by voicelived.socket\n\
+         # and voicelived-http.socket, not here.\n",
     );
     let mut group = "";
     for variable in VARIABLES {

@@ -75,7 +75,8 @@ impl Client {
         Self::upgrade(socket.into(), address, "")
     }
 
-    fn upgrade(socket: TcpStream, address: SocketAddr, fields: &str) -> Self {
+    /// Opens a call on a connection that is there already.
+    pub(crate) fn upgrade(socket: TcpStream, address: SocketAddr, fields: &str) -> Self {
         let (socket, answer) = exchange(socket, &upgrade_head(address, fields));
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");

@@ -132,9 +132,20 @@ impl Daemon {
     /// `voicelived run` in which system calls fail as `strace` is told. The tracer is a grandchild,
     /// so the process that is killed in the end is the daemon. It writes `trace`.
     pub(crate) fn run_injected(service: SocketAddr, injections: &[&str], trace: &Path) -> Self {
+        Self::run_injected_with(service, injections, trace, &[])
+    }
+
+    /// As [`run_injected`](Self::run_injected), with these settings.
+    pub(crate) fn run_injected_with(
+        service: SocketAddr,
+        injections: &[&str],
+        trace: &Path,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let mut traced = Command::new("strace");
         traced.args(["-D", "-qq", "-o"]).arg(trace).env_clear();
-        traced.args(["-e", "trace=accept4,setsockopt,epoll_wait,recvfrom,sendto,writev,connect"]);
+        let calls = "accept4,setsockopt,epoll_wait,recvfrom,sendto,writev,connect,getrandom";
+        traced.args(["-e", &format!("trace={calls}")]);
         traced.args(injections.iter().flat_map(|injection| ["-e", injection]));
         let program = env!("CARGO_BIN_EXE_voicelived");
         traced.args(["--", program, "run", "--listen", "127.0.0.1:0"]);
@@ -143,7 +154,7 @@ impl Daemon {
             ("AZURE_VOICE_LIVE_ENDPOINT", &format!("ws://{service}")),
             ("AZURE_VOICE_LIVE_API_KEY", KEY),
         ]);
-        Self::spawn(traced, &[])
+        Self::spawn(traced, settings)
     }
 
     /// The port of its only listening socket, as the kernel tells it.

@@ -12,5 +12,6 @@ pub(crate) mod manager;
 pub(crate) mod metrics;
 pub(crate) mod recorder;
 pub(crate) mod service;
+pub(crate) mod standin;
 pub(crate) mod switch;
 pub(crate) mod witness;

@@ -1,5 +1,6 @@
 //! A stand-in for the service, behind TLS, driven step by step: what the relay forwards is looked
 //! at, and what it gets is chosen, message by message. The framing is a library's, not ours.
+#![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -20,6 +21,13 @@ pub(crate) struct StandIn {
 
 /// One connection to it, its session configured.
 pub(crate) struct Served(WebSocket<StreamOwned<ServerConnection, TcpStream>>);
+
+impl Served {
+    /// Whether the relay took up an earlier TLS session.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.0.get_ref().conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+}
 
 impl StandIn {
     /// With a certificate chain and key, both PEM.

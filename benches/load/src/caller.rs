@@ -28,7 +28,15 @@ pub(crate) struct Caller {
     sent: u64,
     received: u64,
     /// When each frame that is still out was sent.
-    out: VecDeque<Instant>,
+    out: VecDeque<Sent>,
+}
+
+/// A frame's departure.
+#[derive(Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) at: Instant,
+    /// How long this process had waited for its core by then, in nanoseconds.
+    pub(crate) waited: u64,
 }
 
 enum State {
@@ -66,7 +74,7 @@ impl Caller {
     }
 
     /// Sends the next 20 ms.
-    pub(crate) fn speak(&mut self, pattern: &Pattern, now: Instant) -> io::Result<()> {
+    pub(crate) fn speak(&mut self, pattern: &Pattern, now: Sent) -> io::Result<()> {
         frame::head(&mut self.outbox, frame::BINARY, FRAME, Some(frame::MASK));
         let start = self.outbox.len();
         pattern.append(self.call, self.sent, FRAME, &mut self.outbox);
@@ -95,7 +103,7 @@ impl Caller {
         &mut self,
         buffer: &mut [u8],
         pattern: &Pattern,
-        mut echoed: impl FnMut(Instant),
+        mut echoed: impl FnMut(Sent),
     ) -> io::Result<()> {
         loop {
             let count = match self.socket.read(buffer) {
@@ -115,7 +123,7 @@ impl Caller {
         &mut self,
         data: &[u8],
         pattern: &Pattern,
-        echoed: &mut impl FnMut(Instant),
+        echoed: &mut impl FnMut(Sent),
     ) -> io::Result<()> {
         let joined;
         let mut data = data;
@@ -174,7 +182,7 @@ impl Caller {
         &mut self,
         audio: &[u8],
         pattern: &Pattern,
-        echoed: &mut impl FnMut(Instant),
+        echoed: &mut impl FnMut(Sent),
     ) -> io::Result<()> {
         if !pattern.matches(self.call, self.received, audio) {
             return Err(io::Error::other("the audio that came back is not what was sent"));

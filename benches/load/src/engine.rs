@@ -9,8 +9,9 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use rustls::ServerConfig;
 
-use crate::caller::{Caller, FRAME};
+use crate::caller::{Caller, FRAME, Sent};
 use crate::pattern::Pattern;
+use crate::process::Account;
 use crate::service::Service;
 
 /// 20 ms: what a frame of audio lasts.
@@ -41,6 +42,9 @@ pub(crate) struct Window {
     pub(crate) delays: Vec<u64>,
     /// By how much frames were sent too late (real time), in nanoseconds.
     pub(crate) lateness: Vec<u64>,
+    /// For each delay, how much of it this process waited for its core, in nanoseconds. Only where
+    /// it sleeps: who spins has the core.
+    pub(crate) waits: Vec<u64>,
 }
 
 /// Everything but the relay.
@@ -48,7 +52,8 @@ pub(crate) struct Engine {
     poll: Poll,
     events: Events,
     buffer: Box<[u8]>,
-    listener: TcpListener,
+    /// Where the relay's service connections come in; `None` while another process is the service.
+    door: Option<TcpListener>,
     tls: Arc<ServerConfig>,
     pub(crate) service: SocketAddr,
     services: Vec<Option<Service>>,
@@ -69,6 +74,10 @@ pub(crate) struct Engine {
     pub(crate) resumed: usize,
     /// Never sleep: deliver at once, and wake nobody's sleeper.
     pub(crate) spin: bool,
+    /// Callers that speak, if not all.
+    pub(crate) talking: usize,
+    /// What the kernel says of this process.
+    account: Account,
 }
 
 impl Engine {
@@ -82,7 +91,7 @@ impl Engine {
             events: Events::with_capacity(1_024),
             buffer: vec![0; BUFFER].into_boxed_slice(),
             service: listener.local_addr()?,
-            listener,
+            door: Some(listener),
             tls,
             services: Vec::new(),
             callers: Vec::new(),
@@ -96,7 +105,17 @@ impl Engine {
             configured: 0,
             resumed: 0,
             spin: false,
+            talking: usize::MAX,
+            account: Account::own()?,
         })
+    }
+
+    /// Leaves the service's port to another process. Connections that there are stay.
+    pub(crate) fn close_door(&mut self) -> io::Result<()> {
+        match self.door.take() {
+            Some(mut listener) => self.poll.registry().deregister(&mut listener),
+            None => Ok(()),
+        }
     }
 
     /// Calls that were opened and have not failed.
@@ -188,20 +207,22 @@ impl Engine {
     }
 
     fn speak_due(&mut self, now: Instant) {
-        let step = PERIOD / u32::try_from(self.callers.len().max(1)).unwrap_or(u32::MAX);
+        let talking = self.callers.len().clamp(1, self.talking.max(1));
+        let step = PERIOD / u32::try_from(talking).unwrap_or(u32::MAX);
         while self.due.0 <= now {
             let (due, call) = self.due;
             if due >= self.since {
                 self.window.lateness.push((now - due).as_nanos() as u64);
             }
             self.speak(call);
-            self.due = (due + step, (call + 1) % self.callers.len().max(1));
+            self.due = (due + step, (call + 1) % talking);
         }
     }
 
     fn speak(&mut self, call: usize) {
         let Some(caller) = &mut self.callers[call] else { return };
-        if let Err(error) = caller.speak(&self.pattern, Instant::now()) {
+        let waited = if self.spin { 0 } else { self.account.waited() };
+        if let Err(error) = caller.speak(&self.pattern, Sent { at: Instant::now(), waited }) {
             self.fail(call, &error);
         }
     }
@@ -230,7 +251,7 @@ impl Engine {
     }
 
     fn accept(&mut self) -> io::Result<()> {
-        while let Ok((socket, _)) = self.listener.accept() {
+        while let Some(Ok((socket, _))) = self.door.as_ref().map(TcpListener::accept) {
             let mut service = Service::new(socket, &self.tls)?;
             let token = Token(1 + 2 * self.services.len());
             let interest = Interest::READABLE | Interest::WRITABLE;
@@ -243,12 +264,14 @@ impl Engine {
     fn on_caller(&mut self, call: usize, readable: bool, now: Instant) {
         let Some(caller) = &mut self.callers[call] else { return };
         let (window, since) = (&mut self.window, self.since);
+        let waited = if self.spin { 0 } else { self.account.waited() };
         let mut back = 0_u64;
-        let echoed = |sent: Instant| {
+        let echoed = |sent: Sent| {
             back += 1;
             window.echoed += 1;
-            if sent >= since {
-                window.delays.push(now.saturating_duration_since(sent).as_nanos() as u64);
+            if sent.at >= since {
+                window.delays.push(now.saturating_duration_since(sent.at).as_nanos() as u64);
+                window.waits.push(waited - sent.waited);
             }
         };
         let result = if readable {

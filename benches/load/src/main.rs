@@ -7,7 +7,11 @@
 //! so that the relay always finds all that can wait for it. Prints one line of JSON per step.
 
 mod caller;
+mod certificates;
+mod connections;
+mod disturb;
 mod engine;
+mod fairness;
 mod frame;
 mod pattern;
 mod process;
@@ -15,17 +19,22 @@ mod service;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use disturb::Orders;
 use engine::{Engine, Pace, audio_seconds};
+use fairness::Plan;
 use process::{Relay, Schedule, Surroundings, Usage};
 use serde_json::{Value, json};
 
-const USAGE: &str = "load [--mode realtime|saturate|idle] [--calls N[,N…]] [--seconds S] \
-    [--until MS] [--name NAME] [--sleep] [--urgent] -- COMMAND…
+const USAGE: &str = "load [--mode realtime|saturate|idle|fairness|connections|\
+    secure-connections] [--calls N[,N…]] [--talking N] [--seconds S] \
+    [--beside NAME[,NAME…]] [--until MS] [--name NAME] [--sleep] [--urgent] -- COMMAND…
   COMMAND starts the relay; {port} in it is the port to listen on, which is in $PORT too.
   --calls 250,500  steps: more calls are added to those there are
+  --beside alone,burst  of the troubles in fairness, these (all: alone, burst, slow-reader,
+                   flood, abuse, crumbs, handshakes)
+  --talking N      callers that speak, the others are silent (all)
   --until MS       no further step once the 99th percentile of delay is above
   --sleep          callers and stand-in sleep in epoll instead of spinning (real time only)
   --urgent         real-time priority, to measure on a machine that has other work; for root";
@@ -34,22 +43,44 @@ const USAGE: &str = "load [--mode realtime|saturate|idle] [--calls N[,N…]] [--
 const WARM_UP: Duration = Duration::from_millis(500);
 
 struct Options {
-    mode: Pace,
+    mode: Mode,
     steps: Vec<usize>,
     time: Duration,
     until: Option<f64>,
     name: String,
     sleep: bool,
     urgent: bool,
+    /// Callers that speak, if not all.
+    talking: usize,
+    /// Of the troubles of `fairness`, these; all if empty.
+    beside: Vec<String>,
     command: Vec<String>,
 }
 
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Calls of this pace.
+    Pace(Pace),
+    /// Quiet calls beside others' trouble.
+    Fairness,
+    /// HTTP connections that are kept and ask for nothing more.
+    Connections { secure: bool },
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some("__disturb") {
+        let orders = Orders::read(&words.collect::<Vec<_>>()).ok_or("no such orders")?;
+        return disturb::run(&orders);
+    }
     let options = options()?;
     let folder = Folder::new()?;
-    let tls = certificates(&folder.0)?;
-    let mut engine = Engine::new(tls)?;
-    let shared = options.mode == Pace::Saturating;
+    certificates::make(&folder.0)?;
+    let mut engine = Engine::new(certificates::server(&folder.0)?)?;
+    let shared = options.mode == Mode::Pace(Pace::Saturating);
+    let fairness = options.mode == Mode::Fairness;
+    let calls = options.steps.iter().copied().max().unwrap_or(1).max(1);
     let (relay_core, own_core) = if shared { (1, 1) } else { (0, 1) };
     let schedule = match (options.urgent, shared) {
         (true, _) => Schedule::Urgent,
@@ -62,12 +93,29 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         &Surroundings {
             service: engine.service,
             folder: &folder.0,
-            calls: options.steps.iter().copied().max().unwrap_or(1).max(1),
+            calls: if fairness { calls + fairness::PLACES } else { calls },
             core: relay_core,
             schedule,
+            https: fairness || options.mode == Mode::Connections { secure: true },
         },
     )?;
-    let outcome = steps(&options, &relay, &mut engine);
+    engine.talking = options.talking;
+    let outcome = if let Mode::Connections { secure } = options.mode {
+        connections::run(&options.name, calls, secure, &relay, &folder.0)
+    } else if fairness {
+        let plan = Plan {
+            name: &options.name,
+            calls,
+            time: options.time,
+            beside: &options.beside,
+            urgent: options.urgent,
+            folder: &folder.0,
+            core: own_core,
+        };
+        fairness::run(&plan, &relay, &mut engine)
+    } else {
+        steps(&options, &relay, &mut engine)
+    };
     if outcome.is_err() {
         eprintln!("{}", std::fs::read_to_string(folder.0.join("relay.log"))?);
     }
@@ -88,8 +136,10 @@ fn steps(options: &Options, relay: &Relay, engine: &mut Engine) -> io::Result<()
             "rss_idle_kib": idle.0, "pss_idle_kib": idle.1,
             "rss_silent_kib": silent.0, "pss_silent_kib": silent.1,
         });
-        if options.mode != Pace::Silent {
-            talk(options, relay, engine, &mut line)?;
+        match options.mode {
+            Mode::Pace(Pace::Silent) => watch(options, relay, engine, &mut line)?,
+            Mode::Pace(pace) => talk(options, pace, relay, engine, &mut line)?,
+            Mode::Fairness | Mode::Connections { .. } => {}
         }
         line["failed"] = json!(engine.failed);
         println!("{line}");
@@ -121,9 +171,34 @@ fn open_calls(relay: &Relay, engine: &mut Engine, calls: usize) -> io::Result<Va
     Ok(json!(ms(relay.usage()?.since(before).cpu) / missing as f64))
 }
 
-fn talk(options: &Options, relay: &Relay, engine: &mut Engine, line: &mut Value) -> io::Result<()> {
-    engine.spin = options.mode == Pace::RealTime && !options.sleep;
-    engine.set_pace(options.mode)?;
+/// How often the relay wakes with nobody talking.
+fn watch(
+    options: &Options,
+    relay: &Relay,
+    engine: &mut Engine,
+    line: &mut Value,
+) -> io::Result<()> {
+    if options.time.is_zero() {
+        return Ok(());
+    }
+    // What the calls' beginning has put off.
+    engine.run(WARM_UP)?;
+    let (before, start) = (relay.usage()?, Instant::now());
+    engine.run(options.time)?;
+    let used = relay.usage()?.since(before);
+    line["wakeups_per_second"] = json!(used.sleeps as f64 / start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn talk(
+    options: &Options,
+    pace: Pace,
+    relay: &Relay,
+    engine: &mut Engine,
+    line: &mut Value,
+) -> io::Result<()> {
+    engine.spin = pace == Pace::RealTime && !options.sleep;
+    engine.set_pace(pace)?;
     engine.run(WARM_UP)?;
     engine.begin_window();
     let (before, own, start) = (relay.usage()?, Usage::of(std::process::id())?, Instant::now());
@@ -167,34 +242,6 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// An authority, in `ca.pem`, and the stand-in's certificate.
-fn certificates(
-    folder: &std::path::Path,
-) -> Result<Arc<rustls::ServerConfig>, Box<dyn std::error::Error>> {
-    let mut params = rcgen::CertificateParams::new(Vec::new())?;
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
-    params.distinguished_name.push(rcgen::DnType::CommonName, "Load bench");
-    let key = rcgen::KeyPair::generate()?;
-    std::fs::write(folder.join("ca.pem"), params.self_signed(&key)?.pem())?;
-    let issuer = rcgen::Issuer::new(params, key);
-    let mut leaf =
-        rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()])?;
-    leaf.use_authority_key_identifier_extension = true;
-    let key = rcgen::KeyPair::generate()?;
-    let certificate = leaf.signed_by(&key, &issuer)?;
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(
-        rustls::crypto::ring::default_provider(),
-    ))
-    .with_safe_default_protocol_versions()?
-    .with_no_client_auth()
-    .with_single_cert(
-        vec![certificate.der().clone()],
-        rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der())?,
-    )?;
-    Ok(Arc::new(config))
-}
-
 /// A folder of our own, removed at the end.
 struct Folder(PathBuf);
 
@@ -216,13 +263,15 @@ impl Drop for Folder {
 fn options() -> Result<Options, Box<dyn std::error::Error>> {
     use lexopt::prelude::*;
     let mut options = Options {
-        mode: Pace::RealTime,
+        mode: Mode::Pace(Pace::RealTime),
         steps: vec![1],
         time: Duration::from_secs(5),
         until: None,
         name: "relay".to_owned(),
         sleep: false,
         urgent: false,
+        talking: usize::MAX,
+        beside: Vec::new(),
         command: Vec::new(),
     };
     let mut parser = lexopt::Parser::from_env();
@@ -230,15 +279,23 @@ fn options() -> Result<Options, Box<dyn std::error::Error>> {
         match argument {
             Long("mode") => {
                 options.mode = match parser.value()?.string()?.as_str() {
-                    "realtime" => Pace::RealTime,
-                    "saturate" => Pace::Saturating,
-                    "idle" => Pace::Silent,
+                    "realtime" => Mode::Pace(Pace::RealTime),
+                    "saturate" => Mode::Pace(Pace::Saturating),
+                    "idle" => Mode::Pace(Pace::Silent),
+                    "fairness" => Mode::Fairness,
+                    "connections" => Mode::Connections { secure: false },
+                    "secure-connections" => Mode::Connections { secure: true },
                     other => return Err(format!("no mode {other}\n{USAGE}").into()),
                 }
             }
             Long("calls") => {
                 let list = parser.value()?.string()?;
                 options.steps = list.split(',').map(str::parse).collect::<Result<_, _>>()?;
+            }
+            Long("talking") => options.talking = parser.value()?.parse()?,
+            Long("beside") => {
+                let list = parser.value()?.string()?;
+                options.beside = list.split(',').map(str::to_owned).collect();
             }
             Long("seconds") => options.time = Duration::from_secs_f64(parser.value()?.parse()?),
             Long("until") => options.until = Some(parser.value()?.parse()?),

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ pub(crate) const KEY: &str = "bench-key-0123456789abcdef0123456789";
 pub(crate) struct Relay {
     process: Child,
     pub(crate) address: SocketAddr,
+    /// Where it serves HTTPS, if it does.
+    pub(crate) secure: Option<SocketAddr>,
     /// From the start of its process to the first connection that it accepts.
     pub(crate) start_to_ready: Duration,
 }
@@ -31,6 +34,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) core: usize,
     /// How it is scheduled.
     pub(crate) schedule: Schedule,
+    /// It shall serve HTTPS too.
+    pub(crate) https: bool,
 }
 
 impl Relay {
@@ -43,6 +48,7 @@ impl Relay {
             Ok(path) if word.contains('/') && path.exists() => path.into_os_string(),
             _ => word.replace("{port}", &port.to_string()).into(),
         });
+        let secure = around.https.then(free_port).transpose()?;
         let core = around.core.to_string();
         let mut taskset = Command::new("taskset");
         taskset.args(["-c", &core]);
@@ -51,6 +57,9 @@ impl Relay {
         // Its `.env`, if it reads one, shall not be ours.
         taskset.current_dir(around.folder);
         environment(&mut taskset, around, port);
+        if let Some(port) = secure {
+            https(&mut taskset, around.folder, port);
+        }
         let log = File::create(around.folder.join("relay.log"))?;
         taskset.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let started = Instant::now();
@@ -65,7 +74,8 @@ impl Relay {
             }
             std::thread::sleep(Duration::from_micros(100));
         }
-        Ok(Self { process, address, start_to_ready: started.elapsed() })
+        let secure = secure.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        Ok(Self { process, address, secure, start_to_ready: started.elapsed() })
     }
 
     pub(crate) fn usage(&self) -> io::Result<Usage> {
@@ -115,6 +125,13 @@ fn environment(command: &mut Command, around: &Surroundings<'_>, port: u16) {
     command.env("SSL_CERT_FILE", &authority);
 }
 
+/// HTTPS with the certificate of the folder; a relay that has none takes no notice.
+fn https(command: &mut Command, folder: &Path, port: u16) {
+    command.env("VOICELIVED_TLS_LISTEN", format!("127.0.0.1:{port}"));
+    command.env("VOICELIVED_TLS_CERT", folder.join("cert.pem"));
+    command.env("VOICELIVED_TLS_KEY", folder.join("key.pem"));
+}
+
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
@@ -130,6 +147,8 @@ pub(crate) struct Usage {
     pub(crate) user_ticks: u64,
     /// Times that it went to sleep.
     pub(crate) sleeps: u64,
+    /// Time that it could have run and waited for a processor.
+    pub(crate) waited: Duration,
 }
 
 impl Usage {
@@ -138,8 +157,8 @@ impl Usage {
         for task in fs::read_dir(format!("/proc/{process}/task"))? {
             let folder = task?.path();
             let schedule = fs::read_to_string(folder.join("schedstat"))?;
-            let nanoseconds = schedule.split(' ').next().and_then(|word| word.parse().ok());
-            sum.cpu += Duration::from_nanos(nanoseconds.unwrap_or(0));
+            sum.cpu += Duration::from_nanos(field(&schedule, 0));
+            sum.waited += Duration::from_nanos(field(&schedule, 1));
             let status = fs::read_to_string(folder.join("status"))?;
             sum.sleeps += number(&status, "voluntary_ctxt_switches:");
         }
@@ -156,8 +175,31 @@ impl Usage {
             kernel_ticks: self.kernel_ticks - earlier.kernel_ticks,
             user_ticks: self.user_ticks - earlier.user_ticks,
             sleeps: self.sleeps.saturating_sub(earlier.sleeps),
+            waited: self.waited.saturating_sub(earlier.waited),
         }
     }
+}
+
+/// The kernel's account of this process, kept open: it is read for every frame.
+pub(crate) struct Account(File);
+
+impl Account {
+    pub(crate) fn own() -> io::Result<Self> {
+        File::open("/proc/self/schedstat").map(Self)
+    }
+
+    /// How long this process could have run and waited for its core instead, in nanoseconds since
+    /// its start. What it waits after being woken is in it.
+    pub(crate) fn waited(&self) -> u64 {
+        let mut text = [0; 96];
+        let count = self.0.read_at(&mut text, 0).unwrap_or(0);
+        field(std::str::from_utf8(&text[..count]).unwrap_or(""), 1)
+    }
+}
+
+/// A number of a line that has nothing but numbers.
+fn field(line: &str, index: usize) -> u64 {
+    line.split_whitespace().nth(index).and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
 /// The number behind a name at the beginning of a line.
@@ -175,15 +217,18 @@ pub(crate) enum Schedule {
     Batch,
     /// Before everything else that runs on the machine, which must not be quiet then. For root.
     Urgent,
+    /// Behind everything else: whatever wakes has the core at once.
+    Behind,
 }
 
 impl Schedule {
     /// Policy and priority for `chrt`.
-    fn words(self) -> [&'static str; 2] {
+    pub(crate) fn words(self) -> [&'static str; 2] {
         match self {
             Self::Usual => ["--other", "0"],
             Self::Batch => ["--batch", "0"],
             Self::Urgent => ["--fifo", "1"],
+            Self::Behind => ["--idle", "0"],
         }
     }
 }

@@ -11,10 +11,10 @@ use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 
 use crate::frame;
 
-const CREATED: &str = r#"{"type":"session.created","event_id":"event_BGn1wOZ4Y3q7VQ0s","session":{"id":"sess_BGn1wPq0HcXtm5E2","model":"gpt-realtime-mini","modalities":["text","audio"]}}"#;
-const UPDATED: &str = r#"{"type":"session.updated","event_id":"event_BGn1wRf7jK2eWc9d","session":{"id":"sess_BGn1wPq0HcXtm5E2","model":"gpt-realtime-mini","modalities":["text","audio"],"input_audio_format":"pcm16","output_audio_format":"pcm16","turn_detection":{"type":"server_vad","auto_truncate":true}}}"#;
-const DELTA_HEAD: &str = r#"{"type":"response.audio.delta","event_id":"event_BGn2AbCdEfGhIjKl","response_id":"resp_BGn1xZyXwVuTsRqP","item_id":"item_BGn1xLmNoPqRsTuV","output_index":0,"content_index":0,"delta":""#;
-const DELTA_TAIL: &str = r#""}"#;
+pub(crate) const CREATED: &str = r#"{"type":"session.created","event_id":"event_BGn1wOZ4Y3q7VQ0s","session":{"id":"sess_BGn1wPq0HcXtm5E2","model":"gpt-realtime-mini","modalities":["text","audio"]}}"#;
+pub(crate) const UPDATED: &str = r#"{"type":"session.updated","event_id":"event_BGn1wRf7jK2eWc9d","session":{"id":"sess_BGn1wPq0HcXtm5E2","model":"gpt-realtime-mini","modalities":["text","audio"],"input_audio_format":"pcm16","output_audio_format":"pcm16","turn_detection":{"type":"server_vad","auto_truncate":true}}}"#;
+pub(crate) const DELTA_HEAD: &str = r#"{"type":"response.audio.delta","event_id":"event_BGn2AbCdEfGhIjKl","response_id":"resp_BGn1xZyXwVuTsRqP","item_id":"item_BGn1xLmNoPqRsTuV","output_index":0,"content_index":0,"delta":""#;
+pub(crate) const DELTA_TAIL: &str = r#""}"#;
 
 /// One relay's connection to us.
 pub(crate) struct Service {

@@ -2,12 +2,13 @@
 //! asked for at a time, a tool call is answered once, and it ends once, with nothing after.
 //!
 //! A line of the input is a step: `s{…}` an event of the service, `c{…}` a message of the client, `t`
-//! and a number so many ms, `a` and a number so many ms of reply audio of the active response, `q`
-//! the same without letting it leave, `m` microphone audio, `f` the oldest running tool finishes, `F`
-//! it fails, `o` the service is open, `r` everything up to an active call, `l` the service is lost,
-//! `g` the client is gone, `e` the daemon stops. The first line may be `!` for a call with a greeting.
+//! and a number so many ms, `a` and a number so many ms of reply audio of the active response, upon
+//! which as much leaves of what waits, `q` the same with nothing leaving, `w` and a number so many ms
+//! leave, `m` microphone audio, `f` the oldest running tool finishes, `F` it fails, `o` the service is
+//! open, `r` everything up to an active call, `l` the service is lost, `g` the client is gone, `e` the
+//! daemon stops. The first line may be `!` for a call with a greeting.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,9 @@ const MOST_STEPS: usize = 300;
 
 /// Outputs of one input at most. A typed turn over a reply of many items brings the most.
 const MOST_OUTPUTS: usize = 64;
+
+/// Items of a reply that the call remembers.
+const ITEMS: usize = 8;
 
 /// How long the call waits for the response it asked for.
 const REQUESTED: Duration = Duration::from_secs(10);
@@ -58,9 +62,7 @@ struct Scene {
     response: Option<String>,
     /// Until when the response that was asked for may still come.
     requested: Option<Instant>,
-    /// Bytes of reply audio that may have been sent on, by item. What waits leaves in order, so a
-    /// later delta's leaving can be an earlier item's.
-    audio: HashMap<String, u64>,
+    audio: Audio,
     running: Vec<String>,
     /// Function calls without an output, by id.
     unanswered: HashMap<String, usize>,
@@ -82,7 +84,7 @@ impl Scene {
             closes: 0,
             response: None,
             requested: None,
-            audio: HashMap::new(),
+            audio: Audio::default(),
             running: Vec::new(),
             unanswered: HashMap::new(),
         };
@@ -102,6 +104,7 @@ impl Scene {
             't' => self.pass(Duration::from_millis(number.min(1_000_000))),
             'a' => self.reply(number, true),
             'q' => self.reply(number, false),
+            'w' => self.leave(bytes_of(number)),
             'm' => {
                 let microphone = self.call.microphone(960, self.now);
                 assert_eq!(microphone == Microphone::Forward, self.active && self.closes == 0);
@@ -138,7 +141,7 @@ impl Scene {
         let reply = self.call.reply_audio(delta, self.now);
         assert!(reply == Reply::Discard || (self.active && self.closes == 0));
         if reply == Reply::Forward {
-            *self.audio.entry(delta.item_id.to_owned()).or_default() += delta.pcm_bytes as u64;
+            self.audio.wait(delta);
         }
     }
 
@@ -177,18 +180,24 @@ impl Scene {
     fn reply(&mut self, ms: u64, leaves: bool) {
         let response = self.response.clone().unwrap_or_else(|| "r0".to_owned());
         let item = format!("item_{response}");
-        let pcm_bytes = usize::try_from(ms.min(10_000) * 48).expect("it is small");
+        let pcm_bytes = bytes_of(ms);
         let base64 = 0..0;
         let delta = AudioDelta { response_id: &response, item_id: &item, base64, pcm_bytes };
         match self.call.reply_audio(&delta, self.now) {
             Reply::Forward => assert!(self.active && self.closes == 0),
             Reply::Discard => return,
         }
-        *self.audio.entry(item).or_default() += pcm_bytes as u64;
+        self.audio.wait(&delta);
         if leaves {
-            self.call.reply_sent(pcm_bytes, self.now);
-            self.observe();
+            self.leave(pcm_bytes);
         }
+    }
+
+    /// The client's socket takes the oldest of what waits.
+    fn leave(&mut self, most: usize) {
+        let bytes = self.audio.leave(most);
+        self.call.reply_sent(bytes, self.now);
+        self.observe();
     }
 
     fn finish_tool(&mut self, ok: bool) {
@@ -217,7 +226,7 @@ impl Scene {
     }
 
     fn observe(&mut self) {
-        let mut count = 0;
+        let (mut count, mut dropped) = (0, false);
         while let Some(output) = self.call.poll() {
             count += 1;
             assert!(count <= MOST_OUTPUTS, "too much at once: {output:?}");
@@ -230,10 +239,16 @@ impl Scene {
                 }
                 Output::RunTool { call_id, .. } => self.running.push(call_id),
                 Output::Close(_) => self.closes += 1,
-                Output::DropPlayback | Output::ReleaseMicrophone | Output::ToolRefused => {
+                Output::DropPlayback => {
                     assert!(self.active);
+                    dropped = true;
+                    self.audio.waiting.clear();
                 }
+                Output::ReleaseMicrophone | Output::ToolRefused => assert!(self.active),
             }
+        }
+        if dropped {
+            self.audio.items.clear();
         }
         assert_eq!(self.call.is_ended(), self.closes > 0);
     }
@@ -252,16 +267,73 @@ impl Scene {
                 *open = open.checked_sub(1).expect("a call was answered twice");
             }
             "conversation.item.truncate" => {
-                let item = command["item_id"].as_str().expect("an id");
-                let sent = self.audio.get(item).copied().unwrap_or_default();
-                // The call remembers eight items; what is sent of older ones counts for the newest.
-                let within = command["audio_end_ms"].as_u64().is_some_and(|ms| ms <= sent / 48);
-                assert!(within || self.audio.len() > 8, "{command}, but {sent} bytes");
+                let id = command["item_id"].as_str().expect("an id");
+                let ms = command["audio_end_ms"].as_u64().expect("a number");
+                // A service may use a name twice.
+                let handed = self.audio.items.iter().filter(|item| item.id == id);
+                let handed = handed.map(|item| item.handed).max().expect("a remembered item");
+                assert!(ms * 48 <= handed as u64, "{command}, but {handed} bytes");
             }
             "session.update" => assert!(!self.active, "configured twice"),
             _ => {}
         }
     }
+}
+
+/// Reply audio on its way: what waits, in order, and what the client's socket was handed.
+#[derive(Default)]
+struct Audio {
+    /// Bytes, and the number of their item.
+    waiting: VecDeque<(usize, usize)>,
+    /// The newest since playback was dropped.
+    items: VecDeque<Item>,
+    /// How many there were.
+    count: usize,
+}
+
+/// Audio that came without any of another item between.
+struct Item {
+    number: usize,
+    response: String,
+    id: String,
+    handed: usize,
+}
+
+impl Audio {
+    fn wait(&mut self, delta: &AudioDelta<'_>) {
+        let last = self.items.back();
+        if last.is_none_or(|l| l.response != delta.response_id || l.id != delta.item_id) {
+            self.count += 1;
+            let (response, id) = (delta.response_id.to_owned(), delta.item_id.to_owned());
+            self.items.push_back(Item { number: self.count, response, id, handed: 0 });
+            if self.items.len() > ITEMS {
+                self.items.pop_front();
+            }
+        }
+        self.waiting.push_back((delta.pcm_bytes, self.count));
+    }
+
+    /// Takes the oldest bytes; how many there were.
+    fn leave(&mut self, most: usize) -> usize {
+        let mut left = most;
+        while let Some((bytes, number)) = self.waiting.front_mut() {
+            let part = left.min(*bytes);
+            (left, *bytes) = (left - part, *bytes - part);
+            if let Some(item) = self.items.iter_mut().find(|item| item.number == *number) {
+                item.handed += part;
+            }
+            if *bytes > 0 {
+                break;
+            }
+            self.waiting.pop_front();
+        }
+        most - left
+    }
+}
+
+/// PCM of so many ms, within reason.
+fn bytes_of(ms: u64) -> usize {
+    usize::try_from(ms.min(10_000) * 48).expect("it is small")
 }
 
 /// A message: every one is an object with a type.

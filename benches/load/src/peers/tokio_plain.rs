@@ -2,6 +2,7 @@
 //! events read with serde, everything else at its defaults.
 
 mod setup;
+mod tokio_setup;
 
 use std::error::Error;
 use std::sync::Arc;
@@ -9,17 +10,13 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use serde_json::json;
 use setup::Setup;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio::net::TcpStream;
+use tokio_setup::{Failure, dial, serve};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 use tokio_tungstenite::{accept_async, client_async};
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 /// The events of the service that the relay acts on.
 #[derive(Deserialize)]
@@ -41,28 +38,12 @@ enum Event {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let setup = Arc::new(Setup::from_env()?);
-    let listener = TcpListener::bind(setup.listen).await?;
-    loop {
-        let (socket, _) = listener.accept().await?;
-        let setup = Arc::clone(&setup);
-        tokio::spawn(async move {
-            // A caller that leaves is no fault.
-            let _ = call(socket, &setup).await;
-        });
-    }
+    serve(call).await
 }
 
-async fn call(socket: TcpStream, setup: &Setup) -> Result<(), Failure> {
-    socket.set_nodelay(true)?;
+async fn call(socket: TcpStream, setup: Arc<Setup>) -> Result<(), Failure> {
     let (to_client, from_client) = accept_async(socket).await?.split();
-
-    let socket = TcpStream::connect(&setup.service).await?;
-    socket.set_nodelay(true)?;
-    let name = ServerName::try_from("127.0.0.1")?;
-    let stream = TlsConnector::from(Arc::clone(&setup.tls)).connect(name, socket).await?;
-    let mut request = format!("wss://{}{}", setup.service, setup.target).into_client_request()?;
-    request.headers_mut().insert("api-key", setup.key.parse()?);
+    let (stream, request) = dial(&setup).await?;
     let (service, _) = client_async(request, stream).await?;
     let (mut to_service, from_service) = service.split();
     to_service.send(Message::text(setup::session_update())).await?;

@@ -2,6 +2,7 @@
 //! no JSON for audio, frames built in a reused buffer, and one flush for all that is ready at once.
 
 mod setup;
+mod tokio_setup;
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -13,18 +14,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Sink, SinkExt, Stream};
-use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use setup::Setup;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
+use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_setup::{Failure, dial, serve};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, accept_async_with_config, client_async_with_config};
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 const APPEND_HEAD: &[u8] = br#"{"type":"input_audio_buffer.append","audio":""#;
 const APPEND_TAIL: &[u8] = br#""}"#;
@@ -41,27 +38,12 @@ fn config(read: usize) -> WebSocketConfig {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let setup = Arc::new(Setup::from_env()?);
-    let listener = TcpListener::bind(setup.listen).await?;
-    loop {
-        let (socket, _) = listener.accept().await?;
-        let setup = Arc::clone(&setup);
-        tokio::spawn(async move {
-            // A caller that leaves is no fault.
-            let _ = call(socket, &setup).await;
-        });
-    }
+    serve(call).await
 }
 
-async fn call(socket: TcpStream, setup: &Setup) -> Result<(), Failure> {
-    socket.set_nodelay(true)?;
+async fn call(socket: TcpStream, setup: Arc<Setup>) -> Result<(), Failure> {
     let client = accept_async_with_config(socket, Some(config(4 * 1_024))).await?;
-    let socket = TcpStream::connect(&setup.service).await?;
-    socket.set_nodelay(true)?;
-    let name = ServerName::try_from("127.0.0.1")?;
-    let stream = TlsConnector::from(Arc::clone(&setup.tls)).connect(name, socket).await?;
-    let mut request = format!("wss://{}{}", setup.service, setup.target).into_client_request()?;
-    request.headers_mut().insert("api-key", setup.key.parse()?);
+    let (stream, request) = dial(&setup).await?;
     let (mut service, _) =
         client_async_with_config(request, stream, Some(config(8 * 1_024))).await?;
     service.send(Message::text(setup::session_update())).await?;
