@@ -69,6 +69,7 @@ function start() {
   const reason = pageWords();
   if (reason) return showProblem(reason);
   showProblem('');
+  captions.begin();
   call = new Call({
     state: showState,
     message: onMessage,
@@ -83,16 +84,16 @@ function start() {
   awake.keep(true);
 }
 
-function onOver(words) {
+function onOver(words, fault) {
   hold.end();
   call = null;
   main.textContent = 'Start Talking';
   showControls(false);
   captions.end();
-  showState(words === null ? 'idle' : 'error');
-  if (words === null) byId('status').textContent = 'Call ended';
-  showProblem(words ?? '');
-  if (words !== null) entrance.check();
+  showState(fault ? 'error' : 'idle', fault ? '' : (words ?? ''));
+  if (!fault) byId('status').textContent = 'Call ended';
+  showProblem(fault ? words : '');
+  if (fault) entrance.check();
   awake.keep(false);
 }
 
@@ -100,7 +101,10 @@ function onOver(words) {
 function onEntrance(wanted) {
   const typing = byId('entrance').contains(document.activeElement) || document.activeElement === document.body;
   byId('buttons').hidden = wanted;
-  if (wanted) return byId('code').focus();
+  if (wanted) {
+    byId('status').textContent = 'Access code needed';
+    return byId('code').focus();
+  }
   showProblem('');
   showState('idle');
   if (typing) main.focus();

@@ -10,6 +10,8 @@ import { closeWords, deviceWords, refusalWords, startWords } from './words.js';
 const HELD_FRAMES = 100; // 2 s of microphone, kept until the socket is open
 const MAX_UNSENT_BYTES = 96000; // 2 s: what a stalled network did not take by then is stale
 const PLAYED_EVERY_MS = 300;
+// Why a call is over although nothing went wrong.
+const DUE = ['idle', 'time_limit', 'session_expired'];
 const OWED_MS = 20000; // a turn that nobody answers is given up
 
 /** @typedef {'idle'|'connecting'|'listening'|'thinking'|'speaking'|'reconnecting'|'error'} State */
@@ -21,7 +23,7 @@ const OWED_MS = 20000; // a turn that nobody answers is given up
  *  @property {() => void} interrupted the reply that was being heard was cut off
  *  @property {(words: string) => void} problem something is wrong, the call goes on; '' when it is right again
  *  @property {(side: 'in'|'out', level: number) => void} level 0 to 1, of microphone and reply
- *  @property {(words: string|null) => void} over once; null when the user ended it */
+ *  @property {(words: string|null, fault: boolean) => void} over once; null when the user ended it */
 
 export class Call {
   #events;
@@ -156,7 +158,10 @@ export class Call {
   }
 
   #onCallState({ state, reason, message }) {
-    if (state === 'ended') return this.#finish(reason === 'hang_up' ? null : (message ?? 'The call has ended.'));
+    if (state === 'ended') {
+      if (reason === 'hang_up') return this.#finish(null);
+      return this.#finish(message ?? 'The call has ended.', !DUE.includes(reason));
+    }
     if (!['connecting', 'active', 'reconnecting'].includes(state)) return;
     this.#phase = state;
     this.#note = message;
@@ -289,14 +294,15 @@ export class Call {
     this.#finish(neverOpened ? await refusalWords() : closeWords(code));
   }
 
-  #finish(words) {
+  /** @param {string|null} words null when the user ended it @param {boolean} [fault] */
+  #finish(words, fault = words !== null) {
     if (this.#over) return;
     this.#send({ type: 'hang_up' });
     this.#over = true;
     clearTimeout(this.#owed);
     this.#audio.close();
     this.#socket.close(1000);
-    this.#events.over(words);
+    this.#events.over(words, fault);
   }
 }
 

@@ -87,6 +87,11 @@ export class Captions {
     this.#open.findLast((line) => line.role === 'assistant' && line.text)?.interrupt();
   }
 
+  /** A call begins: what is there is of an earlier one. */
+  begin() {
+    if (this.#log.lastChild && this.#log.lastChild.className !== 'divider') this.#append(part('p', 'divider', 'New call'));
+  }
+
   /** The call is over: nothing grows any more. */
   end() {
     for (const line of this.#open) line.text ? line.show(line.text, false) : line.element.remove();

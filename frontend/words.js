@@ -60,7 +60,8 @@ export function healthWords(health) {
   return HEALTH[health.trim()];
 }
 
-const CODE = 'It is the one that voicelived printed when it was started, or the part after “token=” of a pairing link.';
+const CODE =
+  'voicelived prints it on the terminal it is started on; as a system service it keeps it in /var/lib/voicelived/access-token. In a pairing link it comes after “token=”.';
 
 const CODES = {
   first: `This voicelived wants an access code before it takes calls. ${CODE}`,
@@ -113,7 +114,7 @@ async function strangerWords() {
 async function awayWords() {
   try {
     const reply = await fetch('healthz', { cache: 'no-store' });
-    return reply.status === 503 ? CLOSED[1001] : null;
+    return reply.status === 503 ? (healthWords(await reply.text()) ?? CLOSED[1001]) : null;
   } catch {
     return 'voicelived cannot be reached. Check that it is running and that this device is on its network.';
   }

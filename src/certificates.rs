@@ -1,5 +1,6 @@
 //! The HTTPS listener's certificates, whoever made them, and their renewal.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -61,12 +62,24 @@ impl Certificates {
         }
     }
 
-    /// The names the local authority's leaf is made out to.
+    /// The names in the owner's own certificate, if it is that.
     #[must_use]
-    pub fn names(&self) -> Option<&Names> {
+    pub fn own_names(&self) -> &[String] {
         match self {
-            Self::Own(_) => None,
-            Self::Local(authority) => Some(authority.names()),
+            Self::Own(files) => files.names(),
+            Self::Local(_) => &[],
         }
+    }
+
+    /// By what names and addresses a listener at `address` is reached, besides `localhost` and that
+    /// address: those of the owner's certificate come first. Others do not reach the loopback, but
+    /// its HTTPS may be handed on to it, as by a forwarded port.
+    #[must_use]
+    pub fn names_at(certificates: Option<&Self>, address: IpAddr, secure: bool) -> Names {
+        let remote = !address.to_canonical().is_loopback();
+        let mut names = if remote { device_names() } else { Names::default() };
+        let own = certificates.filter(|_| remote || secure).map_or(&[][..], Self::own_names);
+        names.dns.splice(0..0, own.iter().cloned());
+        names
     }
 }

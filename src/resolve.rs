@@ -1,7 +1,8 @@
 //! The service's addresses. `getaddrinfo` blocks for seconds when a name server is dead, so it
 //! runs in a child: this program again, as `voicelived __resolve HOST PORT`. Hosts file, mDNS,
 //! VPNs and systemd-resolved all count that way. The last good answer is kept, and refreshed off
-//! the call path: only the first call ever waits for a name.
+//! the call path. Two calls wait for a name: the first one, and the next one after nobody was there
+//! at any of the addresses, since the name may lead elsewhere by now.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -29,6 +30,11 @@ pub struct Resolver {
     addresses: Vec<SocketAddr>,
     asked: Option<Instant>,
     running: bool,
+    /// Nobody was there; a new look-up comes before the next attempt.
+    doubted: bool,
+    /// Where the last connection was made: it comes first, so that an address that never answers,
+    /// such as that of a broken IPv6, costs its time-out only once.
+    proven: Option<SocketAddr>,
 }
 
 impl Resolver {
@@ -37,7 +43,8 @@ impl Resolver {
     pub fn new(host: &str, port: u16) -> Self {
         let literal = host.parse::<IpAddr>().ok();
         let addresses = literal.map(|address| SocketAddr::new(address, port)).into_iter().collect();
-        Self { host: host.to_owned(), port, addresses, asked: None, running: false }
+        let host = host.to_owned();
+        Self { host, port, addresses, asked: None, running: false, doubted: false, proven: None }
     }
 
     /// The host's name.
@@ -46,17 +53,39 @@ impl Resolver {
         &self.host
     }
 
-    /// The last good answer; empty if there was none.
+    /// The last good answer, in the order to try; empty if there was none, or it is in doubt.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        if self.doubted { &[] } else { &self.addresses }
+    }
+
+    /// A connection was made to this one.
+    pub fn reached(&mut self, address: SocketAddr) {
+        self.proven = Some(address);
+        self.sort();
+    }
+
+    /// Nobody was there. What was found since is not in doubt, nor is what cannot be looked up.
+    pub fn unreached(&mut self, tried: SocketAddr) {
+        self.proven = self.proven.filter(|proven| *proven != tried);
+        let known = self.addresses.contains(&tried);
+        self.doubted |= known && !self.is_literal();
+    }
+
+    fn is_literal(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok()
+    }
+
+    fn sort(&mut self) {
+        // Stable: the others stay in the system's order.
+        self.addresses.sort_by_key(|address| Some(*address) != self.proven);
     }
 
     /// Whether a look-up should be started now; if so, it counts as started.
     pub fn begin(&mut self, now: Instant) -> bool {
-        let literal = self.host.parse::<IpAddr>().is_ok();
-        let fresh = !self.addresses.is_empty() && self.asked.is_some_and(|at| now < at + REFRESH);
-        if literal || fresh || self.running {
+        let recent = self.asked.is_some_and(|at| now < at + REFRESH);
+        let fresh = recent && !self.addresses().is_empty();
+        if self.is_literal() || fresh || self.running {
             return false;
         }
         self.running = true;
@@ -70,9 +99,13 @@ impl Resolver {
     /// Why there is no address at all.
     pub fn finish(&mut self, result: Result<&[u8], String>) -> Result<(), String> {
         self.running = false;
+        self.doubted = false;
         let found = result.map(parse);
         match found {
-            Ok(list) if !list.is_empty() => self.addresses = list,
+            Ok(list) if !list.is_empty() => {
+                self.addresses = list;
+                self.sort();
+            }
             Ok(_) if self.addresses.is_empty() => return Err("it has no address".to_owned()),
             Err(why) if self.addresses.is_empty() => return Err(why),
             Ok(_) | Err(_) => {}
@@ -113,6 +146,27 @@ mod tests {
         assert!(!resolver.begin(Instant::now()));
         assert_eq!(resolver.addresses().len(), 1);
         assert_eq!(Resolver::new("::1", 80).addresses().len(), 1);
+    }
+
+    #[test]
+    fn doubt_makes_the_next_call_wait_for_one_look_up() {
+        let (mut resolver, now) = (Resolver::new("a.example", 443), Instant::now());
+        let [a, b] = [1, 2].map(|last| SocketAddr::from(([192, 0, 2, last], 443)));
+        assert!(resolver.begin(now));
+        assert!(resolver.finish(Ok(b"192.0.2.1:443\n192.0.2.2:443\n")).is_ok());
+        resolver.reached(b);
+        assert_eq!(resolver.addresses(), [b, a]);
+        resolver.unreached(b);
+        assert!(resolver.addresses().is_empty());
+        assert!(resolver.begin(now) && !resolver.begin(now));
+        assert!(resolver.finish(Err("no network".to_owned())).is_ok());
+        assert_eq!(resolver.addresses(), [b, a], "the old ones serve on");
+        assert!(!resolver.begin(now));
+        resolver.unreached(SocketAddr::from(([192, 0, 2, 3], 443)));
+        assert!(!resolver.addresses().is_empty(), "an attempt from before the look-up");
+        let mut literal = Resolver::new("192.0.2.1", 443);
+        literal.unreached(a);
+        assert_eq!(literal.addresses(), [a]);
     }
 
     #[test]

@@ -154,6 +154,16 @@ fn the_model_has_three_names() {
 }
 
 #[test]
+fn a_proxy_is_not_used_and_that_is_said() {
+    let config = with("https_proxy", "http://proxy.example:3128").unwrap();
+    assert!(config.warnings[0].starts_with("https_proxy (environment): not used"));
+    assert!(!config.warnings[0].contains("proxy.example"), "it may hold a password");
+    let local = [("AZURE_VOICE_LIVE_ENDPOINT", "http://localhost:9000"), KEY, ("ALL_PROXY", "x")];
+    assert_eq!(load(&local, "").unwrap().warnings, [""; 0]);
+    assert_eq!(with("HTTPS_PROXY", "").unwrap().warnings, [""; 0]);
+}
+
+#[test]
 fn unknown_names_of_the_service_only_warn() {
     let config = with("AZURE_VOICE_LIVE_AGENT_NAME", "x").unwrap();
     assert!(config.warnings[0].starts_with("AZURE_VOICE_LIVE_AGENT_NAME (environment): not used"));

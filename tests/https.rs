@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -141,4 +142,55 @@ fn the_local_authority_is_made_once_and_is_all_that_must_be_trusted() {
 fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).expect("a file").permissions().mode() & 0o777
+}
+
+/// The certificate with these names, in place.
+fn certify(folder: &Folder, names: &[&str]) -> (String, [String; 2]) {
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let pem = made.cert.pem();
+    let key = made.signing_key.serialize_pem();
+    let files = [folder.write("cert.pem", &pem), folder.write("key.pem", &key)];
+    (pem, files)
+}
+
+/// The status line of the page, asked for over HTTPS as that of `host`.
+fn page_of(daemon: &Daemon, roots: &str, host: &str) -> String {
+    let roots = tls::certificates(roots.as_bytes()).expect("PEM");
+    let config = tls::client_config(&roots).expect("a configuration");
+    let name = ServerName::try_from("localhost").expect("a name");
+    let client = ClientConnection::new(Arc::clone(&config), name).expect("a client");
+    let address = daemon.secure_address();
+    let socket = std::net::TcpStream::connect(address).expect("it accepts");
+    let mut stream = StreamOwned::new(client, socket);
+    let port = address.port();
+    write!(stream, "GET / HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n")
+        .expect("it takes a request");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).expect("an answer");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn the_names_of_the_owners_certificate_are_its_own() {
+    let folder = Folder::new("https-names");
+    let (first, [cert, key]) = certify(&folder, &["localhost", "Voice.example", "*.wild.example"]);
+    let daemon = Daemon::demo(&[
+        ("VOICELIVED_TLS_LISTEN", "127.0.0.1:0"),
+        ("VOICELIVED_TLS_CERT", &cert),
+        ("VOICELIVED_TLS_KEY", &key),
+    ]);
+    for (host, status) in [
+        ("voice.example", "200"),
+        ("localhost", "200"),
+        ("other.example", "421"),
+        ("any.wild.example", "421"),
+    ] {
+        assert_eq!(page_of(&daemon, &first, host), format!("HTTP/1.1 {status}"), "{host}");
+    }
+    let (second, _) = certify(&folder, &["localhost", "other.example"]);
+    hang_up(&daemon);
+    daemon.wait_for_log("a new certificate is in use");
+    assert_eq!(page_of(&daemon, &second, "other.example"), "HTTP/1.1 200");
+    assert_eq!(page_of(&daemon, &second, "voice.example"), "HTTP/1.1 421");
 }

@@ -106,7 +106,7 @@ impl Scene {
         session.pump(&mut desk);
         let mut service = CALLED.take().expect("it has connected");
         session.pump(&mut desk);
-        if let Some(socket) = session.new_service_socket() {
+        if let Some(socket) = session.service_socket() {
             socket.carry(usize::MAX);
         }
         let answer = format!(

@@ -13,6 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 use support::certificates::Authority;
 use support::client::Client;
 use support::daemon::{Daemon, KEY};
+use support::inside::daemon_with_names;
 use support::recorder::Recorder;
 use support::witness::{self, Witness};
 use voicelived::net::dial::{Dial, DialError, Progress, Target};
@@ -145,6 +146,52 @@ fn a_dead_address_is_followed_by_the_next() {
     assert!(matches!(dial(vec![dead, dead, service.address]), Progress::Open(_)));
     assert!(matches!(dial(vec![dead, dead]), Progress::Failed(DialError::Connect(_))));
     assert!(matches!(dial(Vec::new()), Progress::Failed(DialError::Connect(_))));
+}
+
+/// Where nobody is, at the port of a service on `127.0.0.1`.
+const ELSEWHERE: [u8; 4] = [127, 0, 0, 9];
+
+#[test]
+fn a_name_that_leads_elsewhere_by_now_is_looked_up_again() {
+    let service = Daemon::simulate(&["no-welcome"]);
+    let port = service.address.port();
+    let names = file("moved-names", &format!("{}\n", SocketAddr::from((ELSEWHERE, port))));
+    let address = daemon_with_names("service.test", port, &names);
+    for _ in 0..2 {
+        Client::connect(address).assert_ends("nobody there", 1011, "unreachable");
+    }
+    fs::write(&names, format!("{}\n", service.address)).expect("ours");
+    Client::connect(address).wait_until_active();
+    // No answer at all: the old one serves on.
+    fs::write(&names, "").expect("ours");
+    Client::connect(address).wait_until_active();
+}
+
+#[test]
+fn the_address_that_worked_is_tried_first() {
+    let service = Daemon::simulate(&["no-welcome"]);
+    let port = service.address.port();
+    let broken = SocketAddr::from((ELSEWHERE, port));
+    let names = file("proven-names", &format!("{broken}\n{}\n", service.address));
+    let address = daemon_with_names("service.test", port, &names);
+    Client::connect(address).wait_until_active();
+    let silent = std::net::TcpListener::bind(broken).expect("nobody is there");
+    silent.set_nonblocking(true).expect("a socket");
+    Client::connect(address).wait_until_active();
+    assert!(silent.accept().is_err(), "the other one is not tried");
+}
+
+#[test]
+fn a_failed_connection_is_logged_once() {
+    let daemon = Daemon::run(SocketAddr::from((ELSEWHERE, 9)), &[]);
+    Client::connect(daemon.address).assert_ends("nobody", 1011, "unreachable");
+    daemon.wait_until("it is over", |daemon| daemon.log().contains("ended: "));
+    assert_eq!(daemon.log().matches("cannot be reached").count(), 1, "{}", daemon.log());
+    let daemon = Daemon::run_at("https://nosuchhost.invalid", &[]);
+    Client::connect(daemon.address).assert_ends("no name", 1011, "unreachable");
+    daemon.wait_until("it is over", |daemon| daemon.log().contains("ended: "));
+    let call = daemon.log().split_once("call from").expect("it is logged").1.to_owned();
+    assert_eq!(call.matches("could not be looked up").count(), 1, "{call}");
 }
 
 /// Drives an attempt to its end.

@@ -56,6 +56,23 @@ impl Facts {
         Some(facts)
     }
 
+    /// The names that anybody's certificate is made out to. What else is in it may be as it likes:
+    /// public authorities leave the common name out.
+    pub(super) fn names_of(der: &[u8]) -> Option<Names> {
+        let mut body = Reader(Reader(Reader(der).take(SEQUENCE)?).take(SEQUENCE)?);
+        let mut extensions = loop {
+            let (tag, content) = body.next()?;
+            if tag == context(3) {
+                break Reader(Reader(content).take(SEQUENCE)?);
+            }
+        };
+        let mut facts = Self::default();
+        while let Some((tag, extension)) = extensions.next() {
+            facts.add_extension(tag, extension)?;
+        }
+        Some(facts.names)
+    }
+
     fn add_extension(&mut self, tag: u8, extension: &[u8]) -> Option<()> {
         let mut parts = Reader(extension);
         let id = parts.take(OID).filter(|_| tag == SEQUENCE)?;
@@ -162,13 +179,16 @@ mod tests {
         let facts = Facts::read(&der).unwrap();
         assert_eq!((facts.subject.as_str(), facts.issuer.as_str()), ("pi", "pi"));
         assert_eq!(facts.names.dns, ["pi"]);
+        assert_eq!(Facts::names_of(&der).as_ref(), Some(&facts.names));
         assert_eq!(facts.public_key, key.public_key_raw());
         for at in 0..der.len() {
             assert_eq!(Facts::read(&der[..at]), None, "cut at {at}");
+            assert_eq!(Facts::names_of(&der[..at]), None, "cut at {at}");
             for flip in [0x01, 0x80, 0xff] {
                 let mut damaged = der.clone();
                 damaged[at] ^= flip;
                 let _ = Facts::read(&damaged);
+                let _ = Facts::names_of(&damaged);
             }
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 
+use super::facts::Facts;
 use super::files::fault;
 use crate::config::read_file;
 use crate::net::tls;
@@ -24,13 +25,14 @@ pub struct OwnFiles {
     cert: PathBuf,
     key: PathBuf,
     seen: [Stamp; 2],
+    names: Vec<String>,
 }
 
 impl OwnFiles {
     /// Files that have not been looked at yet: the chain, leaf first, and its key.
     #[must_use]
     pub fn new(cert: PathBuf, key: PathBuf) -> Self {
-        Self { cert, key, seen: [None; 2] }
+        Self { cert, key, seen: [None; 2], names: Vec::new() }
     }
 
     /// Reads both. A caller that has an older configuration keeps it when this fails.
@@ -42,8 +44,18 @@ impl OwnFiles {
         self.seen = self.stamps();
         let chain = read(&self.cert)?;
         let key = read(&self.key)?;
-        tls::certificates(&chain).map_err(|error| fault(&self.cert, error))?;
-        tls::server_config(&chain, &key).map_err(|error| fault(&self.key, error))
+        let leaf = tls::certificates(&chain).map_err(|error| fault(&self.cert, error))?;
+        let config = tls::server_config(&chain, &key).map_err(|error| fault(&self.key, error))?;
+        let names = leaf.first().and_then(|leaf| Facts::names_of(leaf)).unwrap_or_default();
+        self.names = names.dns.into_iter().filter(|name| !name.contains('*')).collect();
+        Ok(config)
+    }
+
+    /// The DNS names of the certificate that was loaded last: whoever holds it holds them. Not those
+    /// with a wildcard, for such a name may be anybody's.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Whether a file has been replaced or written since the last [`load`](Self::load), be it a

@@ -18,6 +18,9 @@ const ANNOUNCED: Duration = Duration::from_secs(5);
 /// How long the user counts as speaking after the last microphone audio. Who mutes in the middle of a
 /// sentence sends none, and then the service never hears the sentence end.
 const SPEAKING: Duration = Duration::from_secs(3);
+/// How long the user counts as speaking after a typed turn. In a noisy room the service may hear
+/// speech without an end, and who types wants to be answered all the same.
+const TYPED: Duration = Duration::from_secs(2);
 /// How long `response.created` may take after our `response.create`.
 const REQUESTED: Duration = Duration::from_secs(10);
 
@@ -37,6 +40,8 @@ enum Turn {
     Quiet,
     /// Between `speech_started` and `speech_stopped`.
     Speaking { until: Instant },
+    /// The same, but a typed turn does not wait longer for the end of what is heard.
+    Typed { until: Instant },
     /// The service is going to answer by itself.
     Announced { until: Instant },
 }
@@ -126,6 +131,14 @@ impl Gate {
     pub fn speech_started(&mut self, now: Instant) {
         self.turn = Turn::Speaking { until: now + SPEAKING };
         self.stop_next = false;
+    }
+
+    /// A typed turn wants an answer.
+    pub fn typed(&mut self, now: Instant) {
+        if let Turn::Speaking { until } = self.turn {
+            self.turn = Turn::Typed { until: until.min(now + TYPED) };
+        }
+        self.want(Wish::Answer);
     }
 
     /// Microphone audio came: if the user speaks, the user still does.
@@ -240,7 +253,9 @@ impl Gate {
 
     fn turn_end(&self) -> Option<Instant> {
         match self.turn {
-            Turn::Speaking { until } | Turn::Announced { until } => Some(until),
+            Turn::Speaking { until } | Turn::Typed { until } | Turn::Announced { until } => {
+                Some(until)
+            }
             Turn::Quiet => None,
         }
     }

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use super::client::{self, ClientMessage};
 use super::ending::EndReason;
-use super::gate::Wish;
 use super::service::commands;
 use super::{Call, Output};
 
@@ -41,7 +40,7 @@ impl Call {
             self.tell(client::speech_stopped());
         }
         self.send(commands::user_text(text));
-        self.gate.want(Wish::Answer);
+        self.gate.typed(now);
         self.arm_latency(now);
         self.limits.touch(now);
     }

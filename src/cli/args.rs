@@ -156,8 +156,15 @@ impl std::error::Error for UsageError {}
 
 impl From<lexopt::Error> for UsageError {
     fn from(fault: lexopt::Error) -> Self {
-        // It may quote an argument as it is.
-        Self(fault.to_string().escape_debug().to_string().replace("\\'", "'"))
+        // It may quote an argument as it is. Quotes and backslashes do no harm.
+        let mut text = String::new();
+        for letter in fault.to_string().chars() {
+            match letter {
+                '\'' | '"' | '\\' => text.push(letter),
+                _ => text.extend(letter.escape_debug()),
+            }
+        }
+        Self(text)
     }
 }
 
@@ -528,6 +535,8 @@ mod tests {
             let text = parsed(line).unwrap_err().to_string();
             assert!(!text.contains(char::is_control) && text.len() < 200, "{text}");
         }
+        let text = parsed("check extra").unwrap_err().to_string();
+        assert_eq!(text, "unexpected argument \"extra\"; see voicelived --help");
         let odd = parse(["--a\n\u{1b}b".into()]).unwrap_err().to_string();
         assert!(!odd.contains(char::is_control), "{odd:?}");
     }

@@ -1,6 +1,6 @@
 //! The commands of the one binary.
 //!
-//! `run`, `reload`, `access` and `service` set up the daemon; `call` and `check` are clients that wait for what they
+//! `run`, `reload`, `access`, `service` and `invitation` set up the daemon; `call` and `check` are clients that wait for what they
 //! do: `drive` is their connection, `source`, `answer`, `wav` and `screen` are what `call` says,
 //! waits for, writes and prints.
 
@@ -10,6 +10,7 @@ pub mod args;
 mod call;
 mod check;
 mod drive;
+mod invitation;
 pub mod qr;
 mod reload;
 pub mod run;

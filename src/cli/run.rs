@@ -1,6 +1,6 @@
 //! `run`, `demo` and `simulate`: the daemon in its three guises.
 
-use std::io::{self, IsTerminal, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::rc::Rc;
@@ -12,10 +12,11 @@ use crate::authority::{Authority, OwnFiles, device_names};
 use crate::call::pcm::BLOCK_BYTES;
 use crate::certificates::Certificates;
 use crate::cli::args::{RunArgs, SimulateArgs, exit};
+use crate::cli::invitation::Invitation;
 use crate::cli::reload::Provenance;
 use crate::cli::{access, reload, service};
 use crate::clock::is_clock_set;
-use crate::config::{Config, PassedSocket, Purpose, Secret, read_file};
+use crate::config::{Config, PassedSocket, Purpose, read_file};
 use crate::net::tls::{self, ClientConfigs};
 use crate::server::{Calls, Listen, Server, bind};
 use crate::simulator::{Options, Script};
@@ -62,7 +63,9 @@ pub fn demo(args: &RunArgs) -> Result<(), Failure> {
 /// As [`run`]; a wrong fault word is a usage error.
 pub fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
     crate::log::init(log::LevelFilter::Info);
-    let script = Script::parse(&args.faults).map_err(|error| (exit::USAGE, error))?;
+    let refused =
+        |error| (exit::USAGE, format!("--fault: {error}; see voicelived simulate --help"));
+    let script = Script::parse(&args.faults).map_err(refused)?;
     let options = Options { script, ..Options::default() };
     let mut listen = listen_on(args.listen, Site::Simulator(Rc::new(options)))?;
     if let Some((certificate, key)) = &args.tls {
@@ -113,7 +116,8 @@ fn serve(
     let certificates = config.web.tls_listen.map(|_| certificates(&config)).transpose()?;
     let doors = listen_for_calls(&config, passed, certificates.as_ref(), simulated)?;
     let urls: Vec<String> = doors.iter().filter_map(url).collect();
-    let pages: Vec<String> = doors.iter().flat_map(pages).collect();
+    let own = certificates.as_ref().map_or(&[][..], |(certificates, _)| certificates.own_names());
+    let invitation = Invitation::to(&doors, own);
     listen.extend(doors);
     let token = access::token(&config)?;
     let tls = ClientConfigs::default();
@@ -132,45 +136,12 @@ fn serve(
         tools,
     };
     let server = Server::new(listen, Some(calls)).map_err(system)?.managed_by(manager());
-    print_invitation(&pages, token.as_ref());
+    invitation.print(token.as_ref());
     // Only now is every socket served and every signal heard.
     for url in urls {
         log::info!("listening on {url}");
     }
     server.run().map_err(system)
-}
-
-/// For the person who started it, and for nobody who reads what it leaves behind: no pipe, no file,
-/// no journal.
-fn print_invitation(pages: &[String], token: Option<&Secret>) {
-    let mut out = io::stdout();
-    if !out.is_terminal() {
-        return;
-    }
-    let mut text = String::from("\nOpen one of these in a browser:\n\n");
-    for page in pages {
-        text.push_str(&format!("    {page}\n"));
-    }
-    if let (Some(page), Some(token)) = (pages.first(), token) {
-        let link = access::pairing_link(page, token);
-        let code = super::qr::terminal(&link).unwrap_or_default();
-        text.push_str(&format!(
-            "\nThis link lets a device in without typing:\n\n    {link}\n\n{code}\n"
-        ));
-    }
-    // Where it cannot be printed the token can still be typed.
-    let _ = out.write_all(text.as_bytes());
-}
-
-/// What to type into a browser for this listener, the most useful first.
-fn pages(door: &Listen) -> Vec<String> {
-    let Ok(address) = door.socket.local_addr() else { return Vec::new() };
-    let (port, secure) = (address.port(), door.tls.is_some());
-    if secure && !address.ip().to_canonical().is_loopback() {
-        return device_names().urls(port);
-    }
-    let scheme = if secure { "https" } else { "http" };
-    vec![format!("{scheme}://localhost:{port}/")]
 }
 
 /// The spending guard, going on where it was.
@@ -260,10 +231,8 @@ fn call_site(
     // Port 0 lets the kernel choose: the gate must know what it chose.
     let address = socket.local_addr().map_err(system)?;
     let mut gate = Gate::new(secure, address, extra);
-    if !address.ip().to_canonical().is_loopback() {
-        let names = device_names();
-        gate.set_device_names(&names.dns, &names.addresses);
-    }
+    let names = Certificates::names_at(certificates, address.ip(), secure);
+    gate.set_device_names(&names.dns, &names.addresses);
     let ca_pem = certificates.and_then(Certificates::ca_pem).map(Rc::from);
     let site = CallSite { gate, simulated, https: None, ca_pem };
     Ok(Listen { socket, site: Site::Calls(site), tls: None, passed: false })

@@ -97,8 +97,13 @@ pub(super) fn load(
 ) -> Result<Config, Vec<ConfigError>> {
     let credentials = credentials_directory(&sources);
     let supervised = sources.environment.iter().any(|(name, _)| name == "NOTIFY_SOCKET");
-    let mut loader =
-        Loader { files, draft: Draft::default(), settings: Vec::new(), errors: Vec::new() };
+    let mut loader = Loader {
+        files,
+        draft: Draft::default(),
+        settings: Vec::new(),
+        errors: Vec::new(),
+        proxy: None,
+    };
     let state_dir = state_directory(&sources);
     loader.collect(sources);
     loader.judge_unknown_names();
@@ -129,8 +134,13 @@ pub(super) fn client_token(
     sources: Sources,
     files: Files<'_>,
 ) -> Result<Option<Secret>, Vec<ConfigError>> {
-    let mut loader =
-        Loader { files, draft: Draft::default(), settings: Vec::new(), errors: Vec::new() };
+    let mut loader = Loader {
+        files,
+        draft: Draft::default(),
+        settings: Vec::new(),
+        errors: Vec::new(),
+        proxy: None,
+    };
     if let Some(path) = named {
         let fault = |message| ConfigError { what: "--token-file".to_owned(), place: None, message };
         let path = path.to_str().ok_or_else(|| vec![fault("is not UTF-8 text".to_owned())])?;
@@ -180,6 +190,8 @@ struct Loader<'a> {
     draft: Draft,
     settings: Vec<Setting>,
     errors: Vec<ConfigError>,
+    /// The variable that names a proxy.
+    proxy: Option<String>,
 }
 
 impl Loader<'_> {
@@ -201,6 +213,9 @@ impl Loader<'_> {
             }
         }
         for (name, value) in sources.environment {
+            if PROXIES.iter().any(|proxy| name == *proxy) && !value.is_empty() {
+                self.proxy = name.to_str().map(str::to_owned);
+            }
             let Some(name) = name.to_str().filter(|name| is_ours(name)) else {
                 continue;
             };
@@ -459,6 +474,11 @@ impl Loader<'_> {
             let warning = "VOICELIVED_LISTEN: off leaves nothing to listen on";
             draft.warnings.push(warning.to_owned());
         }
+        if let (Some(name), true) = (self.proxy, draft.endpoint.as_ref().is_some_and(|at| at.tls)) {
+            draft.warnings.push(format!(
+                "{name} (environment): not used by voicelived; it connects to the service directly"
+            ));
+        }
         // Only the demo lacks these, and it sets its own endpoint.
         let nowhere = || Endpoint::plain(([127, 0, 0, 1], 0).into());
         let mut endpoint = draft.endpoint.unwrap_or_else(nowhere);
@@ -482,6 +502,9 @@ impl Loader<'_> {
         })
     }
 }
+
+/// By these many programs are told of a proxy for HTTPS.
+const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 fn is_ours(name: &str) -> bool {
     let prefixes = [OWN_PREFIX, AZURE_PREFIX, AZURE_SHORT_PREFIX];

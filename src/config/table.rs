@@ -189,7 +189,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "VOICELIVED_TLS_CERT",
         default: "",
-        explanation: "PEM file of your own certificate chain, leaf first; without one a local authority is made.",
+        explanation: "PEM file of your own certificate chain, leaf first; without one a local authority is made. The daemon answers to its DNS names, but for wildcards: list such a name in VOICELIVED_ALLOWED_ORIGINS.",
         group: LISTENING,
         service_only: false,
         parse: |draft, text, _| draft::path(text).map(|path| draft.tls_cert = Some(path)),
@@ -205,7 +205,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "VOICELIVED_ALLOWED_ORIGINS",
         default: "",
-        explanation: "Other origins whose pages may open /ws, with commas between: https://app.example.com.",
+        explanation: "Other origins whose pages may open /ws, and under whose host the daemon is reached, with commas between: https://app.example.com.",
         group: LISTENING,
         service_only: false,
         parse: |draft, text, _| {

@@ -77,6 +77,17 @@ pub enum DialError {
     Internal(String),
 }
 
+impl DialError {
+    /// Whether it may be that the service is not at the address; a refusal is the service's own.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Tls(_) | Self::Broken(_) | Self::Timeout(_) => true,
+            Self::Refused(..) | Self::Invalid(_) | Self::Internal(_) => false,
+        }
+    }
+}
+
 /// What has become of the attempt.
 #[allow(clippy::large_enum_variant, reason = "lives on the stack of one call")]
 #[derive(Debug)]

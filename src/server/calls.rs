@@ -15,7 +15,7 @@ use crate::metrics::Family;
 use crate::net::upgrade;
 use crate::net::ws::WsPeer;
 use crate::resolve;
-use crate::session::{Desk, Queues, Session, WantedTool};
+use crate::session::{Desk, News, Queues, Session, WantedTool};
 
 /// What one call takes.
 struct Line {
@@ -124,18 +124,26 @@ impl Server {
         }
     }
 
+    /// What an attempt tells of the addresses.
+    pub(super) fn learn_address(&mut self, news: News) {
+        match (news, &mut self.resolver) {
+            (News::Reached(address), Some(resolver)) => resolver.reached(address),
+            (News::Unreached(address), Some(resolver)) => resolver.unreached(address),
+            (News::Socket, _) | (_, None) => {}
+        }
+    }
+
     fn resolved(&mut self, result: Result<&[u8], String>, now: Instant) {
         let Some(resolver) = &mut self.resolver else {
             return;
         };
         let known = resolver.finish(result);
         let fault = known.map_err(|why| fault::unresolved(resolver.host(), &why));
-        if let Err(fault) = &fault {
-            log::warn!("{}", fault.message);
-        }
+        let mut anybody = false;
         for at in 0..self.slots.len() {
             let waiting =
                 matches!(&self.slots[at].conn, Conn::Call(session) if session.is_resolving());
+            anybody |= waiting;
             match &fault {
                 _ if !waiting => {}
                 Ok(()) => {
@@ -147,6 +155,10 @@ impl Server {
                     self.with_session(at, now, |session, desk| session.unresolved(fault, desk));
                 }
             }
+        }
+        // Each call that waited has logged it.
+        if let (Err(fault), false) = (&fault, anybody) {
+            log::warn!("{}", fault.message);
         }
     }
 

@@ -51,7 +51,7 @@ use crate::certificates::Certificates;
 use crate::metrics::{Family, Metrics, nanos};
 use crate::net::ws::{Role, WsPeer};
 use crate::resolve::Resolver;
-use crate::session::{Buffers, CLIENT_SIZES, Desk, Progress, Session, WantedTool};
+use crate::session::{Buffers, CLIENT_SIZES, Desk, News, Progress, Session, WantedTool};
 use crate::simulator::peer::SimulatedService;
 use crate::spending::Ledger;
 use crate::systemd::Manager;
@@ -427,7 +427,10 @@ impl Server {
         let Conn::Call(session) = &mut self.slots[at].conn else {
             return progress;
         };
-        if let Some(socket) = session.new_service_socket() {
+        let Some(news) = session.news() else {
+            return progress;
+        };
+        if let (News::Socket, Some(socket)) = (news, session.service_socket()) {
             let registered = self.poll.registry().register(
                 socket,
                 token(at, 1),
@@ -442,6 +445,7 @@ impl Server {
             // The connection may have come through before it was watched.
             return Progress::More;
         }
+        self.learn_address(news);
         progress
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Calls, Server};
-use crate::certificates::Refreshed;
+use crate::certificates::{Certificates, Refreshed};
 use crate::web::Site;
 
 /// How often the certificates are looked at: a device's address may change at any time.
@@ -33,9 +33,11 @@ impl Server {
                     if listener.tls.is_some() {
                         listener.tls = Some(Arc::clone(&config));
                     }
-                    if let (Site::Calls(site), Some(names)) =
-                        (&mut listener.site, certificates.names())
+                    if let (Site::Calls(site), Ok(at)) =
+                        (&mut listener.site, listener.socket.local_addr())
                     {
+                        let secure = listener.tls.is_some();
+                        let names = Certificates::names_at(Some(certificates), at.ip(), secure);
                         site.gate.set_device_names(&names.dns, &names.addresses);
                     }
                 }

@@ -13,6 +13,7 @@ mod reply;
 mod service_side;
 mod waits;
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -139,6 +140,17 @@ enum Service<S> {
     Gone,
 }
 
+/// What the loop has to learn of the way to the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// There is a socket to register.
+    Socket,
+    /// There is a connection to this address.
+    Reached(SocketAddr),
+    /// There is none, and this address was tried last.
+    Unreached(SocketAddr),
+}
+
 /// How far the call's end has got.
 enum Phase {
     /// Not ended.
@@ -167,8 +179,8 @@ pub struct Session<S = TcpStream> {
     reply: ReplyPath,
     microphone: MicrophonePath,
     phase: Phase,
-    /// A socket was made that the loop has not registered yet.
-    unregistered: bool,
+    /// What the loop does not know yet.
+    news: Option<News>,
     client_pulse: Pulse,
     service_pulse: Pulse,
     chatter: (Instant, u32),
@@ -206,7 +218,7 @@ impl<S: Socket> Session<S> {
             reply,
             microphone,
             phase: Phase::Talking,
-            unregistered: false,
+            news: None,
             chatter: (now, 0),
             totals: Totals::default(),
             started: now,
@@ -238,7 +250,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// The service's addresses are known: connect.
-    pub fn dial(&mut self, addresses: &[std::net::SocketAddr], now: Instant) {
+    pub fn dial(&mut self, addresses: &[SocketAddr], now: Instant) {
         if self.is_resolving() {
             let dial = Dial::new(Rc::clone(&self.target), addresses.to_vec(), SERVICE_SIZES, now);
             self.service = Service::Dialling(Box::new(dial));
@@ -268,11 +280,13 @@ impl<S: Socket> Session<S> {
         self.client.transport_mut().stream_mut()
     }
 
-    /// The service's socket, if it is new and must be registered.
-    pub fn new_service_socket(&mut self) -> Option<&mut S> {
-        if !std::mem::take(&mut self.unregistered) {
-            return None;
-        }
+    /// What has become of the way to the service since the last turn.
+    pub fn news(&mut self) -> Option<News> {
+        self.news.take()
+    }
+
+    /// The service's socket, if there is one.
+    pub fn service_socket(&mut self) -> Option<&mut S> {
         match &mut self.service {
             Service::Dialling(dial) => dial.socket(),
             Service::Open(peer) => Some(peer.transport_mut().stream_mut()),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::pulse::{self, Pulse};
 use super::reply::Decoded;
-use super::{Desk, Service, Session, TURN_MESSAGES};
+use super::{Desk, News, Service, Session, TURN_MESSAGES};
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::service::{self, AudioDelta, Parsed, ServiceEvent};
 use crate::call::{Input, Reply};
@@ -25,8 +25,9 @@ impl<S: Socket> Session<S> {
         };
         match dial.advance(desk.now) {
             DialProgress::Pending => {}
-            DialProgress::NewSocket => self.unregistered = true,
+            DialProgress::NewSocket => self.news = Some(News::Socket),
             DialProgress::Open(mut peer) => {
+                self.news = dial.address().map(News::Reached);
                 desk.metrics.count(Family::Connects, "ok");
                 peer.transport_mut().begin_turn();
                 self.service_pulse = Pulse::new(pulse::SERVICE, desk.now);
@@ -35,9 +36,8 @@ impl<S: Socket> Session<S> {
             }
             DialProgress::Failed(error) => {
                 desk.metrics.count(Family::Connects, "failed");
-                let fault = fault::explain(&error, &self.target.host);
-                log::warn!("[{}] {}", self.id, fault.message);
-                self.lose_service(fault, desk);
+                self.news = dial.address().filter(|_| error.is_absence()).map(News::Unreached);
+                self.lose_service(fault::explain(&error, &self.target.host), desk);
             }
         }
     }

@@ -39,7 +39,8 @@ async function asks(talk, words) {
 for (const { name, open } of engines) {
   test(`${name}: the code is asked for, refused, taken, and kept from scripts`, async (t) => {
     const { talk, browser, daemon } = await open(t, asksForCode(t));
-    await asks(talk, /wants an access code/);
+    await asks(talk, /wants an access code.*\/var\/lib\/voicelived\/access-token/);
+    assert.equal(await talk.page.locator('#status').textContent(), 'Access code needed');
     assert.equal(await talk.button.isVisible(), false);
     assert.equal(await field(talk).evaluate((input) => input === document.activeElement), true);
     await talk.page.evaluate(axe.source);
@@ -53,6 +54,7 @@ for (const { name, open } of engines) {
     await asks(talk, /not right/);
     await enter(talk, ` ${CODE} `);
     await talk.button.waitFor();
+    assert.equal(await talk.page.locator('#status').textContent(), 'Ready when you are');
     assert.equal(await form(talk).isVisible(), false);
     assert.equal(await talk.page.evaluate(() => document.cookie), '');
     const cookies = await talk.page.context().cookies();

@@ -27,6 +27,22 @@ for (const { name, open } of engines) {
     await over(talk, /AZURE_VOICE_LIVE_ENDPOINT/);
   });
 
+  test(`${name}: a call in which nobody speaks ends without an alarm, and the next one is told apart`, async (t) => {
+    const { talk } = await open(t, { env: { VOICELIVED_IDLE_SECONDS: '1' } });
+    await talk.start();
+    await talk.welcomed();
+    await talk.page.locator('#status').filter({ hasText: 'Call ended' }).waitFor();
+    assert.match(await talk.page.locator('#note').textContent(), /./);
+    assert.equal(await talk.page.locator('#problem').textContent(), '');
+    assert.equal((await talk.states()).includes('error'), false);
+    const divider = talk.page.locator('#log .turn ~ .divider');
+    assert.equal(await divider.count(), 0);
+    await talk.start();
+    await divider.waitFor();
+    await talk.page.locator('#log .divider ~ .turn.assistant').waitFor();
+    assert.equal(await divider.count(), 1);
+  });
+
   test(`${name}: all lines busy`, async (t) => {
     const { talk, browser, daemon } = await open(t, { env: { VOICELIVED_MAX_SESSIONS: '1' } });
     await talk.start();
@@ -57,6 +73,18 @@ test('Chromium: there is no microphone', async (t) => {
 
 test('Firefox: there is no sound server, so the sound never starts', async (t) => {
   await meets(t, () => launchFirefox(t, { microphone: 'fake' }), /could not start any sound/i);
+});
+
+test('Chromium: a daemon that is not set up is not one that stops', async (t) => {
+  const [chromium] = engines;
+  const { talk, daemon } = await chromium.open(t);
+  await stop(daemon.child, 'SIGKILL'); // who is in front of it answers for it
+  for (const [health, words] of [['not_configured', /not set up yet/i], ['draining', /stopping or restarting/i]]) {
+    await talk.page.route('**/healthz', (route) => route.fulfill({ status: 503, body: health }));
+    await talk.start();
+    await talk.problem(words);
+    await talk.page.getByRole('button', { name: 'Start Talking' }).waitFor();
+  }
 });
 
 test('Chromium: a page over plain http explains itself before anyone clicks', async (t) => {

@@ -39,6 +39,7 @@ for (const { name, open } of engines) {
     await inSight(talk, ['#status', '#text', '#hold', '#talk']);
     await talk.state('listening');
     await looksRight('listening');
+    assert.equal(await isClipped(talk.page.locator('#text')), false);
     assert.equal(await picture(talk), await picture(talk), 'it stands still where motion is unwelcome');
     await talk.set((dialog) => dialog.getByRole('radio', { name: 'at any time' }).check());
     await talk.page.locator('#text').fill('weather and a-very-long-word-'.repeat(8));
@@ -64,6 +65,17 @@ for (const { name, open } of engines) {
     const quiet = await inked(talk);
     await talk.page.evaluate(() => void window.tap.voice(0.5));
     await until(async () => (await inked(talk)) > quiet * 1.1, 'a larger picture');
+  });
+}
+
+/** Whether the words that stand in an empty field are longer than it is, on the smallest screen. */
+async function isClipped(field) {
+  await field.page().setViewportSize(SIZES[0]);
+  return field.evaluate((input) => {
+    input.value = input.placeholder;
+    const clipped = input.scrollWidth > input.clientWidth;
+    input.value = '';
+    return clipped;
   });
 }
 

@@ -208,6 +208,56 @@ fn a_typed_turn_interrupts_a_reply_and_waits_for_its_end() {
     assert_eq!(scene.story(), ["response_done", "usage", "> response.create"]);
 }
 
+/// Hears on for so long, a frame each 100 ms.
+fn noise(scene: &mut Scene, tenths: u64) {
+    for _ in 0..tenths {
+        scene.pass_ms(100);
+        scene.call.microphone(4_800, scene.now);
+    }
+}
+
+#[test]
+fn a_typed_turn_is_answered_in_a_room_that_is_never_quiet() {
+    let mut scene = Scene::active();
+    scene.speech();
+    noise(&mut scene, 50);
+    scene.outputs.clear();
+    scene.says(json!({"type": "text", "text": "weather and stock"}));
+    assert_eq!(scene.story(), ["> conversation.item.create"]);
+    noise(&mut scene, 19);
+    assert!(scene.story().is_empty(), "the sentence may yet end");
+    noise(&mut scene, 1);
+    assert_eq!(scene.story(), ["> response.create"]);
+    scene.created("r1");
+    assert_eq!(scene.audio("r1", "a1", 100), Reply::Forward);
+}
+
+#[test]
+fn a_typed_turn_within_a_sentence_is_met_by_the_answer_to_it() {
+    let mut scene = Scene::active();
+    scene.speech();
+    scene.says(json!({"type": "text", "text": "in Lisbon"}));
+    noise(&mut scene, 10);
+    scene.speech_ends();
+    scene.created("r1");
+    scene.done("r1", "completed");
+    noise(&mut scene, 100);
+    let asked = scene.story().iter().filter(|line| *line == "> response.create").count();
+    assert_eq!(asked, 0);
+}
+
+#[test]
+fn a_tools_result_waits_while_the_user_speaks() {
+    let mut scene = Scene::active();
+    scene.created("r1");
+    scene.function_call("r1", "c1", "completed");
+    scene.speech();
+    scene.done("r1", "cancelled");
+    scene.tool_finished("c1");
+    noise(&mut scene, 100);
+    assert!(!scene.story().iter().any(|line| line == "> response.create"));
+}
+
 #[test]
 fn typed_turns_too_early_or_too_long_are_refused_and_the_call_goes_on() {
     let mut scene = Scene::connecting(settings());

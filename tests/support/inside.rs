@@ -4,7 +4,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,22 +21,32 @@ use voicelived::web::{CallSite, Site};
 pub(crate) fn daemon_with_tools(service: SocketAddr, script: &str) -> SocketAddr {
     let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
     let program = slow_program(socket.local_addr().expect("it is bound").port(), script);
-    daemon(socket, service, program, 2000)
+    daemon(socket, (&service.ip().to_string(), service.port()), program, 2000)
+}
+
+/// Its service is at this port of a host of this name, and at the addresses that `addresses` holds
+/// at the time, one a line.
+pub(crate) fn daemon_with_names(host: &str, port: u16, addresses: &Path) -> SocketAddr {
+    let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    let script = format!("exec cat '{}'", addresses.display());
+    let program = slow_program(socket.local_addr().expect("it is bound").port(), &script);
+    daemon(socket, (host, port), program, 2000)
 }
 
 /// Its tools are this program, whether there is one or not, and it has so many blocks for audio.
 pub(crate) fn daemon_with(service: SocketAddr, program: &str, blocks: usize) -> SocketAddr {
     let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
-    daemon(socket, service, PathBuf::from(program), blocks)
+    daemon(socket, (&service.ip().to_string(), service.port()), PathBuf::from(program), blocks)
 }
 
 fn daemon(
     socket: std::net::TcpListener,
-    service: SocketAddr,
+    (host, port): (&str, u16),
     program: PathBuf,
     pool_blocks: usize,
 ) -> SocketAddr {
     let address = socket.local_addr().expect("it is bound");
+    let host = host.to_owned();
     std::thread::spawn(move || {
         let tools = Tools::builtin(&program);
         let session = SessionSettings {
@@ -54,10 +64,10 @@ fn daemon(
             max_duration: Duration::from_secs(600),
         };
         let target = Target {
-            host: service.ip().to_string(),
-            port: service.port(),
+            host_field: format!("{host}:{port}"),
+            host,
+            port,
             request_target: "/voice-live/realtime?api-version=1&model=m".to_owned(),
-            host_field: service.to_string(),
             credential: "api-key: k".to_owned(),
             tls: None,
         };
@@ -74,7 +84,7 @@ fn daemon(
             certificates: None,
             spending: None,
             tools,
-            program: PathBuf::from(env!("CARGO_BIN_EXE_voicelived")),
+            program,
             max_sessions: 4,
             max_sessions_per_address: 4,
             pool_blocks,

@@ -87,7 +87,7 @@ impl<G: Ground> Stage<G> {
         ground.watch(End::Client, session.client_socket());
         session.dial(&[address], Instant::now());
         session.pump(&mut owner.desk());
-        let socket = session.new_service_socket().expect("it has begun to connect");
+        let socket = session.service_socket().expect("it has begun to connect");
         ground.watch(End::Service, socket);
         let service = ground.accept();
         let service_tls = shape.service_tls.then(|| tls::server(&server).expect("a config"));
