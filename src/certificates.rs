@@ -79,7 +79,8 @@ impl Certificates {
         let remote = !address.to_canonical().is_loopback();
         let mut names = if remote { device_names() } else { Names::default() };
         let own = certificates.filter(|_| remote || secure).map_or(&[][..], Self::own_names);
-        names.dns.splice(0..0, own.iter().cloned());
-        names
+        let mut dns = own.to_vec();
+        dns.append(&mut names.dns);
+        Names { dns, ..names }
     }
 }
