@@ -99,7 +99,11 @@ impl Echo {
                     self.peer.send(Message::Text(text))
                 }
                 Ok(Some(Incoming::Binary(data))) => self.peer.send(Message::Binary(data)),
-                Ok(Some(Incoming::Control | Incoming::Close { .. })) => Ok(()),
+                Ok(Some(Incoming::Control)) => Ok(()),
+                Ok(Some(Incoming::Close { .. })) => {
+                    self.deadline = Some(Instant::now() + CLOSE_TIMEOUT);
+                    Ok(())
+                }
                 Ok(None) => break,
                 Err(WsError::Violation { code, .. }) => {
                     self.peer.close(code, "");

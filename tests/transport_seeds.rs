@@ -11,12 +11,15 @@ mod kernel;
 #[path = "support/random.rs"]
 mod random;
 
+use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use kernel::Socket;
 use random::Random;
 use voicelived::net::inbox::Inbox;
+use voicelived::net::socket;
 use voicelived::net::tls;
 use voicelived::net::transport::{TURN_ALLOWANCE, Transport};
 use voicelived::net::ws::{Incoming, Message, Role, Sizes, WsError, WsPeer};
@@ -289,6 +292,10 @@ fn say_goodbye(seed: u64, (client, server): Pair, random: &mut Random) {
                 sent += 1;
             }
             let _ = server.flush();
+            server.end_output();
+        }
+        if client.is_done() {
+            client.transport().stream().end();
         }
         if step > goodbye_at && !moved {
             break;
@@ -303,10 +310,26 @@ fn say_goodbye(seed: u64, (client, server): Pair, random: &mut Random) {
 fn notice(peer: &mut WsPeer<Socket>) -> bool {
     let Some(events) = peer.transport().stream().poll() else { return false };
     if events.readable {
-        peer.mark_readable(false);
+        peer.mark_readable(events.ended);
     }
     if events.writable {
         peer.mark_writable();
     }
     true
+}
+
+impl socket::Socket for Socket {
+    fn connect(_: SocketAddr) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn is_connected(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn hurry(&self) {}
+
+    fn end_output(&self) {
+        self.end();
+    }
 }

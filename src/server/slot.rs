@@ -106,5 +106,6 @@ pub(super) fn pump_turned_away(
     while let Ok(Some(_)) = peer.read(inbox) {}
     peer.keep(inbox);
     let _ = peer.flush();
+    peer.end_output();
     if now >= deadline || peer.is_done() { Progress::Closed } else { Progress::Idle }
 }

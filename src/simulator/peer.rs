@@ -113,6 +113,9 @@ impl SimulatedService {
         if let Err(WsError::Violation { code, .. }) = &result {
             self.peer.close(*code, "");
         }
+        if self.phase != Phase::Frozen {
+            self.peer.end_output();
+        }
         // TLS may still hold the close frame.
         let leaving = matches!(self.phase, Phase::Closing(_)) && self.peer.is_leaving();
         let ended = result.is_err() && !leaving;

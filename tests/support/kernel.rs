@@ -19,6 +19,8 @@ struct Pipe {
     refused: bool,
     /// Bytes the receiver's kernel holds.
     receive: VecDeque<u8>,
+    /// The sender has ended this direction.
+    ended: bool,
     /// Events that the poll has not reported yet.
     readable: bool,
     writable: bool,
@@ -34,6 +36,8 @@ pub(crate) struct Socket {
 pub(crate) struct Events {
     pub(crate) readable: bool,
     pub(crate) writable: bool,
+    /// The other end is known to have ended its side.
+    pub(crate) ended: bool,
 }
 
 /// Both ends, with send buffers of `room` bytes.
@@ -44,6 +48,7 @@ pub(crate) fn pair(room: usize) -> (Socket, Socket) {
             room,
             refused: false,
             receive: VecDeque::new(),
+            ended: false,
             readable: false,
             writable: false,
         }))
@@ -73,8 +78,15 @@ impl Socket {
         let events = Events {
             readable: std::mem::take(&mut incoming.readable),
             writable: std::mem::take(&mut outgoing.writable),
+            ended: incoming.ended && incoming.send.is_empty(),
         };
         (events.readable || events.writable).then_some(events)
+    }
+
+    /// No more bytes will come from this end.
+    pub(crate) fn end(&self) {
+        let pipe = &mut *self.outgoing.borrow_mut();
+        pipe.readable |= !std::mem::replace(&mut pipe.ended, true);
     }
 
     /// Gives this end's send buffer another size.
@@ -87,6 +99,9 @@ impl Read for Socket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let pipe = &mut *self.incoming.borrow_mut();
         if pipe.receive.is_empty() {
+            if pipe.ended && pipe.send.is_empty() {
+                return Ok(0);
+            }
             return Err(ErrorKind::WouldBlock.into());
         }
         // A deque may lie in two pieces; the kernel hands over all it has.

@@ -20,11 +20,11 @@ pub(super) enum Phase {
     Broken { code: u16 },
     /// Our close frame is sent; the peer's is awaited.
     Closing,
-    /// Both close frames are there. A server ends the connection as soon as its own has left
-    /// (section 7.1.1), a client awaits that.
-    Closed,
-    /// The peer's bytes make no sense any more: they are read and thrown away until it leaves, so
-    /// that our close frame is not lost to a reset. Our own side is `ended` once that has left.
+    /// Both close frames are there. A server ends its side as soon as its own has left (section
+    /// 7.1.1), a client awaits that. `alone`: the peer has ended its side already.
+    Closed { alone: bool },
+    /// Whatever the peer still sends is read and thrown away until it leaves, so that our close
+    /// frame is not lost to a reset. Our own side is `ended` once that has left.
     Draining { ended: bool },
     /// Both directions are over, but TLS holds bytes that the kernel has not taken. The owner bounds
     /// how long they may take.
@@ -50,7 +50,7 @@ impl<S: Read + Write> WsPeer<S> {
         let (code, next) = match self.phase {
             Phase::Open => (code, Phase::Closing),
             Phase::Broken { code } => (code, Phase::Draining { ended: false }),
-            Phase::Closing | Phase::Closed | Phase::Draining { .. } => return,
+            Phase::Closing | Phase::Closed { .. } | Phase::Draining { .. } => return,
             Phase::Leaving | Phase::Done => return,
         };
         self.phase = next;
@@ -82,7 +82,7 @@ impl<S: Read + Write> WsPeer<S> {
         if self.phase == Phase::Open {
             self.queue_close(code, &reason);
         }
-        self.phase = Phase::Closed;
+        self.phase = Phase::Closed { alone: false };
         Ok(Found::Close { code, reason })
     }
 
@@ -100,7 +100,8 @@ impl<S: Read + Write> WsPeer<S> {
             inbox.clear();
             match self.transport.fill(inbox) {
                 // Who has said goodbye may end its side; our answer is still under way.
-                Ok(0) if self.phase == Phase::Closed && self.role == Role::Server => {
+                Ok(0) if self.ends_first() => {
+                    self.phase = Phase::Closed { alone: true };
                     self.readable = false;
                     return self.flush();
                 }
@@ -113,6 +114,11 @@ impl<S: Read + Write> WsPeer<S> {
                 Err(error) => return Err(self.ended(End::Broken(error))),
             }
         }
+    }
+
+    /// Whether both said goodbye and it is on us to end the connection.
+    fn ends_first(&self) -> bool {
+        self.role == Role::Server && matches!(self.phase, Phase::Closed { .. })
     }
 
     /// Nothing more is heard or said; what TLS still holds may leave.
@@ -140,10 +146,11 @@ impl<S: Read + Write> WsPeer<S> {
 }
 
 impl<S: Socket> WsPeer<S> {
-    /// Ends our side towards a peer that broke the protocol, once the close frame has left: it
-    /// cannot answer that frame in words we would understand, so it shall not wait for us.
+    /// Ends our side once our close frame has left, where the peer must not wait for us: it has
+    /// answered that frame, or broke the protocol and cannot answer in words we would understand.
     pub fn end_output(&mut self) {
-        if self.phase == (Phase::Draining { ended: false }) && self.has_left() {
+        let is_due = self.phase == (Phase::Draining { ended: false }) || self.ends_first();
+        if is_due && self.has_left() {
             self.phase = Phase::Draining { ended: true };
             self.transport.send_close_notify();
             // A failure shows at the next read.

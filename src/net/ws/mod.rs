@@ -276,7 +276,7 @@ impl<S: Read + Write> WsPeer<S> {
         }
         let found = match self.phase {
             Phase::Leaving | Phase::Done => return Err(WsError::Closed),
-            Phase::Broken { .. } | Phase::Draining { .. } | Phase::Closed => {
+            Phase::Broken { .. } | Phase::Draining { .. } | Phase::Closed { .. } => {
                 return self.discard(inbox).map(|()| None);
             }
             Phase::Open | Phase::Closing => self.read_frames(inbox)?,
@@ -384,9 +384,7 @@ impl<S: Read + Write> WsPeer<S> {
         }
         let written = self.write_out().and_then(|()| self.transport.flush());
         written.map_err(|error| self.ended(End::Broken(error)))?;
-        // What still comes is read out first: a reset would eat our close frame.
-        let over = self.phase == Phase::Closed && self.role == Role::Server;
-        if over && self.has_left() && !self.readable {
+        if self.phase == (Phase::Closed { alone: true }) && self.has_left() {
             return Err(self.ended(End::Closed));
         }
         Ok(())
