@@ -9,7 +9,7 @@ check:    # what every change must pass before anything else
 test:     # everything that CI runs
 	tests/run
 
-bench:    # all figures, beside other relays, into docs/performance.md: 12 minutes; QUICK=1: 3, for a look
+bench:    # all figures, beside other relays, into docs/performance.md: 10 minutes; QUICK=1: 3, for a look
 	benches/run
 
 judges:   # Autobahn, sslscan, testssl.sh in full, slowhttptest: about 4 minutes

@@ -6,8 +6,8 @@ use super::slot::Conn;
 const TURN_VISITORS: usize = 8;
 
 /// TLS handshakes among them. Each may cost a signature, a few tenths of a millisecond, for which all
-/// calls wait.
-const TURN_HANDSHAKES: usize = 4;
+/// calls wait, and a frame there and back passes two turns.
+const TURN_HANDSHAKES: usize = 1;
 
 /// What is left of a turn for visitors.
 pub(super) struct Allowance {
