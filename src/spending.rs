@@ -79,7 +79,7 @@ impl Spending {
         let passed = now.saturating_duration_since(self.counted) * self.running;
         self.counted = now;
         self.turn_day(today);
-        self.used += passed;
+        self.used = self.used.saturating_add(passed);
         self.dirty |= !passed.is_zero();
     }
 
@@ -113,7 +113,7 @@ impl Spending {
     /// nobody's count.
     pub fn learn(&mut self, kept: &str) {
         let Some((day, kept)) = parse(kept) else { return };
-        if day > self.day + MOST_AHEAD {
+        if day > self.day.saturating_add(MOST_AHEAD) {
             return;
         }
         if day > self.day {
@@ -122,7 +122,7 @@ impl Spending {
             self.seen = Duration::ZERO;
         }
         if day == self.day {
-            self.used += kept.saturating_sub(self.seen);
+            self.used = self.used.saturating_add(kept.saturating_sub(self.seen));
             self.seen = self.seen.max(kept);
         }
     }
@@ -301,6 +301,18 @@ mod tests {
         let kept = Some("20801 480\n");
         assert!(Spending::new(8 * MINUTE, kept, 0, Instant::now()).is_exhausted(), "not set yet");
         assert!(Spending::new(8 * MINUTE, kept, 20_799, Instant::now()).is_exhausted());
+    }
+
+    #[test]
+    fn numbers_without_measure_in_the_file_do_no_harm() {
+        let (start, most) = (Instant::now(), format!("{} {0}\n", u64::MAX));
+        let mut spending = Spending::new(8 * MINUTE, Some(&most), 0, start);
+        spending.set_running(9, 0, start);
+        spending.learn(&most);
+        spending.count(0, start + MINUTE);
+        assert!(spending.is_exhausted());
+        spending.count(20_800, start + MINUTE);
+        assert_eq!(spending.day, 20_800);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -95,6 +96,24 @@ fn broken_frames_end_the_call_with_their_close_code() {
         ("70,000 fragments of one byte", fragments(70_000, b"x"), 1009, "too_big"),
         ("200,000 empty fragments", fragments(200_000, b""), 1009, "too_big"),
     ]);
+    scene.finish();
+}
+
+/// Who still talks after the goodbye must not lose the answer to it: a socket that is closed with
+/// something unread resets the connection, and that takes along what has not been received.
+#[test]
+fn words_after_a_goodbye_do_not_cost_its_answer() {
+    let scene = Scene::new();
+    let mut client = scene.call();
+    client.send_raw(&frame(CLOSE, &[3, 0xe8]));
+    // Time for the answer to be sent, and for a daemon in a hurry to be gone.
+    std::thread::sleep(Duration::from_millis(200));
+    client.send_raw(&frame(TEXT, b"{}"));
+    std::thread::sleep(Duration::from_millis(200));
+    let mut rest = Vec::new();
+    client.tcp().read_to_end(&mut rest).expect("an end, and no reset");
+    assert!(rest.ends_with(&[CLOSE, 2, 3, 0xe8]), "{rest:?}");
+    drop(client);
     scene.finish();
 }
 

@@ -8,9 +8,7 @@ mod kernel;
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod random;
 
-use std::cell::RefCell;
-use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::io::{Read, Write};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +20,6 @@ use voicelived::call::pcm::PcmPool;
 use voicelived::metrics::Metrics;
 use voicelived::net::dial::Target;
 use voicelived::net::inbox::Inbox;
-use voicelived::net::socket::Socket as Connection;
 use voicelived::net::transport::Transport;
 use voicelived::net::upgrade;
 use voicelived::net::ws::{Incoming, Role, Sizes, WsPeer};
@@ -31,27 +28,6 @@ use voicelived::tools::Tools;
 
 const SIZES: Sizes = Sizes { message: 1 << 20, waiting: 1 << 20 };
 const HEAD: &str = r#""type":"response.audio.delta","response_id":"r","item_id":"i""#;
-
-thread_local! {
-    /// The other end of the connection made last.
-    static CALLED: RefCell<Option<Socket>> = const { RefCell::new(None) };
-}
-
-impl Connection for Socket {
-    fn connect(_: SocketAddr) -> io::Result<Self> {
-        let (near, far) = kernel::pair(usize::MAX);
-        CALLED.set(Some(far));
-        Ok(near)
-    }
-
-    fn is_connected(&self) -> io::Result<bool> {
-        Ok(true)
-    }
-
-    fn hurry(&self) {}
-
-    fn end_output(&self) {}
-}
 
 /// A call and its two ends.
 struct Scene {
@@ -104,7 +80,7 @@ impl Scene {
             Session::<Socket>::new("call".to_owned(), "resume", peer, queues, shared, &mut desk);
         session.dial(&[([127, 0, 0, 1], 443).into()], Instant::now());
         session.pump(&mut desk);
-        let mut service = CALLED.take().expect("it has connected");
+        let mut service = kernel::called().expect("it has connected");
         session.pump(&mut desk);
         if let Some(socket) = session.service_socket() {
             socket.carry(usize::MAX);

@@ -7,19 +7,17 @@
 #[path = "support/certificates.rs"]
 mod certificates;
 #[path = "support/kernel.rs"]
+#[allow(dead_code, reason = "each test file uses its own part")]
 mod kernel;
 #[path = "support/random.rs"]
 mod random;
 
-use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use kernel::Socket;
 use random::Random;
 use voicelived::net::inbox::Inbox;
-use voicelived::net::socket;
 use voicelived::net::tls;
 use voicelived::net::transport::{TURN_ALLOWANCE, Transport};
 use voicelived::net::ws::{Incoming, Message, Role, Sizes, WsError, WsPeer};
@@ -316,20 +314,4 @@ fn notice(peer: &mut WsPeer<Socket>) -> bool {
         peer.mark_writable();
     }
     true
-}
-
-impl socket::Socket for Socket {
-    fn connect(_: SocketAddr) -> io::Result<Self> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn is_connected(&self) -> io::Result<bool> {
-        Ok(true)
-    }
-
-    fn hurry(&self) {}
-
-    fn end_output(&self) {
-        self.end();
-    }
 }

@@ -17,14 +17,14 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Ear, GRACE, duration};
+use super::answer::{Answer, GRACE};
 use super::args::{CallArgs, exit};
 use super::drive::{self, Drive, Ended, Event};
+use super::record::Record;
 use super::run::Failure;
 use super::screen::{Screen, plain};
 use super::service;
 use super::source::{FRAME, Fill, Source};
-use super::wav::WavWriter;
 use crate::call::client::MAX_TEXT_BYTES;
 use crate::config::{Config, Endpoint, Secret, read_file};
 use crate::net::dial::{DialError, Target};
@@ -152,63 +152,6 @@ fn explain(error: &DialError, url: &Endpoint) -> String {
         }
         DialError::Invalid(what) => format!("{daemon} is no daemon: {what}"),
         DialError::Internal(what) => format!("the connection could not be tried: {what}"),
-    }
-}
-
-// ---- the answer's file ----
-
-/// What is heard, and the file it goes to, if any.
-struct Record {
-    writer: Option<WavWriter>,
-    name: String,
-    ear: Ear,
-    bytes: usize,
-}
-
-impl Record {
-    fn create(path: Option<&Path>) -> Result<Self, Failure> {
-        let name = path.map(|path| format!("{path:?}")).unwrap_or_default();
-        let create = |error| (exit::CANNOT_CREATE, format!("{name}: {error}"));
-        let writer = path.map(WavWriter::create).transpose().map_err(create)?;
-        Ok(Self { writer, name, ear: Ear::new(Instant::now()), bytes: 0 })
-    }
-
-    /// Audio of an answer has come.
-    fn hear(&mut self, pcm: &[u8], now: Instant) -> Result<(), Failure> {
-        self.ear.hear(pcm, now);
-        let heard = self.ear.take(now);
-        self.write(&heard)
-    }
-
-    /// The user speaks: what was not heard yet is dropped.
-    fn interrupt(&mut self, now: Instant) -> Result<(), Failure> {
-        let heard = self.ear.take(now);
-        self.ear.drop_rest();
-        self.write(&heard)
-    }
-
-    fn write(&mut self, pcm: &[u8]) -> Result<(), Failure> {
-        self.bytes += pcm.len();
-        let Some(writer) = &mut self.writer else { return Ok(()) };
-        writer.write(pcm).map_err(|error| (exit::IO, format!("{}: {error}", self.name)))
-    }
-
-    /// A file that would hold nothing is not written, and one of that name is left alone.
-    fn finish(mut self, screen: &mut Screen) -> Result<(), Failure> {
-        let rest = self.ear.take_all();
-        self.write(&rest)?;
-        let seconds = duration(self.bytes).as_secs_f64();
-        match self.writer {
-            Some(writer) if self.bytes == 0 => writer.discard(),
-            Some(writer) => {
-                let fault = |error| (exit::IO, format!("{}: {error}", self.name));
-                writer.finish().map_err(fault)?;
-                screen.line(&format!("answer: {seconds:.1} s of audio in {}", self.name));
-            }
-            None if self.bytes > 0 => screen.line(&format!("answer: {seconds:.1} s of audio")),
-            None => {}
-        }
-        Ok(())
     }
 }
 
@@ -390,7 +333,7 @@ impl<'a> Talk<'a> {
     /// heard, or for the greeting, if there is one, to be made.
     fn may_type(&self, complete: bool, since: Instant, now: Instant) -> bool {
         if self.speaks {
-            complete && self.record.ear.is_quiet(now)
+            complete && self.record.is_quiet(now)
         } else {
             now >= since + SETTLE && self.answer.is_idle()
         }

@@ -1,8 +1,8 @@
 //! The commands of the one binary.
 //!
-//! `run`, `reload`, `access`, `service` and `invitation` set up the daemon; `call` and `check` are clients that wait for what they
-//! do: `drive` is their connection, `source`, `answer`, `wav` and `screen` are what `call` says,
-//! waits for, writes and prints.
+//! `run`, `reload`, `access`, `service` and `invitation` set up the daemon; `call` and `check` are
+//! clients that wait for what they do: `drive` is their connection, `source`, `answer`, `record`,
+//! `wav` and `screen` are what `call` says, waits for, hears, writes and prints.
 
 mod access;
 mod answer;
@@ -12,6 +12,7 @@ mod check;
 mod drive;
 mod invitation;
 pub mod qr;
+mod record;
 mod reload;
 pub mod run;
 mod screen;

@@ -97,13 +97,7 @@ pub(super) fn load(
 ) -> Result<Config, Vec<ConfigError>> {
     let credentials = credentials_directory(&sources);
     let supervised = sources.environment.iter().any(|(name, _)| name == "NOTIFY_SOCKET");
-    let mut loader = Loader {
-        files,
-        draft: Draft::default(),
-        settings: Vec::new(),
-        errors: Vec::new(),
-        proxy: None,
-    };
+    let mut loader = Loader::new(files);
     let state_dir = state_directory(&sources);
     loader.collect(sources);
     loader.judge_unknown_names();
@@ -134,13 +128,7 @@ pub(super) fn client_token(
     sources: Sources,
     files: Files<'_>,
 ) -> Result<Option<Secret>, Vec<ConfigError>> {
-    let mut loader = Loader {
-        files,
-        draft: Draft::default(),
-        settings: Vec::new(),
-        errors: Vec::new(),
-        proxy: None,
-    };
+    let mut loader = Loader::new(files);
     if let Some(path) = named {
         let fault = |message| ConfigError { what: "--token-file".to_owned(), place: None, message };
         let path = path.to_str().ok_or_else(|| vec![fault("is not UTF-8 text".to_owned())])?;
@@ -194,7 +182,12 @@ struct Loader<'a> {
     proxy: Option<String>,
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
+    fn new(files: Files<'a>) -> Self {
+        let (settings, errors) = (Vec::new(), Vec::new());
+        Self { files, draft: Draft::default(), settings, errors, proxy: None }
+    }
+
     fn fault(&mut self, what: &str, place: Option<Place>, message: impl Into<String>) {
         self.errors.push(ConfigError { what: what.to_owned(), place, message: message.into() });
     }
