@@ -97,7 +97,7 @@ fn an_answer_has_five_seconds_to_leave() {
     let mut scene = Scene::new();
     // What the two kernels hold is more than one answer, and no more than a thousand.
     scene.other.set_nonblocking(true).expect("a socket");
-    let ask = format!("GET /app.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").repeat(100);
+    let ask = "GET /app.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".repeat(100);
     let deadline = Instant::now() + Duration::from_secs(10);
     scene.now += Duration::from_secs(1);
     while !(scene.visitor.phase == Phase::Answering && scene.visitor.transport.is_blocked()) {
