@@ -418,7 +418,7 @@ session. It prints each step with its time.
 
 Usage: voicelived check [--env-file FILE]
 
-Exit status: 0 if all is well, 78 if a setting is wrong, 69 if the service cannot be used.
+Exit status: 0 if all is well, 78 if a setting is wrong, 69 if the service fails.
 ";
 
 const SIMULATE_HELP: &str = "\
