@@ -441,7 +441,7 @@ Usage: voicelived call [OPTIONS]
                      standard input: raw PCM of that kind
   --text TEXT        type this; with --in, type it after the speech
   --out FILE.wav     write the answer to this file
-  --url URL          call this daemon (default ws://127.0.0.1:8000/ws); /ws may be left out
+  --url URL          call this daemon (default ws://127.0.0.1:8000); /ws is added
   --ca FILE          trust the certificate authorities in this PEM file too. A daemon
                      with a local authority has it as ca.pem in its state folder, and
                      serves it as /ca.pem
