@@ -112,6 +112,8 @@ pub struct CallArgs {
     pub env_file: Option<PathBuf>,
     /// PEM file with further authorities to trust, such as the daemon's own.
     pub authorities: Option<PathBuf>,
+    /// Whether the token may go through a network unencrypted.
+    pub unencrypted_token: bool,
     /// How long the answer may take to begin.
     pub timeout: Duration,
 }
@@ -298,6 +300,7 @@ fn call_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     let (mut input, mut output, mut typed) = (None, None, None);
     let (mut token_file, mut env_file, mut authorities) = (None, None, None);
     let mut timeout = Duration::from_secs(30);
+    let mut unencrypted_token = false;
     while let Some(option) = parser.next()? {
         if let Some(other) = common(&option, Topic::Call) {
             return Ok(other);
@@ -311,6 +314,7 @@ fn call_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
             Long("env-file") => env_file = Some(parser.value()?.into()),
             Long("ca") => authorities = Some(parser.value()?.into()),
             Long("timeout") => timeout = seconds(&text(parser)?)?,
+            Long("send-token-unencrypted") => unencrypted_token = true,
             other => return Err(other.unexpected().into()),
         }
     }
@@ -321,15 +325,26 @@ fn call_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
         None => CallInput::Stdin,
     };
     Ok(Command::Call(CallArgs {
-        url: Endpoint::exact(&url).map_err(|fault| format!("--url {fault}"))?,
+        url: daemon_url(&url)?,
         input,
         output,
         text: typed,
         token_file,
         env_file,
         authorities,
+        unencrypted_token,
         timeout,
     }))
+}
+
+/// The address of a daemon's `/ws`. The address of its page, which is what a browser shows, is
+/// meant to lead there too.
+fn daemon_url(text: &str) -> Result<Endpoint, UsageError> {
+    let mut url = Endpoint::exact(text).map_err(|fault| format!("--url {fault}"))?;
+    if url.path_and_query == "/" {
+        url.path_and_query = "/ws".to_owned();
+    }
+    Ok(url)
 }
 
 fn help_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
@@ -425,11 +440,14 @@ Usage: voicelived call [OPTIONS]
                      that kind from standard input
   --text TEXT        type this, after the speech if both are given
   --out FILE.wav     write the answer there
-  --url URL          the daemon (default ws://127.0.0.1:8000/ws)
+  --url URL          the daemon (default ws://127.0.0.1:8000/ws); /ws may be left out
   --ca FILE          trust these authorities too (PEM), for a daemon with a local one: its
                      ca.pem, from its state folder or its page /ca.pem
   --token-file FILE  its access token, if it asks for one; else the environment or .env
                      may hold VOICELIVED_ACCESS_TOKEN or VOICELIVED_ACCESS_TOKEN_FILE
+  --send-token-unencrypted
+                     send the token to a ws:// address of another machine, where
+                     everybody on the way can read it; without this it is refused
   --env-file FILE    read FILE instead of .env
   --timeout SECONDS  give up if no answer begins in this time (default 30)
 
@@ -475,6 +493,11 @@ mod tests {
         assert_eq!((args.output, args.url.port), (Some("a.wav".into()), 8443));
         assert_eq!((args.token_file, args.authorities), (Some("t".into()), Some("c".into())));
         assert_eq!(args.env_file, Some("e".into()));
+        assert!(!args.unencrypted_token);
+        let line = "call --send-token-unencrypted --url http://pi.local:8000";
+        let Command::Call(args) = parsed(line).unwrap() else { panic!() };
+        assert!(args.unencrypted_token);
+        assert_eq!(args.url.to_string(), "ws://pi.local:8000/ws");
         for (line, expected) in [
             ("call --text hi", CallInput::Silence),
             ("call --text hi --in -", CallInput::Stdin),
@@ -524,6 +547,7 @@ mod tests {
             "call --url ftp://h",
             "call --timeout 0",
             "call --timeout soon",
+            "call --send-token-unencrypted=yes",
             "simulate --listen 9000",
             "simulate --cert c",
             "help dance",
