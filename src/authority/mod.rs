@@ -18,7 +18,6 @@
 //! that must be made begins at the latest moment known to be past. Once the clock is right,
 //! [`Authority::needs_renewal`] judges again.
 
-mod der;
 mod facts;
 mod files;
 mod issue;
