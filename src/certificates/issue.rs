@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 
-use crate::clock::EARLIEST;
+use crate::system::clock::EARLIEST;
 
 use super::names::Names;
 use super::permits::Permits;
