@@ -4,6 +4,7 @@
 //! [`MAX_HEAD`] bytes within [`HEAD_TIMEOUT`], one answer at a time, no bodies.
 
 mod answers;
+pub mod assets;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;
