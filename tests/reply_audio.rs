@@ -16,14 +16,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kernel::Socket;
 use voicelived::call::CallSettings;
-use voicelived::call::pcm::PcmPool;
-use voicelived::metrics::Metrics;
 use voicelived::net::dial::Target;
 use voicelived::net::inbox::Inbox;
 use voicelived::net::transport::Transport;
 use voicelived::net::upgrade;
 use voicelived::net::ws::{Incoming, Role, Sizes, WsPeer};
-use voicelived::session::{Buffers, CLIENT_SIZES, Desk, Progress, Queues, Session};
+use voicelived::session::{CLIENT_SIZES, LoopResources, Progress, Queues, Session};
 use voicelived::tools::Tools;
 
 const SIZES: Sizes = Sizes { message: 1 << 20, waiting: 1 << 20 };
@@ -34,11 +32,8 @@ struct Scene {
     session: Session<Socket>,
     client: WsPeer<Socket>,
     service: Socket,
-    pool: PcmPool,
-    buffers: Buffers,
-    metrics: Metrics,
+    resources: LoopResources,
     tools: Tools,
-    wanted: Vec<voicelived::session::WantedTool>,
     /// What the client has heard and been told.
     audio: Vec<u8>,
     texts: String,
@@ -49,10 +44,9 @@ impl Scene {
     fn new() -> Self {
         let (far, near) = kernel::pair(usize::MAX);
         let peer = WsPeer::new(Transport::plain(near), Role::Server, CLIENT_SIZES, &[]);
-        let mut pool = PcmPool::new(1_000);
-        let (mut buffers, mut metrics) = (Buffers::default(), Metrics::new());
-        let (tools, mut wanted) = (Tools::builtin("/bin/false".as_ref()), Vec::new());
-        let queues = Queues::open(&mut pool).expect("the pool is new");
+        let mut resources = LoopResources::new(1_000);
+        let tools = Tools::builtin("/bin/false".as_ref());
+        let queues = Queues::open(&mut resources.pool).expect("the pool is new");
         let settings = CallSettings {
             session: serde_json::json!({}),
             greeting: None,
@@ -68,20 +62,13 @@ impl Scene {
             tls: None,
         };
         let shared = (Rc::new(settings), Rc::new(target));
-        let mut desk = Desk {
-            pool: &mut pool,
-            buffers: &mut buffers,
-            tools: &tools,
-            wanted: &mut wanted,
-            metrics: &mut metrics,
-            now: Instant::now(),
-        };
+        let mut cx = resources.lend(&tools, Instant::now());
         let mut session =
-            Session::<Socket>::new("call".to_owned(), "resume", peer, queues, shared, &mut desk);
+            Session::<Socket>::new("call".to_owned(), "resume", peer, queues, shared, &mut cx);
         session.dial(&[([127, 0, 0, 1], 443).into()], Instant::now());
-        session.pump(&mut desk);
+        session.pump(&mut cx);
         let mut service = kernel::called().expect("it has connected");
-        session.pump(&mut desk);
+        session.pump(&mut cx);
         if let Some(socket) = session.service_socket() {
             socket.carry(usize::MAX);
         }
@@ -93,8 +80,7 @@ impl Scene {
         service.write_all(answer.as_bytes()).expect("memory");
         let client = WsPeer::new(Transport::plain(far), Role::Client, SIZES, &[]);
         let (audio, texts) = (Vec::new(), String::new());
-        let mut scene =
-            Self { session, client, service, pool, buffers, metrics, tools, wanted, audio, texts };
+        let mut scene = Self { session, client, service, resources, tools, audio, texts };
         scene.say(br#"{"type":"session.created","session":{"id":"s"}}"#);
         scene.say(br#"{"type":"session.updated","session":{"id":"s"}}"#);
         assert!(scene.texts.contains(r#""active""#), "{}", scene.texts);
@@ -125,15 +111,8 @@ impl Scene {
         self.service.carry(usize::MAX);
         self.session.mark_service(true, true, false);
         self.session.mark_client(true, true, false);
-        let mut desk = Desk {
-            pool: &mut self.pool,
-            buffers: &mut self.buffers,
-            tools: &self.tools,
-            wanted: &mut self.wanted,
-            metrics: &mut self.metrics,
-            now: Instant::now(),
-        };
-        while self.session.pump(&mut desk) == Progress::More {}
+        let mut cx = self.resources.lend(&self.tools, Instant::now());
+        while self.session.pump(&mut cx) == Progress::More {}
         self.session.client_socket().carry(usize::MAX);
         self.client.mark_readable(false);
         self.client.transport_mut().begin_turn();
