@@ -199,6 +199,71 @@ fn no_daemon_and_no_websocket_are_exit_69() {
 }
 
 #[test]
+fn the_address_of_the_page_leads_to_calls_and_a_page_is_not_printed() {
+    let daemon = Daemon::demo(&[]);
+    let run = |url: String| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_voicelived"));
+        command.args(["call", "--text", "hello", "--url", &url]).env_clear().stdin(Stdio::null());
+        told(&command.output().expect("it runs"))
+    };
+    for url in ["ws", "http"].map(|scheme| format!("{scheme}://{}", daemon.address)) {
+        let (code, lines, fault) = run(url);
+        assert_eq!(code, 0, "{lines}{fault}");
+    }
+    let (code, lines, fault) = run(format!("ws://{}/app.js", daemon.address));
+    assert!(code == 69 && fault.contains("/ws") && fault.lines().count() == 1, "{fault}");
+    assert!(lines.is_empty() && !fault.contains("import"), "{lines}{fault}");
+}
+
+#[test]
+fn a_token_is_not_sent_through_a_network_unencrypted() {
+    // An address of documentation: nothing may be sent there.
+    let url = "ws://192.0.2.1:8000/ws";
+    let folder = temporary("unencrypted");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join(".env"), "VOICELIVED_ACCESS_TOKEN=canary-0123456789\n").expect("ok");
+    let run = |variable: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_voicelived"));
+        command.args(["call", "--url", url, "--text", "hi", "--timeout", "1"]);
+        command.env_clear().current_dir(&folder).stdin(Stdio::null());
+        command.envs(variable.map(|token| ("VOICELIVED_ACCESS_TOKEN", token)));
+        told(&command.output().expect("it runs"))
+    };
+    let (code, _, fault) = run(None);
+    assert!(code == 64 && fault.contains("unencrypted"), "the token of .env: {fault}");
+    assert!(fault.contains("wss://") && !fault.contains("canary"), "{fault}");
+    let (code, _, fault) = run(Some("canary-0123456789"));
+    assert!(code == 64 && fault.contains("unencrypted"), "the environment's token: {fault}");
+    std::fs::remove_dir_all(&folder).expect("ours");
+}
+
+#[test]
+fn speech_that_is_none_ends_the_call_at_once() {
+    let daemon = Daemon::demo(&[]);
+    let empty = temporary("empty.wav");
+    let header = std::fs::read(format!("{AUDIO}/greeting.wav")).expect("a file")[..40].to_vec();
+    std::fs::write(&empty, [&header[..], &[0; 4]].concat()).expect("a file");
+    let (code, lines, fault) = call(daemon.address, &["--in", empty.to_str().expect("UTF-8")]);
+    assert!(code == 65 && fault.contains("no sound") && lines.is_empty(), "{lines}{fault}");
+    std::fs::remove_file(&empty).expect("ours");
+    let wav = std::fs::read(format!("{AUDIO}/greeting.wav")).expect("a file");
+    for (bytes, word) in [(&b""[..], "empty"), (b"ID3\x04\0\0\0\0", "MP3"), (&wav, "/dev/stdin")] {
+        let began = Instant::now();
+        let mut process = command(daemon.address, &["--in", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        // It may have ended before it has read all.
+        let _ = process.stdin.take().expect("piped").write_all(bytes);
+        let (code, lines, fault) = told(&process.wait_with_output().expect("it ends"));
+        assert!(code == 65 && fault.contains(word), "{word}: {lines}{fault}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{word}: it did not wait its 30 s");
+    }
+}
+
+#[test]
 fn files_that_cannot_be_used_have_their_own_codes() {
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
     let codes = [
