@@ -192,7 +192,12 @@ fn the_protocol_names_every_reason_of_an_end() {
     };
     let mut all = words("src/call/ending.rs", "pub fn word", "pub fn message", "=> \"");
     for marker in ["fault(\n            \"", "fault(\"", "=> (\""] {
-        all.extend(words("src/fault.rs", "pub fn explain", "mod tests", marker));
+        all.extend(words(
+            "src/session/connection_faults.rs",
+            "pub fn explain",
+            "mod tests",
+            marker,
+        ));
     }
     assert!(all.len() > 30, "{all:?}");
     for word in all {

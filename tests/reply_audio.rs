@@ -8,142 +8,15 @@ mod kernel;
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod random;
 
-use std::io::{Read, Write};
-use std::rc::Rc;
-use std::time::{Duration, Instant};
+#[path = "support/scene.rs"]
+#[allow(dead_code, reason = "each test file uses its own part")]
+mod scene;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use kernel::Socket;
-use voicelived::call::CallSettings;
-use voicelived::net::dial::Target;
-use voicelived::net::inbox::Inbox;
-use voicelived::net::transport::Transport;
-use voicelived::net::upgrade;
-use voicelived::net::ws::{Incoming, Role, Sizes, WsPeer};
-use voicelived::session::{CLIENT_SIZES, LoopResources, Progress, Queues, Session};
-use voicelived::tools::Tools;
+use scene::Scene;
 
-const SIZES: Sizes = Sizes { message: 1 << 20, waiting: 1 << 20 };
 const HEAD: &str = r#""type":"response.audio.delta","response_id":"r","item_id":"i""#;
-
-/// A call and its two ends.
-struct Scene {
-    session: Session<Socket>,
-    client: WsPeer<Socket>,
-    service: Socket,
-    resources: LoopResources,
-    tools: Tools,
-    /// What the client has heard and been told.
-    audio: Vec<u8>,
-    texts: String,
-}
-
-impl Scene {
-    /// An active call.
-    fn new() -> Self {
-        let (far, near) = kernel::pair(usize::MAX);
-        let peer = WsPeer::new(Transport::plain(near), Role::Server, CLIENT_SIZES, &[]);
-        let mut resources = LoopResources::new(1_000);
-        let tools = Tools::builtin("/bin/false".as_ref());
-        let queues = Queues::open(&mut resources.pool).expect("the pool is new");
-        let settings = CallSettings {
-            session: serde_json::json!({}),
-            greeting: None,
-            idle: Duration::from_secs(60),
-            max_duration: Duration::from_secs(60),
-        };
-        let target = Target {
-            host: "service".to_owned(),
-            port: 443,
-            request_target: "/".to_owned(),
-            host_field: "service".to_owned(),
-            credential: String::new(),
-            tls: None,
-        };
-        let shared = (Rc::new(settings), Rc::new(target));
-        let mut cx = resources.lend(&tools, Instant::now());
-        let mut session =
-            Session::<Socket>::new("call".to_owned(), "resume", peer, queues, shared, &mut cx);
-        session.dial(&[([127, 0, 0, 1], 443).into()], Instant::now());
-        session.pump(&mut cx);
-        let mut service = kernel::called().expect("it has connected");
-        session.pump(&mut cx);
-        if let Some(socket) = session.service_socket() {
-            socket.carry(usize::MAX);
-        }
-        let answer = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: {}\r\n\r\n",
-            upgrade::accept_key(&key_of(&mut service)),
-        );
-        service.write_all(answer.as_bytes()).expect("memory");
-        let client = WsPeer::new(Transport::plain(far), Role::Client, SIZES, &[]);
-        let (audio, texts) = (Vec::new(), String::new());
-        let mut scene = Self { session, client, service, resources, tools, audio, texts };
-        scene.say(br#"{"type":"session.created","session":{"id":"s"}}"#);
-        scene.say(br#"{"type":"session.updated","session":{"id":"s"}}"#);
-        assert!(scene.texts.contains(r#""active""#), "{}", scene.texts);
-        scene
-    }
-
-    /// The service sends a text message of these bytes, and everybody does what is to do.
-    fn say(&mut self, text: &[u8]) {
-        self.send(0x81, text);
-    }
-
-    fn send(&mut self, first: u8, payload: &[u8]) {
-        let mut frame = vec![first, 127];
-        match payload.len() {
-            length @ 0..126 => frame[1] = u8::try_from(length).expect("short"),
-            length @ 126..0x1_0000 => {
-                frame[1] = 126;
-                frame.extend(u16::try_from(length).expect("short").to_be_bytes());
-            }
-            length => frame.extend((length as u64).to_be_bytes()),
-        }
-        frame.extend_from_slice(payload);
-        self.service.write_all(&frame).expect("memory");
-        self.turn();
-    }
-
-    fn turn(&mut self) {
-        self.service.carry(usize::MAX);
-        self.session.mark_service(true, true, false);
-        self.session.mark_client(true, true, false);
-        let mut cx = self.resources.lend(&self.tools, Instant::now());
-        while self.session.pump(&mut cx) == Progress::More {}
-        self.session.client_socket().carry(usize::MAX);
-        self.client.mark_readable(false);
-        self.client.transport_mut().begin_turn();
-        let mut inbox = Inbox::new();
-        while let Ok(Some(message)) = self.client.read(&mut inbox) {
-            match message {
-                Incoming::Binary(pcm) => self.audio.extend_from_slice(pcm),
-                Incoming::Text(text) => self.texts.push_str(text),
-                Incoming::Control => {}
-                Incoming::Close { code, .. } => self.texts.push_str(&format!("closed {code:?}")),
-            }
-        }
-        self.client.keep(&mut inbox);
-    }
-
-    /// Nothing more came to the client than an end that says this.
-    fn assert_ended(&self, what: &str, words: &str) {
-        assert!(self.audio.is_empty(), "{what}: {} bytes were played", self.audio.len());
-        assert!(self.texts.contains(words), "{what}: {}", self.texts);
-        assert!(self.texts.contains("closed Some(1011)"), "{what}: {}", self.texts);
-    }
-}
-
-/// `Sec-WebSocket-Key` of the request that waits here.
-fn key_of(service: &mut Socket) -> String {
-    let mut request = vec![0; 4096];
-    let count = service.read(&mut request).expect("a request");
-    let request = String::from_utf8_lossy(&request[..count]).into_owned();
-    let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
-    key.expect("a key").to_owned()
-}
 
 fn pcm(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (at * 31 % 251).to_le_bytes()[0]).collect()

@@ -1,6 +1,7 @@
 //! What the service says: its events, the audio it sends, and its leaving. Each becomes an input of
 //! the call; audio goes past the call's inputs, straight to the client's side.
 
+use super::connection_faults;
 use super::context::TurnContext;
 use super::reply::Decoded;
 use super::service_side::Dialled;
@@ -8,7 +9,6 @@ use super::{Session, TURN_MESSAGES};
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::service::{self, AudioDelta, Parsed, ServiceEvent};
 use crate::call::{Input, Reply};
-use crate::fault;
 use crate::metrics::Family;
 use crate::net::inbox::Inbox;
 use crate::net::socket::Socket;
@@ -48,12 +48,15 @@ impl<S: Socket> Session<S> {
                 Ok(Some(Raw::Message(kind, bytes))) => self.on_message(kind, bytes, cx),
                 Ok(Some(Raw::Control)) => {}
                 Ok(Some(Raw::Close { code, reason })) => {
-                    if self.is_talking() && fault::is_expiry(code, &reason) {
+                    if self.is_talking() && connection_faults::is_expiry(code, &reason) {
                         self.input(Input::End(EndReason::SessionExpired), cx);
                     } else if self.is_talking() {
                         let reason =
                             self.service.conceal(&reason).unwrap_or_else(|| reason.to_string());
-                        self.input(Input::ServiceLost(fault::closed(code, &reason)), cx);
+                        self.input(
+                            Input::ServiceLost(connection_faults::closed(code, &reason)),
+                            cx,
+                        );
                     }
                 }
                 Ok(None) => return,
@@ -64,10 +67,10 @@ impl<S: Socket> Session<S> {
 
     pub(super) fn service_ended(&mut self, error: &WsError, cx: &mut TurnContext<'_>) {
         let fault = match error {
-            WsError::Closed => fault::closed(None, ""),
-            WsError::Lost(error) => fault::lost(error),
-            WsError::Violation { what, .. } => fault::violation(what),
-            WsError::Full => fault::lost(&"it takes nothing"),
+            WsError::Closed => connection_faults::closed(None, ""),
+            WsError::Lost(error) => connection_faults::lost(error),
+            WsError::Violation { what, .. } => connection_faults::violation(what),
+            WsError::Full => connection_faults::lost(&"it takes nothing"),
         };
         if !matches!(error, WsError::Violation { .. }) {
             self.service.lose();
@@ -80,7 +83,7 @@ impl<S: Socket> Session<S> {
     fn service_error(&mut self, what: &str, cx: &mut TurnContext<'_>) {
         if self.is_talking() {
             log::warn!("[{}] the service sent {what}", self.id);
-            self.input(Input::ServiceLost(fault::violation(what)), cx);
+            self.input(Input::ServiceLost(connection_faults::violation(what)), cx);
         }
     }
 

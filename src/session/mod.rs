@@ -7,6 +7,7 @@
 //! when those are full the service is not read until there is room (R2).
 
 mod client_side;
+pub mod connection_faults;
 mod context;
 mod from_client;
 mod from_service;
@@ -25,7 +26,6 @@ use mio::net::TcpStream;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
 use crate::call::{Call, CallSettings, Input, Output, sooner};
-use crate::fault;
 use crate::metrics::Family;
 use crate::net::dial::Target;
 use crate::net::socket::Socket;
@@ -336,7 +336,7 @@ impl<S: Socket> Session<S> {
             }
         }
         if self.service.check(cx.now).is_err() && self.is_talking() {
-            self.input(Input::ServiceLost(fault::lost(&"it does not answer")), cx);
+            self.input(Input::ServiceLost(connection_faults::lost(&"it does not answer")), cx);
         }
     }
 

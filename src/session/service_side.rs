@@ -14,13 +14,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::connection_faults;
 use super::context::TurnContext;
 use super::keep_alive::{self, Dead, KeepAlive};
 use super::microphone::MicrophonePath;
 use crate::call::ending::ServiceFault;
 use crate::call::pcm::PcmPool;
 use crate::call::sooner;
-use crate::fault;
 use crate::metrics::Family;
 use crate::net::dial::{Dial, Progress as DialProgress, Target};
 use crate::net::inbox::Inbox;
@@ -164,7 +164,7 @@ impl<S: Socket> ServiceSide<S> {
                 cx.metrics.count(Family::Connects, "failed");
                 self.news = dial.address().filter(|_| error.is_absence()).map(News::Unreached);
                 self.state = State::Gone;
-                Dialled::Failed(fault::explain(&error, &self.target.host))
+                Dialled::Failed(connection_faults::explain(&error, &self.target.host))
             }
         }
     }
