@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use log::LevelFilter;
+
 use crate::access::{Gate, Origin};
 use crate::call::pcm::BLOCK_BYTES;
 use crate::certificates::Certificates;
@@ -22,6 +24,7 @@ use crate::simulator::{Options, Script};
 use crate::spending::Ledger;
 use crate::system::clock::is_clock_set;
 use crate::system::systemd::{self, Manager, Passed};
+use crate::system::terminal_log;
 use crate::tools::Tools;
 use crate::web::{CallSite, Site};
 
@@ -62,7 +65,7 @@ pub fn demo(args: &RunArgs) -> Result<(), Failure> {
 /// # Errors
 /// As [`run`]; a wrong fault word is a usage error.
 pub fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
-    crate::system::log::init(log::LevelFilter::Info);
+    terminal_log::init(terminal_log::level_or(LevelFilter::Info));
     let refused =
         |error| (exit::USAGE, format!("--fault: {error}; see voicelived simulate --help"));
     let script = Script::parse(&args.faults).map_err(refused)?;
@@ -275,11 +278,16 @@ fn listen_on(address: SocketAddr, site: Site) -> Result<Listen, Failure> {
 }
 
 fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, Failure> {
-    let read = |path: &Path| {
-        read_file(path, MAX_PEM)
-            .map_err(|error| (exit::NO_INPUT, format!("{}: {error}", path.display())))
+    let named = |option: &str, path: &Path, error: &dyn std::fmt::Display| {
+        format!("{option} {}: {error}", path.display().to_string().escape_debug())
     };
-    tls::server_config(&read(certificate)?, &read(key)?).map_err(|error| (exit::DATA, error))
+    let read = |option: &str, path: &Path| {
+        read_file(path, MAX_PEM).map_err(|error| (exit::NO_INPUT, named(option, path, &error)))
+    };
+    let (chain, secret) = (read("--cert", certificate)?, read("--key", key)?);
+    tls::private_key(&secret).map_err(|error| (exit::DATA, named("--key", key, &error)))?;
+    tls::server_config(&chain, &secret)
+        .map_err(|error| (exit::DATA, named("--cert", certificate, &error)))
 }
 
 /// `setting` is what chose the address.
