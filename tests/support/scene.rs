@@ -219,9 +219,13 @@ impl Scene {
         self.client.keep(&mut inbox);
         // Pongs leave with it. A failure shows at the call's side.
         let _ = self.client.flush();
+        if self.texts.contains("closed") {
+            self.client.transport().stream().end();
+        }
     }
 
     fn hear_as_service(&mut self) {
+        let mut ended = false;
         self.service.mark_readable(false);
         self.service.transport_mut().begin_turn();
         let mut inbox = Inbox::new();
@@ -229,11 +233,15 @@ impl Scene {
             match message {
                 Incoming::Text(text) => self.told.push(text.to_owned()),
                 Incoming::Control => self.service_controls += 1,
-                Incoming::Binary(_) | Incoming::Close { .. } => {}
+                Incoming::Close { .. } => ended = true,
+                Incoming::Binary(_) => {}
             }
         }
         self.service.keep(&mut inbox);
         let _ = self.service.flush();
+        if ended {
+            self.service.transport().stream().end();
+        }
     }
 
     /// Nothing more came to the client than an end that says this.
