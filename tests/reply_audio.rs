@@ -143,7 +143,12 @@ impl Scene {
                 Incoming::Binary(pcm) => self.audio.extend_from_slice(pcm),
                 Incoming::Text(text) => self.texts.push_str(text),
                 Incoming::Control => {}
-                Incoming::Close { code, .. } => self.texts.push_str(&format!("closed {code:?}")),
+                Incoming::Close(frame) => {
+                    self.texts.push_str(&format!(
+                        "closed {:?}",
+                        frame.map(|frame| u16::from(frame.code))
+                    ));
+                }
             }
         }
         self.client.keep(&mut inbox);

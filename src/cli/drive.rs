@@ -13,7 +13,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::net::dial::{Dial, DialError, Progress, Step, Target};
 use crate::net::inbox::Inbox;
-use crate::net::ws::{Incoming, Message, Sizes, WsError, WsPeer};
+use crate::net::ws::{Incoming, Message, Sizes, WsError, WsPeer, said};
 
 const SOCKET: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -165,9 +165,10 @@ impl Drive {
             match self.peer.read(&mut self.inbox) {
                 Ok(Some(Incoming::Text(text))) => return Event::Text(text.to_owned()),
                 Ok(Some(Incoming::Binary(data))) => return Event::Binary(data.to_vec()),
-                Ok(Some(Incoming::Close { code, reason })) => {
+                Ok(Some(Incoming::Close(frame))) => {
                     // Our answer is a courtesy: what counts has been said.
                     let _ = self.peer.flush();
+                    let (code, reason) = said(frame);
                     return Event::Ended(Ended::Closed { code, reason });
                 }
                 Ok(Some(Incoming::Control)) => {}

@@ -10,7 +10,7 @@ use crate::call::{Input, Microphone};
 use crate::metrics::Family;
 use crate::net::inbox::Inbox;
 use crate::net::socket::Socket;
-use crate::net::ws::{Incoming, WsError};
+use crate::net::ws::{CloseCode, Incoming, WsError};
 
 /// Text and control messages that a client may send in a second.
 const MAX_CHATTER: u32 = 200;
@@ -35,7 +35,7 @@ impl<S: Socket> Session<S> {
                 Ok(Some(Incoming::Binary(data))) => self.on_microphone(data, desk),
                 Ok(Some(Incoming::Text(text))) => self.on_text(text, desk),
                 Ok(Some(Incoming::Control)) => self.count_chatter(desk),
-                Ok(Some(Incoming::Close { .. })) => {
+                Ok(Some(Incoming::Close(_))) => {
                     if self.is_talking() {
                         self.input(Input::ClientLost, desk);
                     }
@@ -56,8 +56,8 @@ impl<S: Socket> Session<S> {
                 log::debug!("[{}] the client is gone: {error}", self.id);
                 Input::ClientLost
             }
-            WsError::Violation { code: 1009, .. } => Input::End(EndReason::TooBig),
-            WsError::Violation { code: 1007, .. } => {
+            WsError::Violation { code: CloseCode::Size, .. } => Input::End(EndReason::TooBig),
+            WsError::Violation { code: CloseCode::Invalid, .. } => {
                 Input::End(EndReason::BadText("A text message must be UTF-8.".to_owned()))
             }
             WsError::Violation { what, .. } => Input::End(EndReason::BadProtocol(format!(

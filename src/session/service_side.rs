@@ -13,7 +13,7 @@ use crate::metrics::Family;
 use crate::net::dial::Progress as DialProgress;
 use crate::net::inbox::Inbox;
 use crate::net::socket::Socket;
-use crate::net::ws::{Kind, Raw, WsError};
+use crate::net::ws::{Kind, Raw, WsError, said};
 
 /// More than any session of the service lasts: it is the bound for believing its `expires_at`.
 const LONGEST_SESSION: Duration = Duration::from_secs(24 * 3600);
@@ -75,7 +75,8 @@ impl<S: Socket> Session<S> {
             match peer.read_raw(inbox) {
                 Ok(Some(Raw::Message(kind, bytes))) => self.on_message(kind, bytes, desk),
                 Ok(Some(Raw::Control)) => {}
-                Ok(Some(Raw::Close { code, reason })) => {
+                Ok(Some(Raw::Close(frame))) => {
+                    let (code, reason) = said(frame);
                     if self.is_talking() && fault::is_expiry(code, &reason) {
                         self.input(Input::End(EndReason::SessionExpired), desk);
                     } else if self.is_talking() {
