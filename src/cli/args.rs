@@ -390,44 +390,44 @@ Usage: voicelived [run] [--env-file FILE] [--listen ADDRESS:PORT]
        voicelived COMMAND [OPTIONS]
 
 Commands:
-  run        the daemon (this is also what happens without a command)
-  demo       the daemon with a built-in simulator in place of the service
-  check      test the configuration and the connection to the service
-  simulate   the simulated service alone
+  run        run the daemon; voicelived without a command does the same
+  demo       run the daemon with a built-in simulator in place of the service
+  check      test the settings and the connection to the service
+  simulate   run the simulated service alone
   call       make a call from the command line
 
 Options:
   --env-file FILE        read settings from FILE instead of .env
-  --listen ADDRESS:PORT  listen there (default 127.0.0.1:8000)
-  -h, --help             this text; COMMAND --help tells more about a command
-  -V, --version          the version
+  --listen ADDRESS:PORT  listen on this address (default 127.0.0.1:8000)
+  -h, --help             show this text; COMMAND --help describes a command
+  -V, --version          show the version
 
 Settings are environment variables; .env.example lists them all.
 ";
 
 const DEMO_HELP: &str = "\
-voicelived demo runs the daemon with a built-in simulator in place of the service:
-no account, no network and no settings needed. Open the address that it prints.
+voicelived demo runs the daemon with a built-in simulator in place of the service.
+It needs no account, no network and no settings. Open the address that it prints.
 
 Usage: voicelived demo [--env-file FILE] [--listen ADDRESS:PORT]
 ";
 
 const CHECK_HELP: &str = "\
-voicelived check reads the configuration, connects to the service, logs in and sets up
-a session, and prints each step with its time.
+voicelived check reads the settings, connects to the service, logs in and sets up a
+session. It prints each step with its time.
 
 Usage: voicelived check [--env-file FILE]
 
-Exit status: 0 all is well, 78 a setting is wrong, 69 the service cannot be used.
+Exit status: 0 if all is well, 78 if a setting is wrong, 69 if the service fails.
 ";
 
 const SIMULATE_HELP: &str = "\
-voicelived simulate runs the simulated service alone, for trying and testing clients.
+voicelived simulate runs the simulated service alone, to try and test clients of it.
 
 Usage: voicelived simulate [OPTIONS]
 
-  --listen ADDRESS:PORT  listen there (default 127.0.0.1:9000)
-  --cert FILE --key FILE PEM files: speak wss:// instead of ws://
+  --listen ADDRESS:PORT  listen on this address (default 127.0.0.1:9000)
+  --cert FILE --key FILE speak wss:// instead of ws://, with these PEM files
   --fault FAULT          misbehave in this way; may be given several times
 ";
 
@@ -436,18 +436,21 @@ voicelived call makes one call to a daemon and prints transcripts and latencies.
 
 Usage: voicelived call [OPTIONS]
 
-  --in FILE.wav      say this (PCM, 16 bit, mono, 24000 Hz); - or nothing: raw PCM of
-                     that kind from standard input
-  --text TEXT        type this, after the speech if both are given
-  --out FILE.wav     write the answer there
-  --url URL          the daemon (default ws://127.0.0.1:8000/ws); /ws may be left out
-  --ca FILE          trust these authorities too (PEM), for a daemon with a local one: its
-                     ca.pem, from its state folder or its page /ca.pem
-  --token-file FILE  its access token, if it asks for one; else the environment or .env
-                     may hold VOICELIVED_ACCESS_TOKEN or VOICELIVED_ACCESS_TOKEN_FILE
+  --in FILE.wav      say this (PCM, 16 bit, mono, 24000 Hz). With - in place of the
+                     file, or with neither --in nor --text, say what comes from
+                     standard input: raw PCM of that kind
+  --text TEXT        type this; with --in, type it after the speech
+  --out FILE.wav     write the answer to this file
+  --url URL          call this daemon (default ws://127.0.0.1:8000); /ws is added
+  --ca FILE          trust the certificate authorities in this PEM file too. A daemon
+                     with a local authority has it as ca.pem in its state folder, and
+                     serves it as /ca.pem
+  --token-file FILE  show the access token in this file. Without it, the token comes from
+                     VOICELIVED_ACCESS_TOKEN or VOICELIVED_ACCESS_TOKEN_FILE, in the
+                     environment or in .env
   --send-token-unencrypted
-                     send the token to a ws:// address of another machine, where
-                     everybody on the way can read it; without this it is refused
+                     send the token to a ws:// address of another machine too, where
+                     everybody on the way can read it. Without this, call refuses to
   --env-file FILE    read FILE instead of .env
   --timeout SECONDS  give up if no answer begins in this time (default 30)
 

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
 
 use super::{access, qr};
-use crate::authority::{Names, device_names};
+use crate::certificates::{Names, device_names};
 use crate::config::Secret;
 use crate::server::Listen;
 

@@ -8,20 +8,20 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::access::{Gate, Origin};
-use crate::authority::{Authority, OwnFiles, device_names};
 use crate::call::pcm::BLOCK_BYTES;
 use crate::certificates::Certificates;
+use crate::certificates::{Authority, OwnFiles, device_names};
 use crate::cli::args::{RunArgs, SimulateArgs, exit};
 use crate::cli::invitation::Invitation;
 use crate::cli::reload::Provenance;
 use crate::cli::{access, reload, service};
-use crate::clock::is_clock_set;
 use crate::config::{Config, PassedSocket, Purpose, read_file};
 use crate::net::tls::{self, ClientConfigs};
 use crate::server::{Calls, Listen, Server, bind};
 use crate::simulator::{Options, Script};
 use crate::spending::Ledger;
-use crate::systemd::{self, Manager, Passed};
+use crate::system::clock::is_clock_set;
+use crate::system::systemd::{self, Manager, Passed};
 use crate::tools::Tools;
 use crate::web::{CallSite, Site};
 
@@ -62,7 +62,7 @@ pub fn demo(args: &RunArgs) -> Result<(), Failure> {
 /// # Errors
 /// As [`run`]; a wrong fault word is a usage error.
 pub fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
-    crate::log::init(log::LevelFilter::Info);
+    crate::system::log::init(log::LevelFilter::Info);
     let refused =
         |error| (exit::USAGE, format!("--fault: {error}; see voicelived simulate --help"));
     let script = Script::parse(&args.faults).map_err(refused)?;
@@ -88,7 +88,7 @@ fn begin(purpose: Purpose, args: &RunArgs) -> Result<(Provenance, Vec<Passed>), 
 
 fn configure(from: &Provenance) -> Result<Config, Failure> {
     let config = from.read().map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;
-    crate::log::init(config.log);
+    crate::system::log::init(config.log);
     for warning in &config.warnings {
         log::warn!("{warning}");
     }

@@ -10,7 +10,7 @@ use crate::access::Access;
 use crate::call::CallSettings;
 use crate::call::ending::EndReason;
 use crate::net::dial::Target;
-use crate::resolve::Resolver;
+use crate::system::resolve::Resolver;
 
 /// What every new call is made by.
 #[allow(missing_debug_implementations, reason = "the target holds the credential")]
