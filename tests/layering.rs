@@ -421,8 +421,8 @@ fn tls_has_its_place() {
     assert_eq!(outside(&connections, |path| drivers.contains(&path)), [""; 0]);
     // Elsewhere rustls only lends types: certificates, shared configurations, errors.
     let types = [
-        "cli/call.rs",
-        "cli/run.rs",
+        "cli/call/mod.rs",
+        "cli/run/mod.rs",
         "config/draft.rs",
         "config/mod.rs",
         "server/certificates.rs",

@@ -6,7 +6,7 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Samples per second.
-pub const RATE: u32 = 24_000;
+pub(super) const RATE: u32 = 24_000;
 
 const HEADER: usize = 44;
 /// Chunks before the audio, such as tags and cover pictures, are skipped up to this many bytes.
@@ -19,7 +19,7 @@ const EXTENSIBLE: u16 = 0xFFFE;
 
 /// Why a WAV file cannot be read.
 #[derive(Debug)]
-pub enum WavError {
+pub(super) enum WavError {
     /// Reading failed, or the file ends too early.
     Io(io::Error),
     /// It is no RIFF/WAVE file, or has no audio in it.
@@ -72,7 +72,7 @@ impl From<io::Error> for WavError {
 
 /// The audio of a WAV file, read as it is needed: PCM16, little endian.
 #[derive(Debug)]
-pub struct WavReader<R> {
+pub(super) struct WavReader<R> {
     inner: io::Take<R>,
 }
 
@@ -81,7 +81,7 @@ impl WavReader<BufReader<File>> {
     ///
     /// # Errors
     /// When it cannot be read or is of another kind.
-    pub fn open(path: &Path) -> Result<Self, WavError> {
+    pub(super) fn open(path: &Path) -> Result<Self, WavError> {
         Self::new(BufReader::new(File::open(path)?))
     }
 }
@@ -91,7 +91,7 @@ impl<R: Read> WavReader<R> {
     ///
     /// # Errors
     /// When reading fails or the audio is of another kind.
-    pub fn new(mut inner: R) -> Result<Self, WavError> {
+    pub(super) fn new(mut inner: R) -> Result<Self, WavError> {
         let riff: [u8; 12] = take(&mut inner)?;
         if &riff[..4] != b"RIFF" || &riff[8..] != b"WAVE" {
             return Err(WavError::NotWav);
@@ -129,7 +129,7 @@ impl<R: Read> WavReader<R> {
     ///
     /// # Errors
     /// When reading fails.
-    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = buffer.len() & !1;
         let mut filled = 0;
         while filled < room {
@@ -173,7 +173,7 @@ fn check_format(inner: &mut impl Read, size: u32) -> Result<u64, WavError> {
 /// it its name; what is left after a crash can be played, because its header says "to the end".
 /// A device or pipe is written to as it is, with that header.
 #[derive(Debug)]
-pub struct WavWriter {
+pub(super) struct WavWriter {
     out: BufWriter<File>,
     /// The temporary name and the final one.
     rename: Option<(PathBuf, PathBuf)>,
@@ -185,7 +185,7 @@ impl WavWriter {
     ///
     /// # Errors
     /// When it cannot be created.
-    pub fn create(path: &Path) -> io::Result<Self> {
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
         let special = fs::metadata(path).is_ok_and(|found| !found.is_file());
         let mut part = path.to_owned();
         if !special {
@@ -200,7 +200,7 @@ impl WavWriter {
     ///
     /// # Errors
     /// When writing fails, or the file would exceed the 4 GiB that its format can say.
-    pub fn write(&mut self, pcm: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&mut self, pcm: &[u8]) -> io::Result<()> {
         let more = u32::try_from(pcm.len()).ok();
         let sum = more.and_then(|more| self.bytes.checked_add(more));
         let sum = sum.filter(|sum| *sum < UNKNOWN - 64);
@@ -209,7 +209,7 @@ impl WavWriter {
     }
 
     /// Gives the file up: the `.part` file is removed, and a file of the final name stays as it was.
-    pub fn discard(self) {
+    pub(super) fn discard(self) {
         if let Some((part, _)) = self.rename {
             // What can't be removed does no harm.
             let _ = fs::remove_file(part);
@@ -220,7 +220,7 @@ impl WavWriter {
     ///
     /// # Errors
     /// When writing or renaming fails; the `.part` file stays.
-    pub fn finish(mut self) -> io::Result<()> {
+    pub(super) fn finish(mut self) -> io::Result<()> {
         self.out.flush()?;
         let Some((part, path)) = self.rename else {
             return Ok(());
