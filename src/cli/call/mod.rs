@@ -19,6 +19,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use log::LevelFilter;
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
@@ -32,6 +33,7 @@ use crate::config::{Config, Endpoint, Secret, read_file};
 use crate::net::dial::{DialError, Target};
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 use crate::net::{tls, tls_words};
+use crate::system::terminal_log;
 use answer::{Answer, GRACE};
 use record::Record;
 use source::{FRAME, Fill, Source};
@@ -60,6 +62,7 @@ static SILENCE: [u8; FRAME] = [0; FRAME];
 /// # Errors
 /// [`Failure`]: not answered, no daemon, or a file that can't be used.
 pub(super) fn call(args: &CallArgs) -> Result<(), Failure> {
+    terminal_log::init(terminal_log::level_or(LevelFilter::Warn));
     check_text(args.text.as_deref())?;
     let token = Config::client_token(args.token_file.as_deref(), args.env_file.as_deref())
         .map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;

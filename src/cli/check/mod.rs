@@ -25,6 +25,7 @@ use crate::net::dial::Step;
 use crate::net::tls::ClientConfigs;
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 use crate::session::connection_faults;
+use crate::system::terminal_log;
 use crate::tools::Tools;
 use report::Report;
 
@@ -42,6 +43,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     if let Some(sentence) = config.unready {
         return Err((exit::CONFIG, sentence));
     }
+    terminal_log::init(config.log);
     report.done("configuration", "ok");
     for warning in &config.warnings {
         report.note(warning);

@@ -11,6 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use log::LevelFilter;
+
 use crate::access::{Gate, Origin};
 use crate::call::pcm::BLOCK_BYTES;
 use crate::certificates::Certificates;
@@ -25,6 +27,7 @@ use crate::simulator::{Options, Script};
 use crate::spending::Ledger;
 use crate::system::clock::is_clock_set;
 use crate::system::systemd::{self, Manager, Passed};
+use crate::system::terminal_log;
 use crate::tools::Tools;
 use crate::web::{CallSite, Site};
 
@@ -65,7 +68,7 @@ pub fn demo(args: &RunArgs) -> Result<(), Failure> {
 /// # Errors
 /// As [`run`]; a wrong fault word is a usage error.
 pub fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
-    crate::system::log::init(log::LevelFilter::Info);
+    terminal_log::init(terminal_log::level_or(LevelFilter::Info));
     let refused =
         |error| (exit::USAGE, format!("--fault: {error}; see voicelived simulate --help"));
     let script = Script::parse(&args.faults).map_err(refused)?;
