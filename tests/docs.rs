@@ -2,6 +2,7 @@
 //! `docs/security.md` leans on exist.
 
 mod docs {
+    mod performance;
     mod security;
     use super::{in_repository, read};
 }
