@@ -4,6 +4,8 @@ use crate::call::ending::ServiceFault;
 use crate::net::dial::DialError;
 use crate::net::upgrade::Refusal;
 
+pub mod refusal;
+
 /// Bytes of the service's own words that are passed on.
 const MAX_QUOTE: usize = 300;
 

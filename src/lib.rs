@@ -28,6 +28,7 @@ pub mod fault;
 pub mod lock;
 pub mod log;
 pub mod metrics;
+pub mod models;
 pub mod net;
 pub mod resolve;
 pub mod server;

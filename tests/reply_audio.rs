@@ -9,7 +9,6 @@ mod kernel;
 mod random;
 
 use std::io::{Read, Write};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -23,6 +22,7 @@ use voicelived::net::inbox::Inbox;
 use voicelived::net::transport::Transport;
 use voicelived::net::upgrade;
 use voicelived::net::ws::{Incoming, Role, Sizes, WsPeer};
+use voicelived::session::ways::Way;
 use voicelived::session::{Buffers, CLIENT_SIZES, Desk, Progress, Queues, Session};
 use voicelived::tools::Tools;
 
@@ -67,7 +67,7 @@ impl Scene {
             credential: String::new(),
             tls: None,
         };
-        let shared = (Rc::new(settings), Rc::new(target));
+        let way = Way::only(settings, target);
         let mut desk = Desk {
             pool: &mut pool,
             buffers: &mut buffers,
@@ -77,7 +77,7 @@ impl Scene {
             now: Instant::now(),
         };
         let mut session =
-            Session::<Socket>::new("call".to_owned(), "resume", peer, queues, shared, &mut desk);
+            Session::<Socket>::new("call".to_owned(), "resume", peer, queues, way, &mut desk);
         session.dial(&[([127, 0, 0, 1], 443).into()], Instant::now());
         session.pump(&mut desk);
         let mut service = kernel::called().expect("it has connected");

@@ -12,6 +12,7 @@ mod pulse;
 mod reply;
 mod service_side;
 mod waits;
+pub mod ways;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -22,10 +23,10 @@ use mio::net::TcpStream;
 use crate::call::client::MAX_FRAME_BYTES;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
-use crate::call::{Call, CallSettings, Input, Output, sooner};
+use crate::call::{Call, Input, Output, sooner};
 use crate::fault;
 use crate::metrics::{Family, Metrics};
-use crate::net::dial::{Dial, Target};
+use crate::net::dial::Dial;
 use crate::net::inbox::Inbox;
 use crate::net::socket::Socket;
 use crate::net::ws::{Message, Sizes, USUAL_WAITING, WsError, WsPeer};
@@ -35,6 +36,7 @@ use microphone::MicrophonePath;
 use pulse::{Dead, Pulse, STALL_TIMEOUT};
 use reply::{Decoded, ReplyPath};
 use waits::Waits;
+use ways::Way;
 
 /// Bounds of the client's side, in bytes.
 pub const CLIENT_SIZES: Sizes = Sizes { message: MAX_FRAME_BYTES, waiting: USUAL_WAITING };
@@ -149,6 +151,10 @@ pub enum News {
     Reached(SocketAddr),
     /// There is none, and this address was tried last.
     Unreached(SocketAddr),
+    /// Another way is to be dialled: the service has refused the one before.
+    Instead,
+    /// The service has taken that other way.
+    Taken,
 }
 
 /// How far the call's end has got.
@@ -174,7 +180,9 @@ pub struct Session<S = TcpStream> {
     id: String,
     client: WsPeer<S>,
     service: Service<S>,
-    target: Rc<Target>,
+    way: Way,
+    /// The service has not taken `way` yet, and it is not the one that the call began with.
+    untried: bool,
     call: Call,
     reply: ReplyPath,
     microphone: MicrophonePath,
@@ -202,18 +210,19 @@ impl<S: Socket> Session<S> {
         resume: &str,
         client: WsPeer<S>,
         Queues { reply, microphone }: Queues,
-        (settings, target): (Rc<CallSettings>, Rc<Target>),
+        way: Way,
         desk: &mut Desk<'_>,
     ) -> Self {
         let now = desk.now;
-        let call = Call::new(settings, &id, resume, now);
+        let call = Call::new(Rc::clone(way.settings()), &id, resume, now);
         let mut session = Self {
             id,
             client_pulse: Pulse::new(pulse::CLIENT, now),
             service_pulse: Pulse::new(pulse::SERVICE, now),
             client,
             service: Service::Resolving,
-            target,
+            way,
+            untried: false,
             call,
             reply,
             microphone,
@@ -252,7 +261,8 @@ impl<S: Socket> Session<S> {
     /// The service's addresses are known: connect.
     pub fn dial(&mut self, addresses: &[SocketAddr], now: Instant) {
         if self.is_resolving() {
-            let dial = Dial::new(Rc::clone(&self.target), addresses.to_vec(), SERVICE_SIZES, now);
+            let target = Rc::clone(self.way.target());
+            let dial = Dial::new(target, addresses.to_vec(), SERVICE_SIZES, now);
             self.service = Service::Dialling(Box::new(dial));
         }
     }
@@ -278,6 +288,12 @@ impl<S: Socket> Session<S> {
     /// The client's transport, for registration.
     pub fn client_socket(&mut self) -> &mut S {
         self.client.transport_mut().stream_mut()
+    }
+
+    /// How it asks the service for its session.
+    #[must_use]
+    pub fn way(&self) -> &Way {
+        &self.way
     }
 
     /// What has become of the way to the service since the last turn.

@@ -1,5 +1,6 @@
 //! A call's service: the way to it, its events, and the audio it sends.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::pulse::{self, Pulse};
@@ -9,6 +10,7 @@ use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::service::{self, AudioDelta, Parsed, ServiceEvent};
 use crate::call::{Input, Reply};
 use crate::fault;
+use crate::fault::refusal::{self, Refused};
 use crate::metrics::Family;
 use crate::net::dial::Progress as DialProgress;
 use crate::net::inbox::Inbox;
@@ -37,7 +39,11 @@ impl<S: Socket> Session<S> {
             DialProgress::Failed(error) => {
                 desk.metrics.count(Family::Connects, "failed");
                 self.news = dial.address().filter(|_| error.is_absence()).map(News::Unreached);
-                self.lose_service(fault::explain(&error, &self.target.host), desk);
+                let refused = refusal::model_refusal(&error, self.way.model());
+                if refused.is_some_and(|said| self.ask_otherwise(Refused::Model, &said, desk)) {
+                    return;
+                }
+                self.lose_service(fault::explain(&error, &self.way.target().host), desk);
             }
         }
     }
@@ -79,8 +85,11 @@ impl<S: Socket> Session<S> {
                     if self.is_talking() && fault::is_expiry(code, &reason) {
                         self.input(Input::End(EndReason::SessionExpired), desk);
                     } else if self.is_talking() {
-                        let reason =
-                            self.target.conceal(&reason).unwrap_or_else(|| reason.to_string());
+                        let reason = self
+                            .way
+                            .target()
+                            .conceal(&reason)
+                            .unwrap_or_else(|| reason.to_string());
                         self.input(Input::ServiceLost(fault::closed(code, &reason)), desk);
                     }
                 }
@@ -153,14 +162,59 @@ impl<S: Socket> Session<S> {
             }
             Ok(Parsed::Event(event)) => {
                 // Its words go to the client and the log. It gets shorter, so this ends.
-                if let Some(text) = self.target.conceal(text) {
+                if let Some(text) = self.way.target().conceal(text) {
                     return self.on_event(&text, desk);
                 }
                 self.note(&event);
+                if self.is_asked_otherwise(&event, desk) {
+                    return;
+                }
                 self.input(Input::Service(event), desk);
+                self.learn_taken();
                 self.learn_expiry(desk.now);
             }
             Err(what) => self.service_error(&what, desk),
+        }
+    }
+
+    /// Whether the event refuses what another way does without, and that way is gone.
+    fn is_asked_otherwise(&mut self, event: &ServiceEvent<'_>, desk: &mut Desk<'_>) -> bool {
+        let ServiceEvent::Error(error) = event else {
+            return false;
+        };
+        if !self.call.is_waiting() {
+            return false;
+        }
+        let refused = refusal::choice_refusal(error, self.way.model());
+        refused.is_some_and(|(refused, said)| self.ask_otherwise(refused, &said, desk))
+    }
+
+    /// Goes the next way, if there is one: on a new connection, since a session whose first settings
+    /// were refused refuses all that follows.
+    fn ask_otherwise(&mut self, refused: Refused, said: &str, desk: &mut Desk<'_>) -> bool {
+        let Some((way, clause)) = self.way.instead(refused) else {
+            return false;
+        };
+        log::warn!("[{}] {clause}. The service said: {said}", self.id);
+        if let Service::Open(peer) = &mut self.service {
+            peer.close(1000, "");
+            // It has said all that counts.
+            let _ = peer.flush();
+        }
+        self.service = Service::Resolving;
+        self.expires = None;
+        self.news = Some(News::Instead);
+        self.untried = true;
+        let settings = Rc::clone(way.settings());
+        self.way = way;
+        self.input(Input::Instead(settings), desk);
+        true
+    }
+
+    fn learn_taken(&mut self) {
+        if self.untried && !self.call.is_waiting() && self.is_talking() {
+            self.untried = false;
+            self.news = Some(News::Taken);
         }
     }
 

@@ -14,7 +14,7 @@
 //! ```text
 //! mod ── simulation ─┬─ client (client events) ── validate (table of the SDK's models)
 //!                    ├─ turns  (speech → items → what to answer) ── tools
-//!                    ├─ input ── vad         session        conversation
+//!                    ├─ input ── vad         session ── family        conversation
 //!                    └─ response ── plan ── sound          wire ── ga
 //! admit (upgrade)    script (faults)
 //! ```
@@ -22,6 +22,7 @@
 mod admit;
 mod client;
 mod conversation;
+mod family;
 mod ga;
 mod input;
 mod plan;
@@ -43,7 +44,7 @@ use std::fmt;
 pub mod peer;
 
 pub use admit::{Admission, Refusal, admit};
-pub use script::{Ending, Moment, Refuse, ReplyFault, Script, TranscriptTiming};
+pub use script::{Ending, ModelRefusal, Moment, Refuse, ReplyFault, Script, TranscriptTiming};
 pub use session::MODEL;
 pub use simulation::Simulation;
 pub use sound::pattern_sample;

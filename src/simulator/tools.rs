@@ -130,7 +130,7 @@ mod tests {
     use crate::simulator::session::{Past, Session};
 
     fn settings(choice: Value) -> Settings {
-        let mut session = Session::new(1, 1);
+        let mut session = Session::new(1, 1, "gpt-realtime", false);
         let string = |name: &str| {
             json!({"type":"object","properties":{name:{"type":"string"}},
             "required":[name]})

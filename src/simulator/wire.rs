@@ -38,7 +38,7 @@ pub(super) fn error(fault: &super::validate::Fault, cause: Option<&str>) -> Even
         "code": fault.code,
         "message": format!("[simulator] {}", fault.message),
         "param": fault.param,
-        "event_id": cause,
+        "event_id": cause.filter(|_| fault.code != super::validate::Fault::UNCODED),
     });
     event("error", json!({ "error": fields }))
 }

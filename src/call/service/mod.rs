@@ -7,6 +7,7 @@
 pub mod commands;
 mod scan;
 pub mod session;
+pub mod transcription;
 
 use std::borrow::Cow;
 use std::ops::Range;
