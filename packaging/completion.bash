@@ -18,7 +18,7 @@ _voicelived() {
     demo) options="--env-file --listen --help --version" ;;
     check) options="--env-file --help --version" ;;
     simulate) options="--listen --cert --key --fault --help --version" ;;
-    call) options="--in --text --out --url --ca --token-file --env-file --timeout --help --version" ;;
+    call) options="--in --text --out --url --ca --token-file --send-token-unencrypted --env-file --timeout --help --version" ;;
   esac
   [[ $COMP_CWORD -eq 1 && $current != -* ]] && options=$commands
   mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current")

@@ -16,25 +16,17 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
-pub mod assets;
-pub mod authority;
 pub mod call;
 pub mod certificates;
-pub mod child;
 pub mod cli;
-pub mod clock;
 pub mod config;
-pub mod fault;
-pub mod lock;
-pub mod log;
 pub mod metrics;
 pub mod models;
 pub mod net;
-pub mod resolve;
 pub mod server;
 pub mod session;
 pub mod simulator;
 pub mod spending;
-pub mod systemd;
+pub mod system;
 pub mod tools;
 pub mod web;

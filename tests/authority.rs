@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
-use voicelived::authority::{Authority, Names, OwnFiles};
+use voicelived::certificates::{Authority, Names, OwnFiles};
 use voicelived::net::tls;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use support::client::speech;
 use support::daemon::Daemon;
+use support::standin::read_head;
+use tungstenite::Message;
+use tungstenite::protocol::{Role, WebSocket};
 
 const AUDIO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/audio");
 
@@ -177,6 +180,42 @@ fn control_c_hangs_up_in_order() {
     assert!(lines.contains("state: ended (hang_up)"), "{lines}");
 }
 
+/// The daemon's last words may come late, such as what the call has cost.
+#[test]
+fn a_goodbye_is_waited_for_longer_than_three_seconds() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let process = command(address, &["--text", "hello", "--timeout", "1"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let (mut socket, _) = listener.accept().expect("it connects");
+    let head = read_head(&mut socket);
+    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+    let accept = voicelived::net::upgrade::accept_key(key.expect("a key"));
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    socket.write_all(answer.as_bytes()).expect("it reads");
+    let mut daemon = WebSocket::from_raw_socket(socket, Role::Server, None);
+    let say = |daemon: &mut WebSocket<_>, state: &str| {
+        daemon.send(Message::text(format!(r#"{{"type":"call_state",{state}}}"#)))
+    };
+    say(&mut daemon, r#""state":"active""#).expect("it listens");
+    // Nobody answers its turn, so it hangs up.
+    while !matches!(daemon.read(), Ok(Message::Text(text)) if text.contains("hang_up")) {}
+    std::thread::sleep(Duration::from_secs(3));
+    say(&mut daemon, r#""state":"ended","reason":"hang_up""#).expect("it still listens");
+    let _ = daemon.close(None);
+    while daemon.read().is_ok() {}
+    let (code, lines, fault) = told(&process.wait_with_output().expect("it ends"));
+    assert!(code == 1 && fault.contains("no answer came"), "{fault}");
+    assert!(lines.contains("state: ended (hang_up)"), "it left before the last word: {lines}");
+}
+
 #[test]
 fn no_daemon_and_no_websocket_are_exit_69() {
     let closed = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
@@ -196,6 +235,71 @@ fn no_daemon_and_no_websocket_are_exit_69() {
     server.join().expect("it ends");
     assert!(code == 69 && fault.contains("404") && fault.contains("/ws"), "{fault}");
     assert_eq!(fault.matches(char::is_control).count(), 1, "{fault:?}");
+}
+
+#[test]
+fn the_address_of_the_page_leads_to_calls_and_a_page_is_not_printed() {
+    let daemon = Daemon::demo(&[]);
+    let run = |url: String| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_voicelived"));
+        command.args(["call", "--text", "hello", "--url", &url]).env_clear().stdin(Stdio::null());
+        told(&command.output().expect("it runs"))
+    };
+    for url in ["ws", "http"].map(|scheme| format!("{scheme}://{}", daemon.address)) {
+        let (code, lines, fault) = run(url);
+        assert_eq!(code, 0, "{lines}{fault}");
+    }
+    let (code, lines, fault) = run(format!("ws://{}/app.js", daemon.address));
+    assert!(code == 69 && fault.contains("/ws") && fault.lines().count() == 1, "{fault}");
+    assert!(lines.is_empty() && !fault.contains("import"), "{lines}{fault}");
+}
+
+#[test]
+fn a_token_is_not_sent_through_a_network_unencrypted() {
+    // An address of documentation: nothing may be sent there.
+    let url = "ws://192.0.2.1:8000/ws";
+    let folder = temporary("unencrypted");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join(".env"), "VOICELIVED_ACCESS_TOKEN=canary-0123456789\n").expect("ok");
+    let run = |variable: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_voicelived"));
+        command.args(["call", "--url", url, "--text", "hi", "--timeout", "1"]);
+        command.env_clear().current_dir(&folder).stdin(Stdio::null());
+        command.envs(variable.map(|token| ("VOICELIVED_ACCESS_TOKEN", token)));
+        told(&command.output().expect("it runs"))
+    };
+    let (code, _, fault) = run(None);
+    assert!(code == 64 && fault.contains("unencrypted"), "the token of .env: {fault}");
+    assert!(fault.contains("wss://") && !fault.contains("canary"), "{fault}");
+    let (code, _, fault) = run(Some("canary-0123456789"));
+    assert!(code == 64 && fault.contains("unencrypted"), "the environment's token: {fault}");
+    std::fs::remove_dir_all(&folder).expect("ours");
+}
+
+#[test]
+fn speech_that_is_none_ends_the_call_at_once() {
+    let daemon = Daemon::demo(&[]);
+    let empty = temporary("empty.wav");
+    let header = std::fs::read(format!("{AUDIO}/greeting.wav")).expect("a file")[..40].to_vec();
+    std::fs::write(&empty, [&header[..], &[0; 4]].concat()).expect("a file");
+    let (code, lines, fault) = call(daemon.address, &["--in", empty.to_str().expect("UTF-8")]);
+    assert!(code == 65 && fault.contains("no sound") && lines.is_empty(), "{lines}{fault}");
+    std::fs::remove_file(&empty).expect("ours");
+    let wav = std::fs::read(format!("{AUDIO}/greeting.wav")).expect("a file");
+    for (bytes, word) in [(&b""[..], "empty"), (b"ID3\x04\0\0\0\0", "MP3"), (&wav, "/dev/stdin")] {
+        let began = Instant::now();
+        let mut process = command(daemon.address, &["--in", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        // It may have ended before it has read all.
+        let _ = process.stdin.take().expect("piped").write_all(bytes);
+        let (code, lines, fault) = told(&process.wait_with_output().expect("it ends"));
+        assert!(code == 65 && fault.contains(word), "{word}: {lines}{fault}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{word}: it did not wait its 30 s");
+    }
 }
 
 #[test]

@@ -209,7 +209,8 @@ fn open_is_the_default_only_where_nobody_else_can_come() {
     let token = ("VOICELIVED_ACCESS_TOKEN", "canary-token-0123");
     let (lan, off) = (("VOICELIVED_LISTEN", "0.0.0.0:8000"), ("VOICELIVED_LISTEN", "off"));
     assert!(matches!(access(&[]), AccessConfig::Open));
-    assert!(matches!(access(&[off]), AccessConfig::Open));
+    let secure = ("VOICELIVED_TLS_LISTEN", "127.0.0.1:8443");
+    assert!(matches!(access(&[off, secure]), AccessConfig::Open));
     assert!(matches!(access(&[lan]), AccessConfig::OwnToken));
     assert!(matches!(access(&[("VOICELIVED_ACCESS", "token")]), AccessConfig::OwnToken));
     assert!(matches!(access(&[lan, ("VOICELIVED_ACCESS", "open")]), AccessConfig::Open));
@@ -225,6 +226,39 @@ fn open_is_the_default_only_where_nobody_else_can_come() {
     for bad in ["missing", "bad-key", "prompt", "latin1", "huge"] {
         assert_eq!(lines(with("VOICELIVED_ACCESS_TOKEN_FILE", bad)).len(), 1);
     }
+}
+
+#[test]
+fn a_daemon_that_listens_nowhere_is_refused() {
+    let off = ("VOICELIVED_LISTEN", "off");
+    for more in [&[][..], &[("VOICELIVED_TLS_LISTEN", "off")]] {
+        let found = lines(load(&[&[ENDPOINT, KEY, off], more].concat(), ""));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("VOICELIVED_LISTEN: is off"), "{found:?}");
+        assert!(found[0].contains("VOICELIVED_TLS_LISTEN"), "{found:?}");
+    }
+    let secure = ("VOICELIVED_TLS_LISTEN", "127.0.0.1:8443");
+    assert!(load(&[ENDPOINT, KEY, off, secure], "").is_ok());
+    // A fault of the other address is told alone.
+    let found = lines(load(&[ENDPOINT, KEY, off, ("VOICELIVED_TLS_LISTEN", "8443")], ""));
+    assert!(found.len() == 1 && found[0].starts_with("VOICELIVED_TLS_LISTEN"), "{found:?}");
+}
+
+#[test]
+fn names_that_were_nearly_right_are_told() {
+    let environment =
+        [ENDPOINT, KEY, ("VOICE_LIVE_MODELS", "m"), ("VOICELIVE_LISTEN", "127.0.0.1:1")];
+    let config = load(&environment, "VOICE_LIVE_VOICE=alloy\nOTHER_VOICE_THING=1\n").unwrap();
+    let warnings = config.warnings.join("\n");
+    for (name, meant) in [
+        ("VOICE_LIVE_MODELS (environment)", "VOICE_LIVE_MODEL?"),
+        ("VOICELIVE_LISTEN (environment)", "VOICELIVED_LISTEN?"),
+        ("VOICE_LIVE_VOICE (line 1 of .env)", "AZURE_VOICE_LIVE_VOICE?"),
+    ] {
+        let line = warnings.lines().find(|line| line.starts_with(name));
+        assert!(line.is_some_and(|line| line.ends_with(meant)), "{name}: {warnings}");
+    }
+    assert_eq!(config.warnings.len(), 3, "{warnings}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What the program is made of, without any tool: every crate comes from crates.io with its
-//! checksum, none twice, none that was decided against, and the README says what each is for.
+//! checksum, none twice, none that was decided against, and CONTRIBUTING.md says what each is for.
 //! Licences are `make deny`'s part: the lock file does not name them.
 
 use std::collections::BTreeMap;
@@ -43,16 +43,18 @@ fn crates_are_locked_single_and_from_one_place() {
 }
 
 #[test]
-fn the_readme_says_what_each_is_for() {
+fn contributing_says_what_each_is_for() {
     let manifest = read("Cargo.toml");
-    let readme = read("README.md");
+    let contributing = read("CONTRIBUTING.md");
+    let table = contributing.split("\n## Crates\n").nth(1).expect("a section of crates");
+    let table = table.split("\n## ").next().expect("its text");
     let wanted = ["[dependencies]", "[build-dependencies]"];
     for section in manifest.split("\n\n").filter(|text| wanted.iter().any(|w| text.starts_with(w)))
     {
         for line in section.lines().skip(1) {
             let name = line.split(' ').next().expect("a name");
-            let rows = readme.lines().filter(|row| row.starts_with('|'));
-            assert!(rows.clone().any(|row| row.contains(&format!("`{name}`"))), "{name}");
+            let mut rows = table.lines().filter(|row| row.starts_with('|'));
+            assert!(rows.any(|row| row.contains(&format!("`{name}`"))), "{name}");
         }
     }
 }

@@ -1,9 +1,10 @@
-//! `.env.example` and the README's table say exactly what the code knows, and the tests that
+//! `.env.example` and the README's tables say exactly what the code knows, and the tests that
 //! `docs/security.md` leans on exist.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use voicelived::config::{Config, EnvFile, Purpose, Sources, VARIABLES, dotenv};
 
@@ -19,9 +20,12 @@ fn read(name: &str) -> String {
 /// `.env.example` as the table of settings implies it.
 fn example() -> String {
     let mut text = String::from(
-        "# Settings of voicelived. Copy this file to .env and remove the # before what you set.\n\
-         # The environment wins over this file; an empty value counts as unset. A comment needs a\n\
-         # line of its own. AZURE_VOICELIVE_… is accepted wherever AZURE_VOICE_LIVE_… is written.\n",
+        "# Settings of voicelived.\n\
+         # 1. Make your own copy, which only you can read:  install -m 600 .env.example .env\n\
+         # 2. In the copy, remove the # in front of each setting that you change.\n\
+         # An environment variable of the same name wins over this file. An empty value counts as\n\
+         # unset. A comment needs a line of its own. Every AZURE_VOICE_LIVE_… may also be written\n\
+         # AZURE_VOICELIVE_….\n",
     );
     let mut group = "";
     for variable in VARIABLES {
@@ -79,15 +83,86 @@ fn env_example_can_be_used_as_it_is() {
     assert_eq!(config.warnings, [""; 0]);
 }
 
+/// The command by which the README makes `.env`, done in a folder of its own: nobody else can read
+/// the file, which will hold the key. The head of `.env.example` says the same command.
 #[test]
-fn readme_names_every_setting_and_no_other() {
+fn the_readmes_copy_of_env_example_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let readme = read("README.md");
+    let mut lines = readme.lines().filter(|line| line.contains(".env.example .env"));
+    let (Some(line), None) = (lines.next(), lines.next()) else { panic!("one line makes it") };
+    let command = line.split('#').next().expect("a command").trim();
+    assert!(read(".env.example").contains(command), "{command}");
+    let folder = std::env::temp_dir().join(format!("voicelived-readme-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::copy(in_repository(".env.example"), folder.join(".env.example")).unwrap();
+    let script = format!("umask 022 && {command}");
+    let status = Command::new("sh").args(["-ec", &script]).current_dir(&folder).status().unwrap();
+    let made = std::fs::metadata(folder.join(".env")).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(status.success() && made.permissions().mode() & 0o777 == 0o600, "{command}");
+}
+
+/// One row of the README's tables of settings.
+struct Row {
+    /// The heading above it in the table; empty in the first table.
+    group: String,
+    names: Vec<String>,
+    default: String,
+}
+
+fn readme_rows() -> Vec<Row> {
+    let readme = read("README.md");
+    let section = readme.split("\n## Settings\n").nth(1).expect("a section of settings");
+    let section = section.split("\n## ").next().expect("its text");
+    let mut group = String::new();
+    let mut rows = Vec::new();
+    for line in section.lines().filter(|line| line.starts_with('|')) {
+        let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        if let Some(heading) = cells[0].strip_prefix("**") {
+            group = heading.split("**").next().expect("a heading").to_owned();
+        } else if cells[0].starts_with('`') {
+            assert!(cells.len() == 3 && !cells[1].is_empty(), "{line}");
+            let names = cells[0].split('`').skip(1).step_by(2).map(str::to_owned).collect();
+            rows.push(Row { group: group.clone(), names, default: cells[2].to_owned() });
+        }
+    }
+    rows
+}
+
+/// Each setting has one place, under its heading, with the default that the code has. What has no
+/// default says in words what happens then.
+#[test]
+fn readme_has_every_setting_once_with_its_default() {
+    let rows = readme_rows();
+    let top: Vec<_> = rows.iter().filter(|row| row.group.is_empty()).collect();
+    assert_eq!(top.len(), 5, "the five settings that most people need");
+    for variable in VARIABLES {
+        let has_it = |row: &&Row| row.names.iter().any(|name| name == variable.name);
+        let found: Vec<_> = rows.iter().filter(has_it).collect();
+        let [row] = found[..] else { panic!("{} stands in {} rows", variable.name, found.len()) };
+        assert!(row.group.is_empty() || row.group == variable.group, "{}", variable.name);
+        if variable.default.is_empty() {
+            let words = !row.default.is_empty() && row.default != "-";
+            assert!(words, "{}: what without it?", variable.name);
+        } else {
+            assert_eq!(row.default, format!("`{}`", variable.default), "{}", variable.name);
+        }
+    }
+}
+
+#[test]
+fn readme_names_no_setting_that_does_not_exist() {
+    let accepted: BTreeSet<String> = VARIABLES.iter().flat_map(|v| v.spellings()).collect();
     let found = names(&read("README.md"));
-    let documented: BTreeSet<String> = VARIABLES.iter().map(|v| v.name.to_owned()).collect();
-    let accepted = VARIABLES.iter().flat_map(|v| v.spellings()).collect();
-    let missing: Vec<_> = documented.difference(&found).collect();
-    assert!(missing.is_empty(), "README.md lacks {missing:?}");
     let unknown: Vec<_> = found.difference(&accepted).collect();
     assert!(unknown.is_empty(), "README.md names {unknown:?}, which no setting has");
+}
+
+#[test]
+fn readme_can_be_read_in_one_go() {
+    let lines = read("README.md").lines().count();
+    assert!(lines < 150, "{lines} lines");
 }
 
 #[test]
@@ -117,7 +192,12 @@ fn the_protocol_names_every_reason_of_an_end() {
     };
     let mut all = words("src/call/ending.rs", "pub fn word", "pub fn message", "=> \"");
     for marker in ["fault(\n            \"", "fault(\"", "=> (\""] {
-        all.extend(words("src/fault.rs", "pub fn explain", "mod tests", marker));
+        all.extend(words(
+            "src/session/connection_faults.rs",
+            "pub fn explain",
+            "mod tests",
+            marker,
+        ));
     }
     assert!(all.len() > 30, "{all:?}");
     for word in all {

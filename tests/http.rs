@@ -11,8 +11,8 @@ use support::certificates;
 use support::client::{Client, upgrade_head};
 use support::daemon::Daemon;
 use support::http::{Answer, ask, connect, exchange, read_answers};
-use voicelived::assets::ASSETS;
 use voicelived::net::tls;
+use voicelived::web::assets::ASSETS;
 
 /// Fields that keep a page where it belongs.
 fn assert_guarded(answer: &Answer) {

@@ -161,7 +161,7 @@ fn every_way_a_call_ends_and_every_status_has_its_series() {
     }
     assert!(told.insert("flood".to_owned()));
     assert_eq!(told, served["voicelived_calls_ended_total"], "left: docs, right: /metrics");
-    let source = document("src/fault.rs") + &document("src/call/events.rs");
+    let source = document("src/session/connection_faults.rs") + &document("src/call/events.rs");
     let code = source.split("#[cfg(test)]").next().expect("code");
     let faults = code.split("fault(").skip(1).filter_map(|call| call.trim().strip_prefix('"'));
     let faults: Vec<_> = faults.filter_map(|call| call.split('"').next()).collect();

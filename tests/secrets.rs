@@ -15,7 +15,7 @@ use support::recorder::Recorder;
 use support::service::{Lines, Service};
 use support::switch::Switch;
 use tungstenite::Message;
-use voicelived::assets::ASSETS;
+use voicelived::web::assets::ASSETS;
 
 /// Every canary has this word, whatever is cut off or escaped around it.
 const CANARY: &str = "canary-";

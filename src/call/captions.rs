@@ -34,10 +34,11 @@ impl Captions {
         (!text.trim().is_empty()).then_some(text)
     }
 
-    /// The end of an item that was cut off: what had come, with a mark that more was meant.
+    /// The end of an item that was cut off: what had come, with a mark that more was meant. The mark
+    /// takes the place of a full stop.
     pub(super) fn cut_off(&mut self) -> Option<String> {
         let text = std::mem::take(&mut self.text);
-        let text = text.trim_end();
+        let text = text.trim_end().trim_end_matches(['.', '…', '。']);
         (!text.is_empty()).then(|| format!("{text}…"))
     }
 }
@@ -53,6 +54,12 @@ mod tests {
         captions.push("b", "One ");
         captions.push("b", "two ");
         assert_eq!(captions.cut_off().as_deref(), Some("One two…"));
+        assert_eq!(captions.cut_off(), None);
+        for (text, marked) in [("Back. ", "Back…"), ("So...", "So…"), ("Why?", "Why?…")] {
+            captions.push("b", text);
+            assert_eq!(captions.cut_off().as_deref(), Some(marked));
+        }
+        captions.push("b", "…");
         assert_eq!(captions.cut_off(), None);
         captions.push("b", &"é".repeat(MAX_CAPTION_BYTES));
         captions.push("b", "more");

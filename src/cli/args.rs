@@ -112,6 +112,8 @@ pub struct CallArgs {
     pub env_file: Option<PathBuf>,
     /// PEM file with further authorities to trust, such as the daemon's own.
     pub authorities: Option<PathBuf>,
+    /// Whether the token may go through a network unencrypted.
+    pub unencrypted_token: bool,
     /// How long the answer may take to begin.
     pub timeout: Duration,
 }
@@ -298,6 +300,7 @@ fn call_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     let (mut input, mut output, mut typed) = (None, None, None);
     let (mut token_file, mut env_file, mut authorities) = (None, None, None);
     let mut timeout = Duration::from_secs(30);
+    let mut unencrypted_token = false;
     while let Some(option) = parser.next()? {
         if let Some(other) = common(&option, Topic::Call) {
             return Ok(other);
@@ -311,6 +314,7 @@ fn call_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
             Long("env-file") => env_file = Some(parser.value()?.into()),
             Long("ca") => authorities = Some(parser.value()?.into()),
             Long("timeout") => timeout = seconds(&text(parser)?)?,
+            Long("send-token-unencrypted") => unencrypted_token = true,
             other => return Err(other.unexpected().into()),
         }
     }
@@ -321,15 +325,26 @@ fn call_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
         None => CallInput::Stdin,
     };
     Ok(Command::Call(CallArgs {
-        url: Endpoint::exact(&url).map_err(|fault| format!("--url {fault}"))?,
+        url: daemon_url(&url)?,
         input,
         output,
         text: typed,
         token_file,
         env_file,
         authorities,
+        unencrypted_token,
         timeout,
     }))
+}
+
+/// The address of a daemon's `/ws`. The address of its page, which is what a browser shows, is
+/// meant to lead there too.
+fn daemon_url(text: &str) -> Result<Endpoint, UsageError> {
+    let mut url = Endpoint::exact(text).map_err(|fault| format!("--url {fault}"))?;
+    if url.path_and_query == "/" {
+        url.path_and_query = "/ws".to_owned();
+    }
+    Ok(url)
 }
 
 fn help_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
@@ -375,44 +390,44 @@ Usage: voicelived [run] [--env-file FILE] [--listen ADDRESS:PORT]
        voicelived COMMAND [OPTIONS]
 
 Commands:
-  run        the daemon (this is also what happens without a command)
-  demo       the daemon with a built-in simulator in place of the service
-  check      test the configuration and the connection to the service
-  simulate   the simulated service alone
+  run        run the daemon; voicelived without a command does the same
+  demo       run the daemon with a built-in simulator in place of the service
+  check      test the settings and the connection to the service
+  simulate   run the simulated service alone
   call       make a call from the command line
 
 Options:
   --env-file FILE        read settings from FILE instead of .env
-  --listen ADDRESS:PORT  listen there (default 127.0.0.1:8000)
-  -h, --help             this text; COMMAND --help tells more about a command
-  -V, --version          the version
+  --listen ADDRESS:PORT  listen on this address (default 127.0.0.1:8000)
+  -h, --help             show this text; COMMAND --help describes a command
+  -V, --version          show the version
 
 Settings are environment variables; .env.example lists them all.
 ";
 
 const DEMO_HELP: &str = "\
-voicelived demo runs the daemon with a built-in simulator in place of the service:
-no account, no network and no settings needed. Open the address that it prints.
+voicelived demo runs the daemon with a built-in simulator in place of the service.
+It needs no account, no network and no settings. Open the address that it prints.
 
 Usage: voicelived demo [--env-file FILE] [--listen ADDRESS:PORT]
 ";
 
 const CHECK_HELP: &str = "\
-voicelived check reads the configuration, connects to the service, logs in and sets up
-a session, and prints each step with its time.
+voicelived check reads the settings, connects to the service, logs in and sets up a
+session. It prints each step with its time.
 
 Usage: voicelived check [--env-file FILE]
 
-Exit status: 0 all is well, 78 a setting is wrong, 69 the service cannot be used.
+Exit status: 0 if all is well, 78 if a setting is wrong, 69 if the service fails.
 ";
 
 const SIMULATE_HELP: &str = "\
-voicelived simulate runs the simulated service alone, for trying and testing clients.
+voicelived simulate runs the simulated service alone, to try and test clients of it.
 
 Usage: voicelived simulate [OPTIONS]
 
-  --listen ADDRESS:PORT  listen there (default 127.0.0.1:9000)
-  --cert FILE --key FILE PEM files: speak wss:// instead of ws://
+  --listen ADDRESS:PORT  listen on this address (default 127.0.0.1:9000)
+  --cert FILE --key FILE speak wss:// instead of ws://, with these PEM files
   --fault FAULT          misbehave in this way; may be given several times
 ";
 
@@ -421,15 +436,21 @@ voicelived call makes one call to a daemon and prints transcripts and latencies.
 
 Usage: voicelived call [OPTIONS]
 
-  --in FILE.wav      say this (PCM, 16 bit, mono, 24000 Hz); - or nothing: raw PCM of
-                     that kind from standard input
-  --text TEXT        type this, after the speech if both are given
-  --out FILE.wav     write the answer there
-  --url URL          the daemon (default ws://127.0.0.1:8000/ws)
-  --ca FILE          trust these authorities too (PEM), for a daemon with a local one: its
-                     ca.pem, from its state folder or its page /ca.pem
-  --token-file FILE  its access token, if it asks for one; else the environment or .env
-                     may hold VOICELIVED_ACCESS_TOKEN or VOICELIVED_ACCESS_TOKEN_FILE
+  --in FILE.wav      say this (PCM, 16 bit, mono, 24000 Hz). With - in place of the
+                     file, or with neither --in nor --text, say what comes from
+                     standard input: raw PCM of that kind
+  --text TEXT        type this; with --in, type it after the speech
+  --out FILE.wav     write the answer to this file
+  --url URL          call this daemon (default ws://127.0.0.1:8000); /ws is added
+  --ca FILE          trust the certificate authorities in this PEM file too. A daemon
+                     with a local authority has it as ca.pem in its state folder, and
+                     serves it as /ca.pem
+  --token-file FILE  show the access token in this file. Without it, the token comes from
+                     VOICELIVED_ACCESS_TOKEN or VOICELIVED_ACCESS_TOKEN_FILE, in the
+                     environment or in .env
+  --send-token-unencrypted
+                     send the token to a ws:// address of another machine too, where
+                     everybody on the way can read it. Without this, call refuses to
   --env-file FILE    read FILE instead of .env
   --timeout SECONDS  give up if no answer begins in this time (default 30)
 
@@ -475,6 +496,11 @@ mod tests {
         assert_eq!((args.output, args.url.port), (Some("a.wav".into()), 8443));
         assert_eq!((args.token_file, args.authorities), (Some("t".into()), Some("c".into())));
         assert_eq!(args.env_file, Some("e".into()));
+        assert!(!args.unencrypted_token);
+        let line = "call --send-token-unencrypted --url http://pi.local:8000";
+        let Command::Call(args) = parsed(line).unwrap() else { panic!() };
+        assert!(args.unencrypted_token);
+        assert_eq!(args.url.to_string(), "ws://pi.local:8000/ws");
         for (line, expected) in [
             ("call --text hi", CallInput::Silence),
             ("call --text hi --in -", CallInput::Stdin),
@@ -524,6 +550,7 @@ mod tests {
             "call --url ftp://h",
             "call --timeout 0",
             "call --timeout soon",
+            "call --send-token-unencrypted=yes",
             "simulate --listen 9000",
             "simulate --cert c",
             "help dance",

@@ -62,7 +62,7 @@ pub(super) fn call(args: &CallArgs) -> Result<(), Failure> {
     let mut record = Record::create(args.output.as_deref())?;
     let mut screen = Screen::new();
     let authorities = authorities(args.authorities.as_deref())?;
-    let outcome = connect(&args.url, token.as_ref(), &authorities).and_then(|mut drive| {
+    let outcome = connect(args, token.as_ref(), &authorities).and_then(|mut drive| {
         drive.watch_signals().map_err(|error| (exit::SYSTEM, error.to_string()))?;
         Talk::new(args, source, drive, &mut record, &mut screen).run()
     });
@@ -92,18 +92,39 @@ fn authorities(path: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, Fail
 }
 
 fn connect(
-    url: &Endpoint,
+    args: &CallArgs,
     token: Option<&Secret>,
     authorities: &[CertificateDer<'static>],
 ) -> Result<Drive, Failure> {
+    let url = &args.url;
     let unreachable = |text: String| (exit::UNAVAILABLE, text);
     let addresses = drive::look_up(&url.host, url.port).map_err(|error| {
         unreachable(format!("the name {} could not be looked up: {error}", url.host))
     })?;
+    if token.is_some() && !args.unencrypted_token {
+        keep_token_safe(url, &addresses)?;
+    }
     let target = target(url, token, authorities).map_err(unreachable)?;
     let silent = |_, _: Option<SocketAddr>| {};
     Drive::connect(target, addresses, SIZES, silent)
         .map_err(|error| unreachable(explain(&error, url)))
+}
+
+/// A token that went to another machine unencrypted would be everybody's on the way there. What
+/// counts is where the connection goes, not how the name is spelt.
+fn keep_token_safe(url: &Endpoint, addresses: &[SocketAddr]) -> Result<(), Failure> {
+    let stays_here = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
+    if url.tls || addresses.iter().all(stays_here) {
+        return Ok(());
+    }
+    let host = url.authority();
+    Err((
+        exit::USAGE,
+        format!(
+            "ws://{host} would carry the access token through the network unencrypted; use wss:// \
+             (the daemon's HTTPS port), or say --send-token-unencrypted"
+        ),
+    ))
 }
 
 fn target(
@@ -141,14 +162,18 @@ fn explain(error: &DialError, url: &Endpoint) -> String {
         }
         DialError::Timeout(step) => format!("{daemon} did not finish {step} in time"),
         DialError::Refused(refusal, body) => {
-            let said: String = plain(body).chars().take(200).collect();
+            // The page of an error is for browsers.
+            let is_page = body.trim_start().starts_with('<') || refusal.status < 300;
+            let said: String = plain(if is_page { "" } else { body }).chars().take(200).collect();
+            let said = if said.is_empty() { said } else { format!(": {said}") };
             let status = refusal.status;
             let hint = match status {
+                200..=299 => "; that is a web page, and the path of calls is usually /ws",
                 401 => "; put the right access token into VOICELIVED_ACCESS_TOKEN or --token-file",
                 404 => "; the path is usually /ws",
                 _ => "",
             };
-            format!("{daemon} refused the call with status {status}{hint}: {said}")
+            format!("{daemon} refused the call with status {status}{hint}{said}")
         }
         DialError::Invalid(what) => format!("{daemon} is no daemon: {what}"),
         DialError::Internal(what) => format!("the connection could not be tried: {what}"),
@@ -297,8 +322,7 @@ impl<'a> Talk<'a> {
     /// Speech, silence after it, or nothing while a slow source may still bring some.
     fn next_frame(&mut self, now: Instant) -> Result<Option<Vec<u8>>, Failure> {
         if self.said.is_none() {
-            let fault = |error| (exit::IO, format!("the speech could not be read: {error}"));
-            match self.source.next().map_err(fault)? {
+            match self.source.next()? {
                 Fill::Frame(frame) => {
                     self.starved = 0;
                     return Ok(Some(frame));
@@ -533,15 +557,30 @@ mod tests {
     fn a_failed_connection_is_one_line_without_the_query() {
         let url = Endpoint::exact("ws://127.0.0.1:1/ws?token=canary").unwrap();
         let refusal = crate::net::upgrade::Refusal { status: 404, ..Default::default() };
+        let page = crate::net::upgrade::Refusal { status: 200, ..Default::default() };
         for error in [
             DialError::Connect(std::io::ErrorKind::ConnectionRefused.into()),
             DialError::Refused(refusal, "Not\r\nhere\u{1b}".to_owned()),
+            DialError::Refused(page, "\n<!doctype html>".to_owned()),
             DialError::Invalid("the answer is not HTTP"),
         ] {
             let text = explain(&error, &url);
             assert!(text.contains("ws://127.0.0.1:1") && !text.contains("canary"), "{text}");
-            assert!(!text.contains(char::is_control), "{text}");
+            assert!(!text.contains(char::is_control) && !text.contains('<'), "{text}");
         }
+    }
+
+    #[test]
+    fn a_token_leaves_this_machine_encrypted_only() {
+        let allowed = |url: &str, addresses: &[&str]| {
+            let addresses: Vec<_> = addresses.iter().map(|at| at.parse().unwrap()).collect();
+            keep_token_safe(&Endpoint::exact(url).unwrap(), &addresses).is_ok()
+        };
+        assert!(allowed("ws://localhost:8000/ws", &["127.0.0.1:8000", "[::1]:8000"]));
+        assert!(allowed("ws://[::ffff:127.0.0.1]:1/ws", &["[::ffff:127.0.0.1]:1"]));
+        assert!(allowed("wss://pi.local/ws", &["192.0.2.7:443"]));
+        assert!(!allowed("ws://pi.local/ws", &["192.0.2.7:80"]));
+        assert!(!allowed("ws://pi.local/ws", &["127.0.0.1:80", "192.0.2.7:80"]));
     }
 
     #[test]

@@ -14,18 +14,18 @@ use super::run::Failure;
 use super::screen::{Screen, plain};
 use super::service;
 use super::state;
-use crate::authority::OwnFiles;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::service::session::{Dialect, SessionInfo, ga_session};
 use crate::call::service::{self as codec, Parsed, ServiceError, ServiceEvent, commands};
 use crate::call::{CallSettings, SERVICE_TIMEOUT};
+use crate::certificates::OwnFiles;
 use crate::config::{Config, Purpose};
-use crate::fault;
-use crate::fault::refusal::{self, Refused};
 use crate::models;
 use crate::net::dial::{Step, Target};
 use crate::net::tls::ClientConfigs;
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
+use crate::session::connection_faults;
+use crate::session::refusals::{self, Refused};
 use crate::session::ways::Way;
 use crate::tools::Tools;
 
@@ -135,7 +135,7 @@ fn connect(way: &Way, report: &mut Report) -> Result<Drive, Setback> {
     let host = target.host.clone();
     report.since = Instant::now();
     let addresses = drive::look_up(&host, target.port)
-        .map_err(|error| refused(fault::unresolved(&host, &error.to_string())))?;
+        .map_err(|error| refused(connection_faults::unresolved(&host, &error.to_string())))?;
     let count = addresses.len();
     let plural = if count == 1 { "" } else { "es" };
     report.done("resolve", &format!("{host}, {count} address{plural}"));
@@ -153,8 +153,8 @@ fn connect(way: &Way, report: &mut Report) -> Result<Drive, Setback> {
         }
     };
     Drive::connect(target, addresses, SIZES, on_step).map_err(|error| Setback {
-        failure: refused(fault::explain(&error, &host)),
-        refused: refusal::model_refusal(&error, way.model()).map(|said| (Refused::Model, said)),
+        failure: refused(connection_faults::explain(&error, &host)),
+        refused: refusals::model_refusal(&error, way.model()).map(|said| (Refused::Model, said)),
     })
 }
 
@@ -163,7 +163,7 @@ fn configure(drive: &mut Drive, way: &Way, report: &mut Report) -> Result<(), Se
     let settings: &CallSettings = way.settings();
     let setback = |failure: Failure, error: &ServiceError| Setback {
         failure,
-        refused: refusal::choice_refusal(error, way.model()),
+        refused: refusals::choice_refusal(error, way.model()),
     };
     let deadline = Instant::now() + SERVICE_TIMEOUT;
     let created = loop {
@@ -220,16 +220,21 @@ fn next_event(
     loop {
         let text = match drive.next(deadline) {
             Event::Text(text) => text,
-            Event::Binary(data) => String::from_utf8(data)
-                .map_err(|_| refused(fault::violation("a binary message that is no JSON")))?,
+            Event::Binary(data) => String::from_utf8(data).map_err(|_| {
+                refused(connection_faults::violation("a binary message that is no JSON"))
+            })?,
             Event::Deadline | Event::Signal => {
                 return Err((exit::UNAVAILABLE, EndReason::ServiceTimeout.message().into_owned()));
             }
             Event::Ended(Ended::Closed { code, reason }) => {
-                return Err(refused(fault::closed(code, &reason)));
+                return Err(refused(connection_faults::closed(code, &reason)));
             }
-            Event::Ended(Ended::Lost(error)) => return Err(refused(fault::lost(&error))),
-            Event::Ended(Ended::Violation(what)) => return Err(refused(fault::violation(&what))),
+            Event::Ended(Ended::Lost(error)) => {
+                return Err(refused(connection_faults::lost(&error)));
+            }
+            Event::Ended(Ended::Violation(what)) => {
+                return Err(refused(connection_faults::violation(&what)));
+            }
         };
         match codec::parse(&text).map_err(|what| (exit::UNAVAILABLE, plain(&what)))? {
             Parsed::Event(ServiceEvent::Warning { code, message }) => {

@@ -1,48 +1,59 @@
 //! What is told to the person who has started the daemon: where to open it, and how to let a device in.
 
 use std::io::{self, IsTerminal, Write};
+use std::net::IpAddr;
 
 use super::{access, qr};
-use crate::authority::{Names, device_names};
+use crate::certificates::{Names, device_names};
 use crate::config::Secret;
 use crate::server::Listen;
 
 /// What to type into a browser, or to point a phone's camera at.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Invitation {
     /// The most useful first.
     pages: Vec<String>,
     /// One by an address: a phone whose system knows no mDNS cannot find `HOST.local`.
     by_address: Option<String>,
+    /// Whether other devices reach a page to which their browsers give no microphone.
+    lacks_microphone: bool,
 }
 
 impl Invitation {
     /// To what is served here. `own` are the names in the owner's own certificate, if there is one:
     /// it is good for nothing else.
     pub(super) fn to(doors: &[Listen], own: &[String]) -> Self {
-        let mut all = Self { pages: Vec::new(), by_address: None };
+        let mut all = Self::default();
+        let secured = doors.iter().any(|door| door.tls.is_some());
         for door in doors {
             let Ok(address) = door.socket.local_addr() else { continue };
-            let (port, secure) = (address.port(), door.tls.is_some());
-            if secure && !own.is_empty() {
-                let names = Names { dns: own.to_vec(), ..Names::default() };
-                all.pages.extend(names.urls(port));
-            } else if secure && !address.ip().to_canonical().is_loopback() {
-                all.add(&device_names(), port);
-            } else {
-                let scheme = if secure { "https" } else { "http" };
-                all.pages.push(format!("{scheme}://localhost:{port}/"));
+            let (port, ip) = (address.port(), address.ip().to_canonical());
+            match (door.tls.is_some(), ip.is_loopback()) {
+                (true, _) if !own.is_empty() => {
+                    let names = Names { dns: own.to_vec(), ..Names::default() };
+                    all.pages.extend(names.urls("https", port));
+                }
+                (true, false) => all.add("https", &device_names(), port),
+                (true, true) => all.pages.push(format!("https://localhost:{port}/")),
+                (false, true) => all.pages.push(format!("http://localhost:{port}/")),
+                // Other devices are led to the secure one by a redirect.
+                (false, false) if secured => {}
+                (false, false) => {
+                    all.pages.push(format!("http://localhost:{port}/"));
+                    all.add("http", &reached_at(ip), port);
+                    all.lacks_microphone = true;
+                }
             }
         }
         all
     }
 
-    fn add(&mut self, names: &Names, port: u16) {
-        self.pages.extend(names.urls(port));
+    fn add(&mut self, scheme: &str, names: &Names, port: u16) {
+        self.pages.extend(names.urls(scheme, port));
         // The first one is that towards the network, where that is known.
         let addresses = names.addresses.iter().copied().take(1).collect();
         let outward = Names { addresses, ..Names::default() };
-        self.by_address = self.by_address.take().or_else(|| outward.urls(port).pop());
+        self.by_address = self.by_address.take().or_else(|| outward.urls(scheme, port).pop());
     }
 
     /// For nobody who reads what it leaves behind: no pipe, no file, no journal.
@@ -59,7 +70,13 @@ impl Invitation {
         for page in &self.pages {
             text.push_str(&format!("    {page}\n"));
         }
-        let (Some(first), Some(token)) = (self.pages.first(), token) else { return text };
+        if self.lacks_microphone {
+            text.push_str(NO_MICROPHONE);
+        }
+        // `localhost` is the scanning device itself.
+        let far = self.pages.iter().find(|page| !page.contains("://localhost"));
+        let first = far.or_else(|| self.pages.first());
+        let (Some(first), Some(token)) = (first, token) else { return text };
         text.push_str("\nThis link lets a device in without typing:\n\n");
         let mut shown = access::pairing_link(first, token);
         text.push_str(&format!("    {shown}\n"));
@@ -72,17 +89,31 @@ impl Invitation {
     }
 }
 
+/// What a person must know of a plain page on a network.
+const NO_MICROPHONE: &str = "
+On other devices this page has no microphone, because browsers give it to HTTPS pages only.
+Set VOICELIVED_TLS_LISTEN='[::]:8443' to talk from them.
+";
+
+/// By which names a listener at `address` is reached: one address, or all that the device has.
+fn reached_at(address: IpAddr) -> Names {
+    if address.is_unspecified() {
+        return device_names();
+    }
+    Names { addresses: vec![address], ..Names::default() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_code_to_scan_needs_no_mdns() {
-        let mut all = Invitation { pages: Vec::new(), by_address: None };
+        let mut all = Invitation::default();
         let addresses = ["192.0.2.7", "127.0.0.1", "198.51.100.1"].map(|a| a.parse().unwrap());
         let names =
             Names { dns: vec!["pi".into(), "pi.local".into()], addresses: addresses.into() };
-        all.add(&names, 8443);
+        all.add("https", &names, 8443);
         let token = Secret::access_token("0123456789abcdefghij").unwrap();
         let text = all.text(Some(&token));
         assert!(text.contains("    https://pi.local:8443/#token="), "{text}");
@@ -93,9 +124,34 @@ mod tests {
 
     #[test]
     fn without_a_way_out_the_code_leads_to_the_name() {
-        let mut all = Invitation { pages: Vec::new(), by_address: None };
+        let mut all = Invitation::default();
         let addresses = ["127.0.0.1", "198.51.100.1"].map(|address| address.parse().unwrap());
-        all.add(&Names { dns: vec!["pi.local".into()], addresses: addresses.into() }, 8443);
+        all.add(
+            "https",
+            &Names { dns: vec!["pi.local".into()], addresses: addresses.into() },
+            8443,
+        );
         assert_eq!(all.by_address, None);
+    }
+
+    #[test]
+    fn a_plain_page_on_the_network_is_named_by_what_other_devices_can_open() {
+        use std::net::TcpListener;
+
+        use crate::web::Site;
+
+        let socket = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let site = Site::Simulator(std::rc::Rc::default());
+        let doors = [Listen { socket, site, tls: None, passed: false }];
+        let token = Secret::access_token("0123456789abcdefghij").unwrap();
+        let text = Invitation::to(&doors, &[]).text(Some(&token));
+        assert!(text.contains(&format!("    http://localhost:{port}/\n")), "{text}");
+        assert!(text.contains("no microphone") && text.contains("VOICELIVED_TLS_LISTEN"), "{text}");
+        let links = text.lines().filter(|line| line.contains("#token="));
+        assert!(links.clone().count() > 0, "{text}");
+        assert!(links.clone().all(|link| !link.contains("localhost")), "{text}");
+        let one = reached_at([192, 0, 2, 7].into());
+        assert_eq!(one.urls("http", 8000), ["http://192.0.2.7:8000/"]);
     }
 }

@@ -52,7 +52,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Check(args) => check::check(&args),
         Command::Call(args) => call::call(&args),
         Command::Resolve { host, port } => {
-            let found = crate::resolve::look_up(&host, port, &mut io::stdout());
+            let found = crate::system::resolve::look_up(&host, port, &mut io::stdout());
             found.map_err(|error| (exit::UNAVAILABLE, error.to_string()))
         }
         Command::Tool { name } => tool(&name),

@@ -8,20 +8,20 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::access::{Gate, Origin};
-use crate::authority::{Authority, OwnFiles, device_names};
 use crate::call::pcm::BLOCK_BYTES;
 use crate::certificates::Certificates;
+use crate::certificates::{Authority, OwnFiles, device_names};
 use crate::cli::args::{RunArgs, SimulateArgs, exit};
 use crate::cli::invitation::Invitation;
 use crate::cli::reload::Provenance;
 use crate::cli::{access, reload, service};
-use crate::clock::is_clock_set;
 use crate::config::{Config, PassedSocket, Purpose, read_file};
 use crate::net::tls::{self, ClientConfigs};
 use crate::server::{Calls, Listen, Server, bind};
 use crate::simulator::{Options, Script};
 use crate::spending::Ledger;
-use crate::systemd::{self, Manager, Passed};
+use crate::system::clock::is_clock_set;
+use crate::system::systemd::{self, Manager, Passed};
 use crate::tools::Tools;
 use crate::web::{CallSite, Site};
 
@@ -62,7 +62,7 @@ pub fn demo(args: &RunArgs) -> Result<(), Failure> {
 /// # Errors
 /// As [`run`]; a wrong fault word is a usage error.
 pub fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
-    crate::log::init(log::LevelFilter::Info);
+    crate::system::log::init(log::LevelFilter::Info);
     let refused =
         |error| (exit::USAGE, format!("--fault: {error}; see voicelived simulate --help"));
     let script = Script::parse(&args.faults).map_err(refused)?;
@@ -88,7 +88,7 @@ fn begin(purpose: Purpose, args: &RunArgs) -> Result<(Provenance, Vec<Passed>), 
 
 fn configure(from: &Provenance) -> Result<Config, Failure> {
     let config = from.read().map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;
-    crate::log::init(config.log);
+    crate::system::log::init(config.log);
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
@@ -175,7 +175,7 @@ fn listen_for_calls(
     let mut listen = Vec::new();
     let mut https = None;
     if let (Some(address), Some((certificates, tls))) = (config.web.tls_listen, secured) {
-        for (socket, passed) in sockets(address, secure)? {
+        for (socket, passed) in sockets(address, secure, "VOICELIVED_TLS_LISTEN")? {
             let mut door = call_site(socket, true, config, Some(certificates), simulated)?;
             door.tls = Some(Arc::clone(tls));
             door.passed = passed;
@@ -185,7 +185,7 @@ fn listen_for_calls(
     }
     if let Some(address) = config.web.listen {
         let certificates = secured.map(|(certificates, _)| certificates);
-        for (socket, passed) in sockets(address, plain)? {
+        for (socket, passed) in sockets(address, plain, "--listen or VOICELIVED_LISTEN")? {
             let mut door = call_site(socket, false, config, certificates, simulated)?;
             door.passed = passed;
             if let Site::Calls(site) = &mut door.site {
@@ -197,10 +197,15 @@ fn listen_for_calls(
     Ok(listen)
 }
 
-/// The sockets that were passed; without any, one that is bound here. And whether they were.
-fn sockets(address: SocketAddr, passed: Vec<Passed>) -> Result<Vec<(TcpListener, bool)>, Failure> {
+/// The sockets that were passed; without any, one that is bound here, where `setting` says. And
+/// whether they were.
+fn sockets(
+    address: SocketAddr,
+    passed: Vec<Passed>,
+    setting: &str,
+) -> Result<Vec<(TcpListener, bool)>, Failure> {
     if passed.is_empty() {
-        let socket = bind(address).map_err(|error| cannot_listen(address, &error))?;
+        let socket = bind(address).map_err(|error| cannot_listen(address, &error, setting))?;
         return Ok(vec![(socket, false)]);
     }
     Ok(passed.into_iter().map(|passed| (passed.socket, true)).collect())
@@ -263,8 +268,9 @@ fn certificates(config: &Config) -> Result<Secured, Failure> {
     Ok((Certificates::Local(Box::new(authority)), tls))
 }
 
+/// A listener of the simulator.
 fn listen_on(address: SocketAddr, site: Site) -> Result<Listen, Failure> {
-    let socket = bind(address).map_err(|error| cannot_listen(address, &error))?;
+    let socket = bind(address).map_err(|error| cannot_listen(address, &error, "--listen"))?;
     Ok(Listen { socket, site, tls: None, passed: false })
 }
 
@@ -276,13 +282,10 @@ fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig
     tls::server_config(&read(certificate)?, &read(key)?).map_err(|error| (exit::DATA, error))
 }
 
-fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
-    (
-        exit::UNAVAILABLE,
-        format!(
-            "cannot listen on {address}: {error}. Choose another with --listen or VOICELIVED_LISTEN."
-        ),
-    )
+/// `setting` is what chose the address.
+fn cannot_listen(address: SocketAddr, error: &io::Error, setting: &str) -> Failure {
+    let text = format!("cannot listen on {address}: {error}. Choose another with {setting}.");
+    (exit::UNAVAILABLE, text)
 }
 
 fn system(error: io::Error) -> Failure {

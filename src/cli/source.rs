@@ -22,8 +22,8 @@ const O_NONBLOCK: i32 = 0o4000;
 pub(super) enum Source {
     /// Nothing is said.
     Silence,
-    /// A WAV file.
-    Wav(WavReader<BufReader<File>>),
+    /// A WAV file, and its first frame until that is sent.
+    Wav(WavReader<BufReader<File>>, Option<Vec<u8>>),
     /// Raw PCM that comes when it comes.
     Stream(Stream<File>),
 }
@@ -47,9 +47,7 @@ impl Source {
     pub(super) fn open(input: &CallInput) -> Result<Self, Failure> {
         match input {
             CallInput::Silence => Ok(Self::Silence),
-            CallInput::Wav(path) => {
-                WavReader::open(path).map(Self::Wav).map_err(|error| unusable(path, &error))
-            }
+            CallInput::Wav(path) => open_wav(path),
             CallInput::Stdin if io::stdin().is_terminal() => {
                 let text = "standard input is a terminal: give --in FILE.wav or --text TEXT, or \
                             pipe PCM in";
@@ -64,19 +62,98 @@ impl Source {
     /// The next 20 ms.
     ///
     /// # Errors
-    /// When reading fails.
-    pub(super) fn next(&mut self) -> io::Result<Fill> {
+    /// When reading fails, or when standard input holds no PCM.
+    pub(super) fn next(&mut self) -> Result<Fill, Failure> {
+        let unreadable = |error| (exit::IO, format!("the speech could not be read: {error}"));
         match self {
             Self::Silence => Ok(Fill::End),
-            Self::Wav(reader) => {
-                let mut frame = [0; FRAME];
-                let count = reader.read(&mut frame)?;
-                frame[count..].fill(0);
-                Ok(if count == 0 { Fill::End } else { Fill::Frame(frame.to_vec()) })
+            Self::Wav(reader, first) => {
+                let frame = match first.take() {
+                    Some(frame) => Some(frame),
+                    None => wav_frame(reader).map_err(unreadable)?,
+                };
+                Ok(frame.map_or(Fill::End, Fill::Frame))
             }
-            Self::Stream(stream) => stream.next(),
+            Self::Stream(stream) => {
+                let begins = stream.begins;
+                let fill = stream.next().map_err(unreadable)?;
+                if begins {
+                    judge_beginning(&fill)?;
+                }
+                Ok(fill)
+            }
         }
     }
+}
+
+/// A file without sound would leave the caller waiting for an answer to nothing.
+fn open_wav(path: &Path) -> Result<Source, Failure> {
+    let mut reader = WavReader::open(path).map_err(|error| unusable(path, &error))?;
+    let first =
+        wav_frame(&mut reader).map_err(|error| (exit::NO_INPUT, format!("{path:?}: {error}")))?;
+    if first.is_none() {
+        return Err((exit::DATA, format!("{path:?}: this WAV file holds no sound")));
+    }
+    Ok(Source::Wav(reader, first))
+}
+
+/// 20 ms; the last one ends in silence. `None` is the end.
+fn wav_frame(reader: &mut WavReader<BufReader<File>>) -> io::Result<Option<Vec<u8>>> {
+    let mut frame = vec![0; FRAME];
+    let count = reader.read(&mut frame)?;
+    frame[count..].fill(0);
+    Ok((count > 0).then_some(frame))
+}
+
+/// What standard input brings first must be PCM, which has no mark of its own; files of other kinds
+/// have one. Without this a caller would wait for an answer to noise or to nothing.
+fn judge_beginning(first: &Fill) -> Result<(), Failure> {
+    let fault = match first {
+        Fill::Starved => return Ok(()),
+        Fill::End => "it is empty".to_owned(),
+        Fill::Frame(bytes) => match kind_of_file(bytes) {
+            Some("WAV") => "it is a WAV file; read it with --in /dev/stdin".to_owned(),
+            Some(kind) => format!(
+                "it is {kind}, not raw PCM; convert it, for example with: ffmpeg -i FILE -ar 24000 \
+                 -ac 1 -f s16le -"
+            ),
+            None => return Ok(()),
+        },
+    };
+    Err((exit::DATA, format!("standard input: {fault}")))
+}
+
+/// The kind of a sound file, by the marks that such files begin with.
+fn kind_of_file(bytes: &[u8]) -> Option<&'static str> {
+    let marks: [(usize, &[u8], &str); 6] = [
+        (0, b"RIFF", "WAV"),
+        (0, b"ID3", "MP3"),
+        (0, b"OggS", "Ogg"),
+        (0, b"fLaC", "FLAC"),
+        (4, b"ftyp", "MP4"),
+        (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
+    ];
+    let found = marks.iter().find(|(at, mark, _)| bytes[*at..].starts_with(mark));
+    found.map(|(_, _, kind)| *kind).or_else(|| is_mpeg_audio(bytes).then_some("MP3"))
+}
+
+/// Two heads of MPEG audio frames (ISO 11172-3, layer III), one where the first says that the next
+/// one is: a single head could be loud PCM.
+fn is_mpeg_audio(bytes: &[u8]) -> bool {
+    /// Kilobits a second, by the head's index.
+    const RATES: [usize; 15] = [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
+    let is_head = |bytes: &[u8]| bytes.len() >= 4 && bytes[0] == 0xff && bytes[1] & 0xfe == 0xfa;
+    if !is_head(bytes) {
+        return false;
+    }
+    let rate = RATES.get(usize::from(bytes[2] >> 4)).copied().unwrap_or_default();
+    let hertz = [44_100, 48_000, 32_000, 0][usize::from(bytes[2] >> 2 & 3)];
+    if rate == 0 || hertz == 0 {
+        return false;
+    }
+    let length = 144_000 * rate / hertz + usize::from(bytes[2] >> 1 & 1);
+    bytes.get(length..).is_some_and(is_head)
+        || bytes.windows(4).any(|four| four == b"Xing" || four == b"Info")
 }
 
 fn unusable(path: &Path, error: &WavError) -> Failure {
@@ -94,11 +171,13 @@ pub(super) struct Stream<R> {
     part: Box<[u8; FRAME]>,
     filled: usize,
     ended: bool,
+    /// Until the first frame, or the end, has been handed out.
+    begins: bool,
 }
 
 impl<R: Read> Stream<R> {
     fn new(inner: R) -> Self {
-        Self { inner, part: Box::new([0; FRAME]), filled: 0, ended: false }
+        Self { inner, part: Box::new([0; FRAME]), filled: 0, ended: false, begins: true }
     }
 
     fn next(&mut self) -> io::Result<Fill> {
@@ -113,6 +192,7 @@ impl<R: Read> Stream<R> {
         }
         // Half a sample at the very end is none.
         let whole = self.filled & !1;
+        self.begins = false;
         self.part[whole..].fill(0);
         self.filled = 0;
         Ok(if whole == 0 { Fill::End } else { Fill::Frame(self.part.to_vec()) })
@@ -144,6 +224,7 @@ fn standard_input() -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
+    use std::iter;
 
     use super::*;
 
@@ -197,5 +278,25 @@ mod tests {
         assert_eq!(code("/"), exit::NO_INPUT);
         assert_eq!(code("/dev/null"), exit::DATA);
         assert_eq!(code("/proc/self/cmdline"), exit::DATA);
+    }
+
+    #[test]
+    fn sound_files_are_told_from_pcm() {
+        // 128 kbit/s at 44,100 Hz: 417 bytes a frame.
+        let head = [0xff, 0xfb, 0x90, 0x64];
+        let mp3: Vec<u8> = head.into_iter().chain(iter::repeat_n(0, 413)).collect();
+        for (bytes, kind) in [
+            (&b"RIFF\x24\0\0\0WAVE"[..], Some("WAV")),
+            (b"ID3\x04\0\0\0\0", Some("MP3")),
+            (&[&mp3[..], &head].concat(), Some("MP3")),
+            (b"\0\0\0\x20ftypM4A ", Some("MP4")),
+            (&[&head[..], &[0; 900]].concat(), None),
+            (&[0xff; FRAME], None),
+            (&[0; 8], None),
+        ] {
+            assert_eq!(kind_of_file(bytes), kind, "{bytes:?}");
+        }
+        assert_eq!(judge_beginning(&Fill::End).unwrap_err().0, exit::DATA);
+        assert!(judge_beginning(&Fill::Starved).is_ok());
     }
 }

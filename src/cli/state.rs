@@ -10,7 +10,7 @@ use super::access;
 use super::args::exit;
 use super::check::Report;
 use super::run::Failure;
-use crate::authority::{Authority, device_names};
+use crate::certificates::{Authority, device_names};
 use crate::config::{AccessConfig, Config};
 
 /// `O_TMPFILE` of Linux: a file without a name, in a folder that must take one. It goes by itself.

@@ -117,6 +117,7 @@ pub(super) fn load(
         }
     }
     loader.check_pool();
+    loader.require_listener();
     loader.settle_tls_files();
     let access = loader.settle_access();
     loader.finish(access)
@@ -209,9 +210,11 @@ impl<'a> Loader<'a> {
             if PROXIES.iter().any(|proxy| name == *proxy) && !value.is_empty() {
                 self.proxy = name.to_str().map(str::to_owned);
             }
-            let Some(name) = name.to_str().filter(|name| is_ours(name)) else {
+            let Some(name) = name.to_str() else { continue };
+            if !is_ours(name) {
+                self.warn_of_near_miss(name, &Place::Environment);
                 continue;
-            };
+            }
             match value.into_string() {
                 Ok(value) => self.add(1, Place::Environment, name.to_owned(), value),
                 Err(_) => self.fault(name, Some(Place::Environment), "is not UTF-8 text"),
@@ -229,6 +232,7 @@ impl<'a> Loader<'a> {
                 Ok(entry) if is_ours(&entry.name) => {
                     self.add(2, place(entry.line), entry.name, entry.value);
                 }
+                Ok(entry) => self.warn_of_near_miss(&entry.name, &place(entry.line)),
                 Err(fault) if fault.name.as_deref().is_none_or(is_ours) => {
                     let what = fault.name.as_deref().unwrap_or("setting");
                     self.fault(what, Some(place(fault.line)), fault.message);
@@ -241,6 +245,15 @@ impl<'a> Loader<'a> {
     fn add(&mut self, rank: u8, place: Place, name: String, value: String) {
         if !value.is_empty() {
             self.settings.push(Setting { rank, place, name, value });
+        }
+    }
+
+    /// Another program's variable is none of our business, but a misspelt one of ours is.
+    fn warn_of_near_miss(&mut self, name: &str, place: &Place) {
+        if let Some(meant) = near_miss(name) {
+            let warning =
+                format!("{name} ({place}): not used by voicelived; did you mean {meant}?");
+            self.draft.warnings.push(warning);
         }
     }
 
@@ -407,6 +420,19 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// A daemon that listens nowhere serves nobody.
+    fn require_listener(&mut self) {
+        let faulty = |error: &ConfigError| [LISTEN, TLS_LISTEN].contains(&error.what.as_str());
+        if self.draft.web.listen.is_none()
+            && self.draft.web.tls_listen.is_none()
+            && !self.errors.iter().any(faulty)
+        {
+            let message = "is off, and so is VOICELIVED_TLS_LISTEN: nobody could reach the \
+                           daemon; give one of them an address, such as 127.0.0.1:8000";
+            self.fault(LISTEN, None, message);
+        }
+    }
+
     /// A certificate is of no use without its key.
     fn settle_tls_files(&mut self) {
         let draft = &mut self.draft;
@@ -463,10 +489,6 @@ impl<'a> Loader<'a> {
             return Err(self.errors);
         }
         let mut draft = self.draft;
-        if draft.web.listen.is_none() && draft.web.tls_listen.is_none() {
-            let warning = "VOICELIVED_LISTEN: off leaves nothing to listen on";
-            draft.warnings.push(warning.to_owned());
-        }
         if let (Some(name), true) = (self.proxy, draft.endpoint.as_ref().is_some_and(|at| at.tls)) {
             draft.warnings.push(format!(
                 "{name} (environment): not used by voicelived; it connects to the service directly"
@@ -503,6 +525,39 @@ const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_prox
 fn is_ours(name: &str) -> bool {
     let prefixes = [OWN_PREFIX, AZURE_PREFIX, AZURE_SHORT_PREFIX];
     prefixes.iter().any(|prefix| name.starts_with(prefix)) || name == "VOICE_LIVE_MODEL"
+}
+
+/// What people put in front of a setting's name, the longest first. Each product and each sample of
+/// this family spells it differently.
+const FAMILY_PREFIXES: [&str; 9] = [
+    "AZURE_VOICE_LIVED_",
+    "AZURE_VOICE_LIVE_",
+    "AZURE_VOICELIVED_",
+    "AZURE_VOICELIVE_",
+    "VOICE_LIVED_",
+    "VOICE_LIVE_",
+    "VOICELIVED_",
+    "VOICELIVE_",
+    "AZURE_",
+];
+
+/// The setting that a name without one of our prefixes is meant for: it differs by two typing slips
+/// at most, or has another prefix of the family, such as `VOICE_LIVE_ENDPOINT`.
+fn near_miss(name: &str) -> Option<String> {
+    let name = name.to_ascii_uppercase();
+    if !name.contains("VOICE") {
+        return None;
+    }
+    let known: Vec<String> = VARIABLES.iter().flat_map(Variable::spellings).collect();
+    let rest = |name: &str| {
+        let rest = FAMILY_PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix));
+        rest.map(str::to_owned)
+    };
+    let same_rest = || {
+        let wanted = rest(&name)?;
+        known.iter().find(|other| rest(other).as_ref() == Some(&wanted))
+    };
+    nearest(&name, &known).or_else(same_rest).cloned()
 }
 
 /// The known name that differs by at most two typing slips.
@@ -557,5 +612,22 @@ mod tests {
         assert_eq!(nearest("VOICELIVED_LGO", &known), Some(&known[1]));
         assert_eq!(nearest("VOICELIVED_FOO_BAR", &known), None);
         assert_eq!(nearest(&"X".repeat(100_000), &known), None);
+    }
+
+    #[test]
+    fn names_with_a_wrong_prefix_are_recognised() {
+        for (name, meant) in [
+            ("VOICE_LIVE_MODELS", "VOICE_LIVE_MODEL"),
+            ("VOICELIVE_LISTEN", "VOICELIVED_LISTEN"),
+            ("VOICE_LIVED_LOG", "VOICELIVED_LOG"),
+            ("VOICE_LIVE_ENDPOINT", "AZURE_VOICE_LIVE_ENDPOINT"),
+            ("VOICELIVE_API_KEY", "AZURE_VOICE_LIVE_API_KEY"),
+            ("voicelived_log", "VOICELIVED_LOG"),
+        ] {
+            assert_eq!(near_miss(name).as_deref(), Some(meant), "{name}");
+        }
+        for other in ["PATH", "VOICE", "VOICEMEETER_LOG", "AZURE_CLIENT_ID", "GOOGLE_VOICE_KEY"] {
+            assert_eq!(near_miss(other), None, "{other}");
+        }
     }
 }

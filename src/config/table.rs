@@ -74,7 +74,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: ENDPOINT,
         default: "",
-        explanation: "Endpoint of the Azure resource, for example https://NAME.services.ai.azure.com (required).",
+        explanation: "Endpoint of the Azure resource, for example https://NAME.services.ai.azure.com. Required.",
         group: SERVICE,
         service_only: true,
         parse: draft::endpoint,
@@ -82,7 +82,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: KEY,
         default: "",
-        explanation: "Key of that resource; or use the file below, or a systemd credential of this name (one is required).",
+        explanation: "Key of the Azure resource. Required, unless the file below or a systemd credential of this name holds it.",
         group: SERVICE,
         service_only: true,
         parse: |draft, text, _| draft.set_key(text),
@@ -90,7 +90,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "AZURE_VOICE_LIVE_API_KEY_FILE",
         default: "",
-        explanation: "File that holds the key (at most 4 KiB, one line).",
+        explanation: "File that holds the key: one line, at most 4 KiB.",
         group: SERVICE,
         service_only: true,
         parse: draft::key_file,
@@ -114,7 +114,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "VOICELIVED_UPSTREAM_CA_FILE",
         default: "",
-        explanation: "PEM file with further authorities to trust for the service, such as a proxy's.",
+        explanation: "PEM file with more certificate authorities to trust for the service, such as a proxy's.",
         group: SERVICE,
         service_only: true,
         parse: draft::authorities,
@@ -122,7 +122,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "AZURE_VOICE_LIVE_VOICE",
         default: models::DEFAULT_VOICE,
-        explanation: "Voice of the assistant: an Azure voice, or one of OpenAI's such as alloy.",
+        explanation: "Voice of the assistant: an Azure voice, or one of OpenAI's voices such as alloy.",
         group: CONVERSATION,
         service_only: false,
         parse: |draft, text, _| draft::line(text, 256).map(|text| draft.session.voice = text),
@@ -138,7 +138,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "AZURE_VOICE_LIVE_INSTRUCTIONS_FILE",
         default: "",
-        explanation: "File that holds the instructions instead (UTF-8, at most 64 KiB).",
+        explanation: "File that holds the instructions instead: UTF-8, at most 64 KiB.",
         group: CONVERSATION,
         service_only: false,
         parse: draft::instructions_file,
@@ -146,7 +146,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "AZURE_VOICE_LIVE_LANGUAGE",
         default: "",
-        explanation: "Language that users speak, for the transcripts: en-US, or several: en,de.",
+        explanation: "Language that the callers speak, for the transcripts: en-US, or several such as en,de.",
         group: CONVERSATION,
         service_only: false,
         parse: |draft, text, _| {
@@ -156,7 +156,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "AZURE_VOICE_LIVE_GREETING",
         default: "",
-        explanation: "Sentence that the assistant opens each call with.",
+        explanation: "Sentence with which the assistant opens each call.",
         group: CONVERSATION,
         service_only: false,
         parse: |draft, text, _| {
@@ -166,7 +166,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "AZURE_VOICE_LIVE_SESSION_FILE",
         default: "",
-        explanation: "JSON object laid over the session settings last: reaches every option of the service (at most 64 KiB).",
+        explanation: "File with a JSON object that is laid over the session settings last. It reaches every option of the service. At most 64 KiB.",
         group: CONVERSATION,
         service_only: false,
         parse: draft::session_file,
@@ -174,7 +174,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: LISTEN,
         default: "127.0.0.1:8000",
-        explanation: "Address and port of page and /ws (plain HTTP: browsers give their microphone only to localhost); off for none.",
+        explanation: "Address and port of the page and /ws over plain HTTP; off for none. Over plain HTTP browsers give the microphone to localhost only.",
         group: LISTENING,
         service_only: false,
         parse: |draft, text, _| draft::listen(text).map(|address| draft.web.listen = address),
@@ -182,7 +182,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: TLS_LISTEN,
         default: "off",
-        explanation: "Address and port of page and /ws over HTTPS, for example [::]:8443 for every device on the network; off for none.",
+        explanation: "Address and port of the page and /ws over HTTPS; off for none. [::]:8443 serves every device on the network.",
         group: LISTENING,
         service_only: false,
         parse: |draft, text, _| draft::listen(text).map(|address| draft.web.tls_listen = address),
@@ -190,7 +190,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "VOICELIVED_TLS_CERT",
         default: "",
-        explanation: "PEM file of your own certificate chain, leaf first; without one a local authority is made. The daemon answers to its DNS names, but for wildcards: list such a name in VOICELIVED_ALLOWED_ORIGINS.",
+        explanation: "PEM file of your own certificate chain, leaf first. Without one the daemon makes a local authority. The daemon answers to the certificate's DNS names, except wildcards: list the names that you use under a wildcard in VOICELIVED_ALLOWED_ORIGINS.",
         group: LISTENING,
         service_only: false,
         parse: |draft, text, _| draft::path(text).map(|path| draft.tls_cert = Some(path)),
@@ -206,7 +206,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "VOICELIVED_ALLOWED_ORIGINS",
         default: "",
-        explanation: "Other origins whose pages may open /ws, and under whose host the daemon is reached, with commas between: https://app.example.com.",
+        explanation: "Other origins whose pages may open /ws, separated by commas, such as https://app.example.com. The daemon answers to their host names too.",
         group: LISTENING,
         service_only: false,
         parse: |draft, text, _| {
@@ -216,7 +216,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "VOICELIVED_ACCESS",
         default: "",
-        explanation: "Who may call: token (whoever knows the token) or open (everybody). Unset: token if a token is set or others can reach VOICELIVED_LISTEN, else open.",
+        explanation: "Who may call. With token a client must show the access token; with open everybody may call. Unset: token if a token is set or if other devices can reach the daemon, else open.",
         group: ACCESS,
         service_only: false,
         parse: |draft, text, _| draft::asks_token(text).map(|asked| draft.asks_token = Some(asked)),
@@ -224,7 +224,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: TOKEN,
         default: "",
-        explanation: "The token (16 to 256 visible ASCII characters). Unset: one is made and kept in the state folder.",
+        explanation: "Access token: 16 to 256 visible ASCII characters. Unset: the first start makes one and keeps it in the state folder.",
         group: ACCESS,
         service_only: false,
         parse: |draft, text, _| Secret::access_token(text).map(|token| draft.token = Some(token)),
@@ -232,7 +232,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: TOKEN_FILE,
         default: "",
-        explanation: "File that holds the token instead.",
+        explanation: "File that holds the access token instead.",
         group: ACCESS,
         service_only: false,
         parse: draft::token_file,
@@ -240,7 +240,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: STATE_DIR,
         default: "",
-        explanation: "Folder for what the daemon keeps. Unset: $STATE_DIRECTORY (systemd), $XDG_STATE_HOME/voicelived or ~/.local/state/voicelived.",
+        explanation: "State folder, for what the daemon keeps. Unset: $STATE_DIRECTORY (systemd), $XDG_STATE_HOME/voicelived or ~/.local/state/voicelived.",
         group: ACCESS,
         service_only: false,
         parse: |draft, text, _| draft::folder(text).map(|path| draft.state_dir = Some(path)),
@@ -278,7 +278,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "VOICELIVED_IDLE_SECONDS",
         default: "120",
-        explanation: "A call in which neither side has spoken for so long ends (1 to 86400).",
+        explanation: "A call ends when neither side has spoken for so many seconds (1 to 86400).",
         group: LIMITS,
         service_only: false,
         parse: |draft, text, _| draft::seconds(text, 86_400).map(|time| draft.limits.idle = time),
@@ -286,7 +286,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "VOICELIVED_DAILY_MINUTES",
         default: "off",
-        explanation: "Spending guard: minutes of calls in a day (UTC), all together, kept across restarts (1 to 100000); off for none.",
+        explanation: "Spending guard: minutes of calls in a day (UTC), all calls together (1 to 100000); off for none. A restart does not reset the count.",
         group: LIMITS,
         service_only: false,
         parse: |draft, text, _| draft::minutes(text, 100_000).map(|time| draft.limits.daily = time),
@@ -294,7 +294,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "VOICELIVED_DRAIN_SECONDS",
         default: "0",
-        explanation: "How long running calls may go on after SIGTERM, while no new ones are taken (0 to 86400); a second signal ends it.",
+        explanation: "Seconds that running calls may go on after SIGTERM (0 to 86400). The daemon takes no new calls meanwhile. A second signal ends them.",
         group: LIMITS,
         service_only: false,
         parse: |draft, text, _| {
@@ -304,7 +304,7 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "VOICELIVED_AUDIO_POOL_SECONDS",
         default: "120",
-        explanation: "Seconds of audio that can wait in all calls together, 48 kB each, taken at start (at least 3 for each call; to 36000).",
+        explanation: "Seconds of audio that can wait in all calls together (at least 3 for each call, at most 36000). Each takes 48 kB of memory from the start.",
         group: LIMITS,
         service_only: false,
         parse: |draft, text, _| {

@@ -8,13 +8,13 @@ use super::Server;
 use super::children::{Job, Purpose};
 use super::slot::{Conn, Slot, turn_away};
 use crate::call::ending::EndReason;
-use crate::child::Outcome;
-use crate::fault;
 use crate::metrics::Family;
 use crate::net::upgrade;
 use crate::net::ws::WsPeer;
-use crate::resolve;
+use crate::session::connection_faults;
 use crate::session::{Desk, News, Queues, Session, WantedTool};
+use crate::system::child::Outcome;
+use crate::system::resolve;
 
 /// What one call takes.
 struct Line {
@@ -154,7 +154,7 @@ impl Server {
             return;
         };
         let known = resolver.finish(result);
-        let fault = known.map_err(|why| fault::unresolved(resolver.host(), &why));
+        let fault = known.map_err(|why| connection_faults::unresolved(resolver.host(), &why));
         let mut anybody = false;
         for at in 0..self.slots.len() {
             let waiting =

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use mio::{Interest, Registry, Token};
 
-use crate::child::{Child, Outcome};
+use crate::system::child::{Child, Outcome};
 
 /// Children that may run at once.
 pub(super) const MAX_CHILDREN: usize = 24;

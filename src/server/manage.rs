@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::slot::Conn;
 use super::{Server, Stop};
 use crate::call::ending::EndReason;
-use crate::systemd::Standing;
+use crate::system::systemd::Standing;
 
 /// How long calls may take to end in order once they are told to. Visitors are still answered
 /// meanwhile: `/healthz` says `draining`, and new calls are refused.

@@ -17,13 +17,13 @@
 
 mod allowance;
 mod calls;
+mod certificates;
 mod children;
 mod door;
 mod manage;
 pub mod reload;
-mod secure;
 mod slot;
-mod spend;
+mod spending;
 mod terminal;
 
 use allowance::Allowance;
@@ -50,11 +50,11 @@ use crate::call::sooner;
 use crate::certificates::Certificates;
 use crate::metrics::{Family, Metrics, nanos};
 use crate::net::ws::{Role, WsPeer};
-use crate::resolve::Resolver;
 use crate::session::{Buffers, CLIENT_SIZES, Desk, News, Progress, Session, WantedTool};
 use crate::simulator::peer::SimulatedService;
 use crate::spending::Ledger;
-use crate::systemd::Manager;
+use crate::system::resolve::Resolver;
+use crate::system::systemd::Manager;
 use crate::tools::Tools;
 use crate::web::{Doorway, Site, Visit};
 
@@ -184,7 +184,7 @@ impl Server {
         // In a demo the simulator's side of each call takes a slot too.
         let slots = sessions * 2 + VISITORS;
         let resolver = calls.as_ref().and_then(|calls| calls.terms.resolver());
-        let certificates_due = secure::next_look(calls.as_ref(), now);
+        let certificates_due = certificates::next_look(calls.as_ref(), now);
         let access = calls.as_ref().map_or(Access::Open, |calls| calls.terms.access.clone());
         Ok(Self {
             poll,
@@ -498,7 +498,7 @@ impl Server {
             (Family::Blocks, self.pool.total_blocks() as u64),
             (Family::BlocksFree, self.pool.spare_blocks() as u64),
             (Family::UsedToday, used),
-            (Family::LogLost, crate::log::lost_lines()),
+            (Family::LogLost, crate::system::log::lost_lines()),
         ] {
             self.metrics.set(family, value);
         }

@@ -7,8 +7,8 @@ use super::slot::Conn;
 use super::{Calls, Server};
 use crate::access::Access;
 use crate::call::ending::EndReason;
-use crate::resolve::Resolver;
 use crate::session::ways::Chosen;
+use crate::system::resolve::Resolver;
 
 /// What every new call is made by.
 #[allow(missing_debug_implementations, reason = "the target holds the credential")]

@@ -7,8 +7,10 @@
 //! when those are full the service is not read until there is room (R2).
 
 mod client_side;
+pub mod connection_faults;
 mod microphone;
 mod pulse;
+pub mod refusals;
 mod reply;
 mod service_side;
 mod waits;
@@ -24,7 +26,6 @@ use crate::call::client::MAX_FRAME_BYTES;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
 use crate::call::{Call, Input, Output, sooner};
-use crate::fault;
 use crate::metrics::{Family, Metrics};
 use crate::net::dial::Dial;
 use crate::net::inbox::Inbox;
@@ -480,7 +481,7 @@ impl<S: Socket> Session<S> {
             return;
         };
         if self.service_pulse.check(peer, desk.now).is_err() && self.is_talking() {
-            self.input(Input::ServiceLost(fault::lost(&"it does not answer")), desk);
+            self.input(Input::ServiceLost(connection_faults::lost(&"it does not answer")), desk);
         }
     }
 

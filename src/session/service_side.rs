@@ -3,14 +3,14 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::connection_faults;
 use super::pulse::{self, Pulse};
+use super::refusals::{self, Refused};
 use super::reply::Decoded;
 use super::{Desk, News, Service, Session, TURN_MESSAGES};
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::service::{self, AudioDelta, Parsed, ServiceEvent};
 use crate::call::{Input, Reply};
-use crate::fault;
-use crate::fault::refusal::{self, Refused};
 use crate::metrics::Family;
 use crate::net::dial::Progress as DialProgress;
 use crate::net::inbox::Inbox;
@@ -39,11 +39,14 @@ impl<S: Socket> Session<S> {
             DialProgress::Failed(error) => {
                 desk.metrics.count(Family::Connects, "failed");
                 self.news = dial.address().filter(|_| error.is_absence()).map(News::Unreached);
-                let refused = refusal::model_refusal(&error, self.way.model());
+                let refused = refusals::model_refusal(&error, self.way.model());
                 if refused.is_some_and(|said| self.ask_otherwise(Refused::Model, &said, desk)) {
                     return;
                 }
-                self.lose_service(fault::explain(&error, &self.way.target().host), desk);
+                self.lose_service(
+                    connection_faults::explain(&error, &self.way.target().host),
+                    desk,
+                );
             }
         }
     }
@@ -82,7 +85,7 @@ impl<S: Socket> Session<S> {
                 Ok(Some(Raw::Message(kind, bytes))) => self.on_message(kind, bytes, desk),
                 Ok(Some(Raw::Control)) => {}
                 Ok(Some(Raw::Close { code, reason })) => {
-                    if self.is_talking() && fault::is_expiry(code, &reason) {
+                    if self.is_talking() && connection_faults::is_expiry(code, &reason) {
                         self.input(Input::End(EndReason::SessionExpired), desk);
                     } else if self.is_talking() {
                         let reason = self
@@ -90,7 +93,10 @@ impl<S: Socket> Session<S> {
                             .target()
                             .conceal(&reason)
                             .unwrap_or_else(|| reason.to_string());
-                        self.input(Input::ServiceLost(fault::closed(code, &reason)), desk);
+                        self.input(
+                            Input::ServiceLost(connection_faults::closed(code, &reason)),
+                            desk,
+                        );
                     }
                 }
                 Ok(None) => return,
@@ -101,10 +107,10 @@ impl<S: Socket> Session<S> {
 
     pub(super) fn service_ended(&mut self, error: &WsError, desk: &mut Desk<'_>) {
         let fault = match error {
-            WsError::Closed => fault::closed(None, ""),
-            WsError::Lost(error) => fault::lost(error),
-            WsError::Violation { what, .. } => fault::violation(what),
-            WsError::Full => fault::lost(&"it takes nothing"),
+            WsError::Closed => connection_faults::closed(None, ""),
+            WsError::Lost(error) => connection_faults::lost(error),
+            WsError::Violation { what, .. } => connection_faults::violation(what),
+            WsError::Full => connection_faults::lost(&"it takes nothing"),
         };
         if !matches!(error, WsError::Violation { .. }) {
             self.service = Service::Gone;
@@ -117,7 +123,7 @@ impl<S: Socket> Session<S> {
     fn service_error(&mut self, what: &str, desk: &mut Desk<'_>) {
         if self.is_talking() {
             log::warn!("[{}] the service sent {what}", self.id);
-            self.input(Input::ServiceLost(fault::violation(what)), desk);
+            self.input(Input::ServiceLost(connection_faults::violation(what)), desk);
         }
     }
 
@@ -185,7 +191,7 @@ impl<S: Socket> Session<S> {
         if !self.call.is_waiting() {
             return false;
         }
-        let refused = refusal::choice_refusal(error, self.way.model());
+        let refused = refusals::choice_refusal(error, self.way.model());
         refused.is_some_and(|(refused, said)| self.ask_otherwise(refused, &said, desk))
     }
 

@@ -7,10 +7,10 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::refusals::Refused;
 use crate::call::CallSettings;
 use crate::call::service::session::{SessionSettings, first_session, session_with};
 use crate::call::service::transcription::{Transcription, hint, transcriber, transcriptions};
-use crate::fault::refusal::Refused;
 use crate::net::dial::Target;
 
 /// How long a second choice is made first. Then the owner's first one is asked for again: it costs

@@ -1,4 +1,4 @@
-//! Which functions the simulated model calls, and with what arguments.
+//! Which functions the simulated model calls, with what arguments, and how it tells their results.
 
 use serde_json::{Map, Value, json};
 
@@ -41,12 +41,71 @@ pub(super) fn for_text(settings: &Settings, text: &str) -> Vec<Call> {
     if settings.tool_choice == ToolChoice::None {
         return Vec::new();
     }
+    let most = if settings.parallel_tool_calls { usize::MAX } else { 1 };
+    if let Some(named) = named(settings, text) {
+        return vec![named];
+    }
     let lower = text.to_lowercase();
     let words = ["weather", "stock"].into_iter().filter(|word| lower.contains(word));
     let tools =
         words.filter_map(|word| settings.tools.iter().find(|tool| tool.name.contains(word)));
-    let most = if settings.parallel_tool_calls { usize::MAX } else { 1 };
     tools.take(most).map(|tool| call(tool, text)).collect()
+}
+
+/// The call of a typed turn that names a tool, with its arguments as JSON behind the name or made up
+/// from the tool's schema: `get_weather {"location": "Oslo"}`, or `please call get_time`.
+fn named(settings: &Settings, text: &str) -> Option<Call> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let found = settings.tools.iter().filter_map(|tool| {
+        let mut places = text.match_indices(tool.name.as_str()).map(|(at, name)| {
+            let (before, behind) = (&text[..at], &text[at + name.len()..]);
+            let whole = !before.ends_with(is_name) && !behind.starts_with(is_name);
+            whole.then_some((at, tool, behind))
+        });
+        places.find_map(|place| place)
+    });
+    let (_, tool, behind) = found.min_by_key(|(at, ..)| *at)?;
+    let arguments = behind.trim_start_matches([':', ',', ' ']);
+    let mut values = serde_json::Deserializer::from_str(arguments).into_iter::<Value>();
+    match values.next() {
+        Some(Ok(Value::Object(object))) => {
+            Some(Call { name: tool.name.clone(), arguments: Value::from(object).to_string() })
+        }
+        _ => Some(call(tool, text)),
+    }
+}
+
+/// What a tool has answered, as a sentence: a person hears it. An answer that is no JSON object is
+/// told as it is.
+pub(super) fn told(output: &str) -> String {
+    let Ok(Value::Object(answer)) = serde_json::from_str(output) else {
+        return format!("The tool said: {output}");
+    };
+    if let Some(fault) = answer.get("error").and_then(Value::as_str) {
+        return format!("The tool could not do it: {fault}");
+    }
+    let facts: Vec<String> = answer
+        .iter()
+        .map(|(name, value)| format!("{} is {}", name.replace(['_', '-'], " "), spoken(value)))
+        .collect();
+    match facts.as_slice() {
+        [] => "The tool has nothing to tell.".to_owned(),
+        [only] => format!("The tool says that {only}."),
+        [first @ .., last] => format!("The tool says that {} and {last}.", first.join(", ")),
+    }
+}
+
+/// A value in words. Lists and objects within an answer are too long to be told.
+fn spoken(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::Null => "not known".to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::Array(list) => format!("a list of {}", list.len()),
+        Value::Object(fields) => format!("a record of {} fields", fields.len()),
+    }
 }
 
 fn forced(settings: &Settings, text: &str) -> Option<Call> {
@@ -161,6 +220,43 @@ mod tests {
         assert!(for_text(&settings(json!("none")), "weather").is_empty());
         let named = settings(json!({"type":"function","name":"get_stock_price"}));
         assert_eq!(names(&for_text(&named, "Hello!")), ["get_stock_price"]);
+    }
+
+    #[test]
+    fn any_tool_can_be_called_by_its_name() {
+        let auto = settings(json!("auto"));
+        let arguments = |text: &str| {
+            let calls = for_text(&auto, text);
+            assert_eq!(names(&calls), ["get_stock_price"], "{text}");
+            serde_json::from_str::<Value>(&calls[0].arguments).unwrap()
+        };
+        let text = r#"Call get_stock_price: {"symbol": "SAP", "more": {"a": [1]}} and the weather"#;
+        assert_eq!(arguments(text), json!({"symbol": "SAP", "more": {"a": [1]}}));
+        assert_eq!(arguments("get_stock_price NVDA"), json!({"symbol": "NVDA"}));
+        assert_eq!(arguments("get_stock_price {broken"), json!({"symbol": "MSFT"}));
+        // A part of another word names no tool.
+        assert!(named(&auto, "forget_weather my_get_weather get_weather2").is_none());
+        assert!(for_text(&settings(json!("none")), "get_weather").is_empty());
+    }
+
+    #[test]
+    fn answers_of_tools_are_sentences() {
+        for (output, sentence) in [
+            (
+                r#"{"condition":"fog","humidity_percent":80,"raining":false}"#,
+                "The tool says that condition is fog, humidity percent is 80 and raining is no.",
+            ),
+            (r#"{"time":"12:30"}"#, "The tool says that time is 12:30."),
+            (r#"{"error":"No such city."}"#, "The tool could not do it: No such city."),
+            (
+                r#"{"list":[1,2],"at":{"a":1}}"#,
+                "The tool says that at is a record of 1 fields and list is a list of 2.",
+            ),
+            ("{}", "The tool has nothing to tell."),
+            ("It is noon.", "The tool said: It is noon."),
+        ] {
+            assert_eq!(told(output), sentence);
+        }
     }
 
     #[test]

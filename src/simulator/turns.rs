@@ -318,10 +318,7 @@ impl Simulation {
         if let Some(text) = text {
             words.push(format!("You wrote: {text}"));
         }
-        if !outputs.is_empty() {
-            let who = if outputs.len() == 1 { "tool" } else { "tools" };
-            words.push(format!("The {who} said: {}", outputs.join(" and ")));
-        }
+        words.extend(outputs.iter().map(|output| tools::told(output)));
         if words.is_empty() && self.responses == 0 {
             return (WELCOME_TEXT.to_owned(), Sound::Welcome);
         }

@@ -1,8 +1,8 @@
 //! What a visitor's request is answered: who may have what, and the head that says it.
 
+use super::assets::{self, Asset};
 use super::{CallSite, Doorway, Phase};
 use crate::access::{Gate, Verdict, token};
-use crate::assets::{self, Asset};
 use crate::metrics::Family;
 use crate::net::http::{self, Request, Status, Upgrade};
 use crate::simulator::{self, Admission};

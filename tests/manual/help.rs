@@ -126,7 +126,9 @@ fn list(lines: &[&str]) -> Vec<(String, String)> {
         };
         match entries.last_mut() {
             Some((_, before)) if name.trim().is_empty() => {
-                before.push(' ');
+                if !before.is_empty() {
+                    before.push(' ');
+                }
                 before.push_str(words.trim());
             }
             _ => entries.push((name.trim().to_owned(), words.trim().to_owned())),

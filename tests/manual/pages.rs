@@ -12,7 +12,7 @@ The numbers are those of
 .BR sysexits.h (3head):
 .TP
 .B 0
-All is well; a daemon was told to stop.
+All is well. A daemon ends with this when it was told to stop.
 .TP
 .B 1
 A call was not answered.
@@ -21,24 +21,25 @@ A call was not answered.
 The command line is wrong.
 .TP
 .BR 65 \", \" 66 \", \" 73 \", \" 74
-A file has no use, cannot be read, cannot be made; reading or writing failed.
+A file is of the wrong kind (65), cannot be read (66) or cannot be made (73); or reading or writing
+failed (74).
 .TP
 .B 69
 The service, or an address to listen on, cannot be used.
 .TP
 .BR 70 \", \" 71
-A fault of the program; the system refuses something.
+The program has a fault (70), or the system refuses something (71).
 .TP
 .B 78
 A setting is wrong or missing.
 .SH SIGNALS
 .TP
 .BR SIGTERM \", \" SIGINT
-End: no new calls; running ones are told and ended in order.
+Stop. The daemon takes no new calls, tells the running ones, and ends them in order.
 .TP
 .B SIGHUP
-Read settings that can change again. The log says what was taken over. When it comes because the
-terminal that the program was started on has gone, the program ends as with SIGTERM.
+Read the settings again. New calls use them. The log names each changed setting that needs a restart.
+If the signal comes because the terminal of the program was closed, the program ends as with SIGTERM.
 .SH ENVIRONMENT
 Every setting is an environment variable; see
 .BR voicelived.env (5).
@@ -50,23 +51,23 @@ Settings, in the folder where the program is started;
 names another.
 .TP
 .I /etc/voicelived/voicelived.env
-Settings of the system's daemon.
+Settings of the daemon that systemd runs.
 .TP
 .I /etc/voicelived/api\\-key
-The service's key, for the system's daemon; only root needs to be able to read it.
+The service's key, for the daemon that systemd runs. Only root has to be able to read it.
 .TP
 .I /var/lib/voicelived
-What the system's daemon keeps: access token, certificates, minutes of calls.
+State folder of the daemon that systemd runs: access token, certificates, minutes of calls.
 .SH EXAMPLES
 .TP
 .B voicelived demo
-Try it: no account is needed.
+Try it. You need no account.
 .TP
 .B journalctl \\-u voicelived
-What the system's daemon has to say.
+Read the log of the daemon that systemd runs.
 .TP
 .B voicelived call \\-\\-in question.wav \\-\\-out answer.wav
-Ask it something.
+Ask the daemon on this machine something.
 .SH SEE ALSO
 .BR voicelived.env (5),
 .BR systemctl (1),
@@ -136,13 +137,16 @@ voicelived.env \\- settings of voicelived
 .SH DESCRIPTION
 Each line is
 .IR NAME = value ,
-or a comment that begins with #; a comment needs a line of its own. A value with blanks stands in
-double quotes. An empty value counts as unset. The same names in the environment win over
-.IR .env ;
-.I /etc/voicelived/voicelived.env
-is read by
+or a comment. A comment begins with # and needs a line of its own. A value with blanks stands in
+double quotes. An empty value counts as unset.
+.PP
+An environment variable wins over the same name in
+.IR .env .
 .BR systemd (1)
-and becomes the environment of the daemon. All faults are told at once, and nothing starts with one.
+reads
+.I /etc/voicelived/voicelived.env
+and makes it the environment of the daemon. The daemon does not start with a wrong setting, and names
+all wrong ones at once.
 .SH SETTINGS
 ";
     let mut group = "";
@@ -171,14 +175,14 @@ and becomes the environment of the daemon. All faults are told at once, and noth
 /// The packages' `/etc/voicelived/voicelived.env`.
 pub(crate) fn settings_file() -> String {
     let mut text = String::from(
-        "# Settings of the voicelived service; voicelived.env(5) is their manual.\n\
-         # Remove the # before what you set, then: systemctl restart voicelived\n\
+        "# Settings of the voicelived service. man voicelived.env describes them.\n\
+         # Remove the # in front of each setting that you change, then: systemctl restart voicelived\n\
          #\n\
-         # The key is better kept in a file of its own, which only root can read:\n\
+         # Keep the key in a file of its own, which only root can read, rather than here:\n\
          #     install -m 600 /dev/stdin /etc/voicelived/api-key     (paste it, Enter, Ctrl-D)\n\
          #\n\
-         # The ports, HTTPS 8443 and for this device itself HTTP 8000, are set up by voicelived.socket\n\
-         # and voicelived-http.socket, not here.\n",
+         # The ports are not set here: voicelived.socket has HTTPS on 8443, and voicelived-http.socket\n\
+         # has plain HTTP on 8000 for this device itself.\n",
     );
     let mut group = "";
     for variable in VARIABLES {

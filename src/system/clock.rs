@@ -12,3 +12,9 @@ pub const EARLIEST: u64 = 1_793_491_200;
 pub fn is_clock_set(now: SystemTime) -> bool {
     now.duration_since(UNIX_EPOCH).is_ok_and(|since| since.as_secs() >= EARLIEST)
 }
+
+/// Seconds since 1970; 0 before it.
+#[must_use]
+pub fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -18,15 +18,6 @@
 //! that must be made begins at the latest moment known to be past. Once the clock is right,
 //! [`Authority::needs_renewal`] judges again.
 
-mod der;
-mod facts;
-mod files;
-mod issue;
-mod names;
-mod own_files;
-mod permits;
-mod store;
-
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,11 +25,9 @@ use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 
+use super::names::Names;
+use super::store::{Leaf, Root, Store};
 use crate::net::tls;
-use store::{Leaf, Root, Store};
-
-pub use names::{Names, device_names};
-pub use own_files::OwnFiles;
 
 /// A root and a leaf certificate, backed by a folder.
 pub struct Authority {
@@ -151,9 +140,4 @@ impl fmt::Debug for Authority {
             .field("leaf", &self.leaf.facts.names)
             .finish_non_exhaustive()
     }
-}
-
-/// Since 1970; 0 before it.
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,12 +1,24 @@
 //! The HTTPS listener's certificates, whoever made them, and their renewal.
 
+mod authority;
+mod der;
+mod facts;
+mod files;
+mod issue;
+mod names;
+mod own_files;
+mod permits;
+mod store;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::ServerConfig;
 
-use crate::authority::{Authority, Names, OwnFiles, device_names};
+pub use authority::Authority;
+pub use names::{Names, device_names};
+pub use own_files::OwnFiles;
 
 /// Where the listener's certificate comes from.
 #[derive(Debug)]

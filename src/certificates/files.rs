@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config::read_file;
-use crate::lock::{self, Lock};
+use crate::system::lock::{self, Lock};
 
 /// Longest file that is read, in bytes; ours have about 1,500.
 const MAX_FILE: usize = 64 * 1024;

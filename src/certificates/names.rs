@@ -27,21 +27,23 @@ pub struct Names {
 
 impl Names {
     /// Addresses to open in a browser on another device, the most useful first: `host.local`, other
-    /// names, addresses. Loopback ones are left out. `port` 443 needs no mention.
+    /// names, addresses. Loopback ones are left out. `scheme` is `https` or `http`, whose usual
+    /// `port` needs no mention.
     #[must_use]
-    pub fn urls(&self, port: u16) -> Vec<String> {
+    pub fn urls(&self, scheme: &str, port: u16) -> Vec<String> {
         let (local, other): (Vec<_>, Vec<_>) = self
             .dns
             .iter()
             .filter(|name| *name != "localhost")
             .partition(|n| n.ends_with(".local"));
-        let port = if port == 443 { String::new() } else { format!(":{port}") };
-        let names = local.into_iter().chain(other).map(|name| format!("https://{name}{port}/"));
+        let usual = if scheme == "https" { 443 } else { 80 };
+        let port = if port == usual { String::new() } else { format!(":{port}") };
+        let names = local.into_iter().chain(other).map(|name| format!("{scheme}://{name}{port}/"));
         let addresses = self.addresses.iter().filter(|address| !address.is_loopback());
         names
             .chain(addresses.map(|address| match address {
-                IpAddr::V4(address) => format!("https://{address}{port}/"),
-                IpAddr::V6(address) => format!("https://[{address}]{port}/"),
+                IpAddr::V4(address) => format!("{scheme}://{address}{port}/"),
+                IpAddr::V6(address) => format!("{scheme}://[{address}]{port}/"),
             }))
             .collect()
     }
@@ -225,7 +227,7 @@ mod tests {
             addresses: ["192.168.1.7", "127.0.0.1", "fd00::2"].map(|a| a.parse().unwrap()).into(),
         };
         assert_eq!(
-            names.urls(8443),
+            names.urls("https", 8443),
             [
                 "https://pi.local:8443/",
                 "https://pi:8443/",
@@ -233,6 +235,6 @@ mod tests {
                 "https://[fd00::2]:8443/"
             ]
         );
-        assert_eq!(names.urls(443)[0], "https://pi.local/");
+        assert_eq!(names.urls("https", 443)[0], "https://pi.local/");
     }
 }

@@ -10,10 +10,9 @@ use super::files::{self, PRIVATE, PUBLIC, fault};
 use super::issue::{self, DAY, Key};
 use super::names::Names;
 use super::permits::Permits;
-use super::seconds;
-use crate::clock::EARLIEST;
-use crate::lock::Lock;
 use crate::net::tls;
+use crate::system::clock::{EARLIEST, seconds};
+use crate::system::lock::Lock;
 
 const ROOT_KEY: &str = "ca-key.pem";
 const ROOT: &str = "ca.pem";

@@ -7,7 +7,7 @@
 
 use serde_json::Value;
 
-use super::quote;
+use super::connection_faults::quote;
 use crate::call::service::ServiceError;
 use crate::net::dial::DialError;
 

@@ -14,8 +14,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::clock::is_clock_set;
-use crate::lock::Lock;
+use crate::system::clock::is_clock_set;
+use crate::system::lock::Lock;
 
 /// Seconds.
 const DAY: u64 = 86_400;

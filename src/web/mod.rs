@@ -4,6 +4,9 @@
 //! [`MAX_HEAD`] bytes within [`HEAD_TIMEOUT`], one answer at a time, no bodies.
 
 mod answers;
+pub mod assets;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;

@@ -12,7 +12,7 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::clock::EARLIEST;
+use crate::system::clock::EARLIEST;
 
 use super::der::{self, context, element, oid};
 use super::facts::Facts;
