@@ -204,3 +204,24 @@ fn the_protocol_names_every_reason_of_an_end() {
         assert!(protocol.contains(&format!("`{word}`")), "docs/protocol.md lacks {word}");
     }
 }
+
+/// The page, the documents and the commands call the access token by this one name; and a text of
+/// the page stands in one file.
+#[test]
+fn one_thing_has_one_name_and_one_place() {
+    let listed = |folder: &str| std::fs::read_dir(in_repository(folder)).unwrap();
+    let files: Vec<_> = ["frontend", "docs", "src/cli", "src/call", "packaging", "."]
+        .into_iter()
+        .flat_map(listed)
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file() && path.file_name().unwrap() != "Cargo.lock")
+        .collect();
+    assert!(files.len() > 60, "{files:?}");
+    let mut ready = 0;
+    for path in files {
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        assert!(!text.to_ascii_lowercase().contains("access code"), "{}", path.display());
+        ready += text.matches("Ready when you are").count();
+    }
+    assert_eq!(ready, 1, "index.html has it, and app.js takes it from there");
+}

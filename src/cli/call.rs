@@ -28,8 +28,8 @@ use super::source::{FRAME, Fill, Source};
 use crate::call::client::MAX_TEXT_BYTES;
 use crate::config::{Config, Endpoint, Secret, read_file};
 use crate::net::dial::{DialError, Target};
-use crate::net::tls;
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
+use crate::net::{tls, tls_words};
 
 /// The time of a frame.
 const TICK: Duration = Duration::from_millis(20);
@@ -153,8 +153,10 @@ fn explain(error: &DialError, url: &Endpoint) -> String {
             "no daemon answers at {daemon} ({error}); start one with voicelived run, or name \
              another with --url"
         ),
-        DialError::Tls(error @ rustls::Error::InvalidCertificate(_)) => format!(
-            "the certificate of {daemon} is not trusted ({error}); name its authority with --ca"
+        DialError::Tls(rustls::Error::InvalidCertificate(fault)) => format!(
+            "{daemon} is not trusted: {}; --ca FILE names an authority to trust, such as the \
+             daemon's ca.pem",
+            tls_words::certificate_fault(fault)
         ),
         DialError::Tls(error) => format!("the secure connection to {daemon} failed: {error}"),
         DialError::Broken(error) => {

@@ -275,11 +275,16 @@ fn listen_on(address: SocketAddr, site: Site) -> Result<Listen, Failure> {
 }
 
 fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, Failure> {
-    let read = |path: &Path| {
-        read_file(path, MAX_PEM)
-            .map_err(|error| (exit::NO_INPUT, format!("{}: {error}", path.display())))
+    let named = |option: &str, path: &Path, error: &dyn std::fmt::Display| {
+        format!("{option} {}: {error}", path.display().to_string().escape_debug())
     };
-    tls::server_config(&read(certificate)?, &read(key)?).map_err(|error| (exit::DATA, error))
+    let read = |option: &str, path: &Path| {
+        read_file(path, MAX_PEM).map_err(|error| (exit::NO_INPUT, named(option, path, &error)))
+    };
+    let (chain, secret) = (read("--cert", certificate)?, read("--key", key)?);
+    tls::private_key(&secret).map_err(|error| (exit::DATA, named("--key", key, &error)))?;
+    tls::server_config(&chain, &secret)
+        .map_err(|error| (exit::DATA, named("--cert", certificate, &error)))
 }
 
 /// `setting` is what chose the address.

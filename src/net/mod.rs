@@ -6,6 +6,7 @@ pub mod http;
 pub mod inbox;
 pub mod socket;
 pub mod tls;
+pub mod tls_words;
 pub mod transport;
 pub mod upgrade;
 pub mod ws;

@@ -5,15 +5,13 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use voicelived::call::CallSettings;
-use voicelived::call::pcm::PcmPool;
-use voicelived::metrics::Metrics;
 use voicelived::net::dial::Target;
 use voicelived::net::inbox::Inbox;
 use voicelived::net::transport::Transport;
 use voicelived::net::upgrade;
 use voicelived::net::ws::{Incoming, Role, Sizes, WsPeer};
 use voicelived::session::ways::Way;
-use voicelived::session::{Buffers, CLIENT_SIZES, Desk, Progress, Queues, Session, WantedTool};
+use voicelived::session::{CLIENT_SIZES, LoopResources, Progress, Queues, Session};
 use voicelived::tools::Tools;
 
 use super::kernel::{self, Socket};
@@ -25,11 +23,8 @@ pub(crate) struct Scene {
     session: Session<Socket>,
     client: WsPeer<Socket>,
     service: WsPeer<Socket>,
-    pool: PcmPool,
-    buffers: Buffers,
-    metrics: Metrics,
+    resources: LoopResources,
     tools: Tools,
-    wanted: Vec<WantedTool>,
     /// The time, which only [`pass`](Self::pass) moves.
     pub(crate) now: Instant,
     /// The client takes what it is sent, and answers pings.
@@ -90,26 +85,18 @@ impl Scene {
     pub(crate) fn opened(settings: CallSettings, room: usize) -> Self {
         let (near, far) = kernel::pair(room);
         let peer = WsPeer::new(Transport::plain(near), Role::Server, CLIENT_SIZES, &[]);
-        let mut pool = PcmPool::new(1_000);
-        let (mut buffers, mut metrics) = (Buffers::default(), Metrics::new());
-        let (tools, mut wanted) = (Tools::builtin("/bin/false".as_ref()), Vec::new());
-        let queues = Queues::open(&mut pool).expect("the pool is new");
+        let mut resources = LoopResources::new(1_000);
+        let tools = Tools::builtin("/bin/false".as_ref());
+        let queues = Queues::open(&mut resources.pool).expect("the pool is new");
         let now = Instant::now();
         let way = Way::only(settings, target());
-        let mut desk = Desk {
-            pool: &mut pool,
-            buffers: &mut buffers,
-            tools: &tools,
-            wanted: &mut wanted,
-            metrics: &mut metrics,
-            now,
-        };
+        let mut cx = resources.lend(&tools, now);
         let mut session =
-            Session::<Socket>::new("call".to_owned(), "resume", peer, queues, way, &mut desk);
+            Session::<Socket>::new("call".to_owned(), "resume", peer, queues, way, &mut cx);
         session.dial(&[([127, 0, 0, 1], 443).into()], now);
-        session.pump(&mut desk);
+        session.pump(&mut cx);
         let mut service = kernel::called().expect("it has connected");
-        session.pump(&mut desk);
+        session.pump(&mut cx);
         if let Some(socket) = session.service_socket() {
             socket.carry(usize::MAX);
         }
@@ -123,11 +110,8 @@ impl Scene {
             session,
             client: WsPeer::new(Transport::plain(far), Role::Client, SIZES, &[]),
             service: WsPeer::new(Transport::plain(service), Role::Server, SIZES, &[]),
-            pool,
-            buffers,
-            metrics,
+            resources,
             tools,
-            wanted,
             now,
             client_listens: true,
             service_listens: true,
@@ -194,16 +178,9 @@ impl Scene {
         self.client.transport_mut().stream_mut().carry(usize::MAX);
         self.session.mark_service(true, true, false);
         self.session.mark_client(true, true, false);
-        let mut desk = Desk {
-            pool: &mut self.pool,
-            buffers: &mut self.buffers,
-            tools: &self.tools,
-            wanted: &mut self.wanted,
-            metrics: &mut self.metrics,
-            now: self.now,
-        };
+        let mut cx = self.resources.lend(&self.tools, self.now);
         loop {
-            match self.session.pump(&mut desk) {
+            match self.session.pump(&mut cx) {
                 Progress::More => {}
                 Progress::Idle => break,
                 Progress::Closed => {
