@@ -329,7 +329,7 @@ impl Server {
                     }
                 }
                 SIGHUP => {
-                    self.manager.reloading(now);
+                    self.manager.reloading();
                     self.reload(now);
                     self.certificates_due = Some(now);
                 }

@@ -5,9 +5,18 @@
 
 use serde_json::{Map, Value, json};
 
-use super::session::Past;
 use super::validate::Fault;
 use crate::models::{self, AZURE_SPEECH, Kind};
+
+/// What happened before an update and limits what it may change.
+#[derive(Debug)]
+pub(super) struct Past<'a> {
+    /// The model asked for in the query.
+    pub(super) model: &'a str,
+    pub(super) agent: bool,
+    /// Whether the session has produced audio.
+    pub(super) spoken: bool,
+}
 
 /// Most languages that Azure's transcriber takes.
 const MAX_LANGUAGES: usize = 10;

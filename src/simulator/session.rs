@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::family;
+use super::family::{self, Past};
 use super::validate::Fault;
 
 /// The name every session reports as its model, whatever was asked for.
@@ -148,16 +148,6 @@ impl Session {
         family::check(next, past)?;
         check_tools(next)
     }
-}
-
-/// What happened before an update and limits what it may change.
-#[derive(Debug)]
-pub(super) struct Past<'a> {
-    /// The model asked for in the query.
-    pub(super) model: &'a str,
-    pub(super) agent: bool,
-    /// Whether the session has produced audio.
-    pub(super) spoken: bool,
 }
 
 fn server_vad(prefix_padding_ms: u32, silence_duration_ms: u32) -> Value {

@@ -7,6 +7,7 @@
 pub mod commands;
 mod scan;
 pub mod session;
+pub mod settings;
 pub mod transcription;
 
 use std::borrow::Cow;

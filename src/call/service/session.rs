@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+pub use super::settings::SessionSettings;
 use super::transcription::{self, Transcription, transcriptions};
 use crate::models::{self, Kind};
 
@@ -16,24 +17,6 @@ pub enum Dialect {
     Beta,
     /// OpenAI's GA names: Azure OpenAI, OpenAI, Voice Live `v1`.
     Ga,
-}
-
-/// The everyday session settings, from which [`session_object`] makes the `session` object.
-#[derive(Debug, Clone)]
-pub struct SessionSettings {
-    /// The model's name: decides which transcriber fits.
-    pub model: String,
-    /// A voice's name: `en-US-AvaNeural`, `alloy`…
-    pub voice: String,
-    /// The prompt. `None` in agent mode, where the agent has its own.
-    pub instructions: Option<String>,
-    /// The language the user speaks (`en`, `en-US`, `en,de`); a hint for transcription.
-    pub language: Option<String>,
-    /// An array of function tools. Empty or not an array: none are sent.
-    pub tools: Value,
-    /// Merged over everything last. Objects merge key by key; all else replaces, also `null`, which
-    /// switches a feature off at the service.
-    pub overrides: Map<String, Value>,
 }
 
 /// The `session` object of `session.update` in the dialect of dated api-versions, with the

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::session::SessionSettings;
+use super::settings::SessionSettings;
 use crate::models::{self, AZURE_SPEECH, Kind, WHISPER};
 
 /// How the user's words are written down.

@@ -3,8 +3,8 @@
 
 use std::net::SocketAddr;
 
-use super::args::RunArgs;
-use super::{access, service};
+use crate::cli::args::RunArgs;
+use crate::cli::{access_token, service};
 use crate::config::{Config, ConfigError, PassedSocket, Purpose, Secret};
 use crate::net::tls::ClientConfigs;
 use crate::server::reload::{Reread, Terms};
@@ -50,7 +50,7 @@ pub(super) fn terms(
     tls: &ClientConfigs,
 ) -> Result<Terms, String> {
     let way = Chosen::new(service::way(config, tools, tls)?);
-    Ok(Terms { access: access::access(token), way, unready: config.unready.clone() })
+    Ok(Terms { access: access_token::access(token), way, unready: config.unready.clone() })
 }
 
 /// For SIGHUP. What only a restart can change is told as long as it differs from `started`.
@@ -63,7 +63,7 @@ pub(super) fn reread(
     Box::new(move || {
         let one_line = |faults: Vec<ConfigError>| service::lines(&faults).replace('\n', "; ");
         let config = from.read().map_err(one_line)?;
-        let token = access::kept_token(&config)?;
+        let token = access_token::kept_token(&config)?;
         let terms = terms(&config, &tools, token.as_ref(), &tls)?;
         for warning in &config.warnings {
             log::warn!("{warning}");
