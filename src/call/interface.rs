@@ -1,6 +1,7 @@
 //! What goes into a call and what comes out of it: the whole contract between [`Call`](super::Call)
 //! and its owner, `session`.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::client::ClientMessage;
@@ -28,6 +29,9 @@ pub enum Input<'a> {
     ServiceOpened,
     /// One event of the service that is not an audio delta.
     Service(ServiceEvent<'a>),
+    /// The service has refused the settings before it took them. It is asked again, on a new
+    /// connection, for the session of these.
+    Instead(Rc<CallSettings>),
     /// The service could not be reached, refused, closed or was lost.
     ServiceLost(ServiceFault),
     /// One text message of the client.

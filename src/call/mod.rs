@@ -8,8 +8,10 @@
 //! put, for example, a `response.create` in front of the tool output that it answers.
 //!
 //! ```text
+//!     ┌────────────────────────Instead──┐
+//!     ▼                                 │
 //! Connecting ──session.created──► Configuring ──session.updated──► Active
-//!     └───────────────────────────────┴─────────────any end──────────┴────► Ended
+//!     └─────────────────────────────────┴───────────any end──────────┴────► Ended
 //! ```
 //!
 //! All changes of `State` are in this file. `interface` is what goes in and comes out. `events`
@@ -59,7 +61,8 @@ use tool_calls::ToolCalls;
 /// the caller must not wait for the sum.
 pub const SERVICE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Where a call stands. States follow each other in this order, and none comes back.
+/// Where a call stands. States follow each other in this order. Only [`Input::Instead`] leads back,
+/// from Configuring to Connecting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Until the service's `session.created`. Nothing has been sent to the service, because it
@@ -140,6 +143,7 @@ impl Call {
         match input {
             // The service speaks first; until then there is nothing to send.
             Input::ServiceOpened => {}
+            Input::Instead(settings) => self.begin_again(settings),
             Input::Service(event) => self.on_service(event, now),
             Input::ServiceLost(fault) => self.end(EndReason::Service(fault), now),
             Input::Client(message) => self.on_client(message, now),
@@ -223,6 +227,23 @@ impl Call {
     #[must_use]
     pub fn expires_at(&self) -> Option<u64> {
         self.session.expires_at
+    }
+
+    /// Whether the service has not taken the session's settings yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Connecting | State::Configuring)
+    }
+
+    /// Connecting or Configuring → Connecting, with other settings and a new connection. What the
+    /// refused session said of itself is forgotten. [`SERVICE_TIMEOUT`] goes on from the call's
+    /// creation, so a service that refuses everything cannot keep the caller waiting.
+    fn begin_again(&mut self, settings: Rc<CallSettings>) {
+        if self.is_waiting() {
+            self.settings = settings;
+            self.state = State::Connecting;
+            self.session = ServiceSession::new();
+        }
     }
 
     /// Connecting → Configuring, at the first `session.created`. A later one only tells facts: a
