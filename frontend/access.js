@@ -1,30 +1,30 @@
-// Who may call: the code in a pairing link, the form to type it, and what the daemon says to both.
+// Who may call: the access token in a pairing link, the form to type it, and what the daemon says to both.
 //
-// The code lives in the daemon's cookie, which no script can read; here it only passes through.
+// The page keeps no token. It shows the token once, and then has the daemon's cookie, which no script can read.
 
-import { codeWords, slowedWords } from './words.js';
+import { slowedWords, tokenWords } from './words.js';
 
 /** @typedef {'known'|'stranger'|'slowed'|'away'} Standing */
 
-/** Asks whether this browser may call, showing a code or, without one, its cookie.
- *  @param {string} [code]
+/** Asks whether this browser may call, by the access token or, without one, by its cookie.
+ *  @param {string} [token]
  *  @returns {Promise<{standing: Standing, seconds: number}>} `seconds` to wait when slowed */
-export async function standing(code) {
-  const headers = code ? { Authorization: `Bearer ${code}` } : {};
+export async function standing(token) {
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
   const reply = await fetch('pair', { headers, cache: 'no-store', credentials: 'same-origin' }).catch(() => null);
   const found = { 204: 'known', 401: 'stranger', 429: 'slowed' }[reply?.status] ?? 'away';
   return { standing: found, seconds: Number(reply?.headers.get('retry-after')) || 0 };
 }
 
-/** Takes the code out of the address, so that it stays in no history and on no screen.
+/** Takes the access token out of the address, so that it stays in no history and on no screen.
  *  @returns {string} '' if there is none */
-function codeInAddress() {
-  const code = new URLSearchParams(location.hash.slice(1)).get('token') ?? '';
-  if (code) history.replaceState(null, '', location.pathname + location.search);
-  return code;
+function tokenInAddress() {
+  const token = new URLSearchParams(location.hash.slice(1)).get('token') ?? '';
+  if (token) history.replaceState(null, '', location.pathname + location.search);
+  return token;
 }
 
-/** The form, which is there only while the daemon wants a code. */
+/** The form, which is there only while the daemon asks for an access token. */
 export class Entrance {
   #form;
   #field;
@@ -41,31 +41,31 @@ export class Entrance {
     form.addEventListener('submit', (event) => this.#onSubmit(event));
   }
 
-  /** Comes in by the address's code or by the cookie, or asks for a code. */
+  /** Comes in by the token in the address or by the cookie, or asks for a token. */
   async open() {
-    const code = codeInAddress();
-    await this.#enter(code, code ? 'link' : 'first');
+    const token = tokenInAddress();
+    await this.#enter(token, token ? 'link' : 'first');
   }
 
-  /** After a call that failed: was it for want of a code? */
+  /** After a call that failed: did it fail because the token is missing? */
   async check() {
     await this.#enter('', 'first');
   }
 
   async #onSubmit(event) {
     event.preventDefault();
-    const code = this.#field.value.trim();
-    if (!code) return this.#field.focus();
-    // What no header can carry is no code either.
-    if (!/^[\x21-\x7e]+$/.test(code)) return this.#ask(codeWords('typed'));
-    if ((await this.#enter(code, 'typed')) === 'away') this.#say(codeWords('away'));
+    const token = this.#field.value.trim();
+    if (!token) return this.#field.focus();
+    // What no header can carry is no token either.
+    if (!/^[\x21-\x7e]+$/.test(token)) return this.#ask(tokenWords('typed'));
+    if ((await this.#enter(token, 'typed')) === 'away') this.#say(tokenWords('away'));
   }
 
-  /** @param {'link'|'typed'|'first'} from where the code is from */
-  async #enter(code, from) {
-    const { standing: found, seconds } = await standing(code);
+  /** @param {'link'|'typed'|'first'} from where the token is from */
+  async #enter(token, from) {
+    const { standing: found, seconds } = await standing(token);
     if (found === 'known') this.#show(false);
-    if (found === 'stranger') this.#ask(codeWords(from));
+    if (found === 'stranger') this.#ask(tokenWords(from));
     if (found === 'slowed') this.#ask(slowedWords(seconds));
     return found;
   }

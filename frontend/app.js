@@ -28,7 +28,7 @@ const settings = new Settings({
 const hold = new Hold(holdButton, { ready: () => call !== null && pushing() && !settings.open, changed: onHold });
 
 const STATUS = {
-  idle: 'Ready when you are',
+  idle: byId('status').textContent,
   connecting: 'Connecting…',
   listening: 'Listening',
   thinking: 'Thinking…',
@@ -97,13 +97,13 @@ function onOver(words, fault) {
   awake.keep(false);
 }
 
-/** While a code is wanted, the form takes the button's place. */
+/** While the access token is asked for, the form takes the button's place. */
 function onEntrance(wanted) {
   const typing = byId('entrance').contains(document.activeElement) || document.activeElement === document.body;
   byId('buttons').hidden = wanted;
   if (wanted) {
-    byId('status').textContent = 'Access code needed';
-    return byId('code').focus();
+    byId('status').textContent = 'Access token needed';
+    return byId('token').focus();
   }
   showProblem('');
   showState('idle');

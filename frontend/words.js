@@ -5,22 +5,22 @@ const PROBLEMS = {
     'The microphone is blocked for this page. Allow it in the browser’s site settings (the icon beside the address), then press Start Talking again.',
   NotFoundError: 'No microphone was found. Plug one in or switch it on, then press Start Talking again.',
   NotReadableError:
-    'The microphone is there but cannot be used. Another program may be holding it: close that, then press Start Talking again.',
+    'The microphone is there, but the browser cannot use it. Another program may be using it. Close that program, then press Start Talking again.',
   SoundError:
     'The browser could not start any sound. Check that this device has a working sound output, then press Start Talking again.',
   WorkletError:
-    'This browser could not load the page’s audio code. Reload the page; if that does not help, update the browser.',
+    'This browser could not load the page’s audio code. Reload the page. If that does not help, update the browser.',
 };
 
 const INSECURE =
-  'This page was opened over plain http, and browsers give the microphone only to secure pages, so that nobody on the network can listen in. ' +
-  'Open it with https:// instead or, on the computer it runs on, at http://localhost.';
+  'This page was opened over plain http. Browsers give the microphone to secure pages only, so that nobody on the network can listen in. ' +
+  'Open the page with https:// instead. On the computer where voicelived runs, http://localhost works too.';
 
 const CLOSED = {
   1001: 'voicelived is stopping or restarting. Try again in a moment.',
   1008: 'voicelived refused the call.',
   1011: 'The voice service failed.',
-  1013: 'All lines are busy: too many calls at once. Try again in a moment.',
+  1013: 'All lines are busy. Try again in a moment.',
 };
 
 /** @param {string} name of a DOMException, or one of audio.js
@@ -30,16 +30,16 @@ function problemWords(name) {
 }
 
 const DEVICES = {
-  lost: 'The microphone was disconnected. Plug it in again or choose another one under Settings; until then you can type.',
+  lost: 'The microphone was disconnected. Plug it in again, or choose another one under Settings. Until then you can type.',
   paused: 'The sound is paused. Tap or press a key to go on.',
-  aim: 'The chosen loudspeaker is not connected or may not be used, so the system’s choice plays. Settings has the others.',
+  aim: 'The chosen loudspeaker is not connected, or this page may not use it. The system’s own choice plays instead. You can choose another one under Settings.',
 };
 
 /** @param {'lost'|'paused'|'aim'|'refused'} trouble with a device in a call
  *  @param {string} [name] of the error, when the chosen microphone was refused
  *  @returns {string} */
 export function deviceWords(trouble, name) {
-  return DEVICES[trouble] ?? `The chosen microphone could not be opened (${name}), so the one before goes on.`;
+  return DEVICES[trouble] ?? `The chosen microphone could not be opened (${name}). The one before stays in use.`;
 }
 
 /** @returns {string|null} why this page cannot work here at all */
@@ -51,7 +51,7 @@ export function pageWords() {
 
 const HEALTH = {
   not_configured:
-    'This voicelived is not set up yet: its owner has to name the voice service and its key. Press Start Talking to hear which settings are missing.',
+    'This voicelived is not set up yet. Its owner has to set the endpoint and the key of the voice service. Press Start Talking to see which settings are missing.',
 };
 
 /** @param {string} health as `/healthz` tells it
@@ -60,20 +60,20 @@ export function healthWords(health) {
   return HEALTH[health.trim()];
 }
 
-const CODE =
-  'voicelived prints it on the terminal it is started on; as a system service it keeps it in /var/lib/voicelived/access-token. In a pairing link it comes after “token=”.';
+const WHERE =
+  'voicelived prints the token on the terminal where it was started. As a system service it keeps the token in /var/lib/voicelived/access-token. In a pairing link the token comes after “token=”.';
 
-const CODES = {
-  first: `This voicelived wants an access code before it takes calls. ${CODE}`,
-  link: `The code of this link is not right, or not any more. Ask for a new link, or enter the code. ${CODE}`,
-  typed: 'That code is not right. Check it and enter it again; capital and small letters are different.',
+const TOKENS = {
+  first: `This voicelived asks for an access token before it takes calls. ${WHERE}`,
+  link: `The access token in this link is wrong, or the owner has changed it since. Ask for a new link, or enter the token. ${WHERE}`,
+  typed: 'That access token is wrong. Check it and enter it again. Capital and small letters are different.',
   away: 'voicelived cannot be reached. Check that it is running and that this device is on its network.',
 };
 
-/** @param {'first'|'link'|'typed'|'away'} why the code is asked for
+/** @param {'first'|'link'|'typed'|'away'} why the access token is asked for
  *  @returns {string} */
-export function codeWords(why) {
-  return CODES[why];
+export function tokenWords(why) {
+  return TOKENS[why];
 }
 
 /** @param {number} seconds until the next try
@@ -81,7 +81,7 @@ export function codeWords(why) {
 export function slowedWords(seconds) {
   const minutes = Math.ceil(seconds / 60);
   const time = seconds > 90 ? `${minutes} minutes` : seconds === 1 ? 'a second' : `${seconds} seconds`;
-  return `Too many wrong codes came from this network address. Try again in ${time}.`;
+  return `Too many wrong access tokens came from this network address. Try again in ${time}.`;
 }
 
 /** @param {number} code of the WebSocket close
@@ -94,7 +94,7 @@ export function closeWords(code) {
  *  @returns {Promise<string>} */
 export async function refusalWords() {
   return (
-    (await awayWords()) ?? (await strangerWords()) ?? 'voicelived is running but did not take the call. All lines may be busy: try again in a moment.'
+    (await awayWords()) ?? (await strangerWords()) ?? 'voicelived is running but did not take the call. All lines may be busy. Try again in a moment.'
   );
 }
 
@@ -107,7 +107,7 @@ export async function startWords(name) {
 
 async function strangerWords() {
   const reply = await fetch('pair', { cache: 'no-store' }).catch(() => null);
-  if (reply?.status === 401) return 'The call needs an access code. Enter it below.';
+  if (reply?.status === 401) return 'The call needs an access token. Enter it below.';
   return reply?.status === 429 ? slowedWords(Number(reply.headers.get('retry-after'))) : null;
 }
 

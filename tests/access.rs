@@ -317,7 +317,7 @@ fn a_changed_token_ends_the_calls_of_the_old_one() {
     fs::write(&file, OTHER).expect("a file");
     daemon.signal("HUP");
     let sentence = talking.assert_ends("a changed token", 1008, "access_changed");
-    assert!(sentence.contains("access code was changed"), "{sentence}");
+    assert!(sentence.contains("access token was changed"), "{sentence}");
     assert_eq!(
         value(&metrics(address, &bearer(OTHER)), "calls_ended_total", "access_changed"),
         1.0

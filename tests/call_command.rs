@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use support::client::speech;
 use support::daemon::Daemon;
+use support::standin::read_head;
+use tungstenite::Message;
+use tungstenite::protocol::{Role, WebSocket};
 
 const AUDIO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/audio");
 
@@ -175,6 +178,42 @@ fn control_c_hangs_up_in_order() {
     let (code, lines, fault) = told(&process.wait_with_output().expect("it ends"));
     assert!(code == 1 && fault.contains("stopped before"), "{fault}");
     assert!(lines.contains("state: ended (hang_up)"), "{lines}");
+}
+
+/// The daemon's last words may come late, such as what the call has cost.
+#[test]
+fn a_goodbye_is_waited_for_longer_than_three_seconds() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let process = command(address, &["--text", "hello", "--timeout", "1"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let (mut socket, _) = listener.accept().expect("it connects");
+    let head = read_head(&mut socket);
+    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+    let accept = voicelived::net::upgrade::accept_key(key.expect("a key"));
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    socket.write_all(answer.as_bytes()).expect("it reads");
+    let mut daemon = WebSocket::from_raw_socket(socket, Role::Server, None);
+    let say = |daemon: &mut WebSocket<_>, state: &str| {
+        daemon.send(Message::text(format!(r#"{{"type":"call_state",{state}}}"#)))
+    };
+    say(&mut daemon, r#""state":"active""#).expect("it listens");
+    // Nobody answers its turn, so it hangs up.
+    while !matches!(daemon.read(), Ok(Message::Text(text)) if text.contains("hang_up")) {}
+    std::thread::sleep(Duration::from_secs(3));
+    say(&mut daemon, r#""state":"ended","reason":"hang_up""#).expect("it still listens");
+    let _ = daemon.close(None);
+    while daemon.read().is_ok() {}
+    let (code, lines, fault) = told(&process.wait_with_output().expect("it ends"));
+    assert!(code == 1 && fault.contains("no answer came"), "{fault}");
+    assert!(lines.contains("state: ended (hang_up)"), "it left before the last word: {lines}");
 }
 
 #[test]

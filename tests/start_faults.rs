@@ -7,6 +7,29 @@ use std::process::{Command, Stdio};
 
 use support::daemon::Daemon;
 
+/// Files of a test's own, removed at its end.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("voicelived-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.to_str().expect("UTF-8").to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Runs a command that must end by itself, and gives its exit code and what it said.
 fn start(arguments: &[&str], settings: &[(&str, &str)]) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_voicelived"))
@@ -28,18 +51,14 @@ fn start(arguments: &[&str], settings: &[(&str, &str)]) -> (i32, String) {
 fn a_port_in_use_names_the_setting_that_chose_it() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().expect("bound").to_string();
-    let certificate = support::certificates::localhost();
-    let folder = std::env::temp_dir();
-    let [chain, key] = [("chain", certificate.0), ("key", certificate.1)].map(|(name, text)| {
-        let path = folder.join(format!("voicelived-{}-taken-{name}.pem", std::process::id()));
-        std::fs::write(&path, text).expect("a file");
-        path
-    });
+    let folder = Folder::new("taken");
+    let (chain, key) = support::certificates::localhost();
+    let (chain, key) = (folder.write("chain.pem", &chain), folder.write("key.pem", &key));
     let tls = [
         ("VOICELIVED_LISTEN", "127.0.0.1:0"),
         ("VOICELIVED_TLS_LISTEN", &taken),
-        ("VOICELIVED_TLS_CERT", chain.to_str().expect("UTF-8")),
-        ("VOICELIVED_TLS_KEY", key.to_str().expect("UTF-8")),
+        ("VOICELIVED_TLS_CERT", &chain),
+        ("VOICELIVED_TLS_KEY", &key),
     ];
     for (arguments, settings, named, not_named) in [
         (&["run"][..], &tls[..], "VOICELIVED_TLS_LISTEN", "--listen"),
@@ -53,9 +72,6 @@ fn a_port_in_use_names_the_setting_that_chose_it() {
         assert!(line.contains(&taken) && line.contains(named), "{arguments:?}: {said}");
         assert!(!line.contains(not_named), "{arguments:?}: {said}");
     }
-    for path in [chain, key] {
-        std::fs::remove_file(path).expect("ours");
-    }
 }
 
 #[test]
@@ -68,4 +84,61 @@ fn check_and_run_refuse_to_listen_nowhere() {
         let (code, said) = start(&[command], &settings);
         assert!(code == 78 && said.contains("VOICELIVED_LISTEN: is off"), "{command}: {said}");
     }
+}
+
+/// What `openssl` makes of a key or certificate.
+fn openssl(arguments: &[&str]) -> String {
+    let output = Command::new("openssl").args(arguments).output().expect("openssl is installed");
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("PEM")
+}
+
+#[test]
+fn a_fault_of_a_certificate_file_is_told_in_words_with_its_setting() {
+    let folder = Folder::new("own-files");
+    let ((chain, key), (_, other)) =
+        (support::certificates::localhost(), support::certificates::localhost());
+    let chain = folder.write("chain.pem", &chain);
+    let key_file = folder.write("key.pem", &key);
+    let locked = openssl(&["pkey", "-in", &key_file, "-aes128", "-passout", "pass:canary"]);
+    let rsa = openssl(&["genrsa", "-traditional", "-aes128", "-passout", "pass:canary", "2048"]);
+    let old = openssl(&["req", "-new", "-key", &key_file, "-subj", "/CN=old"]);
+    let old = folder.write("request.pem", &old);
+    let old = openssl(&["x509", "-req", "-in", &old, "-signkey", &key_file, "-days", "2"]);
+    for (cert, key, setting, words) in [
+        (
+            chain.clone(),
+            folder.write("other.pem", &other),
+            "VOICELIVED_TLS_CERT",
+            "another certificate",
+        ),
+        (
+            chain.clone(),
+            folder.write("locked.pem", &locked),
+            "VOICELIVED_TLS_KEY",
+            "has a password",
+        ),
+        (chain.clone(), folder.write("rsa.pem", &rsa), "VOICELIVED_TLS_KEY", "has a password"),
+        (chain.clone(), chain.clone(), "VOICELIVED_TLS_KEY", "the other file"),
+        (folder.write("old.pem", &old), key_file.clone(), "VOICELIVED_TLS_CERT", "version 1"),
+        ("/nonexistent".to_owned(), key_file.clone(), "VOICELIVED_TLS_CERT", "cannot be read"),
+    ] {
+        let settings = [
+            ("VOICELIVED_LISTEN", "127.0.0.1:0"),
+            ("VOICELIVED_TLS_LISTEN", "127.0.0.1:0"),
+            ("VOICELIVED_TLS_CERT", cert.as_str()),
+            ("VOICELIVED_TLS_KEY", key.as_str()),
+        ];
+        for command in ["run", "check"] {
+            let (code, said) = start(&[command], &settings);
+            assert!(
+                code == 78 && said.contains(setting) && said.contains(words),
+                "{command}: {said}"
+            );
+        }
+    }
+    // The simulator's options are named in the same way.
+    let arguments = ["simulate", "--listen", "127.0.0.1:0", "--cert", &chain, "--key", &chain];
+    let (code, said) = start(&arguments, &[]);
+    assert!(code == 65 && said.contains("--key") && said.contains("the other file"), "{said}");
 }

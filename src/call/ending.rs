@@ -110,7 +110,7 @@ impl EndReason {
                 format!("The client took no data for {seconds} seconds.").into()
             }
             Self::AccessChanged => {
-                "The access code was changed. Enter the new one to call again.".into()
+                "The access token was changed. Enter the new one to call again.".into()
             }
             Self::Full => "All lines are busy. Try again later.".into(),
             Self::DailyLimit(minutes) => {

@@ -1,17 +1,19 @@
-//! Reads back from a certificate what renewing needs to know (X.509 in DER, RFC 5280, 4.1).
+//! Reads back from a certificate what renewing needs to know (RFC 5280, 4.1), with `x509-parser`.
 //!
-//! rustls checks certificates but tells neither their dates nor their addresses, and a full parser
-//! costs a tenth of the program. This reads our own certificates, from files somebody may have
-//! damaged: every length is checked, and what is not as expected is `None`.
+//! rustls checks certificates but tells neither their dates nor their addresses. The certificates
+//! come from files that somebody may have damaged: what is not as expected is `None`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::der::{
-    BIT_STRING, BOOLEAN, DNS_NAME, INTEGER, IP_ADDRESS, OCTET_STRING, OID, Reader, SEQUENCE, SET,
-    context, oid, read_time,
-};
+use ipnet::IpNet;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{GeneralName, NameConstraints};
+use x509_parser::prelude::FromDer;
+use x509_parser::time::ASN1Time;
+use x509_parser::x509::X509Name;
+
 use super::names::Names;
-use super::permits::{Permits, Subnet};
+use super::permits::Permits;
 
 /// What is in a certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,122 +37,76 @@ pub(super) struct Facts {
 impl Facts {
     /// Reads one certificate.
     pub(super) fn read(der: &[u8]) -> Option<Self> {
-        let mut outer = Reader(Reader(der).take(SEQUENCE)?);
-        let mut body = Reader(outer.take(SEQUENCE)?);
-        body.take(context(0))?;
-        body.take(INTEGER)?;
-        body.take(SEQUENCE)?;
-        let mut facts = Self { issuer: common_name(body.take(SEQUENCE)?)?, ..Self::default() };
-        let mut validity = Reader(body.take(SEQUENCE)?);
-        facts.not_before = read_time(validity.next()?)?;
-        facts.not_after = read_time(validity.next()?)?;
-        facts.subject = common_name(body.take(SEQUENCE)?)?;
-        let mut key = Reader(body.take(SEQUENCE)?);
-        key.take(SEQUENCE)?;
-        // The first byte counts unused bits: none.
-        facts.public_key = key.take(BIT_STRING)?.strip_prefix(&[0])?.to_vec();
-        let mut extensions = Reader(Reader(body.take(context(3))?).take(SEQUENCE)?);
-        while let Some((tag, extension)) = extensions.next() {
-            facts.add_extension(tag, extension)?;
-        }
-        Some(facts)
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let constraints = certificate.name_constraints().ok()?;
+        Some(Self {
+            issuer: common_name(certificate.issuer())?,
+            subject: common_name(certificate.subject())?,
+            not_before: seconds(certificate.validity().not_before)?,
+            not_after: seconds(certificate.validity().not_after)?,
+            public_key: certificate.public_key().subject_public_key.data.to_vec(),
+            names: alternative_names(&certificate)?,
+            permits: match constraints {
+                Some(found) => Some(permits(found.value)?),
+                None => None,
+            },
+        })
     }
 
     /// The names that anybody's certificate is made out to. What else is in it may be as it likes:
     /// public authorities leave the common name out.
     pub(super) fn names_of(der: &[u8]) -> Option<Names> {
-        let mut body = Reader(Reader(Reader(der).take(SEQUENCE)?).take(SEQUENCE)?);
-        let mut extensions = loop {
-            let (tag, content) = body.next()?;
-            if tag == context(3) {
-                break Reader(Reader(content).take(SEQUENCE)?);
-            }
-        };
-        let mut facts = Self::default();
-        while let Some((tag, extension)) = extensions.next() {
-            facts.add_extension(tag, extension)?;
-        }
-        Some(facts.names)
-    }
-
-    fn add_extension(&mut self, tag: u8, extension: &[u8]) -> Option<()> {
-        let mut parts = Reader(extension);
-        let id = parts.take(OID).filter(|_| tag == SEQUENCE)?;
-        let (mut tag, mut value) = parts.next()?;
-        if tag == BOOLEAN {
-            (tag, value) = parts.next()?;
-        }
-        if tag != OCTET_STRING {
-            return None;
-        }
-        match id {
-            oid::SUBJECT_ALT_NAME => self.names = alternative_names(value)?,
-            oid::NAME_CONSTRAINTS => self.permits = Some(permits(value)?),
-            _ => {}
-        }
-        Some(())
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        alternative_names(&certificate)
     }
 }
 
-fn common_name(name: &[u8]) -> Option<String> {
-    let mut parts = Reader(name);
-    while let Some(part) = parts.take(SET) {
-        let mut pair = Reader(Reader(part).take(SEQUENCE)?);
-        if pair.take(OID)? == oid::COMMON_NAME {
-            return String::from_utf8(pair.next()?.1.to_vec()).ok();
-        }
-    }
-    None
+/// Since 1970; nothing of ours is older.
+fn seconds(time: ASN1Time) -> Option<u64> {
+    u64::try_from(time.timestamp()).ok()
 }
 
-fn alternative_names(value: &[u8]) -> Option<Names> {
+fn common_name(name: &X509Name<'_>) -> Option<String> {
+    name.iter_common_name().next()?.as_str().ok().map(str::to_owned)
+}
+
+fn alternative_names(certificate: &X509Certificate<'_>) -> Option<Names> {
     let mut names = Names::default();
-    let mut list = Reader(Reader(value).take(SEQUENCE)?);
-    while let Some((tag, content)) = list.next() {
-        match tag {
-            DNS_NAME => names.dns.push(text(content)?),
-            IP_ADDRESS => names.addresses.push(address(content)?),
+    let found = certificate.subject_alternative_name().ok()?;
+    for name in found.iter().flat_map(|found| &found.value.general_names) {
+        match name {
+            GeneralName::DNSName(name) => names.dns.push((*name).to_owned()),
+            GeneralName::IPAddress(octets) => names.addresses.push(address(octets)?),
             _ => {}
         }
     }
     Some(names)
 }
 
-fn permits(value: &[u8]) -> Option<Permits> {
+/// What is excluded is not read: our own roots exclude nothing by name.
+fn permits(constraints: &NameConstraints<'_>) -> Option<Permits> {
     let mut permits = Permits::default();
-    let mut list = Reader(Reader(Reader(value).take(SEQUENCE)?).take(context(0))?);
-    while let Some(subtree) = list.take(SEQUENCE) {
-        let (tag, content) = Reader(subtree).next()?;
-        match tag {
-            DNS_NAME => permits.domains.push(text(content)?),
-            IP_ADDRESS => permits.networks.push(subnet(content)?),
+    for subtree in constraints.permitted_subtrees.as_ref()? {
+        match &subtree.base {
+            GeneralName::DNSName(name) => permits.domains.push((*name).to_owned()),
+            GeneralName::IPAddress(octets) => permits.networks.push(network(octets)?),
             _ => {}
         }
     }
     Some(permits)
 }
 
-fn text(content: &[u8]) -> Option<String> {
-    content.is_ascii().then(|| String::from_utf8_lossy(content).into_owned())
-}
-
-fn address(content: &[u8]) -> Option<IpAddr> {
-    if let Ok(octets) = <[u8; 4]>::try_from(content) {
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    if let Ok(octets) = <[u8; 4]>::try_from(octets) {
         return Some(Ipv4Addr::from(octets).into());
     }
-    Some(Ipv6Addr::from(<[u8; 16]>::try_from(content).ok()?).into())
+    Some(Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?).into())
 }
 
 /// An address and a mask of the same length.
-fn subnet(content: &[u8]) -> Option<Subnet> {
-    let (network, mask) = content.split_at(content.len() / 2);
-    let ones: u32 = mask.iter().map(|byte| byte.count_ones()).sum();
-    let leading: u32 = match address(mask)? {
-        IpAddr::V4(mask) => mask.to_bits().leading_ones(),
-        IpAddr::V6(mask) => mask.to_bits().leading_ones(),
-    };
-    let prefix = u8::try_from(leading).ok().filter(|_| ones == leading)?;
-    Some(Subnet { address: address(network)?, prefix })
+fn network(octets: &[u8]) -> Option<IpNet> {
+    let (first, mask) = octets.split_at(octets.len() / 2);
+    IpNet::with_netmask(address(first)?, address(mask)?).ok()
 }
 
 #[cfg(test)]
@@ -159,7 +115,7 @@ mod tests {
 
     #[test]
     fn masks_must_be_prefixes() {
-        let prefix = |bytes: &[u8]| subnet(bytes).map(|found| found.prefix);
+        let prefix = |bytes: &[u8]| network(bytes).map(|found| found.prefix_len());
         assert_eq!(prefix(&[10, 0, 0, 0, 255, 0, 0, 0]), Some(8));
         assert_eq!(prefix(&[0; 8]), Some(0));
         assert_eq!(prefix(&[0xff; 32]), Some(128));

@@ -1,7 +1,6 @@
 //! The HTTPS listener's certificates, whoever made them, and their renewal.
 
 mod authority;
-mod der;
 mod facts;
 mod files;
 mod issue;

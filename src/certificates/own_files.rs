@@ -42,10 +42,14 @@ impl OwnFiles {
     pub fn load(&mut self) -> Result<Arc<ServerConfig>, String> {
         // Before reading: a change in between is then seen the next time.
         self.seen = self.stamps();
-        let chain = read(&self.cert)?;
-        let key = read(&self.key)?;
-        let leaf = tls::certificates(&chain).map_err(|error| fault(&self.cert, error))?;
-        let config = tls::server_config(&chain, &key).map_err(|error| fault(&self.key, error))?;
+        let of_cert = |error| format!("VOICELIVED_TLS_CERT: {}", fault(&self.cert, error));
+        let of_key = |error| format!("VOICELIVED_TLS_KEY: {}", fault(&self.key, error));
+        let chain = read(&self.cert).map_err(of_cert)?;
+        let key = read(&self.key).map_err(of_key)?;
+        let leaf = tls::certificates(&chain).map_err(of_cert)?;
+        // Tried alone first, so that the setting at fault is named.
+        tls::private_key(&key).map_err(of_key)?;
+        let config = tls::server_config(&chain, &key).map_err(of_cert)?;
         let names = leaf.first().and_then(|leaf| Facts::names_of(leaf)).unwrap_or_default();
         self.names = names.dns.into_iter().filter(|name| !name.contains('*')).collect();
         Ok(config)
@@ -74,5 +78,5 @@ impl OwnFiles {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    read_file(path, MAX_PEM).map_err(|error| fault(path, format_args!("cannot be read ({error})")))
+    read_file(path, MAX_PEM).map_err(|error| format!("cannot be read ({error})"))
 }

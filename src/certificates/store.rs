@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rcgen::KeyPair;
 use ring::digest::{SHA256, digest};
+use rustls::pki_types::CertificateDer;
 
 use super::facts::Facts;
 use super::files::{self, PRIVATE, PUBLIC, fault};
-use super::issue::{self, DAY, Key};
+use super::issue::{self, DAY, Signer};
 use super::names::Names;
 use super::permits::Permits;
 use crate::net::tls;
@@ -31,6 +33,7 @@ pub(super) struct Root {
     pub(super) pem: String,
     /// SHA-256, as devices show it.
     pub(super) fingerprint: String,
+    der: CertificateDer<'static>,
     facts: Facts,
 }
 
@@ -105,7 +108,7 @@ impl Store {
         }
         let leaf = match self.load_leaf(&root) {
             Some(leaf) if !leaf.needs_renewal(&root, names, now) => leaf,
-            old => self.make_leaf(&root, &key, old.as_ref(), names, now)?,
+            old => self.make_leaf(&root, key, old.as_ref(), names, now)?,
         };
         self.announce_end(&root, now);
         Ok((root, leaf))
@@ -128,11 +131,11 @@ impl Store {
             return Err(fault(&path, "has changed; start again to use the new root"));
         }
         self.announce_end(&root, now);
-        self.make_leaf(&root, &key, Some(old), names, now)
+        self.make_leaf(&root, key, Some(old), names, now)
     }
 
     /// The root and its key; `None` when there is none yet.
-    fn load_root(&mut self) -> Result<Option<(Root, Key)>, String> {
+    fn load_root(&mut self) -> Result<Option<(Root, KeyPair)>, String> {
         let path = self.folder.join(ROOT_KEY);
         let Some(text) = files::read(&path)? else {
             return match files::read(&self.folder.join(ROOT))? {
@@ -151,9 +154,9 @@ impl Store {
             let mend = format_args!("is damaged ({what}). Restore it from a backup, or {NEW_ROOT}");
             fault(&path, mend)
         };
-        let key = Key::read(&text).ok_or_else(|| damaged("no usable private key"))?;
+        let key = issue::read_key(&text).ok_or_else(|| damaged("no usable private key"))?;
         let root = Root::read(&text).ok_or_else(|| damaged("no usable certificate"))?;
-        if root.facts.public_key != key.public() {
+        if root.facts.public_key != key.public_key_raw() {
             return Err(damaged("key and certificate do not belong together"));
         }
         Ok(Some((root, key)))
@@ -186,7 +189,7 @@ impl Store {
     }
 
     /// Makes the root and saves it: one that were lost at the next start would be worse than none.
-    fn make_root(&mut self, names: &Names, now: SystemTime) -> Result<(Root, Key), String> {
+    fn make_root(&mut self, names: &Names, now: SystemTime) -> Result<(Root, KeyPair), String> {
         let host = names.dns.first().map_or("localhost", String::as_str);
         let text = issue::root(host, &Permits::for_device(names), seconds(now).max(EARLIEST))
             .map_err(|error| format!("no root certificate can be made: {error}"))?;
@@ -238,7 +241,7 @@ impl Store {
     fn make_leaf(
         &mut self,
         root: &Root,
-        key: &Key,
+        key: KeyPair,
         old: Option<&Leaf>,
         names: &Names,
         now: SystemTime,
@@ -257,7 +260,8 @@ impl Store {
                  name, or {NEW_ROOT}"
             ));
         }
-        let pem = issue::leaf(&root.facts, key, &granted, now)
+        let signer = Signer { certificate: &root.der, key, not_after: root.facts.not_after };
+        let pem = issue::leaf(signer, &granted, now)
             .map_err(|error| format!("no certificate can be made: {error}"))?;
         let leaf = Leaf::read(pem).ok_or("the certificate just made cannot be read back")?;
         let written = files::write(&self.folder, LEAF, PRIVATE, &leaf.pem);
@@ -313,7 +317,7 @@ impl Root {
         let digits = digest(&SHA256, &der);
         let digits: Vec<_> = digits.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
         let pem = text[text.find("-----BEGIN CERTIFICATE-----")?..].to_owned();
-        Some(Self { pem, fingerprint: digits.join(":"), facts })
+        Some(Self { pem, fingerprint: digits.join(":"), der, facts })
     }
 
     /// The part of `names` that a leaf can be made out to.

@@ -13,7 +13,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::net::dial::{Dial, DialError, Progress, Step, Target};
 use crate::net::inbox::Inbox;
-use crate::net::ws::{Incoming, Message, Sizes, WsError, WsPeer};
+use crate::net::ws::{Incoming, Message, Sizes, WsError, WsPeer, said};
 
 const SOCKET: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -71,7 +71,9 @@ pub(super) struct Drive {
 /// # Errors
 /// What the resolver says.
 pub(super) fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    Ok((host, port).to_socket_addrs()?.collect())
+    let found: Vec<_> = (host, port).to_socket_addrs()?.collect();
+    log::debug!("{host} has the addresses {found:?}");
+    Ok(found)
 }
 
 /// The step that an attempt must have reached to fail so, if the error tells.
@@ -114,6 +116,7 @@ impl Drive {
                 if secure && step == Step::Connect && reached != Step::Tls {
                     on_step(Step::Tls, dial.address());
                 }
+                log::debug!("next step: {reached:?}, {:?}", dial.address());
                 step = reached;
                 on_step(step, dial.address());
             }
@@ -163,9 +166,14 @@ impl Drive {
             }
             self.peer.transport_mut().begin_turn();
             match self.peer.read(&mut self.inbox) {
-                Ok(Some(Incoming::Text(text))) => return Event::Text(text.to_owned()),
+                Ok(Some(Incoming::Text(text))) => {
+                    log::trace!("a text message of {} bytes has come", text.len());
+                    return Event::Text(text.to_owned());
+                }
                 Ok(Some(Incoming::Binary(data))) => return Event::Binary(data.to_vec()),
-                Ok(Some(Incoming::Close { code, reason })) => {
+                Ok(Some(Incoming::Close(frame))) => {
+                    let (code, reason) = said(frame);
+                    log::debug!("the other side closes: code {code:?}, {reason}");
                     // Our answer is a courtesy: what counts has been said.
                     let _ = self.peer.flush();
                     return Event::Ended(Ended::Closed { code, reason });

@@ -1,11 +1,11 @@
 //! Bytes in and out: sockets, TLS, WebSocket, HTTP. Knows nothing of calls.
 
 pub mod dial;
-pub mod frames;
 pub mod http;
 pub mod inbox;
 pub mod socket;
 pub mod tls;
+pub mod tls_words;
 pub mod transport;
 pub mod upgrade;
 pub mod ws;

@@ -5,11 +5,13 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
     CipherSuite, ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection,
 };
+
+use super::tls_words;
 
 /// The client side towards the service: Mozilla's roots (webpki-roots) and, if given, further
 /// trust anchors (`VOICELIVED_UPSTREAM_CA_FILE`).
@@ -19,9 +21,10 @@ use rustls::{
 pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     for certificate in extra_roots {
-        roots
-            .add(certificate.clone())
-            .map_err(|error| format!("a certificate is not usable as a trust anchor: {error}"))?;
+        roots.add(certificate.clone()).map_err(|error| match error {
+            rustls::Error::InvalidCertificate(fault) => tls_words::certificate_fault(&fault),
+            other => format!("a certificate cannot be trusted ({other})"),
+        })?;
     }
     let mut config = ClientConfig::builder_with_provider(short_keys_first())
         .with_safe_default_protocol_versions()
@@ -67,14 +70,13 @@ impl ClientConfigs {
 /// A sentence, when either is missing, unreadable, or they do not belong together.
 pub fn server_config(chain: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, String> {
     let chain = certificates(chain)?;
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|error| format!("the private key cannot be read: {error}"))?;
+    let key = private_key(key)?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .map_err(|error| format!("certificate and key cannot be used together: {error}"))?;
+        .map_err(|error| tls_words::own_certificate_fault(&error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // No suite that rustls has is weak; but scanners rightly ask that a client cannot choose.
     config.ignore_client_order = true;
@@ -106,13 +108,22 @@ pub fn server(config: &Arc<ServerConfig>) -> io::Result<rustls::Connection> {
 ///
 /// # Errors
 /// A sentence, when there is none or the text is no PEM.
-pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
+    let fault = |error: pem::Error| tls_words::pem_fault(&error, text, "certificate");
     match found {
-        Ok(list) if list.is_empty() => Err("there is no CERTIFICATE section in it".into()),
-        Ok(list) => Ok(list),
-        Err(error) => Err(format!("it is not readable as PEM: {error}")),
+        Ok(list) if list.is_empty() => Err(fault(pem::Error::NoItemsFound)),
+        other => other.map_err(fault),
     }
+}
+
+/// The private key of a PEM file.
+///
+/// # Errors
+/// A sentence, when there is none, or one with a password.
+pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(text)
+        .map_err(|error| tls_words::pem_fault(&error, text, "private key"))
 }
 
 /// All suites that rustls holds safe, AES-128 before AES-256 as in browsers: 10 rounds for 14 in each block

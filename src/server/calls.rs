@@ -13,7 +13,7 @@ use crate::metrics::Family;
 use crate::net::upgrade;
 use crate::net::ws::WsPeer;
 use crate::session::connection_faults;
-use crate::session::{Desk, News, Queues, Session, WantedTool};
+use crate::session::{News, Queues, Session, WantedTool};
 use crate::system::child::Outcome;
 use crate::system::resolve;
 
@@ -31,22 +31,15 @@ impl Server {
         let Line { id, resume, queues } = match self.line(at) {
             Ok(line) => line,
             Err((reason, word)) => {
-                self.metrics.count(Family::TurnedAway, word);
+                self.resources.metrics.count(Family::TurnedAway, word);
                 return turn_away(peer, &reason, now);
             }
         };
         let Some(calls) = &self.calls else { return Conn::Free };
-        let mut desk = Desk {
-            pool: &mut self.pool,
-            buffers: &mut self.buffers,
-            tools: &calls.tools,
-            wanted: &mut self.wanted,
-            metrics: &mut self.metrics,
-            now,
-        };
+        let mut cx = self.resources.lend(&calls.tools, now);
         let shared = (Rc::clone(&calls.terms.settings), Rc::clone(&calls.terms.target));
-        let session = Session::new(hex(&id), &hex(&resume), peer, queues, shared, &mut desk);
-        self.metrics.add(Family::Calls, 1);
+        let session = Session::new(hex(&id), &hex(&resume), peer, queues, shared, &mut cx);
+        self.resources.metrics.add(Family::Calls, 1);
         log::info!("[{}] call from {address}", session.id());
         Conn::Call(Box::new(session))
     }
@@ -86,7 +79,7 @@ impl Server {
         let (Ok(id), Ok(resume)) = (upgrade::random(), upgrade::random()) else {
             return Err((EndReason::Full, "internal"));
         };
-        let queues = Queues::open(&mut self.pool).ok_or((EndReason::Full, "pool"))?;
+        let queues = Queues::open(&mut self.resources.pool).ok_or((EndReason::Full, "pool"))?;
         Ok(Line { id, resume, queues })
     }
 
@@ -152,7 +145,7 @@ impl Server {
                 }
                 Err(fault) => {
                     let fault = fault.clone();
-                    self.with_session(at, now, |session, desk| session.unresolved(fault, desk));
+                    self.with_session(at, now, |session, cx| session.unresolved(fault, cx));
                 }
             }
         }
@@ -188,10 +181,10 @@ impl Server {
                     (true, true) => "ok",
                     (true, false) => "failed",
                 };
-                self.metrics.count(Family::Tools, word);
+                self.resources.metrics.count(Family::Tools, word);
                 if here {
-                    self.with_session(slot, now, |found, desk| {
-                        found.tool_finished(&call_id, &output, ok, desk)
+                    self.with_session(slot, now, |found, cx| {
+                        found.tool_finished(&call_id, &output, ok, cx)
                     });
                 }
             }
@@ -199,7 +192,7 @@ impl Server {
     }
 
     pub(super) fn start_tools(&mut self, at: usize, now: Instant) {
-        for WantedTool { call_id, name, input } in std::mem::take(&mut self.wanted) {
+        for WantedTool { call_id, name, input } in std::mem::take(&mut self.resources.wanted) {
             let (Conn::Call(session), Some(calls)) = (&self.slots[at].conn, &self.calls) else {
                 return;
             };
@@ -218,10 +211,10 @@ impl Server {
                 },
             };
             if let Err(why) = self.children.spawn(job, self.poll.registry()) {
-                self.metrics.count(Family::Tools, "not_started");
+                self.resources.metrics.count(Family::Tools, "not_started");
                 let output = serde_json::json!({ "error": why }).to_string();
-                self.with_session(at, now, |session, desk| {
-                    session.tool_finished(&call_id, &output, false, desk)
+                self.with_session(at, now, |session, cx| {
+                    session.tool_finished(&call_id, &output, false, cx)
                 });
             }
         }

@@ -123,25 +123,25 @@ impl Server {
     /// descriptor, and the door rests.
     fn turn_all_away(&mut self, at: usize, error: &io::Error, now: Instant) {
         log::warn!("no connection can be accepted for a moment: {error}");
-        self.metrics.count(Family::Paused, "no_descriptor");
+        self.resources.metrics.count(Family::Paused, "no_descriptor");
         self.door.reserve = None;
         for _ in 0..MAX_ACCEPTS {
             if self.listeners[at].socket.accept().is_err() {
                 break;
             }
-            self.metrics.count(Family::Dropped, "no_descriptor");
+            self.resources.metrics.count(Family::Dropped, "no_descriptor");
         }
         self.door.reserve = spare();
         self.door.rests_until = Some(now + REST);
     }
 
     fn welcome(&mut self, socket: TcpStream, address: IpAddr, listener: usize, now: Instant) {
-        self.metrics.add(Family::Accepted, 1);
+        self.resources.metrics.add(Family::Accepted, 1);
         if self.listeners[listener].tls.is_some() && self.door.count_handshake(now) {
-            self.metrics.count(Family::Paused, "handshake_limit");
+            self.resources.metrics.count(Family::Paused, "handshake_limit");
         }
         if (self.visitors() >= VISITORS || self.free.is_empty()) && !self.evict(now) {
-            return self.metrics.count(Family::Dropped, "no_place");
+            return self.resources.metrics.count(Family::Dropped, "no_place");
         }
         let Some(at) = self.free.pop() else { return };
         match self.seat(socket, at, listener) {
@@ -154,7 +154,7 @@ impl Server {
             }
             // It is gone already.
             Err(_) => {
-                self.metrics.count(Family::Dropped, "setup_failed");
+                self.resources.metrics.count(Family::Dropped, "setup_failed");
                 self.free.push(at);
             }
         }
@@ -187,7 +187,7 @@ impl Server {
         });
         match waiting.min() {
             Some((_, at)) => {
-                self.metrics.count(Family::Dropped, "evicted");
+                self.resources.metrics.count(Family::Dropped, "evicted");
                 self.release(at, now);
                 true
             }

@@ -51,7 +51,7 @@ impl Server {
     fn end_calls(&mut self, now: Instant) {
         self.stop = Stop::By(now + STOP_TIMEOUT);
         for at in 0..self.slots.len() {
-            self.with_session(at, now, |session, desk| session.end(EndReason::Stopping, desk));
+            self.with_session(at, now, |session, cx| session.end(EndReason::Stopping, cx));
         }
     }
 

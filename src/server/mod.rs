@@ -45,12 +45,11 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::access::{Access, Guard};
 use crate::call::ending::EndReason;
-use crate::call::pcm::PcmPool;
 use crate::call::sooner;
 use crate::certificates::Certificates;
-use crate::metrics::{Family, Metrics, nanos};
+use crate::metrics::{Family, nanos};
 use crate::net::ws::{Role, WsPeer};
-use crate::session::{Buffers, CLIENT_SIZES, Desk, News, Progress, Session, WantedTool};
+use crate::session::{CLIENT_SIZES, LoopResources, News, Progress, Session, TurnContext};
 use crate::simulator::peer::SimulatedService;
 use crate::spending::Ledger;
 use crate::system::resolve::Resolver;
@@ -136,10 +135,7 @@ pub struct Server {
     calls: Option<Calls>,
     guard: Guard,
     resolver: Option<Resolver>,
-    pool: PcmPool,
-    buffers: Buffers,
-    wanted: Vec<WantedTool>,
-    metrics: Metrics,
+    resources: LoopResources,
     door: Door,
     /// When to look at the certificates again, if there are any.
     certificates_due: Option<Instant>,
@@ -200,10 +196,7 @@ impl Server {
             calls,
             guard: Guard::new(access),
             resolver,
-            pool: PcmPool::new(blocks),
-            buffers: Buffers::default(),
-            wanted: Vec::new(),
-            metrics: Metrics::new(),
+            resources: LoopResources::new(blocks),
             door: Door::new(now),
             certificates_due,
             stop: Stop::No,
@@ -230,7 +223,7 @@ impl Server {
         self.refresh_addresses(now);
         loop {
             let end = Instant::now();
-            self.metrics.turn(end.saturating_duration_since(now));
+            self.resources.metrics.turn(end.saturating_duration_since(now));
             match self.poll.poll(&mut events, self.timeout(end)) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 Err(_) => events.clear(),
@@ -336,7 +329,7 @@ impl Server {
                     }
                 }
                 SIGHUP => {
-                    self.manager.reloading(now);
+                    self.manager.reloading();
                     self.reload(now);
                     self.certificates_due = Some(now);
                 }
@@ -380,9 +373,9 @@ impl Server {
             Conn::Free => Progress::Idle,
             Conn::Visitor { .. } => self.pump_visitor(at, now),
             Conn::Call(_) => self.pump_session(at, now),
-            Conn::Simulated(service) => service.pump(self.buffers.inbox(), now),
+            Conn::Simulated(service) => service.pump(self.resources.buffers.inbox(), now),
             Conn::TurnedAway { peer, deadline } => {
-                pump_turned_away(peer, *deadline, self.buffers.inbox(), now)
+                pump_turned_away(peer, *deadline, self.resources.buffers.inbox(), now)
             }
         }
     }
@@ -408,7 +401,7 @@ impl Server {
         if let Conn::Call(session) = slot.conn {
             self.running -= 1;
             self.children.stop_tools_of(session.id());
-            session.release(&mut self.pool, now);
+            session.release(&mut self.resources.pool, now);
         }
         if is_call || is_last {
             self.log_what_is_left();
@@ -418,7 +411,7 @@ impl Server {
     /// Shows a leak in the log of any day, and in tests.
     fn log_what_is_left(&self) {
         let used = self.slots.len() - self.free.len();
-        let (free, all) = (self.pool.spare_blocks(), self.pool.total_blocks());
+        let (free, all) = (self.resources.pool.spare_blocks(), self.resources.pool.total_blocks());
         log::debug!("{used} connections in use, {free} of {all} PCM blocks free");
     }
 
@@ -439,7 +432,7 @@ impl Server {
             if let Err(error) = registered {
                 let reason =
                     EndReason::Internal(format!("A socket could not be watched: {error}."));
-                self.with_session(at, now, |session, desk| session.end(reason, desk));
+                self.with_session(at, now, |session, cx| session.end(reason, cx));
                 return Progress::More;
             }
             // The connection may have come through before it was watched.
@@ -454,7 +447,7 @@ impl Server {
         &mut self,
         at: usize,
         now: Instant,
-        act: impl FnOnce(&mut Session, &mut Desk<'_>),
+        act: impl FnOnce(&mut Session, &mut TurnContext<'_>),
     ) {
         if self.lend(at, now, act).is_some() {
             self.want_pump(at);
@@ -466,21 +459,14 @@ impl Server {
         &mut self,
         at: usize,
         now: Instant,
-        act: impl FnOnce(&mut Session, &mut Desk<'_>) -> T,
+        act: impl FnOnce(&mut Session, &mut TurnContext<'_>) -> T,
     ) -> Option<T> {
         let (Conn::Call(session), Some(calls)) = (&mut self.slots[at].conn, &self.calls) else {
             return None;
         };
-        let mut desk = Desk {
-            pool: &mut self.pool,
-            buffers: &mut self.buffers,
-            tools: &calls.tools,
-            wanted: &mut self.wanted,
-            metrics: &mut self.metrics,
-            now,
-        };
-        let result = act(session, &mut desk);
-        if !self.wanted.is_empty() {
+        let mut cx = self.resources.lend(&calls.tools, now);
+        let result = act(session, &mut cx);
+        if !self.resources.wanted.is_empty() {
             self.start_tools(at, now);
         }
         Some(result)
@@ -495,12 +481,12 @@ impl Server {
         let open = self.slots.len() - self.free.len();
         for (family, value) in [
             (Family::Open, open as u64),
-            (Family::Blocks, self.pool.total_blocks() as u64),
-            (Family::BlocksFree, self.pool.spare_blocks() as u64),
+            (Family::Blocks, self.resources.pool.total_blocks() as u64),
+            (Family::BlocksFree, self.resources.pool.spare_blocks() as u64),
             (Family::UsedToday, used),
             (Family::LogLost, crate::system::log::lost_lines()),
         ] {
-            self.metrics.set(family, value);
+            self.resources.metrics.set(family, value);
         }
     }
 
@@ -514,7 +500,7 @@ impl Server {
         };
         let mut door = Doorway {
             guard: &mut self.guard,
-            metrics: &mut self.metrics,
+            metrics: &mut self.resources.metrics,
             address: self.slots[at].address,
             draining: self.stop != Stop::No,
             takes_calls: self.stop.lets_in(listener.passed),

@@ -86,9 +86,7 @@ impl Server {
             let slot = &self.slots[at];
             if matches!(slot.conn, Conn::Call(_)) && slot.generation != generation {
                 ended += 1;
-                self.with_session(at, now, |session, desk| {
-                    session.end(EndReason::AccessChanged, desk)
-                });
+                self.with_session(at, now, |session, cx| session.end(EndReason::AccessChanged, cx));
             }
         }
         log::info!("access: the token has changed; calls ended: {ended}");

@@ -36,7 +36,7 @@ impl Server {
         for at in 0..self.slots.len() {
             if is_running(&self.slots[at].conn) {
                 let reason = reason.clone();
-                self.with_session(at, now, |session, desk| session.end(reason, desk));
+                self.with_session(at, now, |session, cx| session.end(reason, cx));
             }
         }
     }

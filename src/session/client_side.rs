@@ -1,125 +1,184 @@
-//! A call's client: its microphone, its messages, and its leaving.
+//! The client's side of a session: its WebSocket, whether it still lives, and the reply audio that
+//! waits for it.
+//!
+//! This file moves bytes and keeps bounds. What the client says is given to the call in
+//! `from_client`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::pulse::STALL_TIMEOUT;
-use super::{Desk, Service, Session, TURN_MESSAGES};
-use crate::call::client;
+use super::keep_alive::{self, Dead, KeepAlive};
+use super::reply::ReplyPath;
+use crate::call::client::MAX_FRAME_BYTES;
 use crate::call::ending::EndReason;
-use crate::call::{Input, Microphone};
-use crate::metrics::Family;
+use crate::call::pcm::PcmPool;
 use crate::net::inbox::Inbox;
 use crate::net::socket::Socket;
-use crate::net::ws::{Incoming, WsError};
+use crate::net::ws::{Incoming, Message, Sizes, USUAL_WAITING, WsError, WsPeer};
+
+/// Bounds of a client's connection, in bytes: the largest message it may send, and most that waits
+/// to be sent to it.
+pub const CLIENT_SIZES: Sizes = Sizes { message: MAX_FRAME_BYTES, waiting: USUAL_WAITING };
 
 /// Text and control messages that a client may send in a second.
-const MAX_CHATTER: u32 = 200;
+pub(super) const MAX_CHATTER: u32 = 200;
 
-impl<S: Socket> Session<S> {
-    pub(super) fn read_client(&mut self, desk: &mut Desk<'_>) {
-        if !self.client.has_more() {
-            return;
-        }
-        let mut inbox = desk.buffers.inbox.take().unwrap_or_default();
-        self.hear_client(&mut inbox, desk);
-        self.client.keep(&mut inbox);
-        desk.buffers.inbox = Some(inbox);
-    }
+/// See the module's text.
+pub(super) struct ClientSide<S> {
+    peer: WsPeer<S>,
+    keep_alive: KeepAlive,
+    reply: ReplyPath,
+    /// A message found no room. The client counts as stalled from then on, because it has missed
+    /// something that it cannot ask for again.
+    overfull: bool,
+    chatter: Chatter,
+}
 
-    fn hear_client(&mut self, inbox: &mut Inbox, desk: &mut Desk<'_>) {
-        for _ in 0..TURN_MESSAGES {
-            if !self.client.has_more() {
-                return;
-            }
-            match self.client.read(inbox) {
-                Ok(Some(Incoming::Binary(data))) => self.on_microphone(data, desk),
-                Ok(Some(Incoming::Text(text))) => self.on_text(text, desk),
-                Ok(Some(Incoming::Control)) => self.count_chatter(desk),
-                Ok(Some(Incoming::Close { .. })) => {
-                    if self.is_talking() {
-                        self.input(Input::ClientLost, desk);
-                    }
-                }
-                Ok(None) => return,
-                Err(error) => return self.client_ended(&error, desk),
-            }
+/// Messages that are no audio, counted within one second.
+struct Chatter {
+    since: Instant,
+    count: u32,
+}
+
+impl<S: Socket> ClientSide<S> {
+    /// A client whose WebSocket is open. `reply` is its share of the PCM pool.
+    pub(super) fn new(peer: WsPeer<S>, reply: ReplyPath, now: Instant) -> Self {
+        Self {
+            peer,
+            keep_alive: KeepAlive::new(keep_alive::CLIENT, now),
+            reply,
+            overfull: false,
+            chatter: Chatter { since: now, count: 0 },
         }
     }
 
-    pub(super) fn client_ended(&mut self, error: &WsError, desk: &mut Desk<'_>) {
-        if !self.is_talking() {
-            return;
-        }
-        let input = match error {
-            WsError::Closed => Input::ClientLost,
-            WsError::Lost(error) => {
-                log::debug!("[{}] the client is gone: {error}", self.id);
-                Input::ClientLost
-            }
-            WsError::Violation { code: 1009, .. } => Input::End(EndReason::TooBig),
-            WsError::Violation { code: 1007, .. } => {
-                Input::End(EndReason::BadText("A text message must be UTF-8.".to_owned()))
-            }
-            WsError::Violation { what, .. } => Input::End(EndReason::BadProtocol(format!(
-                "The client broke the WebSocket protocol: {what}."
-            ))),
-            WsError::Full => Input::End(EndReason::ClientStalled(STALL_TIMEOUT.as_secs())),
-        };
-        self.input(input, desk);
+    /// The socket, for registration with the poll.
+    pub(super) fn socket(&mut self) -> &mut S {
+        self.peer.transport_mut().stream_mut()
     }
 
-    fn on_text(&mut self, text: &str, desk: &mut Desk<'_>) {
-        self.count_chatter(desk);
-        if !self.is_talking() {
-            return;
-        }
-        match client::parse(text) {
-            Ok(message) => self.input(Input::Client(message), desk),
-            Err(what) => self.input(Input::End(EndReason::BadText(what)), desk),
-        }
+    /// The poll has reported the socket. Nothing is read or written here.
+    pub(super) fn mark(&mut self, readable: bool, writable: bool, ending: bool) {
+        super::mark(&mut self.peer, readable, writable, ending);
     }
 
-    /// Everything but audio is rare in an honest call; a flood of it ends the call.
-    fn count_chatter(&mut self, desk: &mut Desk<'_>) {
-        let (since, count) = &mut self.chatter;
-        if desk.now.duration_since(*since) >= Duration::from_secs(1) {
-            (*since, *count) = (desk.now, 0);
+    /// A turn begins: the transport gets its allowance, and the loop's memory to write into.
+    pub(super) fn begin_turn(&mut self, memory: &mut Vec<u8>) {
+        self.peer.transport_mut().begin_turn();
+        self.peer.lend(memory);
+    }
+
+    /// A turn ends: the memory goes back to the loop, unless something in it could not leave.
+    pub(super) fn end_turn(&mut self, memory: &mut Vec<u8>) {
+        self.peer.take_back(memory);
+    }
+
+    // ---- reading ----
+
+    /// Whether a read may bring something without a new event.
+    pub(super) fn has_more(&self) -> bool {
+        self.peer.has_more()
+    }
+
+    /// The next message; `None` when there is no whole one.
+    pub(super) fn read<'i>(
+        &mut self,
+        inbox: &'i mut Inbox,
+    ) -> Result<Option<Incoming<'i>>, WsError> {
+        self.peer.read(inbox)
+    }
+
+    /// Keeps what the inbox still holds of this connection: the inbox is about to serve others.
+    pub(super) fn keep(&mut self, inbox: &mut Inbox) {
+        self.peer.keep(inbox);
+    }
+
+    /// Counts a message that is no audio; true if there were more than [`MAX_CHATTER`] in a second.
+    /// Such messages cost a JSON parse each and are rare in an honest call.
+    pub(super) fn is_flooding(&mut self, now: Instant) -> bool {
+        let Chatter { since, count } = &mut self.chatter;
+        if now.duration_since(*since) >= Duration::from_secs(1) {
+            (*since, *count) = (now, 0);
         }
         *count += 1;
-        if *count > MAX_CHATTER && self.is_talking() {
-            let message = format!("More than {MAX_CHATTER} messages came within a second.");
-            self.input(Input::End(EndReason::Refused(message)), desk);
+        *count > MAX_CHATTER
+    }
+
+    // ---- sending ----
+
+    /// Queues a text message. It overtakes reply audio that waits in blocks, so `speech_started`
+    /// reaches a client that is seconds behind.
+    pub(super) fn tell(&mut self, json: &str) {
+        if let Err(WsError::Full) = self.peer.send(Message::Text(json)) {
+            self.overfull = true;
         }
     }
 
-    fn on_microphone(&mut self, data: &[u8], desk: &mut Desk<'_>) {
-        if !data.len().is_multiple_of(2) {
-            if self.is_talking() {
-                let message = "A binary frame must hold whole 16-bit samples.".to_owned();
-                self.input(Input::End(EndReason::BadAudio(message)), desk);
-            }
-            return;
-        }
-        if data.is_empty() {
-            return self.count_chatter(desk);
-        }
-        self.totals.microphone_bytes += data.len() as u64;
-        desk.metrics.add(Family::Microphone, data.len() as u64);
-        let verdict = self.call.microphone(data.len(), desk.now);
-        let dropped = match (verdict, &mut self.service) {
-            (Microphone::Discard, _) => return,
-            (Microphone::Forward, Service::Open(peer)) => {
-                self.microphone.forward(data, peer, desk.pool)
-            }
-            (Microphone::Forward | Microphone::Hold, _) => self.microphone.hold(data, desk.pool),
-        };
-        self.totals.microphone_dropped += dropped as u64;
-        desk.metrics.add(Family::MicrophoneDropped, dropped as u64);
+    /// Takes a decoded delta. Returns the bytes of PCM that left for the client.
+    pub(super) fn accept_reply(
+        &mut self,
+        pcm: &[u8],
+        pool: &mut PcmPool,
+    ) -> Result<usize, WsError> {
+        self.reply.accept(pcm, &mut self.peer, pool)
     }
 
-    pub(super) fn send_microphone(&mut self, desk: &mut Desk<'_>) {
-        if let Service::Open(peer) = &mut self.service {
-            self.microphone.send(peer, desk.pool);
+    /// Sends reply audio that waits, as far as the client takes it; `None` if none waits. Returns
+    /// the bytes of PCM that left.
+    pub(super) fn send_reply(&mut self, pool: &mut PcmPool) -> Option<Result<usize, WsError>> {
+        (!self.reply.is_empty()).then(|| self.reply.send(&mut self.peer, pool))
+    }
+
+    /// Throws away all reply audio that has not left (barge-in, end).
+    pub(super) fn drop_reply(&mut self, pool: &mut PcmPool) {
+        self.reply.clear(pool);
+    }
+
+    /// R2: neither the client nor the blocks take more. While this is true the service must not be
+    /// read, or a delta would find no place.
+    pub(super) fn is_backed_up(&self) -> bool {
+        self.reply.is_backed_up()
+    }
+
+    /// Writes out what was queued in this turn.
+    pub(super) fn flush(&mut self) -> Result<(), WsError> {
+        self.peer.flush()
+    }
+
+    // ---- life and end ----
+
+    /// Says whether the client must be given up, and pings it if it has been silent.
+    pub(super) fn check(&mut self, now: Instant) -> Result<(), Dead> {
+        match self.keep_alive.check(&mut self.peer, now) {
+            Ok(()) if self.overfull => Err(Dead::Stalled),
+            verdict => verdict,
         }
+    }
+
+    /// When [`check`](Self::check) must be asked again at the latest.
+    pub(super) fn deadline(&self) -> Instant {
+        self.keep_alive.deadline(&self.peer)
+    }
+
+    /// Begins the closing handshake, with the reason's close code and sentence. Reply audio that
+    /// waits is dropped: nothing may follow a close frame.
+    pub(super) fn close(&mut self, reason: &EndReason, pool: &mut PcmPool) {
+        self.reply.clear(pool);
+        self.peer.close(reason.close_code(), &reason.message());
+    }
+
+    /// Shuts the sending half down once all has left. Must follow the last [`flush`](Self::flush)
+    /// of a turn.
+    pub(super) fn end_output(&mut self) {
+        self.peer.end_output();
+    }
+
+    /// Whether the connection has nothing more to do: the socket may be dropped.
+    pub(super) fn is_done(&self) -> bool {
+        self.peer.is_done()
+    }
+
+    /// Gives the blocks back to the pool.
+    pub(super) fn release(self, pool: &mut PcmPool) {
+        self.reply.close(pool);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::call::ending::ServiceFault;
 use crate::net::dial::DialError;
+use crate::net::tls_words;
 use crate::net::upgrade::Refusal;
 
 /// Bytes of the service's own words that are passed on.
@@ -144,7 +145,10 @@ fn tls(error: &rustls::Error, host: &str) -> ServiceFault {
         rustls::Error::InvalidMessage(_) => {
             format!("{host} does not speak TLS on this port. Check AZURE_VOICE_LIVE_ENDPOINT.")
         }
-        other => format!("The secure connection to {host} failed: {other}."),
+        rustls::Error::InvalidCertificate(other) => {
+            format!("The answer of {host} is not trusted: {}.", tls_words::certificate_fault(other))
+        }
+        other => format!("The secure connection to {host} failed ({other})."),
     };
     fault("tls", message, false)
 }

@@ -16,13 +16,11 @@ const HELD: usize = 100;
 #[derive(Debug)]
 pub(super) struct MicrophonePath {
     queue: PcmQueue,
-    /// The session is configured: what waits may leave.
-    released: bool,
 }
 
 impl MicrophonePath {
     pub(super) fn open(pool: &mut PcmPool) -> Option<Self> {
-        Some(Self { queue: pool.open(HELD, HELD)?, released: false })
+        Some(Self { queue: pool.open(HELD, HELD)? })
     }
 
     pub(super) fn close(self, pool: &mut PcmPool) {
@@ -31,11 +29,6 @@ impl MicrophonePath {
 
     pub(super) fn clear(&mut self, pool: &mut PcmPool) {
         self.queue.clear(pool);
-    }
-
-    /// The service is ready for what was held: follow with [`send`](Self::send).
-    pub(super) fn release(&mut self) {
-        self.released = true;
     }
 
     /// Keeps a frame; returns the bytes of older audio dropped for it.
@@ -58,7 +51,7 @@ impl MicrophonePath {
 
     /// Sends what waits, as far as the service takes it.
     pub(super) fn send<S: Socket>(&mut self, service: &mut WsPeer<S>, pool: &mut PcmPool) {
-        while self.released && !self.queue.is_empty() {
+        while !self.queue.is_empty() {
             let front = self.queue.front(pool);
             let bytes = front.len();
             if !append(front, service) {

@@ -8,8 +8,11 @@
 
 mod client_side;
 pub mod connection_faults;
+mod context;
+mod from_client;
+mod from_service;
+mod keep_alive;
 mod microphone;
-mod pulse;
 mod reply;
 mod service_side;
 mod waits;
@@ -20,80 +23,29 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
-use crate::call::client::MAX_FRAME_BYTES;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
 use crate::call::{Call, CallSettings, Input, Output, sooner};
-use crate::metrics::{Family, Metrics};
-use crate::net::dial::{Dial, Target};
-use crate::net::inbox::Inbox;
+use crate::metrics::Family;
+use crate::net::dial::Target;
 use crate::net::socket::Socket;
-use crate::net::ws::{Message, Sizes, USUAL_WAITING, WsError, WsPeer};
-use crate::tools::Tools;
+use crate::net::ws::{WsError, WsPeer};
 
+pub use client_side::CLIENT_SIZES;
+use client_side::ClientSide;
+pub use context::{Buffers, LoopResources, TurnContext, WantedTool};
+use keep_alive::{Dead, STALL_TIMEOUT};
 use microphone::MicrophonePath;
-use pulse::{Dead, Pulse, STALL_TIMEOUT};
-use reply::{Decoded, ReplyPath};
+use reply::ReplyPath;
+pub use service_side::News;
+use service_side::ServiceSide;
 use waits::Waits;
-
-/// Bounds of the client's side, in bytes.
-pub const CLIENT_SIZES: Sizes = Sizes { message: MAX_FRAME_BYTES, waiting: USUAL_WAITING };
-
-/// Bounds of the service's side, in bytes. Audio deltas have about 17 KB; both public SDKs read
-/// at most a few MiB, so the service stays below one.
-const SERVICE_SIZES: Sizes = Sizes { message: 1024 * 1024 + 64 * 1024, waiting: USUAL_WAITING };
 
 /// Messages that one side may bring in one turn: no call can hold the loop.
 const TURN_MESSAGES: usize = 64;
 
 /// How long the closing handshakes may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What all calls share, lent to each for its turn.
-#[allow(missing_debug_implementations, reason = "lent for a turn, never kept")]
-pub struct Desk<'a> {
-    /// All PCM memory.
-    pub pool: &'a mut PcmPool,
-    /// Where bytes lie for a turn.
-    pub buffers: &'a mut Buffers,
-    /// The tools there are.
-    pub tools: &'a Tools,
-    /// Tool runs wanted by the call; the loop starts them.
-    pub wanted: &'a mut Vec<WantedTool>,
-    /// What is counted.
-    pub metrics: &'a mut Metrics,
-    /// The time of this turn.
-    pub now: Instant,
-}
-
-/// Memory for what is read and written within a turn: of the loop, not of a call.
-#[derive(Debug, Default)]
-pub struct Buffers {
-    /// What is read, from either side. A pointer, since it changes hands in every turn; none while it
-    /// is in others'.
-    inbox: Option<Box<Inbox>>,
-    decoded: Decoded,
-    to_client: Vec<u8>,
-    to_service: Vec<u8>,
-}
-
-impl Buffers {
-    /// What is read.
-    pub fn inbox(&mut self) -> &mut Inbox {
-        self.inbox.get_or_insert_default()
-    }
-}
-
-/// A tool run that a call asks for, its arguments already checked.
-#[derive(Debug)]
-pub struct WantedTool {
-    /// The service's id of the function call.
-    pub call_id: String,
-    /// The tool's name.
-    pub name: String,
-    /// JSON for its standard input.
-    pub input: String,
-}
 
 /// A call's share of the PCM pool.
 #[derive(Debug)]
@@ -128,29 +80,6 @@ pub enum Progress {
     Closed,
 }
 
-/// The connection to the service.
-enum Service<S> {
-    /// Its addresses are being looked up.
-    Resolving,
-    /// It is being made.
-    Dialling(Box<Dial<S>>),
-    /// Events flow.
-    Open(Box<WsPeer<S>>),
-    /// There is none any more.
-    Gone,
-}
-
-/// What the loop has to learn of the way to the service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
-    /// There is a socket to register.
-    Socket,
-    /// There is a connection to this address.
-    Reached(SocketAddr),
-    /// There is none, and this address was tried last.
-    Unreached(SocketAddr),
-}
-
 /// How far the call's end has got.
 enum Phase {
     /// Not ended.
@@ -172,26 +101,14 @@ struct Totals {
 #[allow(missing_debug_implementations, reason = "the dial's target holds the credential")]
 pub struct Session<S = TcpStream> {
     id: String,
-    client: WsPeer<S>,
-    service: Service<S>,
-    target: Rc<Target>,
     call: Call,
-    reply: ReplyPath,
-    microphone: MicrophonePath,
+    client: ClientSide<S>,
+    service: ServiceSide<S>,
     phase: Phase,
-    /// What the loop does not know yet.
-    news: Option<News>,
-    client_pulse: Pulse,
-    service_pulse: Pulse,
-    chatter: (Instant, u32),
-    totals: Totals,
-    started: Instant,
-    /// When the service will end its session, once that is known.
-    expires: Option<Instant>,
-    /// A message found no more room in the client's buffer.
-    overfull: bool,
     /// When the call wants to be told the time, as it said after its last input or turn.
     tick: Option<Instant>,
+    totals: Totals,
+    started: Instant,
 }
 
 impl<S: Socket> Session<S> {
@@ -203,30 +120,21 @@ impl<S: Socket> Session<S> {
         client: WsPeer<S>,
         Queues { reply, microphone }: Queues,
         (settings, target): (Rc<CallSettings>, Rc<Target>),
-        desk: &mut Desk<'_>,
+        cx: &mut TurnContext<'_>,
     ) -> Self {
-        let now = desk.now;
+        let now = cx.now;
         let call = Call::new(settings, &id, resume, now);
         let mut session = Self {
             id,
-            client_pulse: Pulse::new(pulse::CLIENT, now),
-            service_pulse: Pulse::new(pulse::SERVICE, now),
-            client,
-            service: Service::Resolving,
-            target,
             call,
-            reply,
-            microphone,
+            client: ClientSide::new(client, reply, now),
+            service: ServiceSide::new(target, microphone),
             phase: Phase::Talking,
-            news: None,
-            chatter: (now, 0),
+            tick: None,
             totals: Totals::default(),
             started: now,
-            expires: None,
-            overfull: false,
-            tick: None,
         };
-        session.carry_out(desk);
+        session.carry_out(cx);
         session.tick = session.call.deadline();
         session
     }
@@ -240,7 +148,7 @@ impl<S: Socket> Session<S> {
     /// Whether the service's addresses are still wanted.
     #[must_use]
     pub fn is_resolving(&self) -> bool {
-        matches!(self.service, Service::Resolving)
+        self.service.is_resolving()
     }
 
     /// Whether the call has not ended yet.
@@ -251,84 +159,73 @@ impl<S: Socket> Session<S> {
 
     /// The service's addresses are known: connect.
     pub fn dial(&mut self, addresses: &[SocketAddr], now: Instant) {
-        if self.is_resolving() {
-            let dial = Dial::new(Rc::clone(&self.target), addresses.to_vec(), SERVICE_SIZES, now);
-            self.service = Service::Dialling(Box::new(dial));
-        }
+        self.service.dial(addresses, now);
     }
 
     /// The service's addresses cannot be had.
-    pub fn unresolved(&mut self, fault: ServiceFault, desk: &mut Desk<'_>) {
+    pub fn unresolved(&mut self, fault: ServiceFault, cx: &mut TurnContext<'_>) {
         if self.is_resolving() {
-            desk.metrics.count(Family::Connects, "unresolved");
-            self.lose_service(fault, desk);
+            cx.metrics.count(Family::Connects, "unresolved");
+            self.lose_service(fault, cx);
         }
     }
 
     /// A tool run has ended.
-    pub fn tool_finished(&mut self, call_id: &str, output: &str, ok: bool, desk: &mut Desk<'_>) {
-        self.input(Input::ToolFinished { call_id, output, ok }, desk);
+    pub fn tool_finished(
+        &mut self,
+        call_id: &str,
+        output: &str,
+        ok: bool,
+        cx: &mut TurnContext<'_>,
+    ) {
+        self.input(Input::ToolFinished { call_id, output, ok }, cx);
     }
 
     /// Ends the call for a reason outside it.
-    pub fn end(&mut self, reason: EndReason, desk: &mut Desk<'_>) {
-        self.input(Input::End(reason), desk);
+    pub fn end(&mut self, reason: EndReason, cx: &mut TurnContext<'_>) {
+        self.input(Input::End(reason), cx);
     }
 
     /// The client's transport, for registration.
     pub fn client_socket(&mut self) -> &mut S {
-        self.client.transport_mut().stream_mut()
+        self.client.socket()
     }
 
     /// What has become of the way to the service since the last turn.
     pub fn news(&mut self) -> Option<News> {
-        self.news.take()
+        self.service.news()
     }
 
     /// The service's socket, if there is one.
     pub fn service_socket(&mut self) -> Option<&mut S> {
-        match &mut self.service {
-            Service::Dialling(dial) => dial.socket(),
-            Service::Open(peer) => Some(peer.transport_mut().stream_mut()),
-            Service::Resolving | Service::Gone => None,
-        }
+        self.service.socket()
     }
 
     /// The poll reported the client's socket.
     pub fn mark_client(&mut self, readable: bool, writable: bool, ending: bool) {
-        mark(&mut self.client, readable, writable, ending);
+        self.client.mark(readable, writable, ending);
     }
 
     /// The poll reported the service's socket.
     pub fn mark_service(&mut self, readable: bool, writable: bool, ending: bool) {
-        match &mut self.service {
-            Service::Dialling(dial) => dial.mark(readable, writable, ending),
-            Service::Open(peer) => mark(peer, readable, writable, ending),
-            Service::Resolving | Service::Gone => {}
-        }
+        self.service.mark(readable, writable, ending);
     }
 
     /// One turn. See the module's text for its order.
-    pub fn pump(&mut self, desk: &mut Desk<'_>) -> Progress {
-        self.client.transport_mut().begin_turn();
-        self.client.lend(&mut desk.buffers.to_client);
-        if let Service::Open(peer) = &mut self.service {
-            peer.transport_mut().begin_turn();
-            peer.lend(&mut desk.buffers.to_service);
-        }
-        self.send_reply(desk);
-        self.advance_dial(desk);
-        self.read_service(desk);
-        self.read_client(desk);
-        self.watch(desk);
-        self.flush(desk);
-        self.client.take_back(&mut desk.buffers.to_client);
-        if let Service::Open(peer) = &mut self.service {
-            peer.take_back(&mut desk.buffers.to_service);
-        }
+    pub fn pump(&mut self, cx: &mut TurnContext<'_>) -> Progress {
+        self.client.begin_turn(&mut cx.buffers.to_client);
+        self.service.begin_turn(&mut cx.buffers.to_service);
+        self.send_reply(cx);
+        self.advance_dial(cx);
+        self.read_service(cx);
+        self.read_client(cx);
+        self.watch(cx);
+        self.flush(cx);
+        self.client.end_turn(&mut cx.buffers.to_client);
+        self.service.end_turn(&mut cx.buffers.to_service);
         // Audio has put it off.
         self.tick = self.call.deadline();
-        self.progress(desk.now)
+        self.progress(cx.now)
     }
 
     /// When [`pump`](Self::pump) must be called again at the latest.
@@ -337,20 +234,15 @@ impl<S: Socket> Session<S> {
         if let Phase::Closing { deadline, .. } = self.phase {
             return Some(deadline);
         }
-        let dial = match &self.service {
-            Service::Dialling(dial) => Some(dial.deadline()),
-            Service::Open(peer) => Some(self.service_pulse.deadline(peer)),
-            Service::Resolving | Service::Gone => None,
-        };
-        let client = Some(self.client_pulse.deadline(&self.client));
-        sooner(sooner(self.tick, dial), sooner(client, self.expires))
+        let client = Some(self.client.deadline());
+        sooner(self.tick, sooner(self.service.deadline(), client))
     }
 
     /// Gives the blocks back and says how the call was. The owner calls it at the end.
     pub fn release(self, pool: &mut PcmPool, now: Instant) {
         self.log_end(now);
-        self.reply.close(pool);
-        self.microphone.close(pool);
+        self.client.release(pool);
+        self.service.release(pool);
     }
 
     fn log_end(&self, now: Instant) {
@@ -372,111 +264,88 @@ impl<S: Socket> Session<S> {
 
     // ---- inputs and outputs of the call ----
 
-    fn input(&mut self, input: Input<'_>, desk: &mut Desk<'_>) {
-        self.call.handle(input, desk.now);
-        self.carry_out(desk);
+    fn input(&mut self, input: Input<'_>, cx: &mut TurnContext<'_>) {
+        self.call.handle(input, cx.now);
+        self.carry_out(cx);
         self.tick = self.call.deadline();
     }
 
     /// Does what the call wants, until it wants nothing more.
-    fn carry_out(&mut self, desk: &mut Desk<'_>) {
+    fn carry_out(&mut self, cx: &mut TurnContext<'_>) {
         let mut refused = Vec::new();
         while let Some(output) = self.call.poll() {
             match output {
-                Output::ToService(json) => self.tell_service(&json, desk),
-                Output::ToClient(json) => self.tell_client(&json),
-                Output::DropPlayback => self.reply.clear(desk.pool),
-                Output::ReleaseMicrophone => {
-                    self.microphone.release();
-                    self.send_microphone(desk);
-                }
+                Output::ToService(json) => self.tell_service(&json, cx),
+                Output::ToClient(json) => self.client.tell(&json),
+                Output::DropPlayback => self.client.drop_reply(cx.pool),
+                Output::ReleaseMicrophone => self.service.open_microphone(cx.pool),
                 Output::RunTool { call_id, name, arguments } => {
-                    if let Err(error) = want_tool(desk, &call_id, &name, &arguments) {
-                        desk.metrics.count(Family::Tools, "refused");
+                    if let Err(error) = cx.want_tool(&call_id, &name, &arguments) {
+                        cx.metrics.count(Family::Tools, "refused");
                         refused.push((call_id, error));
                     }
                 }
-                Output::ToolRefused => desk.metrics.count(Family::Tools, "refused"),
-                Output::Close(reason) => self.begin_close(reason, desk),
+                Output::ToolRefused => cx.metrics.count(Family::Tools, "refused"),
+                Output::Close(reason) => self.begin_close(reason, cx),
             }
         }
         for (call_id, error) in refused {
             let output = serde_json::json!({ "error": error }).to_string();
-            self.input(Input::ToolFinished { call_id: &call_id, output: &output, ok: false }, desk);
+            self.input(Input::ToolFinished { call_id: &call_id, output: &output, ok: false }, cx);
         }
     }
 
-    fn tell_service(&mut self, json: &str, desk: &mut Desk<'_>) {
-        if let Service::Open(peer) = &mut self.service {
-            // A service that takes nothing is found by its pulse; a lost one by the next read.
-            if let Err(WsError::Full) = peer.send(Message::Text(json)) {
-                desk.metrics.add(Family::Unsent, 1);
-                log::warn!("[{}] a message for the service was dropped: too many wait", self.id);
-            }
+    /// A service that takes nothing is found by its keep-alive; a lost one by the next read.
+    fn tell_service(&mut self, json: &str, cx: &mut TurnContext<'_>) {
+        if let Err(WsError::Full) = self.service.tell(json) {
+            cx.metrics.add(Family::Unsent, 1);
+            log::warn!("[{}] a message for the service was dropped: too many wait", self.id);
         }
     }
 
-    /// A client that lets even short messages pile up to the bound is stalled.
-    fn tell_client(&mut self, json: &str) {
-        if let Err(WsError::Full) = self.client.send(Message::Text(json)) {
-            self.overfull = true;
-        }
-    }
-
-    fn begin_close(&mut self, reason: EndReason, desk: &mut Desk<'_>) {
+    fn begin_close(&mut self, reason: EndReason, cx: &mut TurnContext<'_>) {
         // `refused` is the service's word too: a client's flood is counted by itself.
         let flood = matches!(reason, EndReason::Refused(_));
-        desk.metrics.count(Family::Ended, if flood { "flood" } else { reason.word() });
+        cx.metrics.count(Family::Ended, if flood { "flood" } else { reason.word() });
         if reason.is_fault() {
             log::warn!("[{}] {}", self.id, reason.message());
         }
-        self.reply.clear(desk.pool);
-        self.microphone.clear(desk.pool);
-        self.client.close(reason.close_code(), &reason.message());
-        match &mut self.service {
-            Service::Open(peer) => peer.close(1000, ""),
-            other => *other = Service::Gone,
-        }
-        self.phase = Phase::Closing { reason, deadline: desk.now + CLOSE_TIMEOUT };
+        self.client.close(&reason, cx.pool);
+        self.service.close(cx.pool);
+        self.phase = Phase::Closing { reason, deadline: cx.now + CLOSE_TIMEOUT };
     }
 
     // ---- time, output, end ----
 
-    fn watch(&mut self, desk: &mut Desk<'_>) {
+    fn watch(&mut self, cx: &mut TurnContext<'_>) {
         if !self.is_talking() {
             return;
         }
-        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|due| desk.now >= due);
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|due| cx.now >= due);
         if is_due(self.tick) && is_due(self.call.deadline()) {
-            self.input(Input::Tick, desk);
+            self.input(Input::Tick, cx);
         }
-        if self.expires.is_some_and(|expires| desk.now >= expires) {
-            self.input(Input::End(EndReason::SessionExpired), desk);
+        if self.service.has_expired(cx.now) {
+            self.input(Input::End(EndReason::SessionExpired), cx);
         }
-        match self.client_pulse.check(&mut self.client, desk.now) {
-            Ok(()) if !self.overfull => {}
-            Err(Dead::Silent) => self.input(Input::ClientLost, desk),
-            Ok(()) | Err(Dead::Stalled) => {
-                self.input(Input::End(EndReason::ClientStalled(STALL_TIMEOUT.as_secs())), desk)
+        match self.client.check(cx.now) {
+            Ok(()) => {}
+            Err(Dead::Silent) => self.input(Input::ClientLost, cx),
+            Err(Dead::Stalled) => {
+                self.input(Input::End(EndReason::ClientStalled(STALL_TIMEOUT.as_secs())), cx);
             }
         }
-        let Service::Open(peer) = &mut self.service else {
-            return;
-        };
-        if self.service_pulse.check(peer, desk.now).is_err() && self.is_talking() {
-            self.input(Input::ServiceLost(connection_faults::lost(&"it does not answer")), desk);
+        if self.service.check(cx.now).is_err() && self.is_talking() {
+            self.input(Input::ServiceLost(connection_faults::lost(&"it does not answer")), cx);
         }
     }
 
-    fn flush(&mut self, desk: &mut Desk<'_>) {
-        if let Service::Open(peer) = &mut self.service {
-            self.microphone.send(peer, desk.pool);
-            if let Err(error) = peer.flush() {
-                self.service_ended(&error, desk);
-            }
+    fn flush(&mut self, cx: &mut TurnContext<'_>) {
+        if let Err(error) = self.service.flush(cx.pool) {
+            self.service_ended(&error, cx);
         }
         if let Err(error) = self.client.flush() {
-            self.client_ended(&error, desk);
+            self.client_ended(&error, cx);
             // What the end has queued for a client that is gone stays unsent.
             let _ = self.client.flush();
         }
@@ -484,20 +353,17 @@ impl<S: Socket> Session<S> {
     }
 
     fn progress(&self, now: Instant) -> Progress {
-        if let Phase::Closing { deadline, .. } = self.phase {
-            let service_done = !matches!(&self.service, Service::Open(peer) if !peer.is_done());
-            if now >= deadline || (self.client.is_done() && service_done) {
-                return Progress::Closed;
-            }
+        if let Phase::Closing { deadline, .. } = self.phase
+            && (now >= deadline || (self.client.is_done() && self.service.is_done()))
+        {
+            return Progress::Closed;
         }
-        let service_more = match &self.service {
-            Service::Open(peer) => peer.has_more() && !self.reply.is_backed_up(),
-            _ => false,
-        };
+        let service_more = self.service.has_more() && !self.client.is_backed_up();
         if service_more || self.client.has_more() { Progress::More } else { Progress::Idle }
     }
 }
 
+/// Hands what the poll has reported on to a connection.
 fn mark<S: Socket>(peer: &mut WsPeer<S>, readable: bool, writable: bool, ending: bool) {
     if readable {
         peer.mark_readable(ending);
@@ -505,15 +371,4 @@ fn mark<S: Socket>(peer: &mut WsPeer<S>, readable: bool, writable: bool, ending:
     if writable {
         peer.mark_writable();
     }
-}
-
-fn want_tool(
-    desk: &mut Desk<'_>,
-    call_id: &str,
-    name: &str,
-    arguments: &str,
-) -> Result<(), String> {
-    let (_, input) = desk.tools.check(name, arguments)?;
-    desk.wanted.push(WantedTool { call_id: call_id.to_owned(), name: name.to_owned(), input });
-    Ok(())
 }

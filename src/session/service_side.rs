@@ -1,238 +1,362 @@
-//! A call's service: the way to it, its events, and the audio it sends.
+//! The service's side of a session: the way to it, its WebSocket, whether it still lives, when its
+//! session expires, and the microphone audio that waits for it.
+//!
+//! ```text
+//! Resolving ─► Dialling ─► Configuring ─► Open ─► Closing ─► Gone
+//!     └───────────┴─────────────┴───────────┴────────────────► Gone
+//! ```
+//!
+//! The states follow the connection. Whether a *call* goes on is the call's own state: the two meet
+//! in [`Session`](super::Session). This file moves bytes and keeps bounds; what the service says is
+//! given to the call in `from_service`.
 
+use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::connection_faults;
-use super::pulse::{self, Pulse};
-use super::reply::Decoded;
-use super::{Desk, News, Service, Session, TURN_MESSAGES};
-use crate::call::ending::{EndReason, ServiceFault};
-use crate::call::service::{self, AudioDelta, Parsed, ServiceEvent};
-use crate::call::{Input, Reply};
+use super::context::TurnContext;
+use super::keep_alive::{self, Dead, KeepAlive};
+use super::microphone::MicrophonePath;
+use crate::call::ending::ServiceFault;
+use crate::call::pcm::PcmPool;
+use crate::call::sooner;
 use crate::metrics::Family;
-use crate::net::dial::Progress as DialProgress;
+use crate::net::dial::{Dial, Progress as DialProgress, Target};
 use crate::net::inbox::Inbox;
 use crate::net::socket::Socket;
-use crate::net::ws::{Kind, Raw, WsError};
+use crate::net::ws::{Message, Raw, Sizes, USUAL_WAITING, WsError, WsPeer};
 
-/// More than any session of the service lasts: it is the bound for believing its `expires_at`.
+/// Bounds of the service's connection, in bytes. An audio delta has about 17 KB. Both public SDKs
+/// read a few MiB at most, so the service stays below one.
+const SERVICE_SIZES: Sizes = Sizes { message: 1024 * 1024 + 64 * 1024, waiting: USUAL_WAITING };
+
+/// The longest time to expiry that is believed. No session of the service lasts as long; a longer
+/// time means that one of the two clocks is wrong.
 const LONGEST_SESSION: Duration = Duration::from_secs(24 * 3600);
 
-impl<S: Socket> Session<S> {
-    pub(super) fn advance_dial(&mut self, desk: &mut Desk<'_>) {
-        let Service::Dialling(dial) = &mut self.service else {
-            return;
+/// See the module's text.
+pub(super) struct ServiceSide<S> {
+    target: Rc<Target>,
+    state: State<S>,
+    microphone: MicrophonePath,
+    /// What the loop does not know yet.
+    news: Option<News>,
+}
+
+/// How far the connection is.
+enum State<S> {
+    /// The loop is looking up the service's addresses. There is no socket and no deadline here: the
+    /// look-up has its own, and the call's time to get ready bounds both.
+    Resolving,
+    /// The connection is being made: TCP, TLS, upgrade. The dial owns the socket.
+    Dialling(Box<Dial<S>>),
+    /// Events flow, but the service has not taken the session's settings. Microphone audio is held:
+    /// sent now, it would be heard with the service's default settings.
+    Configuring(Box<Connection<S>>),
+    /// The service has taken the settings. Microphone audio goes straight through.
+    Open(Box<Connection<S>>),
+    /// The call has ended and a close frame is queued. It stays until the service has answered the
+    /// close, or until the session's deadline.
+    Closing(Box<Connection<S>>),
+    /// There is no connection and there will be none. The socket is closed, so the poll knows
+    /// nothing of it any more.
+    Gone,
+}
+
+/// A WebSocket to the service.
+struct Connection<S> {
+    peer: WsPeer<S>,
+    keep_alive: KeepAlive,
+    /// When the service will end its session, once it has said so.
+    expires: Option<Instant>,
+}
+
+/// What the loop has to learn of the way to the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// There is a socket to register.
+    Socket,
+    /// There is a connection to this address.
+    Reached(SocketAddr),
+    /// There is none, and this address was tried last.
+    Unreached(SocketAddr),
+}
+
+/// What a turn of the dial has brought.
+pub(super) enum Dialled {
+    /// Nothing that the call has to know.
+    Pending,
+    /// The WebSocket is open.
+    Open,
+    /// No address led to the service.
+    Failed(ServiceFault),
+}
+
+impl<S: Socket> State<S> {
+    fn connection(&self) -> Option<&Connection<S>> {
+        match self {
+            Self::Configuring(connection) | Self::Open(connection) | Self::Closing(connection) => {
+                Some(connection)
+            }
+            Self::Resolving | Self::Dialling(_) | Self::Gone => None,
+        }
+    }
+
+    fn connection_mut(&mut self) -> Option<&mut Connection<S>> {
+        match self {
+            Self::Configuring(connection) | Self::Open(connection) | Self::Closing(connection) => {
+                Some(connection)
+            }
+            Self::Resolving | Self::Dialling(_) | Self::Gone => None,
+        }
+    }
+
+    fn peer_mut(&mut self) -> Option<&mut WsPeer<S>> {
+        self.connection_mut().map(|connection| &mut connection.peer)
+    }
+}
+
+impl<S: Socket> ServiceSide<S> {
+    /// A service that is still to be called. `microphone` is its share of the PCM pool.
+    pub(super) fn new(target: Rc<Target>, microphone: MicrophonePath) -> Self {
+        Self { target, state: State::Resolving, microphone, news: None }
+    }
+
+    // ---- the way to the service ----
+
+    /// Whether the service's addresses are still wanted.
+    pub(super) fn is_resolving(&self) -> bool {
+        matches!(self.state, State::Resolving)
+    }
+
+    /// Resolving → Dialling. In any other state the addresses come too late and change nothing.
+    pub(super) fn dial(&mut self, addresses: &[SocketAddr], now: Instant) {
+        if self.is_resolving() {
+            let dial = Dial::new(Rc::clone(&self.target), addresses.to_vec(), SERVICE_SIZES, now);
+            self.state = State::Dialling(Box::new(dial));
+        }
+    }
+
+    /// Lets the dial go on. Dialling → Configuring when the WebSocket is open, → Gone when no
+    /// address is left.
+    pub(super) fn advance_dial(&mut self, cx: &mut TurnContext<'_>) -> Dialled {
+        let State::Dialling(dial) = &mut self.state else {
+            return Dialled::Pending;
         };
-        match dial.advance(desk.now) {
-            DialProgress::Pending => {}
-            DialProgress::NewSocket => self.news = Some(News::Socket),
+        match dial.advance(cx.now) {
+            DialProgress::Pending => Dialled::Pending,
+            DialProgress::NewSocket => {
+                self.news = Some(News::Socket);
+                Dialled::Pending
+            }
             DialProgress::Open(mut peer) => {
                 self.news = dial.address().map(News::Reached);
-                desk.metrics.count(Family::Connects, "ok");
+                cx.metrics.count(Family::Connects, "ok");
+                // Its turn began before it was there. Without the allowance it would not be read.
                 peer.transport_mut().begin_turn();
-                self.service_pulse = Pulse::new(pulse::SERVICE, desk.now);
-                self.service = Service::Open(Box::new(peer));
-                self.input(Input::ServiceOpened, desk);
+                let keep_alive = KeepAlive::new(keep_alive::SERVICE, cx.now);
+                let connection = Connection { peer, keep_alive, expires: None };
+                self.state = State::Configuring(Box::new(connection));
+                Dialled::Open
             }
             DialProgress::Failed(error) => {
-                desk.metrics.count(Family::Connects, "failed");
+                cx.metrics.count(Family::Connects, "failed");
                 self.news = dial.address().filter(|_| error.is_absence()).map(News::Unreached);
-                self.lose_service(connection_faults::explain(&error, &self.target.host), desk);
+                self.state = State::Gone;
+                Dialled::Failed(connection_faults::explain(&error, &self.target.host))
             }
         }
     }
 
-    pub(super) fn lose_service(&mut self, fault: ServiceFault, desk: &mut Desk<'_>) {
-        self.service = Service::Gone;
-        self.input(Input::ServiceLost(fault), desk);
+    /// What has become of the way to the service since the last turn; said once.
+    pub(super) fn news(&mut self) -> Option<News> {
+        self.news.take()
     }
 
-    pub(super) fn read_service(&mut self, desk: &mut Desk<'_>) {
-        if !matches!(&self.service, Service::Open(peer) if peer.has_more()) {
-            return;
+    /// The socket, if there is one.
+    pub(super) fn socket(&mut self) -> Option<&mut S> {
+        match &mut self.state {
+            State::Dialling(dial) => dial.socket(),
+            state => Some(state.peer_mut()?.transport_mut().stream_mut()),
         }
-        let mut inbox = desk.buffers.inbox.take().unwrap_or_default();
-        self.hear_service(&mut inbox, desk);
-        match &mut self.service {
-            Service::Open(peer) => peer.keep(&mut inbox),
-            _ => inbox.clear(),
-        }
-        desk.buffers.inbox = Some(inbox);
     }
 
-    fn hear_service(&mut self, inbox: &mut Inbox, desk: &mut Desk<'_>) {
-        for _ in 0..TURN_MESSAGES {
-            // R2: what the client does not take, and the blocks cannot hold, stays unread.
-            if self.reply.is_backed_up() {
-                return;
-            }
-            let Service::Open(peer) = &mut self.service else {
-                return;
-            };
-            if !peer.has_more() {
-                return;
-            }
-            match peer.read_raw(inbox) {
-                Ok(Some(Raw::Message(kind, bytes))) => self.on_message(kind, bytes, desk),
-                Ok(Some(Raw::Control)) => {}
-                Ok(Some(Raw::Close { code, reason })) => {
-                    if self.is_talking() && connection_faults::is_expiry(code, &reason) {
-                        self.input(Input::End(EndReason::SessionExpired), desk);
-                    } else if self.is_talking() {
-                        let reason =
-                            self.target.conceal(&reason).unwrap_or_else(|| reason.to_string());
-                        self.input(
-                            Input::ServiceLost(connection_faults::closed(code, &reason)),
-                            desk,
-                        );
-                    }
+    /// The poll has reported the socket. Nothing is read or written here. A report for a socket
+    /// that has gone since then is ignored.
+    pub(super) fn mark(&mut self, readable: bool, writable: bool, ending: bool) {
+        match &mut self.state {
+            State::Dialling(dial) => dial.mark(readable, writable, ending),
+            state => {
+                if let Some(peer) = state.peer_mut() {
+                    super::mark(peer, readable, writable, ending);
                 }
-                Ok(None) => return,
-                Err(error) => return self.service_ended(&error, desk),
             }
         }
     }
 
-    pub(super) fn service_ended(&mut self, error: &WsError, desk: &mut Desk<'_>) {
-        let fault = match error {
-            WsError::Closed => connection_faults::closed(None, ""),
-            WsError::Lost(error) => connection_faults::lost(error),
-            WsError::Violation { what, .. } => connection_faults::violation(what),
-            WsError::Full => connection_faults::lost(&"it takes nothing"),
+    /// `text` without the credential, if it holds it.
+    pub(super) fn conceal(&self, text: &str) -> Option<String> {
+        self.target.conceal(text)
+    }
+
+    // ---- a turn ----
+
+    /// A turn begins: the transport gets its allowance, and the loop's memory to write into.
+    pub(super) fn begin_turn(&mut self, memory: &mut Vec<u8>) {
+        if let Some(peer) = self.state.peer_mut() {
+            peer.transport_mut().begin_turn();
+            peer.lend(memory);
+        }
+    }
+
+    /// A turn ends: the memory goes back to the loop, unless something in it could not leave.
+    pub(super) fn end_turn(&mut self, memory: &mut Vec<u8>) {
+        if let Some(peer) = self.state.peer_mut() {
+            peer.take_back(memory);
+        }
+    }
+
+    /// Whether a read may bring something without a new event.
+    pub(super) fn has_more(&self) -> bool {
+        self.state.connection().is_some_and(|connection| connection.peer.has_more())
+    }
+
+    /// The next message, not yet looked at as text; `None` when there is no whole one, or no
+    /// connection.
+    pub(super) fn read<'i>(&mut self, inbox: &'i mut Inbox) -> Result<Option<Raw<'i>>, WsError> {
+        match self.state.peer_mut() {
+            Some(peer) if peer.has_more() => peer.read_raw(inbox),
+            _ => Ok(None),
+        }
+    }
+
+    /// Keeps what the inbox still holds of this connection: the inbox is about to serve others. A
+    /// connection that has gone leaves nothing in it.
+    pub(super) fn keep(&mut self, inbox: &mut Inbox) {
+        match self.state.peer_mut() {
+            Some(peer) => peer.keep(inbox),
+            None => inbox.clear(),
+        }
+    }
+
+    /// The last message was text and no UTF-8: queues the close frame for that (RFC 6455, section
+    /// 8.1), and says what to report.
+    pub(super) fn refuse_text(&mut self) -> Option<WsError> {
+        self.state.peer_mut().map(WsPeer::not_text)
+    }
+
+    /// Queues a command. Without a connection there is nobody to tell, and nothing is lost: the call
+    /// ends for that.
+    ///
+    /// # Errors
+    /// [`WsError::Full`] when too much waits. Any other failure shows at the next read.
+    pub(super) fn tell(&mut self, json: &str) -> Result<(), WsError> {
+        match self.state.peer_mut() {
+            Some(peer) => peer.send(Message::Text(json)),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends the microphone audio that waits, then writes out what was queued in this turn.
+    pub(super) fn flush(&mut self, pool: &mut PcmPool) -> Result<(), WsError> {
+        if let State::Open(connection) = &mut self.state {
+            self.microphone.send(&mut connection.peer, pool);
+        }
+        self.state.peer_mut().map_or(Ok(()), WsPeer::flush)
+    }
+
+    // ---- microphone audio ----
+
+    /// Takes a frame of PCM: sends it, or keeps it while the service is not ready or is behind.
+    /// Returns the bytes of older audio that were dropped for it.
+    pub(super) fn take_microphone(&mut self, pcm: &[u8], pool: &mut PcmPool) -> usize {
+        match &mut self.state {
+            State::Open(connection) => self.microphone.forward(pcm, &mut connection.peer, pool),
+            _ => self.microphone.hold(pcm, pool),
+        }
+    }
+
+    /// Configuring → Open: the service has taken the settings, and hears what was held for it.
+    pub(super) fn open_microphone(&mut self, pool: &mut PcmPool) {
+        self.state = match std::mem::replace(&mut self.state, State::Gone) {
+            State::Configuring(mut connection) => {
+                self.microphone.send(&mut connection.peer, pool);
+                State::Open(connection)
+            }
+            other => other,
         };
-        if !matches!(error, WsError::Violation { .. }) {
-            self.service = Service::Gone;
-        }
-        if self.is_talking() {
-            self.input(Input::ServiceLost(fault), desk);
+    }
+
+    // ---- life and end ----
+
+    /// Says whether the service must be given up, and pings it if it has been silent.
+    pub(super) fn check(&mut self, now: Instant) -> Result<(), Dead> {
+        match self.state.connection_mut() {
+            Some(Connection { peer, keep_alive, .. }) => keep_alive.check(peer, now),
+            None => Ok(()),
         }
     }
 
-    fn service_error(&mut self, what: &str, desk: &mut Desk<'_>) {
-        if self.is_talking() {
-            log::warn!("[{}] the service sent {what}", self.id);
-            self.input(Input::ServiceLost(connection_faults::violation(what)), desk);
-        }
-    }
-
-    /// Reply audio is decoded where it stands, before anybody has looked at the text as a whole: what
-    /// decodes needs no other look.
-    fn on_message(&mut self, kind: Kind, bytes: &[u8], desk: &mut Desk<'_>) {
-        if self.is_talking()
-            && let Some(delta) = service::reply_audio(bytes)
-        {
-            let mut decoded = std::mem::take(&mut desk.buffers.decoded);
-            let pcm = decoded.decode(&bytes[delta.base64.clone()]);
-            let taken = pcm.map(|pcm| self.on_audio(&delta, pcm, desk));
-            desk.buffers.decoded = decoded;
-            if taken.is_some() {
-                return;
-            }
-        }
-        match std::str::from_utf8(bytes) {
-            Ok(text) => self.on_event(text, desk),
-            Err(_) if kind == Kind::Binary => {
-                self.service_error("a binary message that is no JSON", desk);
-            }
-            Err(_) => {
-                if let Service::Open(peer) = &mut self.service {
-                    let error = peer.not_text();
-                    self.service_ended(&error, desk);
-                }
-            }
-        }
-    }
-
-    fn on_event(&mut self, text: &str, desk: &mut Desk<'_>) {
-        if !self.is_talking() {
+    /// Turns the service's calendar time (seconds since 1970) into a deadline, once. The call has no
+    /// calendar. A time that makes no sense by our own clock is not believed.
+    pub(super) fn learn_expiry(&mut self, expires_at: Option<u64>, now: Instant) {
+        let Some(connection) = self.state.connection_mut() else {
             return;
-        }
-        match service::parse(text) {
-            Ok(Parsed::Audio(delta)) => {
-                self.on_rare_audio(&delta, &text.as_bytes()[delta.base64.clone()], desk);
-            }
-            Ok(Parsed::AudioOwned(owned)) => {
-                self.on_rare_audio(&owned.delta(), owned.base64.as_bytes(), desk);
-            }
-            Ok(Parsed::Event(event)) => {
-                // Its words go to the client and the log. It gets shorter, so this ends.
-                if let Some(text) = self.target.conceal(text) {
-                    return self.on_event(&text, desk);
-                }
-                self.note(&event);
-                self.input(Input::Service(event), desk);
-                self.learn_expiry(desk.now);
-            }
-            Err(what) => self.service_error(&what, desk),
-        }
-    }
-
-    /// What the service says to whoever runs the daemon.
-    fn note(&self, event: &ServiceEvent<'_>) {
-        match event {
-            ServiceEvent::Warning { code, message } => {
-                log::warn!("[{}] the service warns: {message} ({code})", self.id);
-            }
-            ServiceEvent::UserTranscriptFailed { message } => {
-                log::warn!("[{}] the service has no transcript: {message}", self.id);
-            }
-            _ => {}
-        }
-    }
-
-    /// The call has no calendar. A time that makes no sense by our own clock is not believed.
-    fn learn_expiry(&mut self, now: Instant) {
-        let (None, Some(expires_at)) = (self.expires, self.call.expires_at()) else {
+        };
+        let (None, Some(expires_at)) = (connection.expires, expires_at) else {
             return;
         };
         let at = UNIX_EPOCH + Duration::from_secs(expires_at);
         let left = at.duration_since(SystemTime::now()).ok();
-        self.expires = left.filter(|left| *left < LONGEST_SESSION).map(|left| now + left);
+        connection.expires = left.filter(|left| *left < LONGEST_SESSION).map(|left| now + left);
     }
 
-    fn on_audio(&mut self, delta: &AudioDelta<'_>, pcm: &[u8], desk: &mut Desk<'_>) {
-        if self.call.reply_audio(delta, desk.now) == Reply::Discard {
-            return;
-        }
-        if !pcm.len().is_multiple_of(2) {
-            return self.service_error("audio that is no whole number of samples", desk);
-        }
-        let sent = self.reply.accept(pcm, &mut self.client, desk.pool);
-        self.reply_left(sent, desk);
-        desk.metrics.add(Family::Backpressure, u64::from(self.reply.is_backed_up()));
+    /// Whether the service's session has lasted as long as the service allows.
+    pub(super) fn has_expired(&self, now: Instant) -> bool {
+        let expires = self.state.connection().and_then(|connection| connection.expires);
+        expires.is_some_and(|expires| now >= expires)
     }
 
-    /// Audio in another spelling than the usual one, or that is none.
-    fn on_rare_audio(&mut self, delta: &AudioDelta<'_>, base64: &[u8], desk: &mut Desk<'_>) {
-        match Decoded::default().decode(base64) {
-            Some(pcm) => self.on_audio(delta, pcm, desk),
-            None if self.call.reply_audio(delta, desk.now) == Reply::Discard => {}
-            None => self.service_error("audio that is not base64", desk),
-        }
-    }
-
-    /// Sends what waits for the client as far as it takes it.
-    pub(super) fn send_reply(&mut self, desk: &mut Desk<'_>) {
-        if self.reply.is_empty() {
-            return;
-        }
-        let sent = self.reply.send(&mut self.client, desk.pool);
-        self.reply_left(sent, desk);
-    }
-
-    fn reply_left(&mut self, sent: Result<usize, WsError>, desk: &mut Desk<'_>) {
-        let bytes = match sent {
-            Ok(bytes) => bytes,
-            Err(error) => return self.client_ended(&error, desk),
-        };
-        if bytes > 0 {
-            self.totals.reply_bytes += bytes as u64;
-            desk.metrics.add(Family::Reply, bytes as u64);
-            if let Some(waited) = self.call.reply_sent(bytes, desk.now) {
-                desk.metrics.first_audio(waited);
-                self.totals.waits.add(waited);
+    /// When the dial, the keep-alive or the expiry needs a turn at the latest.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Dialling(dial) => Some(dial.deadline()),
+            state => {
+                let Connection { peer, keep_alive, expires } = state.connection()?;
+                sooner(Some(keep_alive.deadline(peer)), *expires)
             }
-            self.carry_out(desk);
         }
+    }
+
+    /// Any state → Gone: the connection is lost, or none can be had. What the microphone has queued
+    /// stays.
+    pub(super) fn lose(&mut self) {
+        self.state = State::Gone;
+    }
+
+    /// The call has ended. Configuring, Open → Closing with the closing handshake; earlier states →
+    /// Gone. Microphone audio that waits is dropped: nothing may follow a close frame.
+    pub(super) fn close(&mut self, pool: &mut PcmPool) {
+        self.microphone.clear(pool);
+        self.state = match std::mem::replace(&mut self.state, State::Gone) {
+            State::Configuring(mut connection)
+            | State::Open(mut connection)
+            | State::Closing(mut connection) => {
+                connection.peer.close(1000, "");
+                State::Closing(connection)
+            }
+            State::Resolving | State::Dialling(_) | State::Gone => State::Gone,
+        };
+    }
+
+    /// Whether the connection has nothing more to do.
+    pub(super) fn is_done(&self) -> bool {
+        self.state.connection().is_none_or(|connection| connection.peer.is_done())
+    }
+
+    /// Gives the blocks back to the pool.
+    pub(super) fn release(self, pool: &mut PcmPool) {
+        self.microphone.close(pool);
     }
 }

@@ -165,3 +165,81 @@ impl Drop for Child {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Runs a program to its end.
+    fn run(command: &[&str], input: &str, max_output: usize) -> Outcome {
+        let command: Vec<OsString> = command.iter().map(OsString::from).collect();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut child = Child::spawn(&command, input.into(), max_output, deadline).expect("it is");
+        loop {
+            if let Some(outcome) = child.pump(Instant::now()) {
+                return outcome;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The service's key stands in the daemon's environment. A tool has no use for it.
+    #[test]
+    fn a_child_sees_no_variable_but_the_few_that_are_passed_on() {
+        let ours = std::env::vars_os().filter(|(name, _)| !PASSED_ON.iter().any(|it| name == it));
+        assert!(ours.count() > 0, "the test has no variable that may not be passed on");
+        let Outcome::Done(output) = run(&["/usr/bin/env"], "", 65_536) else { panic!("it failed") };
+        let output = String::from_utf8(output).expect("text");
+        assert!(output.contains("PATH="), "{output}");
+        for line in output.lines() {
+            let name = line.split('=').next().unwrap_or_default();
+            assert!(PASSED_ON.contains(&name), "it sees {name}");
+        }
+    }
+
+    #[test]
+    fn output_up_to_the_bound_is_kept_and_a_byte_more_ends_the_child() {
+        let text = "x".repeat(20_000);
+        assert_eq!(run(&["/bin/cat"], &text, 20_000), Outcome::Done(text.clone().into_bytes()));
+        let too_long = Outcome::Failed("its output is too long".to_owned());
+        assert_eq!(run(&["/bin/cat"], &text, 19_999), too_long);
+    }
+
+    #[test]
+    fn a_child_has_its_time_and_not_more() {
+        let command = ["/bin/sleep", "60"].map(OsString::from);
+        let start = Instant::now();
+        let deadline = start + Duration::from_secs(10);
+        let mut child = Child::spawn(&command, Vec::new(), 10, deadline).expect("it is there");
+        assert_eq!(child.deadline(), Some(deadline));
+        assert_eq!(child.pump(deadline - Duration::from_millis(1)), None);
+        // It is killed at its deadline, and its end is seen a moment later.
+        let end = loop {
+            if let Some(outcome) = child.pump(deadline) {
+                break outcome;
+            }
+            assert_eq!(child.deadline(), None, "it was killed once");
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        assert_eq!(end, Outcome::Failed("it took too long".to_owned()));
+    }
+
+    #[test]
+    fn what_a_failed_child_wrote_is_no_answer() {
+        let failed = run(&["/bin/sh", "-c", "echo answer; exit 3"], "", 100);
+        assert!(matches!(&failed, Outcome::Failed(why) if why.contains('3')), "{failed:?}");
+    }
+
+    #[test]
+    fn a_child_never_outlives_its_owner() {
+        let command = ["/bin/sleep", "60"].map(OsString::from);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let child = Child::spawn(&command, Vec::new(), 10, deadline).expect("it is there");
+        let path = format!("/proc/{}", child.process.id());
+        assert!(std::fs::exists(&path).expect("a Linux"));
+        drop(child);
+        assert!(!std::fs::exists(&path).expect("a Linux"), "it runs, or is a zombie");
+    }
+}

@@ -11,13 +11,15 @@
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Metadata, Record};
+use rustix::fs::OFlags;
+use rustix::io::ioctl_fionbio;
+use time::OffsetDateTime;
 
 /// Most bytes written at once: what a pipe takes whole or not at all (`PIPE_BUF`).
 pub const MAX_LINE: usize = 4096;
@@ -181,10 +183,11 @@ fn is_stream(text: &str, file: &File) -> bool {
 fn without_waiting(shared: File) -> io::Result<File> {
     let kind = shared.metadata()?.file_type();
     if kind.is_fifo() || kind.is_char_device() {
+        let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
         // A new description of the same pipe or terminal, whose flags no other process shares.
         let reopened = OpenOptions::new()
             .write(true)
-            .custom_flags(O_NONBLOCK | O_NOCTTY)
+            .custom_flags(flags)
             .open("/proc/self/fd/".to_owned() + &fd_number(&shared));
         return match reopened {
             Ok(file) => Ok(file),
@@ -204,21 +207,15 @@ fn without_waiting(shared: File) -> io::Result<File> {
     Ok(shared)
 }
 
-/// `UnixStream` only lends its `FIONBIO`, which works on any kind of descriptor.
 fn set_nonblocking(file: File) -> io::Result<File> {
-    let stream = UnixStream::from(OwnedFd::from(file));
-    stream.set_nonblocking(true)?;
-    Ok(File::from(OwnedFd::from(stream)))
+    ioctl_fionbio(&file, true)?;
+    Ok(file)
 }
 
 fn fd_number(file: &File) -> String {
     use std::os::fd::AsRawFd;
     file.as_raw_fd().to_string()
 }
-
-/// Linux's values on x86-64, arm64 and armhf.
-const O_NONBLOCK: i32 = 0o4000;
-const O_NOCTTY: i32 = 0o400;
 
 /// The priorities of syslog.
 fn priority(level: Level) -> u8 {
@@ -232,7 +229,7 @@ fn priority(level: Level) -> u8 {
 
 /// A line that escapes what it is given and never grows beyond [`MAX_LINE`].
 #[derive(Debug, Default)]
-struct Line {
+pub(super) struct Line {
     text: String,
     cut: bool,
 }
@@ -263,6 +260,12 @@ impl Line {
     }
 }
 
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.text, if self.cut { "…" } else { "" })
+    }
+}
+
 impl fmt::Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         text.chars().for_each(|c| self.push(c));
@@ -282,18 +285,14 @@ struct Utc(SystemTime);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-        // Years that begin in March put the leap day last; 400 of them have 146,097 days.
-        let day = days + 719_468;
-        let (era, day) = (day / 146_097, day % 146_097);
-        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-        let day = day - (365 * year + year / 4 - year / 100);
-        let shifted = (5 * day + 2) / 153;
-        let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-        let day = day - (153 * shifted + 2) / 5 + 1;
-        let year = era * 400 + year + u64::from(month <= 2);
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let moment = i64::try_from(since).ok();
+        // A clock beyond the calendar, which ends with the year 9999, was never set.
+        let moment = moment.and_then(|since| OffsetDateTime::from_unix_timestamp(since).ok());
+        let moment = moment.unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let (year, month, day) = moment.to_calendar_date();
+        let (hour, minute, second) = moment.to_hms();
+        let month = u8::from(month);
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
     }
 }
@@ -301,10 +300,13 @@ impl fmt::Display for Utc {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
     use std::process::Command;
     use std::time::{Duration, Instant};
 
     use log::Log as _;
+    use rustix::fs::fcntl_getfl;
 
     use super::*;
 
@@ -406,14 +408,9 @@ mod tests {
     #[test]
     fn the_pipe_itself_keeps_its_flags() {
         let (sink, _reader, writer) = piped();
-        let flags = |fd: &str| {
-            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
-            let line = info.lines().find(|line| line.starts_with("flags:")).unwrap().to_owned();
-            i32::from_str_radix(line[6..].trim(), 8).unwrap()
-        };
+        let waits = |file: &File| !fcntl_getfl(file).unwrap().contains(OFlags::NONBLOCK);
         let writer = File::from(OwnedFd::from(writer));
-        assert_eq!(flags(&fd_number(&writer)) & O_NONBLOCK, 0);
-        assert_eq!(flags(&fd_number(&sink.out)) & O_NONBLOCK, O_NONBLOCK);
+        assert!(waits(&writer) && !waits(&sink.out));
     }
 
     #[test]

@@ -8,3 +8,4 @@ pub mod lock;
 pub mod log;
 pub mod resolve;
 pub mod systemd;
+pub mod terminal_log;

@@ -15,6 +15,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// The shortest time between two messages about nothing but the status.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
 
@@ -77,11 +79,9 @@ impl Manager {
     }
 
     /// It reads its settings again, until [`reloaded`](Self::reloaded).
-    pub fn reloading(&mut self, now: Instant) {
+    pub fn reloading(&mut self) {
         self.reloading = true;
-        let since = monotonic_micros(now);
-        let since = since.map(|time| format!("\nMONOTONIC_USEC={time}")).unwrap_or_default();
-        self.send(&format!("RELOADING=1{since}"));
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_micros()));
     }
 
     /// It has read its settings again, if it was about to.
@@ -132,16 +132,10 @@ fn address(name: &OsStr) -> io::Result<SocketAddr> {
     }
 }
 
-/// The kernel's monotonic clock, which the manager compares with its own. The standard library has
-/// it inside an `Instant` and shows it nowhere else; should that ever change, the field is left out
-/// and a test says so.
-fn monotonic_micros(now: Instant) -> Option<u64> {
-    let shown = format!("{now:?}");
-    let number = |name: &str| {
-        let digits = shown.split_once(name)?.1;
-        digits.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()
-    };
-    number("tv_sec: ")?.checked_mul(1_000_000)?.checked_add(number("tv_nsec: ")? / 1000)
+/// The kernel's monotonic clock, which the manager compares with its own, in microseconds.
+fn monotonic_micros() -> i64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_nsec / 1000)
 }
 
 /// A listening socket that was handed over, and whether its name says that it is for TLS.
@@ -240,7 +234,7 @@ mod tests {
     fn a_reload_is_told_with_its_time_and_ends_once() {
         let (systemd, mut manager) = pair("reload");
         manager.reloaded();
-        manager.reloading(Instant::now());
+        manager.reloading();
         manager.reloaded();
         manager.reloaded();
         let all: Vec<_> = std::iter::from_fn(|| received(&systemd)).collect();

@@ -5,6 +5,8 @@
 
 mod answers;
 pub mod assets;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;

@@ -2,7 +2,7 @@
 //! short reads and writes at every byte, room that comes and goes, and an event only when
 //! something changes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
@@ -15,9 +15,12 @@ use super::random::Random;
 thread_local! {
     /// The other end of the connection that was made last.
     static CALLED: RefCell<Option<Socket>> = const { RefCell::new(None) };
+    /// Nobody accepts a connection.
+    static DEAF: Cell<bool> = const { Cell::new(false) };
 }
 
 /// One direction of a connection.
+#[derive(Debug)]
 struct Pipe {
     /// Bytes the sender's kernel holds.
     send: VecDeque<u8>,
@@ -35,6 +38,7 @@ struct Pipe {
 }
 
 /// One end.
+#[derive(Debug)]
 pub(crate) struct Socket {
     outgoing: Rc<RefCell<Pipe>>,
     incoming: Rc<RefCell<Pipe>>,
@@ -150,7 +154,7 @@ impl socket::Socket for Socket {
     }
 
     fn is_connected(&self) -> io::Result<bool> {
-        Ok(true)
+        Ok(!DEAF.get())
     }
 
     fn hurry(&self) {}
@@ -163,4 +167,9 @@ impl socket::Socket for Socket {
 /// The other end of the connection that was made last, once.
 pub(crate) fn called() -> Option<Socket> {
     CALLED.take()
+}
+
+/// From now on nobody accepts a connection, nor refuses one.
+pub(crate) fn accept_nobody() {
+    DEAF.set(true);
 }

@@ -8,15 +8,13 @@ use std::time::{Duration, Instant};
 
 use rustls::{ClientConfig, ServerConfig};
 use voicelived::call::CallSettings;
-use voicelived::call::pcm::PcmPool;
 use voicelived::call::service::session::{SessionSettings, session_object};
-use voicelived::metrics::Metrics;
 use voicelived::net::dial::Target;
 use voicelived::net::socket::Socket;
 use voicelived::net::tls;
 use voicelived::net::transport::Transport;
 use voicelived::net::ws::{Role, WsPeer};
-use voicelived::session::{Buffers, CLIENT_SIZES, Desk, Progress, Queues, Session};
+use voicelived::session::{CLIENT_SIZES, LoopResources, Progress, Queues, Session, TurnContext};
 use voicelived::tools::Tools;
 
 use crate::frame;
@@ -29,23 +27,13 @@ const UPDATED: &str = r#"{"type":"session.updated","event_id":"event_BGn1wRf7jK2
 
 /// What the loop lends to a call.
 struct Loop {
-    pool: PcmPool,
-    buffers: Buffers,
-    metrics: Metrics,
+    resources: LoopResources,
     tools: Tools,
-    wanted: Vec<voicelived::session::WantedTool>,
 }
 
 impl Loop {
-    fn desk(&mut self) -> Desk<'_> {
-        Desk {
-            pool: &mut self.pool,
-            buffers: &mut self.buffers,
-            tools: &self.tools,
-            wanted: &mut self.wanted,
-            metrics: &mut self.metrics,
-            now: Instant::now(),
-        }
+    fn lend(&mut self) -> TurnContext<'_> {
+        self.resources.lend(&self.tools, Instant::now())
     }
 }
 
@@ -70,11 +58,8 @@ impl<G: Ground> Stage<G> {
         let mut ground = G::new();
         let address = ground.address();
         let mut owner = Loop {
-            pool: PcmPool::new(1_000),
-            buffers: Buffers::default(),
-            metrics: Metrics::new(),
+            resources: LoopResources::new(1_000),
             tools: Tools::builtin("/proc/self/exe".as_ref()),
-            wanted: Vec::new(),
         };
         let (far, near) = ground.client();
         let (transport, client_tls) = if shape.client_tls {
@@ -86,7 +71,7 @@ impl<G: Ground> Stage<G> {
         let mut session = new_session(transport, target(address, shape, &trusting), &mut owner);
         ground.watch(End::Client, session.client_socket());
         session.dial(&[address], Instant::now());
-        session.pump(&mut owner.desk());
+        session.pump(&mut owner.lend());
         let socket = session.service_socket().expect("it has begun to connect");
         ground.watch(End::Service, socket);
         let service = ground.accept();
@@ -195,13 +180,13 @@ impl<G: Ground> Stage<G> {
 
     /// The measured part.
     pub(crate) fn relay(&mut self) {
-        measured(&mut self.session, &mut self.owner.desk());
+        measured(&mut self.session, &mut self.owner.lend());
     }
 
     /// The same, not measured.
     pub(crate) fn relay_aside(&mut self) {
-        let mut desk = self.owner.desk();
-        while self.session.pump(&mut desk) == Progress::More {}
+        let mut cx = self.owner.lend();
+        while self.session.pump(&mut cx) == Progress::More {}
     }
 
     /// What was relayed is right, to the last sample.
@@ -228,13 +213,13 @@ fn tls_configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
 
 /// What callgrind counts and the clock measures.
 #[inline(never)]
-fn measured<S: Socket>(session: &mut Session<S>, desk: &mut Desk<'_>) {
-    while session.pump(desk) == Progress::More {}
+fn measured<S: Socket>(session: &mut Session<S>, cx: &mut TurnContext<'_>) {
+    while session.pump(cx) == Progress::More {}
 }
 
 fn new_session<S: Socket>(transport: Transport<S>, target: Target, owner: &mut Loop) -> Session<S> {
     let peer = WsPeer::new(transport, Role::Server, CLIENT_SIZES, &[]);
-    let queues = Queues::open(&mut owner.pool).expect("the pool is new");
+    let queues = Queues::open(&mut owner.resources.pool).expect("the pool is new");
     let settings = CallSettings {
         session: session_object(&SessionSettings {
             model: "gpt-realtime-mini".to_owned(),
@@ -249,7 +234,7 @@ fn new_session<S: Socket>(transport: Transport<S>, target: Target, owner: &mut L
         max_duration: Duration::from_secs(3_600),
     };
     let shared = (Rc::new(settings), Rc::new(target));
-    Session::new("bench".to_owned(), "resume", peer, queues, shared, &mut owner.desk())
+    Session::new("bench".to_owned(), "resume", peer, queues, shared, &mut owner.lend())
 }
 
 fn target(address: SocketAddr, shape: Shape, trusting: &Arc<ClientConfig>) -> Target {

@@ -9,27 +9,34 @@
 //! Standard output gets one line per event (`you: …`, `assistant: …`, `tool: …`, `latency: …`,
 //! `state: …`), standard error the reason when there is no answer.
 
+mod answer;
+mod record;
+mod source;
+mod wav;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use log::LevelFilter;
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, GRACE};
-use super::args::{CallArgs, exit};
+use super::args::CallArgs;
 use super::drive::{self, Drive, Ended, Event};
-use super::record::Record;
-use super::run::Failure;
+use super::exit::{self, Failure};
 use super::screen::{Screen, plain};
 use super::service;
-use super::source::{FRAME, Fill, Source};
 use crate::call::client::MAX_TEXT_BYTES;
 use crate::config::{Config, Endpoint, Secret, read_file};
 use crate::net::dial::{DialError, Target};
-use crate::net::tls;
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
+use crate::net::{tls, tls_words};
+use crate::system::terminal_log;
+use answer::{Answer, GRACE};
+use record::Record;
+use source::{FRAME, Fill, Source};
 
 /// The time of a frame.
 const TICK: Duration = Duration::from_millis(20);
@@ -55,6 +62,7 @@ static SILENCE: [u8; FRAME] = [0; FRAME];
 /// # Errors
 /// [`Failure`]: not answered, no daemon, or a file that can't be used.
 pub(super) fn call(args: &CallArgs) -> Result<(), Failure> {
+    terminal_log::init(terminal_log::level_or(LevelFilter::Warn));
     check_text(args.text.as_deref())?;
     let token = Config::client_token(args.token_file.as_deref(), args.env_file.as_deref())
         .map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;
@@ -153,8 +161,10 @@ fn explain(error: &DialError, url: &Endpoint) -> String {
             "no daemon answers at {daemon} ({error}); start one with voicelived run, or name \
              another with --url"
         ),
-        DialError::Tls(error @ rustls::Error::InvalidCertificate(_)) => format!(
-            "the certificate of {daemon} is not trusted ({error}); name its authority with --ca"
+        DialError::Tls(rustls::Error::InvalidCertificate(fault)) => format!(
+            "{daemon} is not trusted: {}; --ca FILE names an authority to trust, such as the \
+             daemon's ca.pem",
+            tls_words::certificate_fault(fault)
         ),
         DialError::Tls(error) => format!("the secure connection to {daemon} failed: {error}"),
         DialError::Broken(error) => {

@@ -1,5 +1,9 @@
 //! `run`, `demo` and `simulate`: the daemon in its three guises.
 
+mod invitation;
+pub mod qr;
+mod reload;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -7,14 +11,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use log::LevelFilter;
+
 use crate::access::{Gate, Origin};
 use crate::call::pcm::BLOCK_BYTES;
 use crate::certificates::Certificates;
 use crate::certificates::{Authority, OwnFiles, device_names};
-use crate::cli::args::{RunArgs, SimulateArgs, exit};
-use crate::cli::invitation::Invitation;
-use crate::cli::reload::Provenance;
-use crate::cli::{access, reload, service};
+use crate::cli::args::{RunArgs, SimulateArgs};
+use crate::cli::exit::{self, Failure};
+use crate::cli::{access_token, service};
 use crate::config::{Config, PassedSocket, Purpose, read_file};
 use crate::net::tls::{self, ClientConfigs};
 use crate::server::{Calls, Listen, Server, bind};
@@ -22,14 +27,15 @@ use crate::simulator::{Options, Script};
 use crate::spending::Ledger;
 use crate::system::clock::is_clock_set;
 use crate::system::systemd::{self, Manager, Passed};
+use crate::system::terminal_log;
 use crate::tools::Tools;
 use crate::web::{CallSite, Site};
 
+use invitation::Invitation;
+use reload::Provenance;
+
 /// Longest certificate or key file, in bytes.
 const MAX_PEM: usize = 256 * 1024;
-
-/// Why the daemon did not start, or how it ended: an exit code and a line for standard error.
-pub type Failure = (u8, String);
 
 /// The daemon with the configured service.
 ///
@@ -62,7 +68,7 @@ pub fn demo(args: &RunArgs) -> Result<(), Failure> {
 /// # Errors
 /// As [`run`]; a wrong fault word is a usage error.
 pub fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
-    crate::system::log::init(log::LevelFilter::Info);
+    terminal_log::init(terminal_log::level_or(LevelFilter::Info));
     let refused =
         |error| (exit::USAGE, format!("--fault: {error}; see voicelived simulate --help"));
     let script = Script::parse(&args.faults).map_err(refused)?;
@@ -119,7 +125,7 @@ fn serve(
     let own = certificates.as_ref().map_or(&[][..], |(certificates, _)| certificates.own_names());
     let invitation = Invitation::to(&doors, own);
     listen.extend(doors);
-    let token = access::token(&config)?;
+    let token = access_token::token(&config)?;
     let tls = ClientConfigs::default();
     let terms = reload::terms(&config, &tools, token.as_ref(), &tls)
         .map_err(|error| (exit::CONFIG, error))?;
@@ -275,11 +281,16 @@ fn listen_on(address: SocketAddr, site: Site) -> Result<Listen, Failure> {
 }
 
 fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, Failure> {
-    let read = |path: &Path| {
-        read_file(path, MAX_PEM)
-            .map_err(|error| (exit::NO_INPUT, format!("{}: {error}", path.display())))
+    let named = |option: &str, path: &Path, error: &dyn std::fmt::Display| {
+        format!("{option} {}: {error}", path.display().to_string().escape_debug())
     };
-    tls::server_config(&read(certificate)?, &read(key)?).map_err(|error| (exit::DATA, error))
+    let read = |option: &str, path: &Path| {
+        read_file(path, MAX_PEM).map_err(|error| (exit::NO_INPUT, named(option, path, &error)))
+    };
+    let (chain, secret) = (read("--cert", certificate)?, read("--key", key)?);
+    tls::private_key(&secret).map_err(|error| (exit::DATA, named("--key", key, &error)))?;
+    tls::server_config(&chain, &secret)
+        .map_err(|error| (exit::DATA, named("--cert", certificate, &error)))
 }
 
 /// `setting` is what chose the address.

@@ -27,7 +27,7 @@ pub(super) const SERVICE: Patience =
 
 /// How a side's liveness is watched.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(super) struct KeepAlive {
     patience: Patience,
     received: u64,
     heard: Instant,
@@ -45,7 +45,7 @@ pub(super) enum Dead {
     Stalled,
 }
 
-impl Pulse {
+impl KeepAlive {
     pub(super) fn new(patience: Patience, now: Instant) -> Self {
         Self { patience, received: 0, heard: now, pinged: false, sent: 0, took: now }
     }
@@ -113,11 +113,11 @@ mod tests {
     fn who_answers_no_ping_is_given_up() {
         let (mut peer, mut other) = pair();
         let start = Instant::now();
-        let mut pulse = Pulse::new(SERVICE, start);
+        let mut keep_alive = KeepAlive::new(SERVICE, start);
         let mut check = |peer: &mut WsPeer<TcpStream>, after: Duration| {
-            let verdict = pulse.check(peer, start + after);
+            let verdict = keep_alive.check(peer, start + after);
             peer.flush().expect("it is open");
-            assert!(verdict.is_err() || pulse.deadline(peer) > start + after);
+            assert!(verdict.is_err() || keep_alive.deadline(peer) > start + after);
             verdict
         };
         let tick = Duration::from_millis(1);
@@ -136,7 +136,7 @@ mod tests {
     fn any_byte_is_a_sign_of_life() {
         let (mut peer, mut other) = pair();
         let start = Instant::now();
-        let mut pulse = Pulse::new(CLIENT, start);
+        let mut keep_alive = KeepAlive::new(CLIENT, start);
         // An empty pong, masked.
         other.write_all(&[0x8a, 0x80, 1, 2, 3, 4]).expect("a socket");
         peer.transport_mut().begin_turn();
@@ -145,8 +145,8 @@ mod tests {
             peer.mark_readable(false);
             peer.read(&mut inbox).expect("it is open");
         }
-        assert!(pulse.check(&mut peer, start + CLIENT.give_up).is_ok());
-        assert_eq!(pulse.deadline(&peer), start + CLIENT.give_up + CLIENT.ping);
+        assert!(keep_alive.check(&mut peer, start + CLIENT.give_up).is_ok());
+        assert_eq!(keep_alive.deadline(&peer), start + CLIENT.give_up + CLIENT.ping);
     }
 
     #[test]
@@ -154,14 +154,16 @@ mod tests {
         let (mut peer, mut other) = pair();
         let start = Instant::now();
         let patience = Patience { ping: STALL_TIMEOUT * 9, give_up: STALL_TIMEOUT * 10 };
-        let mut pulse = Pulse::new(patience, start);
+        let mut keep_alive = KeepAlive::new(patience, start);
         while !peer.transport().is_blocked() {
             peer.send(Message::Binary(&[0; 60_000])).expect("there is room");
         }
-        assert!(pulse.check(&mut peer, start + STALL_TIMEOUT - Duration::from_millis(1)).is_ok());
+        assert!(
+            keep_alive.check(&mut peer, start + STALL_TIMEOUT - Duration::from_millis(1)).is_ok()
+        );
         // The first check has seen that something left; from then on nothing does.
-        assert_eq!(pulse.deadline(&peer), pulse.took + STALL_TIMEOUT);
-        assert!(pulse.check(&mut peer, start + STALL_TIMEOUT).is_ok());
+        assert_eq!(keep_alive.deadline(&peer), keep_alive.took + STALL_TIMEOUT);
+        assert!(keep_alive.check(&mut peer, start + STALL_TIMEOUT).is_ok());
         let sent = peer.transport().sent();
         let mut chunk = vec![0; 1 << 20];
         while peer.transport().sent() == sent {
@@ -170,12 +172,12 @@ mod tests {
             peer.flush().expect("it is open");
         }
         let late = start + STALL_TIMEOUT * 2;
-        assert!(pulse.check(&mut peer, late).is_ok());
+        assert!(keep_alive.check(&mut peer, late).is_ok());
         peer.mark_writable();
         while !peer.transport().is_blocked() {
             peer.send(Message::Binary(&[0; 60_000])).expect("there is room");
         }
-        assert!(pulse.check(&mut peer, late).is_ok());
-        assert!(matches!(pulse.check(&mut peer, late + STALL_TIMEOUT), Err(Dead::Stalled)));
+        assert!(keep_alive.check(&mut peer, late).is_ok());
+        assert!(matches!(keep_alive.check(&mut peer, late + STALL_TIMEOUT), Err(Dead::Stalled)));
     }
 }

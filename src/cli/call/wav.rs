@@ -1,14 +1,30 @@
 //! WAV files of the one kind that `/ws` carries: PCM, 16 bit, mono, 24 kHz.
+//!
+//! `hound` writes them. It cannot read what people have: streams whose length their recorder did not
+//! know (`ffmpeg` to a pipe), and chunks of odd length with their pad byte. Its faults do not say what
+//! kind of audio it met either. So the reader is ours.
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Samples per second.
-pub const RATE: u32 = 24_000;
+use hound::{SampleFormat, WavSpec};
 
-const HEADER: usize = 44;
+/// Samples per second.
+pub(super) const RATE: u32 = 24_000;
+
+/// What is written.
+const SPEC: WavSpec = WavSpec {
+    channels: 1,
+    sample_rate: RATE,
+    bits_per_sample: 16,
+    sample_format: SampleFormat::Int,
+};
+/// Most bytes of audio in a file whose header still states its true length.
+const MAX_AUDIO: u32 = UNKNOWN - 64;
+/// After so many bytes of audio the header is brought up to date: 1 s.
+const CHECKPOINT: u32 = RATE * 2;
 /// Chunks before the audio, such as tags and cover pictures, are skipped up to this many bytes.
 const MAX_SKIPPED: u64 = 64 * 1024 * 1024;
 /// Size that recorders write when they cannot know it: read to the end.
@@ -19,7 +35,7 @@ const EXTENSIBLE: u16 = 0xFFFE;
 
 /// Why a WAV file cannot be read.
 #[derive(Debug)]
-pub enum WavError {
+pub(super) enum WavError {
     /// Reading failed, or the file ends too early.
     Io(io::Error),
     /// It is no RIFF/WAVE file, or has no audio in it.
@@ -72,7 +88,7 @@ impl From<io::Error> for WavError {
 
 /// The audio of a WAV file, read as it is needed: PCM16, little endian.
 #[derive(Debug)]
-pub struct WavReader<R> {
+pub(super) struct WavReader<R> {
     inner: io::Take<R>,
 }
 
@@ -81,7 +97,7 @@ impl WavReader<BufReader<File>> {
     ///
     /// # Errors
     /// When it cannot be read or is of another kind.
-    pub fn open(path: &Path) -> Result<Self, WavError> {
+    pub(super) fn open(path: &Path) -> Result<Self, WavError> {
         Self::new(BufReader::new(File::open(path)?))
     }
 }
@@ -91,7 +107,7 @@ impl<R: Read> WavReader<R> {
     ///
     /// # Errors
     /// When reading fails or the audio is of another kind.
-    pub fn new(mut inner: R) -> Result<Self, WavError> {
+    pub(super) fn new(mut inner: R) -> Result<Self, WavError> {
         let riff: [u8; 12] = take(&mut inner)?;
         if &riff[..4] != b"RIFF" || &riff[8..] != b"WAVE" {
             return Err(WavError::NotWav);
@@ -129,7 +145,7 @@ impl<R: Read> WavReader<R> {
     ///
     /// # Errors
     /// When reading fails.
-    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = buffer.len() & !1;
         let mut filled = 0;
         while filled < room {
@@ -170,14 +186,18 @@ fn check_format(inner: &mut impl Read, size: u32) -> Result<u64, WavError> {
 }
 
 /// A WAV file that is being written. It stands under `NAME.part` until [`WavWriter::finish`] gives
-/// it its name; what is left after a crash can be played, because its header says "to the end".
-/// A device or pipe is written to as it is, with that header.
-#[derive(Debug)]
-pub struct WavWriter {
-    out: BufWriter<File>,
-    /// The temporary name and the final one.
-    rename: Option<(PathBuf, PathBuf)>,
+/// it its name; what is left after a crash can be played, up to a second before it. A device or pipe
+/// is written to as it is, with a header that says "to the end".
+pub(super) struct WavWriter {
+    out: Out,
+    /// Audio so far.
     bytes: u32,
+}
+
+/// Where it goes.
+enum Out {
+    File { writer: hound::WavWriter<BufWriter<File>>, part: PathBuf, path: PathBuf },
+    Stream(BufWriter<File>),
 }
 
 impl WavWriter {
@@ -185,32 +205,45 @@ impl WavWriter {
     ///
     /// # Errors
     /// When it cannot be created.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        let special = fs::metadata(path).is_ok_and(|found| !found.is_file());
-        let mut part = path.to_owned();
-        if !special {
-            part.as_mut_os_string().push(".part");
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
+        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            let mut stream = BufWriter::new(File::create(path)?);
+            stream.write_all(&SPEC.into_header_for_infinite_file())?;
+            return Ok(Self { out: Out::Stream(stream), bytes: 0 });
         }
-        let mut out = BufWriter::new(File::create(&part)?);
-        out.write_all(&header(UNKNOWN))?;
-        Ok(Self { out, rename: (!special).then(|| (part, path.to_owned())), bytes: 0 })
+        let path = path.to_owned();
+        let mut part = path.clone();
+        part.as_mut_os_string().push(".part");
+        let file = BufWriter::new(File::create(&part)?);
+        let writer = hound::WavWriter::new(file, SPEC).map_err(io_fault)?;
+        Ok(Self { out: Out::File { writer, part, path }, bytes: 0 })
     }
 
     /// Adds audio: whole samples of PCM16, little endian.
     ///
     /// # Errors
     /// When writing fails, or the file would exceed the 4 GiB that its format can say.
-    pub fn write(&mut self, pcm: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&mut self, pcm: &[u8]) -> io::Result<()> {
+        let before = self.bytes;
         let more = u32::try_from(pcm.len()).ok();
-        let sum = more.and_then(|more| self.bytes.checked_add(more));
-        let sum = sum.filter(|sum| *sum < UNKNOWN - 64);
+        let sum = more.and_then(|more| before.checked_add(more)).filter(|sum| *sum < MAX_AUDIO);
         self.bytes = sum.ok_or(io::ErrorKind::FileTooLarge)?;
-        self.out.write_all(pcm)
+        let writer = match &mut self.out {
+            Out::Stream(stream) => return stream.write_all(pcm),
+            Out::File { writer, .. } => writer,
+        };
+        for &sample in pcm.as_chunks().0 {
+            writer.write_sample(i16::from_le_bytes(sample)).map_err(io_fault)?;
+        }
+        if before / CHECKPOINT != self.bytes / CHECKPOINT {
+            writer.flush().map_err(io_fault)?;
+        }
+        Ok(())
     }
 
     /// Gives the file up: the `.part` file is removed, and a file of the final name stays as it was.
-    pub fn discard(self) {
-        if let Some((part, _)) = self.rename {
+    pub(super) fn discard(self) {
+        if let Out::File { part, .. } = self.out {
             // What can't be removed does no harm.
             let _ = fs::remove_file(part);
         }
@@ -220,43 +253,40 @@ impl WavWriter {
     ///
     /// # Errors
     /// When writing or renaming fails; the `.part` file stays.
-    pub fn finish(mut self) -> io::Result<()> {
-        self.out.flush()?;
-        let Some((part, path)) = self.rename else {
-            return Ok(());
-        };
-        let file = self.out.get_mut();
-        file.seek(SeekFrom::Start(0))?;
-        file.write_all(&header(self.bytes))?;
-        fs::rename(part, path)
+    pub(super) fn finish(self) -> io::Result<()> {
+        match self.out {
+            Out::Stream(mut stream) => stream.flush(),
+            Out::File { writer, part, path } => {
+                writer.finalize().map_err(io_fault)?;
+                fs::rename(part, path)
+            }
+        }
     }
 }
 
-fn header(data: u32) -> [u8; HEADER] {
-    let mut bytes = [0; HEADER];
-    let mut at = 0;
-    let mut put = |part: &[u8]| {
-        bytes[at..at + part.len()].copy_from_slice(part);
-        at += part.len();
-    };
-    put(b"RIFF");
-    put(&data.saturating_add(36).to_le_bytes());
-    put(b"WAVEfmt ");
-    put(&16_u32.to_le_bytes());
-    put(&PCM.to_le_bytes());
-    put(&1_u16.to_le_bytes());
-    put(&RATE.to_le_bytes());
-    put(&(RATE * 2).to_le_bytes());
-    put(&2_u16.to_le_bytes());
-    put(&16_u16.to_le_bytes());
-    put(b"data");
-    put(&data.to_le_bytes());
-    bytes
+impl fmt::Debug for WavWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WavWriter").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+fn io_fault(fault: hound::Error) -> io::Error {
+    match fault {
+        hound::Error::IoError(fault) => fault,
+        other => io::Error::other(other),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A header that says how many bytes of audio follow.
+    fn header(data: u32) -> Vec<u8> {
+        let mut bytes = SPEC.into_header_for_infinite_file();
+        bytes[40..].copy_from_slice(&data.to_le_bytes());
+        bytes
+    }
 
     fn audio(bytes: &[u8]) -> Result<Vec<u8>, WavError> {
         let mut reader = WavReader::new(bytes)?;
@@ -299,6 +329,25 @@ mod tests {
         assert_eq!(audio(&bytes).unwrap(), b"abcdefgh");
         assert_eq!(reader.read(&mut [0; 64]).unwrap(), 8);
         assert_eq!((bytes.len(), &bytes[4..8]), (52, &44_u32.to_le_bytes()[..]));
+    }
+
+    /// As a process that is killed leaves it.
+    #[test]
+    fn a_file_that_was_not_finished_can_be_played() {
+        let name = format!("voicelived-unfinished-{}.wav", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let mut part = path.clone();
+        part.as_mut_os_string().push(".part");
+        let mut writer = WavWriter::create(&path).unwrap();
+        let second = vec![7; CHECKPOINT as usize];
+        writer.write(&second).unwrap();
+        writer.write(b"ab").unwrap();
+        std::mem::forget(writer);
+        let left = fs::read(&part).unwrap();
+        fs::remove_file(&part).unwrap();
+        assert!(!path.exists());
+        assert_eq!(left[40..44], CHECKPOINT.to_le_bytes());
+        assert_eq!(audio(&left).unwrap(), second);
     }
 
     #[test]

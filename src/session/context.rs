@@ -1,0 +1,105 @@
+//! The loop's resources that all calls share, and the context in which one call runs for a turn.
+//!
+//! A call owns its connections and its queues. It does not own memory to read into, the pool behind
+//! its queues, the tools or the counters: a daemon with 100 calls would hold all of that 100 times.
+//! The loop keeps one [`LoopResources`], and lends it to one call after the other.
+
+use std::time::Instant;
+
+use super::reply::Decoded;
+use crate::call::pcm::PcmPool;
+use crate::metrics::Metrics;
+use crate::net::inbox::Inbox;
+use crate::tools::Tools;
+
+/// What the loop owns and lends to each call for its turn.
+#[derive(Debug)]
+pub struct LoopResources {
+    /// All PCM memory, allocated once at start.
+    pub pool: PcmPool,
+    /// Where bytes lie within a turn.
+    pub buffers: Buffers,
+    /// Tool runs that the calls have asked for. The loop starts them after the call's turn and
+    /// leaves the list empty.
+    pub wanted: Vec<WantedTool>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+impl LoopResources {
+    /// Allocates the pool: `pool_blocks` blocks of [`BLOCK_BYTES`](crate::call::pcm::BLOCK_BYTES).
+    #[must_use]
+    pub fn new(pool_blocks: usize) -> Self {
+        Self {
+            pool: PcmPool::new(pool_blocks),
+            buffers: Buffers::default(),
+            wanted: Vec::new(),
+            metrics: Metrics::new(),
+        }
+    }
+
+    /// Lends everything to one call for one turn. `now` is the only time that the call is told in
+    /// this turn, so all its deadlines are judged by the same moment.
+    pub fn lend<'a>(&'a mut self, tools: &'a Tools, now: Instant) -> TurnContext<'a> {
+        let Self { pool, buffers, wanted, metrics } = self;
+        TurnContext { pool, buffers, tools, wanted, metrics, now }
+    }
+}
+
+/// What a call may use during one turn of the loop. Made by [`LoopResources::lend`] only.
+#[allow(missing_debug_implementations, reason = "lent for a turn, never kept")]
+pub struct TurnContext<'a> {
+    pub(super) pool: &'a mut PcmPool,
+    pub(super) buffers: &'a mut Buffers,
+    pub(super) tools: &'a Tools,
+    pub(super) wanted: &'a mut Vec<WantedTool>,
+    pub(super) metrics: &'a mut Metrics,
+    pub(super) now: Instant,
+}
+
+impl TurnContext<'_> {
+    /// Asks the loop to run a tool after this turn.
+    ///
+    /// # Errors
+    /// A sentence for the model, when there is no such tool or its arguments do not fit its schema.
+    pub(super) fn want_tool(
+        &mut self,
+        call_id: &str,
+        name: &str,
+        arguments: &str,
+    ) -> Result<(), String> {
+        let (_, input) = self.tools.check(name, arguments)?;
+        self.wanted.push(WantedTool { call_id: call_id.to_owned(), name: name.to_owned(), input });
+        Ok(())
+    }
+}
+
+/// Memory for what is read and written within a turn. It belongs to the loop: between turns a
+/// call's connections hold no buffer but the one with what could not leave.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    /// The read buffer, for both sides of all calls. It is boxed because it changes hands in every
+    /// turn, and `None` while a call has it.
+    pub(super) inbox: Option<Box<Inbox>>,
+    pub(super) decoded: Decoded,
+    pub(super) to_client: Vec<u8>,
+    pub(super) to_service: Vec<u8>,
+}
+
+impl Buffers {
+    /// The read buffer, for connections of the loop that are no calls.
+    pub fn inbox(&mut self) -> &mut Inbox {
+        self.inbox.get_or_insert_default()
+    }
+}
+
+/// A tool run that a call asks for. The arguments have passed the tool's schema.
+#[derive(Debug)]
+pub struct WantedTool {
+    /// The service's id of the function call.
+    pub call_id: String,
+    /// The tool's name.
+    pub name: String,
+    /// JSON for its standard input.
+    pub input: String,
+}

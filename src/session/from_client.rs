@@ -1,0 +1,108 @@
+//! What the client says: its microphone, its messages, and its leaving. Each becomes an input of the
+//! call.
+
+use super::client_side::MAX_CHATTER;
+use super::context::TurnContext;
+use super::keep_alive::STALL_TIMEOUT;
+use super::{Session, TURN_MESSAGES};
+use crate::call::client;
+use crate::call::ending::EndReason;
+use crate::call::{Input, Microphone};
+use crate::metrics::Family;
+use crate::net::inbox::Inbox;
+use crate::net::socket::Socket;
+use crate::net::ws::{CloseCode, Incoming, WsError};
+
+impl<S: Socket> Session<S> {
+    pub(super) fn read_client(&mut self, cx: &mut TurnContext<'_>) {
+        if !self.client.has_more() {
+            return;
+        }
+        let mut inbox = cx.buffers.inbox.take().unwrap_or_default();
+        self.hear_client(&mut inbox, cx);
+        self.client.keep(&mut inbox);
+        cx.buffers.inbox = Some(inbox);
+    }
+
+    fn hear_client(&mut self, inbox: &mut Inbox, cx: &mut TurnContext<'_>) {
+        for _ in 0..TURN_MESSAGES {
+            if !self.client.has_more() {
+                return;
+            }
+            match self.client.read(inbox) {
+                Ok(Some(Incoming::Binary(data))) => self.on_microphone(data, cx),
+                Ok(Some(Incoming::Text(text))) => self.on_text(text, cx),
+                Ok(Some(Incoming::Control)) => self.count_chatter(cx),
+                Ok(Some(Incoming::Close(_))) => {
+                    if self.is_talking() {
+                        self.input(Input::ClientLost, cx);
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => return self.client_ended(&error, cx),
+            }
+        }
+    }
+
+    pub(super) fn client_ended(&mut self, error: &WsError, cx: &mut TurnContext<'_>) {
+        if !self.is_talking() {
+            return;
+        }
+        let input = match error {
+            WsError::Closed => Input::ClientLost,
+            WsError::Lost(error) => {
+                log::debug!("[{}] the client is gone: {error}", self.id);
+                Input::ClientLost
+            }
+            WsError::Violation { code: CloseCode::Size, .. } => Input::End(EndReason::TooBig),
+            WsError::Violation { code: CloseCode::Invalid, .. } => {
+                Input::End(EndReason::BadText("A text message must be UTF-8.".to_owned()))
+            }
+            WsError::Violation { what, .. } => Input::End(EndReason::BadProtocol(format!(
+                "The client broke the WebSocket protocol: {what}."
+            ))),
+            WsError::Full => Input::End(EndReason::ClientStalled(STALL_TIMEOUT.as_secs())),
+        };
+        self.input(input, cx);
+    }
+
+    fn on_text(&mut self, text: &str, cx: &mut TurnContext<'_>) {
+        self.count_chatter(cx);
+        if !self.is_talking() {
+            return;
+        }
+        match client::parse(text) {
+            Ok(message) => self.input(Input::Client(message), cx),
+            Err(what) => self.input(Input::End(EndReason::BadText(what)), cx),
+        }
+    }
+
+    /// A flood of messages that are no audio ends the call.
+    fn count_chatter(&mut self, cx: &mut TurnContext<'_>) {
+        if self.client.is_flooding(cx.now) && self.is_talking() {
+            let message = format!("More than {MAX_CHATTER} messages came within a second.");
+            self.input(Input::End(EndReason::Refused(message)), cx);
+        }
+    }
+
+    fn on_microphone(&mut self, data: &[u8], cx: &mut TurnContext<'_>) {
+        if !data.len().is_multiple_of(2) {
+            if self.is_talking() {
+                let message = "A binary frame must hold whole 16-bit samples.".to_owned();
+                self.input(Input::End(EndReason::BadAudio(message)), cx);
+            }
+            return;
+        }
+        if data.is_empty() {
+            return self.count_chatter(cx);
+        }
+        self.totals.microphone_bytes += data.len() as u64;
+        cx.metrics.add(Family::Microphone, data.len() as u64);
+        if self.call.microphone(data.len(), cx.now) == Microphone::Discard {
+            return;
+        }
+        let dropped = self.service.take_microphone(data, cx.pool);
+        self.totals.microphone_dropped += dropped as u64;
+        cx.metrics.add(Family::MicrophoneDropped, dropped as u64);
+    }
+}

@@ -1,0 +1,198 @@
+//! What the service says: its events, the audio it sends, and its leaving. Each becomes an input of
+//! the call; audio goes past the call's inputs, straight to the client's side.
+
+use super::connection_faults;
+use super::context::TurnContext;
+use super::reply::Decoded;
+use super::service_side::Dialled;
+use super::{Session, TURN_MESSAGES};
+use crate::call::ending::{EndReason, ServiceFault};
+use crate::call::service::{self, AudioDelta, Parsed, ServiceEvent};
+use crate::call::{Input, Reply};
+use crate::metrics::Family;
+use crate::net::inbox::Inbox;
+use crate::net::socket::Socket;
+use crate::net::ws::{Kind, Raw, WsError, said};
+
+impl<S: Socket> Session<S> {
+    pub(super) fn advance_dial(&mut self, cx: &mut TurnContext<'_>) {
+        match self.service.advance_dial(cx) {
+            Dialled::Pending => {}
+            Dialled::Open => self.input(Input::ServiceOpened, cx),
+            Dialled::Failed(fault) => self.input(Input::ServiceLost(fault), cx),
+        }
+    }
+
+    pub(super) fn lose_service(&mut self, fault: ServiceFault, cx: &mut TurnContext<'_>) {
+        self.service.lose();
+        self.input(Input::ServiceLost(fault), cx);
+    }
+
+    pub(super) fn read_service(&mut self, cx: &mut TurnContext<'_>) {
+        if !self.service.has_more() {
+            return;
+        }
+        let mut inbox = cx.buffers.inbox.take().unwrap_or_default();
+        self.hear_service(&mut inbox, cx);
+        self.service.keep(&mut inbox);
+        cx.buffers.inbox = Some(inbox);
+    }
+
+    fn hear_service(&mut self, inbox: &mut Inbox, cx: &mut TurnContext<'_>) {
+        for _ in 0..TURN_MESSAGES {
+            // R2: what the client does not take, and the blocks cannot hold, stays unread.
+            if self.client.is_backed_up() {
+                return;
+            }
+            match self.service.read(inbox) {
+                Ok(Some(Raw::Message(kind, bytes))) => self.on_message(kind, bytes, cx),
+                Ok(Some(Raw::Control)) => {}
+                Ok(Some(Raw::Close(frame))) => {
+                    let (code, reason) = said(frame);
+                    if self.is_talking() && connection_faults::is_expiry(code, &reason) {
+                        self.input(Input::End(EndReason::SessionExpired), cx);
+                    } else if self.is_talking() {
+                        let reason =
+                            self.service.conceal(&reason).unwrap_or_else(|| reason.to_string());
+                        self.input(
+                            Input::ServiceLost(connection_faults::closed(code, &reason)),
+                            cx,
+                        );
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => return self.service_ended(&error, cx),
+            }
+        }
+    }
+
+    pub(super) fn service_ended(&mut self, error: &WsError, cx: &mut TurnContext<'_>) {
+        let fault = match error {
+            WsError::Closed => connection_faults::closed(None, ""),
+            WsError::Lost(error) => connection_faults::lost(error),
+            WsError::Violation { what, .. } => connection_faults::violation(what),
+            WsError::Full => connection_faults::lost(&"it takes nothing"),
+        };
+        if !matches!(error, WsError::Violation { .. }) {
+            self.service.lose();
+        }
+        if self.is_talking() {
+            self.input(Input::ServiceLost(fault), cx);
+        }
+    }
+
+    fn service_error(&mut self, what: &str, cx: &mut TurnContext<'_>) {
+        if self.is_talking() {
+            log::warn!("[{}] the service sent {what}", self.id);
+            self.input(Input::ServiceLost(connection_faults::violation(what)), cx);
+        }
+    }
+
+    /// Reply audio is decoded where it stands, before anybody has looked at the text as a whole: what
+    /// decodes needs no other look.
+    fn on_message(&mut self, kind: Kind, bytes: &[u8], cx: &mut TurnContext<'_>) {
+        if self.is_talking()
+            && let Some(delta) = service::reply_audio(bytes)
+        {
+            let mut decoded = std::mem::take(&mut cx.buffers.decoded);
+            let pcm = decoded.decode(&bytes[delta.base64.clone()]);
+            let taken = pcm.map(|pcm| self.on_audio(&delta, pcm, cx));
+            cx.buffers.decoded = decoded;
+            if taken.is_some() {
+                return;
+            }
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.on_event(text, cx),
+            Err(_) if kind == Kind::Binary => {
+                self.service_error("a binary message that is no JSON", cx);
+            }
+            Err(_) => {
+                if let Some(error) = self.service.refuse_text() {
+                    self.service_ended(&error, cx);
+                }
+            }
+        }
+    }
+
+    fn on_event(&mut self, text: &str, cx: &mut TurnContext<'_>) {
+        if !self.is_talking() {
+            return;
+        }
+        match service::parse(text) {
+            Ok(Parsed::Audio(delta)) => {
+                self.on_rare_audio(&delta, &text.as_bytes()[delta.base64.clone()], cx);
+            }
+            Ok(Parsed::AudioOwned(owned)) => {
+                self.on_rare_audio(&owned.delta(), owned.base64.as_bytes(), cx);
+            }
+            Ok(Parsed::Event(event)) => {
+                // Its words go to the client and the log. It gets shorter, so this ends.
+                if let Some(text) = self.service.conceal(text) {
+                    return self.on_event(&text, cx);
+                }
+                self.note(&event);
+                self.input(Input::Service(event), cx);
+                self.service.learn_expiry(self.call.expires_at(), cx.now);
+            }
+            Err(what) => self.service_error(&what, cx),
+        }
+    }
+
+    /// What the service says to whoever runs the daemon.
+    fn note(&self, event: &ServiceEvent<'_>) {
+        match event {
+            ServiceEvent::Warning { code, message } => {
+                log::warn!("[{}] the service warns: {message} ({code})", self.id);
+            }
+            ServiceEvent::UserTranscriptFailed { message } => {
+                log::warn!("[{}] the service has no transcript: {message}", self.id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_audio(&mut self, delta: &AudioDelta<'_>, pcm: &[u8], cx: &mut TurnContext<'_>) {
+        if self.call.reply_audio(delta, cx.now) == Reply::Discard {
+            return;
+        }
+        if !pcm.len().is_multiple_of(2) {
+            return self.service_error("audio that is no whole number of samples", cx);
+        }
+        let sent = self.client.accept_reply(pcm, cx.pool);
+        self.reply_left(sent, cx);
+        cx.metrics.add(Family::Backpressure, u64::from(self.client.is_backed_up()));
+    }
+
+    /// Audio in another spelling than the usual one, or that is none.
+    fn on_rare_audio(&mut self, delta: &AudioDelta<'_>, base64: &[u8], cx: &mut TurnContext<'_>) {
+        match Decoded::default().decode(base64) {
+            Some(pcm) => self.on_audio(delta, pcm, cx),
+            None if self.call.reply_audio(delta, cx.now) == Reply::Discard => {}
+            None => self.service_error("audio that is not base64", cx),
+        }
+    }
+
+    /// Sends what waits for the client as far as it takes it.
+    pub(super) fn send_reply(&mut self, cx: &mut TurnContext<'_>) {
+        if let Some(sent) = self.client.send_reply(cx.pool) {
+            self.reply_left(sent, cx);
+        }
+    }
+
+    fn reply_left(&mut self, sent: Result<usize, WsError>, cx: &mut TurnContext<'_>) {
+        let bytes = match sent {
+            Ok(bytes) => bytes,
+            Err(error) => return self.client_ended(&error, cx),
+        };
+        if bytes > 0 {
+            self.totals.reply_bytes += bytes as u64;
+            cx.metrics.add(Family::Reply, bytes as u64);
+            if let Some(waited) = self.call.reply_sent(bytes, cx.now) {
+                cx.metrics.first_audio(waited);
+                self.totals.waits.add(waited);
+            }
+            self.carry_out(cx);
+        }
+    }
+}

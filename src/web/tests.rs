@@ -1,0 +1,138 @@
+//! A visitor on a real socket, by a clock that the test moves.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use super::*;
+use crate::access::Access;
+
+const TICK: Duration = Duration::from_millis(1);
+
+/// A visitor of a daemon that is open to all, and the socket of the other end.
+struct Scene {
+    visitor: Visitor,
+    other: std::net::TcpStream,
+    site: Site,
+    guard: Guard,
+    metrics: Metrics,
+    /// The time.
+    now: Instant,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address: SocketAddr = listener.local_addr().expect("bound");
+        let other = std::net::TcpStream::connect(address).expect("a connection");
+        other.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+        let (ours, _) = listener.accept().expect("a connection");
+        ours.set_nonblocking(true).expect("a socket");
+        let now = Instant::now();
+        let gate = Gate::new(false, address, Vec::new());
+        let site = CallSite { gate, simulated: true, https: None, ca_pem: None };
+        Self {
+            visitor: Visitor::new(Transport::plain(TcpStream::from_std(ours)), now),
+            other,
+            site: Site::Calls(site),
+            guard: Guard::new(Access::Open),
+            metrics: Metrics::new(),
+            now,
+        }
+    }
+
+    /// One turn, in which everything may have become readable and writable.
+    fn turn(&mut self) -> Visit {
+        self.visitor.transport_mut().mark_readable(false);
+        self.visitor.transport_mut().mark_writable();
+        let mut door = Doorway {
+            guard: &mut self.guard,
+            metrics: &mut self.metrics,
+            address: Ipv4Addr::LOCALHOST.into(),
+            draining: false,
+            takes_calls: true,
+            unready: false,
+            now: self.now,
+        };
+        self.visitor.pump(&self.site, &mut door)
+    }
+
+    /// What was sent arrives, and the visitor is pumped until it is in that state.
+    fn until(&mut self, what: &str, reached: impl Fn(&Visitor) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !reached(&self.visitor) {
+            assert!(Instant::now() < deadline, "{what}: {:?}", self.visitor.phase);
+            assert!(matches!(self.turn(), Visit::Stays), "{what}: {:?}", self.visitor.phase);
+        }
+    }
+
+    fn send(&mut self, text: &str) {
+        self.other.write_all(text.as_bytes()).expect("there is room");
+    }
+
+    /// It stays until just before this time and is gone then.
+    fn assert_goes_at(&mut self, time: Instant) {
+        assert_eq!(self.visitor.deadline(), time);
+        self.now = time - TICK;
+        assert!(matches!(self.turn(), Visit::Stays));
+        self.now = time;
+        assert!(matches!(self.turn(), Visit::Gone));
+    }
+
+    fn counted(&mut self, family: &str) -> String {
+        let text = self.metrics.render();
+        let lines = text.lines().filter(|line| line.contains(family) && !line.ends_with(" 0"));
+        lines.filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[test]
+fn a_visitor_that_asks_nothing_has_five_seconds() {
+    let mut scene = Scene::new();
+    let start = scene.now;
+    scene.assert_goes_at(start + Duration::from_secs(5));
+    assert!(scene.counted("dropped").contains("idle"));
+}
+
+#[test]
+fn an_answer_has_five_seconds_to_leave() {
+    let mut scene = Scene::new();
+    // What the two kernels hold is more than one answer, and no more than a thousand.
+    scene.other.set_nonblocking(true).expect("a socket");
+    let ask = "GET /app.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".repeat(100);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    scene.now += Duration::from_secs(1);
+    while !(scene.visitor.phase == Phase::Answering && scene.visitor.transport.is_blocked()) {
+        assert!(Instant::now() < deadline, "all of it has left");
+        let _ = scene.other.write(ask.as_bytes());
+        assert!(matches!(scene.turn(), Visit::Stays));
+    }
+    let since = scene.now;
+    scene.assert_goes_at(since + Duration::from_secs(5));
+    assert!(scene.counted("dropped").contains("slow_reader"));
+}
+
+/// A peer that still sends would meet a reset, which may destroy the answer it has not read yet.
+#[test]
+fn after_the_last_answer_the_peer_has_a_second_to_go() {
+    let mut scene = Scene::new();
+    scene.send("nonsense\r\n\r\n");
+    scene.until("it is refused", |visitor| visitor.phase == Phase::Lingering);
+    scene.send("more nonsense");
+    let since = scene.now;
+    scene.assert_goes_at(since + Duration::from_secs(1));
+    let mut answer = String::new();
+    drop(scene.visitor);
+    scene.other.read_to_string(&mut answer).expect("an answer and the end");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+#[test]
+fn a_peer_that_goes_is_not_waited_for() {
+    let mut scene = Scene::new();
+    scene.send("nonsense\r\n\r\n");
+    scene.until("it is refused", |visitor| visitor.phase == Phase::Lingering);
+    scene.other.shutdown(std::net::Shutdown::Write).expect("a socket");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !matches!(scene.turn(), Visit::Gone) {
+        assert!(Instant::now() < deadline, "its end is not seen");
+    }
+}

@@ -1,0 +1,257 @@
+//! A call whose two ends are in memory, on a clock that the test moves: a real `Session`, woken as the
+//! loop wakes it, when bytes have come and at its own deadlines.
+
+use std::io::{Read, Write};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use voicelived::call::CallSettings;
+use voicelived::net::dial::Target;
+use voicelived::net::inbox::Inbox;
+use voicelived::net::transport::Transport;
+use voicelived::net::upgrade;
+use voicelived::net::ws::{Incoming, Role, Sizes, WsPeer};
+use voicelived::session::{CLIENT_SIZES, LoopResources, Progress, Queues, Session};
+use voicelived::tools::Tools;
+
+use super::kernel::{self, Socket};
+
+const SIZES: Sizes = Sizes { message: 1 << 20, waiting: 1 << 20 };
+
+/// A call and its two ends.
+pub(crate) struct Scene {
+    session: Session<Socket>,
+    client: WsPeer<Socket>,
+    service: WsPeer<Socket>,
+    resources: LoopResources,
+    tools: Tools,
+    /// The time, which only [`pass`](Self::pass) moves.
+    pub(crate) now: Instant,
+    /// The client takes what it is sent, and answers pings.
+    pub(crate) client_listens: bool,
+    /// The service does.
+    pub(crate) service_listens: bool,
+    /// The owner would free the call's slot.
+    pub(crate) closed: bool,
+    /// What the client has heard: all its audio, and the bytes of each frame of it.
+    pub(crate) audio: Vec<u8>,
+    pub(crate) frames: Vec<usize>,
+    /// What the client and the service were told.
+    pub(crate) texts: String,
+    pub(crate) told: Vec<String>,
+    /// Pings and pongs that the client and the service were sent.
+    pub(crate) client_controls: usize,
+    pub(crate) service_controls: usize,
+}
+
+/// Limits that are in nobody's way.
+pub(crate) fn settings() -> CallSettings {
+    CallSettings {
+        session: serde_json::json!({}),
+        greeting: None,
+        idle: Duration::from_secs(48 * 3600),
+        max_duration: Duration::from_secs(96 * 3600),
+    }
+}
+
+/// A service in memory, without TLS.
+pub(crate) fn target() -> Target {
+    Target {
+        host: "service".to_owned(),
+        port: 443,
+        request_target: "/".to_owned(),
+        host_field: "service".to_owned(),
+        credential: String::new(),
+        tls: None,
+    }
+}
+
+impl Scene {
+    /// An active call.
+    pub(crate) fn new() -> Self {
+        Self::active(settings(), usize::MAX)
+    }
+
+    /// An active call; the kernel takes `room` bytes for the client at a time.
+    pub(crate) fn active(settings: CallSettings, room: usize) -> Self {
+        let mut scene = Self::opened(settings, room);
+        scene.say(br#"{"type":"session.created","session":{"id":"s"}}"#);
+        scene.say(br#"{"type":"session.updated","session":{"id":"s"}}"#);
+        assert!(scene.texts.contains(r#""active""#), "{}", scene.texts);
+        scene
+    }
+
+    /// A call whose service has said nothing yet.
+    pub(crate) fn opened(settings: CallSettings, room: usize) -> Self {
+        let (near, far) = kernel::pair(room);
+        let peer = WsPeer::new(Transport::plain(near), Role::Server, CLIENT_SIZES, &[]);
+        let mut resources = LoopResources::new(1_000);
+        let tools = Tools::builtin("/bin/false".as_ref());
+        let queues = Queues::open(&mut resources.pool).expect("the pool is new");
+        let now = Instant::now();
+        let shared = (Rc::new(settings), Rc::new(target()));
+        let mut cx = resources.lend(&tools, now);
+        let mut session =
+            Session::<Socket>::new("call".to_owned(), "resume", peer, queues, shared, &mut cx);
+        session.dial(&[([127, 0, 0, 1], 443).into()], now);
+        session.pump(&mut cx);
+        let mut service = kernel::called().expect("it has connected");
+        session.pump(&mut cx);
+        if let Some(socket) = session.service_socket() {
+            socket.carry(usize::MAX);
+        }
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {}\r\n\r\n",
+            upgrade::accept_key(&key_of(&mut service)),
+        );
+        service.write_all(answer.as_bytes()).expect("memory");
+        let mut scene = Self {
+            session,
+            client: WsPeer::new(Transport::plain(far), Role::Client, SIZES, &[]),
+            service: WsPeer::new(Transport::plain(service), Role::Server, SIZES, &[]),
+            resources,
+            tools,
+            now,
+            client_listens: true,
+            service_listens: true,
+            closed: false,
+            audio: Vec::new(),
+            frames: Vec::new(),
+            texts: String::new(),
+            told: Vec::new(),
+            client_controls: 0,
+            service_controls: 0,
+        };
+        scene.turn();
+        scene
+    }
+
+    /// The service sends a text message of these bytes, and everybody does what is to do.
+    pub(crate) fn say(&mut self, text: &[u8]) {
+        self.send(0x81, text);
+    }
+
+    /// The service sends a frame that begins with this byte.
+    pub(crate) fn send(&mut self, first: u8, payload: &[u8]) {
+        let mut frame = vec![first, 127];
+        match payload.len() {
+            length @ 0..126 => frame[1] = u8::try_from(length).expect("short"),
+            length @ 126..0x1_0000 => {
+                frame[1] = 126;
+                frame.extend(u16::try_from(length).expect("short").to_be_bytes());
+            }
+            length => frame.extend((length as u64).to_be_bytes()),
+        }
+        frame.extend_from_slice(payload);
+        self.service.transport_mut().stream_mut().write_all(&frame).expect("memory");
+        self.turn();
+    }
+
+    /// The client's end, to send something with: [`turn`](Self::turn) brings it to the call.
+    pub(crate) fn client(&mut self) -> &mut WsPeer<Socket> {
+        &mut self.client
+    }
+
+    /// Whether the call has not ended.
+    pub(crate) fn session_is_talking(&self) -> bool {
+        self.session.is_talking()
+    }
+
+    /// Time passes. The call is woken at each of its deadlines, and by nothing else.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while !self.closed
+            && let Some(deadline) = self.session.deadline()
+            && deadline <= end
+        {
+            assert!(deadline > self.now, "the call would be woken for ever");
+            self.now = deadline;
+            self.turn();
+        }
+        self.now = end;
+    }
+
+    /// What the two ends have sent arrives, and everybody does what is to do.
+    pub(crate) fn turn(&mut self) {
+        self.service.transport_mut().stream_mut().carry(usize::MAX);
+        self.client.transport_mut().stream_mut().carry(usize::MAX);
+        self.session.mark_service(true, true, false);
+        self.session.mark_client(true, true, false);
+        let mut cx = self.resources.lend(&self.tools, self.now);
+        loop {
+            match self.session.pump(&mut cx) {
+                Progress::More => {}
+                Progress::Idle => break,
+                Progress::Closed => {
+                    self.closed = true;
+                    break;
+                }
+            }
+        }
+        if self.client_listens {
+            self.session.client_socket().carry(usize::MAX);
+            self.hear_as_client();
+        }
+        if self.service_listens {
+            if let Some(socket) = self.session.service_socket() {
+                socket.carry(usize::MAX);
+            }
+            self.hear_as_service();
+        }
+    }
+
+    fn hear_as_client(&mut self) {
+        self.client.mark_readable(false);
+        self.client.transport_mut().begin_turn();
+        let mut inbox = Inbox::new();
+        while let Ok(Some(message)) = self.client.read(&mut inbox) {
+            match message {
+                Incoming::Binary(pcm) => {
+                    self.audio.extend_from_slice(pcm);
+                    self.frames.push(pcm.len());
+                }
+                Incoming::Text(text) => self.texts.push_str(text),
+                Incoming::Control => self.client_controls += 1,
+                Incoming::Close(frame) => {
+                    let code = frame.map(|frame| u16::from(frame.code));
+                    self.texts.push_str(&format!("closed {code:?}"));
+                }
+            }
+        }
+        self.client.keep(&mut inbox);
+        // Pongs leave with it. A failure shows at the call's side.
+        let _ = self.client.flush();
+    }
+
+    fn hear_as_service(&mut self) {
+        self.service.mark_readable(false);
+        self.service.transport_mut().begin_turn();
+        let mut inbox = Inbox::new();
+        while let Ok(Some(message)) = self.service.read(&mut inbox) {
+            match message {
+                Incoming::Text(text) => self.told.push(text.to_owned()),
+                Incoming::Control => self.service_controls += 1,
+                Incoming::Binary(_) | Incoming::Close(_) => {}
+            }
+        }
+        self.service.keep(&mut inbox);
+        let _ = self.service.flush();
+    }
+
+    /// Nothing more came to the client than an end that says this.
+    pub(crate) fn assert_ended(&self, what: &str, words: &str) {
+        assert!(self.audio.is_empty(), "{what}: {} bytes were played", self.audio.len());
+        assert!(self.texts.contains(words), "{what}: {}", self.texts);
+        assert!(self.texts.contains("closed Some(1011)"), "{what}: {}", self.texts);
+    }
+}
+
+/// `Sec-WebSocket-Key` of the request that waits here.
+fn key_of(service: &mut Socket) -> String {
+    let mut request = vec![0; 4096];
+    let count = service.read(&mut request).expect("a request");
+    let request = String::from_utf8_lossy(&request[..count]).into_owned();
+    let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+    key.expect("a key").to_owned()
+}
