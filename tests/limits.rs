@@ -2,10 +2,12 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use socket2::{Domain, Type};
 use support::client::{Client, request, upgrade_head};
 use support::daemon::Daemon;
 use support::http::{connect, read_answers};
@@ -40,6 +42,13 @@ fn one_address_gets_its_share_only() {
     let message = third.assert_ends("a third call", 1013, "address_limit");
     assert_eq!(message, "There are already 2 calls from this address. End one of them first.");
     daemon.assert_counted("calls_turned_away_total", "address_limit", 1);
+    // Another address has its own share.
+    let elsewhere = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    elsewhere.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).expect("loopback is a net");
+    elsewhere.connect(&daemon.address.into()).expect("the daemon listens");
+    let mut fourth = Client::upgrade(elsewhere.into(), daemon.address, "");
+    fourth.wait_until_active();
+    drop(fourth);
     first.finish();
     second.finish();
     daemon.assert_nothing_left(before);
@@ -198,8 +207,16 @@ fn visitors_beyond_all_places_are_dropped_and_counted() {
     let witness = Witness::call(daemon.address);
     let head = upgrade_head(daemon.address, "");
     let turned_away: Vec<_> = (0..65).map(|_| request(daemon.address, &head)).collect();
-    let mut late = std::net::TcpStream::connect(daemon.address).expect("the kernel takes it");
-    assert_eq!(late.read(&mut [0]).unwrap_or_default(), 0, "it is closed without an answer");
+    // It asks for something, so that whoever had a place would be answered.
+    let mut late = connect(daemon.address);
+    let _ = late
+        .write_all(format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", daemon.address).as_bytes());
+    let mut told = Vec::new();
+    match late.read_to_end(&mut told) {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+    assert!(told.is_empty(), "it is closed without an answer: {}", String::from_utf8_lossy(&told));
     drop(turned_away);
     witness.finish();
     daemon.assert_counted("connections_dropped_total", "no_place", 1);

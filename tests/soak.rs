@@ -34,11 +34,20 @@ const SERVICES: [&[&str]; 5] =
 /// kB by which memory may be above what it was after a quarter of the time: the heap's edges move.
 const FLAT: u64 = 512;
 
+/// What a second of the time must bring at least, or it was no soak. A loaded machine of two cores
+/// brings ten times as much.
+const CALLS_A_SECOND: u64 = 10;
+const AUDIO_A_SECOND: u64 = 5 * 48_000;
+
+/// Ways to end that must have been among them.
+const ENDS: [&str; 5] =
+    ["hang_up", "client_lost", "bad_protocol", "service_lost", "service_closed"];
+
 #[derive(Default)]
 struct Totals {
     calls: AtomicU64,
+    active: AtomicU64,
     heard: AtomicU64,
-    said: AtomicU64,
 }
 
 #[test]
@@ -90,16 +99,30 @@ fn thousands_of_calls_leave_nothing_behind() {
     let (early, early_calls) = early.expect("a quarter has passed");
     let (late, threads) = (daemon.status("VmRSS"), daemon.status("Threads"));
     let of = |total: &AtomicU64| total.load(Ordering::Relaxed);
+    let (calls, active, heard) = (of(&totals.calls), of(&totals.active), of(&totals.heard));
+    // As the daemon counts it: what was sent after a refusal, it has not heard.
+    let said = daemon.count("microphone_bytes_total", "");
     println!(
-        "seed {seed}, {time:?}: {} calls, {:.1} h of replies and {:.1} h of speech; memory {early} kB \
-         after {early_calls} calls, {late} kB at the end",
-        of(&totals.calls),
-        of(&totals.heard) as f64 / 48_000.0 / 3600.0,
-        of(&totals.said) as f64 / 48_000.0 / 3600.0,
+        "seed {seed}, {time:?}: {calls} calls, {active} seen active, {:.1} h of replies and {:.1} h of \
+         speech; memory {early} kB after {early_calls} calls, {late} kB at the end",
+        hours(heard),
+        hours(said),
     );
+    let seconds = time.as_secs();
+    assert!(calls >= CALLS_A_SECOND * seconds, "only {calls} calls");
+    assert!(active >= calls / 8, "of {calls} calls only {active} could talk");
+    assert!(heard >= AUDIO_A_SECOND * seconds, "only {heard} bytes were heard");
+    assert!(said >= AUDIO_A_SECOND * seconds, "only {said} bytes were said");
+    for end in ENDS {
+        assert!(daemon.count("calls_ended_total", end) > 0, "no call ended by {end}");
+    }
     assert!(late <= early + FLAT, "memory grows: {early} kB, then {late} kB");
     assert_eq!(threads, 1);
     let _ = std::fs::remove_dir_all(folder);
+}
+
+fn hours(bytes: u64) -> f64 {
+    bytes as f64 / 48_000.0 / 3600.0
 }
 
 fn services(folder: &std::path::Path) -> Vec<Daemon> {
@@ -136,7 +159,6 @@ fn call(address: SocketAddr, random: &mut Random, totals: &Totals) {
         let frames = random.range(0, 100);
         for _ in 0..frames {
             client.send(Message::binary(vec![0; 2 * random.range(1, 960)]));
-            totals.said.fetch_add(960, Ordering::Relaxed);
         }
         if random.one_in(2) {
             client.tell(&json!({"type": "text", "text": "Go on."}));
@@ -146,6 +168,7 @@ fn call(address: SocketAddr, random: &mut Random, totals: &Totals) {
         }
     }
     totals.heard.fetch_add(client.audio.len() as u64, Ordering::Relaxed);
+    totals.active.fetch_add(u64::from(says(&client, "active")), Ordering::Relaxed);
     leave(client, random);
 }
 

@@ -47,7 +47,7 @@ impl Draft {
 pub(super) fn endpoint(draft: &mut Draft, text: &str, _: Files<'_>) -> Result<(), String> {
     let (endpoint, warning) = Endpoint::service(text)?;
     draft.endpoint = Some(endpoint);
-    let warning = warning.map(|text| format!("{}: {text}", super::table::ENDPOINT));
+    let warning = warning.map(|text| format!("{}: {text}", super::names::ENDPOINT));
     draft.warnings.extend(warning);
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::draft::Draft;
-use super::table::{
+use super::names::{
     AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, KEY, LISTEN, OWN_PREFIX, PAIRS, STATE_DIR,
     TLS_LISTEN, TOKEN, TOKEN_FILE,
 };

@@ -9,6 +9,7 @@ pub mod dotenv;
 mod draft;
 pub mod endpoint;
 mod load;
+mod names;
 pub mod secret;
 mod table;
 

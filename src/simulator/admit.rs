@@ -4,8 +4,8 @@
 use std::fmt;
 
 use super::Options;
+use super::event::Dialect;
 use super::script::Refuse;
-use super::wire::Dialect;
 
 /// What the request asked for.
 #[derive(Debug, Clone, Default)]

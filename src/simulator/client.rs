@@ -8,11 +8,13 @@ use serde_json::{Map, Value, json};
 use super::Dialect;
 use super::conversation::{Place, normalise};
 use super::ga;
-use super::response::{Outcome, Response};
+use super::outcome::Outcome;
+use super::pending::{Request, RequestKind};
+use super::response::Response;
 use super::script::Moment;
 use super::session::Past;
 use super::simulation::{Simulation, WELCOME_DELAY};
-use super::turns::{Request, RequestKind, quoted};
+use super::turns::quoted;
 use super::validate::{Fault, check_event};
 
 /// The SDK's limit for one append: 15 MiB of audio.

@@ -22,8 +22,11 @@
 mod admit;
 mod client;
 mod conversation;
+mod event;
 mod ga;
 mod input;
+mod outcome;
+mod pending;
 mod plan;
 mod response;
 mod script;
@@ -43,11 +46,11 @@ use std::fmt;
 pub mod peer;
 
 pub use admit::{Admission, Refusal, admit};
+pub use event::Dialect;
 pub use script::{Ending, Moment, Refuse, ReplyFault, Script, TranscriptTiming};
 pub use session::MODEL;
 pub use simulation::Simulation;
 pub use sound::pattern_sample;
-pub use wire::Dialect;
 
 /// How all simulations of one server behave.
 #[derive(Clone)]

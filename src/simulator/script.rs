@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use super::wire::Dialect;
+use super::event::Dialect;
 
 /// The largest message `big-message` makes: more than any client should take.
 pub(super) const MAX_BIG_MESSAGE: usize = 16 * 1024 * 1024;

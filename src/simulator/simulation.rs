@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::conversation::Conversation;
+use super::event::{self, Event, event};
 use super::input::InputBuffer;
-use super::response::{Outcome, Progress, Response};
+use super::outcome::Outcome;
+use super::pending::{Playing, Request, Transcription, Unanswered};
+use super::response::{Progress, Response};
 use super::script::Moment;
 use super::session::Session;
-use super::turns::{Playing, Request, Transcription, Unanswered};
 use super::validate::Fault;
-use super::wire::{self, Encoder, Event, event};
+use super::wire::Encoder;
 use super::{Action, Admission, Dialect, Options};
 
 /// From here on the client should not be read: it doesn't take what it was answered.
@@ -217,7 +219,7 @@ impl Simulation {
     }
 
     pub(super) fn refuse(&mut self, fault: &Fault, cause: Option<&str>) {
-        self.send_event(wire::error(fault, cause));
+        self.send_event(event::error(fault, cause));
     }
 
     pub(super) fn new_id(&mut self, kind: &str) -> String {

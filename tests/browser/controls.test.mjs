@@ -15,7 +15,7 @@ for (const { name, open } of engines) {
     await talk.start();
     await talk.welcomed();
     const field = talk.page.getByRole('textbox', { name: 'Type instead of speaking' });
-    await field.fill('weather and stock, maybe');
+    await field.pressSequentially('weather and stock, maybe'); // key by key, as `fill` presses none
     assert.equal(await talk.page.locator('#mute').getAttribute('aria-pressed'), 'false', 'M in a text is a letter');
     await field.press('Enter');
     await talk.state('thinking');
@@ -67,7 +67,7 @@ for (const { name, open } of engines) {
   });
 
   test(`${name}: stopping the call releases the microphone and the line`, async (t) => {
-    const { talk, daemon } = await open(t);
+    const { talk, daemon } = await open(t, { env: { VOICELIVED_MAX_SESSIONS: '1' } }); // one line, so it shows
     await talk.start();
     await talk.state('speaking');
     await talk.page.getByRole('button', { name: 'Stop', exact: true }).click();

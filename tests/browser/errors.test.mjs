@@ -32,7 +32,7 @@ for (const { name, open } of engines) {
     await talk.start();
     await talk.welcomed();
     await talk.page.locator('#status').filter({ hasText: 'Call ended' }).waitFor();
-    assert.match(await talk.page.locator('#note').textContent(), /./);
+    assert.match(await talk.page.locator('#note').textContent(), /^Nobody has spoken for 1 seconds?, so the call was ended\.$/);
     assert.equal(await talk.page.locator('#problem').textContent(), '');
     assert.equal((await talk.states()).includes('error'), false);
     const divider = talk.page.locator('#log .turn ~ .divider');

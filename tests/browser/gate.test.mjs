@@ -3,7 +3,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { Gate } from '../../frontend/gate.js';
+import { page } from './modules.mjs';
+
+const { Gate } = await page('gate.js');
 
 const SECOND = 50; // frames
 

@@ -106,6 +106,7 @@ function player(rate = 48000) {
   return {
     heard,
     posted: playback.port.posted,
+    queued: () => playback.queue.length,
     tell: (data) => playback.port.onmessage({ data }),
     push: (samples) => playback.port.onmessage({ data: Int16Array.from(samples, (s) => s * 32767).buffer }),
     run(ms) {
@@ -127,6 +128,20 @@ test('a long reply that comes at once is played whole, without a gap', () => {
   const settled = Float32Array.from(p.heard.slice(from, from + 48000 * 59));
   assert.ok(signalToNoise(settled, 500, 48000) > 60);
   assert.deepEqual({ ...p.posted.at(-1) }, { playing: false, ms: 60000, level: 0 });
+});
+
+test('half an hour may wait to be played; what comes beyond is refused, and said so', () => {
+  const p = player();
+  const minute = new Float32Array(60 * WIRE_HZ);
+  for (let i = 0; i < 31; i++) p.push(minute); // the last one finds just half an hour there
+  assert.deepEqual(p.posted, []);
+  for (let i = 0; i < 5; i++) p.push(minute);
+  assert.deepEqual(p.posted.map((message) => ({ ...message })), Array(5).fill({ full: true }));
+  assert.equal(p.queued(), 31 * minute.length);
+  p.tell('flush');
+  p.push(sine(500, WIRE_HZ, 1));
+  p.run(200);
+  assert.ok(loudest(p.heard) > 0.4, 'the next reply has room');
 });
 
 test('playing starts with 60 ms in hand, and frames in real time leave no gap', () => {

@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::args::RunArgs;
-use super::{access, service};
+use crate::cli::args::RunArgs;
+use crate::cli::{access_token, service};
 use crate::config::{Config, ConfigError, PassedSocket, Purpose, Secret};
 use crate::net::dial::Target;
 use crate::net::tls::ClientConfigs;
@@ -50,7 +50,12 @@ pub(super) fn terms(
 ) -> Result<Terms, String> {
     let target: Rc<Target> = service::target(&config.service, tls)?;
     let settings = Rc::new(service::call_settings(config, tools));
-    Ok(Terms { access: access::access(token), settings, target, unready: config.unready.clone() })
+    Ok(Terms {
+        access: access_token::access(token),
+        settings,
+        target,
+        unready: config.unready.clone(),
+    })
 }
 
 /// For SIGHUP. What only a restart can change is told as long as it differs from `started`.
@@ -63,7 +68,7 @@ pub(super) fn reread(
     Box::new(move || {
         let one_line = |faults: Vec<ConfigError>| service::lines(&faults).replace('\n', "; ");
         let config = from.read().map_err(one_line)?;
-        let token = access::kept_token(&config)?;
+        let token = access_token::kept_token(&config)?;
         let terms = terms(&config, &tools, token.as_ref(), &tls)?;
         for warning in &config.warnings {
             log::warn!("{warning}");

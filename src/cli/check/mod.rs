@@ -4,15 +4,17 @@
 //! that the service refuses is found before anybody calls. No audio is sent and no response asked
 //! for: the service has nothing to charge for.
 
+mod report;
+mod state;
+
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
-use super::args::{CheckArgs, exit};
+use super::args::CheckArgs;
 use super::drive::{self, Drive, Ended, Event};
-use super::run::Failure;
-use super::screen::{Screen, plain};
+use super::exit::{self, Failure};
+use super::screen::plain;
 use super::service;
-use super::state;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::service::session::{Dialect, SessionInfo, ga_session};
 use crate::call::service::{self as codec, Parsed, ServiceError, ServiceEvent, commands};
@@ -25,6 +27,7 @@ use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 use crate::session::connection_faults;
 use crate::system::terminal_log;
 use crate::tools::Tools;
+use report::Report;
 
 /// Bounds, in bytes. `session.updated` repeats the instructions and all tools.
 const SIZES: Sizes = Sizes { message: 4 * 1024 * 1024, waiting: USUAL_WAITING };
@@ -57,37 +60,15 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let outcome = configure(&mut drive, &settings, &mut report);
     drive.close();
     outcome?;
-    report.screen.line("All is well: calls can be made.");
+    report.line("All is well: calls can be made.");
     Ok(())
-}
-
-/// Prints steps with the time since the step before.
-pub(super) struct Report {
-    screen: Screen,
-    since: Instant,
-}
-
-impl Report {
-    fn new() -> Self {
-        Self { screen: Screen::new(), since: Instant::now() }
-    }
-
-    pub(super) fn done(&mut self, step: &str, detail: &str) {
-        let ms = self.since.elapsed().as_secs_f64() * 1000.0;
-        self.screen.line(format!("{step:<15} {ms:>8.1} ms  {detail}").trim_end());
-        self.since = Instant::now();
-    }
-
-    pub(super) fn note(&mut self, text: &str) {
-        self.screen.line(&format!("{:<15} {}", "warning", plain(text)));
-    }
 }
 
 fn connect(service: &ServiceConfig, report: &mut Report) -> Result<Drive, Failure> {
     let target = service::target(service, &ClientConfigs::default())
         .map_err(|error| (exit::CONFIG, error))?;
     let host = target.host.clone();
-    report.since = Instant::now();
+    report.begin_step();
     let addresses = drive::look_up(&host, target.port)
         .map_err(|error| refused(connection_faults::unresolved(&host, &error.to_string())))?;
     let count = addresses.len();

@@ -1,5 +1,9 @@
 //! `run`, `demo` and `simulate`: the daemon in its three guises.
 
+mod invitation;
+pub mod qr;
+mod reload;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -13,10 +17,9 @@ use crate::access::{Gate, Origin};
 use crate::call::pcm::BLOCK_BYTES;
 use crate::certificates::Certificates;
 use crate::certificates::{Authority, OwnFiles, device_names};
-use crate::cli::args::{RunArgs, SimulateArgs, exit};
-use crate::cli::invitation::Invitation;
-use crate::cli::reload::Provenance;
-use crate::cli::{access, reload, service};
+use crate::cli::args::{RunArgs, SimulateArgs};
+use crate::cli::exit::{self, Failure};
+use crate::cli::{access_token, service};
 use crate::config::{Config, PassedSocket, Purpose, read_file};
 use crate::net::tls::{self, ClientConfigs};
 use crate::server::{Calls, Listen, Server, bind};
@@ -28,11 +31,11 @@ use crate::system::terminal_log;
 use crate::tools::Tools;
 use crate::web::{CallSite, Site};
 
+use invitation::Invitation;
+use reload::Provenance;
+
 /// Longest certificate or key file, in bytes.
 const MAX_PEM: usize = 256 * 1024;
-
-/// Why the daemon did not start, or how it ended: an exit code and a line for standard error.
-pub type Failure = (u8, String);
 
 /// The daemon with the configured service.
 ///
@@ -122,7 +125,7 @@ fn serve(
     let own = certificates.as_ref().map_or(&[][..], |(certificates, _)| certificates.own_names());
     let invitation = Invitation::to(&doors, own);
     listen.extend(doors);
-    let token = access::token(&config)?;
+    let token = access_token::token(&config)?;
     let tls = ClientConfigs::default();
     let terms = reload::terms(&config, &tools, token.as_ref(), &tls)
         .map_err(|error| (exit::CONFIG, error))?;

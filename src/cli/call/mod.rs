@@ -9,6 +9,11 @@
 //! Standard output gets one line per event (`you: …`, `assistant: …`, `tool: …`, `latency: …`,
 //! `state: …`), standard error the reason when there is no answer.
 
+mod answer;
+mod record;
+mod source;
+mod wav;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -18,20 +23,20 @@ use log::LevelFilter;
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, GRACE};
-use super::args::{CallArgs, exit};
+use super::args::CallArgs;
 use super::drive::{self, Drive, Ended, Event};
-use super::record::Record;
-use super::run::Failure;
+use super::exit::{self, Failure};
 use super::screen::{Screen, plain};
 use super::service;
-use super::source::{FRAME, Fill, Source};
 use crate::call::client::MAX_TEXT_BYTES;
 use crate::config::{Config, Endpoint, Secret, read_file};
 use crate::net::dial::{DialError, Target};
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 use crate::net::{tls, tls_words};
 use crate::system::terminal_log;
+use answer::{Answer, GRACE};
+use record::Record;
+use source::{FRAME, Fill, Source};
 
 /// The time of a frame.
 const TICK: Duration = Duration::from_millis(20);

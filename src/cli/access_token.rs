@@ -5,8 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::args::exit;
-use super::run::Failure;
+use super::exit::{self, Failure};
 use crate::access::{Access, token};
 use crate::config::{AccessConfig, Config, Secret, read_file};
 use crate::net::upgrade;

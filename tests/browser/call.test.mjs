@@ -1,0 +1,197 @@
+// What the page's call keeps, sends and plays, without a browser: call.js and audio.js with a socket, worklets
+// and a microphone that the test holds in its hands, and a clock that the test moves.
+
+import assert from 'node:assert/strict';
+import { mock, test } from 'node:test';
+
+import { page } from './modules.mjs';
+
+const FRAME_SAMPLES = 480;
+
+/** The daemon's side of the call. */
+class Socket {
+  static OPEN = 1;
+  static last;
+  readyState = 0;
+  bufferedAmount = 0;
+  sent = [];
+
+  constructor() {
+    Socket.last = this;
+  }
+
+  open() {
+    this.readyState = Socket.OPEN;
+    this.onopen();
+  }
+
+  /** @param {object|ArrayBuffer} message */
+  say(message) {
+    this.onmessage({ data: message instanceof ArrayBuffer ? message : JSON.stringify(message) });
+  }
+
+  send(data) {
+    this.sent.push(data);
+  }
+
+  close() {
+    this.readyState = 3;
+  }
+
+  /** The first sample of each frame of sound. */
+  get frames() {
+    return this.sent.filter((data) => data instanceof ArrayBuffer).map((data) => new Int16Array(data)[0]);
+  }
+
+  /** The types of all messages. */
+  get messages() {
+    return this.sent.filter((data) => typeof data === 'string').map((data) => JSON.parse(data).type);
+  }
+}
+
+class Node {
+  static made = {};
+  port = { posted: [], postMessage: (message) => this.port.posted.push(message) };
+
+  constructor(_context, name) {
+    Node.made[name] = this;
+  }
+
+  connect() {}
+  disconnect() {}
+}
+
+class Context extends EventTarget {
+  state = 'running';
+  destination = {};
+  audioWorklet = { addModule: async () => {} };
+  resume = async () => {};
+  createMediaStreamSource = () => ({ connect() {}, disconnect() {} });
+
+  async close() {
+    this.state = 'closed';
+  }
+}
+
+const track = Object.assign(new EventTarget(), { label: 'microphone', getSettings: () => ({ deviceId: 'm' }), stop() {} });
+const devices = Object.assign(new EventTarget(), {
+  enumerateDevices: async () => [],
+  getUserMedia: async () => ({ getTracks: () => [track] }),
+});
+Object.defineProperty(globalThis, 'navigator', { value: { mediaDevices: devices }, configurable: true });
+Object.assign(globalThis, {
+  WebSocket: Socket,
+  AudioContext: Context,
+  AudioWorkletNode: Node,
+  HTMLMediaElement: class {},
+  document: { visibilityState: 'visible' },
+});
+const { Call } = await page('call.js');
+
+/** A call whose sound has started. @returns {Promise<{call: Call, socket: Socket, states: string[]}>} */
+async function started(t) {
+  mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
+  const states = [];
+  const problems = [];
+  const call = new Call({
+    state: (state) => states.at(-1) !== state && states.push(state),
+    message() {},
+    interrupted() {},
+    problem: (words) => problems.push(words),
+    level() {},
+    over() {},
+  });
+  t.after(() => {
+    call.stop();
+    mock.timers.reset();
+  });
+  call.start('ws://daemon/ws', { mode: 'open', microphone: null, loudspeaker: null });
+  while (!Node.made.capture?.port.onmessage) await new Promise(setImmediate);
+  t.after(() => (Node.made = {}));
+  return { call, socket: Socket.last, states, problems };
+}
+
+async function active(t) {
+  const all = await started(t);
+  all.socket.open();
+  all.socket.say({ type: 'call_state', state: 'active', service: 'simulator' });
+  assert.equal(all.states.at(-1), 'listening');
+  return all;
+}
+
+/** The microphone brings a frame, whose samples are its number. */
+function hear(number) {
+  Node.made.capture.port.onmessage({ data: new Int16Array(FRAME_SAMPLES).fill(number).buffer });
+}
+
+/** What the loudspeaker was given of sound. */
+function played() {
+  return Node.made.playback.port.posted.filter((message) => message instanceof ArrayBuffer).map((data) => new Int16Array(data)[0]);
+}
+
+const sound = (number) => new Int16Array(FRAME_SAMPLES).fill(number).buffer;
+
+test('two seconds of speech are held for a socket that is not open yet, the latest', async (t) => {
+  const { socket } = await started(t);
+  for (let number = 1; number <= 1000; number++) hear(number);
+  assert.deepEqual(socket.sent, []);
+  socket.open();
+  assert.deepEqual(socket.frames, Array.from({ length: 100 }, (_, i) => 901 + i));
+  hear(1001);
+  assert.equal(socket.frames.at(-1), 1001);
+});
+
+test('what a stalled network does not take is dropped', async (t) => {
+  const { socket } = await active(t);
+  hear(1);
+  socket.bufferedAmount = 96000 - 2;
+  hear(2);
+  socket.bufferedAmount = 96000;
+  hear(3);
+  socket.bufferedAmount = 1e9;
+  hear(4);
+  socket.bufferedAmount = 0;
+  hear(5);
+  assert.deepEqual(socket.frames, [1, 2, 5]);
+});
+
+test('an answer that does not come is given up after 20 seconds', async (t) => {
+  const { call, socket, states } = await active(t);
+  for (const owe of [() => socket.say({ type: 'speech_stopped' }), () => call.say('Hello?')]) {
+    owe();
+    assert.equal(states.at(-1), 'thinking');
+    mock.timers.tick(19999);
+    assert.equal(states.at(-1), 'thinking');
+    mock.timers.tick(1);
+    assert.equal(states.at(-1), 'listening');
+  }
+});
+
+test('sound that comes after the answer was stopped is not played, the next answer is', async (t) => {
+  const { call, socket } = await active(t);
+  socket.say({ type: 'response_started' });
+  socket.say(sound(1));
+  call.interrupt();
+  socket.say(sound(2)); // it was on its way
+  assert.deepEqual(played(), [1]);
+  assert.equal(Node.made.playback.port.posted.at(-1), 'flush');
+  assert.equal(socket.messages.at(-1), 'interrupt');
+  socket.say({ type: 'response_started' });
+  socket.say(sound(3));
+  assert.deepEqual(played(), [1, 3]);
+});
+
+test('after the call nothing is played, sent or shown', async (t) => {
+  const { call, socket, states } = await active(t);
+  socket.say({ type: 'response_started' });
+  socket.say(sound(1));
+  call.stop();
+  const shown = states.length;
+  socket.say(sound(2));
+  socket.say({ type: 'speech_stopped' });
+  call.say('Hello?');
+  mock.timers.tick(60000);
+  assert.deepEqual(played(), [1]);
+  assert.equal(socket.messages.at(-1), 'hang_up');
+  assert.equal(states.length, shown);
+});
