@@ -100,7 +100,7 @@ impl Echo {
                 }
                 Ok(Some(Incoming::Binary(data))) => self.peer.send(Message::Binary(data)),
                 Ok(Some(Incoming::Control)) => Ok(()),
-                Ok(Some(Incoming::Close { .. })) => {
+                Ok(Some(Incoming::Close(_))) => {
                     self.deadline = Some(Instant::now() + CLOSE_TIMEOUT);
                     Ok(())
                 }

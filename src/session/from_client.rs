@@ -11,7 +11,7 @@ use crate::call::{Input, Microphone};
 use crate::metrics::Family;
 use crate::net::inbox::Inbox;
 use crate::net::socket::Socket;
-use crate::net::ws::{Incoming, WsError};
+use crate::net::ws::{CloseCode, Incoming, WsError};
 
 impl<S: Socket> Session<S> {
     pub(super) fn read_client(&mut self, cx: &mut TurnContext<'_>) {
@@ -33,7 +33,7 @@ impl<S: Socket> Session<S> {
                 Ok(Some(Incoming::Binary(data))) => self.on_microphone(data, cx),
                 Ok(Some(Incoming::Text(text))) => self.on_text(text, cx),
                 Ok(Some(Incoming::Control)) => self.count_chatter(cx),
-                Ok(Some(Incoming::Close { .. })) => {
+                Ok(Some(Incoming::Close(_))) => {
                     if self.is_talking() {
                         self.input(Input::ClientLost, cx);
                     }
@@ -54,8 +54,8 @@ impl<S: Socket> Session<S> {
                 log::debug!("[{}] the client is gone: {error}", self.id);
                 Input::ClientLost
             }
-            WsError::Violation { code: 1009, .. } => Input::End(EndReason::TooBig),
-            WsError::Violation { code: 1007, .. } => {
+            WsError::Violation { code: CloseCode::Size, .. } => Input::End(EndReason::TooBig),
+            WsError::Violation { code: CloseCode::Invalid, .. } => {
                 Input::End(EndReason::BadText("A text message must be UTF-8.".to_owned()))
             }
             WsError::Violation { what, .. } => Input::End(EndReason::BadProtocol(format!(

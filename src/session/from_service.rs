@@ -12,7 +12,7 @@ use crate::call::{Input, Reply};
 use crate::metrics::Family;
 use crate::net::inbox::Inbox;
 use crate::net::socket::Socket;
-use crate::net::ws::{Kind, Raw, WsError};
+use crate::net::ws::{Kind, Raw, WsError, said};
 
 impl<S: Socket> Session<S> {
     pub(super) fn advance_dial(&mut self, cx: &mut TurnContext<'_>) {
@@ -47,7 +47,8 @@ impl<S: Socket> Session<S> {
             match self.service.read(inbox) {
                 Ok(Some(Raw::Message(kind, bytes))) => self.on_message(kind, bytes, cx),
                 Ok(Some(Raw::Control)) => {}
-                Ok(Some(Raw::Close { code, reason })) => {
+                Ok(Some(Raw::Close(frame))) => {
+                    let (code, reason) = said(frame);
                     if self.is_talking() && connection_faults::is_expiry(code, &reason) {
                         self.input(Input::End(EndReason::SessionExpired), cx);
                     } else if self.is_talking() {

@@ -213,7 +213,10 @@ impl Scene {
                 }
                 Incoming::Text(text) => self.texts.push_str(text),
                 Incoming::Control => self.client_controls += 1,
-                Incoming::Close { code, .. } => self.texts.push_str(&format!("closed {code:?}")),
+                Incoming::Close(frame) => {
+                    let code = frame.map(|frame| u16::from(frame.code));
+                    self.texts.push_str(&format!("closed {code:?}"));
+                }
             }
         }
         self.client.keep(&mut inbox);
@@ -229,7 +232,7 @@ impl Scene {
             match message {
                 Incoming::Text(text) => self.told.push(text.to_owned()),
                 Incoming::Control => self.service_controls += 1,
-                Incoming::Binary(_) | Incoming::Close { .. } => {}
+                Incoming::Binary(_) | Incoming::Close(_) => {}
             }
         }
         self.service.keep(&mut inbox);
