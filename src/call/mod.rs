@@ -60,6 +60,9 @@ pub enum Input<'a> {
     ServiceOpened,
     /// One event of the service that is not an audio delta.
     Service(ServiceEvent<'a>),
+    /// The service has refused these settings' predecessors before they were taken: it is asked
+    /// again, on a new connection, for this session.
+    Instead(Rc<CallSettings>),
     /// The service could not be reached, refused, closed or was lost.
     ServiceLost(ending::ServiceFault),
     /// One text message of the client.
@@ -235,6 +238,7 @@ impl Call {
         match input {
             // The service speaks first; until then there is nothing to send.
             Input::ServiceOpened => {}
+            Input::Instead(settings) => self.begin_again(settings),
             Input::Service(event) => self.on_service(event, now),
             Input::ServiceLost(fault) => self.end(EndReason::Service(fault), now),
             Input::Client(message) => self.on_client(message, now),
@@ -314,6 +318,22 @@ impl Call {
     #[must_use]
     pub fn expires_at(&self) -> Option<u64> {
         self.expires_at
+    }
+
+    /// Whether the service has not taken the session's settings yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Connecting | State::Configuring)
+    }
+
+    /// Connecting or Configuring → Connecting. The time that all of it may take goes on.
+    fn begin_again(&mut self, settings: Rc<CallSettings>) {
+        if self.is_waiting() {
+            self.settings = settings;
+            self.state = State::Connecting;
+            self.session_id.clear();
+            self.expires_at = None;
+        }
     }
 
     /// Connecting → Configuring.

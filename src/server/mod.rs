@@ -438,8 +438,8 @@ impl Server {
             // The connection may have come through before it was watched.
             return Progress::More;
         }
-        self.learn_address(news);
-        progress
+        self.learn_of_service(at, news, now);
+        if news == News::Instead { Progress::More } else { progress }
     }
 
     /// Tells a session something that the poll does not, and lets it act on it in the next turn.
