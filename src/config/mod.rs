@@ -241,7 +241,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Where a value was found.
+/// The source of a setting: where its value was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// The `--listen` option.

@@ -10,7 +10,7 @@ use crate::call::ending::EndReason;
 use crate::session::ways::Chosen;
 use crate::system::resolve::Resolver;
 
-/// What every new call is made by.
+/// The configuration of new calls. A reload (SIGHUP) replaces it as a whole.
 #[allow(missing_debug_implementations, reason = "the target holds the credential")]
 pub struct Terms {
     /// Who may call.

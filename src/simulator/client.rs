@@ -6,7 +6,7 @@ use base64_simd::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::Dialect;
-use super::conversation::{Place, normalise};
+use super::conversation::{Position, normalise};
 use super::family::Past;
 use super::ga;
 use super::outcome::Outcome;
@@ -154,9 +154,9 @@ impl Simulation {
         let item = event.get("item").filter(|item| !item.is_null());
         let item = item.ok_or_else(|| Fault::missing("item"))?;
         let place = match event.get("previous_item_id").and_then(Value::as_str) {
-            None => Place::Last,
-            Some("root") => Place::First,
-            Some(previous) => Place::After(previous),
+            None => Position::Last,
+            Some("root") => Position::First,
+            Some(previous) => Position::After(previous),
         };
         match item["type"].as_str() {
             Some("function_call_output") => {
