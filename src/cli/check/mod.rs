@@ -9,7 +9,7 @@ mod state;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::args::CheckArgs;
 use super::drive::{self, Drive, Ended, Event};
@@ -61,7 +61,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     }
     if let Some((certificate, key)) = &config.web.tls_files {
         let mut files = OwnFiles::new(certificate.clone(), key.clone());
-        files.load().map_err(|error| (exit::CONFIG, error))?;
+        files.load(SystemTime::now()).map_err(|error| (exit::CONFIG, error))?;
         report.done("certificate", "usable");
     }
     state::check(&config, &mut report)?;
