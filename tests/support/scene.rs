@@ -39,6 +39,8 @@ pub(crate) struct Scene {
     /// What the client and the service were told.
     pub(crate) texts: String,
     pub(crate) told: Vec<String>,
+    /// The code of the close frame that the service was sent.
+    pub(crate) service_closed: Option<u16>,
     /// Pings and pongs that the client and the service were sent.
     pub(crate) client_controls: usize,
     pub(crate) service_controls: usize,
@@ -120,6 +122,7 @@ impl Scene {
             frames: Vec::new(),
             texts: String::new(),
             told: Vec::new(),
+            service_closed: None,
             client_controls: 0,
             service_controls: 0,
         };
@@ -232,7 +235,10 @@ impl Scene {
             match message {
                 Incoming::Text(text) => self.told.push(text.to_owned()),
                 Incoming::Control => self.service_controls += 1,
-                Incoming::Binary(_) | Incoming::Close(_) => {}
+                Incoming::Close(frame) => {
+                    self.service_closed = frame.map(|frame| u16::from(frame.code));
+                }
+                Incoming::Binary(_) => {}
             }
         }
         self.service.keep(&mut inbox);
