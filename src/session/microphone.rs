@@ -2,8 +2,7 @@
 //! the session is configured, and when the service is behind, it waits in PCM blocks; it is live,
 //! so whole oldest blocks make way for new audio.
 
-use base64_simd::STANDARD;
-
+use super::base64_audio;
 use crate::call::pcm::{PcmPool, PcmQueue};
 use crate::call::service::commands::{APPEND_PREFIX, APPEND_SUFFIX};
 use crate::net::socket::Socket;
@@ -71,7 +70,7 @@ fn append<S: Socket>(pcm: &[u8], service: &mut WsPeer<S>) -> bool {
     }
     let sent = service.send_with(Kind::Text, |out| {
         out.extend_from_slice(APPEND_PREFIX.as_bytes());
-        STANDARD.encode_append(pcm, out);
+        base64_audio::append(pcm, out);
         out.extend_from_slice(APPEND_SUFFIX.as_bytes());
         Ok::<_, WsError>(())
     });

@@ -1,8 +1,7 @@
 //! Reply audio on its way to the client: straight into its frames, or, when it is behind, into PCM
 //! blocks. What neither takes stays where it is, and the service is not read (R2).
 
-use base64_simd::{Out, STANDARD};
-
+use super::base64_audio;
 use crate::call::pcm::{BLOCK_BYTES, PcmPool, PcmQueue};
 use crate::net::socket::Socket;
 use crate::net::ws::{Kind, Message, WsError, WsPeer};
@@ -32,11 +31,11 @@ impl Decoded {
 
     /// The PCM in a base64 text; `None` if it is none.
     pub(super) fn decode(&mut self, base64: &[u8]) -> Option<&[u8]> {
-        let most = base64.len() / 4 * 3;
+        let most = base64_audio::most_decoded(base64.len());
         if self.0.len() < most || self.0.len() > Self::USUAL.max(most) {
             self.0 = vec![0; most.max(Self::USUAL)];
         }
-        STANDARD.decode(base64, Out::from_slice(&mut self.0)).ok().map(|pcm| &*pcm)
+        base64_audio::decode(base64, &mut self.0)
     }
 }
 
