@@ -21,6 +21,7 @@ pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod metrics;
+pub mod models;
 pub mod net;
 pub mod server;
 pub mod session;

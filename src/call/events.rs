@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::client::{self, ToolState};
 use super::ending::{EndReason, ServiceFault};
-use super::gate::Wish;
 use super::playback::whole_ms;
+use super::response_gate::ResponseRequest;
 use super::service::{FunctionCall, ResponseDone, ServiceError, ServiceEvent, commands};
 use super::tool_calls::{OpenCall, Opened};
 use super::{Call, Output, State};
@@ -52,9 +52,9 @@ impl Call {
             // Nobody is asked for approval, so it is refused: the model then says so.
             ServiceEvent::ApprovalRequest { id } => {
                 self.send(commands::approval(&id, false));
-                self.gate.want(Wish::Answer);
+                self.gate.want(ResponseRequest::Answer);
             }
-            ServiceEvent::McpCallFinished => self.gate.want(Wish::Answer),
+            ServiceEvent::McpCallFinished => self.gate.want(ResponseRequest::Answer),
             ServiceEvent::ResponseDone(done) => self.on_response_done(&done, now),
             // The session logs warnings.
             _ => {}
@@ -64,7 +64,7 @@ impl Call {
     fn on_committed(&mut self, now: Instant) {
         self.gate.committed(now);
         if !self.turns.create_response {
-            self.gate.want(Wish::Answer);
+            self.gate.want(ResponseRequest::Answer);
         }
     }
 

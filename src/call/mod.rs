@@ -13,10 +13,10 @@ mod captions;
 pub mod client;
 pub mod ending;
 mod events;
-pub mod gate;
 mod limits;
 pub mod pcm;
 mod playback;
+pub mod response_gate;
 pub mod service;
 pub mod tool_calls;
 mod turns;
@@ -28,9 +28,9 @@ use std::time::{Duration, Instant};
 use captions::Captions;
 use client::{CallState, ClientMessage};
 use ending::EndReason;
-use gate::{Gate, Wish};
 use limits::Limits;
 use playback::Playback;
+use response_gate::{ResponseGate, ResponseRequest};
 use service::commands;
 use service::session::{Dialect, SessionInfo, TurnRules, ga_session};
 use service::{AudioDelta, ServiceEvent};
@@ -60,6 +60,9 @@ pub enum Input<'a> {
     ServiceOpened,
     /// One event of the service that is not an audio delta.
     Service(ServiceEvent<'a>),
+    /// The service has refused these settings' predecessors before they were taken: it is asked
+    /// again, on a new connection, for this session.
+    Instead(Rc<CallSettings>),
     /// The service could not be reached, refused, closed or was lost.
     ServiceLost(ending::ServiceFault),
     /// One text message of the client.
@@ -164,7 +167,7 @@ pub struct Call {
     expires_at: Option<u64>,
     /// Whether what answers is the built-in simulator.
     simulated: bool,
-    gate: Gate,
+    gate: ResponseGate,
     playback: Playback,
     captions: Captions,
     tools: ToolCalls,
@@ -175,17 +178,17 @@ pub struct Call {
     /// The response that was the last one when `turn_end` was armed: its audio is no answer.
     turn_end_response: String,
     /// The response the user interrupted: its late deltas are dropped.
-    muted: Muted,
+    muted: InterruptedResponse,
 }
 
 /// The interrupted response, until its `response.done`. The text is reused.
 #[derive(Debug, Default)]
-struct Muted {
+struct InterruptedResponse {
     on: bool,
     response_id: String,
 }
 
-impl Muted {
+impl InterruptedResponse {
     fn set(&mut self, response_id: &str) {
         self.on = true;
         self.response_id.clear();
@@ -215,14 +218,14 @@ impl Call {
             session_id: String::new(),
             expires_at: None,
             simulated: false,
-            gate: Gate::default(),
+            gate: ResponseGate::default(),
             playback: Playback::default(),
             captions: Captions::default(),
             tools: ToolCalls::default(),
             totals: Totals::default(),
             turn_end: None,
             turn_end_response: String::new(),
-            muted: Muted::default(),
+            muted: InterruptedResponse::default(),
         }
     }
 
@@ -235,6 +238,7 @@ impl Call {
         match input {
             // The service speaks first; until then there is nothing to send.
             Input::ServiceOpened => {}
+            Input::Instead(settings) => self.begin_again(settings),
             Input::Service(event) => self.on_service(event, now),
             Input::ServiceLost(fault) => self.end(EndReason::Service(fault), now),
             Input::Client(message) => self.on_client(message, now),
@@ -316,6 +320,22 @@ impl Call {
         self.expires_at
     }
 
+    /// Whether the service has not taken the session's settings yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Connecting | State::Configuring)
+    }
+
+    /// Connecting or Configuring → Connecting. The time that all of it may take goes on.
+    fn begin_again(&mut self, settings: Rc<CallSettings>) {
+        if self.is_waiting() {
+            self.settings = settings;
+            self.state = State::Connecting;
+            self.session_id.clear();
+            self.expires_at = None;
+        }
+    }
+
     /// Connecting → Configuring.
     fn configure(&mut self, session: &SessionInfo) {
         self.learn(session);
@@ -348,7 +368,7 @@ impl Call {
         self.tell(client::call_state(CallState::Active { service }));
         self.outputs.push_back(Output::ReleaseMicrophone);
         if self.settings.greeting.is_some() {
-            self.gate.want(Wish::Greeting);
+            self.gate.want(ResponseRequest::Greeting);
         }
     }
 
@@ -380,11 +400,11 @@ impl Call {
         }
         // A response may still hold more calls: a batch is complete when it is done.
         if self.gate.active().is_none() && self.tools.take_complete_batch() {
-            self.gate.want(Wish::Answer);
+            self.gate.want(ResponseRequest::Answer);
         }
         let create = match self.gate.next(now) {
-            Some(Wish::Answer) => commands::response_create(),
-            Some(Wish::Greeting) => commands::greeting(
+            Some(ResponseRequest::Answer) => commands::response_create(),
+            Some(ResponseRequest::Greeting) => commands::greeting(
                 self.settings.greeting.as_deref().unwrap_or_default(),
                 self.dialect,
             ),

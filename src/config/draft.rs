@@ -143,6 +143,30 @@ pub(super) fn prose(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Most models in one list, each of which may cost a call a connection.
+const MAX_MODELS: usize = 8;
+
+/// Names with commas between, in the order in which they are to be tried.
+pub(super) fn models(text: &str) -> Result<Vec<String>, String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in text.split(',').map(str::trim) {
+        let name = word(name, 128)?;
+        if name.is_empty() {
+            return Err(format!("has no name before or after a comma in {}", shown(text)));
+        }
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if names.len() > MAX_MODELS {
+        return Err(format!("must be at most {MAX_MODELS} models, but is {}", shown(text)));
+    }
+    Ok(names)
+}
+
+/// Most languages that the service's transcribers take.
+const MAX_LANGUAGES: usize = 10;
+
 pub(super) fn language(text: &str) -> Result<String, String> {
     let tag = |tag: &str| {
         let parts = tag.split('-').all(|part| {
@@ -151,7 +175,10 @@ pub(super) fn language(text: &str) -> Result<String, String> {
         parts && tag.len() <= 35
     };
     let tags: Vec<&str> = text.split(',').map(str::trim).collect();
-    if tags.len() > 16 || !tags.iter().copied().all(tag) {
+    if tags.len() > MAX_LANGUAGES {
+        return Err(format!("must be at most {MAX_LANGUAGES} languages, but is {}", shown(text)));
+    }
+    if !tags.iter().copied().all(tag) {
         return Err(format!(
             "must be a language such as en-US, or several: en,de; but is {}",
             shown(text)

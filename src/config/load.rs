@@ -497,7 +497,8 @@ impl<'a> Loader<'a> {
         // Only the demo lacks these, and it sets its own endpoint.
         let nowhere = || Endpoint::plain(([127, 0, 0, 1], 0).into());
         let mut endpoint = draft.endpoint.unwrap_or_else(nowhere);
-        endpoint.set_query(&draft.api_version, &draft.session.model);
+        let model = draft.session.models.first().map_or("", String::as_str);
+        endpoint.set_query(&draft.api_version, model);
         Ok(Config {
             service: ServiceConfig {
                 endpoint,

@@ -69,8 +69,9 @@ pub struct ServiceConfig {
 /// Settings of the service's `session` object.
 #[derive(Debug, Clone, Default)]
 pub struct SessionConfig {
-    /// Model name, also part of the endpoint's query.
-    pub model: String,
+    /// Names of the models, the one to ask for first before those to ask for when it is refused.
+    /// The first is also part of the endpoint's query.
+    pub models: Vec<String>,
     /// Name of the voice.
     pub voice: String,
     /// System prompt.
@@ -209,7 +210,8 @@ impl Config {
     /// Points a [`Purpose::Demo`] configuration at the simulator listening on `address`.
     pub fn use_simulator(&mut self, address: SocketAddr) {
         self.service.endpoint = Endpoint::plain(address);
-        self.service.endpoint.set_query(&self.service.api_version, &self.session.model);
+        let model = self.session.models.first().map_or("", String::as_str);
+        self.service.endpoint.set_query(&self.service.api_version, model);
     }
 }
 
@@ -239,7 +241,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Where a value was found.
+/// The source of a setting: where its value was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// The `--listen` option.

@@ -6,6 +6,7 @@ use super::names::{
     TOKEN_FILE,
 };
 use super::{Files, Secret};
+use crate::models;
 
 /// One setting as users know it.
 #[derive(Debug, Clone, Copy)]
@@ -82,11 +83,11 @@ pub static VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "VOICE_LIVE_MODEL",
-        default: "gpt-realtime-mini",
-        explanation: "Model that holds the conversation; AZURE_VOICE_LIVE_MODEL is accepted too.",
+        default: models::DEFAULT_MODELS,
+        explanation: "Model that holds the conversation, or several with commas between: when one is refused, the next is tried. AZURE_VOICE_LIVE_MODEL is accepted too.",
         group: SERVICE,
         service_only: false,
-        parse: |draft, text, _| draft::word(text, 128).map(|text| draft.session.model = text),
+        parse: |draft, text, _| draft::models(text).map(|names| draft.session.models = names),
     },
     Variable {
         name: "AZURE_VOICE_LIVE_API_VERSION",
@@ -106,7 +107,7 @@ pub static VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "AZURE_VOICE_LIVE_VOICE",
-        default: "en-US-Ava:DragonHDLatestNeural",
+        default: models::DEFAULT_VOICE,
         explanation: "Voice of the assistant: an Azure voice, or one of OpenAI's voices such as alloy.",
         group: CONVERSATION,
         service_only: false,

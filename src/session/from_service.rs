@@ -1,8 +1,11 @@
 //! What the service says: its events, the audio it sends, and its leaving. Each becomes an input of
 //! the call; audio goes past the call's inputs, straight to the client's side.
 
+use std::rc::Rc;
+
 use super::connection_faults;
 use super::context::TurnContext;
+use super::refusals::{self, Refused};
 use super::reply::Decoded;
 use super::service_side::Dialled;
 use super::{Session, TURN_MESSAGES};
@@ -19,8 +22,38 @@ impl<S: Socket> Session<S> {
         match self.service.advance_dial(cx) {
             Dialled::Pending => {}
             Dialled::Open => self.input(Input::ServiceOpened, cx),
-            Dialled::Failed(fault) => self.input(Input::ServiceLost(fault), cx),
+            Dialled::Failed { fault, refused } => {
+                let again =
+                    refused.is_some_and(|said| self.ask_otherwise(Refused::Model, &said, cx));
+                if !again {
+                    self.input(Input::ServiceLost(fault), cx);
+                }
+            }
         }
+    }
+
+    /// Whether the event refuses what another way does without, and that way is gone.
+    fn is_asked_otherwise(&mut self, event: &ServiceEvent<'_>, cx: &mut TurnContext<'_>) -> bool {
+        let ServiceEvent::Error(error) = event else {
+            return false;
+        };
+        if !self.call.is_waiting() {
+            return false;
+        }
+        let refused = refusals::choice_refusal(error, self.service.way().model());
+        refused.is_some_and(|(refused, said)| self.ask_otherwise(refused, &said, cx))
+    }
+
+    /// Goes the next way, if there is one.
+    fn ask_otherwise(&mut self, refused: Refused, said: &str, cx: &mut TurnContext<'_>) -> bool {
+        let Some((way, clause)) = self.service.way().instead(refused) else {
+            return false;
+        };
+        log::warn!("[{}] {clause}. The service said: {said}", self.id);
+        let settings = Rc::clone(way.settings());
+        self.service.ask_otherwise(way);
+        self.input(Input::Instead(settings), cx);
+        true
     }
 
     pub(super) fn lose_service(&mut self, fault: ServiceFault, cx: &mut TurnContext<'_>) {
@@ -132,6 +165,9 @@ impl<S: Socket> Session<S> {
                     return self.on_event(&text, cx);
                 }
                 self.note(&event);
+                if self.is_asked_otherwise(&event, cx) {
+                    return;
+                }
                 self.input(Input::Service(event), cx);
                 self.service.learn_expiry(self.call.expires_at(), cx.now);
             }

@@ -14,9 +14,11 @@ mod from_client;
 mod from_service;
 mod keep_alive;
 mod microphone;
+pub mod refusals;
 mod reply;
 mod service_side;
 mod waits;
+pub mod ways;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -26,9 +28,8 @@ use mio::net::TcpStream;
 
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
-use crate::call::{Call, CallSettings, Input, Output, sooner};
+use crate::call::{Call, Input, Output, sooner};
 use crate::metrics::Family;
-use crate::net::dial::Target;
 use crate::net::socket::Socket;
 use crate::net::ws::{WsError, WsPeer};
 
@@ -41,6 +42,7 @@ use reply::ReplyPath;
 pub use service_side::News;
 use service_side::ServiceSide;
 use waits::Waits;
+use ways::Way;
 
 /// Messages that one side may bring in one turn: no call can hold the loop.
 const TURN_MESSAGES: usize = 64;
@@ -120,16 +122,16 @@ impl<S: Socket> Session<S> {
         resume: &str,
         client: WsPeer<S>,
         Queues { reply, microphone }: Queues,
-        (settings, target): (Rc<CallSettings>, Rc<Target>),
+        way: Way,
         cx: &mut TurnContext<'_>,
     ) -> Self {
         let now = cx.now;
-        let call = Call::new(settings, &id, resume, now);
+        let call = Call::new(Rc::clone(way.settings()), &id, resume, now);
         let mut session = Self {
             id,
             call,
             client: ClientSide::new(client, reply, now),
-            service: ServiceSide::new(target, microphone),
+            service: ServiceSide::new(way, microphone),
             phase: Phase::Talking,
             tick: None,
             totals: Totals::default(),
@@ -190,6 +192,12 @@ impl<S: Socket> Session<S> {
     /// The client's transport, for registration.
     pub fn client_socket(&mut self) -> &mut S {
         self.client.socket()
+    }
+
+    /// How it asks the service for its session.
+    #[must_use]
+    pub fn way(&self) -> &Way {
+        self.service.way()
     }
 
     /// What has become of the way to the service since the last turn.

@@ -37,7 +37,7 @@ pub(super) fn error(fault: &Fault, cause: Option<&str>) -> Event {
         "code": fault.code,
         "message": format!("[simulator] {}", fault.message),
         "param": fault.param,
-        "event_id": cause,
+        "event_id": cause.filter(|_| fault.code != Fault::UNCODED),
     });
     event("error", json!({ "error": fields }))
 }

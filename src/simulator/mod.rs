@@ -14,7 +14,7 @@
 //! ```text
 //! mod ── simulation ─┬─ client (client events) ── validate (table of the SDK's models)
 //!                    ├─ turns  (speech → items → what to answer) ── tools
-//!                    ├─ input ── vad         session        conversation
+//!                    ├─ input ── vad         session ── family        conversation
 //!                    └─ response ── plan ── sound          wire ── ga
 //! admit (upgrade)    script (faults)
 //! ```
@@ -23,6 +23,7 @@ mod admit;
 mod client;
 mod conversation;
 mod event;
+mod family;
 mod ga;
 mod input;
 mod outcome;
@@ -47,7 +48,7 @@ pub mod peer;
 
 pub use admit::{Admission, Refusal, admit};
 pub use event::Dialect;
-pub use script::{Ending, Moment, Refuse, ReplyFault, Script, TranscriptTiming};
+pub use script::{Ending, ModelRefusal, Moment, Refuse, ReplyFault, Script, TranscriptTiming};
 pub use session::MODEL;
 pub use simulation::Simulation;
 pub use sound::pattern_sample;

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::Action;
-use super::conversation::{Conversation, Place};
+use super::conversation::{Conversation, Position};
 use super::event::{Event, event};
 use super::outcome::Outcome;
 use super::plan::{Content, Noise, Output, Step};
@@ -238,7 +238,7 @@ impl Response {
         let item = self.output().map(|output| output.item("in_progress", false));
         let item = item.unwrap_or_default();
         // Ids are made here and never given twice, so there is nothing to refuse.
-        let before = all.insert(item.clone(), Place::Last).unwrap_or_default();
+        let before = all.insert(item.clone(), Position::Last).unwrap_or_default();
         event("conversation.item.created", json!({ "previous_item_id": before, "item": item }))
     }
 

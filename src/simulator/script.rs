@@ -20,6 +20,19 @@ pub struct Refuse {
     pub retry_after: Option<u32>,
 }
 
+/// How a model is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelRefusal {
+    /// The upgrade is answered 404.
+    NotFound,
+    /// The upgrade is answered 400.
+    BadRequest,
+    /// An `error` event instead of `session.created`, and a close.
+    Error,
+    /// An `error` event in answer to `session.update`.
+    Update,
+}
+
 /// When a scripted ending happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
@@ -81,6 +94,12 @@ pub struct Script {
     pub no_session_created: bool,
     /// Every `session.update` is answered with an `error`.
     pub refuse_session: bool,
+    /// Models that are refused, and how.
+    pub refused_models: Vec<(String, ModelRefusal)>,
+    /// Transcribers that are refused.
+    pub refused_transcribers: Vec<String>,
+    /// Every language hint is refused.
+    pub refuse_language: bool,
     /// Audio deltas sent after `speech_started` interrupted a reply.
     pub late_deltas: u8,
     /// Events and fields nobody knows.
@@ -152,6 +171,12 @@ impl Script {
         Ok(script)
     }
 
+    /// How a model is refused, if it is.
+    pub(super) fn model_refusal(&self, model: &str) -> Option<ModelRefusal> {
+        let found = self.refused_models.iter().find(|(name, _)| name == model);
+        found.map(|(_, how)| *how)
+    }
+
     /// One line per word, for `simulate --help`.
     #[must_use]
     pub fn help() -> String {
@@ -201,6 +226,7 @@ impl Script {
             "silent" => &mut self.silent,
             "no-session-created" => &mut self.no_session_created,
             "refuse-session" => &mut self.refuse_session,
+            "refuse-language" => &mut self.refuse_language,
             "unknown-events" => &mut self.unknown_events,
             "nulls" => &mut self.nulls,
             "type-last" => &mut self.type_last,
@@ -224,6 +250,10 @@ impl Script {
     fn apply_value(&mut self, key: &str, value: &str) -> Option<()> {
         match key {
             "refuse" => self.refuse = Some(refuse(value)?),
+            "refuse-model" => self.refused_models.push(refused_model(value)?),
+            "refuse-transcriber" if !value.is_empty() => {
+                self.refused_transcribers.push(value.to_owned());
+            }
             "late-deltas" => self.late_deltas = value.parse().ok()?,
             "big-message" => {
                 self.big_message = Some(value.parse().ok().filter(|n| *n <= MAX_BIG_MESSAGE)?);
@@ -260,6 +290,18 @@ fn refuse(value: &str) -> Option<Refuse> {
     };
     let status = status.parse().ok().filter(|code| (300..=599).contains(code))?;
     Some(Refuse { status, retry_after })
+}
+
+fn refused_model(value: &str) -> Option<(String, ModelRefusal)> {
+    let (name, how) = value.split_once(':').unwrap_or((value, "404"));
+    let how = match how {
+        "404" => ModelRefusal::NotFound,
+        "400" => ModelRefusal::BadRequest,
+        "error" => ModelRefusal::Error,
+        "update" => ModelRefusal::Update,
+        _ => return None,
+    };
+    (!name.is_empty()).then(|| (name.to_owned(), how))
 }
 
 /// `CODE[:REASON][@MOMENT]`; the reason may hold `@` as long as no moment's name follows it.
@@ -302,6 +344,9 @@ const WORDS: &[(&str, &str)] = &[
     ("stall@WHEN", "send nothing more from start, update or reply on"),
     ("no-session-created", "never send session.created"),
     ("refuse-session", "answer every session.update with an error"),
+    ("refuse-model=NAME[:HOW]", "refuse this model by 404 (default), 400, error or update"),
+    ("refuse-transcriber=NAME", "refuse this transcriber"),
+    ("refuse-language", "refuse every language hint for the transcriber"),
     ("session-seconds=N", "end the session after N seconds"),
     ("dialect=dated|ga", "event names and session shape, whatever the path"),
     ("no-welcome", "don't speak first"),
@@ -344,6 +389,8 @@ mod tests {
                 .replace("[:SECONDS]", ":7")
                 .replace("[:TEXT][@WHEN]", ":busy@update")
                 .replace("=STATUS", "=429")
+                .replace("=NAME[:HOW]", "=gpt-realtime:update")
+                .replace("=NAME", "=whisper-1")
                 .replace("=CODE", "=1011")
                 .replace("transcript=WHEN", "transcript=late")
                 .replace("@WHEN", "@reply")
@@ -369,7 +416,17 @@ mod tests {
 
     #[test]
     fn bad_words_are_named() {
-        for word in ["refuse=200", "tools=3", "speed=0", "close=99", "reset@never", "nonsense"] {
+        for word in [
+            "refuse=200",
+            "refuse-model=",
+            "refuse-model=a:b",
+            "refuse-transcriber=",
+            "tools=3",
+            "speed=0",
+            "close=99",
+            "reset@never",
+            "nonsense",
+        ] {
             let error = Script::parse([word]).unwrap_err();
             assert!(error.contains(word), "{error}");
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::Dialect;
-use super::conversation::Place;
+use super::conversation::Position;
 use super::input::{Heard, Turn};
 use super::outcome::Outcome;
 use super::pending::{Request, RequestKind, Transcription, Unanswered};
@@ -94,7 +94,7 @@ impl Simulation {
             "role": "user", "content": [{ "type": "input_audio", "transcript": null }],
         });
         // The id is new, so the item can't be refused.
-        let before = self.conversation.insert(item.clone(), Place::Last).unwrap_or_default();
+        let before = self.conversation.insert(item.clone(), Position::Last).unwrap_or_default();
         self.announce(item, before, detected);
         let seconds = seconds(turn.milliseconds);
         self.turns += 1;

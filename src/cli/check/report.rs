@@ -30,6 +30,11 @@ impl Report {
         self.since = Instant::now();
     }
 
+    /// Something that is known without asking anybody.
+    pub(super) fn fact(&mut self, what: &str, text: &str) {
+        self.screen.line(&format!("{what:<15} {}", plain(text)));
+    }
+
     pub(super) fn note(&mut self, text: &str) {
         self.screen.line(&format!("{:<15} {}", "warning", plain(text)));
     }

@@ -257,7 +257,7 @@ fn certificates(config: &Config) -> Result<Secured, Failure> {
     let refused = |error| (exit::CONFIG, error);
     if let Some((certificate, key)) = &config.web.tls_files {
         let mut files = OwnFiles::new(certificate.clone(), key.clone());
-        let tls = files.load().map_err(refused)?;
+        let tls = files.load(SystemTime::now()).map_err(refused)?;
         return Ok((Certificates::Own(files), tls));
     }
     let Some(folder) = &config.state_dir else {

@@ -26,7 +26,7 @@ const REQUESTED: Duration = Duration::from_secs(10);
 
 /// What to ask the service for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum ResponseRequest {
     /// Speak the configured greeting.
     Greeting,
     /// Answer to what is in the conversation.
@@ -69,7 +69,7 @@ enum Answer {
 
 /// See the module's text.
 #[derive(Debug)]
-pub struct Gate {
+pub struct ResponseGate {
     turn: Turn,
     response: Response,
     /// Id of the active response, or of the last one.
@@ -77,14 +77,14 @@ pub struct Gate {
     answer: Answer,
     greeting: bool,
     /// What our last request was for, until its response is done.
-    outstanding: Option<Wish>,
+    outstanding: Option<ResponseRequest>,
     /// The outstanding wish was refused once already.
     retried: bool,
     /// The user pressed stop while a response was on its way: it is cancelled as it comes.
     stop_next: bool,
 }
 
-impl Default for Gate {
+impl Default for ResponseGate {
     fn default() -> Self {
         Self {
             turn: Turn::Quiet,
@@ -99,25 +99,25 @@ impl Default for Gate {
     }
 }
 
-impl Gate {
+impl ResponseGate {
     /// Somebody wants the model to speak.
-    pub fn want(&mut self, wish: Wish) {
+    pub fn want(&mut self, wish: ResponseRequest) {
         match wish {
-            Wish::Greeting => self.greeting = true,
-            Wish::Answer => self.answer = Answer::Wanted,
+            ResponseRequest::Greeting => self.greeting = true,
+            ResponseRequest::Answer => self.answer = Answer::Wanted,
         }
     }
 
     /// What to request now, if the gate is open and something is wanted.
-    pub fn next(&mut self, now: Instant) -> Option<Wish> {
+    pub fn next(&mut self, now: Instant) -> Option<ResponseRequest> {
         if self.turn != Turn::Quiet || self.response != Response::None {
             return None;
         }
         let wish = if std::mem::take(&mut self.greeting) {
-            Wish::Greeting
+            ResponseRequest::Greeting
         } else if self.answer != Answer::Unwanted {
             self.answer = Answer::Unwanted;
-            Wish::Answer
+            ResponseRequest::Answer
         } else {
             return None;
         };
@@ -138,7 +138,7 @@ impl Gate {
         if let Turn::Speaking { until } = self.turn {
             self.turn = Turn::Typed { until: until.min(now + TYPED) };
         }
-        self.want(Wish::Answer);
+        self.want(ResponseRequest::Answer);
     }
 
     /// Microphone audio came: if the user speaks, the user still does.
@@ -241,7 +241,7 @@ impl Gate {
         lapsed
     }
 
-    /// When to call [`Gate::tick`] at the latest.
+    /// When to call [`ResponseGate::tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let response = match self.response {
@@ -283,45 +283,45 @@ impl Gate {
 mod tests {
     use super::*;
 
-    fn start() -> (Gate, Instant) {
-        (Gate::default(), Instant::now())
+    fn start() -> (ResponseGate, Instant) {
+        (ResponseGate::default(), Instant::now())
     }
 
     #[test]
     fn wishes_merge_and_only_one_is_outstanding() {
         let (mut gate, now) = start();
-        gate.want(Wish::Answer);
-        gate.want(Wish::Answer);
-        assert_eq!(gate.next(now), Some(Wish::Answer));
-        gate.want(Wish::Answer);
+        gate.want(ResponseRequest::Answer);
+        gate.want(ResponseRequest::Answer);
+        assert_eq!(gate.next(now), Some(ResponseRequest::Answer));
+        gate.want(ResponseRequest::Answer);
         assert_eq!(gate.next(now), None);
         gate.created("r1");
         assert_eq!(gate.next(now), None);
         gate.done("other");
         assert_eq!(gate.next(now), None);
         gate.done("r1");
-        assert_eq!(gate.next(now), Some(Wish::Answer));
+        assert_eq!(gate.next(now), Some(ResponseRequest::Answer));
     }
 
     #[test]
     fn speech_announces_a_response_until_it_lapses() {
         let (mut gate, now) = start();
         gate.speech_started(now);
-        gate.want(Wish::Answer);
+        gate.want(ResponseRequest::Answer);
         assert_eq!(gate.next(now), None);
         gate.speech_stopped(true, now);
         assert_eq!(gate.next(now), None);
         assert_eq!(gate.deadline(), Some(now + ANNOUNCED));
         let later = now + ANNOUNCED;
         assert!(gate.tick(later));
-        assert_eq!(gate.next(later), Some(Wish::Answer));
+        assert_eq!(gate.next(later), Some(ResponseRequest::Answer));
     }
 
     #[test]
     fn the_services_own_response_meets_an_earlier_wish() {
         let (mut gate, now) = start();
         gate.speech_started(now);
-        gate.want(Wish::Answer);
+        gate.want(ResponseRequest::Answer);
         gate.speech_stopped(true, now);
         gate.created("vad");
         gate.done("vad");
@@ -333,39 +333,43 @@ mod tests {
         let (mut gate, now) = start();
         gate.speech_started(now);
         gate.speech_stopped(true, now);
-        gate.want(Wish::Answer);
+        gate.want(ResponseRequest::Answer);
         gate.created("vad");
         gate.done("vad");
-        assert_eq!(gate.next(now), Some(Wish::Answer));
+        assert_eq!(gate.next(now), Some(ResponseRequest::Answer));
     }
 
     #[test]
     fn a_refusal_is_retried_once_after_the_other_response() {
         let (mut gate, now) = start();
-        gate.want(Wish::Answer);
+        gate.want(ResponseRequest::Answer);
         assert!(gate.next(now).is_some());
         gate.refused(now);
         assert_eq!(gate.next(now), None);
         gate.created("theirs");
         gate.done("theirs");
-        assert_eq!(gate.next(now), Some(Wish::Answer));
+        assert_eq!(gate.next(now), Some(ResponseRequest::Answer));
         gate.refused(now);
         gate.created("again");
         gate.done("again");
         assert_eq!(gate.next(now), None);
-        gate.want(Wish::Answer);
-        assert_eq!(gate.next(now), Some(Wish::Answer));
+        gate.want(ResponseRequest::Answer);
+        assert_eq!(gate.next(now), Some(ResponseRequest::Answer));
         gate.created("r");
         gate.refused(now);
         gate.done("r");
-        assert_eq!(gate.next(now), Some(Wish::Answer), "a new wish may be retried again");
+        assert_eq!(
+            gate.next(now),
+            Some(ResponseRequest::Answer),
+            "a new wish may be retried again"
+        );
     }
 
     #[test]
     fn a_request_without_an_answer_lapses() {
         let (mut gate, now) = start();
-        gate.want(Wish::Greeting);
-        assert_eq!(gate.next(now), Some(Wish::Greeting));
+        gate.want(ResponseRequest::Greeting);
+        assert_eq!(gate.next(now), Some(ResponseRequest::Greeting));
         assert!(gate.is_busy());
         assert!(gate.tick(now + REQUESTED));
         assert!(!gate.is_busy());
@@ -376,7 +380,7 @@ mod tests {
     fn stop_takes_what_is_on_its_way_only() {
         let (mut gate, now) = start();
         gate.stop_next();
-        gate.want(Wish::Answer);
+        gate.want(ResponseRequest::Answer);
         assert!(gate.next(now).is_some());
         assert!(!gate.created("r1"));
         gate.done("r1");
