@@ -1,30 +1,42 @@
-//! The one gate for `response.create`: at most one outstanding.
+//! The response gate: the one place that decides when to send `response.create`.
 //!
-//! Everybody who wants the model to speak (tool results, typed turns, the greeting) says so here, and
-//! the gate says when to ask. It stays shut while the user speaks, while the service is about to make
-//! a response of its own (announced by `speech_stopped`), while our own request is under way, and
-//! while a response is active. Wishes merge: two before the gate opens make one request.
+//! The service has one response active at a time and refuses a second one
+//! (`conversation_already_has_active_response`). So every part that wants the model to speak (tool
+//! results, typed turns, the greeting) says so here, and the gate says when to ask. It stays shut
 //!
-//! A wish from before the user's turn ended is met by the response the service makes for that turn,
-//! because that response already sees what was added to the conversation.
+//! - while the user speaks: an answer would be cut off by the user's next word;
+//! - while the service is about to answer by itself (announced by `speech_stopped`): asking now
+//!   makes two answers to one turn, or an error;
+//! - while our own request is under way, and while a response is active.
+//!
+//! Requests merge: two before the gate opens make one `response.create`, because one answer sees
+//! everything that is in the conversation.
+//!
+//! A request from before the user's turn ended is met by the response that the service makes for
+//! that turn, for the same reason.
+//!
+//! Every state but an active response has a time limit. An event of the service that never comes
+//! (an empty turn brings no response, a mute in mid-sentence brings no `speech_stopped`) would
+//! otherwise keep the gate shut for the rest of the call.
 
 use std::time::{Duration, Instant};
 
 use super::sooner;
 
 /// How long a response is expected after `speech_stopped` or `committed`. An empty or discarded turn
-/// brings none, so the expectation has to lapse.
+/// brings no response, so the expectation has to lapse.
 const ANNOUNCED: Duration = Duration::from_secs(5);
-/// How long the user counts as speaking after the last microphone audio. Who mutes in the middle of a
-/// sentence sends none, and then the service never hears the sentence end.
+/// How long the user counts as speaking after the last microphone audio. A client that mutes in the
+/// middle of a sentence sends no more audio, and then the service never hears the sentence end.
 const SPEAKING: Duration = Duration::from_secs(3);
 /// How long the user counts as speaking after a typed turn. In a noisy room the service may hear
-/// speech without an end, and who types wants to be answered all the same.
+/// speech without an end, and a user who types must be answered all the same.
 const TYPED: Duration = Duration::from_secs(2);
-/// How long `response.created` may take after our `response.create`.
+/// How long `response.created` may take after our `response.create`. After that the request counts
+/// as lost, and the next one may be sent.
 const REQUESTED: Duration = Duration::from_secs(10);
 
-/// What to ask the service for.
+/// A request for a response: what to ask the service for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResponseRequest {
     /// Speak the configured greeting.
@@ -33,41 +45,47 @@ pub enum ResponseRequest {
     Answer,
 }
 
-/// Where the user's turn stands.
+/// Where the user's turn stands. `until` is when the state lapses to `Quiet`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
-    /// Nobody speaks, nothing is announced.
+    /// Nobody speaks, and no response is announced. The gate is open as far as the user goes.
     Quiet,
-    /// Between `speech_started` and `speech_stopped`.
+    /// Between `speech_started` and `speech_stopped`. Each microphone frame puts `until` off, so a
+    /// long sentence is not taken for a mute.
     Speaking { until: Instant },
-    /// The same, but a typed turn does not wait longer for the end of what is heard.
+    /// The user speaks, or the room is noisy, and has typed a turn meanwhile. Microphone frames no
+    /// longer put `until` off, or noise would hold back the answer to what was typed.
     Typed { until: Instant },
-    /// The service is going to answer by itself.
+    /// `speech_stopped` has come, and the service is going to answer by itself.
     Announced { until: Instant },
 }
 
 /// Where the service's response stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Response {
+    /// None is active, and none was asked for.
     None,
-    /// Ours was asked for, or the service said that one is active whose `created` we have not seen.
-    Requested {
-        until: Instant,
-    },
-    /// Between `response.created` and `response.done`; the id is in `response_id`.
+    /// We have asked for one. Or the service has refused that because another one is active whose
+    /// `response.created` we have not seen; that one is waited for in the same way.
+    Requested { until: Instant },
+    /// Between `response.created` and `response.done`; the id is in `response_id`. It has no time
+    /// limit: the service ends each response, also a cancelled one, with `response.done`.
     Active,
 }
 
 /// Whether an answer is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
+    /// Nobody has asked for one.
     Unwanted,
+    /// It is asked for as soon as the gate opens.
     Wanted,
-    /// Wanted before the user's turn ended: the response made for that turn will do.
+    /// Wanted before the user's turn ended: the response that the service makes for that turn will
+    /// do. If that one never comes, the answer is asked for when the announcement lapses.
     Covered,
 }
 
-/// See the module's text.
+/// The response gate. See the module's text.
 #[derive(Debug)]
 pub struct ResponseGate {
     turn: Turn,
@@ -100,20 +118,21 @@ impl Default for ResponseGate {
 }
 
 impl ResponseGate {
-    /// Somebody wants the model to speak.
-    pub fn want(&mut self, wish: ResponseRequest) {
-        match wish {
+    /// The model is to speak. Asked for again before the gate opens, it changes nothing.
+    pub fn want(&mut self, request: ResponseRequest) {
+        match request {
             ResponseRequest::Greeting => self.greeting = true,
             ResponseRequest::Answer => self.answer = Answer::Wanted,
         }
     }
 
-    /// What to request now, if the gate is open and something is wanted.
+    /// What to request now, if the gate is open and something is wanted. The caller must send it: the
+    /// gate is shut from here on. The greeting goes first, since it opens the conversation.
     pub fn next(&mut self, now: Instant) -> Option<ResponseRequest> {
         if self.turn != Turn::Quiet || self.response != Response::None {
             return None;
         }
-        let wish = if std::mem::take(&mut self.greeting) {
+        let request = if std::mem::take(&mut self.greeting) {
             ResponseRequest::Greeting
         } else if self.answer != Answer::Unwanted {
             self.answer = Answer::Unwanted;
@@ -121,19 +140,20 @@ impl ResponseGate {
         } else {
             return None;
         };
-        self.outstanding = Some(wish);
+        self.outstanding = Some(request);
         self.stop_next = false;
         self.response = Response::Requested { until: now + REQUESTED };
-        Some(wish)
+        Some(request)
     }
 
-    /// `speech_started`.
+    /// `speech_started`: Any → Speaking. A stop that was meant for a response on its way is forgotten:
+    /// what comes after this speech is an answer to it.
     pub fn speech_started(&mut self, now: Instant) {
         self.turn = Turn::Speaking { until: now + SPEAKING };
         self.stop_next = false;
     }
 
-    /// A typed turn wants an answer.
+    /// A typed turn wants an answer: Speaking → Typed, with no later end than it had.
     pub fn typed(&mut self, now: Instant) {
         if let Turn::Speaking { until } = self.turn {
             self.turn = Turn::Typed { until: until.min(now + TYPED) };
@@ -141,14 +161,15 @@ impl ResponseGate {
         self.want(ResponseRequest::Answer);
     }
 
-    /// Microphone audio came: if the user speaks, the user still does.
+    /// Microphone audio came: if the user speaks, the user still does. Called for every frame.
     pub fn heard(&mut self, now: Instant) {
         if let Turn::Speaking { until } = &mut self.turn {
             *until = now + SPEAKING;
         }
     }
 
-    /// `speech_stopped`. `announced`: the service answers spoken turns by itself.
+    /// `speech_stopped`: Any → Announced if the service answers spoken turns by itself (`announced`),
+    /// else → Quiet. An answer that was wanted until here is covered by the announced response.
     pub fn speech_stopped(&mut self, announced: bool, now: Instant) {
         if !announced {
             self.turn = Turn::Quiet;
@@ -160,14 +181,16 @@ impl ResponseGate {
         }
     }
 
-    /// `committed`: an announced response still has its full time from here.
+    /// `committed`: an announced response has its full time from here, since the service makes it only
+    /// after this event.
     pub fn committed(&mut self, now: Instant) {
         if let Turn::Announced { until } = &mut self.turn {
             *until = now + ANNOUNCED;
         }
     }
 
-    /// `response.created`. Returns whether the user asked to stop it before it came.
+    /// `response.created`: the response is Active, and an announcement is fulfilled. Returns whether
+    /// the user asked to stop it before it came: the caller must then cancel it.
     pub fn created(&mut self, response_id: &str) -> bool {
         if matches!(self.turn, Turn::Announced { .. }) {
             self.turn = Turn::Quiet;
@@ -181,8 +204,9 @@ impl ResponseGate {
         std::mem::take(&mut self.stop_next)
     }
 
-    /// `response.done`. A done of another response than the active one changes nothing. Returns
-    /// whether it was the active one.
+    /// `response.done`: Active → None. The end of another response than the active one changes
+    /// nothing, or a late `done` would open the gate in the middle of an answer. Returns whether it
+    /// was the active one.
     pub fn done(&mut self, response_id: &str) -> bool {
         if self.active() != Some(response_id) {
             return false;
@@ -194,13 +218,14 @@ impl ResponseGate {
         true
     }
 
-    /// `conversation_already_has_active_response`: wait for that one's end, then ask once more.
+    /// `conversation_already_has_active_response`: wait for that one's end, then ask once more. Only
+    /// once: a service that always refuses would be asked for ever.
     pub fn refused(&mut self, now: Instant) {
-        let wish = self.outstanding.take();
-        match wish {
-            Some(wish) if !self.retried => {
+        let request = self.outstanding.take();
+        match request {
+            Some(request) if !self.retried => {
                 self.retried = true;
-                self.want(wish);
+                self.want(request);
             }
             _ => self.retried = false,
         }
@@ -209,7 +234,7 @@ impl ResponseGate {
         }
     }
 
-    /// Our request failed for a reason that asking again does not mend.
+    /// Our request failed for a reason that asking again does not mend: Requested → None.
     pub fn failed(&mut self) {
         self.outstanding = None;
         self.retried = false;
@@ -224,7 +249,8 @@ impl ResponseGate {
             || matches!(self.turn, Turn::Announced { .. });
     }
 
-    /// Lets expectations lapse. Returns whether one did.
+    /// Lets states lapse whose time is over. Returns whether one did, which counts as activity: the
+    /// idle time begins when the waiting ends.
     pub fn tick(&mut self, now: Instant) -> bool {
         let mut lapsed = false;
         if self.turn_end().is_some_and(|until| until <= now) {
@@ -288,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn wishes_merge_and_only_one_is_outstanding() {
+    fn requests_merge_and_only_one_is_outstanding() {
         let (mut gate, now) = start();
         gate.want(ResponseRequest::Answer);
         gate.want(ResponseRequest::Answer);
@@ -361,7 +387,7 @@ mod tests {
         assert_eq!(
             gate.next(now),
             Some(ResponseRequest::Answer),
-            "a new wish may be retried again"
+            "a new request may be retried again"
         );
     }
 

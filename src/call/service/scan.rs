@@ -107,7 +107,7 @@ const USUAL_KEYS: [(&[u8], Member); 7] = [
     (b"\"delta\":", Member::Delta),
 ];
 
-/// What is known of an audio delta.
+/// The fields of an audio delta that have been found so far.
 #[derive(Default)]
 struct DeltaMembers<'a> {
     kind: bool,
