@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("access", &[]),
     ("call", &["models"]),
-    ("certificates", &["config", "net", "system"]),
+    ("certificates", &["net", "system"]),
     (
         "cli",
         &[
@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "web",
         ],
     ),
-    ("config", &["models"]),
+    ("config", &["models", "net", "system"]),
     ("main", &["cli"]),
     ("metrics", &[]),
     ("models", &[]),

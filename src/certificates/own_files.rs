@@ -10,9 +10,9 @@ use rustls::ServerConfig;
 
 use super::facts::{self, Facts};
 use super::files::fault;
-use crate::config::read_file;
 use crate::net::tls;
 use crate::system::clock::is_clock_set;
+use crate::system::files;
 
 /// Longest certificate or key file, in bytes.
 const MAX_PEM: usize = 256 * 1024;
@@ -54,7 +54,8 @@ impl OwnFiles {
         let leaf = tls::certificates(&chain).map_err(of_cert)?;
         // Tried alone first, so that the setting at fault is named.
         tls::private_key(&key).map_err(of_key)?;
-        let config = tls::server_config(&chain, &key).map_err(of_cert)?;
+        let with_key = |error| format!("{error} (VOICELIVED_TLS_KEY: {})", self.key.display());
+        let config = tls::server_config(&chain, &key).map_err(with_key).map_err(of_cert)?;
         self.end = leaf.first().and_then(|leaf| facts::end_of(leaf));
         if let Some(expired) = self.expired(now) {
             return Err(expired);
@@ -97,5 +98,5 @@ impl OwnFiles {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    read_file(path, MAX_PEM).map_err(|error| format!("cannot be read ({error})"))
+    files::read(path, MAX_PEM).map_err(|error| format!("cannot be read ({error})"))
 }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 
 use super::{Endpoint, Files, Limits, Secret, SessionConfig, Web, endpoint as address};
+use crate::net::tls;
 
 const MAX_TEXT_FILE: usize = 64 * 1024;
 const MAX_PEM_FILE: usize = 1024 * 1024;
@@ -60,12 +60,8 @@ pub(super) fn key_file(draft: &mut Draft, path: &str, files: Files<'_>) -> Resul
 
 pub(super) fn authorities(draft: &mut Draft, path: &str, files: Files<'_>) -> Result<(), String> {
     let pem = bytes(path, MAX_PEM_FILE, files)?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     draft.authorities =
-        certificates.map_err(|fault| format!("{} is not valid PEM: {fault}", shown(path)))?;
-    if draft.authorities.is_empty() {
-        return Err(format!("{} holds no PEM certificate", shown(path)));
-    }
+        tls::certificates(&pem).map_err(|fault| format!("{}: {fault}", shown(path)))?;
     Ok(())
 }
 
@@ -168,11 +164,14 @@ pub(super) fn models(text: &str) -> Result<Vec<String>, String> {
 const MAX_LANGUAGES: usize = 10;
 
 pub(super) fn language(text: &str) -> Result<String, String> {
+    // RFC 5646: a language of two or three letters, then script, region and variants.
     let tag = |tag: &str| {
+        let language = tag.split('-').next().unwrap_or_default();
         let parts = tag.split('-').all(|part| {
             (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric())
         });
-        parts && tag.len() <= 35
+        let letters = language.bytes().all(|b| b.is_ascii_alphabetic());
+        parts && letters && matches!(language.len(), 2 | 3) && tag.len() <= 35
     };
     let tags: Vec<&str> = text.split(',').map(str::trim).collect();
     if tags.len() > MAX_LANGUAGES {
@@ -180,7 +179,8 @@ pub(super) fn language(text: &str) -> Result<String, String> {
     }
     if !tags.iter().copied().all(tag) {
         return Err(format!(
-            "must be a language such as en-US, or several: en,de; but is {}",
+            "must be a code of two letters, with or without a region, such as en or en-US, or \
+             several: en,de; but is {}",
             shown(text)
         ));
     }
@@ -387,7 +387,11 @@ mod tests {
     fn languages() {
         assert_eq!(language("en-US").unwrap(), "en-US");
         assert_eq!(language("en, de").unwrap(), "en,de");
-        for bad in ["english language", "en_US", "en,", "-", &"en,".repeat(20)] {
+        assert_eq!(language("fil-PH,zh-Hans-CN").unwrap(), "fil-PH,zh-Hans-CN");
+        for bad in ["english", "English", "e", "12", "deutsch,en", "en_US", "en,", "-"] {
+            assert!(language(bad).unwrap_err().contains("such as en"), "{bad}");
+        }
+        for bad in ["english language", &"en,".repeat(20)] {
             assert!(language(bad).is_err(), "{bad}");
         }
     }

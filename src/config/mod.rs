@@ -21,8 +21,10 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
+use crate::system::files;
+
 pub use endpoint::Endpoint;
-pub use load::{EnvFile, PassedSocket, Sources, read_file};
+pub use load::{EnvFile, PassedSocket, Sources};
 pub use secret::Secret;
 pub use table::{VARIABLES, Variable, secret_names};
 
@@ -184,7 +186,7 @@ impl Config {
         sources.listen = listen;
         sources.sockets = sockets.to_vec();
         sources.env_file = EnvFile::find(env_file).map_err(|fault| vec![fault])?;
-        let mut config = Self::load(purpose, sources, &read_file)?;
+        let mut config = Self::load(purpose, sources, &files::read)?;
         config.warnings.extend(config.secret_files.iter().filter_map(|path| secret::exposed(path)));
         Ok(config)
     }
@@ -204,7 +206,7 @@ impl Config {
             Err(fault) if env_file.is_some() => return Err(vec![fault]),
             found => found.unwrap_or_default(),
         };
-        load::client_token(token_file, sources, &read_file)
+        load::client_token(token_file, sources, &files::read)
     }
 
     /// Points a [`Purpose::Demo`] configuration at the simulator listening on `address`.

@@ -84,7 +84,10 @@ impl Words {
     }
 
     fn quoted(&self) -> String {
-        let code = self.codes.split_whitespace().next().unwrap_or_default();
+        // A status in digits is told already.
+        let mut codes = self.codes.split_whitespace();
+        let is_word = |code: &&str| !code.bytes().all(|byte| byte.is_ascii_digit());
+        let code = codes.find(is_word).unwrap_or_default();
         let message = quote(&self.message);
         match (message.trim_end_matches('.'), code) {
             ("", "") => "without a reason".to_owned(),

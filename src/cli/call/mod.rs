@@ -29,10 +29,11 @@ use super::exit::{self, Failure};
 use super::screen::{Screen, plain};
 use super::service;
 use crate::call::client::MAX_TEXT_BYTES;
-use crate::config::{Config, Endpoint, Secret, read_file};
+use crate::config::{Config, Endpoint, Secret};
 use crate::net::dial::{DialError, Target};
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 use crate::net::{tls, tls_words};
+use crate::system::files;
 use crate::system::terminal_log;
 use answer::{Answer, GRACE};
 use record::Record;
@@ -94,8 +95,8 @@ fn check_text(text: Option<&str>) -> Result<(), Failure> {
 /// The certificates of `--ca`.
 fn authorities(path: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let Some(path) = path else { return Ok(Vec::new()) };
-    let pem =
-        read_file(path, MAX_PEM).map_err(|error| (exit::NO_INPUT, format!("{path:?}: {error}")))?;
+    let pem = files::read(path, MAX_PEM)
+        .map_err(|error| (exit::NO_INPUT, format!("{path:?}: {error}")))?;
     tls::certificates(&pem).map_err(|error| (exit::DATA, format!("{path:?}: {error}")))
 }
 

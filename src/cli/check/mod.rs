@@ -79,6 +79,7 @@ fn go(mut way: Way, report: &mut Report) -> Result<(), Failure> {
     while let Err(Setback { failure, refused }) = go_once(&way, report) {
         let Some((refused, said)) = refused else { return Err(failure) };
         let Some((next, clause)) = way.instead(refused) else { return Err(failure) };
+        let said = way.target().conceal(&said).unwrap_or(said);
         report.note(&format!("{clause}. The service said: {said}"));
         way = next;
     }

@@ -20,12 +20,13 @@ use crate::certificates::{Authority, OwnFiles, device_names};
 use crate::cli::args::{RunArgs, SimulateArgs};
 use crate::cli::exit::{self, Failure};
 use crate::cli::{access_token, service};
-use crate::config::{Config, PassedSocket, Purpose, read_file};
+use crate::config::{Config, PassedSocket, Purpose};
 use crate::net::tls::{self, ClientConfigs};
 use crate::server::{Calls, Listen, Server, bind};
 use crate::simulator::{Options, Script};
 use crate::spending::Ledger;
 use crate::system::clock::is_clock_set;
+use crate::system::files;
 use crate::system::systemd::{self, Manager, Passed};
 use crate::system::terminal_log;
 use crate::tools::Tools;
@@ -285,7 +286,7 @@ fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig
         format!("{option} {}: {error}", path.display().to_string().escape_debug())
     };
     let read = |option: &str, path: &Path| {
-        read_file(path, MAX_PEM).map_err(|error| (exit::NO_INPUT, named(option, path, &error)))
+        files::read(path, MAX_PEM).map_err(|error| (exit::NO_INPUT, named(option, path, &error)))
     };
     let (chain, secret) = (read("--cert", certificate)?, read("--key", key)?);
     tls::private_key(&secret).map_err(|error| (exit::DATA, named("--key", key, &error)))?;
