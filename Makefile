@@ -13,10 +13,10 @@ bench:    # all figures, beside other relays, into docs/performance.md: 10 minut
 	benches/run
 
 judges:   # Autobahn, sslscan, testssl.sh in full, slowhttptest: about 4 minutes
-	tests/run packages build judges testssl
+	tests/run judges testssl
 
-deny:     # licences, sources, doubles; `cargo install cargo-deny --locked` takes minutes, once
-	cargo deny check licenses bans sources
+deny:     # licences, sources, doubles; builds cargo-deny once, for minutes
+	tests/run deny
 
 fuzz:     # every target for a minute
 	fuzz/run 60

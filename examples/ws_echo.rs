@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use voicelived::net::dial::{Dial, Progress, Target};
-use voicelived::net::http::{self, Head, Upgrade};
+use voicelived::net::http::{self, ParsedHead, Upgrade};
 use voicelived::net::inbox::Inbox;
 use voicelived::net::transport::Transport;
 use voicelived::net::ws::{Incoming, Message, Role, WsError, WsPeer};
@@ -100,7 +100,7 @@ impl Echo {
                 }
                 Ok(Some(Incoming::Binary(data))) => self.peer.send(Message::Binary(data)),
                 Ok(Some(Incoming::Control)) => Ok(()),
-                Ok(Some(Incoming::Close { .. })) => {
+                Ok(Some(Incoming::Close(_))) => {
                     self.deadline = Some(Instant::now() + CLOSE_TIMEOUT);
                     Ok(())
                 }
@@ -158,9 +158,9 @@ fn upgrade(mut transport: Transport<TcpStream>, mut head: Vec<u8>) -> (Option<Co
             _ => return (None, Turn::Over),
         }
         let (request, length) = match http::parse(&head) {
-            Head::Partial => continue,
-            Head::Complete(request, length) => (request, length),
-            Head::Bad(_) => return (None, Turn::Over),
+            ParsedHead::Partial => continue,
+            ParsedHead::Complete(request, length) => (request, length),
+            ParsedHead::Bad(_) => return (None, Turn::Over),
         };
         let Some(Upgrade::Valid(key)) = request.upgrade else { return (None, Turn::Over) };
         let mut answer = Vec::new();

@@ -4,12 +4,16 @@
 //! Data flows one way per direction: socket → `net` → `session` → `call` → `session` → `net` → socket.
 //!
 //! ```text
-//! main ─► cli ─► config
-//!          └───► server ─► session ─┬─► net    (sockets, TLS, WebSocket, HTTP; never call, tools)
-//!                                   ├─► call   (pure: no socket, no clock, never net)
-//!                                   └─► tools  (schemas and commands; never net, call)
-//!                  └─► simulator (pure core; used by the loop only when a command asks for it)
+//! main ─► cli ─► config                      (settings)
+//!          └───► server ─► session ─┬─► net      (sockets, TLS, WebSocket, HTTP; never call, tools)
+//!                 │                 ├─► call     (pure: no socket, no clock, never net)
+//!                 │                 └─► tools    (schemas and commands; never net, call)
+//!                 ├─► web                        (visitors: page, upgrade, `/metrics`)
+//!                 └─► simulator                  (pure core; only when a command asks for it)
 //! ```
+//!
+//! Lent to all of them: `metrics` (counters), `models` (what is known of the service's models),
+//! `system` (the operating system).
 //!
 //! `docs/architecture.md` tells the life of a call along these arrows; `tests/layering.rs` guards them.
 
@@ -21,6 +25,7 @@ pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod metrics;
+pub mod models;
 pub mod net;
 pub mod server;
 pub mod session;

@@ -666,7 +666,7 @@ fn own_files_are_taken_up_when_they_change() {
     open(&folder, &pi(), clock());
     let (cert, key) = (folder.file("cert.pem"), folder.file("key.pem"));
     let mut files = OwnFiles::new(cert.clone(), key.clone());
-    let error = files.load().unwrap_err();
+    let error = files.load(clock()).unwrap_err();
     assert!(error.contains("cert.pem: cannot be read"), "{error}");
     assert!(!files.changed());
     // As certbot does it: links to files that are replaced.
@@ -676,23 +676,23 @@ fn own_files_are_taken_up_when_they_change() {
     symlink(folder.file("v1"), &cert).unwrap();
     symlink(folder.file("v1"), &key).unwrap();
     assert!(files.changed());
-    let server = files.load().unwrap();
+    let server = files.load(clock()).unwrap();
     handshake(&folder.read("ca.pem"), &server, "pi.local").unwrap();
     assert!(!files.changed());
     fs::remove_file(&cert).unwrap();
     assert!(files.changed());
     symlink(folder.file("v2"), &cert).unwrap();
     assert!(files.changed());
-    files.load().unwrap();
+    files.load(clock()).unwrap();
     // A broken one is told once.
     fs::write(folder.file("v1"), "nonsense").unwrap();
     assert!(files.changed());
-    let error = files.load().unwrap_err();
+    let error = files.load(clock()).unwrap_err();
     let start = format!("VOICELIVED_TLS_KEY: {}: there is no private key", key.display());
     assert!(error.starts_with(&start), "{error}");
     assert!(!files.changed());
     fs::write(folder.file("v2"), "nonsense").unwrap();
-    let error = files.load().unwrap_err();
+    let error = files.load(clock()).unwrap_err();
     let start = format!("VOICELIVED_TLS_CERT: {}: there is no certificate", cert.display());
     assert!(error.starts_with(&start), "{error}");
 }

@@ -63,8 +63,9 @@ fn defaults() {
     let config = load(&[ENDPOINT, KEY], "").unwrap();
     assert_eq!(
         config.service.endpoint.to_string(),
-        "wss://x.services.ai.azure.com/voice-live/realtime?api-version=2026-07-15&model=gpt-realtime-mini"
+        "wss://x.services.ai.azure.com/voice-live/realtime?api-version=2026-07-15&model=gpt-realtime-2.1-mini"
     );
+    assert_eq!(config.session.models, ["gpt-realtime-2.1-mini", "gpt-realtime-mini"]);
     assert_eq!(config.service.key.expose(), "canary-key");
     assert_eq!(config.session.voice, "en-US-Ava:DragonHDLatestNeural");
     assert!(!config.session.instructions.is_empty());
@@ -86,7 +87,7 @@ fn option_beats_environment_beats_file_beats_default() {
     let config = load(&[ENDPOINT, KEY, ("VOICELIVED_LISTEN", "127.0.0.1:2")], file).unwrap();
     assert_eq!(config.web.listen.unwrap().port(), 2);
     assert_eq!(config.log, log::LevelFilter::Debug);
-    assert_eq!(config.session.model, "m");
+    assert_eq!(config.session.models, ["m"]);
     all.listen = Some("127.0.0.1:3".to_owned());
     let config = Config::load(Purpose::Service, all, &files).unwrap();
     assert_eq!(config.web.listen.unwrap().port(), 3);
@@ -143,10 +144,17 @@ fn both_spellings_are_accepted_but_must_agree() {
 }
 
 #[test]
+fn models_are_a_list_in_the_order_to_try_them() {
+    let config = with("VOICE_LIVE_MODEL", "b, a,b").unwrap();
+    assert_eq!(config.session.models, ["b", "a"]);
+    assert!(config.service.endpoint.path_and_query.ends_with("model=b"));
+}
+
+#[test]
 fn the_model_has_three_names() {
     for name in ["VOICE_LIVE_MODEL", "AZURE_VOICE_LIVE_MODEL", "AZURE_VOICELIVE_MODEL"] {
         let config = with(name, "gpt-realtime").unwrap();
-        assert_eq!(config.session.model, "gpt-realtime");
+        assert_eq!(config.session.models, ["gpt-realtime"]);
         assert!(config.service.endpoint.path_and_query.ends_with("model=gpt-realtime"));
     }
     let two = [ENDPOINT, KEY, ("VOICE_LIVE_MODEL", "a"), ("AZURE_VOICE_LIVE_MODEL", "b")];
@@ -312,6 +320,9 @@ fn trust_anchors_are_read_and_checked() {
 fn bad_values_are_refused() {
     for (name, value) in [
         ("VOICE_LIVE_MODEL", "a b"),
+        ("VOICE_LIVE_MODEL", "a,"),
+        ("VOICE_LIVE_MODEL", "1,2,3,4,5,6,7,8,9"),
+        ("AZURE_VOICE_LIVE_LANGUAGE", "en,de,fr,it,es,pt,nl,pl,cs,sv,fi"),
         ("AZURE_VOICE_LIVE_API_VERSION", "a\nb"),
         ("AZURE_VOICE_LIVE_VOICE", "a\u{1b}b"),
         ("AZURE_VOICE_LIVE_INSTRUCTIONS", "a\u{7}b"),
@@ -345,7 +356,7 @@ fn the_demo_needs_and_touches_nothing_of_the_service() {
     assert_eq!(config.log, log::LevelFilter::Warn);
     assert_eq!(
         config.service.endpoint.to_string(),
-        "ws://127.0.0.1:9000/voice-live/realtime?api-version=2026-07-15&model=gpt-realtime-mini"
+        "ws://127.0.0.1:9000/voice-live/realtime?api-version=2026-07-15&model=gpt-realtime-2.1-mini"
     );
 }
 

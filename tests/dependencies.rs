@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
-/// In the lock file twice: ring needs an older `getrandom`. The others belong to what only tests or
-/// other systems need, and are in no program twice.
-const TWICE: [&str; 4] = ["base64", "getrandom", "syn", "windows-sys"];
+/// In the lock file twice: ring needs an older `getrandom`, and derive macros an older `syn`, at build
+/// time. The others belong to what only tests or other systems need, and are in no program twice.
+const TWICE: [&str; 3] = ["getrandom", "syn", "windows-sys"];
 
 /// Another TLS, or threads of its own: see `deny.toml`.
 const BANNED: [&str; 5] = ["openssl-sys", "aws-lc-sys", "native-tls", "tokio", "async-std"];
@@ -57,4 +58,68 @@ fn contributing_says_what_each_is_for() {
             assert!(rows.any(|row| row.contains(&format!("`{name}`"))), "{name}");
         }
     }
+}
+
+/// Crates that the owner asked for. Each stays, and each does work in the program.
+const ASKED_FOR: [&str; 9] = [
+    "mio",
+    "tungstenite",
+    "rustls",
+    "webpki-roots",
+    "httparse",
+    "serde_json",
+    "base64",
+    "log",
+    "simple_logger",
+];
+
+/// The program's own text: no comments, no tests.
+fn program() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join("src")];
+    let mut files = vec![root.join("build.rs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder of ours") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().and_then(|name| name.to_str()).expect("our own names");
+            match name {
+                "tests" | "tests.rs" => {}
+                _ if path.is_dir() => folders.push(path),
+                _ if name.ends_with(".rs") => files.push(path),
+                _ => {}
+            }
+        }
+    }
+    let mut program = String::new();
+    for file in files {
+        let text = fs::read_to_string(file).expect("text");
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        code.for_each(|line| program.extend([line, "\n"]));
+    }
+    program
+}
+
+/// Whether code names a crate's item: `use NAME::…`, or a path that begins with it.
+fn uses(program: &str, name: &str) -> bool {
+    let path = name.replace('-', "_") + "::";
+    program.match_indices(&path).any(|(at, _)| {
+        let before = program[..at].chars().next_back().unwrap_or('\n');
+        !before.is_alphanumeric() && !matches!(before, '_' | ':')
+    })
+}
+
+#[test]
+fn the_crates_that_were_asked_for_do_their_work() {
+    let manifest = read("Cargo.toml");
+    let section = manifest.split("[dependencies]\n").nth(1).expect("dependencies");
+    let section = section.split("\n\n").next().expect("its lines");
+    let declared: Vec<_> = section.lines().filter_map(|line| line.split(' ').next()).collect();
+    let program = program();
+    for name in ASKED_FOR {
+        assert!(declared.contains(&name), "{name} is no dependency of the program");
+        assert!(uses(&program, name), "{name} is declared and not used");
+    }
+    // What is declared and does nothing would be seen.
+    assert!(!uses(&program, "tokio") && !uses("a_log::b crate::log::c", "log"));
 }

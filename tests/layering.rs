@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 /// one that is no longer used goes from both.
 const ARROWS: &[(&str, &[&str])] = &[
     ("access", &[]),
-    ("call", &[]),
-    ("certificates", &["config", "net", "system"]),
+    ("call", &["models"]),
+    ("certificates", &["net", "system"]),
     (
         "cli",
         &[
@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "call",
             "certificates",
             "config",
+            "models",
             "net",
             "server",
             "session",
@@ -29,9 +30,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "web",
         ],
     ),
-    ("config", &[]),
+    ("config", &["models", "net", "system"]),
     ("main", &["cli"]),
     ("metrics", &[]),
+    ("models", &[]),
     ("net", &[]),
     (
         "server",
@@ -50,7 +52,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("session", &["call", "metrics", "net", "tools"]),
-    ("simulator", &["net", "session"]),
+    ("simulator", &["models", "net", "session"]),
     ("spending", &["system"]),
     ("system", &[]),
     ("tools", &[]),
@@ -95,18 +97,42 @@ impl Source {
         self.module().first().copied().unwrap_or_default()
     }
 
-    /// The top-level modules of this crate that the file names by a path.
+    /// The other top-level modules of this crate that the file names by a path.
     fn uses(&self) -> BTreeSet<String> {
-        let mut found = BTreeSet::new();
-        for root in ["crate::", "voicelived::"] {
-            found.extend(after(&self.code, root));
-        }
-        // As many `super` as the module is deep lead to the crate's root.
-        found.extend(after(&self.code, &"super::".repeat(self.module().len())));
-        assert!(!found.contains(""), "{}: name each module in a `use` of its own", self.path);
+        let mut found: BTreeSet<_> =
+            self.paths().into_iter().filter_map(|path| path.into_iter().next()).collect();
         found.remove(self.top());
         // `crate::x` is a module only if there is one; it may be a macro or an item of `main`.
         found.retain(|name| ARROWS.iter().any(|(module, _)| module == name));
+        found
+    }
+
+    /// Every path in the file that begins at the crate's root, with `super` or with `self`, as names
+    /// from the root on.
+    fn paths(&self) -> Vec<Vec<String>> {
+        let mut found = Vec::new();
+        for (root, supers) in
+            [("crate::", None), ("voicelived::", None), ("super::", Some(1)), ("self::", Some(0))]
+        {
+            for at in mentions(&self.code, root) {
+                // The middle of a path is not the beginning of another.
+                if self.code[..at].ends_with("::") {
+                    continue;
+                }
+                let mut rest = &self.code[at + root.len()..];
+                let mut base: Vec<String> = Vec::new();
+                if let Some(mut supers) = supers {
+                    while let Some(more) = rest.strip_prefix("super::") {
+                        supers += 1;
+                        rest = more;
+                    }
+                    let module = self.module();
+                    let depth = module.len().saturating_sub(supers);
+                    base.extend(module[..depth].iter().map(|name| (*name).to_owned()));
+                }
+                spell_out(rest, &base, &mut found);
+            }
+        }
         found
     }
 
@@ -130,13 +156,34 @@ fn mentions<'a>(code: &'a str, path: &'a str) -> impl Iterator<Item = usize> + '
     })
 }
 
-/// The word after each mention of `prefix`.
-fn after<'a>(code: &'a str, prefix: &'a str) -> impl Iterator<Item = String> + 'a {
-    mentions(code, prefix).map(move |at| {
-        let rest = &code[at + prefix.len()..];
-        let end = rest.bytes().position(|byte| !is_word(byte)).unwrap_or(rest.len());
-        rest[..end].to_owned()
-    })
+/// Adds the path that `rest` begins with, below `base`: each of them where braces hold several.
+/// Returns what is behind it.
+fn spell_out<'a>(rest: &'a str, base: &[String], found: &mut Vec<Vec<String>>) -> &'a str {
+    let mut rest = rest.trim_start();
+    if let Some(mut group) = rest.strip_prefix('{') {
+        loop {
+            group = spell_out(group, base, found).trim_start();
+            match group.chars().next() {
+                Some(',') => group = &group[1..],
+                Some('}') => return &group[1..],
+                // No list of paths, as in `matches!(self, crate::A {..})`.
+                _ => return group,
+            }
+        }
+    }
+    let end = rest.bytes().position(|byte| !is_word(byte)).unwrap_or(rest.len());
+    let (word, behind) = rest.split_at(end);
+    let path = [base, &[word.to_owned()]].concat();
+    rest = behind;
+    match rest.strip_prefix("::") {
+        Some(more) => spell_out(more, &path, found),
+        None => {
+            found.push(path);
+            rest.strip_prefix(" as ").map_or(rest, |alias| {
+                alias.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_')
+            })
+        }
+    }
 }
 
 /// Blanks out comments and the content of strings and character literals.
@@ -274,6 +321,62 @@ fn modules_use_each_other_as_the_architecture_says() {
     }
 }
 
+/// Below each folder of `src/`: what its files and folders use of each other. A folder's `mod.rs` is
+/// left out: it stands for the whole, whose parts may know it as it knows them.
+fn rooms() -> BTreeMap<String, Room> {
+    let mut rooms: BTreeMap<_, Room> = BTreeMap::new();
+    for source in sources().iter().filter(|source| source.path != "lib.rs") {
+        let module = source.module();
+        for depth in 0..module.len() {
+            let (folder, name) = (&module[..depth], module[depth]);
+            let used = source.paths().into_iter().filter_map(|path| {
+                let inside = path.len() > depth && path[..depth] == *folder;
+                inside.then(|| path[depth].clone()).filter(|other| other != name)
+            });
+            let room = rooms.entry(folder.join("/")).or_default();
+            room.entry(name.to_owned()).or_default().extend(used);
+        }
+    }
+    rooms
+}
+
+type Room = BTreeMap<String, BTreeSet<String>>;
+
+/// What `from` uses, and what that uses, and so on.
+fn reached<'a>(room: &'a Room, from: &'a str) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    let mut next = vec![from];
+    while let Some(at) = next.pop() {
+        let used = room.get(at).into_iter().flatten().map(String::as_str);
+        next.extend(used.filter(|name| room.contains_key(*name) && seen.insert(*name)));
+    }
+    seen
+}
+
+/// Pairs that use each other, at once or by way of others.
+fn circles(room: &Room) -> Vec<(&str, &str)> {
+    let reach: BTreeMap<_, _> =
+        room.keys().map(|name| (name.as_str(), reached(room, name))).collect();
+    let mut found = Vec::new();
+    for (one, from_one) in &reach {
+        let back = from_one.iter().filter(|other| *other > one && reach[*other].contains(one));
+        found.extend(back.map(|other| (*one, *other)));
+    }
+    found
+}
+
+#[test]
+fn no_files_of_a_room_go_in_circles() {
+    let rooms = rooms();
+    assert!(rooms.len() > 10, "only {} rooms were found", rooms.len());
+    let mut found = Vec::new();
+    for (folder, room) in &rooms {
+        let room = circles(room);
+        found.extend(room.iter().map(|(one, other)| format!("src/{folder}: {one} ↔ {other}")));
+    }
+    assert_eq!(found, [""; 0]);
+}
+
 #[test]
 fn the_pure_cores_touch_nothing_outside() {
     // A tool itself runs in a child process, so it may read files, ask the network, and wait.
@@ -281,7 +384,9 @@ fn the_pure_cores_touch_nothing_outside() {
         path.starts_with("tools/") && !["tools/mod.rs", "tools/schema.rs"].contains(&path)
     };
     let core = |path: &str| {
-        ["call", "tools", "access", "metrics"].iter().any(|module| is_within(path, module))
+        ["call", "tools", "access", "metrics", "models"]
+            .iter()
+            .any(|module| is_within(path, module))
             && !is_tool(path)
             || is_within(path, "simulator") && path != SIMULATOR_SHELL
     };
@@ -291,7 +396,9 @@ fn the_pure_cores_touch_nothing_outside() {
     assert_eq!(found, [""; 0]);
     let shells: Vec<_> = sources()
         .iter()
-        .filter(|source| source.top() == "simulator" && !source.uses().is_empty())
+        .filter(|source| source.top() == "simulator")
+        // A table of names and dates.
+        .filter(|source| source.uses().iter().any(|used| used != "models"))
         .map(|source| source.path.clone())
         .collect();
     assert_eq!(shells, [SIMULATOR_SHELL]);
@@ -320,8 +427,8 @@ fn tls_has_its_place() {
     assert_eq!(outside(&connections, |path| drivers.contains(&path)), [""; 0]);
     // Elsewhere rustls only lends types: certificates, shared configurations, errors.
     let types = [
-        "cli/call.rs",
-        "cli/run.rs",
+        "cli/call/mod.rs",
+        "cli/run/mod.rs",
         "config/draft.rs",
         "config/mod.rs",
         "server/certificates.rs",
@@ -359,5 +466,17 @@ fn the_reader_sees_code_and_nothing_else() {
     assert_eq!(source("crate::net::ws; crate::call::x;").uses(), ["net".to_owned()].into());
     assert_eq!(source("super::super::super::web").uses(), ["web".to_owned()].into());
     assert_eq!(source("super::super::web; xcrate::net").uses(), BTreeSet::new());
+    assert_eq!(
+        source("use crate::{net::ws, web as w};").uses(),
+        ["net".into(), "web".into()].into()
+    );
+    let paths = source("use super::{self, x::{A, B}, y}; crate::C { d }").paths();
+    let paths: Vec<_> = paths.iter().map(|path| path.join(" ")).collect();
+    let service = |path| format!("call service {path}");
+    assert_eq!(paths[0], "C");
+    assert_eq!(paths[1..], [service("self"), service("x A"), service("x B"), service("y")]);
+    let room = [("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")];
+    let room = room.map(|(file, used)| (file.to_owned(), [used.to_owned()].into())).into();
+    assert_eq!(circles(&room), [("a", "b"), ("a", "c"), ("b", "c")]);
     assert!(!source("Pollen; my_mio").names("Poll") && source("a::Poll;").names("Poll"));
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use support::client::request;
 use support::daemon::Daemon;
 use voicelived::access::{Gate, Origin};
-use voicelived::net::http::{self, Head};
+use voicelived::net::http::{self, ParsedHead};
 
 /// Rows of this listener also meet the real daemon, on another port.
 const REAL: &str = "http://127.0.0.1:8000";
@@ -55,13 +55,17 @@ fn the_gate_judges_as_the_table_says() {
             texts(&row, "addresses").iter().map(|text| text.parse().expect("an address")).collect();
         gate.set_device_names(&texts(&row, "names"), &addresses);
         let found = match http::parse(head(&row).as_bytes()) {
-            Head::Bad(status) => status.0.to_string(),
-            Head::Complete(request, _) if !gate.admits_host(&request.host) => "421".to_owned(),
-            Head::Complete(request, _) if !gate.admits_origin(&request.origins, &request.host) => {
+            ParsedHead::Bad(status) => status.0.to_string(),
+            ParsedHead::Complete(request, _) if !gate.admits_host(&request.host) => {
+                "421".to_owned()
+            }
+            ParsedHead::Complete(request, _)
+                if !gate.admits_origin(&request.origins, &request.host) =>
+            {
                 "403".to_owned()
             }
-            Head::Complete(..) => "admit".to_owned(),
-            Head::Partial => "partial".to_owned(),
+            ParsedHead::Complete(..) => "admit".to_owned(),
+            ParsedHead::Partial => "partial".to_owned(),
         };
         assert_eq!(found, row["expect"], "{row}");
     }

@@ -93,11 +93,21 @@ fn openssl(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("PEM")
 }
 
+/// A certificate of the key that ended with January 2020.
+fn expired(key: &str) -> String {
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 1, 31);
+    let key = rcgen::KeyPair::from_pem(key).expect("a key");
+    params.self_signed(&key).expect("signed").pem()
+}
+
 #[test]
 fn a_fault_of_a_certificate_file_is_told_in_words_with_its_setting() {
     let folder = Folder::new("own-files");
     let ((chain, key), (_, other)) =
         (support::certificates::localhost(), support::certificates::localhost());
+    let expired = expired(&key);
     let chain = folder.write("chain.pem", &chain);
     let key_file = folder.write("key.pem", &key);
     let locked = openssl(&["pkey", "-in", &key_file, "-aes128", "-passout", "pass:canary"]);
@@ -106,6 +116,12 @@ fn a_fault_of_a_certificate_file_is_told_in_words_with_its_setting() {
     let old = folder.write("request.pem", &old);
     let old = openssl(&["x509", "-req", "-in", &old, "-signkey", &key_file, "-days", "2"]);
     for (cert, key, setting, words) in [
+        (
+            folder.write("expired.pem", &expired),
+            key_file.clone(),
+            "VOICELIVED_TLS_CERT",
+            "expired on 2020-01-31",
+        ),
         (
             chain.clone(),
             folder.write("other.pem", &other),

@@ -90,7 +90,7 @@ fn an_instance_is_no_part_of_a_handover() {
     assert!(text.contains("ExecStart=/usr/bin/voicelived run --listen 127.0.0.1:800%i\n"));
     assert!(text.contains("StateDirectory=voicelived-%i\n"));
     // It would end those who stand in for the other service, and has no sockets.
-    for foreign in ["ExecStartPost", "voicelived-next", "Also=", "stood in"] {
+    for foreign in ["ExecStartPost", "voicelived-next", "Also=", "stands in"] {
         assert!(!text.contains(foreign), "{foreign}: {text}");
     }
 }

@@ -1,11 +1,15 @@
-//! What the service says.
+//! What the service says, and what follows from it.
+//!
+//! Which events count depends on the call's state: before it is active only the session's own events
+//! and errors do. A service that talks too early is ignored, not punished: there is nothing that the
+//! client could do with it.
 
 use std::time::Instant;
 
 use super::client::{self, ToolState};
 use super::ending::{EndReason, ServiceFault};
-use super::gate::Wish;
 use super::playback::whole_ms;
+use super::response_gate::ResponseRequest;
 use super::service::{FunctionCall, ResponseDone, ServiceError, ServiceEvent, commands};
 use super::tool_calls::{OpenCall, Opened};
 use super::{Call, Output, State};
@@ -43,43 +47,50 @@ impl Call {
                 self.on_reply_delta(&response_id, &item_id, &text);
             }
             ServiceEvent::ReplyText { response_id, text, .. } => {
-                let muted = self.muted.is(&response_id);
+                let cut_off = self.interrupted.is(&response_id);
                 let text =
-                    if muted { self.captions.cut_off() } else { self.captions.finish(&text) };
+                    if cut_off { self.captions.cut_off() } else { self.captions.finish(&text) };
                 self.tell_reply(text);
             }
             ServiceEvent::FunctionCall(call) => self.on_function_call(*call, now),
             // Nobody is asked for approval, so it is refused: the model then says so.
             ServiceEvent::ApprovalRequest { id } => {
                 self.send(commands::approval(&id, false));
-                self.gate.want(Wish::Answer);
+                self.gate.want(ResponseRequest::Answer);
             }
-            ServiceEvent::McpCallFinished => self.gate.want(Wish::Answer),
+            ServiceEvent::McpCallFinished => self.gate.want(ResponseRequest::Answer),
             ServiceEvent::ResponseDone(done) => self.on_response_done(&done, now),
             // The session logs warnings.
             _ => {}
         }
     }
 
+    /// The audio of the user's turn is in the conversation. A service that does not answer spoken
+    /// turns by itself is asked to; asking at `speech_stopped` would be too early, for the turn is
+    /// not in the conversation then.
     fn on_committed(&mut self, now: Instant) {
         self.gate.committed(now);
-        if !self.turns.create_response {
-            self.gate.want(Wish::Answer);
+        if !self.session.turns.create_response {
+            self.gate.want(ResponseRequest::Answer);
         }
     }
 
+    /// A new response. An interruption of an earlier one ends here: its id can no longer occur in
+    /// what comes, and the new one must be heard.
     fn on_response_created(&mut self, response_id: &str) {
         let stop = self.gate.created(response_id);
-        self.muted.on = false;
+        self.interrupted.clear();
         if stop {
-            self.muted.set(response_id);
+            self.interrupted.set(response_id);
             self.send(commands::response_cancel(response_id));
         }
         self.tell(client::response_started());
     }
 
+    /// Words of the reply. Those of an interrupted response are dropped as its audio is: the client
+    /// would show what nobody heard.
     fn on_reply_delta(&mut self, response_id: &str, item_id: &str, text: &str) {
-        if text.is_empty() || self.muted.is(response_id) {
+        if text.is_empty() || self.interrupted.is(response_id) {
             return;
         }
         self.captions.push(item_id, text);
@@ -92,6 +103,8 @@ impl Call {
         }
     }
 
+    /// The response has ended, however. It is told to the client also when it was interrupted, since
+    /// a client that shows "answering" waits for it.
     fn on_response_done(&mut self, done: &ResponseDone, now: Instant) {
         self.limits.touch(now);
         if self.gate.done(&done.response_id) {
@@ -99,8 +112,8 @@ impl Call {
             let broken_off = self.captions.cut_off();
             self.tell_reply(broken_off);
         }
-        if self.muted.is(&done.response_id) {
-            self.muted.on = false;
+        if self.interrupted.is(&done.response_id) {
+            self.interrupted.clear();
         }
         let status = if done.status.is_empty() { "completed" } else { done.status.as_str() };
         self.tell(client::response_done(status));
@@ -116,12 +129,14 @@ impl Call {
         }
     }
 
+    /// The model calls a tool. Every call that stands in the conversation gets exactly one output,
+    /// also if it is not run: without one the model would never learn what became of it.
     fn on_function_call(&mut self, call: FunctionCall, now: Instant) {
         // The items of a cancelled response come to their end too, as incomplete.
         if !call.completed || call.call_id.is_empty() {
             return;
         }
-        if self.muted.is(&call.response_id) {
+        if self.interrupted.is(&call.response_id) {
             // It is in the conversation, so it needs an output, but nobody waits for the work.
             let output = r#"{"error":"The user interrupted before the tool was run."}"#;
             self.send(commands::function_call_output(&call.call_id, output));
@@ -148,6 +163,8 @@ impl Call {
         }
     }
 
+    /// A tool has ended. Its output goes to the service at once; the answer is asked for when the
+    /// whole batch is complete.
     pub(super) fn on_tool_finished(&mut self, call_id: &str, output: &str, ok: bool, now: Instant) {
         // Not open any more: its deadline has answered for it.
         let Some(call) = self.tools.close(call_id) else {
@@ -166,6 +183,9 @@ impl Call {
         self.tell(client::tool(&call.name, state, ms));
     }
 
+    /// An `error` event. What it means depends on the state: before the call is active it is the end,
+    /// because the call would go on without a session or with other settings. In a running call it
+    /// is a sentence for the client, and the call goes on.
     fn on_error(&mut self, error: &ServiceError, now: Instant) {
         if error.code == "session_expired" {
             self.end(EndReason::SessionExpired, now);
@@ -182,6 +202,8 @@ impl Call {
         }
     }
 
+    /// An error in a running call. Some are the ordinary outcome of a race (a response ended while it
+    /// was being cancelled or cut), so nobody is told of them.
     fn on_talk_error(&mut self, error: &ServiceError, now: Instant) {
         let harmless = error.event_id == commands::EVENT_TRUNCATE
             || error.event_id == commands::EVENT_CANCEL

@@ -1,4 +1,7 @@
 //! The clock of a call: time to get ready, idle limit, longest duration, and their warnings.
+//!
+//! Each limit exists because an open session of the service costs money by the minute. Warnings come
+//! first, so that a client can say something before the line goes dead.
 
 use std::time::{Duration, Instant};
 
@@ -29,8 +32,12 @@ pub(super) struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Due {
     Nothing,
-    IdleSoon { seconds: u64 },
+    /// The idle limit is this many seconds away. Said once in each idle time.
+    IdleSoon {
+        seconds: u64,
+    },
     Idle,
+    /// The longest duration is a minute away. Said once in a call.
     TimeSoon,
     Time,
 }
@@ -76,6 +83,8 @@ impl Limits {
         sooner(sooner(ready, idle), self.created.checked_add(time))
     }
 
+    /// What is due now, the most urgent first. A warning is remembered as given, so the caller asks
+    /// until there is nothing more.
     fn due(&mut self, busy: bool, play_end: Option<Instant>, now: Instant) -> Due {
         let age = now.saturating_duration_since(self.created);
         if age >= self.max {
@@ -101,7 +110,8 @@ impl Limits {
         Due::Nothing
     }
 
-    /// Since when neither side speaks; in the future while reply audio is being played.
+    /// Since when neither side speaks; in the future while reply audio is being played. A reply
+    /// arrives much faster than it is heard, so the idle time must not begin with its arrival.
     fn idle_start(&self, play_end: Option<Instant>) -> Instant {
         play_end.map_or(self.last_activity, |end| end.max(self.last_activity))
     }
@@ -112,7 +122,8 @@ impl Limits {
 }
 
 impl Call {
-    /// A deadline may have passed.
+    /// A deadline may have passed. Overdue tools are answered before the limits are looked at: their
+    /// answer counts as work and is owed to the service in any case.
     pub(super) fn on_tick(&mut self, now: Instant) {
         if !self.is_active() && now >= self.limits.created + SERVICE_TIMEOUT {
             self.end(EndReason::ServiceTimeout, now);

@@ -1,23 +1,40 @@
 //! The life of one call as a pure state machine: inputs in, outputs out, a deadline.
 //!
-//! No socket, no clock, no randomness, no logging of content. Time comes in as `now`. The owner
-//! (`session.rs`) feeds one input, drains [`Call::poll`] to `None`, and then feeds the next.
+//! No socket, no clock, no randomness, no logging of content. Time comes in as `now`. So a test can
+//! drive a whole call through any order of events, and what it sees is what the daemon does.
 //!
-//! All changes of `State` are in this file. `events` handles what the service says, `turns` what
-//! the client says and barge-in, `limits` the clock; `gate`, `playback`, `tool_calls` and `captions`
-//! each keep one thing. After the end every input is ignored.
+//! The owner (`session`) feeds one input, drains [`Call::poll`] to `None`, and then feeds the next.
+//! That order is a rule: an input that is handled while outputs of the one before still wait could
+//! put, for example, a `response.create` in front of the tool output that it answers.
 //!
-//! What is not here: reconnecting and replaying (see `State`), sockets, audio itself.
+//! ```text
+//!     ┌────────────────────────Instead──┐
+//!     ▼                                 │
+//! Connecting ──session.created──► Configuring ──session.updated──► Active
+//!     └─────────────────────────────────┴───────────any end──────────┴────► Ended
+//! ```
+//!
+//! All changes of `State` are in this file. `interface` is what goes in and comes out. `events`
+//! handles what the service says, `turns` what the client says and barge-in, `limits` the clock.
+//! `response_gate`, `playback`, `tool_calls`, `captions`, `interrupted`, `first_audio` and
+//! `service_session` each keep one thing.
+//!
+//! What is not here: sockets, and audio itself. The call decides about audio by its length and its
+//! response, and never sees a sample.
 
 mod captions;
 pub mod client;
 pub mod ending;
 mod events;
-pub mod gate;
+mod first_audio;
+mod interface;
+mod interrupted;
 mod limits;
 pub mod pcm;
 mod playback;
+pub mod response_gate;
 pub mod service;
+mod service_session;
 pub mod tool_calls;
 mod turns;
 
@@ -26,121 +43,41 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use captions::Captions;
-use client::{CallState, ClientMessage};
+use client::CallState;
 use ending::EndReason;
-use gate::{Gate, Wish};
+use first_audio::FirstAudio;
+pub use interface::{CallSettings, Input, Microphone, Output, Reply};
+use interrupted::Interrupted;
 use limits::Limits;
 use playback::Playback;
-use service::commands;
-use service::session::{Dialect, SessionInfo, TurnRules, ga_session};
-use service::{AudioDelta, ServiceEvent};
+use response_gate::{ResponseGate, ResponseRequest};
+use service::session::{Dialect, SessionInfo, ga_session};
+use service::{AudioDelta, commands};
+use service_session::ServiceSession;
 use tool_calls::ToolCalls;
 
 /// How long the service may take from the call's creation until it has taken the session's settings.
+/// It bounds look-up, dial and configuration together: each of them may use up its own limit, and
+/// the caller must not wait for the sum.
 pub const SERVICE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What a call needs to know from the configuration. Shared by all calls, never changed by one.
-#[derive(Debug, Clone)]
-pub struct CallSettings {
-    /// The complete `session` object of `session.update`: explicit values, tools, user's overrides,
-    /// as [`service::session::session_object`] makes it (the dialect of dated api-versions).
-    pub session: serde_json::Value,
-    /// Text spoken by the service once, when the call becomes active.
-    pub greeting: Option<String>,
-    /// How long neither side may speak before the call ends (clock starts when active).
-    pub idle: Duration,
-    /// How long a call may last at most, from its creation.
-    pub max_duration: Duration,
-}
-
-/// Everything that happens to a call, except audio (which has its own two methods).
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// The WebSocket to the service is open; the service will send `session.created`.
-    ServiceOpened,
-    /// One event of the service that is not an audio delta.
-    Service(ServiceEvent<'a>),
-    /// The service could not be reached, refused, closed or was lost.
-    ServiceLost(ending::ServiceFault),
-    /// One text message of the client.
-    Client(ClientMessage<'a>),
-    /// The client's socket is gone, or it closed.
-    ClientLost,
-    /// The session decided that the call must end (stalled client, bad data, daemon stopping…).
-    End(EndReason),
-    /// A tool finished. `output` is the JSON text (or error JSON text) for the model.
-    ToolFinished {
-        /// The service's id of the function call.
-        call_id: &'a str,
-        /// A string for `function_call_output.output`.
-        output: &'a str,
-        /// Whether the tool did its work (for the client's `tool` message only).
-        ok: bool,
-    },
-    /// A deadline passed.
-    Tick,
-}
-
-/// What the owner must do, in this order.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Output {
-    /// Send this JSON text to the service.
-    ToService(String),
-    /// Send this JSON text to the client. Overtakes queued audio.
-    ToClient(String),
-    /// Throw away all reply audio that has not left for the client (barge-in).
-    DropPlayback,
-    /// The session is configured: send the held microphone audio, then forward as it comes.
-    ReleaseMicrophone,
-    /// Run a tool beside the loop; answer with [`Input::ToolFinished`].
-    RunTool {
-        /// The service's id of the function call.
-        call_id: String,
-        /// The tool's name.
-        name: String,
-        /// JSON text as the model wrote it: may be empty or invalid.
-        arguments: String,
-    },
-    /// A tool that the model asked for is not run: for the count.
-    ToolRefused,
-    /// The call is over: close both sockets, with the reason's close code to the client.
-    Close(EndReason),
-}
-
-/// What to do with a frame of microphone audio.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Microphone {
-    /// Send it to the service now.
-    Forward,
-    /// Keep it (bounded, oldest dropped first) until [`Output::ReleaseMicrophone`].
-    Hold,
-    /// The call is ending: drop it.
-    Discard,
-}
-
-/// What to do with a reply audio delta of the service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reply {
-    /// Send it to the client.
-    Forward,
-    /// It belongs to a response the user interrupted.
-    Discard,
-}
-
-/// Where a call stands.
-///
-/// Reconnecting would be one more state between `Active` and `Connecting`: entered from
-/// [`Input::ServiceLost`] with a retryable fault, left by a new [`Input::ServiceOpened`], with the
-/// conversation replayed when the new session is configured.
+/// Where a call stands. States follow each other in this order. Only [`Input::Instead`] leads back,
+/// from Configuring to Connecting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Until the service's `session.created`.
+    /// Until the service's `session.created`. Nothing has been sent to the service, because it
+    /// speaks first and its first words tell the dialect. Microphone audio is held. An error of the
+    /// service means that it made no session: usually the model's name is wrong.
     Connecting,
-    /// `session.update` is sent; until the first `session.updated`.
+    /// `session.update` is sent; until the first `session.updated`. Microphone audio is still held,
+    /// since the service would hear it with its default settings. An error means that the settings
+    /// were refused, and the call ends rather than going on with another voice and prompt.
     Configuring,
-    /// Both sides can talk, since this time.
+    /// Both sides can talk, since this time. Only here may anything of the conversation be sent to
+    /// either side, and only here does the idle limit count.
     Active { since: Instant },
-    /// [`Output::Close`] is given; nothing happens any more.
+    /// [`Output::Close`] is given, as the last output. Every later input is ignored, so nothing can
+    /// follow `ended` to the client, and a call can end only once.
     Ended,
 }
 
@@ -151,50 +88,23 @@ struct Totals {
     output_tokens: u64,
 }
 
-/// One call. See the module's text for how to drive it.
+/// One call. See the module's text for how to drive it. Its memory does not grow with its length:
+/// each part states the bound of what it keeps.
 #[derive(Debug)]
 pub struct Call {
     settings: Rc<CallSettings>,
     state: State,
+    /// What the last input made necessary; empty whenever an input comes.
     outputs: VecDeque<Output>,
-    dialect: Dialect,
-    turns: TurnRules,
-    /// The service's session id; empty until known.
-    session_id: String,
-    expires_at: Option<u64>,
-    /// Whether what answers is the built-in simulator.
-    simulated: bool,
-    gate: Gate,
+    session: ServiceSession,
+    gate: ResponseGate,
     playback: Playback,
     captions: Captions,
     tools: ToolCalls,
     limits: Limits,
     totals: Totals,
-    /// The end of the user's turn, until the first audio of a response made after it.
-    turn_end: Option<Instant>,
-    /// The response that was the last one when `turn_end` was armed: its audio is no answer.
-    turn_end_response: String,
-    /// The response the user interrupted: its late deltas are dropped.
-    muted: Muted,
-}
-
-/// The interrupted response, until its `response.done`. The text is reused.
-#[derive(Debug, Default)]
-struct Muted {
-    on: bool,
-    response_id: String,
-}
-
-impl Muted {
-    fn set(&mut self, response_id: &str) {
-        self.on = true;
-        self.response_id.clear();
-        self.response_id.push_str(response_id);
-    }
-
-    fn is(&self, response_id: &str) -> bool {
-        self.on && self.response_id == response_id
-    }
+    first_audio: FirstAudio,
+    interrupted: Interrupted,
 }
 
 impl Call {
@@ -210,23 +120,21 @@ impl Call {
             settings,
             state: State::Connecting,
             outputs: VecDeque::from([Output::ToClient(hello), Output::ToClient(connecting)]),
-            dialect: Dialect::Beta,
-            turns: TurnRules::default(),
-            session_id: String::new(),
-            expires_at: None,
-            simulated: false,
-            gate: Gate::default(),
+            session: ServiceSession::new(),
+            gate: ResponseGate::default(),
             playback: Playback::default(),
             captions: Captions::default(),
             tools: ToolCalls::default(),
             totals: Totals::default(),
-            turn_end: None,
-            turn_end_response: String::new(),
-            muted: Muted::default(),
+            first_audio: FirstAudio::default(),
+            interrupted: Interrupted::default(),
         }
     }
 
-    /// Takes one input. All outputs of the one before must have been taken.
+    /// Takes one input. All outputs of the one before must have been taken (checked in debug builds).
+    ///
+    /// After each input the gate is asked whether a response is due. No handler asks by itself, so
+    /// two reasons for an answer within one input make one `response.create`.
     pub fn handle(&mut self, input: Input<'_>, now: Instant) {
         debug_assert!(self.outputs.is_empty(), "outputs must be drained before the next input");
         if self.state == State::Ended {
@@ -235,6 +143,7 @@ impl Call {
         match input {
             // The service speaks first; until then there is nothing to send.
             Input::ServiceOpened => {}
+            Input::Instead(settings) => self.begin_again(settings),
             Input::Service(event) => self.on_service(event, now),
             Input::ServiceLost(fault) => self.end(EndReason::Service(fault), now),
             Input::Client(message) => self.on_client(message, now),
@@ -248,7 +157,8 @@ impl Call {
         self.request_response(now);
     }
 
-    /// The next output, until `None`.
+    /// The next output, until `None`. The order matters: a tool's output before the request for the
+    /// answer to it, `ended` before the close.
     pub fn poll(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -264,7 +174,8 @@ impl Call {
         sooner(sooner(limits, self.gate.deadline()), self.tools.deadline())
     }
 
-    /// Asked for each microphone frame (`bytes` of PCM16 24 kHz mono). No output, no allocation.
+    /// Asked for each microphone frame (`bytes` of PCM16 24 kHz mono). It makes no output and does
+    /// not allocate, so the owner need not drain [`poll`](Self::poll) for audio.
     pub fn microphone(&mut self, bytes: usize, now: Instant) -> Microphone {
         let _ = bytes;
         self.gate.heard(now);
@@ -275,24 +186,26 @@ impl Call {
         }
     }
 
-    /// Asked for each audio delta before it is decoded. No output, no allocation per delta.
+    /// Asked for each audio delta of the service. It makes no output and does not allocate. A delta
+    /// that is forwarded counts as accepted: its PCM must be given to the client's side, or the
+    /// estimate of what is playing never ends.
     pub fn reply_audio(&mut self, delta: &AudioDelta<'_>, now: Instant) -> Reply {
         let _ = now;
         let active = matches!(self.state, State::Active { .. });
-        if !active || self.muted.is(delta.response_id) {
+        if !active || self.interrupted.is(delta.response_id) {
             return Reply::Discard;
         }
         self.playback.accept(delta);
         Reply::Forward
     }
 
-    /// `bytes` of PCM of the current reply have left for the client. May queue outputs (`latency`).
-    /// With the first of an answer it says how long the user has waited.
+    /// `bytes` of PCM of the reply have left for the client. May queue an output (`latency`).
+    /// Returns, with the first audio of an answer, how long the user has waited for it.
     pub fn reply_sent(&mut self, bytes: usize, now: Instant) -> Option<Duration> {
-        if !self.is_active() || self.playback.sent(bytes, now)? == self.turn_end_response {
+        if !self.is_active() {
             return None;
         }
-        let waited = now.saturating_duration_since(self.turn_end.take()?);
+        let waited = self.first_audio.sent(self.playback.sent(bytes, now)?, now)?;
         self.outputs.push_back(Output::ToClient(client::latency(playback::whole_ms(waited))));
         Some(waited)
     }
@@ -306,35 +219,57 @@ impl Call {
     /// The service's id of the session, for the log: Azure support asks for it. Empty until known.
     #[must_use]
     pub fn service_session(&self) -> &str {
-        &self.session_id
+        &self.session.id
     }
 
     /// When the service will end the session, in seconds since 1970. The core has no calendar: the
     /// owner ends the call with [`EndReason::SessionExpired`] when it is time.
     #[must_use]
     pub fn expires_at(&self) -> Option<u64> {
-        self.expires_at
+        self.session.expires_at
     }
 
-    /// Connecting → Configuring.
+    /// Whether the service has not taken the session's settings yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Connecting | State::Configuring)
+    }
+
+    /// Connecting or Configuring → Connecting, with other settings and a new connection. What the
+    /// refused session said of itself is forgotten. [`SERVICE_TIMEOUT`] goes on from the call's
+    /// creation, so a service that refuses everything cannot keep the caller waiting.
+    fn begin_again(&mut self, settings: Rc<CallSettings>) {
+        if self.is_waiting() {
+            self.settings = settings;
+            self.state = State::Connecting;
+            self.session = ServiceSession::new();
+        }
+    }
+
+    /// Connecting → Configuring, at the first `session.created`. A later one only tells facts: a
+    /// second `session.update` would undo what the service has changed since.
     fn configure(&mut self, session: &SessionInfo) {
-        self.learn(session);
+        self.session.learn(session);
         if self.state != State::Connecting {
             return;
         }
         self.state = State::Configuring;
-        self.dialect = session.dialect;
-        let update = match self.dialect {
+        self.session.dialect = session.dialect;
+        let update = match self.session.dialect {
             Dialect::Beta => commands::session_update(&self.settings.session),
             Dialect::Ga => commands::session_update(&ga_session(&self.settings.session)),
         };
         self.send(update);
-        self.simulated = session.model.starts_with("voicelived-simulator");
+        self.session.simulated = session.model.starts_with("voicelived-simulator");
     }
 
-    /// Configuring → Active, at the first `session.updated`; later ones only change the rules.
+    /// Configuring → Active, at the first `session.updated`; later ones only change the turn rules.
+    ///
+    /// `active` is told before the microphone is released, so a client never hears of speech in a
+    /// call that it still takes for connecting. In every state a session with another audio format
+    /// ends the call: what is relayed would be noise.
     fn activate(&mut self, session: &SessionInfo, now: Instant) {
-        self.learn(session);
+        self.session.learn(session);
         if let Some(fault) = &session.format_fault {
             self.end(EndReason::SessionRefused(fault.clone()), now);
             return;
@@ -344,15 +279,16 @@ impl Call {
         }
         self.state = State::Active { since: now };
         self.limits.touch(now);
-        let service = if self.simulated { "simulator" } else { "azure" };
+        let service = if self.session.simulated { "simulator" } else { "azure" };
         self.tell(client::call_state(CallState::Active { service }));
         self.outputs.push_back(Output::ReleaseMicrophone);
         if self.settings.greeting.is_some() {
-            self.gate.want(Wish::Greeting);
+            self.gate.want(ResponseRequest::Greeting);
         }
     }
 
-    /// Any state → Ended.
+    /// Any state → Ended. The order is the contract with the client: `usage`, `ended`, close. A
+    /// second reason is ignored, so the first one, which is the cause, is told and logged.
     fn end(&mut self, reason: EndReason, now: Instant) {
         if self.state == State::Ended {
             return;
@@ -364,36 +300,28 @@ impl Call {
         self.outputs.push_back(Output::Close(reason));
     }
 
-    /// Remembers what the service says of the session.
-    fn learn(&mut self, session: &SessionInfo) {
-        if !session.id.is_empty() {
-            self.session_id.clone_from(&session.id);
-        }
-        self.expires_at = session.expires_at.or(self.expires_at);
-        self.turns = session.turns;
-    }
-
-    /// Asks for a response, if one is wanted and the gate is open.
+    /// Asks for a response, if one is wanted and the gate is open. This is the only place that sends
+    /// `response.create`: the service refuses a second one while a response is active.
     fn request_response(&mut self, now: Instant) {
         if !self.is_active() {
             return;
         }
         // A response may still hold more calls: a batch is complete when it is done.
         if self.gate.active().is_none() && self.tools.take_complete_batch() {
-            self.gate.want(Wish::Answer);
+            self.gate.want(ResponseRequest::Answer);
         }
         let create = match self.gate.next(now) {
-            Some(Wish::Answer) => commands::response_create(),
-            Some(Wish::Greeting) => commands::greeting(
+            Some(ResponseRequest::Answer) => commands::response_create(),
+            Some(ResponseRequest::Greeting) => commands::greeting(
                 self.settings.greeting.as_deref().unwrap_or_default(),
-                self.dialect,
+                self.session.dialect,
             ),
             None => return,
         };
         self.send(create);
     }
 
-    /// `usage`, once the call has been active.
+    /// `usage`: totals since the call became active; nothing before that, since nothing was used.
     fn send_usage(&mut self, now: Instant) {
         let State::Active { since } = self.state else {
             return;
@@ -425,7 +353,7 @@ impl Call {
     }
 }
 
-/// The earlier of two times, where there are any.
+/// The earlier of two times; the only one there is; or `None`.
 pub(crate) fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),

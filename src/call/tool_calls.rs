@@ -1,13 +1,18 @@
 //! Function calls of the model that have no output yet.
 //!
 //! Every call id is answered exactly once: by the tool, by its deadline, or at once when there are
-//! too many. One follow-up is due when all of a batch are answered.
+//! too many. Without an answer the model would never learn what became of its call, and no
+//! follow-up would come.
+//!
+//! One follow-up is due when all of a batch are answered. One for each would make the model speak
+//! about the first result before it knows the others.
 
 use std::time::{Duration, Instant};
 
-/// How long a tool may take.
+/// How long a tool may take. After that its call is answered with an error, so that the model can say
+/// so. The loop ends the process by its own, shorter limit; this one holds if that fails.
 pub const TOOL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Calls open at the same time.
+/// Calls open at the same time; those beyond it are answered with an error at once.
 pub const MAX_OPEN_CALLS: usize = 8;
 
 /// A function call whose tool is running.
@@ -38,6 +43,8 @@ pub(super) struct ToolCalls {
 }
 
 impl ToolCalls {
+    /// A new call of the model. One that is [`TooMany`](Opened::TooMany) counts as answered: the
+    /// caller must send the error.
     pub(super) fn open(&mut self, call_id: &str, name: &str, now: Instant) -> Opened {
         if call_id.is_empty() || self.open.iter().any(|call| call.call_id == call_id) {
             return Opened::Ignore;
@@ -61,22 +68,25 @@ impl ToolCalls {
         Some(self.open.remove(index))
     }
 
-    /// Closes one call that is past its deadline.
+    /// Closes one call that is past its deadline; the caller must send its error. Asked until `None`.
     pub(super) fn close_overdue(&mut self, now: Instant) -> Option<OpenCall> {
         let index = self.open.iter().position(|call| call.started + TOOL_TIMEOUT <= now)?;
         self.answered = true;
         Some(self.open.remove(index))
     }
 
-    /// Whether a batch is complete; says so once.
+    /// Whether a batch is complete: all are answered, and at least one was. Says so once, so the caller
+    /// must ask for the follow-up.
     pub(super) fn take_complete_batch(&mut self) -> bool {
         self.open.is_empty() && std::mem::take(&mut self.answered)
     }
 
+    /// Whether a tool works: the call is not idle then.
     pub(super) fn is_running(&self) -> bool {
         !self.open.is_empty()
     }
 
+    /// When the oldest open call is overdue.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.open.iter().map(|call| call.started + TOOL_TIMEOUT).min()
     }

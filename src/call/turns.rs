@@ -8,6 +8,8 @@ use super::service::commands;
 use super::{Call, Output};
 
 impl Call {
+    /// One message of the client. Unknown ones are ignored, so that newer clients can talk to an older
+    /// daemon.
     pub(super) fn on_client(&mut self, message: ClientMessage<'_>, now: Instant) {
         match message {
             ClientMessage::Text(text) => self.on_typed_turn(&text, now),
@@ -25,7 +27,9 @@ impl Call {
     }
 
     /// A typed turn interrupts a reply as a spoken one would. Clients that know only the sample's
-    /// messages must hear `speech_started` for it, or they would play the old reply to its end.
+    /// messages must hear `speech_started` for it, or they would play the old reply to its end. The
+    /// reply is stopped before the text is sent: the service puts the text behind what was said, and
+    /// that must already be cut to what was heard.
     fn on_typed_turn(&mut self, text: &str, now: Instant) {
         if !self.is_active() {
             self.error(
@@ -45,8 +49,9 @@ impl Call {
         self.limits.touch(now);
     }
 
-    /// The client has dropped its own queue already, so it hears no `speech_started`; the service's
-    /// `response.done` brings it `response_done`.
+    /// The user pressed stop. The client has dropped its own queue already, so it hears no
+    /// `speech_started`. The service's `response.done` brings it `response_done`. A response that is
+    /// still on its way is cancelled as it comes.
     fn on_interrupt(&mut self, now: Instant) {
         if !self.is_active() {
             return;
@@ -58,24 +63,25 @@ impl Call {
         self.stop_reply(now);
     }
 
-    /// Stops a reply on our own account: the service has not cancelled it, nor will it truncate.
+    /// Stops a reply because of the client: the service neither cancels it nor truncates the
+    /// conversation by itself. A response that is being cancelled already is not cancelled again.
     fn stop_reply(&mut self, now: Instant) {
         if let Some(response_id) = self.gate.active().map(str::to_owned)
-            && !self.muted.is(&response_id)
+            && !self.interrupted.is(&response_id)
         {
-            self.muted.set(&response_id);
+            self.interrupted.set(&response_id);
             self.send(commands::response_cancel(&response_id));
         }
         self.drop_playback(true, now);
     }
 
-    /// The service's `speech_started`. Playback is dropped also when no response is active: a reply
-    /// arrives much faster than it is played.
+    /// Barge-in: the service's `speech_started`. Playback is dropped also when no response is active:
+    /// a reply arrives much faster than it is played, so it is often complete while it is heard.
     pub(super) fn on_speech_started(&mut self, now: Instant) {
         self.limits.touch(now);
         self.gate.speech_started(now);
-        self.turn_end = None;
-        if !self.turns.interrupt_response {
+        self.first_audio.cancel();
+        if !self.session.turns.interrupt_response {
             // The reply goes on. `speech_started` would make the client drop it.
             if self.gate.active().is_none() && !self.playback.is_playing(now) {
                 self.tell(client::speech_started());
@@ -84,20 +90,23 @@ impl Call {
         }
         // The service cancels its response itself; ours to do is to drop what is still under way.
         if let Some(response_id) = self.gate.active() {
-            self.muted.set(response_id);
+            self.interrupted.set(response_id);
         }
-        self.drop_playback(!self.turns.auto_truncate, now);
+        self.drop_playback(!self.session.turns.auto_truncate, now);
         self.tell(client::speech_started());
     }
 
+    /// The user's turn has ended, and the wait for an answer begins.
     pub(super) fn on_speech_stopped(&mut self, now: Instant) {
         self.limits.touch(now);
-        self.gate.speech_stopped(self.turns.create_response, now);
+        self.gate.speech_stopped(self.session.turns.create_response, now);
         self.arm_latency(now);
         self.tell(client::speech_stopped());
     }
 
     /// Drops reply audio on both sides; with `truncate`, the conversation is cut to what was heard.
+    /// Without the cut the model believes that the user has heard all of its reply. The cuts are
+    /// computed before the playback is forgotten, since it knows what was heard.
     fn drop_playback(&mut self, truncate: bool, now: Instant) {
         self.outputs.push_back(Output::DropPlayback);
         if truncate {
@@ -110,8 +119,6 @@ impl Call {
 
     /// From here on the user waits for an answer.
     fn arm_latency(&mut self, now: Instant) {
-        self.turn_end = Some(now);
-        self.turn_end_response.clear();
-        self.turn_end_response.push_str(self.gate.last_id());
+        self.first_audio.wait(self.gate.last_id(), now);
     }
 }

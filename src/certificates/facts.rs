@@ -61,6 +61,13 @@ impl Facts {
     }
 }
 
+/// The last second of anybody's certificate, since 1970, and that moment as text (UTC).
+pub(super) fn end_of(der: &[u8]) -> Option<(u64, String)> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let end = certificate.validity().not_after;
+    Some((seconds(end)?, end.to_datetime().date().to_string()))
+}
+
 /// Since 1970; nothing of ours is older.
 fn seconds(time: ASN1Time) -> Option<u64> {
     u64::try_from(time.timestamp()).ok()

@@ -44,8 +44,9 @@ impl Certificates {
     /// and once an hour: a certificate's third of a life is months, but an address may change.
     pub fn refresh(&mut self, now: SystemTime) -> Refreshed {
         let result = match self {
-            Self::Own(files) if files.changed() => files.load(),
-            Self::Own(_) => return Refreshed::Same,
+            Self::Own(files) if files.changed() => files.load(now),
+            // Said at each look until it is renewed: browsers refuse it, and this is why.
+            Self::Own(files) => return files.expired(now).map_or(Refreshed::Same, Refreshed::Kept),
             Self::Local(authority) => {
                 let names = device_names();
                 if !authority.needs_renewal(&names, now) {

@@ -7,7 +7,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
-use crate::config::read_file;
+use crate::system::files;
 
 /// Most addresses that are taken: a host of many containers has hundreds, which nobody types.
 const MAX_ADDRESSES: usize = 32;
@@ -56,7 +56,7 @@ impl Names {
 #[must_use]
 pub fn device_names() -> Names {
     let read = |path: &str| {
-        let bytes = read_file(Path::new(path), MAX_LIST).unwrap_or_default();
+        let bytes = files::read(Path::new(path), MAX_LIST).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     };
     // A hardened service may see no /proc/sys (ProcSubset=pid).

@@ -4,13 +4,15 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::ServerConfig;
 
-use super::facts::Facts;
+use super::facts::{self, Facts};
 use super::files::fault;
-use crate::config::read_file;
 use crate::net::tls;
+use crate::system::clock::is_clock_set;
+use crate::system::files;
 
 /// Longest certificate or key file, in bytes.
 const MAX_PEM: usize = 256 * 1024;
@@ -26,20 +28,23 @@ pub struct OwnFiles {
     key: PathBuf,
     seen: [Stamp; 2],
     names: Vec<String>,
+    /// The certificate's last second since 1970, and its date in words.
+    end: Option<(u64, String)>,
 }
 
 impl OwnFiles {
     /// Files that have not been looked at yet: the chain, leaf first, and its key.
     #[must_use]
     pub fn new(cert: PathBuf, key: PathBuf) -> Self {
-        Self { cert, key, seen: [None; 2], names: Vec::new() }
+        Self { cert, key, seen: [None; 2], names: Vec::new(), end: None }
     }
 
     /// Reads both. A caller that has an older configuration keeps it when this fails.
     ///
     /// # Errors
-    /// A sentence that names the file, when one cannot be read or they do not belong together.
-    pub fn load(&mut self) -> Result<Arc<ServerConfig>, String> {
+    /// A sentence that names the setting and its file, when one cannot be read, they do not belong
+    /// together, or the certificate has expired by `now`. A clock that was never set judges nothing.
+    pub fn load(&mut self, now: SystemTime) -> Result<Arc<ServerConfig>, String> {
         // Before reading: a change in between is then seen the next time.
         self.seen = self.stamps();
         let of_cert = |error| format!("VOICELIVED_TLS_CERT: {}", fault(&self.cert, error));
@@ -49,10 +54,25 @@ impl OwnFiles {
         let leaf = tls::certificates(&chain).map_err(of_cert)?;
         // Tried alone first, so that the setting at fault is named.
         tls::private_key(&key).map_err(of_key)?;
-        let config = tls::server_config(&chain, &key).map_err(of_cert)?;
+        let with_key = |error| format!("{error} (VOICELIVED_TLS_KEY: {})", self.key.display());
+        let config = tls::server_config(&chain, &key).map_err(with_key).map_err(of_cert)?;
+        self.end = leaf.first().and_then(|leaf| facts::end_of(leaf));
+        if let Some(expired) = self.expired(now) {
+            return Err(expired);
+        }
         let names = leaf.first().and_then(|leaf| Facts::names_of(leaf)).unwrap_or_default();
         self.names = names.dns.into_iter().filter(|name| !name.contains('*')).collect();
         Ok(config)
+    }
+
+    /// A sentence, if the certificate that was loaded last has expired by `now`.
+    #[must_use]
+    pub fn expired(&self, now: SystemTime) -> Option<String> {
+        let (end, date) = self.end.as_ref()?;
+        let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let words = || format!("the certificate expired on {date}; browsers refuse it: renew it");
+        (is_clock_set(now) && seconds > *end)
+            .then(|| format!("VOICELIVED_TLS_CERT: {}", fault(&self.cert, words())))
     }
 
     /// The DNS names of the certificate that was loaded last: whoever holds it holds them. Not those
@@ -78,5 +98,5 @@ impl OwnFiles {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    read_file(path, MAX_PEM).map_err(|error| format!("cannot be read ({error})"))
+    files::read(path, MAX_PEM).map_err(|error| format!("cannot be read ({error})"))
 }

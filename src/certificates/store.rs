@@ -8,12 +8,13 @@ use ring::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 
 use super::facts::Facts;
-use super::files::{self, PRIVATE, PUBLIC, fault};
+use super::files::{self, fault};
 use super::issue::{self, DAY, Signer};
 use super::names::Names;
 use super::permits::Permits;
 use crate::net::tls;
 use crate::system::clock::{EARLIEST, seconds};
+use crate::system::files::{PRIVATE, PUBLIC, is_private, make_private};
 use crate::system::lock::Lock;
 
 const ROOT_KEY: &str = "ca-key.pem";
@@ -165,13 +166,13 @@ impl Store {
     /// Sees to it that nobody but the owner can read the root's key.
     fn take_back(&mut self, path: &Path) -> Result<(), String> {
         if self.only_looks {
-            if !files::is_private(path).unwrap_or(true) {
+            if !is_private(path).unwrap_or(true) {
                 let what = "others can read the root's key; set its mode to 0600, which the daemon does too when it starts";
                 self.warn(fault(path, what));
             }
             return Ok(());
         }
-        match files::make_private(path) {
+        match make_private(path) {
             Ok(false) => {}
             Ok(true) => self.warn(fault(
                 path,
@@ -226,7 +227,7 @@ impl Store {
             }
         };
         // Its mode stays until it is replaced: a start may look twice.
-        if !files::is_private(&path).unwrap_or(false) {
+        if !is_private(&path).unwrap_or(false) {
             self.warn(fault(&path, "others could read the key in it; it is made anew"));
             return None;
         }

@@ -13,7 +13,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::net::dial::{Dial, DialError, Progress, Step, Target};
 use crate::net::inbox::Inbox;
-use crate::net::ws::{Incoming, Message, Sizes, WsError, WsPeer};
+use crate::net::ws::{Incoming, Message, Sizes, WsError, WsPeer, said};
 
 const SOCKET: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -171,7 +171,8 @@ impl Drive {
                     return Event::Text(text.to_owned());
                 }
                 Ok(Some(Incoming::Binary(data))) => return Event::Binary(data.to_vec()),
-                Ok(Some(Incoming::Close { code, reason })) => {
+                Ok(Some(Incoming::Close(frame))) => {
+                    let (code, reason) = said(frame);
                     log::debug!("the other side closes: code {code:?}, {reason}");
                     // Our answer is a courtesy: what counts has been said.
                     let _ = self.peer.flush();

@@ -1,31 +1,23 @@
 //! The commands of the one binary.
 //!
-//! `run`, `reload`, `access`, `service` and `invitation` set up the daemon; `call` and `check` are
-//! clients that wait for what they do: `drive` is their connection, `source`, `answer`, `record`,
-//! `wav` and `screen` are what `call` says, waits for, hears, writes and prints.
+//! `run`, `demo` and `simulate` set up the daemon; `call` and `check` are clients that wait for what
+//! they do, over a connection of their own (`drive`).
 
-mod access;
-mod answer;
+mod access_token;
 pub mod args;
 mod call;
 mod check;
 mod drive;
-mod invitation;
-pub mod qr;
-mod record;
-mod reload;
+pub mod exit;
 pub mod run;
 mod screen;
 pub mod service;
-mod source;
-mod state;
-pub mod wav;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use args::{Command, exit};
-use run::Failure;
+use args::Command;
+use exit::Failure;
 
 /// Runs the command named by the process's arguments and returns its exit code (sysexits.h).
 #[must_use]

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 
 use super::{Endpoint, Files, Limits, Secret, SessionConfig, Web, endpoint as address};
+use crate::net::tls;
 
 const MAX_TEXT_FILE: usize = 64 * 1024;
 const MAX_PEM_FILE: usize = 1024 * 1024;
@@ -47,7 +47,7 @@ impl Draft {
 pub(super) fn endpoint(draft: &mut Draft, text: &str, _: Files<'_>) -> Result<(), String> {
     let (endpoint, warning) = Endpoint::service(text)?;
     draft.endpoint = Some(endpoint);
-    let warning = warning.map(|text| format!("{}: {text}", super::table::ENDPOINT));
+    let warning = warning.map(|text| format!("{}: {text}", super::names::ENDPOINT));
     draft.warnings.extend(warning);
     Ok(())
 }
@@ -60,12 +60,8 @@ pub(super) fn key_file(draft: &mut Draft, path: &str, files: Files<'_>) -> Resul
 
 pub(super) fn authorities(draft: &mut Draft, path: &str, files: Files<'_>) -> Result<(), String> {
     let pem = bytes(path, MAX_PEM_FILE, files)?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     draft.authorities =
-        certificates.map_err(|fault| format!("{} is not valid PEM: {fault}", shown(path)))?;
-    if draft.authorities.is_empty() {
-        return Err(format!("{} holds no PEM certificate", shown(path)));
-    }
+        tls::certificates(&pem).map_err(|fault| format!("{}: {fault}", shown(path)))?;
     Ok(())
 }
 
@@ -143,17 +139,48 @@ pub(super) fn prose(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Most models in one list, each of which may cost a call a connection.
+const MAX_MODELS: usize = 8;
+
+/// Names with commas between, in the order in which they are to be tried.
+pub(super) fn models(text: &str) -> Result<Vec<String>, String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in text.split(',').map(str::trim) {
+        let name = word(name, 128)?;
+        if name.is_empty() {
+            return Err(format!("has no name before or after a comma in {}", shown(text)));
+        }
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if names.len() > MAX_MODELS {
+        return Err(format!("must be at most {MAX_MODELS} models, but is {}", shown(text)));
+    }
+    Ok(names)
+}
+
+/// Most languages that the service's transcribers take.
+const MAX_LANGUAGES: usize = 10;
+
 pub(super) fn language(text: &str) -> Result<String, String> {
+    // RFC 5646: a language of two or three letters, then script, region and variants.
     let tag = |tag: &str| {
+        let language = tag.split('-').next().unwrap_or_default();
         let parts = tag.split('-').all(|part| {
             (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric())
         });
-        parts && tag.len() <= 35
+        let letters = language.bytes().all(|b| b.is_ascii_alphabetic());
+        parts && letters && matches!(language.len(), 2 | 3) && tag.len() <= 35
     };
     let tags: Vec<&str> = text.split(',').map(str::trim).collect();
-    if tags.len() > 16 || !tags.iter().copied().all(tag) {
+    if tags.len() > MAX_LANGUAGES {
+        return Err(format!("must be at most {MAX_LANGUAGES} languages, but is {}", shown(text)));
+    }
+    if !tags.iter().copied().all(tag) {
         return Err(format!(
-            "must be a language such as en-US, or several: en,de; but is {}",
+            "must be a code of two letters, with or without a region, such as en or en-US, or \
+             several: en,de; but is {}",
             shown(text)
         ));
     }
@@ -360,7 +387,11 @@ mod tests {
     fn languages() {
         assert_eq!(language("en-US").unwrap(), "en-US");
         assert_eq!(language("en, de").unwrap(), "en,de");
-        for bad in ["english language", "en_US", "en,", "-", &"en,".repeat(20)] {
+        assert_eq!(language("fil-PH,zh-Hans-CN").unwrap(), "fil-PH,zh-Hans-CN");
+        for bad in ["english", "English", "e", "12", "deutsch,en", "en_US", "en,", "-"] {
+            assert!(language(bad).unwrap_err().contains("such as en"), "{bad}");
+        }
+        for bad in ["english language", &"en,".repeat(20)] {
             assert!(language(bad).is_err(), "{bad}");
         }
     }

@@ -35,6 +35,7 @@ impl Endpoint {
             ));
         }
         let (path, warning) = service_path(path);
+        let warning = warning.or_else(|| foreign_host(&endpoint.host));
         endpoint.path_and_query = path;
         let kept = own_query(query)?;
         if !kept.is_empty() {
@@ -199,6 +200,27 @@ fn is_loopback(host: &str) -> bool {
     }
 }
 
+/// What to say of a host that is near a Voice Live resource and is none (Azure's own host names).
+fn foreign_host(host: &str) -> Option<String> {
+    let is_under = |domain: &str| host.strip_suffix(domain).is_some_and(|name| name.ends_with('.'));
+    if is_under("openai.azure.com") {
+        let name = host.split('.').next().unwrap_or_default();
+        return Some(format!(
+            "{host} is an Azure OpenAI endpoint, which has no Voice Live; try \
+             https://{name}.services.ai.azure.com, or the endpoint that the portal shows for \
+             Azure AI Foundry"
+        ));
+    }
+    let regional = ["api.cognitive.microsoft.com", "speech.microsoft.com", "voice.microsoft.com"];
+    if regional.into_iter().any(is_under) {
+        return Some(format!(
+            "{host} is the endpoint of a region, shared by all its resources; if the service \
+             refuses it, use the resource's own: https://NAME.services.ai.azure.com"
+        ));
+    }
+    None
+}
+
 /// The path to ask for, and a warning when the given one was dropped.
 fn service_path(path: &str) -> (String, Option<String>) {
     let path = path.trim_end_matches('/');
@@ -315,6 +337,20 @@ mod tests {
             assert!(warning.unwrap().contains(path));
         }
         assert_eq!(Endpoint::service("https://h/proxy").unwrap().1, None);
+    }
+
+    #[test]
+    fn warns_about_a_host_that_is_no_resource_of_this_service() {
+        let warning = |host: &str| Endpoint::service(&format!("https://{host}/")).unwrap().1;
+        let openai = warning("Home.openai.azure.com").unwrap();
+        assert!(openai.contains("https://home.services.ai.azure.com"), "{openai}");
+        for host in ["westeurope.api.cognitive.microsoft.com", "eastus2.tts.speech.microsoft.com"] {
+            assert!(warning(host).unwrap().contains("the endpoint of a region"), "{host}");
+        }
+        for host in ["x.services.ai.azure.com", "x.cognitiveservices.azure.com", "openai.azure.com"]
+        {
+            assert_eq!(warning(host), None, "{host}");
+        }
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! Collects settings from their sources, settles which one counts, and builds the configuration.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::draft::Draft;
-use super::table::{
+use super::names::{
     AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, KEY, LISTEN, OWN_PREFIX, PAIRS, STATE_DIR,
     TLS_LISTEN, TOKEN, TOKEN_FILE,
 };
@@ -15,6 +14,7 @@ use super::{
     AccessConfig, Config, ConfigError, Endpoint, Files, Limits, Place, Purpose, Secret,
     ServiceConfig, VARIABLES, Variable, dotenv,
 };
+use crate::system::files;
 
 /// Where settings come from.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl EnvFile {
     /// [`dotenv::MAX_BYTES`].
     pub fn find(named: Option<&Path>) -> Result<Option<Self>, ConfigError> {
         let path = named.unwrap_or_else(|| Path::new(".env"));
-        match read_file(path, dotenv::MAX_BYTES) {
+        match files::read(path, dotenv::MAX_BYTES) {
             Ok(bytes) => Ok(Some(Self { path: path.to_owned(), bytes })),
             Err(fault) if named.is_none() && fault.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(fault) => Err(ConfigError {
@@ -73,21 +73,6 @@ impl EnvFile {
             }),
         }
     }
-}
-
-/// Reads a whole file of at most `max` bytes.
-///
-/// # Errors
-/// The system's, or `FileTooLarge`.
-pub fn read_file(path: &Path, max: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
-    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-    if bytes.len() > max {
-        let message = format!("it is longer than {max} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-    }
-    Ok(bytes)
 }
 
 pub(super) fn load(
@@ -497,7 +482,8 @@ impl<'a> Loader<'a> {
         // Only the demo lacks these, and it sets its own endpoint.
         let nowhere = || Endpoint::plain(([127, 0, 0, 1], 0).into());
         let mut endpoint = draft.endpoint.unwrap_or_else(nowhere);
-        endpoint.set_query(&draft.api_version, &draft.session.model);
+        let model = draft.session.models.first().map_or("", String::as_str);
+        endpoint.set_query(&draft.api_version, model);
         Ok(Config {
             service: ServiceConfig {
                 endpoint,

@@ -9,6 +9,7 @@ pub mod dotenv;
 mod draft;
 pub mod endpoint;
 mod load;
+mod names;
 pub mod secret;
 mod table;
 
@@ -20,8 +21,10 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
+use crate::system::files;
+
 pub use endpoint::Endpoint;
-pub use load::{EnvFile, PassedSocket, Sources, read_file};
+pub use load::{EnvFile, PassedSocket, Sources};
 pub use secret::Secret;
 pub use table::{VARIABLES, Variable, secret_names};
 
@@ -68,8 +71,9 @@ pub struct ServiceConfig {
 /// Settings of the service's `session` object.
 #[derive(Debug, Clone, Default)]
 pub struct SessionConfig {
-    /// Model name, also part of the endpoint's query.
-    pub model: String,
+    /// Names of the models, the one to ask for first before those to ask for when it is refused.
+    /// The first is also part of the endpoint's query.
+    pub models: Vec<String>,
     /// Name of the voice.
     pub voice: String,
     /// System prompt.
@@ -182,7 +186,7 @@ impl Config {
         sources.listen = listen;
         sources.sockets = sockets.to_vec();
         sources.env_file = EnvFile::find(env_file).map_err(|fault| vec![fault])?;
-        let mut config = Self::load(purpose, sources, &read_file)?;
+        let mut config = Self::load(purpose, sources, &files::read)?;
         config.warnings.extend(config.secret_files.iter().filter_map(|path| secret::exposed(path)));
         Ok(config)
     }
@@ -202,13 +206,14 @@ impl Config {
             Err(fault) if env_file.is_some() => return Err(vec![fault]),
             found => found.unwrap_or_default(),
         };
-        load::client_token(token_file, sources, &read_file)
+        load::client_token(token_file, sources, &files::read)
     }
 
     /// Points a [`Purpose::Demo`] configuration at the simulator listening on `address`.
     pub fn use_simulator(&mut self, address: SocketAddr) {
         self.service.endpoint = Endpoint::plain(address);
-        self.service.endpoint.set_query(&self.service.api_version, &self.session.model);
+        let model = self.session.models.first().map_or("", String::as_str);
+        self.service.endpoint.set_query(&self.service.api_version, model);
     }
 }
 
@@ -238,7 +243,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Where a value was found.
+/// The source of a setting: where its value was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// The `--listen` option.

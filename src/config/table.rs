@@ -1,7 +1,12 @@
 //! The one list of settings.
 
 use super::draft::{self, Draft};
+use super::names::{
+    AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, KEY, LISTEN, STATE_DIR, TLS_LISTEN, TOKEN,
+    TOKEN_FILE,
+};
 use super::{Files, Secret};
+use crate::models;
 
 /// One setting as users know it.
 #[derive(Debug, Clone, Copy)]
@@ -43,24 +48,6 @@ pub fn secret_names() -> impl Iterator<Item = String> {
     secret.flat_map(Variable::spellings)
 }
 
-pub(super) const AZURE_PREFIX: &str = "AZURE_VOICE_LIVE_";
-pub(super) const AZURE_SHORT_PREFIX: &str = "AZURE_VOICELIVE_";
-pub(super) const OWN_PREFIX: &str = "VOICELIVED_";
-
-pub(super) const ENDPOINT: &str = "AZURE_VOICE_LIVE_ENDPOINT";
-pub(super) const KEY: &str = "AZURE_VOICE_LIVE_API_KEY";
-pub(super) const TOKEN: &str = "VOICELIVED_ACCESS_TOKEN";
-pub(super) const TOKEN_FILE: &str = "VOICELIVED_ACCESS_TOKEN_FILE";
-pub(super) const LISTEN: &str = "VOICELIVED_LISTEN";
-pub(super) const TLS_LISTEN: &str = "VOICELIVED_TLS_LISTEN";
-pub(super) const STATE_DIR: &str = "VOICELIVED_STATE_DIR";
-/// Two ways to say one thing: at most one of each pair may be set.
-pub(super) const PAIRS: [(&str, &str); 3] = [
-    (KEY, "AZURE_VOICE_LIVE_API_KEY_FILE"),
-    ("AZURE_VOICE_LIVE_INSTRUCTIONS", "AZURE_VOICE_LIVE_INSTRUCTIONS_FILE"),
-    (TOKEN, TOKEN_FILE),
-];
-
 const SERVICE: &str = "The service";
 const CONVERSATION: &str = "The conversation";
 const LISTENING: &str = "Listening";
@@ -96,11 +83,11 @@ pub static VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "VOICE_LIVE_MODEL",
-        default: "gpt-realtime-mini",
-        explanation: "Model that holds the conversation; AZURE_VOICE_LIVE_MODEL is accepted too.",
+        default: models::DEFAULT_MODELS,
+        explanation: "Model that holds the conversation, or several with commas between: when one is refused, the next is tried. AZURE_VOICE_LIVE_MODEL is accepted too.",
         group: SERVICE,
         service_only: false,
-        parse: |draft, text, _| draft::word(text, 128).map(|text| draft.session.model = text),
+        parse: |draft, text, _| draft::models(text).map(|names| draft.session.models = names),
     },
     Variable {
         name: "AZURE_VOICE_LIVE_API_VERSION",
@@ -120,7 +107,7 @@ pub static VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "AZURE_VOICE_LIVE_VOICE",
-        default: "en-US-Ava:DragonHDLatestNeural",
+        default: models::DEFAULT_VOICE,
         explanation: "Voice of the assistant: an Azure voice, or one of OpenAI's voices such as alloy.",
         group: CONVERSATION,
         service_only: false,

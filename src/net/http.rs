@@ -1,5 +1,8 @@
 //! HTTP/1.1 heads: bytes to [`Request`], and answers to bytes. Pure; no request bodies.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::upgrade::has_token;
 
 /// The largest request head, in bytes.
@@ -13,7 +16,7 @@ const MAX_FIELDS: usize = 64;
 
 /// What has arrived so far.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Head {
+pub enum ParsedHead {
     /// More bytes are needed.
     Partial,
     /// A whole head and its length in bytes.
@@ -115,25 +118,25 @@ pub fn status_word(answer: &[u8]) -> &str {
 
 /// Parses the head at the start of `bytes`.
 #[must_use]
-pub fn parse(bytes: &[u8]) -> Head {
+pub fn parse(bytes: &[u8]) -> ParsedHead {
     let (window, unfinished) = window(bytes);
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut head = httparse::Request::new(&mut fields);
     match head.parse(window) {
         Ok(httparse::Status::Complete(length)) => match request(&head) {
-            Ok(request) => Head::Complete(Box::new(request), length),
-            Err(status) => Head::Bad(status),
+            Ok(request) => ParsedHead::Complete(Box::new(request), length),
+            Err(status) => ParsedHead::Bad(status),
         },
         Ok(httparse::Status::Partial) => unfinished,
-        Err(httparse::Error::TooManyHeaders) => Head::Bad(Status::HEAD_TOO_LARGE),
-        Err(httparse::Error::Version) => wrong_version(window).map_or(unfinished, Head::Bad),
-        Err(_) => Head::Bad(Status::BAD_REQUEST),
+        Err(httparse::Error::TooManyHeaders) => ParsedHead::Bad(Status::HEAD_TOO_LARGE),
+        Err(httparse::Error::Version) => wrong_version(window).map_or(unfinished, ParsedHead::Bad),
+        Err(_) => ParsedHead::Bad(Status::BAD_REQUEST),
     }
 }
 
 /// The bytes a head may be made of, and what it is if it does not end within them. What stops it
 /// first decides, so that the answer never depends on how the bytes were cut on their way.
-fn window(bytes: &[u8]) -> (&[u8], Head) {
+fn window(bytes: &[u8]) -> (&[u8], ParsedHead) {
     let line = start_of_line(bytes) + MAX_LINE + 2;
     let is_long = bytes.get(..line).is_some_and(|start| line_end(start).is_none());
     // Where the head stops, how many bytes show that, and the status.
@@ -143,8 +146,8 @@ fn window(bytes: &[u8]) -> (&[u8], Head) {
         (bytes.len() >= MAX_HEAD).then_some((MAX_HEAD, MAX_HEAD, Status::HEAD_TOO_LARGE)),
     ];
     match stops.into_iter().flatten().min_by_key(|&(_, shown, _)| shown) {
-        Some((at, _, status)) => (&bytes[..at], Head::Bad(status)),
-        None => (bytes, Head::Partial),
+        Some((at, _, status)) => (&bytes[..at], ParsedHead::Bad(status)),
+        None => (bytes, ParsedHead::Partial),
     }
 }
 
@@ -323,7 +326,8 @@ fn upgrade(fields: &Fields<'_>, connection: &str) -> Option<Upgrade> {
 
 /// Sixteen bytes as base64 (RFC 6455, section 4.1).
 fn is_websocket_key(key: &str) -> bool {
-    key.len() == 24 && base64_simd::STANDARD.decode_to_vec(key).is_ok_and(|key| key.len() == 16)
+    // Room for what 24 characters can stand for at most.
+    key.len() == 24 && STANDARD.decode_slice(key, &mut [0; 18]) == Ok(16)
 }
 
 /// Whether gzip is named with a quality other than zero, in a list in lower case.
@@ -405,15 +409,15 @@ mod tests {
 
     fn status(text: &str) -> u16 {
         match parse(text.as_bytes()) {
-            Head::Partial => 0,
-            Head::Complete(..) => 200,
-            Head::Bad(Status(code, _)) => code,
+            ParsedHead::Partial => 0,
+            ParsedHead::Complete(..) => 200,
+            ParsedHead::Bad(Status(code, _)) => code,
         }
     }
 
     fn complete(text: &str) -> Box<Request> {
         match parse(text.as_bytes()) {
-            Head::Complete(request, length) => {
+            ParsedHead::Complete(request, length) => {
                 assert_eq!(length, text.len());
                 request
             }
@@ -501,7 +505,7 @@ mod tests {
     #[test]
     fn cookies_of_several_fields_are_one_list_whatever_their_bytes() {
         let text = b"GET / HTTP/1.1\r\nHost: a\r\nCookie: x=\xff; b=1\r\ncookie: c=2\r\n\r\n";
-        let Head::Complete(request, _) = parse(text) else { panic!("a request") };
+        let ParsedHead::Complete(request, _) = parse(text) else { panic!("a request") };
         assert_eq!(request.cookies, "x=\u{fffd}; b=1; c=2");
     }
 

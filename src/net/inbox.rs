@@ -9,7 +9,7 @@ pub const READ: usize = 32 * 1024;
 /// Bytes that are kept allocated; a longer message takes more for as long as it is there.
 const USUAL: usize = 64 * 1024;
 
-/// Bytes read and not taken yet. See the module's text.
+/// The read buffer that all connections share: bytes read and not taken yet. See the module's text.
 #[derive(Debug, Default)]
 pub struct Inbox {
     open: Open,

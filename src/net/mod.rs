@@ -1,7 +1,6 @@
 //! Bytes in and out: sockets, TLS, WebSocket, HTTP. Knows nothing of calls.
 
 pub mod dial;
-pub mod frames;
 pub mod http;
 pub mod inbox;
 pub mod socket;

@@ -39,10 +39,10 @@ pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> Result<Arc<Clie
 /// The client side, made anew only when other authorities are trusted: it remembers the sessions, which
 /// spare the next connection a full handshake.
 #[derive(Debug, Default)]
-pub struct ClientConfigs(RefCell<Option<Made>>);
+pub struct ClientConfigs(RefCell<Option<CachedConfig>>);
 
 /// What was trusted besides Mozilla's roots, and what was made of it.
-type Made = (Vec<CertificateDer<'static>>, Arc<ClientConfig>);
+type CachedConfig = (Vec<CertificateDer<'static>>, Arc<ClientConfig>);
 
 impl ClientConfigs {
     /// As [`client_config`], the last one if it will do.

@@ -1,6 +1,5 @@
 //! What the loop does for its calls: seats them, finds the service's addresses, runs their tools.
 
-use std::rc::Rc;
 use std::time::Instant;
 
 use mio::net::TcpStream;
@@ -35,10 +34,10 @@ impl Server {
                 return turn_away(peer, &reason, now);
             }
         };
-        let Some(calls) = &self.calls else { return Conn::Free };
+        let Some(calls) = &mut self.calls else { return Conn::Free };
+        let way = calls.terms.way.way(now);
         let mut cx = self.resources.lend(&calls.tools, now);
-        let shared = (Rc::clone(&calls.terms.settings), Rc::clone(&calls.terms.target));
-        let session = Session::new(hex(&id), &hex(&resume), peer, queues, shared, &mut cx);
+        let session = Session::new(hex(&id), &hex(&resume), peer, queues, way, &mut cx);
         self.resources.metrics.add(Family::Calls, 1);
         log::info!("[{}] call from {address}", session.id());
         Conn::Call(Box::new(session))
@@ -117,12 +116,29 @@ impl Server {
         }
     }
 
-    /// What an attempt tells of the addresses.
-    pub(super) fn learn_address(&mut self, news: News) {
+    /// What an attempt tells of the addresses, and of what the service takes.
+    pub(super) fn learn_of_service(&mut self, at: usize, news: News, now: Instant) {
         match (news, &mut self.resolver) {
             (News::Reached(address), Some(resolver)) => resolver.reached(address),
             (News::Unreached(address), Some(resolver)) => resolver.unreached(address),
+            (News::Instead, _) => self.dial(at, now),
+            (News::Taken, _) => self.remember_way(at, now),
             (News::Socket, _) | (_, None) => {}
+        }
+    }
+
+    /// Later calls begin with what the service has taken, so that it is not asked each time for what
+    /// it has not.
+    fn remember_way(&mut self, at: usize, now: Instant) {
+        let (Conn::Call(session), Some(calls)) = (&self.slots[at].conn, &mut self.calls) else {
+            return;
+        };
+        if calls.terms.way.remember(session.way(), now) {
+            let (id, model) = (session.id(), session.way().model());
+            log::warn!(
+                "[{id}] the service has taken that, with the model {model}: later calls begin with it, \
+                 for a day or until the settings are read again"
+            );
         }
     }
 

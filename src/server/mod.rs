@@ -15,21 +15,21 @@
 //! Every socket is registered once, for both directions, edge-triggered: mio then costs no system
 //! call per change of interest, and a writable event comes only after a refused write.
 
+mod accept;
 mod allowance;
 mod calls;
 mod certificates;
 mod children;
-mod door;
 mod manage;
 pub mod reload;
 mod slot;
 mod spending;
 mod terminal;
 
+use accept::AcceptLimiter;
+pub use accept::bind;
 use allowance::Allowance;
 use children::{Children, MAX_CHILDREN};
-use door::Door;
-pub use door::bind;
 use reload::{Reread, Terms};
 use slot::{Conn, Slot, pump_turned_away};
 use terminal::Terminal;
@@ -136,7 +136,7 @@ pub struct Server {
     guard: Guard,
     resolver: Option<Resolver>,
     resources: LoopResources,
-    door: Door,
+    door: AcceptLimiter,
     /// When to look at the certificates again, if there are any.
     certificates_due: Option<Instant>,
     stop: Stop,
@@ -197,7 +197,7 @@ impl Server {
             guard: Guard::new(access),
             resolver,
             resources: LoopResources::new(blocks),
-            door: Door::new(now),
+            door: AcceptLimiter::new(now),
             certificates_due,
             stop: Stop::No,
             terminal: Terminal::at_start(),
@@ -438,8 +438,8 @@ impl Server {
             // The connection may have come through before it was watched.
             return Progress::More;
         }
-        self.learn_address(news);
-        progress
+        self.learn_of_service(at, news, now);
+        if news == News::Instead { Progress::More } else { progress }
     }
 
     /// Tells a session something that the poll does not, and lets it act on it in the next turn.

@@ -1,26 +1,22 @@
 //! SIGHUP: what can change while the daemon runs is read once more, and counts for new calls. Only
 //! who may call concerns running ones: those of a changed token end.
 
-use std::rc::Rc;
 use std::time::Instant;
 
 use super::slot::Conn;
 use super::{Calls, Server};
 use crate::access::Access;
-use crate::call::CallSettings;
 use crate::call::ending::EndReason;
-use crate::net::dial::Target;
+use crate::session::ways::Chosen;
 use crate::system::resolve::Resolver;
 
-/// What every new call is made by.
+/// The configuration of new calls. A reload (SIGHUP) replaces it as a whole.
 #[allow(missing_debug_implementations, reason = "the target holds the credential")]
 pub struct Terms {
     /// Who may call.
     pub access: Access,
-    /// Settings of every call.
-    pub settings: Rc<CallSettings>,
-    /// The service.
-    pub target: Rc<Target>,
+    /// The service, and how it is asked for a session.
+    pub way: Chosen,
     /// Why no call can be made until the settings are completed; `None` when they are complete.
     pub unready: Option<String>,
 }
@@ -28,7 +24,7 @@ pub struct Terms {
 impl Terms {
     /// For the service's addresses, if there is a service.
     pub(super) fn resolver(&self) -> Option<Resolver> {
-        let target = Some(&self.target).filter(|_| self.unready.is_none());
+        let target = Some(self.way.target()).filter(|_| self.unready.is_none());
         target.map(|target| Resolver::new(&target.host, target.port))
     }
 }
@@ -41,13 +37,13 @@ impl Calls {
     /// Takes new terms for new calls. A service at another address is not among them: the addresses
     /// that are known, or being looked up, are the old one's, and no key may go there but its own.
     fn adopt(&mut self, terms: Terms) {
-        let (old, new) = (&self.terms.target, &terms.target);
+        let (old, new) = (self.terms.way.target(), terms.way.target());
         let same = old.host == new.host && old.port == new.port;
         let moved = !same || old.tls.is_some() != new.tls.is_some();
         // Without settings there was no address and no key yet.
         let moved = moved && self.terms.unready.is_none();
-        let target = Rc::clone(if moved { old } else { new });
-        self.terms = Terms { target, ..terms };
+        let way = if moved { terms.way.at(&self.terms.way) } else { terms.way };
+        self.terms = Terms { way, ..terms };
     }
 }
 

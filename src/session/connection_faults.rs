@@ -186,7 +186,7 @@ fn service_message(body: &str) -> String {
 }
 
 /// Somebody else's words for a log or a page: one line, bounded, no control characters.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let mut end = clean.len().min(MAX_QUOTE);
     while !clean.is_char_boundary(end) {

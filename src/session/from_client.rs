@@ -11,9 +11,11 @@ use crate::call::{Input, Microphone};
 use crate::metrics::Family;
 use crate::net::inbox::Inbox;
 use crate::net::socket::Socket;
-use crate::net::ws::{Incoming, WsError};
+use crate::net::ws::{CloseCode, Incoming, WsError};
 
 impl<S: Socket> Session<S> {
+    /// Reads the client in the loop's memory. What belongs to an unfinished message is kept by the
+    /// client's own side before the memory goes to the next call.
     pub(super) fn read_client(&mut self, cx: &mut TurnContext<'_>) {
         if !self.client.has_more() {
             return;
@@ -24,6 +26,7 @@ impl<S: Socket> Session<S> {
         cx.buffers.inbox = Some(inbox);
     }
 
+    /// At most [`TURN_MESSAGES`] of them.
     fn hear_client(&mut self, inbox: &mut Inbox, cx: &mut TurnContext<'_>) {
         for _ in 0..TURN_MESSAGES {
             if !self.client.has_more() {
@@ -33,7 +36,7 @@ impl<S: Socket> Session<S> {
                 Ok(Some(Incoming::Binary(data))) => self.on_microphone(data, cx),
                 Ok(Some(Incoming::Text(text))) => self.on_text(text, cx),
                 Ok(Some(Incoming::Control)) => self.count_chatter(cx),
-                Ok(Some(Incoming::Close { .. })) => {
+                Ok(Some(Incoming::Close(_))) => {
                     if self.is_talking() {
                         self.input(Input::ClientLost, cx);
                     }
@@ -44,6 +47,9 @@ impl<S: Socket> Session<S> {
         }
     }
 
+    /// The client's connection is at its end. The reason decides the close code: the client is told
+    /// what it did wrong (RFC 6455, section 7.4.1) if it is still there to hear it. After the call's
+    /// end this is how a closing handshake is meant to finish, so nothing happens.
     pub(super) fn client_ended(&mut self, error: &WsError, cx: &mut TurnContext<'_>) {
         if !self.is_talking() {
             return;
@@ -54,8 +60,8 @@ impl<S: Socket> Session<S> {
                 log::debug!("[{}] the client is gone: {error}", self.id);
                 Input::ClientLost
             }
-            WsError::Violation { code: 1009, .. } => Input::End(EndReason::TooBig),
-            WsError::Violation { code: 1007, .. } => {
+            WsError::Violation { code: CloseCode::Size, .. } => Input::End(EndReason::TooBig),
+            WsError::Violation { code: CloseCode::Invalid, .. } => {
                 Input::End(EndReason::BadText("A text message must be UTF-8.".to_owned()))
             }
             WsError::Violation { what, .. } => Input::End(EndReason::BadProtocol(format!(
@@ -66,6 +72,8 @@ impl<S: Socket> Session<S> {
         self.input(input, cx);
     }
 
+    /// A text message. One that is no JSON object ends the call: a client that sends such things would
+    /// also misunderstand what it is told.
     fn on_text(&mut self, text: &str, cx: &mut TurnContext<'_>) {
         self.count_chatter(cx);
         if !self.is_talking() {
@@ -85,6 +93,9 @@ impl<S: Socket> Session<S> {
         }
     }
 
+    /// A binary message: PCM16, 24 kHz, mono. Half a sample would shift every later one by a byte and
+    /// turn the rest of the call into noise, so it ends the call. An empty frame is no audio and
+    /// counts as chatter. After the call's end audio is dropped.
     fn on_microphone(&mut self, data: &[u8], cx: &mut TurnContext<'_>) {
         if !data.len().is_multiple_of(2) {
             if self.is_talking() {

@@ -1,8 +1,11 @@
 //! What the service says: its events, the audio it sends, and its leaving. Each becomes an input of
 //! the call; audio goes past the call's inputs, straight to the client's side.
 
+use std::rc::Rc;
+
 use super::connection_faults;
 use super::context::TurnContext;
+use super::refusals::{self, Refused};
 use super::reply::Decoded;
 use super::service_side::Dialled;
 use super::{Session, TURN_MESSAGES};
@@ -12,22 +15,56 @@ use crate::call::{Input, Reply};
 use crate::metrics::Family;
 use crate::net::inbox::Inbox;
 use crate::net::socket::Socket;
-use crate::net::ws::{Kind, Raw, WsError};
+use crate::net::ws::{Kind, Raw, WsError, said};
 
 impl<S: Socket> Session<S> {
+    /// Lets the way to the service go on, and tells the call how it ended.
     pub(super) fn advance_dial(&mut self, cx: &mut TurnContext<'_>) {
         match self.service.advance_dial(cx) {
             Dialled::Pending => {}
             Dialled::Open => self.input(Input::ServiceOpened, cx),
-            Dialled::Failed(fault) => self.input(Input::ServiceLost(fault), cx),
+            Dialled::Failed { fault, refused } => {
+                let again =
+                    refused.is_some_and(|said| self.ask_otherwise(Refused::Model, &said, cx));
+                if !again {
+                    self.input(Input::ServiceLost(fault), cx);
+                }
+            }
         }
     }
 
+    /// Whether the event refuses what another way does without, and that way is gone.
+    fn is_asked_otherwise(&mut self, event: &ServiceEvent<'_>, cx: &mut TurnContext<'_>) -> bool {
+        let ServiceEvent::Error(error) = event else {
+            return false;
+        };
+        if !self.call.is_waiting() {
+            return false;
+        }
+        let refused = refusals::choice_refusal(error, self.service.way().model());
+        refused.is_some_and(|(refused, said)| self.ask_otherwise(refused, &said, cx))
+    }
+
+    /// Goes the next way, if there is one.
+    fn ask_otherwise(&mut self, refused: Refused, said: &str, cx: &mut TurnContext<'_>) -> bool {
+        let Some((way, clause)) = self.service.way().instead(refused) else {
+            return false;
+        };
+        log::warn!("[{}] {clause}. The service said: {said}", self.id);
+        let settings = Rc::clone(way.settings());
+        self.service.ask_otherwise(way);
+        self.input(Input::Instead(settings), cx);
+        true
+    }
+
+    /// There is no way to the service.
     pub(super) fn lose_service(&mut self, fault: ServiceFault, cx: &mut TurnContext<'_>) {
         self.service.lose();
         self.input(Input::ServiceLost(fault), cx);
     }
 
+    /// Reads the service in the loop's memory. What stays unread, for backpressure or because its turn
+    /// is over, is kept by the service's own side before the memory goes to the next call.
     pub(super) fn read_service(&mut self, cx: &mut TurnContext<'_>) {
         if !self.service.has_more() {
             return;
@@ -47,7 +84,8 @@ impl<S: Socket> Session<S> {
             match self.service.read(inbox) {
                 Ok(Some(Raw::Message(kind, bytes))) => self.on_message(kind, bytes, cx),
                 Ok(Some(Raw::Control)) => {}
-                Ok(Some(Raw::Close { code, reason })) => {
+                Ok(Some(Raw::Close(frame))) => {
+                    let (code, reason) = said(frame);
                     if self.is_talking() && connection_faults::is_expiry(code, &reason) {
                         self.input(Input::End(EndReason::SessionExpired), cx);
                     } else if self.is_talking() {
@@ -65,6 +103,9 @@ impl<S: Socket> Session<S> {
         }
     }
 
+    /// The service's connection is at its end. After a violation it stays open for the close frame that
+    /// says so; in all other cases there is nothing left to write to. After the call's end this is how
+    /// a closing handshake is meant to finish, so nothing more happens.
     pub(super) fn service_ended(&mut self, error: &WsError, cx: &mut TurnContext<'_>) {
         let fault = match error {
             WsError::Closed => connection_faults::closed(None, ""),
@@ -80,6 +121,8 @@ impl<S: Socket> Session<S> {
         }
     }
 
+    /// The service sent what cannot be relayed, and the call ends: passing it over would leave a hole in
+    /// the reply that nobody can explain.
     fn service_error(&mut self, what: &str, cx: &mut TurnContext<'_>) {
         if self.is_talking() {
             log::warn!("[{}] the service sent {what}", self.id);
@@ -87,8 +130,9 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    /// Reply audio is decoded where it stands, before anybody has looked at the text as a whole: what
-    /// decodes needs no other look.
+    /// A message of the service. Reply audio is decoded where it stands, before the text as a whole is
+    /// looked at: base64 that decodes holds no quote, no escape and no foreign letter, so there is
+    /// nothing else to check in it. Everything else is checked to be UTF-8 and read as an event.
     fn on_message(&mut self, kind: Kind, bytes: &[u8], cx: &mut TurnContext<'_>) {
         if self.is_talking()
             && let Some(delta) = service::reply_audio(bytes)
@@ -114,6 +158,7 @@ impl<S: Socket> Session<S> {
         }
     }
 
+    /// An event that is no usual audio delta.
     fn on_event(&mut self, text: &str, cx: &mut TurnContext<'_>) {
         if !self.is_talking() {
             return;
@@ -131,6 +176,9 @@ impl<S: Socket> Session<S> {
                     return self.on_event(&text, cx);
                 }
                 self.note(&event);
+                if self.is_asked_otherwise(&event, cx) {
+                    return;
+                }
                 self.input(Input::Service(event), cx);
                 self.service.learn_expiry(self.call.expires_at(), cx.now);
             }
@@ -138,7 +186,7 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    /// What the service says to whoever runs the daemon.
+    /// Logs what the service says to the operator of the daemon.
     fn note(&self, event: &ServiceEvent<'_>) {
         match event {
             ServiceEvent::Warning { code, message } => {
@@ -151,6 +199,8 @@ impl<S: Socket> Session<S> {
         }
     }
 
+    /// Decoded reply audio. The call is asked first: audio of an interrupted response is dropped here,
+    /// before it takes up any memory.
     fn on_audio(&mut self, delta: &AudioDelta<'_>, pcm: &[u8], cx: &mut TurnContext<'_>) {
         if self.call.reply_audio(delta, cx.now) == Reply::Discard {
             return;
@@ -163,7 +213,8 @@ impl<S: Socket> Session<S> {
         cx.metrics.add(Family::Backpressure, u64::from(self.client.is_backed_up()));
     }
 
-    /// Audio in another spelling than the usual one, or that is none.
+    /// Audio in another spelling than the usual one, or a delta that is no audio. It may allocate, since
+    /// services that spell like this are rare. Of an interrupted response nothing is judged.
     fn on_rare_audio(&mut self, delta: &AudioDelta<'_>, base64: &[u8], cx: &mut TurnContext<'_>) {
         match Decoded::default().decode(base64) {
             Some(pcm) => self.on_audio(delta, pcm, cx),
@@ -179,6 +230,8 @@ impl<S: Socket> Session<S> {
         }
     }
 
+    /// Counts reply audio that has left, and tells the call, which measures the wait for the answer by
+    /// it.
     fn reply_left(&mut self, sent: Result<usize, WsError>, cx: &mut TurnContext<'_>) {
         let bytes = match sent {
             Ok(bytes) => bytes,

@@ -1,11 +1,17 @@
-//! Whether a side still lives: it is heard, or answers pings, and takes what it is sent.
+//! Keep-alive: whether a side still lives. It does while it says something or answers pings (RFC 6455,
+//! section 5.5.2), and while it takes what it is sent.
+//!
+//! Both are needed. A device that lost its network says nothing, and TCP reports it only after
+//! minutes. A side that takes nothing may say a lot, and all that time its reply holds PCM blocks that
+//! other calls need.
 
 use std::time::{Duration, Instant};
 
 use crate::net::socket::Socket;
 use crate::net::ws::{Message, WsPeer};
 
-/// A side that takes nothing of what it is sent for this long is given up.
+/// A side that takes nothing of what it is sent for this long is given up. One byte taken is enough to
+/// stay: a slow client is not a dead one.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// When a silent side is asked whether it lives, and when it is given up.
@@ -25,13 +31,17 @@ pub(super) const CLIENT: Patience =
 pub(super) const SERVICE: Patience =
     Patience { ping: Duration::from_secs(25), give_up: Duration::from_secs(60) };
 
-/// How a side's liveness is watched.
+/// How a side's liveness is watched. It compares the transport's byte counts with those of the last
+/// check, so reading and writing cost nothing for it.
 #[derive(Debug)]
 pub(super) struct KeepAlive {
     patience: Patience,
+    /// Bytes received at the last check, and when that count last changed.
     received: u64,
     heard: Instant,
+    /// A ping was sent in this silence: one is enough.
     pinged: bool,
+    /// Bytes sent at the last check, and when the side last took something or had nothing to take.
     sent: u64,
     took: Instant,
 }
@@ -46,11 +56,16 @@ pub(super) enum Dead {
 }
 
 impl KeepAlive {
+    /// A side that was just heard. Start it when the connection opens: time spent on the way there is
+    /// no silence.
     pub(super) fn new(patience: Patience, now: Instant) -> Self {
         Self { patience, received: 0, heard: now, pinged: false, sent: 0, took: now }
     }
 
-    /// Notes what has moved, pings a silent peer, and says when it must be given up.
+    /// Notes what has moved, pings a silent peer, and says whether it must be given up.
+    ///
+    /// # Errors
+    /// [`Dead`] says why, again at every call. The ping is only queued: flush the peer after it.
     pub(super) fn check<S: Socket>(
         &mut self,
         peer: &mut WsPeer<S>,

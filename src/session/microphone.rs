@@ -1,32 +1,39 @@
-//! Microphone audio on its way to the service: base64 between a constant head and tail. Before
-//! the session is configured, and when the service is behind, it waits in PCM blocks; it is live,
-//! so whole oldest blocks make way for new audio.
+//! Microphone audio on its way to the service: each frame becomes one `input_audio_buffer.append`,
+//! base64 between a constant head and tail.
+//!
+//! Before the session is configured, and when the service is behind, audio waits in PCM blocks. It
+//! is live, so when the blocks are full, whole oldest blocks make way: the service then hears a gap
+//! in the past instead of a conversation that lags behind for ever.
 
-use base64_simd::STANDARD;
-
+use super::base64_audio;
 use crate::call::pcm::{PcmPool, PcmQueue};
 use crate::call::service::commands::{APPEND_PREFIX, APPEND_SUFFIX};
 use crate::net::socket::Socket;
 use crate::net::ws::{Kind, WsError, WsPeer};
 
-/// Blocks for what is said before the service is ready: 2 s, and never more.
+/// Blocks (20 ms each) for what is said before the service is ready: 2 s, and never more. They are
+/// reserved with the call, so a full pool cannot cost anybody's first words.
 const HELD: usize = 100;
 
-/// The microphone's way.
+/// The queue in front of the service. Frames leave in the order in which they came: while one waits,
+/// none goes straight through.
 #[derive(Debug)]
 pub(super) struct MicrophonePath {
     queue: PcmQueue,
 }
 
 impl MicrophonePath {
+    /// Reserves its blocks; `None` if the pool has not as many.
     pub(super) fn open(pool: &mut PcmPool) -> Option<Self> {
         Some(Self { queue: pool.open(HELD, HELD)? })
     }
 
+    /// Gives the blocks back.
     pub(super) fn close(self, pool: &mut PcmPool) {
         self.queue.close(pool);
     }
 
+    /// Forgets what waits; the blocks stay reserved.
     pub(super) fn clear(&mut self, pool: &mut PcmPool) {
         self.queue.clear(pool);
     }
@@ -71,7 +78,7 @@ fn append<S: Socket>(pcm: &[u8], service: &mut WsPeer<S>) -> bool {
     }
     let sent = service.send_with(Kind::Text, |out| {
         out.extend_from_slice(APPEND_PREFIX.as_bytes());
-        STANDARD.encode_append(pcm, out);
+        base64_audio::append(pcm, out);
         out.extend_from_slice(APPEND_SUFFIX.as_bytes());
         Ok::<_, WsError>(())
     });

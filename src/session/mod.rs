@@ -1,11 +1,24 @@
-//! One call's glue: the client's WebSocket, the service's connection, and the [`Call`] between
-//! them. The only place where `net` and `call` meet.
+//! A session joins one [`Call`] with its two connections, `client_side` and `service_side`. It is the
+//! only place where `net` and `call` meet.
 //!
-//! A turn ([`Session::pump`]) always runs in the same order: what waits for the client leaves,
-//! the service is read, the client is read, time is told, everything is flushed. Audio goes
-//! straight through; when a side is behind, it waits in PCM blocks (`reply`, `microphone`), and
-//! when those are full the service is not read until there is room (R2).
+//! Who knows what: a *side* knows its connection and the audio that waits for it, and nothing of the
+//! call. The *call* knows the conversation, and nothing of connections. `from_client` and
+//! `from_service` turn what a side says into inputs of the call; `carry_out` turns the call's outputs
+//! into work for the sides.
+//!
+//! A turn ([`Session::pump`]) always runs in the same order:
+//!
+//! 1. what waits for the client leaves: this makes room, so that backpressure ends in this turn;
+//! 2. the dial goes on, and the service is read, into the room that was made;
+//! 3. the client is read;
+//! 4. time is told: after the reading, so that a side whose words lay in the kernel is not given up
+//!    for silence;
+//! 5. everything is flushed: what was queued above leaves with one write for each side.
+//!
+//! Audio goes straight through. When a side is behind, it waits in PCM blocks (`reply`,
+//! `microphone`), and when those are full the service is not read until there is room (R2).
 
+mod base64_audio;
 mod client_side;
 pub mod connection_faults;
 mod context;
@@ -13,9 +26,11 @@ mod from_client;
 mod from_service;
 mod keep_alive;
 mod microphone;
+pub mod refusals;
 mod reply;
 mod service_side;
 mod waits;
+pub mod ways;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -25,9 +40,8 @@ use mio::net::TcpStream;
 
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
-use crate::call::{Call, CallSettings, Input, Output, sooner};
+use crate::call::{Call, Input, Output, sooner};
 use crate::metrics::Family;
-use crate::net::dial::Target;
 use crate::net::socket::Socket;
 use crate::net::ws::{WsError, WsPeer};
 
@@ -40,11 +54,14 @@ use reply::ReplyPath;
 pub use service_side::News;
 use service_side::ServiceSide;
 use waits::Waits;
+use ways::Way;
 
-/// Messages that one side may bring in one turn: no call can hold the loop.
+/// Messages that one side may bring in one turn. The rest is read in the next one, so no call can hold
+/// the loop.
 const TURN_MESSAGES: usize = 64;
 
-/// How long the closing handshakes may take.
+/// How long the closing handshakes may take. After that the slot is freed all the same: a side that
+/// never answers the close must not keep a call's place.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A call's share of the PCM pool.
@@ -69,26 +86,29 @@ impl Queues {
     }
 }
 
-/// What a turn has left to do.
+/// What a turn has left to do, told to the loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// Nothing until the next event or deadline.
     Idle,
-    /// Something may still be read without a new event.
+    /// Something may still be read without a new event: pump again without waiting. Forgotten, it
+    /// would lie there for ever, because the poll reports each arrival once.
     More,
-    /// Both sides are closed: free the slot.
+    /// Both sides are closed, or had their time: free the slot. Nothing may be pumped after this.
     Closed,
 }
 
-/// How far the call's end has got.
+/// How far the session's end has got.
 enum Phase {
-    /// Not ended.
+    /// The call has not ended. Every fault of a side becomes an input of the call.
     Talking,
-    /// Both sides were told; their closing handshakes run until the deadline.
+    /// The call has ended, and both sides were told. Their closing handshakes run until the deadline.
+    /// What they still say is read, so that a close frame is not lost to a reset, and changes
+    /// nothing.
     Closing { reason: EndReason, deadline: Instant },
 }
 
-/// Counts for the line that is logged at the end.
+/// Counts for the line that is logged at the end; PCM in bytes (48 a millisecond).
 #[derive(Debug, Default)]
 struct Totals {
     microphone_bytes: u64,
@@ -97,7 +117,9 @@ struct Totals {
     waits: Waits,
 }
 
-/// One call. See the module's text.
+/// One call and its two connections. See the module's text.
+///
+/// Invariant: between two turns the call has no outputs left, and `tick` is the call's deadline.
 #[allow(missing_debug_implementations, reason = "the dial's target holds the credential")]
 pub struct Session<S = TcpStream> {
     id: String,
@@ -112,23 +134,24 @@ pub struct Session<S = TcpStream> {
 }
 
 impl<S: Socket> Session<S> {
-    /// A call on a client's open WebSocket.
+    /// A call on a client's open WebSocket. It tells the client `hello` and `connecting`; the service
+    /// is called once [`dial`](Self::dial) brings its addresses.
     #[must_use]
     pub fn new(
         id: String,
         resume: &str,
         client: WsPeer<S>,
         Queues { reply, microphone }: Queues,
-        (settings, target): (Rc<CallSettings>, Rc<Target>),
+        way: Way,
         cx: &mut TurnContext<'_>,
     ) -> Self {
         let now = cx.now;
-        let call = Call::new(settings, &id, resume, now);
+        let call = Call::new(Rc::clone(way.settings()), &id, resume, now);
         let mut session = Self {
             id,
             call,
             client: ClientSide::new(client, reply, now),
-            service: ServiceSide::new(target, microphone),
+            service: ServiceSide::new(way, microphone),
             phase: Phase::Talking,
             tick: None,
             totals: Totals::default(),
@@ -157,12 +180,13 @@ impl<S: Socket> Session<S> {
         matches!(self.phase, Phase::Talking)
     }
 
-    /// The service's addresses are known: connect.
+    /// The service's addresses are known: connect. Follow with [`pump`](Self::pump).
     pub fn dial(&mut self, addresses: &[SocketAddr], now: Instant) {
         self.service.dial(addresses, now);
     }
 
-    /// The service's addresses cannot be had.
+    /// The service's addresses cannot be had: the call ends with this fault, unless it has got past
+    /// needing them.
     pub fn unresolved(&mut self, fault: ServiceFault, cx: &mut TurnContext<'_>) {
         if self.is_resolving() {
             cx.metrics.count(Family::Connects, "unresolved");
@@ -170,7 +194,8 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    /// A tool run has ended.
+    /// A tool run that was [`WantedTool`] has ended. `output` is JSON text for the model, `ok` whether
+    /// the tool did its work.
     pub fn tool_finished(
         &mut self,
         call_id: &str,
@@ -181,17 +206,25 @@ impl<S: Socket> Session<S> {
         self.input(Input::ToolFinished { call_id, output, ok }, cx);
     }
 
-    /// Ends the call for a reason outside it.
+    /// Ends the call for a reason outside it (limits, the daemon's end). A call that has ended already
+    /// keeps its own reason.
     pub fn end(&mut self, reason: EndReason, cx: &mut TurnContext<'_>) {
         self.input(Input::End(reason), cx);
     }
 
-    /// The client's transport, for registration.
+    /// The client's socket, for registration with the poll.
     pub fn client_socket(&mut self) -> &mut S {
         self.client.socket()
     }
 
-    /// What has become of the way to the service since the last turn.
+    /// How it asks the service for its session.
+    #[must_use]
+    pub fn way(&self) -> &Way {
+        self.service.way()
+    }
+
+    /// What has become of the way to the service since the last turn; said once. Ask after each
+    /// [`pump`](Self::pump): a socket that is not registered is never heard of again.
     pub fn news(&mut self) -> Option<News> {
         self.service.news()
     }
@@ -211,7 +244,7 @@ impl<S: Socket> Session<S> {
         self.service.mark(readable, writable, ending);
     }
 
-    /// One turn. See the module's text for its order.
+    /// One turn. See the module's text for its order, which must not change.
     pub fn pump(&mut self, cx: &mut TurnContext<'_>) -> Progress {
         self.client.begin_turn(&mut cx.buffers.to_client);
         self.service.begin_turn(&mut cx.buffers.to_service);
@@ -228,7 +261,8 @@ impl<S: Socket> Session<S> {
         self.progress(cx.now)
     }
 
-    /// When [`pump`](Self::pump) must be called again at the latest.
+    /// When [`pump`](Self::pump) must be called again at the latest. It changes with every turn. While
+    /// the session closes, only the end of its patience counts.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         if let Phase::Closing { deadline, .. } = self.phase {
@@ -238,7 +272,8 @@ impl<S: Socket> Session<S> {
         sooner(self.tick, sooner(self.service.deadline(), client))
     }
 
-    /// Gives the blocks back and says how the call was. The owner calls it at the end.
+    /// Gives the blocks back to the pool and logs how the call was. The owner must call it at the end:
+    /// a session that is merely dropped keeps its blocks for ever.
     pub fn release(self, pool: &mut PcmPool, now: Instant) {
         self.log_end(now);
         self.client.release(pool);
@@ -264,13 +299,16 @@ impl<S: Socket> Session<S> {
 
     // ---- inputs and outputs of the call ----
 
+    /// Gives the call one input, and does what it wants at once. The call must never meet the next
+    /// input with outputs waiting.
     fn input(&mut self, input: Input<'_>, cx: &mut TurnContext<'_>) {
         self.call.handle(input, cx.now);
         self.carry_out(cx);
         self.tick = self.call.deadline();
     }
 
-    /// Does what the call wants, until it wants nothing more.
+    /// Does what the call wants, in its order, until it wants nothing more. Refused tools are answered
+    /// afterwards: their answer is an input, and an input must not come between two outputs.
     fn carry_out(&mut self, cx: &mut TurnContext<'_>) {
         let mut refused = Vec::new();
         while let Some(output) = self.call.poll() {
@@ -303,6 +341,7 @@ impl<S: Socket> Session<S> {
         }
     }
 
+    /// Talking → Closing. The call gives [`Output::Close`] once, so this runs once.
     fn begin_close(&mut self, reason: EndReason, cx: &mut TurnContext<'_>) {
         // `refused` is the service's word too: a client's flood is counted by itself.
         let flood = matches!(reason, EndReason::Refused(_));
@@ -317,6 +356,9 @@ impl<S: Socket> Session<S> {
 
     // ---- time, output, end ----
 
+    /// Tells time to everything that waits for it: the call, the session's expiry, both keep-alives.
+    /// Several may end the call in the same turn; the first one is the reason, since the call ignores
+    /// the others.
     fn watch(&mut self, cx: &mut TurnContext<'_>) {
         if !self.is_talking() {
             return;
@@ -340,6 +382,8 @@ impl<S: Socket> Session<S> {
         }
     }
 
+    /// Writes out what this turn has queued, on both sides (W2). The service's side goes first: if it
+    /// turns out to be lost, the client is told in the same turn.
     fn flush(&mut self, cx: &mut TurnContext<'_>) {
         if let Err(error) = self.service.flush(cx.pool) {
             self.service_ended(&error, cx);
@@ -352,6 +396,9 @@ impl<S: Socket> Session<S> {
         self.client.end_output();
     }
 
+    /// What is left. A service that must not be read (R2) is no reason for another turn: the loop would
+    /// spin until the client takes something. Its bytes stay marked, and the turn that makes room for
+    /// the reply reads them.
     fn progress(&self, now: Instant) -> Progress {
         if let Phase::Closing { deadline, .. } = self.phase
             && (now >= deadline || (self.client.is_done() && self.service.is_done()))

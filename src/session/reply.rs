@@ -1,8 +1,10 @@
-//! Reply audio on its way to the client: straight into its frames, or, when it is behind, into PCM
-//! blocks. What neither takes stays where it is, and the service is not read (R2).
+//! Reply audio on its way to the client: straight into its frames, or, when the client is behind,
+//! into PCM blocks. What neither takes is parked, and the service is not read until it is gone (R2).
+//!
+//! Unlike microphone audio it is never dropped for want of room: a reply with a hole is no reply. It
+//! is dropped only as a whole, when the user interrupts.
 
-use base64_simd::{Out, STANDARD};
-
+use super::base64_audio;
 use crate::call::pcm::{BLOCK_BYTES, PcmPool, PcmQueue};
 use crate::net::socket::Socket;
 use crate::net::ws::{Kind, Message, WsError, WsPeer};
@@ -32,22 +34,24 @@ impl Decoded {
 
     /// The PCM in a base64 text; `None` if it is none.
     pub(super) fn decode(&mut self, base64: &[u8]) -> Option<&[u8]> {
-        let most = base64.len() / 4 * 3;
+        let most = base64_audio::most_decoded(base64.len());
         if self.0.len() < most || self.0.len() > Self::USUAL.max(most) {
             self.0 = vec![0; most.max(Self::USUAL)];
         }
-        STANDARD.decode(base64, Out::from_slice(&mut self.0)).ok().map(|pcm| &*pcm)
+        base64_audio::decode(base64, &mut self.0)
     }
 }
 
-/// The reply's way. Order: blocks first, then the parked delta.
+/// The queue in front of the client. What came first leaves first: the blocks, then the parked delta,
+/// then what comes new. A new delta is never accepted while one is parked.
 #[derive(Debug)]
 pub(super) struct ReplyPath {
     queue: PcmQueue,
     parked: Option<Parked>,
 }
 
-/// What of a delta has found no place yet.
+/// The rest of a delta that has found no place yet. There is one at most, because the service is not
+/// read meanwhile.
 #[derive(Debug)]
 struct Parked {
     pcm: Box<[u8]>,
@@ -56,11 +60,13 @@ struct Parked {
 }
 
 impl ReplyPath {
+    /// Reserves its guaranteed blocks; `None` if the pool has not as many.
     pub(super) fn open(pool: &mut PcmPool) -> Option<Self> {
         let share = pool.total_blocks() / LARGEST_SHARE;
         Some(Self { queue: pool.open(GUARANTEED, share)?, parked: None })
     }
 
+    /// Gives the blocks back.
     pub(super) fn close(self, pool: &mut PcmPool) {
         self.queue.close(pool);
     }

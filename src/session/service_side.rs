@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! Resolving ─► Dialling ─► Configuring ─► Open ─► Closing ─► Gone
+//!     │           └─────────────┴─► Resolving, when the service is asked otherwise
 //!     └───────────┴─────────────┴───────────┴────────────────► Gone
 //! ```
 //!
@@ -18,11 +19,13 @@ use super::connection_faults;
 use super::context::TurnContext;
 use super::keep_alive::{self, Dead, KeepAlive};
 use super::microphone::MicrophonePath;
+use super::refusals;
+use super::ways::Way;
 use crate::call::ending::ServiceFault;
 use crate::call::pcm::PcmPool;
 use crate::call::sooner;
 use crate::metrics::Family;
-use crate::net::dial::{Dial, Progress as DialProgress, Target};
+use crate::net::dial::{Dial, Progress as DialProgress};
 use crate::net::inbox::Inbox;
 use crate::net::socket::Socket;
 use crate::net::ws::{Message, Raw, Sizes, USUAL_WAITING, WsError, WsPeer};
@@ -37,7 +40,10 @@ const LONGEST_SESSION: Duration = Duration::from_secs(24 * 3600);
 
 /// See the module's text.
 pub(super) struct ServiceSide<S> {
-    target: Rc<Target>,
+    /// What is asked for, and where.
+    way: Way,
+    /// `way` is not the one that the call began with, and the service has not taken it yet.
+    untried: bool,
     state: State<S>,
     microphone: MicrophonePath,
     /// What the loop does not know yet.
@@ -81,6 +87,10 @@ pub enum News {
     Reached(SocketAddr),
     /// There is none, and this address was tried last.
     Unreached(SocketAddr),
+    /// Another way is to be dialled: the service has refused the one before.
+    Instead,
+    /// The service has taken that other way.
+    Taken,
 }
 
 /// What a turn of the dial has brought.
@@ -89,8 +99,13 @@ pub(super) enum Dialled {
     Pending,
     /// The WebSocket is open.
     Open,
-    /// No address led to the service.
-    Failed(ServiceFault),
+    /// No address led to the service, or it has refused.
+    Failed {
+        /// Why.
+        fault: ServiceFault,
+        /// The service's words, if it refuses the model.
+        refused: Option<String>,
+    },
 }
 
 impl<S: Socket> State<S> {
@@ -119,8 +134,8 @@ impl<S: Socket> State<S> {
 
 impl<S: Socket> ServiceSide<S> {
     /// A service that is still to be called. `microphone` is its share of the PCM pool.
-    pub(super) fn new(target: Rc<Target>, microphone: MicrophonePath) -> Self {
-        Self { target, state: State::Resolving, microphone, news: None }
+    pub(super) fn new(way: Way, microphone: MicrophonePath) -> Self {
+        Self { way, untried: false, state: State::Resolving, microphone, news: None }
     }
 
     // ---- the way to the service ----
@@ -133,7 +148,8 @@ impl<S: Socket> ServiceSide<S> {
     /// Resolving → Dialling. In any other state the addresses come too late and change nothing.
     pub(super) fn dial(&mut self, addresses: &[SocketAddr], now: Instant) {
         if self.is_resolving() {
-            let dial = Dial::new(Rc::clone(&self.target), addresses.to_vec(), SERVICE_SIZES, now);
+            let target = Rc::clone(self.way.target());
+            let dial = Dial::new(target, addresses.to_vec(), SERVICE_SIZES, now);
             self.state = State::Dialling(Box::new(dial));
         }
     }
@@ -164,9 +180,31 @@ impl<S: Socket> ServiceSide<S> {
                 cx.metrics.count(Family::Connects, "failed");
                 self.news = dial.address().filter(|_| error.is_absence()).map(News::Unreached);
                 self.state = State::Gone;
-                Dialled::Failed(connection_faults::explain(&error, &self.target.host))
+                Dialled::Failed {
+                    fault: connection_faults::explain(&error, &self.way.target().host),
+                    refused: refusals::model_refusal(&error, self.way.model()),
+                }
             }
         }
+    }
+
+    /// What is asked for, and where.
+    pub(super) fn way(&self) -> &Way {
+        &self.way
+    }
+
+    /// Configuring, Gone → Resolving: another way is gone, on a new connection, since a session whose
+    /// first settings were refused refuses all that follows. Held microphone audio stays.
+    pub(super) fn ask_otherwise(&mut self, way: Way) {
+        if let Some(peer) = self.state.peer_mut() {
+            peer.close(1000, "");
+            // It has said all that counts, so nobody waits for its answer.
+            let _ = peer.flush();
+        }
+        self.state = State::Resolving;
+        self.way = way;
+        self.untried = true;
+        self.news = Some(News::Instead);
     }
 
     /// What has become of the way to the service since the last turn; said once.
@@ -197,7 +235,7 @@ impl<S: Socket> ServiceSide<S> {
 
     /// `text` without the credential, if it holds it.
     pub(super) fn conceal(&self, text: &str) -> Option<String> {
-        self.target.conceal(text)
+        self.way.target().conceal(text)
     }
 
     // ---- a turn ----
@@ -279,6 +317,9 @@ impl<S: Socket> ServiceSide<S> {
 
     /// Configuring → Open: the service has taken the settings, and hears what was held for it.
     pub(super) fn open_microphone(&mut self, pool: &mut PcmPool) {
+        if std::mem::take(&mut self.untried) {
+            self.news = Some(News::Taken);
+        }
         self.state = match std::mem::replace(&mut self.state, State::Gone) {
             State::Configuring(mut connection) => {
                 self.microphone.send(&mut connection.peer, pool);

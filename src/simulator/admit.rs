@@ -4,8 +4,8 @@
 use std::fmt;
 
 use super::Options;
-use super::script::Refuse;
-use super::wire::Dialect;
+use super::event::Dialect;
+use super::script::{ModelRefusal, Refuse};
 
 /// What the request asked for.
 #[derive(Debug, Clone, Default)]
@@ -64,6 +64,18 @@ pub fn admit<'a>(
         let message =
             "The model query parameter, or agent-name and agent-project-name, is required.";
         return Err(refusal(400, "BadRequest", message));
+    }
+    // No refusal of a model was ever recorded on this path: these are the usual ones of Azure.
+    match options.script.model_refusal(&model) {
+        Some(ModelRefusal::NotFound) => {
+            let message =
+                format!("The model '{model}' does not exist or is not available in this region.");
+            return Err(refusal(404, "404", &message));
+        }
+        Some(ModelRefusal::BadRequest) => {
+            return Err(refusal(400, "BadRequest", &format!("Unsupported model: {model}.")));
+        }
+        Some(ModelRefusal::Error | ModelRefusal::Update) | None => {}
     }
     Ok(Admission { dialect, model, agent })
 }
@@ -200,6 +212,21 @@ mod tests {
         assert!(admit(&options, target, bearer).unwrap().agent);
         let ga = admit(&options, "/openai/v1/realtime?model=a%2Fb+c", bearer).unwrap();
         assert_eq!((ga.dialect, ga.model.as_str()), (Dialect::Ga, "a/b c"));
+    }
+
+    #[test]
+    fn a_scripted_model_is_refused_and_no_other() {
+        for (word, status) in [
+            ("refuse-model=gpt-realtime", Some(404)),
+            ("refuse-model=gpt-realtime:404", Some(404)),
+            ("refuse-model=gpt-realtime:400", Some(400)),
+            ("refuse-model=gpt-realtime:error", None),
+            ("refuse-model=gpt-realtime-mini", None),
+        ] {
+            let script = Script::parse([word]).unwrap();
+            let options = Options { script, ..Options::default() };
+            assert_eq!(ask(&options, GOOD, Some("k")).err(), status, "{word}");
+        }
     }
 
     #[test]

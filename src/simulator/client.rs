@@ -2,17 +2,20 @@
 
 use std::time::Instant;
 
-use base64_simd::STANDARD;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::Dialect;
-use super::conversation::{Place, normalise};
+use super::conversation::{Position, normalise};
+use super::family::Past;
 use super::ga;
-use super::response::{Outcome, Response};
-use super::script::Moment;
-use super::session::Past;
-use super::simulation::{Simulation, WELCOME_DELAY};
-use super::turns::{Request, RequestKind, quoted};
+use super::outcome::Outcome;
+use super::pending::{Request, RequestKind};
+use super::response::Response;
+use super::script::{ModelRefusal, Moment};
+use super::simulation::{Simulation, WELCOME_DELAY, model_fault};
+use super::turns::quoted;
 use super::validate::{Fault, check_event};
 
 /// The SDK's limit for one append: 15 MiB of audio.
@@ -73,6 +76,10 @@ impl Simulation {
         if self.options.script.refuse_session {
             return Err(Fault::value("session", "Refused by script."));
         }
+        if self.refuses_model(ModelRefusal::Update) {
+            return Err(model_fault(&self.admission.model));
+        }
+        self.refused_by_script(&event["session"])?;
         if let Some(patch) = event.get("session").and_then(Value::as_object) {
             let past = Past {
                 model: &self.admission.model,
@@ -91,11 +98,27 @@ impl Simulation {
         Ok(())
     }
 
+    /// A transcriber or language that the script does not let pass.
+    fn refused_by_script(&self, session: &Value) -> Result<(), Fault> {
+        let script = &self.options.script;
+        let transcription = &session["input_audio_transcription"];
+        let name = transcription["model"].as_str();
+        if name.is_some_and(|name| script.refused_transcribers.iter().any(|it| it == name)) {
+            let message = "The transcription model is not supported by this session.";
+            return Err(Fault::new("invalid_input_audio_transcription_model", message));
+        }
+        if script.refuse_language && transcription["language"].is_string() {
+            let param = "session.input_audio_transcription.language";
+            return Err(Fault::value(param, "The language is not supported."));
+        }
+        Ok(())
+    }
+
     fn append(&mut self, event: &Map<String, Value>, now: Instant) -> Result<(), Fault> {
         let audio = text(event, "audio");
         let expected = "Invalid 'audio'. Expected base64-encoded audio bytes (mono PCM16)";
         let pcm = STANDARD
-            .decode_to_vec(audio)
+            .decode(audio)
             .map_err(|_| Fault::value("audio", format!("{expected} but got an invalid value.")))?;
         if pcm.len() > MOST_APPENDED {
             return Err(Fault::value("audio", "More than 15 MiB of audio in one event."));
@@ -132,9 +155,9 @@ impl Simulation {
         let item = event.get("item").filter(|item| !item.is_null());
         let item = item.ok_or_else(|| Fault::missing("item"))?;
         let place = match event.get("previous_item_id").and_then(Value::as_str) {
-            None => Place::Last,
-            Some("root") => Place::First,
-            Some(previous) => Place::After(previous),
+            None => Position::Last,
+            Some("root") => Position::First,
+            Some(previous) => Position::After(previous),
         };
         match item["type"].as_str() {
             Some("function_call_output") => {
@@ -256,7 +279,7 @@ fn check_parts(item: &Value) -> Result<(), Fault> {
             return Err(Fault::value(&format!("item.content[{index}].type"), message));
         }
         let audio = part["audio"].as_str().unwrap_or_default();
-        if STANDARD.decode_to_vec(audio).map_or(true, |pcm| pcm.len() % 2 != 0) {
+        if STANDARD.decode(audio).map_or(true, |pcm| pcm.len() % 2 != 0) {
             let message = "Expected base64-encoded audio bytes (mono PCM16).";
             return Err(Fault::value(&format!("item.content[{index}].audio"), message));
         }

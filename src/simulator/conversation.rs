@@ -14,7 +14,7 @@ const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// Where a new item goes.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Place<'a> {
+pub(super) enum Position<'a> {
     Last,
     After(&'a str),
     First,
@@ -46,7 +46,7 @@ impl Conversation {
     }
 
     /// Adds an item that has its id, and returns the id before it.
-    pub(super) fn insert(&mut self, item: Value, place: Place<'_>) -> Result<Value, Fault> {
+    pub(super) fn insert(&mut self, item: Value, place: Position<'_>) -> Result<Value, Fault> {
         let id = item["id"].as_str().unwrap_or_default().to_owned();
         if self.find(&id).is_some() {
             return Err(Fault::value("item.id", format!("Item '{id}' already exists.")));
@@ -56,9 +56,9 @@ impl Conversation {
             return Err(Fault::value("item", "The item is too large for the simulator."));
         }
         let index = match place {
-            Place::Last => self.entries.len(),
-            Place::First => 0,
-            Place::After(previous) => match self.find(previous) {
+            Position::Last => self.entries.len(),
+            Position::First => 0,
+            Position::After(previous) => match self.find(previous) {
                 Some(index) => index + 1,
                 None => return Err(missing("previous_item_id", previous)),
             },
@@ -180,12 +180,12 @@ mod tests {
     #[test]
     fn items_have_places() {
         let mut all = Conversation::default();
-        assert_eq!(all.insert(item("a"), Place::Last).unwrap(), Value::Null);
-        assert_eq!(all.insert(item("c"), Place::Last).unwrap(), "a");
-        assert_eq!(all.insert(item("b"), Place::After("a")).unwrap(), "a");
-        assert_eq!(all.insert(item("0"), Place::First).unwrap(), Value::Null);
-        assert!(all.insert(item("d"), Place::After("x")).is_err());
-        assert!(all.insert(item("a"), Place::Last).is_err());
+        assert_eq!(all.insert(item("a"), Position::Last).unwrap(), Value::Null);
+        assert_eq!(all.insert(item("c"), Position::Last).unwrap(), "a");
+        assert_eq!(all.insert(item("b"), Position::After("a")).unwrap(), "a");
+        assert_eq!(all.insert(item("0"), Position::First).unwrap(), Value::Null);
+        assert!(all.insert(item("d"), Position::After("x")).is_err());
+        assert!(all.insert(item("a"), Position::Last).is_err());
         assert_eq!(all.last_id(), Some("c"));
         all.delete("c").unwrap();
         assert!(all.delete("c").is_err());
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn truncation_is_limited_by_what_was_sent() {
         let mut all = Conversation::default();
-        all.insert(item("a"), Place::Last).unwrap();
+        all.insert(item("a"), Position::Last).unwrap();
         assert!(all.truncate("a", 0, 0).is_err());
         all.audio_sent("a", 4800);
         assert_eq!(all.truncate("a", 0, 101).unwrap_err().code, "invalid_value");
@@ -207,7 +207,7 @@ mod tests {
     fn the_oldest_items_are_forgotten() {
         let mut all = Conversation::default();
         for n in 0..300 {
-            all.insert(item(&n.to_string()), Place::Last).unwrap();
+            all.insert(item(&n.to_string()), Position::Last).unwrap();
         }
         assert!(all.get("99").is_none() && all.get("100").is_some());
     }

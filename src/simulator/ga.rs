@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::event::Event;
 use super::validate::{Fault, is_enum_value};
-use super::wire::Event;
 
 const NAMES: &[(&str, &str)] = &[
     ("response.audio.delta", "response.output_audio.delta"),
@@ -242,7 +242,7 @@ fn rename_part(part: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::wire;
+    use crate::simulator::event as dated;
 
     #[test]
     fn a_ga_update_becomes_a_dated_one() {
@@ -265,9 +265,9 @@ mod tests {
     #[test]
     fn events_and_parts_get_their_ga_names() {
         let part = json!({"part": {"type": "audio", "transcript": ""}});
-        let part = event(wire::event("response.content_part.added", part));
+        let part = event(dated::event("response.content_part.added", part));
         assert_eq!(part.fields["part"]["type"], "output_audio");
-        let delta = event(wire::event("response.audio.delta", json!({"delta": "AAAA"})));
+        let delta = event(dated::event("response.audio.delta", json!({"delta": "AAAA"})));
         assert_eq!(delta.kind, "response.output_audio.delta");
     }
 }

@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_turn_is_a_slice_of_what_was_appended() {
-        let mut buffer = InputBuffer::new(&Session::new(1, 1).settings);
+        let mut buffer = InputBuffer::new(&Session::new(1, 1, "gpt-realtime", false).settings);
         let sent = [vec![0; 48_000], tone(1000), vec![0; 48_000]].concat();
         let mut heard = Vec::new();
         // Chunks of an odd number of samples: windows don't follow messages.
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn silence_costs_no_memory_and_a_long_turn_is_cut() {
-        let mut buffer = InputBuffer::new(&Session::new(1, 1).settings);
+        let mut buffer = InputBuffer::new(&Session::new(1, 1, "gpt-realtime", false).settings);
         for _ in 0..100 {
             buffer.append(&vec![0; 48_000]);
         }
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn stereo_uses_the_microphone_channel() {
-        let mut session = Session::new(1, 1);
+        let mut session = Session::new(1, 1, "gpt-realtime", false);
         session.settings.input_channels = 2;
         let mut buffer = InputBuffer::new(&session.settings);
         let frames = tone(400);
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn another_rate_goes_on_counting_milliseconds() {
-        let mut session = Session::new(1, 1);
+        let mut session = Session::new(1, 1, "gpt-realtime", false);
         session.settings.vad = None;
         let mut buffer = InputBuffer::new(&session.settings);
         buffer.append(&vec![0; 48_000]);

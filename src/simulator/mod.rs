@@ -14,7 +14,7 @@
 //! ```text
 //! mod ── simulation ─┬─ client (client events) ── validate (table of the SDK's models)
 //!                    ├─ turns  (speech → items → what to answer) ── tools
-//!                    ├─ input ── vad         session        conversation
+//!                    ├─ input ── vad         session ── family        conversation
 //!                    └─ response ── plan ── sound          wire ── ga
 //! admit (upgrade)    script (faults)
 //! ```
@@ -22,8 +22,12 @@
 mod admit;
 mod client;
 mod conversation;
+mod event;
+mod family;
 mod ga;
 mod input;
+mod outcome;
+mod pending;
 mod plan;
 mod response;
 mod script;
@@ -43,11 +47,11 @@ use std::fmt;
 pub mod peer;
 
 pub use admit::{Admission, Refusal, admit};
-pub use script::{Ending, Moment, Refuse, ReplyFault, Script, TranscriptTiming};
+pub use event::Dialect;
+pub use script::{Ending, ModelRefusal, Moment, Refuse, ReplyFault, Script, TranscriptTiming};
 pub use session::MODEL;
 pub use simulation::Simulation;
 pub use sound::pattern_sample;
-pub use wire::Dialect;
 
 /// How all simulations of one server behave.
 #[derive(Clone)]

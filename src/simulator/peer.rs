@@ -142,7 +142,7 @@ impl SimulatedService {
                     break;
                 }
                 Some(Incoming::Control) => {}
-                Some(Incoming::Close { .. }) => self.phase = Phase::Closing(now + CLOSE_TIMEOUT),
+                Some(Incoming::Close(_)) => self.phase = Phase::Closing(now + CLOSE_TIMEOUT),
                 None => break,
             }
         }

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use serde_json::{Value, json};
 
 use super::Action;
-use super::response::Outcome;
+use super::event::Event;
+use super::outcome::Outcome;
 use super::script::{Moment, ReplyFault, Script, TranscriptTiming};
 use super::sound::Sound;
-use super::wire::Event;
 
 /// One output item's content.
 #[derive(Debug, Clone)]

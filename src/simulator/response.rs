@@ -6,27 +6,19 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use base64_simd::STANDARD;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::Action;
-use super::conversation::{Conversation, Place};
+use super::conversation::{Conversation, Position};
+use super::event::{Event, event};
+use super::outcome::Outcome;
 use super::plan::{Content, Noise, Output, Step};
 use super::sound::BYTES_PER_MS;
-use super::wire::{Event, event};
 
 /// Sizes of audio deltas in milliseconds: about 260 on average, as the recordings suggest.
 const DELTA_MS: [usize; 3] = [200, 250, 300];
-
-/// How a response ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Completed,
-    TurnDetected,
-    ClientCancelled,
-    Failed,
-    Incomplete,
-}
 
 /// What the next step of a response is.
 #[derive(Debug)]
@@ -246,7 +238,7 @@ impl Response {
         let item = self.output().map(|output| output.item("in_progress", false));
         let item = item.unwrap_or_default();
         // Ids are made here and never given twice, so there is nothing to refuse.
-        let before = all.insert(item.clone(), Place::Last).unwrap_or_default();
+        let before = all.insert(item.clone(), Position::Last).unwrap_or_default();
         event("conversation.item.created", json!({ "previous_item_id": before, "item": item }))
     }
 
@@ -312,12 +304,7 @@ impl Response {
         all.audio_sent(&output.item_id, pcm.len());
         self.first_audio.get_or_insert(now);
         self.pace(milliseconds, now);
-        Some(
-            self.part_event(
-                "response.audio.delta",
-                json!({ "delta": STANDARD.encode_to_string(pcm) }),
-            ),
-        )
+        Some(self.part_event("response.audio.delta", json!({ "delta": STANDARD.encode(pcm) })))
     }
 
     /// After a stall of the client the schedule goes on from where it is: the service, too, has made
@@ -371,10 +358,7 @@ impl Response {
     }
 
     fn item_done(&mut self, all: &mut Conversation) -> Event {
-        let status = match self.outcome {
-            Outcome::Completed => "completed",
-            _ => "incomplete",
-        };
+        let status = self.outcome.item_status();
         if let Some(output) = self.outputs.get_mut(self.current) {
             output.open = false;
             output.part_open = false;
@@ -397,13 +381,7 @@ impl Response {
     }
 
     fn done(&self) -> Event {
-        let status = match self.outcome {
-            Outcome::Completed => "completed",
-            Outcome::TurnDetected | Outcome::ClientCancelled => "cancelled",
-            Outcome::Failed => "failed",
-            Outcome::Incomplete => "incomplete",
-        };
-        event("response.done", json!({ "response": self.object(status, true) }))
+        event("response.done", json!({ "response": self.object(self.outcome.status(), true) }))
     }
 
     /// The response object: without output and usage at first, with both at the end.
@@ -412,28 +390,12 @@ impl Response {
         object["object"] = "realtime.response".into();
         object["id"] = self.id.clone().into();
         object["status"] = status.into();
-        object["status_details"] = if done { self.details() } else { Value::Null };
+        object["status_details"] = if done { self.outcome.details() } else { Value::Null };
         let finished = self.outputs.iter().filter(|output| done && output.status != "in_progress");
         let items = finished.map(|output| output.item(output.status, true));
         object["output"] = items.collect::<Vec<_>>().into();
         object["usage"] = if done { self.usage() } else { Value::Null };
         object
-    }
-
-    fn details(&self) -> Value {
-        match self.outcome {
-            Outcome::Completed => Value::Null,
-            Outcome::TurnDetected => json!({ "type": "cancelled", "reason": "turn_detected" }),
-            Outcome::ClientCancelled => {
-                json!({ "type": "cancelled", "reason": "client_cancelled" })
-            }
-            Outcome::Incomplete => json!({ "type": "incomplete", "reason": "max_output_tokens" }),
-            Outcome::Failed => {
-                let message = "[simulator] Failed by script. Please retry.";
-                let error = json!({ "type": "server_error", "code": null, "message": message });
-                json!({ "type": "failed", "error": error })
-            }
-        }
     }
 
     /// Invented numbers in the recorded proportions: twenty audio tokens a second.

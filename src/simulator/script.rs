@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use super::wire::Dialect;
+use super::event::Dialect;
 
 /// The largest message `big-message` makes: more than any client should take.
 pub(super) const MAX_BIG_MESSAGE: usize = 16 * 1024 * 1024;
@@ -18,6 +18,19 @@ pub struct Refuse {
     pub status: u16,
     /// Seconds for the `Retry-After` header.
     pub retry_after: Option<u32>,
+}
+
+/// How a model is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelRefusal {
+    /// The upgrade is answered 404.
+    NotFound,
+    /// The upgrade is answered 400.
+    BadRequest,
+    /// An `error` event instead of `session.created`, and a close.
+    Error,
+    /// An `error` event in answer to `session.update`.
+    Update,
 }
 
 /// When a scripted ending happens.
@@ -81,6 +94,12 @@ pub struct Script {
     pub no_session_created: bool,
     /// Every `session.update` is answered with an `error`.
     pub refuse_session: bool,
+    /// Models that are refused, and how.
+    pub refused_models: Vec<(String, ModelRefusal)>,
+    /// Transcribers that are refused.
+    pub refused_transcribers: Vec<String>,
+    /// Every language hint is refused.
+    pub refuse_language: bool,
     /// Audio deltas sent after `speech_started` interrupted a reply.
     pub late_deltas: u8,
     /// Events and fields nobody knows.
@@ -152,6 +171,12 @@ impl Script {
         Ok(script)
     }
 
+    /// How a model is refused, if it is.
+    pub(super) fn model_refusal(&self, model: &str) -> Option<ModelRefusal> {
+        let found = self.refused_models.iter().find(|(name, _)| name == model);
+        found.map(|(_, how)| *how)
+    }
+
     /// One line per word, for `simulate --help`.
     #[must_use]
     pub fn help() -> String {
@@ -201,6 +226,7 @@ impl Script {
             "silent" => &mut self.silent,
             "no-session-created" => &mut self.no_session_created,
             "refuse-session" => &mut self.refuse_session,
+            "refuse-language" => &mut self.refuse_language,
             "unknown-events" => &mut self.unknown_events,
             "nulls" => &mut self.nulls,
             "type-last" => &mut self.type_last,
@@ -224,6 +250,10 @@ impl Script {
     fn apply_value(&mut self, key: &str, value: &str) -> Option<()> {
         match key {
             "refuse" => self.refuse = Some(refuse(value)?),
+            "refuse-model" => self.refused_models.push(refused_model(value)?),
+            "refuse-transcriber" if !value.is_empty() => {
+                self.refused_transcribers.push(value.to_owned());
+            }
             "late-deltas" => self.late_deltas = value.parse().ok()?,
             "big-message" => {
                 self.big_message = Some(value.parse().ok().filter(|n| *n <= MAX_BIG_MESSAGE)?);
@@ -260,6 +290,18 @@ fn refuse(value: &str) -> Option<Refuse> {
     };
     let status = status.parse().ok().filter(|code| (300..=599).contains(code))?;
     Some(Refuse { status, retry_after })
+}
+
+fn refused_model(value: &str) -> Option<(String, ModelRefusal)> {
+    let (name, how) = value.split_once(':').unwrap_or((value, "404"));
+    let how = match how {
+        "404" => ModelRefusal::NotFound,
+        "400" => ModelRefusal::BadRequest,
+        "error" => ModelRefusal::Error,
+        "update" => ModelRefusal::Update,
+        _ => return None,
+    };
+    (!name.is_empty()).then(|| (name.to_owned(), how))
 }
 
 /// `CODE[:REASON][@MOMENT]`; the reason may hold `@` as long as no moment's name follows it.
@@ -302,35 +344,38 @@ const WORDS: &[(&str, &str)] = &[
     ("stall@WHEN", "send nothing more from start, update or reply on"),
     ("no-session-created", "never send session.created"),
     ("refuse-session", "answer every session.update with an error"),
+    ("refuse-model=NAME[:HOW]", "refuse this model by 404 (default), 400, error or update"),
+    ("refuse-transcriber=NAME", "refuse this transcriber"),
+    ("refuse-language", "refuse every language hint for the transcriber"),
     ("session-seconds=N", "end the session after N seconds"),
-    ("dialect=dated|ga", "event names and session shape, whatever the path"),
+    ("dialect=dated|ga", "use this dialect's event names and session shape, whatever the path"),
     ("no-welcome", "don't speak first"),
-    ("speed=N", "replies at N times real time"),
-    ("latency=MS", "wait so long before each reply"),
-    ("reply-seconds=N", "replies of exactly N seconds of a pattern that can be verified"),
-    ("tools=1|2", "every spoken turn makes so many function calls"),
-    ("say-first", "function calls follow a spoken sentence in the same reply"),
-    ("bad-arguments", "function call arguments that are not JSON"),
-    ("transcript=WHEN", "the user's words come usual, early, late or failed"),
-    ("late-deltas=N", "N more audio deltas after an interruption"),
-    ("cancel-previous", "response.create during a reply cancels it"),
-    ("fail-response", "replies fail"),
-    ("incomplete-response", "replies stop half-way, as at a token limit"),
-    ("no-reply", "turns are committed and never answered"),
-    ("error-event=TYPE", "an error event of this type in each reply"),
-    ("unknown-events", "events and fields nobody knows"),
-    ("nulls", "optional fields as null"),
-    ("type-last", "\"type\" as the last key of each event"),
-    ("whitespace", "JSON with white space everywhere"),
-    ("fragments", "messages in several WebSocket frames"),
-    ("binary", "events in binary messages"),
-    ("big-message=BYTES", "one message of so many bytes in each reply"),
-    ("bad-base64", "one audio delta of each reply is not base64"),
-    ("odd-pcm", "audio deltas with odd numbers of bytes"),
-    ("garbage", "one message of each reply is not JSON"),
-    ("pings", "WebSocket pings before the session and in each reply"),
+    ("speed=N", "send replies at N times real time"),
+    ("latency=MS", "wait so many milliseconds before each reply"),
+    ("reply-seconds=N", "send replies of exactly N seconds, of a pattern that a test can verify"),
+    ("tools=1|2", "make so many function calls in every spoken turn"),
+    ("say-first", "speak a sentence before the function calls of a reply"),
+    ("bad-arguments", "send function call arguments that are not JSON"),
+    ("transcript=WHEN", "send the user's words at this time: usual, early, late or failed"),
+    ("late-deltas=N", "send N more audio deltas after an interruption"),
+    ("cancel-previous", "let a response.create during a reply cancel the reply"),
+    ("fail-response", "let replies fail"),
+    ("incomplete-response", "stop replies half-way, as at a token limit"),
+    ("no-reply", "commit turns and never answer them"),
+    ("error-event=TYPE", "send an error event of this type in each reply"),
+    ("unknown-events", "send events and fields that no client knows"),
+    ("nulls", "send optional fields as null"),
+    ("type-last", "send \"type\" as the last key of each event"),
+    ("whitespace", "send JSON with white space everywhere"),
+    ("fragments", "send messages in several WebSocket frames"),
+    ("binary", "send events in binary messages"),
+    ("big-message=BYTES", "send one message of so many bytes in each reply"),
+    ("bad-base64", "send one audio delta in each reply that is not base64"),
+    ("odd-pcm", "send audio deltas with odd numbers of bytes"),
+    ("garbage", "send one message in each reply that is not JSON"),
+    ("pings", "send WebSocket pings before the session and in each reply"),
     ("no-pong", "don't answer pings"),
-    ("trickle", "a few bytes at a time"),
+    ("trickle", "send a few bytes at a time"),
 ];
 
 #[cfg(test)]
@@ -344,6 +389,8 @@ mod tests {
                 .replace("[:SECONDS]", ":7")
                 .replace("[:TEXT][@WHEN]", ":busy@update")
                 .replace("=STATUS", "=429")
+                .replace("=NAME[:HOW]", "=gpt-realtime:update")
+                .replace("=NAME", "=whisper-1")
                 .replace("=CODE", "=1011")
                 .replace("transcript=WHEN", "transcript=late")
                 .replace("@WHEN", "@reply")
@@ -369,7 +416,17 @@ mod tests {
 
     #[test]
     fn bad_words_are_named() {
-        for word in ["refuse=200", "tools=3", "speed=0", "close=99", "reset@never", "nonsense"] {
+        for word in [
+            "refuse=200",
+            "refuse-model=",
+            "refuse-model=a:b",
+            "refuse-transcriber=",
+            "tools=3",
+            "speed=0",
+            "close=99",
+            "reset@never",
+            "nonsense",
+        ] {
             let error = Script::parse([word]).unwrap_err();
             assert!(error.contains(word), "{error}");
         }

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::family::{self, Past};
 use super::validate::Fault;
 
 /// The name every session reports as its model, whatever was asked for.
@@ -64,8 +65,8 @@ pub(super) struct Session {
 
 impl Session {
     /// An untouched session, as recorded: audio only, and a voice activity detector with the short
-    /// silence of 200 ms.
-    pub(super) fn new(id: u64, expires_at: u64) -> Self {
+    /// silence of 200 ms. Other models have other voices and transcribers.
+    pub(super) fn new(id: u64, expires_at: u64, model: &str, agent: bool) -> Self {
         let value = json!({
             "id": format!("sim_{id}"),
             "object": "realtime.session",
@@ -90,10 +91,13 @@ impl Session {
             "truncation_strategy": null,
             "include": null,
         });
-        let value = match value {
+        let mut value = match value {
             Value::Object(value) => value,
             _ => Map::new(),
         };
+        if let Value::Object(own) = family::defaults(model, agent) {
+            value.extend(own);
+        }
         Self { settings: settings(&value), value }
     }
 
@@ -141,18 +145,9 @@ impl Session {
         }
         check_formats(next)?;
         check_ranges(next)?;
+        family::check(next, past)?;
         check_tools(next)
     }
-}
-
-/// What happened before an update and limits what it may change.
-#[derive(Debug)]
-pub(super) struct Past<'a> {
-    /// The model asked for in the query.
-    pub(super) model: &'a str,
-    pub(super) agent: bool,
-    /// Whether the session has produced audio.
-    pub(super) spoken: bool,
 }
 
 fn server_vad(prefix_padding_ms: u32, silence_duration_ms: u32) -> Value {
@@ -340,7 +335,7 @@ mod tests {
 
     #[test]
     fn turn_detection_is_refilled_with_other_defaults_than_the_untouched_session_has() {
-        let mut session = Session::new(1, 2);
+        let mut session = Session::new(1, 2, "gpt-realtime", false);
         assert_eq!(session.settings.vad.as_ref().unwrap().silence_duration_ms, 200);
         update(&mut session, json!({"turn_detection":{"type":"server_vad"}}), &FRESH).unwrap();
         let vad = session.settings.vad.clone().unwrap();
@@ -353,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_refused_update_changes_nothing() {
-        let mut session = Session::new(1, 2);
+        let mut session = Session::new(1, 2, "gpt-realtime", false);
         let before = session.value();
         let spoken = Past { spoken: true, ..FRESH };
         for (patch, past) in [

@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::conversation::Conversation;
+use super::event::{self, Event, event};
 use super::input::InputBuffer;
-use super::response::{Outcome, Progress, Response};
-use super::script::Moment;
+use super::outcome::Outcome;
+use super::pending::{Playing, Request, Transcription, Unanswered};
+use super::response::{Progress, Response};
+use super::script::{ModelRefusal, Moment};
 use super::session::Session;
-use super::turns::{Playing, Request, Transcription, Unanswered};
 use super::validate::Fault;
-use super::wire::{self, Encoder, Event, event};
+use super::wire::Encoder;
 use super::{Action, Admission, Dialect, Options};
 
 /// From here on the client should not be read: it doesn't take what it was answered.
@@ -85,7 +87,8 @@ impl Simulation {
         unix_seconds: u64,
     ) -> Self {
         let seconds = options.script.session_seconds.unwrap_or(options.session_seconds);
-        let session = Session::new(id, unix_seconds.saturating_add(seconds));
+        let expires_at = unix_seconds.saturating_add(seconds);
+        let session = Session::new(id, expires_at, &admission.model, admission.agent);
         let mut simulation = Self {
             id,
             state: State::Open,
@@ -217,7 +220,7 @@ impl Simulation {
     }
 
     pub(super) fn refuse(&mut self, fault: &Fault, cause: Option<&str>) {
-        self.send_event(wire::error(fault, cause));
+        self.send_event(event::error(fault, cause));
     }
 
     pub(super) fn new_id(&mut self, kind: &str) -> String {
@@ -233,6 +236,11 @@ impl Simulation {
         };
         self.outbox.push_back(ending.map_or(Outgoing::Stall, Outgoing::Raw));
         true
+    }
+
+    /// Whether the script refuses this session's model in this way.
+    pub(super) fn refuses_model(&self, how: ModelRefusal) -> bool {
+        self.options.script.model_refusal(&self.admission.model) == Some(how)
     }
 
     /// Whether a message still counts.
@@ -251,7 +259,11 @@ impl Simulation {
         if self.options.script.pings {
             self.outbox.push_back(Outgoing::Raw(Action::Ping));
         }
-        if !self.end_at(Moment::Start) && !self.options.script.no_session_created {
+        if self.refuses_model(ModelRefusal::Error) {
+            self.refuse(&model_fault(&self.admission.model), None);
+            let reason = "no such model".to_owned();
+            self.outbox.push_back(Outgoing::Raw(Action::Close { code: Some(1008), reason }));
+        } else if !self.end_at(Moment::Start) && !self.options.script.no_session_created {
             let session = self.session.value();
             self.send("session.created", json!({ "session": session }));
         }
@@ -315,4 +327,10 @@ impl Simulation {
             response.cancel(outcome, late, heard);
         }
     }
+}
+
+/// A model that is not there, said by an event.
+pub(super) fn model_fault(model: &str) -> Fault {
+    let message = format!("The model '{model}' does not exist or is not available in this region.");
+    Fault { code: "model_not_found", message, param: None }
 }

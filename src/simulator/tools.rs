@@ -186,10 +186,11 @@ fn capitalised_after(text: &str, before: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::session::{Past, Session};
+    use crate::simulator::family::Past;
+    use crate::simulator::session::Session;
 
     fn settings(choice: Value) -> Settings {
-        let mut session = Session::new(1, 1);
+        let mut session = Session::new(1, 1, "gpt-realtime", false);
         let string = |name: &str| {
             json!({"type":"object","properties":{name:{"type":"string"}},
             "required":[name]})

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::Dialect;
-use super::conversation::Place;
+use super::conversation::Position;
 use super::input::{Heard, Turn};
+use super::outcome::Outcome;
+use super::pending::{Request, RequestKind, Transcription, Unanswered};
 use super::plan::{self, Content, Output};
-use super::response::{Manner, Outcome, Response, truncated};
+use super::response::{Manner, Response, truncated};
 use super::script::{ReplyFault, TranscriptTiming};
 use super::session::is_text_only;
 use super::simulation::Simulation;
@@ -18,55 +20,6 @@ use super::tools::{self, Call};
 
 /// A transcript repeats no more characters than this of what a client or tool wrote.
 const QUOTED_CHARS: usize = 2000;
-
-/// What the next response has to answer.
-#[derive(Debug, Default)]
-pub(super) struct Unanswered {
-    pub(super) turn: Option<Turn>,
-    pub(super) text: Option<String>,
-    /// Outputs of function calls.
-    pub(super) outputs: Vec<String>,
-}
-
-/// What the user said, as a transcription of it would arrive.
-#[derive(Debug)]
-pub(super) struct Transcription {
-    item_id: String,
-    text: String,
-}
-
-/// Reply audio the user may still be hearing.
-#[derive(Debug)]
-pub(super) struct Playing {
-    pub(super) item_id: String,
-    pub(super) first: Instant,
-    pub(super) bytes: usize,
-}
-
-impl Playing {
-    /// Milliseconds heard if it was played in real time as it came.
-    pub(super) fn heard_ms(&self, now: Instant) -> usize {
-        let elapsed = now.saturating_duration_since(self.first).as_millis();
-        usize::try_from(elapsed).unwrap_or(usize::MAX).min(self.bytes / BYTES_PER_MS)
-    }
-}
-
-/// A response to be made.
-#[derive(Debug)]
-pub(super) struct Request {
-    /// The `response` object of `response.create`, or null.
-    pub(super) params: Value,
-    pub(super) kind: RequestKind,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum RequestKind {
-    /// Whatever is unanswered.
-    Answer,
-    Welcome,
-    /// A text given by the client.
-    Fixed(String),
-}
 
 impl Simulation {
     /// Reacts to what the detector heard.
@@ -141,7 +94,7 @@ impl Simulation {
             "role": "user", "content": [{ "type": "input_audio", "transcript": null }],
         });
         // The id is new, so the item can't be refused.
-        let before = self.conversation.insert(item.clone(), Place::Last).unwrap_or_default();
+        let before = self.conversation.insert(item.clone(), Position::Last).unwrap_or_default();
         self.announce(item, before, detected);
         let seconds = seconds(turn.milliseconds);
         self.turns += 1;

@@ -118,7 +118,7 @@ mod tests {
     use crate::simulator::session::Session;
 
     fn detector(silence_ms: u64, speech_ms: u64) -> Vad {
-        let mut settings = Session::new(1, 1).settings.vad.unwrap();
+        let mut settings = Session::new(1, 1, "gpt-realtime", false).settings.vad.unwrap();
         settings.silence_duration_ms = silence_ms;
         settings.speech_duration_ms = speech_ms;
         Vad::new(&settings)

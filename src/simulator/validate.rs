@@ -18,6 +18,10 @@ pub(super) struct Fault {
 }
 
 impl Fault {
+    /// The code of faults to which the service gives none of their own: their type. It was seen with
+    /// no `event_id` of the command either.
+    pub(super) const UNCODED: &str = "invalid_request_error";
+
     pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), param: None }
     }

@@ -8,13 +8,13 @@
 //! folder's lock, and so learns what the other has used: at most two minutes later, once that has
 //! written and this one has.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::system::clock::is_clock_set;
+use crate::system::files::{self, PRIVATE, Reach};
 use crate::system::lock::Lock;
 
 /// Seconds.
@@ -189,7 +189,7 @@ impl Ledger {
         time: SystemTime,
         now: Instant,
     ) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        files::create_folder(folder)?;
         let _lock = Lock::take(folder, PATIENCE)?;
         let path = folder.join(FILE);
         let kept = match fs::read_to_string(&path) {
@@ -237,26 +237,11 @@ impl Ledger {
 
     /// Replaces the file whole. The caller has the lock.
     fn write(&mut self, reach: Reach) -> io::Result<()> {
-        let path = self.folder.join(FILE);
-        let new = path.with_extension("new");
-        let mut options = OpenOptions::new();
         // The owner's habits are nobody else's business.
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(self.spending.text().as_bytes())?;
-        if reach == Reach::Disk {
-            file.sync_all()?;
-        }
-        fs::rename(&new, &path)?;
+        files::replace(&self.folder, FILE, PRIVATE, self.spending.text().as_bytes(), reach)?;
         self.spending.kept();
         Ok(())
     }
-}
-
-/// How far a write has to go before it is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    Cache,
-    Disk,
 }
 
 #[cfg(test)]

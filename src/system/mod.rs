@@ -4,6 +4,7 @@
 
 pub mod child;
 pub mod clock;
+pub mod files;
 pub mod lock;
 pub mod log;
 pub mod resolve;

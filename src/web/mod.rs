@@ -19,7 +19,7 @@ use answers::{answer_as_service, answer_visitor, text_head};
 
 use crate::access::{Gate, Guard};
 use crate::metrics::{Family, Metrics};
-use crate::net::http::{self, Head, MAX_HEAD, Status};
+use crate::net::http::{self, MAX_HEAD, ParsedHead, Status};
 use crate::net::transport::Transport;
 use crate::simulator::{self, Admission};
 
@@ -286,12 +286,12 @@ impl Visitor {
             return false;
         }
         match http::parse(&self.input) {
-            Head::Partial => false,
-            Head::Bad(status) => {
+            ParsedHead::Partial => false,
+            ParsedHead::Bad(status) => {
                 self.refuse(status, door.now);
                 true
             }
-            Head::Complete(mut request, length) => {
+            ParsedHead::Complete(mut request, length) => {
                 self.input.drain(..length);
                 self.served = true;
                 request.keep_alive &= !door.draining;

@@ -380,7 +380,7 @@ async def answer(talk, calls):
     events = await talk.reply()
     text = transcript(events)
     for call in calls:
-        require(f'"of": "{call.name}"' in text, f"{call.name} is not in {text!r}")
+        require(f"of is {call.name}" in text, f"{call.name} is not in {text!r}")
     require(len(reply_audio(events)) > 300 * BYTES_PER_MS, "the answer is not audible")
 
 

@@ -5,7 +5,6 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::Duration;
 
 use voicelived::access::{Access, Gate};
@@ -14,6 +13,7 @@ use voicelived::call::service::session::{SessionSettings, session_object};
 use voicelived::net::dial::Target;
 use voicelived::server::reload::Terms;
 use voicelived::server::{Calls, Listen, Server, bind};
+use voicelived::session::ways::{Chosen, Way};
 use voicelived::tools::Tools;
 use voicelived::web::{CallSite, Site};
 
@@ -76,8 +76,7 @@ fn daemon(
         let calls = Calls {
             terms: Terms {
                 access: Access::Open,
-                settings: Rc::new(settings),
-                target: Rc::new(target),
+                way: Chosen::new(Way::only(settings, target)),
                 unready: None,
             },
             reread: Box::new(|| Err("nothing is read again".to_owned())),

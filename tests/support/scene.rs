@@ -2,7 +2,6 @@
 //! loop wakes it, when bytes have come and at its own deadlines.
 
 use std::io::{Read, Write};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use voicelived::call::CallSettings;
@@ -11,6 +10,7 @@ use voicelived::net::inbox::Inbox;
 use voicelived::net::transport::Transport;
 use voicelived::net::upgrade;
 use voicelived::net::ws::{Incoming, Role, Sizes, WsPeer};
+use voicelived::session::ways::Way;
 use voicelived::session::{CLIENT_SIZES, LoopResources, Progress, Queues, Session};
 use voicelived::tools::Tools;
 
@@ -39,6 +39,8 @@ pub(crate) struct Scene {
     /// What the client and the service were told.
     pub(crate) texts: String,
     pub(crate) told: Vec<String>,
+    /// The code of the close frame that the service was sent.
+    pub(crate) service_closed: Option<u16>,
     /// Pings and pongs that the client and the service were sent.
     pub(crate) client_controls: usize,
     pub(crate) service_controls: usize,
@@ -89,10 +91,10 @@ impl Scene {
         let tools = Tools::builtin("/bin/false".as_ref());
         let queues = Queues::open(&mut resources.pool).expect("the pool is new");
         let now = Instant::now();
-        let shared = (Rc::new(settings), Rc::new(target()));
+        let way = Way::only(settings, target());
         let mut cx = resources.lend(&tools, now);
         let mut session =
-            Session::<Socket>::new("call".to_owned(), "resume", peer, queues, shared, &mut cx);
+            Session::<Socket>::new("call".to_owned(), "resume", peer, queues, way, &mut cx);
         session.dial(&[([127, 0, 0, 1], 443).into()], now);
         session.pump(&mut cx);
         let mut service = kernel::called().expect("it has connected");
@@ -120,6 +122,7 @@ impl Scene {
             frames: Vec::new(),
             texts: String::new(),
             told: Vec::new(),
+            service_closed: None,
             client_controls: 0,
             service_controls: 0,
         };
@@ -213,7 +216,10 @@ impl Scene {
                 }
                 Incoming::Text(text) => self.texts.push_str(text),
                 Incoming::Control => self.client_controls += 1,
-                Incoming::Close { code, .. } => self.texts.push_str(&format!("closed {code:?}")),
+                Incoming::Close(frame) => {
+                    let code = frame.map(|frame| u16::from(frame.code));
+                    self.texts.push_str(&format!("closed {code:?}"));
+                }
             }
         }
         self.client.keep(&mut inbox);
@@ -233,7 +239,10 @@ impl Scene {
             match message {
                 Incoming::Text(text) => self.told.push(text.to_owned()),
                 Incoming::Control => self.service_controls += 1,
-                Incoming::Close { .. } => ended = true,
+                Incoming::Close(frame) => {
+                    self.service_closed = frame.map(|frame| u16::from(frame.code));
+                    ended = true;
+                }
                 Incoming::Binary(_) => {}
             }
         }

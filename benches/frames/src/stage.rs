@@ -2,7 +2,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use voicelived::net::socket::Socket;
 use voicelived::net::tls;
 use voicelived::net::transport::Transport;
 use voicelived::net::ws::{Role, WsPeer};
+use voicelived::session::ways::Way;
 use voicelived::session::{CLIENT_SIZES, LoopResources, Progress, Queues, Session, TurnContext};
 use voicelived::tools::Tools;
 
@@ -233,8 +233,8 @@ fn new_session<S: Socket>(transport: Transport<S>, target: Target, owner: &mut L
         idle: Duration::from_secs(3_600),
         max_duration: Duration::from_secs(3_600),
     };
-    let shared = (Rc::new(settings), Rc::new(target));
-    Session::new("bench".to_owned(), "resume", peer, queues, shared, &mut owner.lend())
+    let way = Way::only(settings, target);
+    Session::new("bench".to_owned(), "resume", peer, queues, way, &mut owner.lend())
 }
 
 fn target(address: SocketAddr, shape: Shape, trusting: &Arc<ClientConfig>) -> Target {

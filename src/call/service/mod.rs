@@ -7,6 +7,8 @@
 pub mod commands;
 mod scan;
 pub mod session;
+pub mod settings;
+pub mod transcription;
 
 use std::borrow::Cow;
 use std::ops::Range;

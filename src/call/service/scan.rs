@@ -27,7 +27,7 @@ pub(super) enum Scan {
 /// never "not an audio delta".
 pub(super) fn audio_delta(message: &[u8], scan: Scan) -> Option<AudioDelta<'_>> {
     let mut cursor = Cursor { bytes: message, at: 0, utf8: scan == Scan::Whole };
-    let (mut found, mut guess) = (Found::default(), 0);
+    let (mut found, mut guess) = (DeltaMembers::default(), 0);
     cursor.expect(b'{')?;
     loop {
         let member = cursor.member(&mut guess)?;
@@ -107,16 +107,16 @@ const USUAL_KEYS: [(&[u8], Member); 7] = [
     (b"\"delta\":", Member::Delta),
 ];
 
-/// What is known of an audio delta.
+/// The fields of an audio delta that have been found so far.
 #[derive(Default)]
-struct Found<'a> {
+struct DeltaMembers<'a> {
     kind: bool,
     response_id: Option<&'a [u8]>,
     item_id: Option<&'a [u8]>,
     delta: Option<Range<usize>>,
 }
 
-impl<'a> Found<'a> {
+impl<'a> DeltaMembers<'a> {
     fn take(&mut self, cursor: &mut Cursor<'a>, member: Member) -> Option<()> {
         if member == Member::Other {
             return cursor.skip_simple();

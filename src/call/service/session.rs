@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-/// Names of the voices that belong to the model rather than to Azure speech.
-const OPENAI_VOICES: [&str; 10] =
-    ["alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar"];
+pub use super::settings::SessionSettings;
+use super::transcription::{self, Transcription, transcriptions};
+use crate::models::{self, Kind};
 
 /// Samples per second of all audio, both ways.
 const SAMPLE_RATE: u64 = 24_000;
@@ -19,27 +19,74 @@ pub enum Dialect {
     Ga,
 }
 
-/// The everyday session settings, from which [`session_object`] makes the `session` object.
-#[derive(Debug, Clone)]
-pub struct SessionSettings {
-    /// The model's name: decides which transcriber fits.
-    pub model: String,
-    /// A voice's name: `en-US-AvaNeural`, `alloy`…
-    pub voice: String,
-    /// The prompt. `None` in agent mode, where the agent has its own.
-    pub instructions: Option<String>,
-    /// The language the user speaks (`en`, `en-US`, `en,de`); a hint for transcription.
-    pub language: Option<String>,
-    /// An array of function tools. Empty or not an array: none are sent.
-    pub tools: Value,
-    /// Merged over everything last. Objects merge key by key; all else replaces, also `null`, which
-    /// switches a feature off at the service.
-    pub overrides: Map<String, Value>,
-}
-
-/// The `session` object of `session.update` in the dialect of dated api-versions.
+/// The `session` object of `session.update` in the dialect of dated api-versions, with the
+/// transcriber that fits best.
 #[must_use]
 pub fn session_object(settings: &SessionSettings) -> Value {
+    let session = first_session(settings);
+    let best = transcriptions(settings, &session).first().copied();
+    session_with(settings, best.unwrap_or(Transcription::Off), true)
+}
+
+/// The same with another transcriber, or without the language hint.
+#[must_use]
+pub fn session_with(settings: &SessionSettings, which: Transcription, hinted: bool) -> Value {
+    let mut session = everyday(settings);
+    session["input_audio_transcription"] = transcription::object(settings, which, hinted);
+    merge(&mut session, &Value::Object(settings.overrides.clone()));
+    if which == Transcription::Off {
+        // An owner's options alone, without a transcriber, would be refused.
+        session["input_audio_transcription"] = Value::Null;
+    }
+    session
+}
+
+/// The session as far as it does not depend on the transcriber, for choosing one.
+#[must_use]
+pub fn first_session(settings: &SessionSettings) -> Value {
+    session_with(settings, Transcription::Off, false)
+}
+
+/// What is odd about the settings as a whole: sentences for the log and `check`.
+#[must_use]
+pub fn oddities(settings: &SessionSettings) -> Vec<String> {
+    let session = first_session(settings);
+    let (model, mut found) = (&settings.model, Vec::new());
+    let kind = session["voice"]["type"].as_str().unwrap_or_default();
+    // Of a deployment's name nothing is known.
+    let refused = match models::find(model).map(|known| known.kind) {
+        Some(Kind::Cascade) if kind == "openai" => Some("voices of OpenAI; choose one of Azure's"),
+        Some(Kind::AzureNative) if kind == "azure-standard" => {
+            Some("standard voices of Azure; choose one of its own, such as ava")
+        }
+        Some(Kind::Native | Kind::Cascade) if kind == "azure-realtime-native" => {
+            Some("voices of azure-realtime; choose another")
+        }
+        _ => None,
+    };
+    if let Some(refused) = refused {
+        found.push(format!("AZURE_VOICE_LIVE_VOICE: {model} refuses {refused}"));
+    }
+    let which = transcriptions(settings, &session).first().copied();
+    if which == Some(Transcription::Off) {
+        found.push(format!(
+            "turn_detection in AZURE_VOICE_LIVE_SESSION_FILE: {model} has its words written down by \
+             azure-speech, which the service takes only beside azure_semantic_vad or \
+             azure_semantic_vad_multilingual; calls show no captions of what users say, unless you \
+             set one of these or input_audio_transcription"
+        ));
+    }
+    found
+}
+
+/// What is wrong with the language setting, since the transcriber cannot be told it.
+#[must_use]
+pub fn language_fault(settings: &SessionSettings) -> Option<String> {
+    let which = transcriptions(settings, &first_session(settings)).first().copied()?;
+    transcription::language_fault(settings, which)
+}
+
+fn everyday(settings: &SessionSettings) -> Value {
     let mut session = json!({
         "modalities": ["text", "audio"],
         "voice": voice(&settings.voice, &settings.model),
@@ -58,7 +105,6 @@ pub fn session_object(settings: &SessionSettings) -> Value {
         },
         "input_audio_noise_reduction": {"type": "azure_deep_noise_suppression"},
         "input_audio_echo_cancellation": {"type": "server_echo_cancellation"},
-        "input_audio_transcription": transcription(settings),
     });
     if let Some(instructions) = &settings.instructions {
         session["instructions"] = json!(instructions);
@@ -67,7 +113,6 @@ pub fn session_object(settings: &SessionSettings) -> Value {
         session["tools"] = settings.tools.clone();
         session["tool_choice"] = json!("auto");
     }
-    merge(&mut session, &Value::Object(settings.overrides.clone()));
     session
 }
 
@@ -216,11 +261,18 @@ fn fault(key: &str, value: &str) -> String {
 }
 
 fn voice(name: &str, model: &str) -> Value {
-    if OPENAI_VOICES.contains(&name) {
+    let own_voices = models::kind(model) == Kind::AzureNative;
+    // Nobody has chosen it, so a model that refuses it gets one that it takes.
+    let name = if own_voices && name == models::DEFAULT_VOICE {
+        models::DEFAULT_AZURE_NATIVE_VOICE
+    } else {
+        name
+    };
+    if models::OPENAI_VOICES.contains(&name) {
         json!({"type": "openai", "name": name})
     } else if names_azure_voice(name) {
         json!({"type": "azure-standard", "name": name})
-    } else if model.starts_with("azure-realtime") {
+    } else if own_voices {
         json!({"type": "azure-realtime-native", "name": name})
     } else {
         json!(name)
@@ -237,16 +289,6 @@ fn names_azure_voice(name: &str) -> bool {
         && matches!(region.len(), 2..=4)
         && region.bytes().all(|byte| byte.is_ascii_alphanumeric())
         && parts.next().is_some_and(|rest| !rest.is_empty())
-}
-
-fn transcription(settings: &SessionSettings) -> Value {
-    // Models that hear audio themselves take OpenAI's transcribers, all others Azure speech.
-    let native = settings.model.starts_with("gpt-realtime");
-    let mut object = json!({"model": if native { "whisper-1" } else { "azure-speech" }});
-    if let Some(language) = &settings.language {
-        object["language"] = json!(language);
-    }
-    object
 }
 
 /// JSON merge patch (RFC 7386), except that `null` replaces instead of removing.

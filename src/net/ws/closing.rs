@@ -2,8 +2,13 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use super::{Fault, Found, Role, WsError, WsPeer};
-use crate::net::frames::{MAX_CONTROL, Opcode};
+use tungstenite::error::ProtocolError;
+use tungstenite::protocol::Role;
+use tungstenite::protocol::frame::coding::{CloseCode, Control, OpCode};
+use tungstenite::protocol::frame::{CloseFrame, Utf8Bytes};
+
+use super::frame::{Fault, MAX_CONTROL};
+use super::{Found, WsError, WsPeer};
 use crate::net::inbox::Inbox;
 use crate::net::socket::Socket;
 
@@ -17,7 +22,7 @@ pub(super) enum Phase {
     Open,
     /// The peer broke the protocol: nothing of it is heard any more, and the close frame, which
     /// will carry this code, is not sent yet.
-    Broken { code: u16 },
+    Broken { code: CloseCode },
     /// Our close frame is sent; the peer's is awaited.
     Closing,
     /// Both close frames are there. A server ends its side as soon as its own has left (section
@@ -46,27 +51,27 @@ pub(super) enum End {
 impl<S: Read + Write> WsPeer<S> {
     /// Begins the closing handshake with a code and a reason (cut to what a frame holds). A peer
     /// that broke the protocol is told the code of that instead.
-    pub fn close(&mut self, code: u16, reason: &str) {
+    pub fn close(&mut self, code: impl Into<CloseCode>, reason: &str) {
         let (code, next) = match self.phase {
-            Phase::Open => (code, Phase::Closing),
+            Phase::Open => (code.into(), Phase::Closing),
             Phase::Broken { code } => (code, Phase::Draining { ended: false }),
             Phase::Closing | Phase::Closed { .. } | Phase::Draining { .. } => return,
             Phase::Leaving | Phase::Done => return,
         };
         self.phase = next;
-        // 1005 stands for "no code" and must not be sent (section 7.4.1).
-        self.queue_close((code != 1005).then_some(code), reason);
+        // `Status` (1005) stands for "no code" and must not be sent (section 7.4.1).
+        self.queue_close((code != CloseCode::Status).then_some(code), reason);
     }
 
     /// The close frame is the last, and short: it waits even where nothing else may.
-    fn queue_close(&mut self, code: Option<u16>, reason: &str) {
+    fn queue_close(&mut self, code: Option<CloseCode>, reason: &str) {
         let mut end = reason.len().min(MAX_REASON);
         while !reason.is_char_boundary(end) {
             end -= 1;
         }
-        let written = self.write_frame((Opcode::Close, true), |out| {
+        let written = self.write_frame(OpCode::Control(Control::Close), true, |out| {
             if let Some(code) = code {
-                out.extend_from_slice(&code.to_be_bytes());
+                out.extend_from_slice(&u16::from(code).to_be_bytes());
                 out.extend_from_slice(&reason.as_bytes()[..end]);
             }
             Ok::<_, std::convert::Infallible>(())
@@ -75,18 +80,25 @@ impl<S: Read + Write> WsPeer<S> {
     }
 
     pub(super) fn on_close(&mut self, payload: &[u8]) -> Result<Found, Fault> {
-        let (mut code, mut reason) = close_reason(payload)?;
-        if code.is_some_and(|code| !may_be_sent(code)) {
-            (code, reason) = (Some(1002), "Protocol violation".to_owned());
+        let mut frame = close_frame(payload)?;
+        if let Some(frame) = &mut frame
+            && !may_be_sent(frame.code)
+        {
+            let reason = Utf8Bytes::from_static("Protocol violation");
+            *frame = CloseFrame { code: CloseCode::Protocol, reason };
         }
         if self.phase == Phase::Open {
-            self.queue_close(code, &reason);
+            // A close is answered with its own code (section 5.5.1).
+            match &frame {
+                Some(frame) => self.queue_close(Some(frame.code), &frame.reason),
+                None => self.queue_close(None, ""),
+            }
         }
         self.phase = Phase::Closed { alone: false };
-        Ok(Found::Close { code, reason })
+        Ok(Found::Close(frame))
     }
 
-    pub(super) fn violation(&mut self, (code, what): Fault) -> WsError {
+    pub(super) fn violation(&mut self, Fault { code, what }: Fault) -> WsError {
         self.phase = match self.phase {
             Phase::Open => Phase::Broken { code },
             _ => Phase::Draining { ended: false },
@@ -160,19 +172,42 @@ impl<S: Socket> WsPeer<S> {
     }
 }
 
-/// Code and reason of a close frame.
-fn close_reason(payload: &[u8]) -> Result<(Option<u16>, String), Fault> {
+/// Code and reason of a close frame (section 5.5.1); `None` if it has neither.
+fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, Fault> {
     match payload {
-        [] => Ok((None, String::new())),
-        [_] => Err((1002, "half a close code".to_owned())),
+        [] => Ok(None),
+        [_] => Err(ProtocolError::InvalidCloseSequence.into()),
         [high, low, reason @ ..] => match std::str::from_utf8(reason) {
-            Ok(reason) => Ok((Some(u16::from_be_bytes([*high, *low])), reason.to_owned())),
-            Err(_) => Err((1007, "a close reason is not UTF-8".to_owned())),
+            Ok(reason) => {
+                let code = u16::from_be_bytes([*high, *low]).into();
+                Ok(Some(CloseFrame { code, reason: reason.into() }))
+            }
+            Err(_) => Err(Fault::new(CloseCode::Invalid, "a close reason is not UTF-8")),
         },
     }
 }
 
-/// Close codes that may stand in a frame (section 7.4, and IANA's registry).
-fn may_be_sent(code: u16) -> bool {
-    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+/// "Bad gateway" in IANA's registry of close codes. A gateway before the service may say it, and
+/// tungstenite does not know it.
+const BAD_GATEWAY: u16 = 1014;
+
+/// Whether a close code may stand in a frame (section 7.4, and IANA's registry).
+fn may_be_sent(code: CloseCode) -> bool {
+    code.is_allowed() || u16::from(code) == BAD_GATEWAY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn close_codes_that_may_stand_in_a_frame() {
+        let allowed = |code: &u16| may_be_sent((*code).into());
+        for codes in [1000..=1003, 1007..=1014, 3000..=4999] {
+            assert_eq!(codes.clone().find(|code| !allowed(code)), None, "of {codes:?}");
+        }
+        for codes in [0..=999, 1004..=1006, 1015..=2999, 5000..=u16::MAX] {
+            assert_eq!(codes.clone().find(allowed), None, "of {codes:?}");
+        }
+    }
 }

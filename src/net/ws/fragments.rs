@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::ops::Range;
 
-use super::{Fault, Found, Kind, WsPeer, not_utf8};
+use super::frame::Fault;
+use super::{Found, Kind, WsPeer, not_utf8};
 use crate::net::inbox::Inbox;
 
 /// A message of which the last fragment has not come.

@@ -1,8 +1,8 @@
 //! One WebSocket peer after its upgrade, in either role, over a [`Transport`].
 //!
-//! [`super::frames`] reads and writes single frames; this module makes messages of them (RFC 6455),
-//! and in `closing` a closing handshake, bounds both, remembers readiness, and says the few things
-//! that matter to a relay: a message, nothing now, or the end and why.
+//! `frame` reads and writes single frames, by tungstenite's codec; `fragments` puts messages together;
+//! `closing` is the closing handshake. This module bounds all three, remembers readiness, and tells its
+//! owner the few things that matter to a relay: a message, nothing now, or the end and why (RFC 6455).
 //!
 //! A peer owns almost no memory. What is read lies in the [`Inbox`] that its owner lends
 //! it; what is written waits in `out`, whose memory the owner may lend too
@@ -13,14 +13,20 @@
 
 mod closing;
 mod fragments;
+mod frame;
 
 use std::io::{self, ErrorKind, Read, Write};
 
 use closing::{End, Phase};
 use fragments::Fragments;
+use frame::{Fault, Head, Masks};
+use tungstenite::error::{CapacityError, ProtocolError};
+pub use tungstenite::protocol::Role;
+use tungstenite::protocol::frame::FrameHeader;
+pub use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+pub use tungstenite::protocol::frame::{CloseFrame, Utf8Bytes};
 
-pub use super::frames::Role;
-use super::frames::{self, Head, Masks, Opcode};
 use super::inbox::{Inbox, Place};
 use super::transport::Transport;
 
@@ -82,13 +88,8 @@ pub enum Incoming<'i> {
     Binary(&'i [u8]),
     /// A ping (its answer is queued) or a pong.
     Control,
-    /// The peer closes; the answer is queued.
-    Close {
-        /// Its close code, if it gave one.
-        code: Option<u16>,
-        /// Its reason, possibly empty.
-        reason: String,
-    },
+    /// The peer closes, with a code and a reason or without; the answer is queued.
+    Close(Option<CloseFrame>),
 }
 
 /// The same before anybody has looked whether a text is one: [`WsPeer::read_raw`].
@@ -99,12 +100,7 @@ pub enum Raw<'i> {
     /// As [`Incoming::Control`].
     Control,
     /// As [`Incoming::Close`].
-    Close {
-        /// Its close code, if it gave one.
-        code: Option<u16>,
-        /// Its reason, possibly empty.
-        reason: String,
-    },
+    Close(Option<CloseFrame>),
 }
 
 /// Why no more messages come, or why one could not be sent.
@@ -116,8 +112,8 @@ pub enum WsError {
     Lost(io::Error),
     /// The peer broke the protocol. Its owner may still send a last word, and then closes.
     Violation {
-        /// 1002, 1007 or 1009: what the close frame will say.
-        code: u16,
+        /// `Protocol` (1002), `Invalid` (1007) or `Size` (1009): what the close frame will say.
+        code: CloseCode,
         /// What it did.
         what: String,
     },
@@ -149,19 +145,26 @@ pub struct WsPeer<S> {
 enum Found {
     Message(Kind, Place),
     Control,
-    Close {
-        code: Option<u16>,
-        reason: String,
-    },
+    Close(Option<CloseFrame>),
     /// The rest has not come yet.
     Incomplete,
 }
 
-/// What is wrong with a frame: the close code, and the words.
-type Fault = (u16, String);
+/// Code and reason of a peer's close frame, as a person is told them. The reason may be empty.
+#[must_use]
+pub fn said(frame: Option<CloseFrame>) -> (Option<u16>, String) {
+    frame.map_or((None, String::new()), |frame| {
+        (Some(frame.code.into()), frame.reason.as_str().to_owned())
+    })
+}
+
+/// The kind of a message that a data frame begins.
+fn kind(data: Data) -> Kind {
+    if data == Data::Text { Kind::Text } else { Kind::Binary }
+}
 
 fn not_utf8() -> Fault {
-    (1007, "a text message is not UTF-8".to_owned())
+    Fault::new(CloseCode::Invalid, "a text message is not UTF-8")
 }
 
 impl<S: Read + Write> WsPeer<S> {
@@ -259,7 +262,7 @@ impl<S: Read + Write> WsPeer<S> {
                 Err(_) => return Err(self.not_text()),
             },
             Some(Raw::Control) => Some(Incoming::Control),
-            Some(Raw::Close { code, reason }) => Some(Incoming::Close { code, reason }),
+            Some(Raw::Close(frame)) => Some(Incoming::Close(frame)),
             None => None,
         })
     }
@@ -284,7 +287,7 @@ impl<S: Read + Write> WsPeer<S> {
         Ok(match found {
             Found::Message(kind, place) => Some(Raw::Message(kind, inbox.message(place))),
             Found::Control => Some(Raw::Control),
-            Found::Close { code, reason } => Some(Raw::Close { code, reason }),
+            Found::Close(frame) => Some(Raw::Close(frame)),
             Found::Incomplete => None,
         })
     }
@@ -312,13 +315,15 @@ impl<S: Read + Write> WsPeer<S> {
     /// either side has begun to close.
     pub fn send(&mut self, message: Message<'_>) -> Result<(), WsError> {
         let (opcode, last, bytes) = match message {
-            Message::Text(text) => (Opcode::Text, true, text.as_bytes()),
-            Message::Binary(bytes) => (Opcode::Binary, true, bytes),
-            Message::Ping => (Opcode::Ping, true, &[][..]),
-            Message::Fragment { bytes, first: true, last } => (Opcode::Text, last, bytes),
-            Message::Fragment { bytes, first: false, last } => (Opcode::Continuation, last, bytes),
+            Message::Text(text) => (OpCode::Data(Data::Text), true, text.as_bytes()),
+            Message::Binary(bytes) => (OpCode::Data(Data::Binary), true, bytes),
+            Message::Ping => (OpCode::Control(Control::Ping), true, &[][..]),
+            Message::Fragment { bytes, first, last } => {
+                let data = if first { Data::Text } else { Data::Continue };
+                (OpCode::Data(data), last, bytes)
+            }
         };
-        self.queue((opcode, last), |out| {
+        self.queue(opcode, last, |out| {
             out.extend_from_slice(bytes);
             Ok(())
         })
@@ -333,23 +338,24 @@ impl<S: Read + Write> WsPeer<S> {
         kind: Kind,
         fill: impl FnOnce(&mut Vec<u8>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let opcode = match kind {
-            Kind::Text => Opcode::Text,
-            Kind::Binary => Opcode::Binary,
+        let data = match kind {
+            Kind::Text => Data::Text,
+            Kind::Binary => Data::Binary,
         };
-        self.queue((opcode, true), fill)
+        self.queue(OpCode::Data(data), true, fill)
     }
 
     fn queue<T, E: From<WsError>>(
         &mut self,
-        frame: (Opcode, bool),
+        opcode: OpCode,
+        last: bool,
         fill: impl FnOnce(&mut Vec<u8>) -> Result<T, E>,
     ) -> Result<T, E> {
         if !matches!(self.phase, Phase::Open | Phase::Broken { .. }) {
             return Err(WsError::Closed.into());
         }
         let before = self.out.len();
-        let filled = self.write_frame(frame, fill)?;
+        let filled = self.write_frame(opcode, last, fill)?;
         if self.out.len() > self.sizes.waiting {
             self.out.truncate(before);
             return Err(WsError::Full.into());
@@ -362,11 +368,13 @@ impl<S: Read + Write> WsPeer<S> {
 
     fn write_frame<T, E>(
         &mut self,
-        frame: (Opcode, bool),
+        opcode: OpCode,
+        last: bool,
         fill: impl FnOnce(&mut Vec<u8>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let key = (self.role == Role::Client).then(|| self.masks.next());
-        frames::write(&mut self.out, frame, key, fill)
+        let mask = (self.role == Role::Client).then(|| self.masks.next());
+        let header = FrameHeader { is_final: last, opcode, mask, ..FrameHeader::default() };
+        frame::write(&mut self.out, &header, fill)
     }
 
     /// Hands everything that waits to the kernel, as far as it takes it.
@@ -449,8 +457,7 @@ impl<S: Read + Write> WsPeer<S> {
 
     /// Takes the first frame in the inbox, if it is whole; `None` for one that completes nothing.
     fn next_frame(&mut self, inbox: &mut Inbox) -> Result<Option<Found>, Fault> {
-        let head = frames::head(inbox.waiting(), self.role);
-        let Some(head) = head.map_err(|what| (1002, what.to_owned()))? else {
+        let Some(head) = frame::read_head(inbox.waiting(), self.role)? else {
             return Ok(Some(Found::Incomplete));
         };
         let length = self.check(&head)?;
@@ -458,50 +465,55 @@ impl<S: Read + Write> WsPeer<S> {
             return Ok(Some(Found::Incomplete));
         }
         let place = inbox.take(head.size, length);
-        if let Some(key) = head.mask {
-            frames::mask(inbox.slice(place.clone()), key);
+        if let Some(key) = head.header.mask {
+            frame::mask(inbox.slice(place.clone()), key);
         }
         let payload = inbox.slice(place.clone());
-        match head.opcode {
-            Opcode::Close => self.on_close(payload).map(Some),
-            Opcode::Ping => {
-                self.answer_ping(payload);
-                Ok(Some(Found::Control))
-            }
-            Opcode::Pong => Ok(Some(Found::Control)),
-            Opcode::Text if head.last => Ok(Some(Found::Message(Kind::Text, Place::Frame(place)))),
-            Opcode::Binary if head.last => {
-                Ok(Some(Found::Message(Kind::Binary, Place::Frame(place))))
-            }
-            Opcode::Text => self.begin_fragments(Kind::Text, payload),
-            Opcode::Binary => self.begin_fragments(Kind::Binary, payload),
-            Opcode::Continuation => self.continue_fragments(head.last, inbox, place),
+        match (head.header.opcode, head.header.is_final) {
+            (OpCode::Control(control), _) => self.on_control(control, payload).map(Some),
+            (OpCode::Data(Data::Continue), last) => self.continue_fragments(last, inbox, place),
+            (OpCode::Data(data), true) => Ok(Some(Found::Message(kind(data), Place::Frame(place)))),
+            (OpCode::Data(data), false) => self.begin_fragments(kind(data), payload),
         }
     }
 
-    /// Whether a frame may come now and be so long; its length.
+    fn on_control(&mut self, control: Control, payload: &[u8]) -> Result<Found, Fault> {
+        match control {
+            Control::Close => return self.on_close(payload),
+            Control::Ping => self.answer_ping(payload),
+            // Nothing waits for a pong: the keep-alive takes any frame for a sign of life.
+            Control::Pong | Control::Reserved(_) => {}
+        }
+        Ok(Found::Control)
+    }
+
+    /// Whether a frame of this kind may come now and be so long; the bytes of its payload. It is asked
+    /// before the payload has come, so that a message over the bound is never waited for.
     fn check(&self, head: &Head) -> Result<usize, Fault> {
-        let begun = match (head.opcode, &self.fragments) {
-            (Opcode::Continuation, None) => {
-                return Err((1002, "a continuation of nothing".to_owned()));
+        let begun = match (head.header.opcode, &self.fragments) {
+            (OpCode::Data(Data::Continue), None) => {
+                return Err(ProtocolError::UnexpectedContinueFrame.into());
             }
-            (Opcode::Text | Opcode::Binary, Some(_)) => {
-                return Err((1002, "a new message within a fragmented one".to_owned()));
+            (OpCode::Data(Data::Continue), Some(begun)) => begun.len(),
+            (OpCode::Data(data), Some(_)) => {
+                return Err(ProtocolError::ExpectedFragment(data).into());
             }
-            (Opcode::Continuation, Some(begun)) => begun.len(),
             _ => 0,
         };
-        let most = self.sizes.message - begun;
+        let max_size = self.sizes.message;
         match usize::try_from(head.length) {
-            Ok(length) if length <= most => Ok(length),
-            _ => Err((1009, format!("a message is longer than {} bytes", self.sizes.message))),
+            Ok(length) if length <= max_size - begun => Ok(length),
+            length => {
+                let size = length.unwrap_or(usize::MAX).saturating_add(begun);
+                Err(CapacityError::MessageTooLong { size, max_size }.into())
+            }
         }
     }
 
     /// Only the latest ping needs an answer (section 5.5.3): who takes none gets none.
     fn answer_ping(&mut self, payload: &[u8]) {
         if self.phase == Phase::Open {
-            let _ = self.queue((Opcode::Pong, true), |out| {
+            let _ = self.queue(OpCode::Control(Control::Pong), true, |out| {
                 out.extend_from_slice(payload);
                 Ok::<_, WsError>(())
             });
@@ -512,7 +524,8 @@ impl<S: Read + Write> WsPeer<S> {
         self.readable = self.transport.has_more();
         let silent = self.transport.received().saturating_sub(self.message_mark);
         if silent > self.sizes.message as u64 + FRAGMENT_OVERHEAD {
-            return Err(self.violation((1009, "a message has too many fragments".to_owned())));
+            let fault = Fault::new(CloseCode::Size, "a message has too many fragments");
+            return Err(self.violation(fault));
         }
         Ok(())
     }

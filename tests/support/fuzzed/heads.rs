@@ -1,6 +1,6 @@
 //! HTTP heads, both ways: how the bytes were cut into reads must not matter.
 
-use voicelived::net::http::{self, Head, MAX_HEAD, Request, Upgrade};
+use voicelived::net::http::{self, MAX_HEAD, ParsedHead, Request, Upgrade};
 use voicelived::net::upgrade::{self, Answer, MAX_ANSWER_HEAD};
 
 /// Cuts that are tried of one input; a longer one is cut at evenly spread places.
@@ -11,20 +11,24 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// The request head of a visitor.
 pub fn fuzz_request_head(data: &[u8]) {
-    let mut before = Head::Partial;
+    let mut before = ParsedHead::Partial;
     for end in cuts(data.len()) {
         let head = http::parse(&data[..end]);
         match (&before, &head) {
-            (Head::Partial, _) | (Head::Bad(_), Head::Bad(_)) => {}
+            (ParsedHead::Partial, _) | (ParsedHead::Bad(_), ParsedHead::Bad(_)) => {}
             (before, head) => assert_eq!(before, head, "{end} bytes say something else"),
         }
         before = head;
     }
-    assert!(data.len() <= MAX_HEAD || before != Head::Partial, "an endless head");
-    if let Head::Complete(request, length) = before {
+    assert!(data.len() <= MAX_HEAD || before != ParsedHead::Partial, "an endless head");
+    if let ParsedHead::Complete(request, length) = before {
         assert!(length <= data.len().min(MAX_HEAD));
         assert!(data[..length].ends_with(b"\r\n\r\n"));
-        assert_eq!(http::parse(&data[..length - 1]), Head::Partial, "one byte before the end");
+        assert_eq!(
+            http::parse(&data[..length - 1]),
+            ParsedHead::Partial,
+            "one byte before the end"
+        );
         check_request(&request);
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use voicelived::net::inbox::Inbox;
 use voicelived::net::transport::Transport;
-use voicelived::net::ws::{Incoming, Message, Role, Sizes, WsError, WsPeer};
+use voicelived::net::ws::{Incoming, Message, Role, Sizes, WsError, WsPeer, said};
 
 /// Small, so that short inputs reach the bounds.
 const SIZES: Sizes = Sizes { message: 2_000, waiting: 20_000 };
@@ -57,7 +57,10 @@ impl From<Incoming<'_>> for Heard {
             Incoming::Text(text) => Self::Text(text.to_owned()),
             Incoming::Binary(data) => Self::Binary(data.to_vec()),
             Incoming::Control => Self::Control,
-            Incoming::Close { code, reason } => Self::Close(code, reason),
+            Incoming::Close(frame) => {
+                let (code, reason) = said(frame);
+                Self::Close(code, reason)
+            }
         }
     }
 }
@@ -107,7 +110,7 @@ fn turn(peer: &mut WsPeer<Stream<'_>>, inbox: &mut Inbox, seen: &mut Seen, heard
             }
             Ok(None) => break,
             Err(WsError::Violation { code, .. }) => {
-                assert_eq!(seen.violation.replace(code), None, "a second violation");
+                assert_eq!(seen.violation.replace(code.into()), None, "a second violation");
                 // The last word, as the session would say it.
                 let _ = peer.send(Message::Text("the end"));
                 peer.close(1011, "is not sent: the violation's code is");

@@ -57,7 +57,7 @@ fn load(variable: &str, data: &[u8]) -> Result<Config, Vec<ConfigError>> {
 fn check_session(config: &Config) {
     check_config(config);
     let session = session_object(&SessionSettings {
-        model: config.session.model.clone(),
+        model: config.session.models.first().cloned().unwrap_or_default(),
         voice: config.session.voice.clone(),
         instructions: Some(config.session.instructions.clone()),
         language: config.session.language.clone(),

@@ -42,9 +42,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const SEND_BUFFER: usize = 16 * 1024;
 const UNSENT: u32 = 4 * 1024;
 
-/// The state of the door.
+/// The accept limiter: when accepting rests, and what is done without a free descriptor.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct AcceptLimiter {
     rests_until: Option<Instant>,
     /// Held back for telling callers that there is no other left.
     reserve: Option<File>,
@@ -52,7 +52,7 @@ pub(super) struct Door {
     handshakes: (Instant, u32),
 }
 
-impl Door {
+impl AcceptLimiter {
     pub(super) fn new(now: Instant) -> Self {
         Self { rests_until: None, reserve: spare(), handshakes: (now, 0) }
     }

@@ -3,8 +3,9 @@
 use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
 
-use super::{access, qr};
+use super::qr;
 use crate::certificates::{Names, device_names};
+use crate::cli::access_token;
 use crate::config::Secret;
 use crate::server::Listen;
 
@@ -78,10 +79,10 @@ impl Invitation {
         let first = far.or_else(|| self.pages.first());
         let (Some(first), Some(token)) = (first, token) else { return text };
         text.push_str("\nThis link lets a device in without typing:\n\n");
-        let mut shown = access::pairing_link(first, token);
+        let mut shown = access_token::pairing_link(first, token);
         text.push_str(&format!("    {shown}\n"));
         if let Some(page) = self.by_address.as_ref().filter(|page| *page != first) {
-            shown = access::pairing_link(page, token);
+            shown = access_token::pairing_link(page, token);
             text.push_str(&format!("    {shown}   (where the name is not found)\n"));
         }
         text.push_str(&format!("\n{}\n", qr::terminal(&shown).unwrap_or_default()));
@@ -117,7 +118,7 @@ mod tests {
         let token = Secret::access_token("0123456789abcdefghij").unwrap();
         let text = all.text(Some(&token));
         assert!(text.contains("    https://pi.local:8443/#token="), "{text}");
-        let link = access::pairing_link("https://192.0.2.7:8443/", &token);
+        let link = access_token::pairing_link("https://192.0.2.7:8443/", &token);
         assert!(text.contains(&link) && text.contains(&qr::terminal(&link).unwrap()), "{text}");
         assert!(!all.text(None).contains("token="));
     }

@@ -9,6 +9,11 @@
 //! Standard output gets one line per event (`you: …`, `assistant: …`, `tool: …`, `latency: …`,
 //! `state: …`), standard error the reason when there is no answer.
 
+mod answer;
+mod record;
+mod source;
+mod wav;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -18,20 +23,21 @@ use log::LevelFilter;
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, GRACE};
-use super::args::{CallArgs, exit};
+use super::args::CallArgs;
 use super::drive::{self, Drive, Ended, Event};
-use super::record::Record;
-use super::run::Failure;
+use super::exit::{self, Failure};
 use super::screen::{Screen, plain};
 use super::service;
-use super::source::{FRAME, Fill, Source};
 use crate::call::client::MAX_TEXT_BYTES;
-use crate::config::{Config, Endpoint, Secret, read_file};
+use crate::config::{Config, Endpoint, Secret};
 use crate::net::dial::{DialError, Target};
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 use crate::net::{tls, tls_words};
+use crate::system::files;
 use crate::system::terminal_log;
+use answer::{Answer, GRACE};
+use record::Record;
+use source::{FRAME, Fill, Source};
 
 /// The time of a frame.
 const TICK: Duration = Duration::from_millis(20);
@@ -89,8 +95,8 @@ fn check_text(text: Option<&str>) -> Result<(), Failure> {
 /// The certificates of `--ca`.
 fn authorities(path: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let Some(path) = path else { return Ok(Vec::new()) };
-    let pem =
-        read_file(path, MAX_PEM).map_err(|error| (exit::NO_INPUT, format!("{path:?}: {error}")))?;
+    let pem = files::read(path, MAX_PEM)
+        .map_err(|error| (exit::NO_INPUT, format!("{path:?}: {error}")))?;
     tls::certificates(&pem).map_err(|error| (exit::DATA, format!("{path:?}: {error}")))
 }
 

@@ -4,27 +4,34 @@
 //! that the service refuses is found before anybody calls. No audio is sent and no response asked
 //! for: the service has nothing to charge for.
 
-use std::net::SocketAddr;
-use std::time::Instant;
+mod report;
+mod state;
 
-use super::args::{CheckArgs, exit};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+use super::args::CheckArgs;
 use super::drive::{self, Drive, Ended, Event};
-use super::run::Failure;
-use super::screen::{Screen, plain};
+use super::exit::{self, Failure};
+use super::screen::plain;
 use super::service;
-use super::state;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::service::session::{Dialect, SessionInfo, ga_session};
 use crate::call::service::{self as codec, Parsed, ServiceError, ServiceEvent, commands};
 use crate::call::{CallSettings, SERVICE_TIMEOUT};
 use crate::certificates::OwnFiles;
-use crate::config::{Config, Purpose, ServiceConfig};
-use crate::net::dial::Step;
+use crate::config::{Config, Purpose};
+use crate::models;
+use crate::net::dial::{Step, Target};
 use crate::net::tls::ClientConfigs;
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 use crate::session::connection_faults;
+use crate::session::refusals::{self, Refused};
+use crate::session::ways::Way;
 use crate::system::terminal_log;
 use crate::tools::Tools;
+use report::Report;
 
 /// Bounds, in bytes. `session.updated` repeats the instructions and all tools.
 const SIZES: Sizes = Sizes { message: 4 * 1024 * 1024, waiting: USUAL_WAITING };
@@ -42,52 +49,70 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     }
     terminal_log::init(config.log);
     report.done("configuration", "ok");
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&service::odd_settings(&config)) {
         report.note(warning);
+    }
+    for model in &config.session.models {
+        report.fact("model", &models::published_end(model));
+    }
+    let faults = service::language_faults(&config);
+    if !faults.is_empty() {
+        return Err((exit::CONFIG, faults.join("\n")));
     }
     if let Some((certificate, key)) = &config.web.tls_files {
         let mut files = OwnFiles::new(certificate.clone(), key.clone());
-        files.load().map_err(|error| (exit::CONFIG, error))?;
+        files.load(SystemTime::now()).map_err(|error| (exit::CONFIG, error))?;
         report.done("certificate", "usable");
     }
     state::check(&config, &mut report)?;
     let program = std::env::current_exe().unwrap_or_default();
-    let settings = service::call_settings(&config, &Tools::builtin(&program));
-    let mut drive = connect(&config.service, &mut report)?;
-    let outcome = configure(&mut drive, &settings, &mut report);
-    drive.close();
-    outcome?;
-    report.screen.line("All is well: calls can be made.");
+    let way = service::way(&config, &Tools::builtin(&program), &ClientConfigs::default())
+        .map_err(|error| (exit::CONFIG, error))?;
+    go(way, &mut report)?;
+    report.line("All is well: calls can be made.");
     Ok(())
 }
 
-/// Prints steps with the time since the step before.
-pub(super) struct Report {
-    screen: Screen,
-    since: Instant,
+/// Goes the owner's first way, and when the service refuses what can be had otherwise, the next.
+fn go(mut way: Way, report: &mut Report) -> Result<(), Failure> {
+    let first = way.model().to_owned();
+    while let Err(Setback { failure, refused }) = go_once(&way, report) {
+        let Some((refused, said)) = refused else { return Err(failure) };
+        let Some((next, clause)) = way.instead(refused) else { return Err(failure) };
+        let said = way.target().conceal(&said).unwrap_or(said);
+        report.note(&format!("{clause}. The service said: {said}"));
+        way = next;
+    }
+    let model = way.model();
+    if model != first {
+        report.note(&format!("calls are made with {model}; put it first in VOICE_LIVE_MODEL"));
+    }
+    Ok(())
 }
 
-impl Report {
-    fn new() -> Self {
-        Self { screen: Screen::new(), since: Instant::now() }
-    }
+fn go_once(way: &Way, report: &mut Report) -> Result<(), Setback> {
+    let mut drive = connect(way, report)?;
+    let outcome = configure(&mut drive, way, report);
+    drive.close();
+    outcome
+}
 
-    pub(super) fn done(&mut self, step: &str, detail: &str) {
-        let ms = self.since.elapsed().as_secs_f64() * 1000.0;
-        self.screen.line(format!("{step:<15} {ms:>8.1} ms  {detail}").trim_end());
-        self.since = Instant::now();
-    }
+/// Why a way ended, and what the service refused if another may do without.
+struct Setback {
+    failure: Failure,
+    refused: Option<(Refused, String)>,
+}
 
-    pub(super) fn note(&mut self, text: &str) {
-        self.screen.line(&format!("{:<15} {}", "warning", plain(text)));
+impl From<Failure> for Setback {
+    fn from(failure: Failure) -> Self {
+        Self { failure, refused: None }
     }
 }
 
-fn connect(service: &ServiceConfig, report: &mut Report) -> Result<Drive, Failure> {
-    let target = service::target(service, &ClientConfigs::default())
-        .map_err(|error| (exit::CONFIG, error))?;
+fn connect(way: &Way, report: &mut Report) -> Result<Drive, Setback> {
+    let target: Rc<Target> = Rc::clone(way.target());
     let host = target.host.clone();
-    report.since = Instant::now();
+    report.begin_step();
     let addresses = drive::look_up(&host, target.port)
         .map_err(|error| refused(connection_faults::unresolved(&host, &error.to_string())))?;
     let count = addresses.len();
@@ -106,21 +131,24 @@ fn connect(service: &ServiceConfig, report: &mut Report) -> Result<Drive, Failur
             report.done("upgrade", "credential accepted");
         }
     };
-    Drive::connect(target, addresses, SIZES, on_step)
-        .map_err(|error| refused(connection_faults::explain(&error, &host)))
+    Drive::connect(target, addresses, SIZES, on_step).map_err(|error| Setback {
+        failure: refused(connection_faults::explain(&error, &host)),
+        refused: refusals::model_refusal(&error, way.model()).map(|said| (Refused::Model, said)),
+    })
 }
 
 /// Waits for the session, sends the settings, and waits until they are taken.
-fn configure(
-    drive: &mut Drive,
-    settings: &CallSettings,
-    report: &mut Report,
-) -> Result<(), Failure> {
+fn configure(drive: &mut Drive, way: &Way, report: &mut Report) -> Result<(), Setback> {
+    let settings: &CallSettings = way.settings();
+    let setback = |failure: Failure, error: &ServiceError| Setback {
+        failure,
+        refused: refusals::choice_refusal(error, way.model()),
+    };
     let deadline = Instant::now() + SERVICE_TIMEOUT;
     let created = loop {
         match next_event(drive, deadline, report)? {
             ServiceEvent::SessionCreated(session) => break session,
-            ServiceEvent::Error(error) => return Err(complaint(&error)),
+            ServiceEvent::Error(error) => return Err(setback(complaint(&error), &error)),
             _ => {}
         }
     };
@@ -134,15 +162,27 @@ fn configure(
     let updated = loop {
         match next_event(drive, deadline, report)? {
             ServiceEvent::SessionUpdated(session) => break session,
-            ServiceEvent::Error(error) => return Err(rejection(&error)),
+            ServiceEvent::Error(error) => return Err(setback(rejection(&error), &error)),
             _ => {}
         }
     };
     if let Some(fault) = updated.format_fault {
-        return Err((exit::CONFIG, plain(&fault)));
+        return Err((exit::CONFIG, plain(&fault)).into());
     }
     report.done("session.update", "accepted");
+    report.fact("transcriber", &transcriber(settings));
     Ok(())
+}
+
+/// What writes down the user's words, and its published end.
+fn transcriber(settings: &CallSettings) -> String {
+    let session = &settings.session;
+    let own = session.pointer("/audio/input/transcription");
+    let name = own.unwrap_or_else(|| &session["input_audio_transcription"])["model"].as_str();
+    let Some(name) = name else {
+        return "none: calls show no captions of what users say".to_owned();
+    };
+    models::transcriber_end(name).unwrap_or_else(|| name.to_owned())
 }
 
 fn describe(session: &SessionInfo) -> String {

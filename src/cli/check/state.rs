@@ -6,18 +6,17 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::access;
-use super::args::exit;
-use super::check::Report;
-use super::run::Failure;
+use super::report::Report;
 use crate::certificates::{Authority, device_names};
+use crate::cli::access_token;
+use crate::cli::exit::{self, Failure};
 use crate::config::{AccessConfig, Config};
 
 /// `O_TMPFILE` of Linux: a file without a name, in a folder that must take one. It goes by itself.
 const NAMELESS: i32 = 0o20_000_000
     | if cfg!(any(target_arch = "arm", target_arch = "aarch64")) { 0o40_000 } else { 0o200_000 };
 
-/// Looks at all that [`run`](super::run::run) keeps there under these settings.
+/// Looks at all that [`run`](crate::cli::run::run) keeps there under these settings.
 pub(super) fn check(config: &Config, report: &mut Report) -> Result<(), Failure> {
     let refused = |why| (exit::CONFIG, why);
     let own_token = matches!(config.access, AccessConfig::OwnToken);
@@ -30,7 +29,7 @@ pub(super) fn check(config: &Config, report: &mut Report) -> Result<(), Failure>
     };
     let mut to_write = config.limits.daily.is_some();
     if own_token {
-        let missing = access::is_missing(config).map_err(refused)?;
+        let missing = access_token::is_missing(config).map_err(refused)?;
         to_write |= missing;
         report.done("access token", if missing { "made at the next start" } else { "usable" });
     }

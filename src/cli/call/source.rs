@@ -7,9 +7,9 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use super::args::{CallInput, exit};
-use super::run::Failure;
 use super::wav::{WavError, WavReader};
+use crate::cli::args::CallInput;
+use crate::cli::exit::{self, Failure};
 
 /// Bytes of a frame: 20 ms of PCM16, 24 kHz, mono.
 pub(super) const FRAME: usize = 960;

@@ -2,14 +2,13 @@
 //! sources. The environment cannot have changed; files can.
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 
-use super::args::RunArgs;
-use super::{access, service};
+use crate::cli::args::RunArgs;
+use crate::cli::{access_token, service};
 use crate::config::{Config, ConfigError, PassedSocket, Purpose, Secret};
-use crate::net::dial::Target;
 use crate::net::tls::ClientConfigs;
 use crate::server::reload::{Reread, Terms};
+use crate::session::ways::Chosen;
 use crate::tools::Tools;
 
 /// Where a daemon's settings come from.
@@ -34,6 +33,8 @@ impl Provenance {
         if let Some(address) = self.simulator {
             config.use_simulator(address);
         }
+        config.warnings.extend(service::odd_settings(&config));
+        config.warnings.extend(service::language_faults(&config));
         Ok(config)
     }
 }
@@ -48,9 +49,8 @@ pub(super) fn terms(
     token: Option<&Secret>,
     tls: &ClientConfigs,
 ) -> Result<Terms, String> {
-    let target: Rc<Target> = service::target(&config.service, tls)?;
-    let settings = Rc::new(service::call_settings(config, tools));
-    Ok(Terms { access: access::access(token), settings, target, unready: config.unready.clone() })
+    let way = Chosen::new(service::way(config, tools, tls)?);
+    Ok(Terms { access: access_token::access(token), way, unready: config.unready.clone() })
 }
 
 /// For SIGHUP. What only a restart can change is told as long as it differs from `started`.
@@ -63,7 +63,7 @@ pub(super) fn reread(
     Box::new(move || {
         let one_line = |faults: Vec<ConfigError>| service::lines(&faults).replace('\n', "; ");
         let config = from.read().map_err(one_line)?;
-        let token = access::kept_token(&config)?;
+        let token = access_token::kept_token(&config)?;
         let terms = terms(&config, &tools, token.as_ref(), &tls)?;
         for warning in &config.warnings {
             log::warn!("{warning}");

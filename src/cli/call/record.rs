@@ -4,10 +4,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::answer::{Ear, duration};
-use super::args::exit;
-use super::run::Failure;
-use super::screen::Screen;
 use super::wav::WavWriter;
+use crate::cli::exit::{self, Failure};
+use crate::cli::screen::Screen;
 
 /// What is heard, and the file it goes to, if any.
 pub(super) struct Record {

@@ -1,5 +1,9 @@
 //! `run`, `demo` and `simulate`: the daemon in its three guises.
 
+mod invitation;
+pub mod qr;
+mod reload;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -13,26 +17,26 @@ use crate::access::{Gate, Origin};
 use crate::call::pcm::BLOCK_BYTES;
 use crate::certificates::Certificates;
 use crate::certificates::{Authority, OwnFiles, device_names};
-use crate::cli::args::{RunArgs, SimulateArgs, exit};
-use crate::cli::invitation::Invitation;
-use crate::cli::reload::Provenance;
-use crate::cli::{access, reload, service};
-use crate::config::{Config, PassedSocket, Purpose, read_file};
+use crate::cli::args::{RunArgs, SimulateArgs};
+use crate::cli::exit::{self, Failure};
+use crate::cli::{access_token, service};
+use crate::config::{Config, PassedSocket, Purpose};
 use crate::net::tls::{self, ClientConfigs};
 use crate::server::{Calls, Listen, Server, bind};
 use crate::simulator::{Options, Script};
 use crate::spending::Ledger;
 use crate::system::clock::is_clock_set;
+use crate::system::files;
 use crate::system::systemd::{self, Manager, Passed};
 use crate::system::terminal_log;
 use crate::tools::Tools;
 use crate::web::{CallSite, Site};
 
+use invitation::Invitation;
+use reload::Provenance;
+
 /// Longest certificate or key file, in bytes.
 const MAX_PEM: usize = 256 * 1024;
-
-/// Why the daemon did not start, or how it ended: an exit code and a line for standard error.
-pub type Failure = (u8, String);
 
 /// The daemon with the configured service.
 ///
@@ -122,7 +126,7 @@ fn serve(
     let own = certificates.as_ref().map_or(&[][..], |(certificates, _)| certificates.own_names());
     let invitation = Invitation::to(&doors, own);
     listen.extend(doors);
-    let token = access::token(&config)?;
+    let token = access_token::token(&config)?;
     let tls = ClientConfigs::default();
     let terms = reload::terms(&config, &tools, token.as_ref(), &tls)
         .map_err(|error| (exit::CONFIG, error))?;
@@ -254,7 +258,7 @@ fn certificates(config: &Config) -> Result<Secured, Failure> {
     let refused = |error| (exit::CONFIG, error);
     if let Some((certificate, key)) = &config.web.tls_files {
         let mut files = OwnFiles::new(certificate.clone(), key.clone());
-        let tls = files.load().map_err(refused)?;
+        let tls = files.load(SystemTime::now()).map_err(refused)?;
         return Ok((Certificates::Own(files), tls));
     }
     let Some(folder) = &config.state_dir else {
@@ -282,7 +286,7 @@ fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig
         format!("{option} {}: {error}", path.display().to_string().escape_debug())
     };
     let read = |option: &str, path: &Path| {
-        read_file(path, MAX_PEM).map_err(|error| (exit::NO_INPUT, named(option, path, &error)))
+        files::read(path, MAX_PEM).map_err(|error| (exit::NO_INPUT, named(option, path, &error)))
     };
     let (chain, secret) = (read("--cert", certificate)?, read("--key", key)?);
     tls::private_key(&secret).map_err(|error| (exit::DATA, named("--key", key, &error)))?;

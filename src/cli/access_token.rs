@@ -1,15 +1,13 @@
 //! The daemon's access token: found in the settings, or made once and kept in the state folder.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::args::exit;
-use super::run::Failure;
+use super::exit::{self, Failure};
 use crate::access::{Access, token};
-use crate::config::{AccessConfig, Config, Secret, read_file};
+use crate::config::{AccessConfig, Config, Secret};
 use crate::net::upgrade;
+use crate::system::files;
 
 /// Its name in the state folder.
 const FILE: &str = "access-token";
@@ -107,52 +105,34 @@ fn own(folder: Option<&Path>) -> Result<Secret, Failure> {
 }
 
 fn kept(path: &Path) -> Result<Secret, String> {
-    let bytes = read_file(path, Secret::MAX_TOKEN_BYTES + 64)
+    let bytes = files::read(path, Secret::MAX_TOKEN_BYTES + 64)
         .map_err(|error| format!("cannot be read: {error}"))?;
     let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())?;
     Secret::access_token(&text).map_err(|why| format!("the token {why}"))
 }
 
-/// Writes a new token beside its place and then links it there: nobody ever sees half of it, and of
-/// two daemons that start at once both use the first one's.
+/// Keeps a new token. Of two daemons that start at once, both use the first one's.
 fn make(path: &Path) -> Result<(), String> {
     let text = token::made_from(&upgrade::random::<RANDOM>()?)
         .ok_or("the random numbers did not suffice; try again")?;
     let keep = || -> io::Result<()> {
-        if let Some(folder) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        }
-        let draft = path.with_extension(format!("new-{}", std::process::id()));
-        // One of our number may have died here.
-        let _ = fs::remove_file(&draft);
-        let written = write_new(&draft, &text).and_then(|()| fs::hard_link(&draft, path));
-        // What is left of a failure is of no use to anybody.
-        let _ = fs::remove_file(&draft);
-        match written {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.exists() => Ok(()),
-            // A file system without links: no other daemon will be starting on an SD card's.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => write_new(path, &text),
-            other => other,
-        }
+        path.parent().map_or(Ok(()), files::create_folder)?;
+        files::create(path, format!("{text}\n").as_bytes())
     };
     keep().map_err(|error| format!("cannot be kept: {error}; see VOICELIVED_STATE_DIR"))
 }
 
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(format!("{text}\n").as_bytes())?;
-    file.sync_all()
-}
-
 fn warn_if_readable(path: &Path) {
-    let mode = fs::metadata(path).map_or(0, |data| data.permissions().mode());
-    if mode & 0o077 != 0 {
+    if !files::is_private(path).unwrap_or(true) {
         log::warn!("{} can be read by others: chmod 600 {0}", path.display());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

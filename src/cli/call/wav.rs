@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use hound::{SampleFormat, WavSpec};
 
 /// Samples per second.
-pub const RATE: u32 = 24_000;
+pub(super) const RATE: u32 = 24_000;
 
 /// What is written.
 const SPEC: WavSpec = WavSpec {
@@ -35,7 +35,7 @@ const EXTENSIBLE: u16 = 0xFFFE;
 
 /// Why a WAV file cannot be read.
 #[derive(Debug)]
-pub enum WavError {
+pub(super) enum WavError {
     /// Reading failed, or the file ends too early.
     Io(io::Error),
     /// It is no RIFF/WAVE file, or has no audio in it.
@@ -88,7 +88,7 @@ impl From<io::Error> for WavError {
 
 /// The audio of a WAV file, read as it is needed: PCM16, little endian.
 #[derive(Debug)]
-pub struct WavReader<R> {
+pub(super) struct WavReader<R> {
     inner: io::Take<R>,
 }
 
@@ -97,7 +97,7 @@ impl WavReader<BufReader<File>> {
     ///
     /// # Errors
     /// When it cannot be read or is of another kind.
-    pub fn open(path: &Path) -> Result<Self, WavError> {
+    pub(super) fn open(path: &Path) -> Result<Self, WavError> {
         Self::new(BufReader::new(File::open(path)?))
     }
 }
@@ -107,7 +107,7 @@ impl<R: Read> WavReader<R> {
     ///
     /// # Errors
     /// When reading fails or the audio is of another kind.
-    pub fn new(mut inner: R) -> Result<Self, WavError> {
+    pub(super) fn new(mut inner: R) -> Result<Self, WavError> {
         let riff: [u8; 12] = take(&mut inner)?;
         if &riff[..4] != b"RIFF" || &riff[8..] != b"WAVE" {
             return Err(WavError::NotWav);
@@ -145,7 +145,7 @@ impl<R: Read> WavReader<R> {
     ///
     /// # Errors
     /// When reading fails.
-    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = buffer.len() & !1;
         let mut filled = 0;
         while filled < room {
@@ -188,7 +188,7 @@ fn check_format(inner: &mut impl Read, size: u32) -> Result<u64, WavError> {
 /// A WAV file that is being written. It stands under `NAME.part` until [`WavWriter::finish`] gives
 /// it its name; what is left after a crash can be played, up to a second before it. A device or pipe
 /// is written to as it is, with a header that says "to the end".
-pub struct WavWriter {
+pub(super) struct WavWriter {
     out: Out,
     /// Audio so far.
     bytes: u32,
@@ -205,7 +205,7 @@ impl WavWriter {
     ///
     /// # Errors
     /// When it cannot be created.
-    pub fn create(path: &Path) -> io::Result<Self> {
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
         if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
             let mut stream = BufWriter::new(File::create(path)?);
             stream.write_all(&SPEC.into_header_for_infinite_file())?;
@@ -223,7 +223,7 @@ impl WavWriter {
     ///
     /// # Errors
     /// When writing fails, or the file would exceed the 4 GiB that its format can say.
-    pub fn write(&mut self, pcm: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&mut self, pcm: &[u8]) -> io::Result<()> {
         let before = self.bytes;
         let more = u32::try_from(pcm.len()).ok();
         let sum = more.and_then(|more| before.checked_add(more)).filter(|sum| *sum < MAX_AUDIO);
@@ -242,7 +242,7 @@ impl WavWriter {
     }
 
     /// Gives the file up: the `.part` file is removed, and a file of the final name stays as it was.
-    pub fn discard(self) {
+    pub(super) fn discard(self) {
         if let Out::File { part, .. } = self.out {
             // What can't be removed does no harm.
             let _ = fs::remove_file(part);
@@ -253,7 +253,7 @@ impl WavWriter {
     ///
     /// # Errors
     /// When writing or renaming fails; the `.part` file stays.
-    pub fn finish(self) -> io::Result<()> {
+    pub(super) fn finish(self) -> io::Result<()> {
         match self.out {
             Out::Stream(mut stream) => stream.flush(),
             Out::File { writer, part, path } => {

@@ -1,0 +1,38 @@
+//! Measures how long the user waits for the first sound of an answer.
+
+use std::time::{Duration, Instant};
+
+/// The wait for the first audio of the next answer.
+///
+/// It runs from the end of the user's turn to the first audio *sent* to the client. A response that
+/// was already active when the turn ended is no answer to it, so its audio does not end the wait.
+#[derive(Debug, Default)]
+pub(super) struct FirstAudio {
+    /// The end of the user's turn; `None` while nobody waits.
+    since: Option<Instant>,
+    /// The last response from before that. The text's memory is reused.
+    earlier_response: String,
+}
+
+impl FirstAudio {
+    /// The user's turn has ended. `last_response` is the id of the latest response until now, or
+    /// empty.
+    pub(super) fn wait(&mut self, last_response: &str, now: Instant) {
+        self.since = Some(now);
+        self.earlier_response.clear();
+        self.earlier_response.push_str(last_response);
+    }
+
+    /// The user speaks again: nobody waits for an answer.
+    pub(super) fn cancel(&mut self) {
+        self.since = None;
+    }
+
+    /// Audio of this response has left. Returns how long the user has waited for it, once a turn.
+    pub(super) fn sent(&mut self, response_id: &str, now: Instant) -> Option<Duration> {
+        if response_id == self.earlier_response {
+            return None;
+        }
+        Some(now.saturating_duration_since(self.since.take()?))
+    }
+}

@@ -1,0 +1,104 @@
+//! What goes into a call and what comes out of it: the whole contract between [`Call`](super::Call)
+//! and its owner, `session`.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::client::ClientMessage;
+use super::ending::{EndReason, ServiceFault};
+use super::service::ServiceEvent;
+
+/// What a call needs to know from the configuration. Shared by all calls, never changed by one.
+#[derive(Debug, Clone)]
+pub struct CallSettings {
+    /// The complete `session` object of `session.update`: explicit values, tools, user's overrides,
+    /// as [`session_object`](super::service::session::session_object) makes it (the dialect of dated api-versions).
+    pub session: serde_json::Value,
+    /// Text spoken by the service once, when the call becomes active.
+    pub greeting: Option<String>,
+    /// How long neither side may speak before the call ends (clock starts when active).
+    pub idle: Duration,
+    /// How long a call may last at most, from its creation.
+    pub max_duration: Duration,
+}
+
+/// Everything that happens to a call, except audio (which has its own two methods).
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// The WebSocket to the service is open; the service will send `session.created`.
+    ServiceOpened,
+    /// One event of the service that is not an audio delta.
+    Service(ServiceEvent<'a>),
+    /// The service has refused the settings before it took them. It is asked again, on a new
+    /// connection, for the session of these.
+    Instead(Rc<CallSettings>),
+    /// The service could not be reached, refused, closed or was lost.
+    ServiceLost(ServiceFault),
+    /// One text message of the client.
+    Client(ClientMessage<'a>),
+    /// The client's socket is gone, or it closed.
+    ClientLost,
+    /// The owner decided that the call must end (stalled client, bad data, daemon stopping…).
+    End(EndReason),
+    /// A tool finished. `output` is the JSON text (or error JSON text) for the model.
+    ToolFinished {
+        /// The service's id of the function call.
+        call_id: &'a str,
+        /// A string for `function_call_output.output`.
+        output: &'a str,
+        /// Whether the tool did its work (for the client's `tool` message only).
+        ok: bool,
+    },
+    /// The time given by [`Call::deadline`](super::Call::deadline) has come. Harmless at any time.
+    Tick,
+}
+
+/// What the owner must do, in the order in which the call gives it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send this JSON text to the service.
+    ToService(String),
+    /// Send this JSON text to the client. Overtakes queued audio.
+    ToClient(String),
+    /// Throw away all reply audio that has not left for the client (barge-in). A `speech_started` that
+    /// makes the client drop its own comes after it: old audio that left behind that message would
+    /// be played.
+    DropPlayback,
+    /// The session is configured: send the held microphone audio, then forward as it comes.
+    ReleaseMicrophone,
+    /// Run a tool beside the loop; answer with [`Input::ToolFinished`], exactly once. An answer that
+    /// comes after the tool's deadline is ignored.
+    RunTool {
+        /// The service's id of the function call.
+        call_id: String,
+        /// The tool's name.
+        name: String,
+        /// JSON text as the model wrote it: may be empty or invalid.
+        arguments: String,
+    },
+    /// A tool that the model asked for is not run: for the count.
+    ToolRefused,
+    /// The call is over: close both sockets, with the reason's close code to the client. It is the
+    /// last output.
+    Close(EndReason),
+}
+
+/// What to do with a frame of microphone audio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Microphone {
+    /// Send it to the service now.
+    Forward,
+    /// Keep it (bounded, oldest dropped first) until [`Output::ReleaseMicrophone`].
+    Hold,
+    /// The call is ending: drop it.
+    Discard,
+}
+
+/// What to do with a reply audio delta of the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// Send it to the client.
+    Forward,
+    /// Drop it: it belongs to a response that the user interrupted, or the call is not active.
+    Discard,
+}

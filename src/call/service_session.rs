@@ -1,0 +1,42 @@
+//! What the service has said of the session that this call has with it.
+
+use super::service::session::{Dialect, SessionInfo, TurnRules};
+
+/// Facts of one session of the service. They end with it: nothing here may be carried over to
+/// another session of the same call.
+#[derive(Debug)]
+pub(super) struct ServiceSession {
+    /// The service's id; empty until known.
+    pub(super) id: String,
+    /// When the service ends the session, in seconds since 1970.
+    pub(super) expires_at: Option<u64>,
+    /// How this service spells its events, known from `session.created`.
+    pub(super) dialect: Dialect,
+    /// Which parts of a turn the service does by itself.
+    pub(super) turns: TurnRules,
+    /// Whether what answers is the built-in simulator.
+    pub(super) simulated: bool,
+}
+
+impl ServiceSession {
+    /// Nothing is known yet.
+    pub(super) fn new() -> Self {
+        Self {
+            id: String::new(),
+            expires_at: None,
+            dialect: Dialect::Beta,
+            turns: TurnRules::default(),
+            simulated: false,
+        }
+    }
+
+    /// `session.created` or `session.updated`: id and expiry may be missing in the later one and
+    /// stay; the turn rules are always those of the last one.
+    pub(super) fn learn(&mut self, session: &SessionInfo) {
+        if !session.id.is_empty() {
+            self.id.clone_from(&session.id);
+        }
+        self.expires_at = session.expires_at.or(self.expires_at);
+        self.turns = session.turns;
+    }
+}

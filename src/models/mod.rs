@@ -1,0 +1,328 @@
+//! What is known of the service's models and transcribers: one table, dated, each row with its
+//! source. It decides defaults and what `check` tells; a model that is not in it works all the same.
+//!
+//! Names are those of Voice Live's `model` parameter. What the service calls itself may differ.
+
+/// The day on which the rows were last compared with their sources.
+pub const KNOWN_AT: &str = "2026-11-27";
+
+/// The models that a call asks for, in this order, if the owner names none.
+pub const DEFAULT_MODELS: &str = "gpt-realtime-2.1-mini,gpt-realtime-mini";
+
+/// The voice that a call asks for if the owner names none, where the model takes it.
+pub const DEFAULT_VOICE: &str = "en-US-Ava:DragonHDLatestNeural";
+
+/// The voice for models that take none but their own (`azure-realtime`).
+pub const DEFAULT_AZURE_NATIVE_VOICE: &str = "ava";
+
+/// Voices that belong to OpenAI's models rather than to Azure speech.
+pub const OPENAI_VOICES: [&str; 10] =
+    ["alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar"];
+
+/// How a model hears and speaks, from which follows what it refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// OpenAI's realtime models: they hear audio, and speak by OpenAI's voices or Azure's.
+    Native,
+    /// A text model between Azure's recogniser and Azure's voices: it refuses OpenAI's voices.
+    Cascade,
+    /// Azure's own realtime model: it refuses all voices but its own.
+    AzureNative,
+}
+
+/// When a model ends, by one publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// Year, month, day.
+    pub date: &'static str,
+    /// By whom.
+    pub by: &'static str,
+}
+
+/// A row.
+#[derive(Debug, Clone, Copy)]
+pub struct Model {
+    /// The names that it concerns.
+    pub names: &'static [&'static str],
+    /// How it hears and speaks.
+    pub kind: Kind,
+    /// The voice of a session that names none.
+    pub voice: &'static str,
+    /// What is published of its end. Rows that differ all stand here.
+    pub ends: &'static [End],
+    /// Where that is published, and of which day it is.
+    pub source: &'static str,
+}
+
+/// A transcriber's row.
+#[derive(Debug, Clone, Copy)]
+pub struct TranscriberEnd {
+    /// The transcriber.
+    pub name: &'static str,
+    /// What is published of its end.
+    pub ends: &'static [End],
+    /// Where, and of which day.
+    pub source: &'static str,
+}
+
+const fn end(date: &'static str, by: &'static str) -> End {
+    End { date, by }
+}
+
+const AZURE: &str = "Azure";
+const AZURE_TOO: &str = "another row of Azure";
+const OPENAI: &str = "OpenAI";
+
+/// Azure's retirement schedule (concepts-model-retirement-schedule) of 2026-07-07, and its list of
+/// models (`az cognitiveservices model list`) as others read it on 2026-09-17.
+const AZURE_SCHEDULE: &str = "Azure's retirement schedule of 2026-07-07 and list of 2026-09-17";
+const BOTH: &str = "Azure's retirement schedule of 2026-07-07 and list of 2026-09-17, OpenAI's \
+                    deprecations of 2026-08-26";
+/// Voice Live's page of models; it publishes no ends.
+const NO_END: &str = "Voice Live's list of models of 2026-09-29";
+
+/// Every model of Voice Live's page, and `gpt-realtime-2`, which sessions were seen with.
+pub static MODELS: &[Model] = &[
+    Model {
+        names: &["gpt-realtime-mini"],
+        kind: Kind::Native,
+        voice: "alloy",
+        ends: &[end("2026-12-15", AZURE), end("2027-06-15", AZURE_TOO), end("2027-01-20", OPENAI)],
+        source: BOTH,
+    },
+    Model {
+        names: &["gpt-realtime"],
+        kind: Kind::Native,
+        voice: "alloy",
+        ends: &[end("2027-02-28", AZURE), end("2027-03-02", AZURE_TOO), end("2027-01-20", OPENAI)],
+        source: BOTH,
+    },
+    Model {
+        names: &["gpt-realtime-1.5"],
+        kind: Kind::Native,
+        voice: "alloy",
+        ends: &[end("2027-02-23", AZURE), end("2027-08-24", AZURE_TOO)],
+        source: AZURE_SCHEDULE,
+    },
+    Model {
+        names: &["gpt-realtime-2"],
+        kind: Kind::Native,
+        voice: "marin",
+        ends: &[end("2026-10-31", AZURE), end("2027-05-06", AZURE_TOO)],
+        source: AZURE_SCHEDULE,
+    },
+    Model {
+        names: &["gpt-realtime-2.1", "gpt-realtime-2.1-mini"],
+        kind: Kind::Native,
+        voice: "marin",
+        ends: &[end("2027-06-25", AZURE), end("2027-07-31", AZURE_TOO)],
+        source: AZURE_SCHEDULE,
+    },
+    Model {
+        names: &["gpt-4o", "gpt-4o-mini"],
+        kind: Kind::Cascade,
+        voice: "en-US-AvaNeural",
+        ends: &[end("2026-10-01", AZURE)],
+        source: AZURE_SCHEDULE,
+    },
+    Model {
+        names: &["gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano"],
+        kind: Kind::Cascade,
+        voice: "en-US-AvaNeural",
+        ends: &[end("2026-10-14", AZURE)],
+        source: AZURE_SCHEDULE,
+    },
+    Model {
+        names: &[
+            "gpt-5",
+            "gpt-5-mini",
+            "gpt-5-nano",
+            "gpt-5.1",
+            "gpt-5.2",
+            "gpt-5.4",
+            "gpt-5.6-terra",
+            "gpt-5.6-luna",
+            "phi4-mm-realtime",
+        ],
+        kind: Kind::Cascade,
+        voice: "en-US-AvaNeural",
+        ends: &[],
+        source: NO_END,
+    },
+    Model {
+        names: &["azure-realtime"],
+        kind: Kind::AzureNative,
+        voice: DEFAULT_AZURE_NATIVE_VOICE,
+        ends: &[],
+        source: NO_END,
+    },
+];
+
+/// Transcribers that have a published end. Azure calls `whisper-1` `whisper`, version 001.
+pub static TRANSCRIBERS: &[TranscriberEnd] = &[
+    TranscriberEnd {
+        name: WHISPER,
+        ends: &[end("2026-12-15", AZURE), end("2027-02-26", OPENAI)],
+        source: BOTH,
+    },
+    TranscriberEnd {
+        name: "gpt-4o-transcribe",
+        ends: &[end("2026-10-15", AZURE), end("2027-02-26", OPENAI)],
+        source: BOTH,
+    },
+    TranscriberEnd {
+        name: "gpt-4o-transcribe-diarize",
+        ends: &[end("2026-10-15", AZURE), end("2027-02-26", OPENAI)],
+        source: BOTH,
+    },
+    TranscriberEnd {
+        name: "gpt-4o-mini-transcribe",
+        ends: &[end("2026-12-15", AZURE), end("2026-10-15", AZURE_TOO), end("2027-02-26", OPENAI)],
+        source: BOTH,
+    },
+];
+
+/// OpenAI's transcriber.
+pub const WHISPER: &str = "whisper-1";
+/// Azure's transcriber.
+pub const AZURE_SPEECH: &str = "azure-speech";
+
+/// The row of a model; also by a name with the deployment's kind or a version's date behind it.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Model> {
+    let plain = family_name(name);
+    MODELS.iter().find(|model| model.names.contains(&plain))
+}
+
+/// How a model hears and speaks. One that is not in the table is judged by its name.
+#[must_use]
+pub fn kind(name: &str) -> Kind {
+    match find(name) {
+        Some(model) => model.kind,
+        None if name.starts_with("gpt-realtime") => Kind::Native,
+        None if name.starts_with("azure-realtime") => Kind::AzureNative,
+        None => Kind::Cascade,
+    }
+}
+
+/// Whether `whisper-1` writes down what a model is told, if the owner sets no transcriber. Only for
+/// these very names: the service's page (reference of 2026-07-15, read 2026-09-24) gives all others
+/// and agents to `azure-speech`, which was seen to be taken beside `gpt-realtime` too. So for
+/// `-datazone` and dated names, which it does not list, `azure-speech` is the safe one.
+#[must_use]
+pub fn takes_whisper(name: &str) -> bool {
+    ["gpt-realtime", "gpt-realtime-mini"].contains(&name)
+}
+
+/// Whether a transcriber is one of OpenAI's: it takes one language of two letters (ISO 639-1). Azure's
+/// take up to ten BCP 47 tags.
+#[must_use]
+pub fn is_openai_transcriber(name: &str) -> bool {
+    name.starts_with("whisper") || name.starts_with("gpt-")
+}
+
+/// A sentence on the published end of a model, and of which day that knowledge is.
+#[must_use]
+pub fn published_end(name: &str) -> String {
+    match find(name) {
+        Some(model) => told_end(name, model.ends, model.source),
+        None => format!("{name}: not in this program's table of {KNOWN_AT}"),
+    }
+}
+
+/// The same of a transcriber; `None` if there is nothing to tell.
+#[must_use]
+pub fn transcriber_end(name: &str) -> Option<String> {
+    let row = TRANSCRIBERS.iter().find(|row| row.name == name)?;
+    Some(told_end(name, row.ends, row.source))
+}
+
+fn told_end(name: &str, ends: &[End], source: &str) -> String {
+    let dates: Vec<String> = ends.iter().map(|end| format!("{} ({})", end.date, end.by)).collect();
+    let dates = match dates.is_empty() {
+        true => "none".to_owned(),
+        false => dates.join(", "),
+    };
+    format!("{name}: published end {dates}; known on {KNOWN_AT} from {source}")
+}
+
+/// A model's name without what does not belong to its family: `-datazone`, `-global-standard`, a
+/// version's date.
+fn family_name(name: &str) -> &str {
+    let plain = ["-datazone", "-global-standard"].iter().find_map(|end| name.strip_suffix(end));
+    let plain = plain.unwrap_or(name);
+    let is_date = |text: &str| {
+        text.len() == 11
+            && text.bytes().enumerate().all(|(at, byte)| match at {
+                0 | 5 | 8 => byte == b'-',
+                _ => byte.is_ascii_digit(),
+            })
+    };
+    match plain.len().checked_sub(11).and_then(|at| plain.split_at_checked(at)) {
+        Some((family, date)) if is_date(date) => family,
+        _ => plain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_find_their_family() {
+        let family = |name| find(name).map(|model| model.names[0]);
+        for (name, expected) in [
+            ("gpt-realtime-mini", Some("gpt-realtime-mini")),
+            ("gpt-realtime-mini-2025-12-15", Some("gpt-realtime-mini")),
+            ("gpt-realtime-2-global-standard", Some("gpt-realtime-2")),
+            ("gpt-realtime-2.1-datazone", Some("gpt-realtime-2.1")),
+            ("gpt-realtime-2.1-mini", Some("gpt-realtime-2.1")),
+            ("gpt-4.1-2025-04-14", Some("gpt-4.1")),
+            ("gpt-realtime-3", None),
+            ("größe-2025-12-1", None),
+            ("", None),
+        ] {
+            assert_eq!(family(name), expected, "{name}");
+        }
+        assert_eq!(kind("gpt-realtime-3"), Kind::Native);
+        assert_eq!(kind("azure-realtime-next"), Kind::AzureNative);
+        assert_eq!((kind("my-deployment"), kind("")), (Kind::Cascade, Kind::Cascade));
+    }
+
+    #[test]
+    fn whisper_is_for_two_names_alone() {
+        assert!(takes_whisper("gpt-realtime") && takes_whisper("gpt-realtime-mini"));
+        for name in [
+            "gpt-realtime-datazone",
+            "gpt-realtime-mini-2025-12-15",
+            "gpt-realtime-1.5",
+            "gpt-realtime-2.1-mini",
+            "gpt-4.1",
+            "azure-realtime",
+            "",
+        ] {
+            assert!(!takes_whisper(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_end_is_a_date_and_rows_that_differ_are_both_told() {
+        let all = MODELS.iter().flat_map(|row| row.ends);
+        for end in all.chain(TRANSCRIBERS.iter().flat_map(|row| row.ends)) {
+            assert!(end.date.starts_with("202") && end.date.len() == 10, "{end:?}");
+        }
+        let told = published_end("gpt-realtime-mini");
+        for part in ["2026-12-15", "2027-06-15", "2027-01-20", KNOWN_AT, "2026-07-07"] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(published_end("azure-realtime").contains("published end none"));
+        assert!(published_end("other").contains("not in this program's table"));
+        assert!(transcriber_end(WHISPER).is_some_and(|told| told.contains("2026-12-15")));
+        assert_eq!(transcriber_end(AZURE_SPEECH), None);
+    }
+
+    #[test]
+    fn the_default_models_are_in_the_table() {
+        assert!(DEFAULT_MODELS.split(',').all(|name| find(name).is_some()));
+    }
+}
