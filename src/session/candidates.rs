@@ -131,8 +131,10 @@ impl Candidate {
                 let choice =
                     Choice { model: self.choice.model + 1, transcription: 0, ..self.choice };
                 let next = all.model_at(choice.model)?;
-                let clause =
-                    format!("the model {} is refused; {} is tried instead", model.model, next.model);
+                let clause = format!(
+                    "the model {} is refused; {} is tried instead",
+                    model.model, next.model
+                );
                 Some((Self::of(all, next, choice), clause))
             }
             Refused::Transcriber => {
@@ -147,8 +149,7 @@ impl Candidate {
                     |new| format!("{new} is tried instead"),
                 );
                 let choice = Choice { transcription, ..self.choice };
-                let clause =
-                    format!("the transcriber {old} is refused for {}; {new}", model.model);
+                let clause = format!("the transcriber {old} is refused for {}; {new}", model.model);
                 Some((Self::of(all, model, choice), clause))
             }
             Refused::Language => {

@@ -18,6 +18,7 @@
 //! Audio goes straight through. When a side is behind, it waits in PCM blocks (`reply`,
 //! `microphone`), and when those are full the service is not read until there is room (R2).
 
+mod base64_audio;
 pub mod candidates;
 mod client_side;
 pub mod connection_faults;

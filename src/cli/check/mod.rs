@@ -192,7 +192,7 @@ fn describe(session: &SessionInfo) -> String {
     format!("model {}, session {}", named(&session.model), named(&session.id))
 }
 
-/// The service's next event; warnings are printed on the candidate.
+/// The service's next event; warnings that come before it are printed.
 fn next_event(
     drive: &mut Drive,
     deadline: Instant,
