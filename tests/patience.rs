@@ -160,6 +160,17 @@ fn a_service_that_never_gets_ready_is_given_up_after_15_seconds() {
 }
 
 #[test]
+fn the_service_is_told_with_a_close_frame_that_the_call_has_ended() {
+    let mut scene = Scene::new();
+    let hang_up = Message::Text(r#"{"type":"hang_up"}"#);
+    scene.client().send(hang_up).expect("it is open");
+    scene.client().flush().expect("memory");
+    scene.turn();
+    assert!(ended(&scene, "hang_up"), "{}", scene.texts);
+    assert_eq!(scene.service_closed, Some(1000), "its session is billed until it knows");
+}
+
+#[test]
 fn limits_of_the_settings_hold() {
     let limits =
         |idle, max| CallSettings { idle: seconds(idle), max_duration: seconds(max), ..settings() };
