@@ -439,7 +439,7 @@ impl Server {
             return Progress::More;
         }
         self.learn_of_service(at, news, now);
-        if news == News::Instead { Progress::More } else { progress }
+        if news == News::FallBack { Progress::More } else { progress }
     }
 
     /// Tells a session something that the poll does not, and lets it act on it in the next turn.

@@ -7,7 +7,7 @@ use super::slot::Conn;
 use super::{Calls, Server};
 use crate::access::Access;
 use crate::call::ending::EndReason;
-use crate::session::ways::Chosen;
+use crate::session::candidates::Chosen;
 use crate::system::resolve::Resolver;
 
 /// The configuration of new calls. A reload (SIGHUP) replaces it as a whole.
@@ -15,8 +15,8 @@ use crate::system::resolve::Resolver;
 pub struct Terms {
     /// Who may call.
     pub access: Access,
-    /// The service, and how it is asked for a session.
-    pub way: Chosen,
+    /// The service, and the session that calls ask it for.
+    pub candidate: Chosen,
     /// Why no call can be made until the settings are completed; `None` when they are complete.
     pub unready: Option<String>,
 }
@@ -24,7 +24,7 @@ pub struct Terms {
 impl Terms {
     /// For the service's addresses, if there is a service.
     pub(super) fn resolver(&self) -> Option<Resolver> {
-        let target = Some(self.way.target()).filter(|_| self.unready.is_none());
+        let target = Some(self.candidate.target()).filter(|_| self.unready.is_none());
         target.map(|target| Resolver::new(&target.host, target.port))
     }
 }
@@ -37,13 +37,14 @@ impl Calls {
     /// Takes new terms for new calls. A service at another address is not among them: the addresses
     /// that are known, or being looked up, are the old one's, and no key may go there but its own.
     fn adopt(&mut self, terms: Terms) {
-        let (old, new) = (self.terms.way.target(), terms.way.target());
+        let (old, new) = (self.terms.candidate.target(), terms.candidate.target());
         let same = old.host == new.host && old.port == new.port;
         let moved = !same || old.tls.is_some() != new.tls.is_some();
         // Without settings there was no address and no key yet.
         let moved = moved && self.terms.unready.is_none();
-        let way = if moved { terms.way.at(&self.terms.way) } else { terms.way };
-        self.terms = Terms { way, ..terms };
+        let candidate =
+            if moved { terms.candidate.at(&self.terms.candidate) } else { terms.candidate };
+        self.terms = Terms { candidate, ..terms };
     }
 }
 

@@ -10,7 +10,7 @@ use voicelived::net::inbox::Inbox;
 use voicelived::net::transport::Transport;
 use voicelived::net::upgrade;
 use voicelived::net::ws::{Incoming, Role, Sizes, WsPeer};
-use voicelived::session::ways::Way;
+use voicelived::session::candidates::Candidate;
 use voicelived::session::{CLIENT_SIZES, LoopResources, Progress, Queues, Session};
 use voicelived::tools::Tools;
 
@@ -91,10 +91,10 @@ impl Scene {
         let tools = Tools::builtin("/bin/false".as_ref());
         let queues = Queues::open(&mut resources.pool).expect("the pool is new");
         let now = Instant::now();
-        let way = Way::only(settings, target());
+        let candidate = Candidate::only(settings, target());
         let mut cx = resources.lend(&tools, now);
         let mut session =
-            Session::<Socket>::new("call".to_owned(), "resume", peer, queues, way, &mut cx);
+            Session::<Socket>::new("call".to_owned(), "resume", peer, queues, candidate, &mut cx);
         session.dial(&[([127, 0, 0, 1], 443).into()], now);
         session.pump(&mut cx);
         let mut service = kernel::called().expect("it has connected");
