@@ -160,6 +160,106 @@ fn two_seconds_of_speech_are_kept_for_a_service_that_is_not_ready() {
     assert!(heard == kept, "{} bytes, from {:?} on", heard.len(), heard.first());
 }
 
+/// What neither client nor blocks take stays with the service; a barge-in clears all of it.
+#[test]
+fn a_reply_that_finds_no_block_waits_at_the_service_until_it_is_interrupted() {
+    let mut scene = Scene::active(settings(), 4 * 1024);
+    scene.say(br#"{"type":"response.created","response":{"id":"r"}}"#);
+    scene.client_listens = false;
+    // Half the pool is 500 blocks, 10 s; 12 come.
+    for _ in 0..12 {
+        scene.say(&delta(48_000));
+    }
+    assert!(scene.counted("reply_stalls_total") > 0, "it was never backed up");
+    assert!(scene.counted("reply_bytes_total") < 2 * 48_000);
+    // The rest is read when there is room, to the last byte.
+    scene.client_listens = true;
+    for _ in 0..4_000 {
+        scene.turn();
+    }
+    assert_eq!(scene.audio.len(), 12 * 48_000);
+    assert_eq!(scene.counted("reply_bytes_total"), 12 * 48_000);
+
+    scene.client_listens = false;
+    for _ in 0..9 {
+        scene.say(&delta(48_000));
+    }
+    scene.say(br#"{"type":"input_audio_buffer.speech_started"}"#);
+    scene.client_listens = true;
+    for _ in 0..1_000 {
+        scene.turn();
+    }
+    let after = scene.audio.len() - 12 * 48_000;
+    // What the WebSocket had taken: 16 KiB and a frame, and the kernel's 4 KiB.
+    assert!(after <= 16 * 1024 + 15_360 + 4 * 1024, "{after} bytes of an interrupted reply");
+}
+
+#[test]
+fn a_call_gives_all_its_blocks_back() {
+    let mut scene = Scene::active(settings(), 4 * 1024);
+    scene.client_listens = false;
+    for _ in 0..3 {
+        scene.say(&delta(48_000));
+    }
+    scene.client().send(Message::Binary(&[0; 960])).expect("there is room");
+    let (free, all) = scene.release();
+    assert_eq!(free, all, "in the middle of a reply");
+
+    let mut scene = Scene::opened(settings(), usize::MAX);
+    scene.client().send(Message::Binary(&[0; 9600])).expect("there is room");
+    scene.client().flush().expect("memory");
+    scene.turn();
+    let (free, all) = scene.release();
+    assert_eq!(free, all, "with speech that waits for the service");
+}
+
+/// Speech is counted as it comes, and what makes way for newer speech too.
+#[test]
+fn speech_is_counted_and_what_of_it_is_dropped() {
+    let mut scene = Scene::opened(settings(), usize::MAX);
+    for _ in 0..150 {
+        scene.client().send(Message::Binary(&[0; 960])).expect("there is room");
+        scene.client().flush().expect("memory");
+        scene.turn();
+    }
+    assert_eq!(scene.counted("microphone_bytes_total"), 150 * 960);
+    assert_eq!(scene.counted("microphone_dropped_bytes_total"), 50 * 960);
+}
+
+// ---- too much of it ----
+
+#[test]
+fn two_hundred_messages_a_second_are_borne_and_one_more_is_a_flood() {
+    let chat = |scene: &mut Scene, count: usize| {
+        for _ in 0..count {
+            scene.client().send(Message::Text(r#"{"type":"ping","id":1}"#)).expect("room");
+            scene.client().flush().expect("memory");
+            scene.turn();
+        }
+    };
+    let mut scene = Scene::new();
+    for _ in 0..3 {
+        chat(&mut scene, 200);
+        scene.pass(seconds(1));
+    }
+    chat(&mut scene, 200);
+    scene.pass(seconds(1) - TICK);
+    assert!(scene.session_is_talking(), "{}", scene.texts);
+    chat(&mut scene, 1);
+    assert!(!scene.session_is_talking());
+    assert!(ended(&scene, "refused"), "{}", scene.texts);
+    assert_eq!(scene.counted(r#"calls_ended_total{reason="flood"}"#), 1);
+}
+
+#[test]
+fn a_text_that_is_no_message_ends_the_call() {
+    let mut scene = Scene::new();
+    scene.client().send(Message::Text("no JSON")).expect("there is room");
+    scene.client().flush().expect("memory");
+    scene.turn();
+    assert!(ended(&scene, "bad_text"), "{}", scene.texts);
+}
+
 // ---- the call's own clock ----
 
 #[test]
@@ -275,6 +375,74 @@ fn an_upgrade_has_ten_seconds() {
         Progress::Failed(DialError::Timeout(step)) => assert_eq!(step, "the WebSocket upgrade"),
         other => panic!("{other:?}"),
     }
+}
+
+/// A refusal that says how long it is, and one that ends, are not waited for.
+#[test]
+fn the_whole_words_of_a_refusal_are_taken_at_once() {
+    let start = Instant::now();
+    for (fields, ends) in [("Content-Length: 5\r\n", false), ("", true)] {
+        let (mut dial, mut service) = asking(start);
+        let answer = format!("HTTP/1.1 401 Unauthorized\r\n{fields}\r\nWro");
+        service.write_all(answer.as_bytes()).expect("memory");
+        service.carry(usize::MAX);
+        dial.mark(true, true, false);
+        assert!(matches!(dial.advance(start), Progress::Pending), "there is more of it");
+        service.write_all(b"ng").expect("memory");
+        service.carry(usize::MAX);
+        if ends {
+            service.end();
+        }
+        dial.mark(true, true, ends);
+        match dial.advance(start) {
+            Progress::Failed(DialError::Refused(refusal, words)) => {
+                assert_eq!((refusal.status, words.as_str()), (401, "Wrong"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_service_that_goes_without_an_answer_has_broken_off() {
+    let start = Instant::now();
+    let (mut dial, service) = asking(start);
+    service.end();
+    dial.mark(true, true, true);
+    match dial.advance(start) {
+        Progress::Failed(error @ DialError::Broken(_)) => assert!(error.is_absence()),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Whether the address is to blame: only then another one is tried first the next time.
+#[test]
+fn a_refusal_is_the_services_own_and_no_absence() {
+    let absent = [
+        DialError::Connect(ErrorKind::TimedOut.into()),
+        DialError::Timeout("the WebSocket upgrade"),
+        DialError::Broken(ErrorKind::UnexpectedEof.into()),
+    ];
+    assert!(absent.iter().all(DialError::is_absence));
+    let present = [
+        DialError::Refused(Default::default(), String::new()),
+        DialError::Invalid("no HTTP"),
+        DialError::Internal(String::new()),
+    ];
+    assert!(!present.iter().any(DialError::is_absence));
+}
+
+#[test]
+fn a_credential_is_concealed_wherever_it_comes_back() {
+    let mut target = target();
+    assert_eq!(target.conceal("anything"), None);
+    target.credential = "api-key: 0123456789abcdef".to_owned();
+    assert_eq!(target.conceal("nothing of it"), None);
+    let told = target.conceal("your key 0123456789abcdef, 0123456789abcdef");
+    assert_eq!(told.as_deref(), Some("your key ***, ***"));
+    // What is short is a word, and no secret.
+    target.credential = "api-key: 0123456789abcde".to_owned();
+    assert_eq!(target.conceal("0123456789abcde"), None);
 }
 
 /// A refusal that does not say how long it is and does not end.

@@ -288,6 +288,32 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_has_one_scheme_and_its_port_may_be_left_out() {
+        for secure in [true, false] {
+            let port = if secure { 443 } else { 80 };
+            let gate = Gate::new(secure, SocketAddr::from(([192, 168, 1, 2], port)), Vec::new());
+            assert_eq!(gate.is_secure(), secure);
+            assert!(gate.admits_scheme(None) && gate.admits_scheme(Some(secure)));
+            assert!(!gate.admits_scheme(Some(!secure)));
+            assert!(gate.admits_host("192.168.1.2") && !gate.admits_host("192.168.1.2:8000"));
+        }
+    }
+
+    #[test]
+    fn a_network_name_is_no_address_and_not_every_machines_own() {
+        for (host, is_one) in [
+            ("pi:8000", true),
+            ("pi.local:8000", true),
+            ("localhost:8000", false),
+            ("192.168.1.2:8000", false),
+            ("[fe80::1]:8000", false),
+            ("no name", false),
+        ] {
+            assert_eq!(gate().is_network_name(host), is_one, "{host}");
+        }
+    }
+
+    #[test]
     fn no_origin_is_no_browser_and_two_are_an_attack() {
         assert!(gate().admits_origin(&[], "localhost:8000"));
         let own = "http://localhost:8000".to_owned();

@@ -317,6 +317,49 @@ mod tests {
     }
 
     #[test]
+    fn a_day_begins_at_midnight_in_utc() {
+        let at = |seconds| day_of(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!((at(0), at(86_399), at(86_400)), (0, 0, 1));
+        assert_eq!((at(20_800 * 86_400 - 1), at(20_800 * 86_400)), (20_799, 20_800));
+        assert_eq!(day_of(UNIX_EPOCH - Duration::from_secs(1)), 0);
+    }
+
+    #[test]
+    fn the_end_of_the_minutes_is_known_beforehand() {
+        let start = Instant::now();
+        let mut spending = Spending::new(3 * MINUTE, Some("7 90\n"), 7, start);
+        assert_eq!((spending.limit_minutes(), spending.deadline()), (3, None));
+        // 90 s are left, and three calls use them: in 30 s.
+        spending.set_running(3, 7, start);
+        assert_eq!(spending.deadline(), Some(start + Duration::from_secs(30)));
+        spending.count(7, start + Duration::from_secs(29));
+        assert!(!spending.is_exhausted());
+        spending.count(7, start + Duration::from_secs(30));
+        assert!(spending.is_exhausted());
+        // With more left than a minute, the count is written before.
+        let mut spending = Spending::new(30 * MINUTE, None, 7, start);
+        spending.set_running(3, 7, start);
+        assert_eq!(spending.deadline(), Some(start + MINUTE));
+    }
+
+    /// A day may be two ahead, as two clocks may differ; what is more is a wrong clock.
+    #[test]
+    fn a_day_ahead_is_believed_up_to_two() {
+        let start = Instant::now();
+        for (ahead, believed) in [(0, true), (2, true), (3, false)] {
+            let today = 20_800;
+            let mut spending = Spending::new(60 * MINUTE, None, today, start);
+            spending.learn(&format!("{} 60\n", today + ahead));
+            let used = if believed { MINUTE } else { Duration::ZERO };
+            assert_eq!(spending.used(), used, "{ahead} days ahead");
+            // The same from an own file of before the start.
+            let kept = format!("{} 60\n", today + ahead);
+            let day = Spending::new(60 * MINUTE, Some(&kept), today, start).day;
+            assert_eq!(day, if believed { today + ahead } else { today }, "{ahead} days ahead");
+        }
+    }
+
+    #[test]
     fn the_count_is_written_at_most_once_a_minute() {
         let start = Instant::now();
         let mut spending = Spending::new(60 * MINUTE, None, 7, start);

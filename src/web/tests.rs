@@ -14,6 +14,8 @@ struct Scene {
     site: Site,
     guard: Guard,
     metrics: Metrics,
+    /// The visitor's `Host`.
+    host: String,
     /// The time.
     now: Instant,
 }
@@ -35,6 +37,7 @@ impl Scene {
             site: Site::Calls(site),
             guard: Guard::new(Access::Open),
             metrics: Metrics::new(),
+            host: address.to_string(),
             now,
         }
     }
@@ -68,6 +71,11 @@ impl Scene {
         self.other.write_all(text.as_bytes()).expect("there is room");
     }
 
+    /// A request with these further fields.
+    fn get(&self, path: &str, fields: &str) -> String {
+        format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{fields}\r\n", self.host)
+    }
+
     /// It stays until just before this time and is gone then.
     fn assert_goes_at(&mut self, time: Instant) {
         assert_eq!(self.visitor.deadline(), time);
@@ -97,7 +105,7 @@ fn an_answer_has_five_seconds_to_leave() {
     let mut scene = Scene::new();
     // What the two kernels hold is more than one answer, and no more than a thousand.
     scene.other.set_nonblocking(true).expect("a socket");
-    let ask = "GET /app.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".repeat(100);
+    let ask = scene.get("/app.js", "").repeat(100);
     let deadline = Instant::now() + Duration::from_secs(10);
     scene.now += Duration::from_secs(1);
     while !(scene.visitor.phase == Phase::Answering && scene.visitor.transport.is_blocked()) {
@@ -135,4 +143,103 @@ fn a_peer_that_goes_is_not_waited_for() {
     while !matches!(scene.turn(), Visit::Gone) {
         assert!(Instant::now() < deadline, "its end is not seen");
     }
+}
+
+#[test]
+fn each_request_has_its_own_five_seconds() {
+    let mut scene = Scene::new();
+    scene.now += Duration::from_secs(4);
+    let asked = scene.now;
+    let request = scene.get("/healthz", "");
+    scene.send(&request);
+    scene.until("it is answered", |visitor| visitor.served);
+    assert_eq!(scene.visitor.phase, Phase::Reading, "it may ask again");
+    scene.assert_goes_at(asked + Duration::from_secs(5));
+}
+
+#[test]
+fn half_a_request_is_answered_408_which_has_five_seconds_of_its_own() {
+    let mut scene = Scene::new();
+    scene.send("GET /healthz HT");
+    scene.until("it has come", |visitor| !visitor.input.is_empty());
+    scene.now = scene.visitor.deadline();
+    assert!(matches!(scene.turn(), Visit::Stays), "it is told");
+    assert_eq!(scene.visitor.phase, Phase::Lingering);
+    let since = scene.now;
+    scene.assert_goes_at(since + Duration::from_secs(1));
+    assert!(scene.counted("http_responses").contains("408"));
+    drop(scene.visitor);
+    let mut answer = String::new();
+    scene.other.read_to_string(&mut answer).expect("an answer and the end");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+#[test]
+fn a_pipeline_is_answered_four_at_a_time() {
+    let mut scene = Scene::new();
+    let requests = scene.get("/healthz", "").repeat(9);
+    scene.send(&requests);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // All of it must have come before the first turn.
+    let mut peeked = [0; 1024];
+    let all = requests.len();
+    while scene.visitor.transport.stream().peek(&mut peeked).unwrap_or_default() < all {
+        assert!(Instant::now() < deadline, "the pipeline does not come");
+    }
+    for answered in [4, 8, 9] {
+        assert!(matches!(scene.turn(), Visit::Stays));
+        assert!(scene.counted("http_responses").ends_with(&format!(" {answered}")));
+        assert_eq!(scene.visitor.has_more(), answered < 9);
+    }
+}
+
+#[test]
+fn who_makes_way_first_is_who_asks_nothing() {
+    let mut scene = Scene::new();
+    assert!(scene.visitor.is_waiting() && scene.visitor.is_expectant());
+    let request = scene.get("/healthz", "");
+    scene.send(&request);
+    scene.until("it is answered", |visitor| visitor.served);
+    assert!(scene.visitor.is_waiting() && !scene.visitor.is_expectant(), "it has what it wanted");
+    scene.send("GET /heal");
+    scene.until("it asks again", |visitor| !visitor.input.is_empty());
+    assert!(scene.visitor.is_waiting() && scene.visitor.is_expectant());
+    scene.send("th\r\n\r\n");
+    scene.until("it is refused", |visitor| visitor.phase == Phase::Lingering);
+    assert!(scene.visitor.is_waiting() && !scene.visitor.is_expectant());
+    assert!(!scene.visitor.is_handshaking());
+}
+
+#[test]
+fn an_upgrade_keeps_the_rules_it_was_granted_under_and_the_bytes_behind_it() {
+    let mut scene = Scene::new();
+    for token in ["one-token-of-many", "another-of-the-many"] {
+        scene.guard.replace(Access::token(token));
+    }
+    scene.guard.replace(Access::Open);
+    let fields = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let request = scene.get("/ws", fields) + "bytes";
+    scene.send(&request);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !matches!(scene.turn(), Visit::Upgrade) {
+        assert!(Instant::now() < deadline, "{:?}", scene.visitor.phase);
+    }
+    assert_eq!(scene.visitor.generation(), 2);
+    assert!(scene.visitor.take_admission().is_none(), "it is no simulator");
+    assert!(!scene.visitor.is_waiting(), "it does not make way");
+    assert_eq!(scene.visitor.into_transport().1, b"bytes");
+}
+
+/// Not with a local authority, and not for what many machines call themselves.
+#[test]
+fn only_a_name_of_its_own_with_a_public_certificate_is_kept_to_https() {
+    let site = |secure, ca_pem: Option<Rc<str>>| {
+        let gate = Gate::new(secure, SocketAddr::from(([192, 168, 1, 2], 443)), Vec::new());
+        CallSite { gate, simulated: false, https: None, ca_pem }
+    };
+    assert!(site(true, None).is_lasting("voice.example.org"));
+    assert!(!site(true, None).is_lasting("192.168.1.2"));
+    assert!(!site(false, None).is_lasting("voice.example.org"));
+    assert!(!site(true, Some("PEM".into())).is_lasting("voice.example.org"));
 }

@@ -156,6 +156,20 @@ impl Scene {
         &mut self.client
     }
 
+    /// The owner takes a call that is over out of its slot; how many blocks are free then, of how many.
+    pub(crate) fn release(mut self) -> (usize, usize) {
+        self.session.release(&mut self.resources.pool, self.now);
+        (self.resources.pool.free_blocks(), self.resources.pool.total_blocks())
+    }
+
+    /// What `/metrics` says of this series.
+    pub(crate) fn counted(&mut self, series: &str) -> u64 {
+        let text = self.resources.metrics.render();
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("voicelived_"));
+        let number = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        number.and_then(|number| number.parse().ok()).expect("there is one")
+    }
+
     /// Whether the call has not ended.
     pub(crate) fn session_is_talking(&self) -> bool {
         self.session.is_talking()
