@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// In the lock file twice: ring needs an older `getrandom`, and derive macros an older `syn`, at build
 /// time. The others belong to what only tests or other systems need, and are in no program twice.
-const TWICE: [&str; 4] = ["base64", "getrandom", "syn", "windows-sys"];
+const TWICE: [&str; 3] = ["getrandom", "syn", "windows-sys"];
 
 /// Another TLS, or threads of its own: see `deny.toml`.
 const BANNED: [&str; 5] = ["openssl-sys", "aws-lc-sys", "native-tls", "tokio", "async-std"];
@@ -73,10 +73,6 @@ const ASKED_FOR: [&str; 9] = [
     "simple_logger",
 ];
 
-/// Of these, what a change that is under way brings back: it need not be declared yet. Empty this list
-/// with that change.
-const ON_THE_WAY: [&str; 1] = ["base64"];
-
 /// The program's own text: no comments, no tests.
 fn program() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -121,10 +117,7 @@ fn the_crates_that_were_asked_for_do_their_work() {
     let declared: Vec<_> = section.lines().filter_map(|line| line.split(' ').next()).collect();
     let program = program();
     for name in ASKED_FOR {
-        if !declared.contains(&name) {
-            assert!(ON_THE_WAY.contains(&name), "{name} is no dependency of the program");
-            continue;
-        }
+        assert!(declared.contains(&name), "{name} is no dependency of the program");
         assert!(uses(&program, name), "{name} is declared and not used");
     }
     // What is declared and does nothing would be seen.

@@ -37,7 +37,7 @@ fn a_call_takes_little_and_gives_buffers_back() {
     let arguments =
         ["simulate", "--listen", "127.0.0.1:0", "--cert", &cert_file, "--key", &key_file];
     let faults = ["--fault", "no-welcome", "--fault", "reply-seconds=2", "--fault", "speed=1"];
-    let service = Daemon::start(&[&arguments[..], &faults].concat(), &[("VOICELIVED_LOG", "warn")]);
+    let service = Daemon::start(&[&arguments[..], &faults].concat(), &[("VOICELIVED_LOG", "info")]);
     let daemon = Daemon::run_at(
         &format!("https://{}", service.address),
         &[

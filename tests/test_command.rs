@@ -154,3 +154,21 @@ fn a_step_that_gets_on_is_not_ended() {
         .expect("it starts");
     assert_eq!(done.status.code(), Some(7), "{}", String::from_utf8_lossy(&done.stdout));
 }
+
+#[test]
+fn a_step_that_waits_for_a_file_that_another_has_locked_is_not_ended() {
+    let machine = Machine::new("lock");
+    let lock = machine.folder.join("lock");
+    let machine = machine.with("waits", &format!("flock '{}' true\nexit 7", lock.display()));
+    let mut holder = Command::new("flock").arg(&lock).args(["sleep", "9"]).spawn().expect("flock");
+    while !lock.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let done = Command::new(Path::new(ROOT).join("tests/patience"))
+        .arg(machine.folder.join("waits"))
+        .env("PATIENCE_QUIET_MINUTES", "0.08")
+        .output()
+        .expect("it starts");
+    holder.wait().expect("it ends");
+    assert_eq!(done.status.code(), Some(7), "{}", String::from_utf8_lossy(&done.stdout));
+}

@@ -1,5 +1,8 @@
 //! HTTP/1.1 heads: bytes to [`Request`], and answers to bytes. Pure; no request bodies.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::upgrade::has_token;
 
 /// The largest request head, in bytes.
@@ -323,7 +326,8 @@ fn upgrade(fields: &Fields<'_>, connection: &str) -> Option<Upgrade> {
 
 /// Sixteen bytes as base64 (RFC 6455, section 4.1).
 fn is_websocket_key(key: &str) -> bool {
-    key.len() == 24 && base64_simd::STANDARD.decode_to_vec(key).is_ok_and(|key| key.len() == 16)
+    // Room for what 24 characters can stand for at most.
+    key.len() == 24 && STANDARD.decode_slice(key, &mut [0; 18]) == Ok(16)
 }
 
 /// Whether gzip is named with a quality other than zero, in a list in lower case.

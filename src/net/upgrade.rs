@@ -1,6 +1,7 @@
 //! The WebSocket opening handshake in both roles (RFC 6455, section 4): pure text and checks.
 
-use base64_simd::STANDARD;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -17,7 +18,7 @@ const MAX_ANSWER_FIELDS: usize = 64;
 #[must_use]
 pub fn accept_key(key: &str) -> String {
     let joined = [key.as_bytes(), GUID].concat();
-    STANDARD.encode_to_string(digest(&SHA1_FOR_LEGACY_USE_ONLY, &joined))
+    STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &joined))
 }
 
 /// Random bytes as lower-case hex: WebSocket keys, session ids and secrets start here.
@@ -38,7 +39,7 @@ pub fn random<const N: usize>() -> Result<[u8; N], String> {
 /// # Errors
 /// When the system has no randomness for the key.
 pub fn request(host: &str, target: &str, credential: &str) -> Result<Request, String> {
-    let key = STANDARD.encode_to_string(random::<16>()?);
+    let key = STANDARD.encode(random::<16>()?);
     let separator = if credential.is_empty() { "" } else { "\r\n" };
     let text = format!(
         "GET {target} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

@@ -40,9 +40,9 @@ impl Server {
             }
         };
         let Some(calls) = &mut self.calls else { return Conn::Free };
-        let way = calls.terms.way.way(now);
+        let candidate = calls.terms.candidate.candidate(now);
         let mut cx = self.resources.lend(&calls.tools, now);
-        let session = Session::new(hex(&id), &hex(&resume), peer, queues, way, &mut cx);
+        let session = Session::new(hex(&id), &hex(&resume), peer, queues, candidate, &mut cx);
         self.resources.metrics.add(Family::Calls, 1);
         log::info!("[{}] call from {address}", session.id());
         Conn::Call(Box::new(session))
@@ -132,20 +132,20 @@ impl Server {
         match (news, &mut self.resolver) {
             (News::Reached(address), Some(resolver)) => resolver.reached(address),
             (News::Unreached(address), Some(resolver)) => resolver.unreached(address),
-            (News::Instead, _) => self.dial(at, now),
-            (News::Taken, _) => self.remember_way(at, now),
+            (News::FallBack, _) => self.dial(at, now),
+            (News::Accepted, _) => self.remember_candidate(at, now),
             (News::Socket, _) | (_, None) => {}
         }
     }
 
-    /// Keeps what the service has accepted after it had refused something (a model, for example).
-    /// Otherwise every call would first ask for what the service does not have.
-    fn remember_way(&mut self, at: usize, now: Instant) {
+    /// Keeps the candidate that the service has accepted after it had refused another (a model, for
+    /// example). Otherwise every call would first ask for what the service does not have.
+    fn remember_candidate(&mut self, at: usize, now: Instant) {
         let (Conn::Call(session), Some(calls)) = (&self.slots[at].conn, &mut self.calls) else {
             return;
         };
-        if calls.terms.way.remember(session.way(), now) {
-            let (id, model) = (session.id(), session.way().model());
+        if calls.terms.candidate.remember(session.candidate(), now) {
+            let (id, model) = (session.id(), session.candidate().model());
             log::warn!(
                 "[{id}] the service has taken that, with the model {model}: later calls begin with it, \
                  for a day or until the settings are read again"

@@ -493,7 +493,7 @@ impl Server {
             return Progress::More;
         }
         self.learn_of_service(at, news, now);
-        if news == News::Instead { Progress::More } else { progress }
+        if news == News::FallBack { Progress::More } else { progress }
     }
 
     /// Gives a session an input that does not come from the poll. The session is then pumped in the

@@ -8,7 +8,7 @@ use super::slot::Conn;
 use super::{Calls, Server};
 use crate::access::Access;
 use crate::call::ending::EndReason;
-use crate::session::ways::Chosen;
+use crate::session::candidates::Chosen;
 use crate::system::resolve::Resolver;
 
 /// The configuration of new calls. A reload (SIGHUP) replaces it as a whole.
@@ -17,7 +17,7 @@ pub struct Terms {
     /// The access rule: open, or the token to show.
     pub access: Access,
     /// The service's address and credential, and the session that it is asked for.
-    pub way: Chosen,
+    pub candidate: Chosen,
     /// Why no call can be made: a sentence for the caller about the settings that are missing. `None`
     /// when they are complete.
     pub unready: Option<String>,
@@ -26,7 +26,7 @@ pub struct Terms {
 impl Terms {
     /// A resolver for the service's name; `None` while no service is configured.
     pub(super) fn resolver(&self) -> Option<Resolver> {
-        let target = Some(self.way.target()).filter(|_| self.unready.is_none());
+        let target = Some(self.candidate.target()).filter(|_| self.unready.is_none());
         target.map(|target| Resolver::new(&target.host, target.port))
     }
 }
@@ -40,13 +40,14 @@ impl Calls {
     /// known, or being looked up, belong to the old service. The new key must not be sent there, so
     /// address and key change only together, with a restart.
     fn adopt(&mut self, terms: Terms) {
-        let (old, new) = (self.terms.way.target(), terms.way.target());
+        let (old, new) = (self.terms.candidate.target(), terms.candidate.target());
         let same = old.host == new.host && old.port == new.port;
         let moved = !same || old.tls.is_some() != new.tls.is_some();
         // As long as the settings were incomplete, there was no address and no key to protect.
         let moved = moved && self.terms.unready.is_none();
-        let way = if moved { terms.way.at(&self.terms.way) } else { terms.way };
-        self.terms = Terms { way, ..terms };
+        let candidate =
+            if moved { terms.candidate.at(&self.terms.candidate) } else { terms.candidate };
+        self.terms = Terms { candidate, ..terms };
     }
 }
 

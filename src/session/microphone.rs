@@ -5,8 +5,7 @@
 //! is live, so when the blocks are full, whole oldest blocks make way: the service then hears a gap
 //! in the past instead of a conversation that lags behind for ever.
 
-use base64_simd::STANDARD;
-
+use super::base64_audio;
 use crate::call::pcm::{PcmPool, PcmQueue};
 use crate::call::service::commands::{APPEND_PREFIX, APPEND_SUFFIX};
 use crate::net::socket::Socket;
@@ -79,7 +78,7 @@ fn append<S: Socket>(pcm: &[u8], service: &mut WsPeer<S>) -> bool {
     }
     let sent = service.send_with(Kind::Text, |out| {
         out.extend_from_slice(APPEND_PREFIX.as_bytes());
-        STANDARD.encode_append(pcm, out);
+        base64_audio::append(pcm, out);
         out.extend_from_slice(APPEND_SUFFIX.as_bytes());
         Ok::<_, WsError>(())
     });

@@ -4,8 +4,7 @@
 //! Unlike microphone audio it is never dropped for want of room: a reply with a hole is no reply. It
 //! is dropped only as a whole, when the user interrupts.
 
-use base64_simd::{Out, STANDARD};
-
+use super::base64_audio;
 use crate::call::pcm::{BLOCK_BYTES, PcmPool, PcmQueue};
 use crate::net::socket::Socket;
 use crate::net::ws::{Kind, Message, WsError, WsPeer};
@@ -35,11 +34,11 @@ impl Decoded {
 
     /// The PCM in a base64 text; `None` if it is none.
     pub(super) fn decode(&mut self, base64: &[u8]) -> Option<&[u8]> {
-        let most = base64.len() / 4 * 3;
+        let most = base64_audio::most_decoded(base64.len());
         if self.0.len() < most || self.0.len() > Self::USUAL.max(most) {
             self.0 = vec![0; most.max(Self::USUAL)];
         }
-        STANDARD.decode(base64, Out::from_slice(&mut self.0)).ok().map(|pcm| &*pcm)
+        base64_audio::decode(base64, &mut self.0)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use base64_simd::STANDARD;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::Dialect;
@@ -117,7 +118,7 @@ impl Simulation {
         let audio = text(event, "audio");
         let expected = "Invalid 'audio'. Expected base64-encoded audio bytes (mono PCM16)";
         let pcm = STANDARD
-            .decode_to_vec(audio)
+            .decode(audio)
             .map_err(|_| Fault::value("audio", format!("{expected} but got an invalid value.")))?;
         if pcm.len() > MOST_APPENDED {
             return Err(Fault::value("audio", "More than 15 MiB of audio in one event."));
@@ -278,7 +279,7 @@ fn check_parts(item: &Value) -> Result<(), Fault> {
             return Err(Fault::value(&format!("item.content[{index}].type"), message));
         }
         let audio = part["audio"].as_str().unwrap_or_default();
-        if STANDARD.decode_to_vec(audio).map_or(true, |pcm| pcm.len() % 2 != 0) {
+        if STANDARD.decode(audio).map_or(true, |pcm| pcm.len() % 2 != 0) {
             let message = "Expected base64-encoded audio bytes (mono PCM16).";
             return Err(Fault::value(&format!("item.content[{index}].audio"), message));
         }

@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use base64_simd::STANDARD;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::Action;
@@ -303,12 +304,7 @@ impl Response {
         all.audio_sent(&output.item_id, pcm.len());
         self.first_audio.get_or_insert(now);
         self.pace(milliseconds, now);
-        Some(
-            self.part_event(
-                "response.audio.delta",
-                json!({ "delta": STANDARD.encode_to_string(pcm) }),
-            ),
-        )
+        Some(self.part_event("response.audio.delta", json!({ "delta": STANDARD.encode(pcm) })))
     }
 
     /// After a stall of the client the schedule goes on from where it is: the service, too, has made

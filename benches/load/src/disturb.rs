@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use base64_simd::STANDARD;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
@@ -298,7 +299,7 @@ fn serve(socket: TcpStream, tls: Arc<ServerConfig>, kind: Kind) -> io::Result<()
 
 /// A minute of reply at once, again and again: the next once the client has the last.
 fn burst(stream: &mut impl Write) -> io::Result<()> {
-    let audio = STANDARD.encode_to_string([0x5a; DELTA]);
+    let audio = STANDARD.encode([0x5a; DELTA]);
     let delta = message(&[DELTA_HEAD.as_bytes(), audio.as_bytes(), DELTA_TAIL.as_bytes()]);
     let mut sent = 0;
     loop {

@@ -1,6 +1,7 @@
 //! As much of HTTP upgrades and WebSocket frames as a load needs, cheaply.
 
-use base64_simd::STANDARD;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 pub(crate) const TEXT: u8 = 1;
@@ -90,7 +91,7 @@ pub(crate) fn upgrade(head: &str) -> Option<String> {
         name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim())
     })?;
     let joined = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    let accept = STANDARD.encode_to_string(digest(&SHA1_FOR_LEGACY_USE_ONLY, joined.as_bytes()));
+    let accept = STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, joined.as_bytes()));
     Some(format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\n\r\n"

@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use base64_simd::STANDARD;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::frame;
 use crate::unavoidable::{APPEND, Side};
@@ -68,7 +69,7 @@ impl Message {
     pub(crate) fn of(shape: Shape, direction: Direction) -> Self {
         let bytes = if direction == Direction::Up { FRAME } else { shape.reply };
         let pcm: Vec<u8> = (0..bytes).map(|at| (at * 31 % 251) as u8).collect();
-        let base64 = STANDARD.encode_to_string(&pcm);
+        let base64 = STANDARD.encode(&pcm);
         let mut wire = Vec::new();
         if direction == Direction::Up {
             frame::head(&mut wire, frame::BINARY, pcm.len(), Some(frame::MASK));

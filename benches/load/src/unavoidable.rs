@@ -3,8 +3,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::LazyLock;
 
-use base64_simd::{Out, STANDARD};
+use base64::Engine as _;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use base64::engine::Simd as Fastest;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+use base64::engine::general_purpose::GeneralPurpose as Fastest;
+use base64::engine::general_purpose::PAD;
 use rustls::Connection;
 
 use crate::frame;
@@ -12,6 +18,14 @@ use crate::frame;
 /// What stands around the base64 of a frame for the service.
 pub(crate) const APPEND: (&[u8], &[u8]) =
     (br#"{"type":"input_audio_buffer.append","audio":""#, br#""}"#);
+
+/// The engine that the daemon has, too: a vector engine where there is one.
+pub(crate) static BASE64: LazyLock<Fastest> = LazyLock::new(|| {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    return Fastest::standard(PAD);
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return Fastest::new(&base64::alphabet::STANDARD, PAD);
+});
 
 /// A caller's head: 20 ms or more, masked.
 const CLIENT_HEAD: usize = 8;
@@ -99,7 +113,7 @@ pub(crate) fn forth<S: Read + Write>(
     message.extend_from_slice(APPEND.0);
     let text = message.len();
     message.resize(text + chars, 0);
-    let _ = STANDARD.encode(pcm, Out::from_slice(&mut message[text..]));
+    let _ = BASE64.encode_slice(pcm, &mut message[text..]);
     message.extend_from_slice(APPEND.1);
     frame::mask(&mut message[start..], frame::MASK);
     service.send(message, sealed)?;
@@ -125,7 +139,7 @@ pub(crate) fn back<S: Read + Write>(
     frame::head(message, frame::BINARY, chars / 4 * 3, None);
     let start = message.len();
     message.resize(start + chars / 4 * 3, 0);
-    let decoded = STANDARD.decode(text, Out::from_slice(&mut message[start..]));
+    let decoded = BASE64.decode_slice(text, &mut message[start..]);
     decoded.map_err(|_| io::Error::other("no base64"))?;
     client.send(message, sealed)
 }

@@ -1,0 +1,80 @@
+//! Audio as base64 (RFC 4648, section 4), by the vector engine of the crate `base64`: AVX2 or NEON.
+//! What the processor can do is asked once. A processor without either has the scalar engine.
+
+use std::sync::LazyLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::PAD;
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+type Fastest = base64::engine::Simd;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+type Fastest = base64::engine::GeneralPurpose;
+
+static ENGINE: LazyLock<Fastest> = LazyLock::new(|| {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    return Fastest::standard(PAD);
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return Fastest::new(&base64::alphabet::STANDARD, PAD);
+});
+
+/// Appends PCM as base64, padded. It is written where it leaves from.
+pub(super) fn append(pcm: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + pcm.len().div_ceil(3) * 4, 0);
+    let written = ENGINE.encode_slice(pcm, &mut out[start..]);
+    debug_assert_eq!(written, Ok(out.len() - start), "the room is exactly what base64 takes");
+}
+
+/// The most bytes that a base64 text of `length` characters can stand for.
+pub(super) fn most_decoded(length: usize) -> usize {
+    length / 4 * 3
+}
+
+/// The bytes that a base64 text stands for, in `room`, which holds [`most_decoded`] bytes at least.
+/// `None` if it is no base64: padding and the last bits must be as the RFC has them.
+pub(super) fn decode<'r>(text: &[u8], room: &'r mut [u8]) -> Option<&'r [u8]> {
+    let length = ENGINE.decode_slice(text, room).ok()?;
+    room.get(..length)
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    /// Around every width that a vector engine takes at once.
+    #[test]
+    fn audio_of_every_length_is_what_the_scalar_engine_makes_of_it() {
+        for length in 0..300 {
+            let pcm: Vec<u8> =
+                (0..length).map(|at: usize| (at * 31 % 251).to_le_bytes()[0]).collect();
+            let mut text = b"before".to_vec();
+            append(&pcm, &mut text);
+            let text = text.strip_prefix(b"before").expect("it appends");
+            assert_eq!(text, STANDARD.encode(&pcm).as_bytes());
+            let mut room = vec![0; most_decoded(text.len())];
+            assert_eq!(decode(text, &mut room), Some(&pcm[..]));
+        }
+    }
+
+    #[test]
+    fn what_is_no_base64_is_found_wherever_it_stands() {
+        let good = STANDARD.encode([7; 300]);
+        let mut room = [0; 300];
+        for at in 0..good.len() {
+            let mut text = good.clone().into_bytes();
+            text[at] = b'?';
+            assert_eq!(decode(&text, &mut room), None, "at {at}");
+            if at % 4 != 0 {
+                assert_eq!(decode(&good.as_bytes()[..at], &mut room), None, "cut at {at}");
+            }
+        }
+        for text in ["AB==", "AAB=", "AA", "AA=", "====", "AA==AA=="] {
+            let wrong = decode(text.as_bytes(), &mut room).is_none();
+            assert!(wrong, "{text}");
+        }
+        assert_eq!(decode(b"", &mut room), Some(&[][..]));
+    }
+}
