@@ -1,4 +1,5 @@
-//! From the configuration to what reaching the service needs: shared by every command that does.
+//! Makes of the configuration what is needed to reach the service. Every command that reaches it uses
+//! this.
 
 use std::rc::Rc;
 
@@ -7,52 +8,58 @@ use crate::call::service::session::{SessionSettings, language_fault, oddities};
 use crate::config::{Config, ConfigError, ServiceConfig};
 use crate::net::dial::Target;
 use crate::net::tls::ClientConfigs;
-use crate::session::ways::{Place, Way, Ways};
+use crate::session::candidates::{Candidate, Candidates, ModelTarget};
 use crate::tools::Tools;
 
-/// How the service is asked for a session: the owner's first choice, and what it may be instead.
+/// The owner's first choice for a session. It knows the candidates to fall back to.
 ///
 /// # Errors
 /// A sentence, when TLS cannot be set up.
-pub fn way(config: &Config, tools: &Tools, tls: &ClientConfigs) -> Result<Way, String> {
-    let place = |model: &String| -> Result<Place, String> {
+pub fn first_candidate(
+    config: &Config,
+    tools: &Tools,
+    tls: &ClientConfigs,
+) -> Result<Candidate, String> {
+    let model_target = |model: &String| -> Result<ModelTarget, String> {
         let target = target(&config.service, model, tls)?;
-        Ok(Place { model: model.clone(), target })
+        Ok(ModelTarget { model: model.clone(), target })
     };
-    let mut places = config.session.models.iter().map(place).collect::<Result<Vec<_>, _>>()?;
-    if places.is_empty() {
-        places.push(place(&String::new())?);
+    let mut models =
+        config.session.models.iter().map(model_target).collect::<Result<Vec<_>, _>>()?;
+    if models.is_empty() {
+        models.push(model_target(&String::new())?);
     }
-    let first = places.remove(0);
+    let first = models.remove(0);
     let call = CallSettings {
         session: serde_json::Value::Null,
         greeting: config.session.greeting.clone(),
         idle: config.limits.idle,
         max_duration: config.limits.max_session,
     };
-    Ok(Way::first(Ways {
+    Ok(Candidate::first(Candidates {
         first,
-        others: places,
-        wishes: wishes(config, "", tools.schemas()),
+        others: models,
+        session: session_settings(config, "", tools.schemas()),
         call,
     }))
 }
 
-/// What the settings have that is odd with a model that may be asked for, a sentence each.
+/// What is odd in the settings beside one of the models that a call may ask for, a sentence each.
 #[must_use]
 pub fn odd_settings(config: &Config) -> Vec<String> {
-    wishes_of_all(config).flat_map(|wishes| oddities(&wishes)).collect()
+    all_session_settings(config).flat_map(|settings| oddities(&settings)).collect()
 }
 
-/// What is wrong with the language beside a model that may be asked for. Calls are made without it.
+/// Why a model that a call may ask for does not take the language, a sentence each. Its calls leave
+/// the language out.
 #[must_use]
 pub fn language_faults(config: &Config) -> Vec<String> {
-    wishes_of_all(config).filter_map(|wishes| language_fault(&wishes)).collect()
+    all_session_settings(config).filter_map(|settings| language_fault(&settings)).collect()
 }
 
-fn wishes_of_all(config: &Config) -> impl Iterator<Item = SessionSettings> {
+fn all_session_settings(config: &Config) -> impl Iterator<Item = SessionSettings> {
     let models = config.session.models.iter();
-    models.map(|model| wishes(config, model, serde_json::Value::Null))
+    models.map(|model| session_settings(config, model, serde_json::Value::Null))
 }
 
 /// Where the service is and how to log in.
@@ -70,7 +77,7 @@ fn target(service: &ServiceConfig, model: &str, tls: &ClientConfigs) -> Result<R
     }))
 }
 
-fn wishes(config: &Config, model: &str, tools: serde_json::Value) -> SessionSettings {
+fn session_settings(config: &Config, model: &str, tools: serde_json::Value) -> SessionSettings {
     SessionSettings {
         model: model.to_owned(),
         voice: config.session.voice.clone(),

@@ -18,14 +18,13 @@ use crate::net::socket::Socket;
 use crate::net::ws::{Kind, Raw, WsError, said};
 
 impl<S: Socket> Session<S> {
-    /// Lets the way to the service go on, and tells the call how it ended.
+    /// Continues connecting to the service, and tells the call the outcome.
     pub(super) fn advance_dial(&mut self, cx: &mut TurnContext<'_>) {
         match self.service.advance_dial(cx) {
             Dialled::Pending => {}
             Dialled::Open => self.input(Input::ServiceOpened, cx),
             Dialled::Failed { fault, refused } => {
-                let again =
-                    refused.is_some_and(|said| self.ask_otherwise(Refused::Model, &said, cx));
+                let again = refused.is_some_and(|said| self.fall_back(Refused::Model, &said, cx));
                 if !again {
                     self.input(Input::ServiceLost(fault), cx);
                 }
@@ -33,26 +32,26 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    /// Whether the event refuses what another way does without, and that way is gone.
-    fn is_asked_otherwise(&mut self, event: &ServiceEvent<'_>, cx: &mut TurnContext<'_>) -> bool {
+    /// Whether the event refuses the candidate, and the call has fallen back to another one.
+    fn falls_back(&mut self, event: &ServiceEvent<'_>, cx: &mut TurnContext<'_>) -> bool {
         let ServiceEvent::Error(error) = event else {
             return false;
         };
         if !self.call.is_waiting() {
             return false;
         }
-        let refused = refusals::choice_refusal(error, self.service.way().model());
-        refused.is_some_and(|(refused, said)| self.ask_otherwise(refused, &said, cx))
+        let refused = refusals::choice_refusal(error, self.service.candidate().model());
+        refused.is_some_and(|(refused, said)| self.fall_back(refused, &said, cx))
     }
 
-    /// Goes the next way, if there is one.
-    fn ask_otherwise(&mut self, refused: Refused, said: &str, cx: &mut TurnContext<'_>) -> bool {
-        let Some((way, clause)) = self.service.way().instead(refused) else {
+    /// Falls back to the next candidate. False if there is none.
+    fn fall_back(&mut self, refused: Refused, said: &str, cx: &mut TurnContext<'_>) -> bool {
+        let Some((candidate, clause)) = self.service.candidate().fallback(refused) else {
             return false;
         };
         log::warn!("[{}] {clause}. The service said: {said}", self.id);
-        let settings = Rc::clone(way.settings());
-        self.service.ask_otherwise(way);
+        let settings = Rc::clone(candidate.settings());
+        self.service.start_over(candidate);
         self.input(Input::Instead(settings), cx);
         true
     }
@@ -176,7 +175,7 @@ impl<S: Socket> Session<S> {
                     return self.on_event(&text, cx);
                 }
                 self.note(&event);
-                if self.is_asked_otherwise(&event, cx) {
+                if self.falls_back(&event, cx) {
                     return;
                 }
                 self.input(Input::Service(event), cx);

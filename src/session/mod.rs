@@ -19,6 +19,7 @@
 //! `microphone`), and when those are full the service is not read until there is room (R2).
 
 mod base64_audio;
+pub mod candidates;
 mod client_side;
 pub mod connection_faults;
 mod context;
@@ -30,7 +31,6 @@ pub mod refusals;
 mod reply;
 mod service_side;
 mod waits;
-pub mod ways;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -45,6 +45,7 @@ use crate::metrics::Family;
 use crate::net::socket::Socket;
 use crate::net::ws::{WsError, WsPeer};
 
+use candidates::Candidate;
 pub use client_side::CLIENT_SIZES;
 use client_side::ClientSide;
 pub use context::{Buffers, LoopResources, TurnContext, WantedTool};
@@ -54,7 +55,6 @@ use reply::ReplyPath;
 pub use service_side::News;
 use service_side::ServiceSide;
 use waits::Waits;
-use ways::Way;
 
 /// Messages that one side may bring in one turn. The rest is read in the next one, so no call can hold
 /// the loop.
@@ -142,16 +142,16 @@ impl<S: Socket> Session<S> {
         resume: &str,
         client: WsPeer<S>,
         Queues { reply, microphone }: Queues,
-        way: Way,
+        candidate: Candidate,
         cx: &mut TurnContext<'_>,
     ) -> Self {
         let now = cx.now;
-        let call = Call::new(Rc::clone(way.settings()), &id, resume, now);
+        let call = Call::new(Rc::clone(candidate.settings()), &id, resume, now);
         let mut session = Self {
             id,
             call,
             client: ClientSide::new(client, reply, now),
-            service: ServiceSide::new(way, microphone),
+            service: ServiceSide::new(candidate, microphone),
             phase: Phase::Talking,
             tick: None,
             totals: Totals::default(),
@@ -217,10 +217,10 @@ impl<S: Socket> Session<S> {
         self.client.socket()
     }
 
-    /// How it asks the service for its session.
+    /// The session that the call asks the service for.
     #[must_use]
-    pub fn way(&self) -> &Way {
-        self.service.way()
+    pub fn candidate(&self) -> &Candidate {
+        self.service.candidate()
     }
 
     /// What has become of the way to the service since the last turn; said once. Ask after each

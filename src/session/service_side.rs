@@ -15,12 +15,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::candidates::Candidate;
 use super::connection_faults;
 use super::context::TurnContext;
 use super::keep_alive::{self, Dead, KeepAlive};
 use super::microphone::MicrophonePath;
 use super::refusals;
-use super::ways::Way;
 use crate::call::ending::ServiceFault;
 use crate::call::pcm::PcmPool;
 use crate::call::sooner;
@@ -40,9 +40,9 @@ const LONGEST_SESSION: Duration = Duration::from_secs(24 * 3600);
 
 /// See the module's text.
 pub(super) struct ServiceSide<S> {
-    /// What is asked for, and where.
-    way: Way,
-    /// `way` is not the one that the call began with, and the service has not taken it yet.
+    /// The session that the call asks for, and where.
+    candidate: Candidate,
+    /// `candidate` is not the one that the call began with, and the service has not accepted it yet.
     untried: bool,
     state: State<S>,
     microphone: MicrophonePath,
@@ -87,10 +87,10 @@ pub enum News {
     Reached(SocketAddr),
     /// There is none, and this address was tried last.
     Unreached(SocketAddr),
-    /// Another way is to be dialled: the service has refused the one before.
-    Instead,
-    /// The service has taken that other way.
-    Taken,
+    /// The service has refused the candidate. Its fallback is to be dialled.
+    FallBack,
+    /// The service has accepted the fallback.
+    Accepted,
 }
 
 /// What a turn of the dial has brought.
@@ -134,8 +134,8 @@ impl<S: Socket> State<S> {
 
 impl<S: Socket> ServiceSide<S> {
     /// A service that is still to be called. `microphone` is its share of the PCM pool.
-    pub(super) fn new(way: Way, microphone: MicrophonePath) -> Self {
-        Self { way, untried: false, state: State::Resolving, microphone, news: None }
+    pub(super) fn new(candidate: Candidate, microphone: MicrophonePath) -> Self {
+        Self { candidate, untried: false, state: State::Resolving, microphone, news: None }
     }
 
     // ---- the way to the service ----
@@ -148,7 +148,7 @@ impl<S: Socket> ServiceSide<S> {
     /// Resolving → Dialling. In any other state the addresses come too late and change nothing.
     pub(super) fn dial(&mut self, addresses: &[SocketAddr], now: Instant) {
         if self.is_resolving() {
-            let target = Rc::clone(self.way.target());
+            let target = Rc::clone(self.candidate.target());
             let dial = Dial::new(target, addresses.to_vec(), SERVICE_SIZES, now);
             self.state = State::Dialling(Box::new(dial));
         }
@@ -181,30 +181,30 @@ impl<S: Socket> ServiceSide<S> {
                 self.news = dial.address().filter(|_| error.is_absence()).map(News::Unreached);
                 self.state = State::Gone;
                 Dialled::Failed {
-                    fault: connection_faults::explain(&error, &self.way.target().host),
-                    refused: refusals::model_refusal(&error, self.way.model()),
+                    fault: connection_faults::explain(&error, &self.candidate.target().host),
+                    refused: refusals::model_refusal(&error, self.candidate.model()),
                 }
             }
         }
     }
 
-    /// What is asked for, and where.
-    pub(super) fn way(&self) -> &Way {
-        &self.way
+    /// The session that the call asks for, and where.
+    pub(super) fn candidate(&self) -> &Candidate {
+        &self.candidate
     }
 
-    /// Configuring, Gone → Resolving: another way is gone, on a new connection, since a session whose
-    /// first settings were refused refuses all that follows. Held microphone audio stays.
-    pub(super) fn ask_otherwise(&mut self, way: Way) {
+    /// Configuring, Gone → Resolving: `candidate` is asked for on a new connection. A session whose
+    /// first settings were refused would refuse all later ones too. Held microphone audio stays.
+    pub(super) fn start_over(&mut self, candidate: Candidate) {
         if let Some(peer) = self.state.peer_mut() {
             peer.close(1000, "");
-            // It has said all that counts, so nobody waits for its answer.
+            // The service has said all that counts. Its answer to the close is not awaited.
             let _ = peer.flush();
         }
         self.state = State::Resolving;
-        self.way = way;
+        self.candidate = candidate;
         self.untried = true;
-        self.news = Some(News::Instead);
+        self.news = Some(News::FallBack);
     }
 
     /// What has become of the way to the service since the last turn; said once.
@@ -235,7 +235,7 @@ impl<S: Socket> ServiceSide<S> {
 
     /// `text` without the credential, if it holds it.
     pub(super) fn conceal(&self, text: &str) -> Option<String> {
-        self.way.target().conceal(text)
+        self.candidate.target().conceal(text)
     }
 
     // ---- a turn ----
@@ -318,7 +318,7 @@ impl<S: Socket> ServiceSide<S> {
     /// Configuring → Open: the service has taken the settings, and hears what was held for it.
     pub(super) fn open_microphone(&mut self, pool: &mut PcmPool) {
         if std::mem::take(&mut self.untried) {
-            self.news = Some(News::Taken);
+            self.news = Some(News::Accepted);
         }
         self.state = match std::mem::replace(&mut self.state, State::Gone) {
             State::Configuring(mut connection) => {

@@ -13,7 +13,7 @@ use voicelived::call::service::session::{SessionSettings, session_object};
 use voicelived::net::dial::Target;
 use voicelived::server::reload::Terms;
 use voicelived::server::{Calls, Listen, Server, bind};
-use voicelived::session::ways::{Chosen, Way};
+use voicelived::session::candidates::{Candidate, Chosen};
 use voicelived::tools::Tools;
 use voicelived::web::{CallSite, Site};
 
@@ -76,7 +76,7 @@ fn daemon(
         let calls = Calls {
             terms: Terms {
                 access: Access::Open,
-                way: Chosen::new(Way::only(settings, target)),
+                candidate: Chosen::new(Candidate::only(settings, target)),
                 unready: None,
             },
             reread: Box::new(|| Err("nothing is read again".to_owned())),

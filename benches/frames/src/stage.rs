@@ -13,7 +13,7 @@ use voicelived::net::socket::Socket;
 use voicelived::net::tls;
 use voicelived::net::transport::Transport;
 use voicelived::net::ws::{Role, WsPeer};
-use voicelived::session::ways::Way;
+use voicelived::session::candidates::Candidate;
 use voicelived::session::{CLIENT_SIZES, LoopResources, Progress, Queues, Session, TurnContext};
 use voicelived::tools::Tools;
 
@@ -233,8 +233,8 @@ fn new_session<S: Socket>(transport: Transport<S>, target: Target, owner: &mut L
         idle: Duration::from_secs(3_600),
         max_duration: Duration::from_secs(3_600),
     };
-    let way = Way::only(settings, target);
-    Session::new("bench".to_owned(), "resume", peer, queues, way, &mut owner.lend())
+    let candidate = Candidate::only(settings, target);
+    Session::new("bench".to_owned(), "resume", peer, queues, candidate, &mut owner.lend())
 }
 
 fn target(address: SocketAddr, shape: Shape, trusting: &Arc<ClientConfig>) -> Target {

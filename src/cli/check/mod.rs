@@ -26,9 +26,9 @@ use crate::models;
 use crate::net::dial::{Step, Target};
 use crate::net::tls::ClientConfigs;
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
+use crate::session::candidates::Candidate;
 use crate::session::connection_faults;
 use crate::session::refusals::{self, Refused};
-use crate::session::ways::Way;
 use crate::system::terminal_log;
 use crate::tools::Tools;
 use report::Report;
@@ -66,38 +66,39 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     }
     state::check(&config, &mut report)?;
     let program = std::env::current_exe().unwrap_or_default();
-    let way = service::way(&config, &Tools::builtin(&program), &ClientConfigs::default())
-        .map_err(|error| (exit::CONFIG, error))?;
-    go(way, &mut report)?;
+    let candidate =
+        service::first_candidate(&config, &Tools::builtin(&program), &ClientConfigs::default())
+            .map_err(|error| (exit::CONFIG, error))?;
+    try_candidates(candidate, &mut report)?;
     report.line("All is well: calls can be made.");
     Ok(())
 }
 
-/// Goes the owner's first way, and when the service refuses what can be had otherwise, the next.
-fn go(mut way: Way, report: &mut Report) -> Result<(), Failure> {
-    let first = way.model().to_owned();
-    while let Err(Setback { failure, refused }) = go_once(&way, report) {
+/// Tries the owner's first choice, and falls back as a call does when the service refuses it.
+fn try_candidates(mut candidate: Candidate, report: &mut Report) -> Result<(), Failure> {
+    let first = candidate.model().to_owned();
+    while let Err(Setback { failure, refused }) = try_candidate(&candidate, report) {
         let Some((refused, said)) = refused else { return Err(failure) };
-        let Some((next, clause)) = way.instead(refused) else { return Err(failure) };
-        let said = way.target().conceal(&said).unwrap_or(said);
+        let Some((next, clause)) = candidate.fallback(refused) else { return Err(failure) };
+        let said = candidate.target().conceal(&said).unwrap_or(said);
         report.note(&format!("{clause}. The service said: {said}"));
-        way = next;
+        candidate = next;
     }
-    let model = way.model();
+    let model = candidate.model();
     if model != first {
         report.note(&format!("calls are made with {model}; put it first in VOICE_LIVE_MODEL"));
     }
     Ok(())
 }
 
-fn go_once(way: &Way, report: &mut Report) -> Result<(), Setback> {
-    let mut drive = connect(way, report)?;
-    let outcome = configure(&mut drive, way, report);
+fn try_candidate(candidate: &Candidate, report: &mut Report) -> Result<(), Setback> {
+    let mut drive = connect(candidate, report)?;
+    let outcome = configure(&mut drive, candidate, report);
     drive.close();
     outcome
 }
 
-/// Why a way ended, and what the service refused if another may do without.
+/// Why a candidate failed, and what the service has refused, if a fallback may do without it.
 struct Setback {
     failure: Failure,
     refused: Option<(Refused, String)>,
@@ -109,8 +110,8 @@ impl From<Failure> for Setback {
     }
 }
 
-fn connect(way: &Way, report: &mut Report) -> Result<Drive, Setback> {
-    let target: Rc<Target> = Rc::clone(way.target());
+fn connect(candidate: &Candidate, report: &mut Report) -> Result<Drive, Setback> {
+    let target: Rc<Target> = Rc::clone(candidate.target());
     let host = target.host.clone();
     report.begin_step();
     let addresses = drive::look_up(&host, target.port)
@@ -133,16 +134,17 @@ fn connect(way: &Way, report: &mut Report) -> Result<Drive, Setback> {
     };
     Drive::connect(target, addresses, SIZES, on_step).map_err(|error| Setback {
         failure: refused(connection_faults::explain(&error, &host)),
-        refused: refusals::model_refusal(&error, way.model()).map(|said| (Refused::Model, said)),
+        refused: refusals::model_refusal(&error, candidate.model())
+            .map(|said| (Refused::Model, said)),
     })
 }
 
 /// Waits for the session, sends the settings, and waits until they are taken.
-fn configure(drive: &mut Drive, way: &Way, report: &mut Report) -> Result<(), Setback> {
-    let settings: &CallSettings = way.settings();
+fn configure(drive: &mut Drive, candidate: &Candidate, report: &mut Report) -> Result<(), Setback> {
+    let settings: &CallSettings = candidate.settings();
     let setback = |failure: Failure, error: &ServiceError| Setback {
         failure,
-        refused: refusals::choice_refusal(error, way.model()),
+        refused: refusals::choice_refusal(error, candidate.model()),
     };
     let deadline = Instant::now() + SERVICE_TIMEOUT;
     let created = loop {
@@ -190,7 +192,7 @@ fn describe(session: &SessionInfo) -> String {
     format!("model {}, session {}", named(&session.model), named(&session.id))
 }
 
-/// The service's next event; warnings are printed on the way.
+/// The service's next event; warnings that come before it are printed.
 fn next_event(
     drive: &mut Drive,
     deadline: Instant,

@@ -8,7 +8,7 @@ use crate::cli::{access_token, service};
 use crate::config::{Config, ConfigError, PassedSocket, Purpose, Secret};
 use crate::net::tls::ClientConfigs;
 use crate::server::reload::{Reread, Terms};
-use crate::session::ways::Chosen;
+use crate::session::candidates::Chosen;
 use crate::tools::Tools;
 
 /// Where a daemon's settings come from.
@@ -49,8 +49,8 @@ pub(super) fn terms(
     token: Option<&Secret>,
     tls: &ClientConfigs,
 ) -> Result<Terms, String> {
-    let way = Chosen::new(service::way(config, tools, tls)?);
-    Ok(Terms { access: access_token::access(token), way, unready: config.unready.clone() })
+    let candidate = Chosen::new(service::first_candidate(config, tools, tls)?);
+    Ok(Terms { access: access_token::access(token), candidate, unready: config.unready.clone() })
 }
 
 /// For SIGHUP. What only a restart can change is told as long as it differs from `started`.
