@@ -95,6 +95,18 @@ fn a_client_that_takes_nothing_is_given_up_after_15_seconds() {
     assert!(!scene.session_is_talking());
 }
 
+#[test]
+fn a_closing_handshake_that_is_answered_takes_no_time() {
+    let mut scene = Scene::new();
+    scene.client().send(Message::Text(r#"{"type":"hang_up"}"#)).expect("there is room");
+    scene.client().flush().expect("memory");
+    for _ in 0..5 {
+        scene.turn();
+    }
+    assert!(scene.texts.contains("closed Some(1000)"), "{}", scene.texts);
+    assert!(scene.closed, "it waits for its deadline");
+}
+
 // ---- audio that waits ----
 
 fn delta(bytes: usize) -> Vec<u8> {

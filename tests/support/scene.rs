@@ -225,9 +225,13 @@ impl Scene {
         self.client.keep(&mut inbox);
         // Pongs leave with it. A failure shows at the call's side.
         let _ = self.client.flush();
+        if self.texts.contains("closed") {
+            self.client.transport().stream().end();
+        }
     }
 
     fn hear_as_service(&mut self) {
+        let mut ended = false;
         self.service.mark_readable(false);
         self.service.transport_mut().begin_turn();
         let mut inbox = Inbox::new();
@@ -237,12 +241,16 @@ impl Scene {
                 Incoming::Control => self.service_controls += 1,
                 Incoming::Close(frame) => {
                     self.service_closed = frame.map(|frame| u16::from(frame.code));
+                    ended = true;
                 }
                 Incoming::Binary(_) => {}
             }
         }
         self.service.keep(&mut inbox);
         let _ = self.service.flush();
+        if ended {
+            self.service.transport().stream().end();
+        }
     }
 
     /// Nothing more came to the client than an end that says this.
