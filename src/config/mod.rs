@@ -11,6 +11,7 @@ pub mod endpoint;
 mod load;
 mod names;
 pub mod secret;
+mod spelling;
 mod table;
 
 use std::fmt;
