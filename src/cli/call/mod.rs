@@ -1,13 +1,13 @@
-//! `voicelived call`: one call to a daemon's `/ws`, as a script or a curious person makes it.
+//! `voicelived call`: one call to a daemon's `/ws`, for scripts and for trying a daemon.
 //!
-//! Speech goes out in frames of 20 ms by an absolute schedule, then silence, as from a microphone
-//! that stays open, so that the service can tell the end of the turn. A typed turn follows when
-//! the speech was answered and the answer had its time to be heard. What is written to the file is
-//! what a listener would have heard of the answers: a greeting before the first turn is none, and
-//! of an answer that further speech interrupts, the rest is missing.
+//! Speech leaves in frames of 20 ms by an absolute schedule. Silence follows, as from a microphone
+//! that stays open, so the service can tell the end of the turn. A typed turn follows when the
+//! speech was answered and a listener has heard the answer. The file gets what a listener would
+//! have heard of the answers. A greeting before the first turn is no answer. If further speech
+//! interrupts an answer, the rest of it is missing.
 //!
-//! Standard output gets one line per event (`you: …`, `assistant: …`, `tool: …`, `latency: …`,
-//! `state: …`), standard error the reason when there is no answer.
+//! Standard output gets one line for each event (`you: …`, `assistant: …`, `tool: …`, `latency: …`,
+//! `state: …`). If there is no answer, standard error gets the reason.
 
 mod answer;
 mod connection;
@@ -38,9 +38,9 @@ use source::{FRAME, Fill, Source};
 
 /// The time of a frame.
 const TICK: Duration = Duration::from_millis(20);
-/// A schedule this late is given up and begun anew: the machine has slept.
+/// If the schedule is this late, it starts anew: the machine has slept.
 const LATE: Duration = Duration::from_secs(1);
-/// How long a source may have nothing before silence is sent in its place.
+/// Frames for which a source may have nothing before silence is sent in its place.
 const STARVED: u32 = 10;
 /// How long a greeting may take to begin before a typed turn is sent in its stead.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -113,7 +113,7 @@ struct Talk<'a> {
     screen: &'a mut Screen,
     /// Whether there is speech at all.
     speaks: bool,
-    /// When the last of our own turns was over; until then nobody has to answer.
+    /// When the last of our own turns ended. `None` while no answer is due.
     said: Option<Instant>,
     starved: u32,
     started: Instant,
@@ -206,19 +206,20 @@ impl<'a> Talk<'a> {
                 *next_frame = now;
             }
             *next_frame += TICK;
-            // A frame that would wait is kept for its next chance, so that no word is lost.
+            // A frame that cannot leave now is kept, so that no word is lost.
             if self.drive.has_room()
                 && let Some(frame) = self.next_frame(now)?
             {
                 self.sent += 1;
-                // An end shows with the next event.
+                // If the connection has ended, the next event says so.
                 let _ = self.drive.send(Message::Binary(&frame));
             }
         }
         Ok(())
     }
 
-    /// Speech, silence after it, or nothing while a slow source may still bring some.
+    /// The next frame: speech, and silence after it. `None` while a slow source may still bring
+    /// more.
     fn next_frame(&mut self, now: Instant) -> Result<Option<Vec<u8>>, Failure> {
         if self.said.is_none() {
             match self.source.next()? {
@@ -252,8 +253,8 @@ impl<'a> Talk<'a> {
         }
     }
 
-    /// A typed turn interrupts whoever speaks, so it waits: for the answer to the speech to be
-    /// heard, or for the greeting, if there is one, to be made.
+    /// Whether the typed turn may be sent. It would interrupt the assistant. So it waits until the
+    /// answer to the speech was heard, or, without speech, until a greeting has ended.
     fn may_type(&self, complete: bool, since: Instant, now: Instant) -> bool {
         if self.speaks {
             complete && self.record.is_quiet(now)
@@ -262,12 +263,12 @@ impl<'a> Talk<'a> {
         }
     }
 
-    /// Why there is no use in waiting longer.
+    /// Why waiting longer makes no sense, if it does not.
     fn gives_up(&self, said: Instant, now: Instant) -> Option<String> {
         if let Some(why) = self.answer.failure(now) {
             return Some(plain(why));
         }
-        // Time in which an answer is listened to is not waited in vain.
+        // While a listener hears an answer, the waiting time does not count.
         let quiet = self.answer.is_complete(now) && self.text.is_some();
         if quiet || now < said.max(self.answer.last()) + self.timeout {
             return None;
@@ -297,7 +298,7 @@ impl<'a> Talk<'a> {
     // ---- what the daemon says ----
 
     fn on_text(&mut self, text: &str, now: Instant) -> Result<(), Failure> {
-        // What is no JSON concerns this client no more than a type it doesn't know.
+        // A text that is not JSON is ignored, as a message of an unknown type is.
         let message: Value = serde_json::from_str(text).unwrap_or_default();
         self.answer.on_message(&message, now);
         if let Some(line) = line(&message) {
