@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use support::certificates;
 use support::client::request;
-use support::daemon::Daemon;
+use support::daemon::{Daemon, PATIENCE};
 use support::witness::{self, Witness};
 
 /// A page is asked for and answered; how long that took.
@@ -82,11 +82,10 @@ fn senders_of_slow_heads_are_cut_off_in_time() {
         let mut socket = TcpStream::connect(daemon.address).expect("it accepts");
         let start = Instant::now();
         // A byte every 100 ms would take minutes: the bound is on the whole head.
-        while start.elapsed() < Duration::from_secs(8) && socket.write_all(b"G").is_ok() {
+        while socket.write_all(b"G").is_ok() {
+            assert!(start.elapsed() < PATIENCE, "it is not cut off");
             std::thread::sleep(Duration::from_millis(100));
         }
-        let took = start.elapsed();
-        assert!(took < Duration::from_secs(7), "cut off after {took:?} only");
     });
     daemon.assert_counted("http_responses_total", "408", 1);
 }
@@ -226,7 +225,7 @@ fn no_descriptor_left() {
         assert!(used < start.elapsed() / 2, "it spins: {used:?} in {:?}", start.elapsed());
         let recovered = Instant::now();
         while std::panic::catch_unwind(|| health(daemon.address)).is_err() {
-            assert!(recovered.elapsed() < Duration::from_secs(2), "it does not recover");
+            assert!(recovered.elapsed() < PATIENCE, "it does not recover");
         }
     });
     assert!(daemon.count("connections_dropped_total", "no_descriptor") >= 80);

@@ -10,6 +10,7 @@ use support::client::{Client, speech};
 use support::daemon::Daemon;
 use support::inside::daemon_with_tools;
 use support::metrics::count;
+use support::time::at_once;
 use support::witness::Witness;
 
 /// How long a slow tool takes.
@@ -39,8 +40,8 @@ fn a_silent_client_keeps_its_call_until_the_idle_limit_and_hears_why() {
     let (active, work) = (Instant::now(), daemon.processor_time());
     let message = client.assert_ends("silence", 1000, "idle");
     assert_eq!(message, "Nobody has spoken for 3 seconds, so the call was ended.");
-    let lasted = active.elapsed().as_secs_f64();
-    assert!((2.9..4.5).contains(&lasted), "{lasted} s");
+    // Up to a moment that the news of its beginning took.
+    assert!(active.elapsed() > Duration::from_millis(2900), "{:?}", active.elapsed());
     assert_eq!(client.of_type("error")[0]["code"], "idle_soon");
     daemon.assert_counted("calls_ended_total", "idle", 1);
     let used = daemon.processor_time() - work;
@@ -52,15 +53,18 @@ fn a_silent_client_keeps_its_call_until_the_idle_limit_and_hears_why() {
 fn after_ended_nothing_comes_and_the_socket_closes_at_once() {
     let service = Daemon::simulate(&["reply-seconds=60"]);
     let daemon = Daemon::run(service.address, &[]);
-    let mut client = open(daemon.address);
-    client.wait_for_audio(48_000);
-    client.tell(&json!({"type": "hang_up"}));
-    client.wait_for("ended", |message| message["state"] == "ended");
-    let (heard, start) = (client.audio.len(), Instant::now());
-    client.assert_ends("hanging up", 1000, "hang_up");
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-    assert_eq!(client.messages.last().expect("messages").1["state"], "ended");
-    assert_eq!(client.audio.len(), heard);
+    at_once("the end", Duration::from_secs(1), || {
+        let mut client = open(daemon.address);
+        client.wait_for_audio(48_000);
+        client.tell(&json!({"type": "hang_up"}));
+        client.wait_for("ended", |message| message["state"] == "ended");
+        let (heard, start) = (client.audio.len(), Instant::now());
+        client.assert_ends("hanging up", 1000, "hang_up");
+        let took = start.elapsed();
+        assert_eq!(client.messages.last().expect("messages").1["state"], "ended");
+        assert_eq!(client.audio.len(), heard);
+        took
+    });
 }
 
 #[test]

@@ -95,6 +95,18 @@ fn a_client_that_takes_nothing_is_given_up_after_15_seconds() {
     assert!(!scene.session_is_talking());
 }
 
+#[test]
+fn a_closing_handshake_that_is_answered_takes_no_time() {
+    let mut scene = Scene::new();
+    scene.client().send(Message::Text(r#"{"type":"hang_up"}"#)).expect("there is room");
+    scene.client().flush().expect("memory");
+    for _ in 0..5 {
+        scene.turn();
+    }
+    assert!(scene.texts.contains("closed Some(1000)"), "{}", scene.texts);
+    assert!(scene.closed, "it waits for its deadline");
+}
+
 // ---- audio that waits ----
 
 fn delta(bytes: usize) -> Vec<u8> {
@@ -157,6 +169,17 @@ fn a_service_that_never_gets_ready_is_given_up_after_15_seconds() {
     assert!(!scene.texts.contains("closed"));
     scene.pass(TICK);
     assert!(ended(&scene, "service_timeout"), "{}", scene.texts);
+}
+
+#[test]
+fn the_service_is_told_with_a_close_frame_that_the_call_has_ended() {
+    let mut scene = Scene::new();
+    let hang_up = Message::Text(r#"{"type":"hang_up"}"#);
+    scene.client().send(hang_up).expect("it is open");
+    scene.client().flush().expect("memory");
+    scene.turn();
+    assert!(ended(&scene, "hang_up"), "{}", scene.texts);
+    assert_eq!(scene.service_closed, Some(1000), "its session is billed until it knows");
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn services(folder: &std::path::Path) -> Vec<Daemon> {
         for fault in ["no-welcome", "reply-seconds=10", "speed=100"].iter().chain(*faults) {
             arguments.extend(["--fault", fault]);
         }
-        Daemon::start(&arguments, &[("VOICELIVED_LOG", "warn")])
+        Daemon::start(&arguments, &[("VOICELIVED_LOG", "info")])
     };
     SERVICES.iter().map(start).collect()
 }

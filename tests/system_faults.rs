@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::client::{Client, request, upgrade_head};
-use support::daemon::Daemon;
+use support::daemon::{Daemon, PATIENCE};
 use support::witness::{self, Witness};
 
 /// Whether a visitor is answered. One that is turned away may ask again.
@@ -25,7 +25,7 @@ fn is_served(address: SocketAddr) -> bool {
 fn assert_served_soon(what: &str, address: SocketAddr) {
     let start = Instant::now();
     while !is_served(address) {
-        assert!(start.elapsed() < Duration::from_secs(2), "{what}: nobody is served");
+        assert!(start.elapsed() < PATIENCE, "{what}: no client is served");
         // A client that returns at once may be turned away again in the same turn of the loop.
         std::thread::sleep(Duration::from_millis(10));
     }

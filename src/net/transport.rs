@@ -27,7 +27,9 @@ pub const TURN_ALLOWANCE: usize = 128 * 1024;
 pub struct Transport<S> {
     wire: Wire<S>,
     tls: Option<Box<rustls::Connection>>,
-    /// rustls may hold opened bytes, or the peer's end: [`Transport::fill`] leaves no bytes.
+    /// rustls may hold opened bytes, or the peer's end. Nothing in the kernel tells of them, so an owner
+    /// that trusted `drained` alone would wait for an event that never comes. [`Transport::fill`]
+    /// leaves no bytes, only the end.
     left: bool,
 }
 
@@ -35,14 +37,18 @@ pub struct Transport<S> {
 #[derive(Debug)]
 struct Wire<S> {
     stream: S,
-    /// The last read took all there was; nothing new until the next readable event.
+    /// The last read took all there was; nothing new until the next readable event. Set too early, bytes
+    /// would lie in the kernel unnoticed (R1).
     drained: bool,
     /// The peer's end was announced: a short read no longer proves that nothing follows.
     ending: bool,
-    /// The kernel refused a write; a writable event will follow.
+    /// The kernel refused a write, or took only a part of one; a writable event will follow. Set
+    /// without that, the connection would stand still for ever (W1).
     blocked: bool,
-    /// Bytes that may still be read in this turn.
+    /// Bytes that may still be read in this turn. At zero a read says `WouldBlock` although `drained` is
+    /// not set, so the owner comes back in the next turn without an event.
     allowance: usize,
+    /// Bytes since the beginning, as the kernel counts them: with TLS, those of its records.
     received: u64,
     sent: u64,
 }

@@ -14,4 +14,5 @@ pub(crate) mod recorder;
 pub(crate) mod service;
 pub(crate) mod standin;
 pub(crate) mod switch;
+pub(crate) mod time;
 pub(crate) mod witness;

@@ -39,6 +39,8 @@ pub(crate) struct Scene {
     /// What the client and the service were told.
     pub(crate) texts: String,
     pub(crate) told: Vec<String>,
+    /// The code of the close frame that the service was sent.
+    pub(crate) service_closed: Option<u16>,
     /// Pings and pongs that the client and the service were sent.
     pub(crate) client_controls: usize,
     pub(crate) service_controls: usize,
@@ -120,6 +122,7 @@ impl Scene {
             frames: Vec::new(),
             texts: String::new(),
             told: Vec::new(),
+            service_closed: None,
             client_controls: 0,
             service_controls: 0,
         };
@@ -222,9 +225,13 @@ impl Scene {
         self.client.keep(&mut inbox);
         // Pongs leave with it. A failure shows at the call's side.
         let _ = self.client.flush();
+        if self.texts.contains("closed") {
+            self.client.transport().stream().end();
+        }
     }
 
     fn hear_as_service(&mut self) {
+        let mut ended = false;
         self.service.mark_readable(false);
         self.service.transport_mut().begin_turn();
         let mut inbox = Inbox::new();
@@ -232,11 +239,18 @@ impl Scene {
             match message {
                 Incoming::Text(text) => self.told.push(text.to_owned()),
                 Incoming::Control => self.service_controls += 1,
-                Incoming::Binary(_) | Incoming::Close(_) => {}
+                Incoming::Close(frame) => {
+                    self.service_closed = frame.map(|frame| u16::from(frame.code));
+                    ended = true;
+                }
+                Incoming::Binary(_) => {}
             }
         }
         self.service.keep(&mut inbox);
         let _ = self.service.flush();
+        if ended {
+            self.service.transport().stream().end();
+        }
     }
 
     /// Nothing more came to the client than an end that says this.

@@ -1,4 +1,15 @@
 //! How a connection ends: closing handshake, violation, loss (RFC 6455, section 7).
+//!
+//! ```text
+//! Open ──close()──────────► Closing ──the peer's close frame──► Closed ─┬─► Leaving ─► Done
+//!  ├────the peer's close frame, answered at once────────────────► Closed ┘
+//!  ├────the peer breaks the protocol──► Broken ──close()──► Draining ─────────────────► Done
+//!  └────the connection is lost────────────────────────────────────────────────────────► Done
+//! ```
+//!
+//! A server whose close frame has left goes from `Closed` to `Draining` too
+//! ([`WsPeer::end_output`]). No state is left backwards. Messages are sent in `Open`, and a last
+//! word in `Broken`. The owner bounds how long a peer may take for all this.
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -18,23 +29,28 @@ const MAX_REASON: usize = MAX_CONTROL - 2;
 /// How far the closing has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Messages flow both ways.
+    /// Messages flow both ways. No close frame has come or been queued.
     Open,
-    /// The peer broke the protocol: nothing of it is heard any more, and the close frame, which
-    /// will carry this code, is not sent yet.
+    /// The peer broke the protocol. Nothing of it is heard any more, since nobody knows where its next
+    /// frame begins. The close frame, which will carry this code, is not queued yet: the owner may
+    /// still send its last word before it.
     Broken { code: CloseCode },
-    /// Our close frame is sent; the peer's is awaited.
+    /// Our close frame is queued, and the peer's has not come. Messages of the peer still count: it
+    /// may have sent them before it saw our frame.
     Closing,
-    /// Both close frames are there. A server ends its side as soon as its own has left (section
-    /// 7.1.1), a client awaits that. `alone`: the peer has ended its side already.
+    /// Both close frames are there, so every message that will ever come has come. A server ends its
+    /// side as soon as its own frame has left, and a client waits for that (section 7.1.1): the side
+    /// that ends first keeps the port in TIME_WAIT. `alone`: the peer has ended its side already, and
+    /// only our answer still has to leave.
     Closed { alone: bool },
-    /// Whatever the peer still sends is read and thrown away until it leaves, so that our close
-    /// frame is not lost to a reset. Our own side is `ended` once that has left.
+    /// Whatever the peer still sends is read and thrown away until it leaves. Without that, the
+    /// kernel would answer bytes that nobody reads with a reset, and the reset would overtake our
+    /// close frame. `ended`: that frame has left, and our side of the stream is shut.
     Draining { ended: bool },
-    /// Both directions are over, but TLS holds bytes that the kernel has not taken. The owner bounds
-    /// how long they may take.
+    /// Both directions are over, but TLS holds bytes that the kernel has not taken: our close frame
+    /// may be among them. Only a writable event helps now.
     Leaving,
-    /// Nothing more will be read.
+    /// Nothing is read or written any more, and no memory is held.
     Done,
 }
 
@@ -49,8 +65,9 @@ pub(super) enum End {
 }
 
 impl<S: Read + Write> WsPeer<S> {
-    /// Begins the closing handshake with a code and a reason (cut to what a frame holds). A peer
-    /// that broke the protocol is told the code of that instead.
+    /// Begins the closing handshake (section 7.1.2) with a code and a reason, which is cut to the 123
+    /// bytes that a close frame holds. A peer that broke the protocol is told the code of that
+    /// instead. A second call does nothing: one close frame is all that a peer may send.
     pub fn close(&mut self, code: impl Into<CloseCode>, reason: &str) {
         let (code, next) = match self.phase {
             Phase::Open => (code.into(), Phase::Closing),
@@ -63,7 +80,8 @@ impl<S: Read + Write> WsPeer<S> {
         self.queue_close((code != CloseCode::Status).then_some(code), reason);
     }
 
-    /// The close frame is the last, and short: it waits even where nothing else may.
+    /// The close frame is the last, and short. It waits even where the bound lets nothing else wait:
+    /// a slow peer, too, is told why it has to go.
     fn queue_close(&mut self, code: Option<CloseCode>, reason: &str) {
         let mut end = reason.len().min(MAX_REASON);
         while !reason.is_char_boundary(end) {
@@ -111,7 +129,7 @@ impl<S: Read + Write> WsPeer<S> {
         loop {
             inbox.clear();
             match self.transport.fill(inbox) {
-                // Who has said goodbye may end its side; our answer is still under way.
+                // The peer has closed and may end its side. Our answer to it is still under way.
                 Ok(0) if self.ends_first() => {
                     self.phase = Phase::Closed { alone: true };
                     self.readable = false;
@@ -128,12 +146,12 @@ impl<S: Read + Write> WsPeer<S> {
         }
     }
 
-    /// Whether both said goodbye and it is on us to end the connection.
+    /// Whether both close frames are there and our side has to end the connection (section 7.1.1).
     fn ends_first(&self) -> bool {
         self.role == Role::Server && matches!(self.phase, Phase::Closed { .. })
     }
 
-    /// Nothing more is heard or said; what TLS still holds may leave.
+    /// Nothing more is heard or said. What TLS still holds may leave, as long as the kernel takes it.
     pub(super) fn leave(&mut self) {
         let flushed = self.transport.flush().is_ok();
         let left = !flushed || !self.transport.holds_output();
@@ -158,8 +176,10 @@ impl<S: Read + Write> WsPeer<S> {
 }
 
 impl<S: Socket> WsPeer<S> {
-    /// Ends our side once our close frame has left, where the peer must not wait for us: it has
-    /// answered that frame, or broke the protocol and cannot answer in words we would understand.
+    /// Ends our side once our close frame has left, where the peer must not wait for us: both close
+    /// frames are there, or the peer broke the protocol and cannot answer in frames that we would
+    /// understand. Called after every flush; before the frame has left it does nothing, since the
+    /// end of the stream would cut it off.
     pub fn end_output(&mut self) {
         let is_due = self.phase == (Phase::Draining { ended: false }) || self.ends_first();
         if is_due && self.has_left() {

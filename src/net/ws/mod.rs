@@ -59,7 +59,7 @@ pub enum Message<'a> {
     Binary(&'a [u8]),
     /// An empty ping.
     Ping,
-    /// A part of a text message, for those who test what others make of it.
+    /// A part of a text message (section 5.4). The simulator tests with it what a client makes of fragments.
     Fragment {
         /// Its bytes; a character may be cut.
         bytes: &'a [u8],
@@ -128,13 +128,15 @@ pub struct WsPeer<S> {
     role: Role,
     sizes: Sizes,
     phase: Phase,
-    /// A read may find something: in the kernel, in TLS or in `rest` (R2).
+    /// A read may find something: in the kernel, in TLS or in `rest` (R2). It is cleared only when all
+    /// three are empty: the poll does not report again what it has reported once.
     readable: bool,
-    /// Bytes that have come and are not taken: part of a message, or what backpressure left.
+    /// Bytes that have come and are not taken: part of a message, or what backpressure left. At most
+    /// what one turn may read and one message.
     rest: Vec<u8>,
     /// A message in fragments, as far as it has come.
     fragments: Option<Fragments>,
-    /// Frames that the transport has not taken.
+    /// Frames that the transport has not taken, in bytes at most `sizes.waiting` and a close frame.
     out: Vec<u8>,
     masks: Masks,
     /// `transport.received()` at the last complete message.
@@ -510,7 +512,8 @@ impl<S: Read + Write> WsPeer<S> {
         }
     }
 
-    /// Only the latest ping needs an answer (section 5.5.3): who takes none gets none.
+    /// Only the latest ping needs an answer (section 5.5.3). So an answer that finds no room is left
+    /// out, and a peer that sends pings and reads nothing fills no memory.
     fn answer_ping(&mut self, payload: &[u8]) {
         if self.phase == Phase::Open {
             let _ = self.queue(OpCode::Control(Control::Pong), true, |out| {
