@@ -48,7 +48,7 @@ pub struct Model {
     pub names: &'static [&'static str],
     /// How they hear and speak.
     pub kind: Kind,
-    /// The voice that the service chooses for a session that names none.
+    /// The voice that a session gets if it names none.
     pub voice: &'static str,
     /// The published ends. If publications differ, all of them are here.
     pub ends: &'static [End],
