@@ -252,8 +252,9 @@ fn turns_of_the_loop_are_measured() {
     client.wait_until_active();
     // Each answer is of a turn of its own, as it is asked for only after the one before.
     for at in 0..50 {
-        client.tell(&json!({"type": "ping", "id": at.to_string()}));
-        client.wait_for("its answer", |message| message["id"] == at.to_string());
+        let id = at.to_string();
+        client.tell(&json!({"type": "ping", "id": id}));
+        client.wait_for("its answer", |message| message["id"] == *id);
     }
     let second = scrape(daemon.address);
     let turns = |text: &str| value(text, "loop_turn_seconds_count", "");

@@ -57,7 +57,7 @@ pub(super) fn is_missing(config: &Config) -> Result<bool, String> {
         return Ok(true);
     }
     let name = path.display().to_string();
-    let mend = "mend it, or delete it, and the next start makes another";
+    let mend = "correct it, or delete it, then the next start makes a new one";
     kept(&path).map_err(|why| format!("access token {}: {why}; {mend}", name.escape_debug()))?;
     Ok(false)
 }
@@ -98,7 +98,7 @@ fn own(folder: Option<&Path>) -> Result<Secret, Failure> {
     };
     if !path.try_exists().unwrap_or(true) {
         make(&path).map_err(|why| failure(exit::CANNOT_CREATE, why))?;
-        log::info!("access: made a token and keep it in {}", path.display());
+        log::info!("access: made a token; it is kept in {}", path.display());
     }
     let token = kept(&path).map_err(|why| failure(exit::CONFIG, why))?;
     warn_if_readable(&path);
@@ -115,7 +115,7 @@ fn kept(path: &Path) -> Result<Secret, String> {
 /// Keeps a new token. If two daemons start at once, both use the token of the first one.
 fn make(path: &Path) -> Result<(), String> {
     let text = token::made_from(&upgrade::random::<RANDOM>()?)
-        .ok_or("the random numbers did not suffice; try again")?;
+        .ok_or("too few of the random bytes were usable; try again")?;
     let keep = || -> io::Result<()> {
         path.parent().map_or(Ok(()), files::create_folder)?;
         files::create(path, format!("{text}\n").as_bytes())

@@ -172,7 +172,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
         Some("__resolve") => {
             let host = positional(&mut parser, "host")?;
             let port = positional(&mut parser, "port")?;
-            let port = port.parse().map_err(|_| "the port is no number".to_owned())?;
+            let port = port.parse().map_err(|_| "the port is not a number".to_owned())?;
             Ok(Command::Resolve { host, port })
         }
         Some("__tool") => Ok(Command::Tool { name: positional(&mut parser, "tool")? }),
@@ -264,7 +264,7 @@ fn simulate_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     let tls = match (cert, key) {
         (Some(cert), Some(key)) => Some((cert, key)),
         (None, None) => None,
-        _ => return Err("--cert and --key belong together".to_owned().into()),
+        _ => return Err("--cert and --key must be given together".to_owned().into()),
     };
     Ok(Command::Simulate(SimulateArgs { listen, faults, tls }))
 }

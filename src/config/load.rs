@@ -416,7 +416,7 @@ impl<'a> Loader<'a> {
             && self.draft.web.tls_listen.is_none()
             && !self.errors.iter().any(faulty)
         {
-            let message = "is off, and so is VOICELIVED_TLS_LISTEN: nobody could reach the \
+            let message = "is off, and so is VOICELIVED_TLS_LISTEN: no client could reach the \
                            daemon; give one of them an address, such as 127.0.0.1:8000";
             self.fault(LISTEN, None, message);
         }

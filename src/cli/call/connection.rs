@@ -107,7 +107,7 @@ fn explain(error: &DialError, url: &Endpoint) -> String {
         ),
         DialError::Tls(error) => format!("the secure connection to {daemon} failed: {error}"),
         DialError::Broken(error) => {
-            format!("{daemon} broke the connection off ({error}); is it ws:// or wss://?")
+            format!("{daemon} ended the connection ({error}); does it need ws:// or wss://?")
         }
         DialError::Timeout(step) => format!("{daemon} did not finish {step} in time"),
         DialError::Refused(refusal, body) => {
@@ -124,7 +124,7 @@ fn explain(error: &DialError, url: &Endpoint) -> String {
             };
             format!("{daemon} refused the call with status {status}{hint}{said}")
         }
-        DialError::Invalid(what) => format!("{daemon} is no daemon: {what}"),
+        DialError::Invalid(what) => format!("{daemon} does not answer as a daemon: {what}"),
         DialError::Internal(what) => format!("the connection could not be tried: {what}"),
     }
 }

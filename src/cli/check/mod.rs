@@ -203,7 +203,7 @@ fn next_event(
         let text = match drive.next(deadline) {
             Event::Text(text) => text,
             Event::Binary(data) => String::from_utf8(data).map_err(|_| {
-                refused(connection_faults::violation("a binary message that is no JSON"))
+                refused(connection_faults::violation("a binary message that is not JSON"))
             })?,
             Event::Deadline | Event::Signal => {
                 return Err((exit::UNAVAILABLE, EndReason::ServiceTimeout.message().into_owned()));

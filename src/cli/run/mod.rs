@@ -101,8 +101,8 @@ fn configure(from: &Provenance) -> Result<Config, Failure> {
     }
     if !is_clock_set(SystemTime::now()) {
         log::warn!(
-            "this device's clock has not been set: until it is, certificates look as if they were \
-             not valid yet, and calls fail. They are tried again with each call."
+            "this device's clock has not been set. Until it is set, certificates seem to be not valid \
+             yet, so calls fail. Each new call tries again."
         );
     }
     if let Some(sentence) = &config.unready {
