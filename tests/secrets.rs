@@ -116,7 +116,7 @@ fn chatty() -> Vec<(Service, &'static str)> {
     ]
 }
 
-/// One daemon, and everything that anybody but its owner has seen of it.
+/// One daemon, and everything that others than its owner can see of it.
 struct Scene<'a> {
     level: &'a str,
     daemon: Daemon,

@@ -62,7 +62,7 @@ pub(super) fn is_missing(config: &Config) -> Result<bool, String> {
     Ok(false)
 }
 
-/// What the server asks of callers.
+/// The access rule of the server: open, or by this token.
 pub(super) fn access(token: Option<&Secret>) -> Access {
     token.map_or(Access::Open, |token| Access::token(token.expose()))
 }

@@ -10,7 +10,7 @@ use lexopt::prelude::{Long, Short, Value};
 
 use crate::config::Endpoint;
 
-/// What the program was asked to do.
+/// The command that the program was started with.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// The daemon.

@@ -145,7 +145,7 @@ pub enum AccessConfig {
     OwnToken,
 }
 
-/// What the configuration is for.
+/// The kind of service that the configuration is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Calls go to the configured service: endpoint and key are required.

@@ -42,7 +42,7 @@ impl Vad {
         vad
     }
 
-    /// Changes the limits without forgetting that somebody is speaking.
+    /// Changes the limits. Speech that has begun goes on.
     pub(super) fn configure(&mut self, settings: &VadSettings) {
         self.loud = mean_square_limit(settings.threshold);
         self.needed = (settings.speech_duration_ms / WINDOW_MS).max(1);

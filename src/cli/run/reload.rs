@@ -39,7 +39,7 @@ impl Provenance {
     }
 }
 
-/// What `config` means for new calls. There is no token where all may call.
+/// Makes the terms of new calls from `config`. `token` is `None` if everybody may call.
 ///
 /// # Errors
 /// A sentence, when TLS cannot be set up.
