@@ -38,7 +38,7 @@ impl Server {
         }
         let drain = self.calls.as_ref().map_or(Duration::ZERO, |calls| calls.drain);
         self.manager.stopping(drain + STOP_TIMEOUT + MARGIN);
-        // This comes before the visitors are counted: nobody may be added to them afterwards.
+        // This comes before the visitors are counted, since no visitor may be added to them afterwards.
         self.leave_passed_sockets();
         let running = self.running_calls();
         if drain.is_zero() || (running == 0 && !self.has_unserved_visitors()) {
