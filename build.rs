@@ -1,4 +1,5 @@
-//! Embeds the page: each file of `frontend/` gzipped, with a strong entity tag of what it unpacks to.
+//! Embeds the files of `frontend/`. Each is gzipped and has a strong entity tag, made of its
+//! unpacked bytes.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;

@@ -1,6 +1,7 @@
-// Who may call: the access token in a pairing link, the form to type it, and what the daemon says to both.
+// Access: the token in a pairing link, the form for typing it, and the daemon's answers to both.
 //
-// The page keeps no token. It shows the token once, and then has the daemon's cookie, which no script can read.
+// The page keeps no token. It sends the token to the daemon once. The daemon answers with a cookie, which no
+// script can read.
 
 import { slowedWords, tokenWords } from './words.js';
 
@@ -41,7 +42,7 @@ export class Entrance {
     form.addEventListener('submit', (event) => this.#onSubmit(event));
   }
 
-  /** Comes in by the token in the address or by the cookie, or asks for a token. */
+  /** Gets access by the token in the address or by the cookie. Else it shows the form. */
   async open() {
     const token = tokenInAddress();
     await this.#enter(token, token ? 'link' : 'first');
@@ -56,7 +57,7 @@ export class Entrance {
     event.preventDefault();
     const token = this.#field.value.trim();
     if (!token) return this.#field.focus();
-    // What no header can carry is no token either.
+    // A text that no header can carry cannot be a token.
     if (!/^[\x21-\x7e]+$/.test(token)) return this.#ask(tokenWords('typed'));
     if ((await this.#enter(token, 'typed')) === 'away') this.#say(tokenWords('away'));
   }

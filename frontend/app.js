@@ -1,4 +1,4 @@
-// The page: finds its parts, starts a call on a click, shows what the call says.
+// The page: finds its elements, starts a call on a click, and shows what the call reports.
 
 import { Entrance } from './access.js';
 import { Awake } from './awake.js';
@@ -36,8 +36,8 @@ const STATUS = {
   reconnecting: 'Connecting again…',
   error: 'Not in a call',
 };
-// Changes the conversation itself makes audible. Said aloud by a screen reader they would talk over the
-// assistant and, from a loudspeaker, into the microphone.
+// State changes that the user hears anyway. If a screen reader spoke them, it would talk over the assistant,
+// and through a loudspeaker into the microphone.
 const QUIET = ['thinking', 'speaking'];
 
 /** @type {Call|null} */
@@ -110,7 +110,7 @@ function onEntrance(wanted) {
   if (typing) main.focus();
 }
 
-/** The button keeps its place and, when what had the focus goes away, gets it. */
+/** The button keeps its place. When the focused element disappears, the button gets the focus. */
 function showControls(on) {
   const focused = document.activeElement;
   for (const element of [stopAnswer, typed]) element.hidden = !on;
@@ -126,7 +126,7 @@ function pushing() {
   return settings.choices.mode === 'push';
 }
 
-/** Who holds to talk needs no mute. */
+/** Push-to-talk needs no mute button. */
 function onMode(mode) {
   hold.end();
   if (!call) return;

@@ -1,5 +1,5 @@
-// The sound of one call: the context, the microphone, the loudspeaker and the two worklets. Knows nothing of
-// sockets.
+// The sound of one call: the audio context, the microphone, the loudspeaker and the two worklets. It knows
+// nothing of sockets.
 
 import { find, listDevices } from './devices.js';
 import { Microphone } from './microphone.js';
@@ -7,7 +7,7 @@ import { Outlet } from './outlet.js';
 
 const SOUND_START_MS = 5000;
 const FRAME_BYTES = 960;
-const DEAF_MS = 4000; // a microphone that brings nothing for so long, not even silence, is gone
+const DEAF_MS = 4000; // a microphone without any frame for so long, not even silence, is gone
 
 /** @typedef {object} AudioEvents
  *  @property {(frame: ArrayBuffer) => void} frame 20 ms of microphone: 480 samples, PCM16, 24 kHz
@@ -22,10 +22,10 @@ export class CallAudio {
   #context;
   #microphone;
   #outlet;
-  #loudspeaker = null; // the one wished for
+  #loudspeaker = null; // the one that the user chose
   #source; // of the open microphone
   #capture;
-  #playback; // kept, as a node nobody refers to may be collected while it works
+  #playback; // kept here, because a node without a reference may be collected while it works
   #early = []; // for the loudspeaker, before its worklet is loaded
   #closed = false;
   #paused = false;
@@ -57,10 +57,10 @@ export class CallAudio {
     running.catch(() => {}); // closed before it ran
     this.#watch = setInterval(() => this.#notice(), DEAF_MS / 2);
     await Promise.all([this.#load(), this.#microphone.open(microphone)]);
-    // Now, as loudspeakers are named only to pages that may use the microphone.
+    // Only now, because browsers name loudspeakers only to pages that may use the microphone.
     if (!this.#closed && loudspeaker) this.useLoudspeaker(loudspeaker);
     if (!this.#closed) navigator.mediaDevices.addEventListener('devicechange', this.#onDevices);
-    // Counted from here, as a phone may hold the sound back while it asks for the microphone.
+    // The time counts from here, because a phone may hold the sound back while it asks for the microphone.
     if (!this.#closed) await within(SOUND_START_MS, running);
   }
 
@@ -86,7 +86,7 @@ export class CallAudio {
     this.#tell('reply');
   }
 
-  /** Silence at once; answered by a playback report with `flushed`. */
+  /** Stops playing at once. A playback report with `flushed` follows. */
   flush() {
     this.#early = [];
     this.#tell('flush');
@@ -136,7 +136,7 @@ export class CallAudio {
     this.#early = [];
   }
 
-  /** Again when devices come and go: the chosen one may be among them. */
+  /** Called again when devices come and go, because the chosen one may be among them. */
   async #aim() {
     const wish = this.#loudspeaker;
     const meant = wish ? find(await listDevices('audiooutput'), wish)?.deviceId : '';
@@ -171,7 +171,7 @@ export class CallAudio {
     this.#events.frame(frame ?? new ArrayBuffer(FRAME_BYTES));
   }
 
-  /** Some browsers say nothing of a microphone that was unplugged: its frames just stop. */
+  /** Some browsers do not report an unplugged microphone. Its frames just stop. */
   #notice() {
     const running = this.#context.state === 'running' && document.visibilityState === 'visible';
     if (!running || this.#muted || !this.#capture) this.#frameAt = performance.now(); // nothing need come now

@@ -1,5 +1,5 @@
-// Keeps the screen on: a phone that locks itself ends the call. Browsers take the lock back when the page is
-// hidden, so it is asked for again when the page returns.
+// Keeps the screen on, because a phone that locks itself ends the call. Browsers take the wake lock back when
+// the page is hidden. So the page asks for it again when it returns.
 
 export class Awake {
   #wanted = false;

@@ -1,18 +1,18 @@
-// One call: its socket, its sound, and the state the page shows. One object per call, never used again.
+// One call: its socket, its sound, and the state that the page shows. Each call has an object of its own.
 //
-// Phases are what the daemon says of the connection; within `active` the state follows from three facts:
-// is something being played, is a reply under way, is a reply owed. See #state.
+// The daemon reports the phase of the connection. Within `active`, the state follows from three facts: whether
+// something is played, whether a reply is being received, and whether a reply is expected. See #state.
 
 import { CallAudio } from './audio.js';
 import { Gate } from './gate.js';
 import { closeWords, deviceWords, refusalWords, startWords } from './words.js';
 
 const HELD_FRAMES = 100; // 2 s of microphone, kept until the socket is open
-const MAX_UNSENT_BYTES = 96000; // 2 s: what a stalled network did not take by then is stale
+const MAX_UNSENT_BYTES = 96000; // 2 s: audio that a stalled network has not taken by then is too old
 const PLAYED_EVERY_MS = 300;
 // Why a call is over although nothing went wrong.
 const DUE = ['idle', 'time_limit', 'session_expired'];
-const OWED_MS = 20000; // a turn that nobody answers is given up
+const OWED_MS = 20000; // after this time no reply is expected any more
 
 /** @typedef {'idle'|'connecting'|'listening'|'thinking'|'speaking'|'reconnecting'|'error'} State */
 
@@ -37,7 +37,7 @@ export class Call {
   #playing = false; // the speaker has something to play
   #replying = false; // between response_started and response_done
   #heard = false; // something of this reply has been played
-  #owed = 0; // the timer of a reply that should come
+  #owed = 0; // the timer of a reply that is expected
   #tools = 0; // running, or done with the reply about them still to start
   #discard = false; // audio on its way when the user stopped the answer
   #playedAt = 0;
@@ -80,7 +80,7 @@ export class Call {
     this.#gate.mode = mode;
   }
 
-  /** Push-to-talk: who begins to talk wants the answer to stop. @param {boolean} on */
+  /** Push-to-talk. When the user begins to talk, the answer stops. @param {boolean} on */
   hold(on) {
     this.#gate.hold(on);
     if (on && this.#playing) this.interrupt();
@@ -173,7 +173,7 @@ export class Call {
     this.#trouble('said', message ?? code);
   }
 
-  /** The talk goes on, so what the daemon complained of is past. */
+  /** The conversation continues, so the daemon's last complaint is no longer shown. */
   #onward() {
     this.#trouble('said', '');
     this.#discard = false;
@@ -249,14 +249,14 @@ export class Call {
     this.#settle();
   }
 
-  /** A reply should come. */
+  /** A reply is expected. */
   #owe() {
     clearTimeout(this.#owed);
     this.#owed = setTimeout(() => this.#settle(), OWED_MS);
     this.#show();
   }
 
-  /** None is to come. */
+  /** No reply is expected any more. */
   #settle() {
     clearTimeout(this.#owed);
     this.#owed = 0;

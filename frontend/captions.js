@@ -1,5 +1,5 @@
-// The conversation as text. Whole turns are what a screen reader hears: a line is hidden from it while it
-// grows, and replaced by a new one when it is complete, which is what makes a log announce it.
+// The conversation as text. A screen reader reads whole turns only. A line is hidden from it while the line
+// grows. When it is complete, a new line replaces it, and the log announces new lines.
 
 const NAMES = { user: 'You', assistant: 'Assistant' };
 
@@ -87,7 +87,7 @@ export class Captions {
     this.#open.findLast((line) => line.role === 'assistant' && line.text)?.interrupt();
   }
 
-  /** A call begins: what is there is of an earlier one. */
+  /** A call begins. The lines that are there belong to an earlier call. */
   begin() {
     if (this.#log.lastChild && this.#log.lastChild.className !== 'divider') this.#append(part('p', 'divider', 'New call'));
   }
@@ -112,7 +112,7 @@ export class Captions {
     const line = (!typed && this.#find(role, id)) || this.#add(role, id);
     if (text) line.show(text, false);
     else line.element.remove();
-    // An assistant's line stays open until its next reply: it may yet be marked as interrupted.
+    // A line of the assistant stays open until the next reply, because it may still be marked as interrupted.
     if (role !== 'assistant') this.#open = this.#open.filter((other) => other !== line);
   }
 

@@ -1,11 +1,11 @@
-// Microphone, at the device's rate, to 20 ms frames of 24 kHz PCM16 for the socket.
+// Turns the microphone's audio, at the device's rate, into frames for the socket: 20 ms of PCM16 at 24 kHz.
 
 /* global AudioWorkletProcessor, registerProcessor, sampleRate, Resampler */
 
 const WIRE_RATE_HZ = 24000;
 const FRAME_SAMPLES = 480; // 20 ms: shorter frames arrive no sooner, as browsers run worklets in bursts
 
-/** Posts one ArrayBuffer of 960 bytes per frame and gives it away: nothing waits for its return.
+/** Posts one ArrayBuffer of 960 bytes for each frame. The buffer is transferred and does not come back.
  *
  *  Posts `null` for 20 ms without input. Firefox gives none while the microphone is muted, but the service must
  *  hear silence then. */

@@ -1,6 +1,6 @@
 // Which microphones and loudspeakers there are, and a choice among them as a list to select from.
 
-/** The system's own choice has an entry of ours, so the browser's entries for it are left out.
+/** The page has its own entry for the system's choice. So the browser's entries for it are left out.
  *  @param {'audioinput'|'audiooutput'} kind
  *  @returns {Promise<MediaDeviceInfo[]>} without id and name before the microphone was ever allowed */
 export async function listDevices(kind) {
@@ -51,7 +51,7 @@ export class Chooser {
     this.#show(list);
   }
 
-  /** Leaves an unchanged list alone: somebody may be reading it. */
+  /** Does not touch an unchanged list, because the user may be reading it. */
   #show(list) {
     const chosen = find(list, this.#wish);
     const entries = [['', 'The system’s choice'], ...list.map(({ deviceId, label }) => [deviceId, label, label])];

@@ -1,12 +1,15 @@
-// What becomes of each frame of the microphone. Knows no clock: frames are its time, 20 ms each.
+// Decides what to send for each microphone frame. It has no clock: each frame counts as 20 ms.
 //
-// The end of a turn. /ws has no message that ends one: the service does it when it has heard silence for long
-// enough, and how long that is, is its own affair. So when the gate closes, frames of silence follow in real
-// time: for a second in any case, since that speech has begun is told late; then until the service says that
-// the turn is over (`speech_stopped`); for ten seconds at most. After that nothing is sent, which the protocol
-// allows and which costs neither network nor daemon anything.
+// The end of a turn: /ws has no message that ends a turn. The service ends it after enough silence, and only
+// the service knows how much. So when the gate closes, frames of silence follow in real time:
+//
+// - for at least a second, because the service reports the beginning of speech late;
+// - then until the service says that the turn is over (`speech_stopped`);
+// - for at most ten seconds.
+//
+// After that nothing is sent. The protocol allows this, and it costs neither network nor daemon anything.
 
-const RELEASE_FRAMES = 3; // 60 ms: what was said before the key came up is still on its way to us
+const RELEASE_FRAMES = 3; // 60 ms: audio from before the key came up still arrives
 const ECHO_FRAMES = 20; // 400 ms: the output's own buffer, 250 ms with Bluetooth, and the room's echo
 const LEAST_SILENCE_FRAMES = 50;
 const MOST_SILENCE_FRAMES = 500;

@@ -1,5 +1,6 @@
 // Push-to-talk: the space bar wherever the focus is, or the button under a finger, a mouse, Enter or a screen
-// reader. Who cannot hold a key down presses the button by Enter or screen reader: it then talks until the next.
+// reader. Some users cannot hold a key down. With Enter or a screen reader, one press begins to talk and the next
+// one ends it.
 
 const TAKES_SPACE = 'input, textarea, select, [contenteditable], dialog';
 
@@ -34,7 +35,7 @@ export class Hold {
     return this.#by !== null;
   }
 
-  /** No more talking, whoever holds what. */
+  /** Ends talking, whichever key or pointer began it. */
   end() {
     if (this.#by) this.#release(this.#by);
   }

@@ -1,5 +1,5 @@
-// The open microphone: the one that is wished for or the system's choice, another when the user changes the
-// wish, and any that works when it is lost.
+// The open microphone: the user's choice or else the system's. When the user chooses another one, that is
+// opened. When the microphone is lost, any other that works is opened.
 
 import { find, listDevices } from './devices.js';
 
@@ -43,7 +43,7 @@ export class Microphone {
     for (const track of this.#stream?.getTracks() ?? []) track.enabled = !on;
   }
 
-  /** Nothing comes any more, whatever the browser says: looks for one that works. */
+  /** The microphone brings no frames any more, although the browser still lists it. Looks for one that works. */
   lost() {
     this.#lost = true;
     this.#search();
@@ -67,7 +67,7 @@ export class Microphone {
     else this.#end(stream);
   }
 
-  /** When none is found, it is tried again as soon as a device comes. */
+  /** If no microphone is found, this is tried again when a device is plugged in. */
   async #search() {
     await this.#open().catch(() => this.#closed || this.#events.lost());
   }
@@ -77,7 +77,8 @@ export class Microphone {
     return !this.#closed && attempt === this.#opening;
   }
 
-  /** Where ids change from visit to visit, the name tells, which is known only when a microphone is open. */
+  /** In browsers that change ids from visit to visit, only the name identifies a device. It is known only while
+   *  a microphone is open. */
   async #better(stream) {
     const [track] = stream.getTracks();
     if (!this.#wish || track.label === this.#wish.label) return null;
@@ -97,7 +98,7 @@ export class Microphone {
     this.#end(before);
   }
 
-  /** Some browsers end no track when its device is unplugged, but all can be asked what there is. */
+  /** Some browsers do not end the track of an unplugged device. But all of them list the devices. */
   async #check() {
     if (this.#lost) return this.#search();
     const { deviceId } = this.#stream?.getTracks()[0]?.getSettings() ?? {};
@@ -112,7 +113,8 @@ export class Microphone {
   }
 }
 
-/** When the wished one is not there, any will do. `ideal` would say just that, but Chromium then takes any.
+/** If the chosen one is missing, any other will do. `ideal` means just that, but with it Chromium ignores the
+ *  choice.
  *  @param {string} [id] */
 async function capture(id) {
   const media = navigator.mediaDevices;

@@ -1,5 +1,5 @@
-// Which loudspeaker plays the reply. Browsers that cannot aim the context itself can aim an audio element; but
-// what an element plays is echo that Firefox does not cancel.
+// Chooses the loudspeaker that plays the reply. Some browsers cannot send the audio context to a loudspeaker, but
+// can send an audio element. The price: Firefox does not cancel the echo of an audio element.
 
 const AIMS_CONTEXT = 'AudioContext' in globalThis && 'setSinkId' in AudioContext.prototype;
 

@@ -1,8 +1,7 @@
-// The reply, 24 kHz PCM16 as it came from the socket, to the speaker at the device's rate.
+// Plays the reply, 24 kHz PCM16 from the socket, at the device's rate.
 //
-// Replies arrive faster than they are spoken, so what waits can be minutes long: it is kept in the frames
-// it came in, linked one to the next. Nothing is copied to grow the queue and nothing is ever cut from it,
-// except at a barge-in, when all of it goes at once.
+// Replies arrive faster than they are spoken, so minutes of audio may wait. The queue is a linked list of the
+// frames as they came, so it grows without copying. Nothing is dropped from it, but at a barge-in all of it is.
 
 /* global AudioWorkletProcessor, registerProcessor, sampleRate, Resampler */
 

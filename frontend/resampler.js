@@ -1,8 +1,8 @@
 // Changes the sample rate of a stream, block by block, without a seam between blocks.
 //
 // A windowed sinc: each output sample is a weighted sum of the input around its place. The weights are
-// tabled for 256 places between two input samples and interpolated between those. Loaded into the
-// AudioWorklet scope before the two processors, which find it as a global: worklets import nothing else.
+// tabled for 256 places between two input samples and interpolated between those. The page loads this file into
+// the AudioWorklet scope before the two processors. They find it as a global, because worklets import nothing.
 
 const ZERO_CROSSINGS = 16; // half as many would let 13 kHz alias back at -25 dB
 const PHASES = 256;

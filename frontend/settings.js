@@ -37,7 +37,7 @@ export class Settings {
     return this.#dialog.open;
   }
 
-  /** Lists anew: permissions and devices change. */
+  /** Updates the lists, because permissions and devices change. */
   async refresh() {
     if (!navigator.mediaDevices) return;
     await Promise.all([this.#microphones.refresh(), this.#loudspeakers.refresh()]);
@@ -67,7 +67,7 @@ export class Settings {
     this.#events[what](value);
   }
 
-  /** Opens the microphone for a moment: that is what makes browsers tell names. */
+  /** Opens the microphone for a moment, because browsers tell the devices' names only then. */
   async #name() {
     try {
       const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
@@ -79,7 +79,7 @@ export class Settings {
     if (byId('unnamed').hidden && this.open) byId('microphone').focus();
   }
 
-  /** Some browsers list only loudspeakers that were picked in a window of theirs. */
+  /** Some browsers list only loudspeakers that the user has picked in the browser's own window. */
   async #pick() {
     const picked = await navigator.mediaDevices.selectAudioOutput().catch(() => null); // closed without a choice
     if (!picked) return;

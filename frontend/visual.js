@@ -1,5 +1,5 @@
-// The level picture: a soft disc that breathes with whoever speaks. Decoration only: what it shows is also
-// said in words. It stands still, and costs nothing, when nobody is in a call or the tab is hidden.
+// The level picture: a soft disc that follows the loudness of the speaking side. It is decoration only, because
+// the page also says in words what it shows. Without a call, or in a hidden tab, it stands still and costs nothing.
 
 const LAYERS = 3;
 const POINTS = 72;

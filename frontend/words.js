@@ -1,4 +1,4 @@
-// What goes wrong, in words for people: what happened, and what to do about it.
+// Sentences for the user about problems: what happened, and what to do.
 
 const PROBLEMS = {
   NotAllowedError:
@@ -90,7 +90,7 @@ export function closeWords(code) {
   return CLOSED[code] ?? 'The connection was lost. Press Start Talking for a new call.';
 }
 
-/** A socket that never opened says nothing of the reason; a plain request does.
+/** A socket that never opened does not tell the reason. A plain request does.
  *  @returns {Promise<string>} */
 export async function refusalWords() {
   return (
@@ -98,7 +98,7 @@ export async function refusalWords() {
   );
 }
 
-/** The audio code comes from the daemon too: without it the browser is not to blame.
+/** The audio code comes from the daemon. So if the daemon is gone, the browser is not the cause.
  *  @param {string} name of the error
  *  @returns {Promise<string>} */
 export async function startWords(name) {

@@ -1,4 +1,4 @@
-//! Who may call: with the real daemon, its service, and everybody who has no right.
+//! Access to the real daemon: clients with the token get in, and all others are refused.
 
 mod support;
 
@@ -34,7 +34,7 @@ impl Scene {
     }
 }
 
-/// A daemon that asks for [`TOKEN`], with a service that nobody may ever reach.
+/// A daemon that asks for [`TOKEN`], with a service that no test may reach.
 struct Untouched {
     daemon: Daemon,
     service: TcpListener,
@@ -175,7 +175,7 @@ fn guessing_is_slowed_and_only_for_those_who_guess() {
     let text = metrics(address, &bearer(TOKEN));
     assert_eq!(value(&text, "access_refused_total", "throttled"), 3.0);
     assert_eq!(value(&text, "http_responses_total", "429"), 3.0);
-    // Those who have no token at all may ask as often as they like.
+    // Clients without any token may ask as often as they like.
     for _ in 0..20 {
         assert_eq!(ask(address, "GET /pair", "").status, 401);
     }

@@ -53,7 +53,7 @@ thread_local! {
     static COUNTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Allocations by who asked for them.
+/// The number of allocations by the code that asked for them.
 static FOUND: Mutex<Option<BTreeMap<String, u64>>> = Mutex::new(None);
 
 // SAFETY: everything is handed to the system's allocator as it came.

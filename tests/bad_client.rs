@@ -1,4 +1,5 @@
-//! Clients that break the rules: each loses its own call, hears why, and leaves nothing behind.
+//! Clients that break the rules: each one loses its own call, is told why, and leaves nothing
+//! behind.
 
 mod support;
 
@@ -102,8 +103,8 @@ fn broken_frames_end_the_call_with_their_close_code() {
     scene.finish();
 }
 
-/// Who still talks after the goodbye must not lose the answer to it: a socket that is gone answers
-/// with a reset, which on the way through a proxy takes along what has not been passed on.
+/// A client that still sends after its close frame must get the answer to it. A closed socket would
+/// answer with a reset. A proxy that gets the reset drops the bytes that it has not passed on yet.
 #[test]
 fn words_after_a_goodbye_do_not_cost_its_answer() {
     let scene = Scene::new();

@@ -205,7 +205,7 @@ fn a_goodbye_is_waited_for_longer_than_three_seconds() {
         daemon.send(Message::text(format!(r#"{{"type":"call_state",{state}}}"#)))
     };
     say(&mut daemon, r#""state":"active""#).expect("it listens");
-    // Nobody answers its turn, so it hangs up.
+    // Its turn gets no answer, so it hangs up.
     while !matches!(daemon.read(), Ok(Message::Text(text)) if text.contains("hang_up")) {}
     std::thread::sleep(Duration::from_secs(3));
     say(&mut daemon, r#""state":"ended","reason":"hang_up""#).expect("it still listens");

@@ -207,7 +207,7 @@ fn the_state_folder_is_looked_at_and_left_as_it_is() {
     fs::remove_dir_all(&folder).expect("ours");
 }
 
-/// The rights of somebody who may not write there.
+/// The rights of a user who may not write there.
 #[test]
 fn a_state_folder_that_cannot_be_written_is_named_before_the_start_needs_it() {
     let service = Daemon::simulate(&[]);

@@ -1,5 +1,5 @@
-//! What the program is made of, without any tool: every crate comes from crates.io with its
-//! checksum, none twice, none that was decided against, and CONTRIBUTING.md says what each is for.
+//! The program's crates, checked without any tool: each comes from crates.io with its checksum,
+//! none is there twice, none was decided against, and CONTRIBUTING.md says what each is for.
 //! Licences are `make deny`'s part: the lock file does not name them.
 
 use std::collections::BTreeMap;

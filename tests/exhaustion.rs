@@ -1,5 +1,5 @@
-//! Floods beside a call: its audio goes on untouched, memory stays flat, whoever asks for
-//! something at once is served, and everything is as before when the pressure ends.
+//! Floods beside a call: its audio is not disturbed, memory stays flat, and a client that sends its
+//! request at once is served. When the flood ends, everything is as before.
 
 mod support;
 

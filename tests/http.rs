@@ -1,4 +1,4 @@
-//! What a browser, a script or a stranger gets from the port by plain HTTP.
+//! The answers that a browser, a script or an unknown client gets over plain HTTP.
 
 mod support;
 

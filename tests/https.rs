@@ -38,7 +38,7 @@ impl Drop for Folder {
     }
 }
 
-/// The leaf that the daemon shows to somebody who trusts `roots`, or what rustls says of it.
+/// The leaf certificate that the daemon shows to a client that trusts `roots`, or rustls' error.
 fn shown(daemon: &Daemon, roots: &str) -> Result<Vec<u8>, String> {
     let roots = tls::certificates(roots.as_bytes()).expect("PEM");
     let config = tls::client_config(&roots).expect("a configuration");
@@ -80,11 +80,12 @@ fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
     daemon.wait_for_log("a new certificate is in use");
     assert_ne!(shown(&daemon, &second).expect("trusted"), before);
     assert!(shown(&daemon, &first).is_err());
-    // Whoever was in a call has noticed nothing.
+    // A running call has noticed nothing.
     call.wait_for("the welcome ends", |message| message["type"] == "response_done");
 }
 
-/// An ACME client that tells nobody. The hour is libfaketime's: a file sets the clock.
+/// An ACME client that renews the files without a signal to the daemon. The hour is libfaketime's:
+/// a file sets the clock.
 #[test]
 fn a_renewed_certificate_is_taken_within_the_hour_without_a_signal() {
     let folder = Folder::new("https-hour");

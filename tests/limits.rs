@@ -1,4 +1,4 @@
-//! Limits of number, size and time: whoever meets one is told, and nobody else notices.
+//! Limits of number, size and time: a client that meets one is told, and no other client notices.
 
 mod support;
 
@@ -194,7 +194,8 @@ fn slow_strangers_do_not_keep_callers_out() {
     assert!(daemon.count("connections_dropped_total", "evicted") >= 17);
 }
 
-/// Who was turned away has two seconds to take it; with the call, 65 of them take all 66 slots.
+/// A client that was turned away has two seconds to take the answer. With the call, 65 such clients
+/// fill all 66 slots.
 #[test]
 fn visitors_beyond_all_places_are_dropped_and_counted() {
     let service = Daemon::simulate(&witness::SERVICE);
@@ -202,7 +203,7 @@ fn visitors_beyond_all_places_are_dropped_and_counted() {
     let witness = Witness::call(daemon.address);
     let head = upgrade_head(daemon.address, "");
     let turned_away: Vec<_> = (0..65).map(|_| request(daemon.address, &head)).collect();
-    // It asks for something, so that whoever had a place would be answered.
+    // It sends a request, so it would be answered if it had a place.
     let mut late = connect(daemon.address);
     let _ = late
         .write_all(format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", daemon.address).as_bytes());

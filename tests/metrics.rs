@@ -1,5 +1,5 @@
-//! `/metrics`: what it says is valid, documented, bounded and only for those who may ask; and the
-//! counters that have no test of their own limit elsewhere.
+//! `/metrics`: its text is valid, documented, bounded, and only for clients that may ask. Also the
+//! counters of limits that no other test meets.
 
 mod support;
 
@@ -155,7 +155,7 @@ fn every_way_a_call_ends_and_every_status_has_its_series() {
     let words = rows.flat_map(|row| row.split('|').nth(1).unwrap_or_default().split('`'));
     let mut told: BTreeSet<String> =
         words.filter(|word| word.starts_with(char::is_alphabetic)).map(str::to_owned).collect();
-    // Only who is turned away hears these; and the flood is counted apart.
+    // Only clients that were turned away are told these. The flood is counted apart.
     for turned_away in ["full", "address_limit", "not_configured"] {
         assert!(told.remove(turned_away), "{turned_away}");
     }
@@ -252,8 +252,9 @@ fn turns_of_the_loop_are_measured() {
     client.wait_until_active();
     // Each answer is of a turn of its own, as it is asked for only after the one before.
     for at in 0..50 {
-        client.tell(&json!({"type": "ping", "id": at}));
-        client.wait_for("its answer", |message| message["id"] == at);
+        let id = at.to_string();
+        client.tell(&json!({"type": "ping", "id": id}));
+        client.wait_for("its answer", |message| message["id"] == *id);
     }
     let second = scrape(daemon.address);
     let turns = |text: &str| value(text, "loop_turn_seconds_count", "");

@@ -1,5 +1,5 @@
-//! A model, a transcriber or a language that the service refuses: the next is asked for, once, and
-//! what the service has taken is remembered.
+//! The service refuses a model, a transcriber or a language. The call falls back to the next
+//! candidate, once, and the daemon remembers the candidate that the service has accepted.
 
 mod support;
 

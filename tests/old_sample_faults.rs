@@ -1,4 +1,4 @@
-//! What the Python sample got wrong, a test each.
+//! The faults of the Python sample: a test for each.
 
 mod support;
 

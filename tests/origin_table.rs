@@ -1,4 +1,4 @@
-//! `tests/data/origins.jsonl`: who may open a call, by `Host` and `Origin`.
+//! `tests/data/origins.jsonl`: which clients may open a call, by their `Host` and `Origin`.
 //!
 //! One row a line: `listener`, `extra` (`VOICELIVED_ALLOWED_ORIGINS`), `names` and `addresses`
 //! (of the device),

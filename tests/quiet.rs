@@ -1,4 +1,4 @@
-//! What a daemon leaves behind: its log, and nothing on the disk but the spending guard's minutes.
+//! A daemon leaves behind its log, and on the disk only the spending guard's minutes.
 
 mod support;
 

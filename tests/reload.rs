@@ -1,5 +1,5 @@
-//! SIGHUP: new calls get the new settings, running ones go on, and what cannot be used changes
-//! nothing. All settings come from files: the environment of a running process is fixed.
+//! SIGHUP: new calls get the new settings, running calls go on, and settings that cannot be used
+//! change nothing. All settings come from files: the environment of a running process is fixed.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! The service's key, the access tokens and the browsers' cookies are in no log at any level, no
-//! answer, no message of a call and no command line, whatever happens.
+//! Secrets: the service's key, the access tokens and the browsers' cookies appear in no log of any
+//! level, no answer, no message of a call and no command line.
 
 mod support;
 
@@ -116,7 +116,7 @@ fn chatty() -> Vec<(Service, &'static str)> {
     ]
 }
 
-/// One daemon, and everything that anybody but its owner has seen of it.
+/// One daemon, and everything that others than its owner can see of it.
 struct Scene<'a> {
     level: &'a str,
     daemon: Daemon,
@@ -280,7 +280,7 @@ impl<'a> Scene<'a> {
             let (_, answer) = request(address, &upgrade_head(address, &fields));
             assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
             self.note(&answer);
-            // Who is known is not slowed for what was wrong before.
+            // A client with a right token is not slowed for earlier wrong ones.
             assert_eq!(self.ask("HEAD /none", cookie), 404);
             self.pair(TOKEN);
         }

@@ -1,4 +1,4 @@
-//! What a start refuses: the exit code, and one line that names the setting to change.
+//! Faults that prevent the start: the exit code, and one line that names the setting to change.
 
 mod support;
 

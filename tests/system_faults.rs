@@ -1,5 +1,5 @@
-//! A system that refuses: calls that fail in the kernel, and a log that nobody takes. The daemon
-//! lives, a call's audio stays whole, and whoever comes afterwards is served.
+//! Failing system calls, and a log without a reader. The daemon lives, a call's audio stays whole,
+//! and later clients are served.
 
 mod support;
 
@@ -15,7 +15,7 @@ use support::client::{Client, request, upgrade_head};
 use support::daemon::{Daemon, PATIENCE};
 use support::witness::{self, Witness};
 
-/// Whether a visitor is answered; who is turned away may ask again.
+/// Whether a visitor is answered. One that is turned away may ask again.
 fn is_served(address: SocketAddr) -> bool {
     let ask = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     std::panic::catch_unwind(|| request(address, &ask).1.starts_with("HTTP/1.1 200 "))
@@ -25,8 +25,8 @@ fn is_served(address: SocketAddr) -> bool {
 fn assert_served_soon(what: &str, address: SocketAddr) {
     let start = Instant::now();
     while !is_served(address) {
-        assert!(start.elapsed() < PATIENCE, "{what}: nobody is served");
-        // Who comes back at once can be caught by the very round that has turned it away.
+        assert!(start.elapsed() < PATIENCE, "{what}: no client is served");
+        // A client that returns at once may be turned away again in the same turn of the loop.
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -177,7 +177,7 @@ fn a_log_whose_reader_stalls() {
     }
 }
 
-/// A call needs an id that nobody can guess. The fourth request for random bytes is its.
+/// A call needs an id that cannot be guessed. The fourth request for random bytes is its.
 #[test]
 fn without_random_numbers_a_caller_is_turned_away_and_counted() {
     let service = Daemon::simulate(&witness::SERVICE);

@@ -300,7 +300,7 @@ fn nobody_is_refused_while_the_daemon_is_replaced() {
     running.wait_until_active();
     old.signal("TERM");
     old.wait_for_log("draining: calls in progress: 1");
-    // Nobody serves the socket now. Who comes waits.
+    // No process serves the socket now, so a client waits.
     let early = http::connect(old.address);
     let next = start();
     assert_eq!(ask(next.address, "GET /healthz", "").text(), "ok", "not draining");
@@ -320,7 +320,7 @@ fn nobody_is_refused_while_the_daemon_is_replaced() {
 /// A connection that the daemon has accepted; nothing was sent on it yet.
 fn accepted(daemon: &Daemon) -> std::net::TcpStream {
     let open = |daemon: &Daemon| daemon.count("connections_open", "");
-    // The last visitor's connection lingers for a moment; who asks counts too.
+    // The last visitor's connection lingers for a moment. The connection that asks is counted too.
     let running = daemon.count("calls_active", "");
     daemon.wait_until("all visitors have gone", |daemon| open(daemon) == running + 1);
     let socket = http::connect(daemon.address);
@@ -328,7 +328,7 @@ fn accepted(daemon: &Daemon) -> std::net::TcpStream {
     socket
 }
 
-/// Whoever was let in before the signal cannot reach the next process any more.
+/// A visitor that was accepted before the signal cannot reach the next process any more.
 #[test]
 fn who_stands_inside_already_is_still_served_by_the_process_that_stops() {
     let service = Daemon::simulate(&witness::SERVICE);

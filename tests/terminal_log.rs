@@ -77,7 +77,7 @@ fn a_terminal_gets_colours_and_the_time() {
     );
 }
 
-/// A call that nobody takes.
+/// A call that no daemon answers.
 fn refused() -> String {
     format!("{PROGRAM} call --url http://127.0.0.1:1 --text x; true")
 }
@@ -97,7 +97,7 @@ fn the_level_is_the_wanted_one() {
 /// `eprintln!` would panic, and a panic ends the process with SIGABRT.
 #[test]
 fn standard_error_that_fails_stops_nothing() {
-    // Nobody reads, as behind `2>&1 | head`.
+    // The reader is gone, as behind `2>&1 | head`.
     let mut child = simulate().stderr(Stdio::piped()).spawn().expect("it runs");
     let mut reader = BufReader::new(child.stderr.take().expect("piped"));
     let mut first = String::new();

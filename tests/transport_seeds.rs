@@ -68,7 +68,7 @@ fn the_answer_to_a_close_arrives_through_a_full_kernel() {
     }
 }
 
-/// Whoever sends without end is read no further than a turn's allowance, and the next turn goes on.
+/// A peer that sends without end is read up to a turn's allowance. The next turn continues.
 #[test]
 fn a_turn_reads_no_more_than_its_allowance() {
     let (flood, ours) = kernel::pair(usize::MAX);
@@ -166,7 +166,7 @@ impl Side {
             }
         }
         self.peer.keep(&mut self.inbox);
-        // Every other turn with memory of its own, as for those that nobody lends any.
+        // Every other turn uses memory of its own, as an owner that lends none does.
         let mut lent = Vec::new();
         if random.one_in(2) {
             self.peer.lend(&mut lent);

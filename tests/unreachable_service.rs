@@ -1,5 +1,5 @@
-//! No way to the service, or somebody else at its address: the caller hears what to mend, and the
-//! key goes to nobody who is not the service.
+//! The service cannot be reached, or another server has its address. The caller is told what to
+//! correct, and the key goes to no other server.
 
 mod support;
 
@@ -148,7 +148,7 @@ fn a_dead_address_is_followed_by_the_next() {
     assert!(matches!(dial(Vec::new()), Progress::Failed(DialError::Connect(_))));
 }
 
-/// Where nobody is, at the port of a service on `127.0.0.1`.
+/// An address without a server, at the port of a service on `127.0.0.1`.
 const ELSEWHERE: [u8; 4] = [127, 0, 0, 9];
 
 #[test]

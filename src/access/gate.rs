@@ -1,22 +1,24 @@
 //! Exact `Host` and `Origin` checks.
 //!
-//! Together they keep other web pages (cross-site WebSocket hijacking) and names that somebody
-//! points at this device (DNS rebinding) from spending the owner's money.
+//! They protect the owner's money from two attacks. The Origin check keeps other web pages from opening
+//! calls (cross-site WebSocket hijacking). The Host check refuses foreign names that an attacker has
+//! pointed at this device (DNS rebinding).
 
 use std::net::{IpAddr, SocketAddr};
 
-/// A host name or address with a port, in one spelling: lower case, no trailing dot, addresses in
-/// their canonical form.
+/// A host name or address with a port (RFC 3986, section 3.2), normalised: lower case, no trailing dot,
+/// addresses in their canonical form. So equal authorities compare as equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority {
-    /// Name, or address without brackets.
+    /// The name, or the address without brackets.
     pub host: String,
-    /// TCP port, the scheme's default filled in.
+    /// The TCP port; the scheme's default if none was written.
     pub port: u16,
 }
 
 impl Authority {
-    /// Parses `host`, `host:port`, `[v6]` or `[v6]:port`.
+    /// Parses `host`, `host:port`, `[v6]` or `[v6]:port`. `None` for anything else, for names longer
+    /// than 253 bytes, and for an empty label.
     #[must_use]
     pub fn parse(text: &str, default_port: u16) -> Option<Self> {
         let (host, port) = match text.strip_prefix('[') {
@@ -43,6 +45,7 @@ impl Authority {
     }
 }
 
+/// A host name in lower case without its trailing dot; `None` if it is no valid name.
 fn normal_name(name: &str) -> Option<String> {
     let name = name.strip_suffix('.').unwrap_or(name);
     let fits = name.len() <= 253
@@ -76,7 +79,7 @@ impl Origin {
     }
 }
 
-/// What one listener accepts.
+/// The Host and Origin rules of one listener.
 #[derive(Debug, Clone)]
 pub struct Gate {
     secure: bool,
@@ -103,13 +106,14 @@ impl Gate {
         self.names.extend(addresses.iter().map(|address| address.to_canonical().to_string()));
     }
 
-    /// Whether `Host` is one of ours.
+    /// Whether `Host` is a name of this device, or of an origin that the owner has listed.
     #[must_use]
     pub fn admits_host(&self, host: &str) -> bool {
         let own = Authority::parse(host, self.default_port());
         own.is_some_and(|authority| self.is_own(&authority))
             || self.extra.iter().any(|origin| {
-                // Behind a proxy the browser's scheme, not ours, decides what port is left out.
+                // Behind a proxy the scheme of the browser decides which port may be left out, and not
+                // the scheme of this listener.
                 Authority::parse(host, default_port(origin.secure)).as_ref()
                     == Some(&origin.authority)
             })
@@ -121,8 +125,9 @@ impl Gate {
         secure.is_none_or(|secure| secure == self.secure)
     }
 
-    /// Whether a page of these `Origin` fields may open a call at `host`. No field at all is no
-    /// browser. `null`, several fields, or anything but our own origin and the listed ones is not.
+    /// Whether a page with these `Origin` fields may open a call at `host`. A request without the field
+    /// may: it does not come from a browser's page. A page of this device or of a listed origin may.
+    /// `null`, several fields, and all other origins may not.
     #[must_use]
     pub fn admits_origin(&self, origins: &[String], host: &str) -> bool {
         let [origin] = origins else {
@@ -131,16 +136,16 @@ impl Gate {
         let Some(origin) = Origin::parse(origin) else {
             return false;
         };
-        // A listed host's own page counts only with its listed scheme: whoever forges a page of
-        // http://host shall not call through the TLS proxy of https://host.
+        // A page of a listed host counts only with the listed scheme. Otherwise an attacker on the
+        // network could forge a page of http://host and call through the TLS proxy of https://host.
         let same = Authority::parse(host, self.default_port())
             .is_some_and(|own| self.is_own(&own) && own == origin.authority);
         (same && origin.secure == self.secure) || self.extra.contains(&origin)
     }
 
-    /// Where a visitor who came by the network and without TLS should go: the same host at the
-    /// HTTPS port. `None` for one who came over loopback, which browsers trust and nobody hears, or
-    /// through a proxy by the name of a listed origin.
+    /// The origin to redirect a visitor to that came over the network without TLS: the same host at
+    /// the HTTPS port. `None` in two cases: over loopback, which browsers trust and no one else can
+    /// read; and by the name of a listed origin, where a proxy has its own rules.
     #[must_use]
     pub fn elsewhere(&self, host: &str, https_port: u16) -> Option<String> {
         let authority = Authority::parse(host, self.default_port())?;
@@ -160,8 +165,8 @@ impl Gate {
         self.secure
     }
 
-    /// Whether `host` is a name of this device alone: no address, and not `localhost`, which many
-    /// programs of a machine share.
+    /// Whether `host` is a name and no address, and not `localhost`. A rule that a browser keeps for
+    /// `localhost` would hit all other programs of that machine too.
     #[must_use]
     pub fn is_network_name(&self, host: &str) -> bool {
         Authority::parse(host, self.default_port()).is_some_and(|Authority { host, .. }| {
@@ -169,7 +174,8 @@ impl Gate {
         })
     }
 
-    /// Any loopback address is ours: only this machine can reach it, and no name is involved.
+    /// Whether this is one of the device's own names or addresses, with the listener's port. Every
+    /// loopback address is: only this machine can reach it, and DNS rebinding needs a name.
     fn is_own(&self, authority: &Authority) -> bool {
         let loopback = authority.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         authority.port == self.address.port() && (loopback || self.names.contains(&authority.host))

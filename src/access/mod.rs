@@ -1,7 +1,7 @@
-//! Who may open a call. Pure decisions: no socket, no file, no clock.
+//! Access control: decides whether a client may open a call. Pure: no socket, no file, no clock.
 //!
-//! [`gate`] judges the request's own words (`Host`, `Origin`), [`token`] what the caller knows, and
-//! [`throttle`] how often an address may guess. [`Guard`] puts the last two together.
+//! [`gate`] judges the request's fields `Host` and `Origin`. [`token`] judges the access token or the
+//! cookie. [`throttle`] limits how often an address may guess. [`Guard`] joins the last two.
 
 pub mod gate;
 pub mod throttle;
@@ -14,20 +14,21 @@ pub use gate::{Authority, Gate, Origin};
 use throttle::Throttle;
 pub use token::Access;
 
-/// What a caller's credentials are worth.
+/// The judgement on a client's credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The call may be made.
     Admitted,
-    /// There is no credential of ours. Not counted: every new browser begins so.
+    /// The request has no credential for this daemon. That does not count as a guess, since every new
+    /// browser begins this way.
     Missing,
-    /// There is one, and it is not right.
+    /// The credential is wrong. It counts as a guess.
     Wrong,
-    /// Too many wrong ones from this address: nothing is compared for so long.
+    /// Too many wrong credentials came from this address. None is compared for this long.
     Later(Duration),
 }
 
-/// The rules in force, and who has broken them.
+/// The access rules in force, and the wrong guesses so far.
 #[derive(Debug)]
 pub struct Guard {
     access: Access,
@@ -36,14 +37,15 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// A guard that has seen nobody yet.
+    /// A guard with these rules that has seen no guess yet.
     #[must_use]
     pub fn new(access: Access) -> Self {
         Self { access, throttle: Throttle::default(), generation: 0 }
     }
 
     /// Judges a request from `address` by its `Authorization` and `Cookie` fields. While an address
-    /// is slowed its credentials are not looked at: else the answer would tell a right guess.
+    /// has to wait, its credentials are not compared. Otherwise the answer would show which guess was
+    /// right.
     pub fn judge(
         &mut self,
         address: IpAddr,
@@ -72,14 +74,15 @@ impl Guard {
         self.access.cookie()
     }
 
-    /// Counts the changes of the rules that took rights away. A call keeps the number it was
-    /// admitted under.
+    /// The generation of the rules: how many changes have taken rights away. A call keeps the
+    /// generation that admitted it, and ends when a newer one is in force.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// Takes new rules. True if those who were admitted before have lost their right.
+    /// Takes new rules. True if clients that were admitted before have lost their right, which begins
+    /// a new generation.
     pub fn replace(&mut self, access: Access) -> bool {
         let lost = !access.is_open() && !access.is_same(&self.access);
         self.access = access;

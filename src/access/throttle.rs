@@ -1,17 +1,20 @@
-//! Slows those who guess. Pure: time comes in as `now`.
+//! Slows clients that guess access tokens. Pure: time comes in as `now`.
 //!
-//! Wrong credentials from one address do not touch another's. A device may take any IPv6 address of
-//! its network of 64 bits, so many failures from one such network slow the whole of it, but for the
-//! addresses that once showed a right credential: a home is one such network, and a guesser must
-//! not shut the others out. Devices behind one proxy share its address, and its waiting.
+//! An address that has failed too often must wait, and the wait doubles with each failure.
 //!
-//! Bounds: [`MAX_ADDRESSES`] addresses, networks and admitted addresses each are remembered; whoever
-//! was heard of longest ago makes way.
+//! - **IPv4**: failures of one address do not slow another address. Devices behind one proxy share its
+//!   address, so they share its wait.
+//! - **IPv6**: a device may take any address of its /64 network. So many failures from one network slow
+//!   the whole network. Addresses that once showed a right credential are exempt. A home is one such
+//!   network, and one guesser in it must not lock the others out.
+//!
+//! Bounds: at most [`MAX_ADDRESSES`] addresses, as many networks, and as many admitted addresses are
+//! remembered. When a table is full, the entry that was used longest ago is dropped.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-/// Addresses with failures that are remembered.
+/// The most entries of each table.
 const MAX_ADDRESSES: usize = 256;
 
 /// Failures of an address before its first wait.
@@ -20,15 +23,17 @@ const FREE_FAILURES: u32 = 5;
 /// Failures of a whole IPv6 network before its first wait: more than a household mistypes.
 const FREE_NETWORK_FAILURES: u32 = 50;
 
-/// The first wait; each further failure doubles it, up to the longest.
+/// The first wait. Each further failure doubles it.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// The bound of the doubling.
 const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
 
-/// An address that has not failed for so long begins anew. Longer than the longest wait, or sitting
-/// that out would start the count again.
+/// The failures of an address are forgotten when none has come for this long. It must be longer than
+/// the longest wait: otherwise a guesser that waits would begin with a count of zero each time.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// Who failed how often, and who was right.
+/// The failures by address and by network, and the addresses that showed a right credential.
 #[derive(Debug)]
 pub struct Throttle {
     addresses: Failures,
@@ -60,7 +65,7 @@ impl Throttle {
         own.or_else(shared)
     }
 
-    /// A wrong credential came from this address.
+    /// Counts a wrong credential from this address.
     pub fn fail(&mut self, address: IpAddr, now: Instant) {
         let address = address.to_canonical();
         self.addresses.add(address, now);
@@ -69,11 +74,12 @@ impl Throttle {
         }
     }
 
-    /// A right credential came from this address: its owner has only mistyped before.
+    /// Forgets the failures of an address that has shown a right credential: its user had mistyped. The
+    /// failures of its network stay, because others in it may still be guessing.
     pub fn forget(&mut self, address: IpAddr) {
         let address = address.to_canonical();
         self.addresses.entries.retain(|entry| entry.source != address);
-        // Only IPv6 addresses are ever looked for here.
+        // The list is only asked for IPv6 addresses, since IPv4 has no network count.
         if self.admitted.last() == Some(&address) || address.is_ipv4() {
             return;
         }
@@ -85,7 +91,8 @@ impl Throttle {
     }
 }
 
-/// Failures by where they came from.
+/// A table of failures by their source, an address or a network. A source waits once it has failed more
+/// often than `free` allows.
 #[derive(Debug)]
 struct Failures {
     free: u32,
@@ -126,7 +133,7 @@ impl Failures {
     }
 }
 
-/// The network of 64 bits in which an IPv6 device may choose any address.
+/// The /64 network of an IPv6 address, in which a device may choose any address; `None` for IPv4.
 fn network(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V6(address) => Some(IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64))),

@@ -1,8 +1,8 @@
-//! The access token: compared in constant time, never kept as text, never shown.
+//! The access token. It is compared in constant time, and is neither kept as text nor shown.
 //!
-//! A browser holds a cookie in its stead, made from the token, so that changing the token is all it
-//! takes to shut every browser out. A cookie tells a guesser as much as a token does, so both count
-//! as guesses. What is not here: users, roles, tokens with an end.
+//! A browser holds a cookie instead of the token. The cookie is made from the token, so a changed token
+//! locks every browser out. A wrong cookie counts as a guess like a wrong token, because it would tell
+//! an attacker as much. There are no users, no roles and no tokens that expire.
 
 use std::fmt::{self, Write as _};
 
@@ -13,49 +13,55 @@ use super::Verdict;
 /// Shortest and longest token, in bytes.
 pub const LENGTH: std::ops::RangeInclusive<usize> = 16..=256;
 
-/// The cookie's name. The prefix makes browsers refuse it without `Secure` and `Path=/`, and from
-/// any other host, so no neighbour domain can plant one.
+/// The cookie's name. With the prefix `__Host-` browsers accept the cookie only from this host itself,
+/// with `Secure` and `Path=/` (RFC 6265bis, section 4.1.3.2). So no neighbour domain can set one.
 const COOKIE: &str = "__Host-voicelived";
 
-/// 400 days in seconds, the most that browsers keep; renewed whenever the page is opened.
+/// The cookie's life in seconds: 400 days, the most that browsers allow. It is renewed whenever the page
+/// is opened.
 const COOKIE_SECONDS: u32 = 400 * 24 * 60 * 60;
 
-/// The messages whose codes under the token stand for it.
+/// The cookie's value is the HMAC-SHA-256 of this message with the token as the key.
 const COOKIE_MESSAGE: &[u8] = b"voicelived cookie v1";
+
+/// A token is recognised by the HMAC-SHA-256 of this message with the token as the key.
 const BEARER_MESSAGE: &[u8] = b"voicelived bearer v1";
 
-/// The most of our cookies that are tried in one request: a browser sends one.
+/// The most cookies with our name that are tried in one request. A browser sends one.
 const MAX_TRIES: usize = 4;
 
-/// Letters of a made token: no two that look alike (0 o, 1 i l), all easy to type on a phone.
+/// The letters of a generated token. No two look alike (0 o, 1 i l), and all are easy to type on a phone.
 const ALPHABET: &[u8; 31] = b"23456789abcdefghjkmnpqrstuvwxyz";
-/// Four letters to a group, seven groups: 138 bits.
+
+/// Letters in a group.
 const GROUP: usize = 4;
+
+/// Letters of a generated token: seven groups, 138 bits.
 const LETTERS: usize = 28;
 
-/// Who may call.
+/// The access rule.
 #[derive(Clone)]
 pub enum Access {
-    /// Everybody who gets past the gate.
+    /// Every client that the gate admits may call.
     Open,
-    /// Whoever knows the token.
+    /// Clients that know the token may call.
     Token(Box<Token>),
 }
 
 impl Access {
-    /// Asks for this token.
+    /// The rule that asks for this token.
     #[must_use]
     pub fn token(token: &str) -> Self {
         Self::Token(Box::new(Token::new(token)))
     }
 
-    /// Whether nothing is asked for.
+    /// Whether no token is asked for.
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(self, Self::Open)
     }
 
-    /// Whether both let in the same callers.
+    /// Whether both rules admit the same clients.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
@@ -65,8 +71,8 @@ impl Access {
         }
     }
 
-    /// Judges the fields `Authorization` and `Cookie`, each empty if there is none. One right
-    /// credential is enough.
+    /// Judges the fields `Authorization` and `Cookie`; each is empty if the request has none. One right
+    /// credential is enough, so an old cookie beside a right token does no harm.
     #[must_use]
     pub fn admits(&self, authorization: &str, cookies: &str) -> Verdict {
         let Self::Token(token) = self else {
@@ -88,7 +94,7 @@ impl Access {
         verdict
     }
 
-    /// `Set-Cookie`'s value for a browser that was admitted; `None` if it needs none.
+    /// The value of `Set-Cookie` for a browser that was admitted; `None` if no token is asked for.
     #[must_use]
     pub fn cookie(&self) -> Option<String> {
         let Self::Token(token) = self else {
@@ -110,7 +116,7 @@ impl fmt::Debug for Access {
     }
 }
 
-/// `Set-Cookie`'s value that makes a browser forget a cookie that is not right any more.
+/// The value of `Set-Cookie` that makes a browser drop a cookie that is not right any more.
 #[must_use]
 pub fn forget_cookie() -> String {
     set_cookie("", 0)
@@ -120,7 +126,7 @@ fn set_cookie(value: &str, seconds: u32) -> String {
     format!("{COOKIE}={value}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={seconds}")
 }
 
-/// A token, as what is needed to recognise it.
+/// What is needed to recognise a token. The token itself cannot be read from it.
 #[derive(Clone)]
 pub struct Token {
     key: hmac::Key,
@@ -134,8 +140,8 @@ impl Token {
         Self { key, bearer }
     }
 
-    /// Compares codes made with either token, not the tokens: how long that takes says nothing
-    /// about where they differ.
+    /// Compares two HMACs, one made with each token, and not the tokens. So the time that it takes tells
+    /// nothing about where the tokens differ.
     fn is_bearer(&self, candidate: &str) -> bool {
         let key = hmac::Key::new(hmac::HMAC_SHA256, candidate.as_bytes());
         hmac::verify(&key, BEARER_MESSAGE, self.bearer.as_ref()).is_ok()
@@ -152,8 +158,8 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The token of `Authorization: Bearer …`; `None` for no field and for other schemes, which are
-/// not meant for us.
+/// The token of `Authorization: Bearer …` (RFC 6750, section 2.1). `None` without the field, and for
+/// other schemes, which are meant for somebody else.
 fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ').unwrap_or((authorization, ""));
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -169,7 +175,7 @@ fn ours(cookies: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Exactly 32 bytes, in lower case as we write them.
+/// 32 bytes from 64 hexadecimal digits in lower case, as `cookie` writes them; `None` for anything else.
 fn from_hex(text: &str) -> Option<[u8; 32]> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -187,11 +193,12 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// A token of at least 128 bits from `random` bytes, in groups that can be read aloud and typed.
-/// `None` if too few of the bytes could be used: give it more than it needs.
+/// Makes a token of at least 128 bits from `random` bytes, in groups that can be read aloud and typed.
+/// Some bytes cannot be used, so give more than 28. `None` if too few could be used.
 #[must_use]
 pub fn made_from(random: &[u8]) -> Option<String> {
-    // The bytes above the last whole multiple would make some letters likelier than others.
+    // Bytes above the last whole multiple of the alphabet's size are dropped. They would make some
+    // letters likelier than others.
     let fair = u8::try_from(256 / ALPHABET.len() * ALPHABET.len()).unwrap_or(u8::MAX);
     let letters: Vec<u8> = random
         .iter()

@@ -1,6 +1,6 @@
-//! The local authority: certificates for a device that no public authority can vouch for.
+//! The local authority. It makes certificates for a device whose names no public authority certifies.
 //!
-//! The folder holds, each written as a whole:
+//! Its folder has these files, each written as a whole:
 //!
 //! | file | mode | what |
 //! |---|---|---|
@@ -9,14 +9,14 @@
 //! | `leaf.pem` | 0600 | the leaf's key and certificate |
 //! | `lock` | 0600 | empty; keeps two processes from making two roots |
 //!
-//! The root is made once and never replaced by itself: that would take away the trust users gave it,
-//! without a word to them. The leaf is ours to replace at any time. The root's key is read when a
-//! leaf is made and not kept in memory.
+//! The root is made once, and the program never replaces it. Users have told their devices to trust it,
+//! and a new one would not be trusted. The leaf may be replaced at any time. The root's key is read when
+//! a leaf is made, and is not kept in memory.
 //!
-//! **Clock.** A device without a battery starts in the past until the network tells it the time.
-//! While the clock is before a constant of this program (`EARLIEST`), dates are not judged, and a leaf
-//! that must be made begins at the latest moment known to be past. Once the clock is right,
-//! [`Authority::needs_renewal`] judges again.
+//! **Clock.** A device without a clock battery starts in the past, until the network tells it the time.
+//! While the clock is before a constant of this program (`EARLIEST`), dates are not judged. A leaf that
+//! must be made then begins at the latest time that is known to be past. Once the clock is right,
+//! [`Authority::needs_renewal`] judges dates again.
 
 use std::fmt;
 use std::path::Path;
@@ -37,13 +37,13 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Loads what is in `folder`, and makes what is missing or no longer fits: the root only if there
-    /// is none, the leaf as [`needs_renewal`](Self::needs_renewal) says. Writes nothing when all is
-    /// well. Several processes may do this at once.
+    /// Loads root and leaf from `folder`, and makes what is missing or no longer fits. A root is made only
+    /// if there is none. A leaf is made when [`needs_renewal`](Self::needs_renewal) says so. If all is well
+    /// nothing is written. Several processes may do this at the same time.
     ///
     /// # Errors
-    /// A sentence that names a file and says how to mend it: the root is damaged, incomplete, of
-    /// somebody else's making, or has ended; or the folder cannot be written although it must be.
+    /// A sentence that names a file and says how to mend it. The root may be damaged, incomplete, not
+    /// ours, or expired; or the folder must be written and cannot be.
     pub fn open(folder: &Path, names: &Names, now: SystemTime) -> Result<Self, String> {
         let mut store = Store::new(folder);
         if let Some((root, leaf)) = store.find(names, now)? {
@@ -58,11 +58,11 @@ impl Authority {
         Ok(Self { store, root, leaf })
     }
 
-    /// What [`open`](Self::open) will find, without making or changing anything: whether something
-    /// has to be made, and sentences for people.
+    /// Tells what [`open`](Self::open) will find, without changing anything: whether something has to be
+    /// made, and warnings for the owner.
     ///
     /// # Errors
-    /// As there, as far as it can be told by looking.
+    /// Those of [`open`](Self::open), as far as reading shows them.
     pub fn inspect(
         folder: &Path,
         names: &Names,
@@ -73,42 +73,43 @@ impl Authority {
         Ok((!complete, store.take_warnings()))
     }
 
-    /// Whether the leaf should be made anew: a third of its life is left or less, it begins in the
-    /// future (the clock was ahead when it was made), or it lacks one of `names` that the root may
-    /// vouch for. A name or address that has gone is no reason: interfaces come and go, and a memory
-    /// card wears out.
+    /// Whether the leaf should be made anew. There are three reasons: a third of its validity is left or
+    /// less; it begins in the future, because the clock was ahead when it was made; or it lacks one of
+    /// `names` that the root may certify. A name or address that has gone is no reason. Interfaces come
+    /// and go, and each write wears the memory card.
     #[must_use]
     pub fn needs_renewal(&self, names: &Names, now: SystemTime) -> bool {
         self.leaf.needs_renewal(&self.root, names, now)
     }
 
-    /// When a third of the leaf's life will be left.
+    /// When a third of the leaf's validity will be left.
     #[must_use]
     pub fn renew_at(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(self.leaf.renew_at())
     }
 
-    /// Makes a new leaf for `names`. Does not wait: another process that is just writing is an error.
-    /// Take [`server_config`](Self::server_config) and [`take_warnings`](Self::take_warnings) after.
+    /// Makes a new leaf for `names`. It does not wait: if another process is writing, that is an error.
+    /// Call [`server_config`](Self::server_config) and [`take_warnings`](Self::take_warnings) afterwards.
     ///
     /// # Errors
-    /// As [`open`](Self::open), and when the root in the folder is not the one that was opened; the
-    /// leaf stays as it was. That the new leaf cannot be saved is only a warning: it works.
+    /// Those of [`open`](Self::open), and if the root in the folder is not the one that was opened. The
+    /// leaf then stays as it was. If the new leaf cannot be saved, that is only a warning, because it
+    /// works without.
     pub fn renew(&mut self, names: &Names, now: SystemTime) -> Result<(), String> {
         self.leaf = self.store.renew(&self.root, &self.leaf, names, now)?;
         Ok(())
     }
 
-    /// The TLS configuration that shows the leaf. The root is not sent along: a client either has it
-    /// already or has no reason to believe it.
+    /// The TLS configuration with the leaf. The root is not sent, because a client does not trust a root
+    /// that it does not have already.
     ///
     /// # Errors
-    /// A sentence, when rustls refuses them.
+    /// A sentence, if rustls refuses the leaf or its key.
     pub fn server_config(&self) -> Result<Arc<ServerConfig>, String> {
         tls::server_config(self.leaf.pem.as_bytes(), self.leaf.pem.as_bytes())
     }
 
-    /// The root's certificate in PEM, for users to trust.
+    /// The root's certificate as PEM, for users' devices to trust.
     #[must_use]
     pub fn ca_pem(&self) -> &str {
         &self.root.pem
@@ -120,13 +121,13 @@ impl Authority {
         &self.root.fingerprint
     }
 
-    /// What the leaf is made out to.
+    /// The names and addresses that the leaf certifies.
     #[must_use]
     pub fn names(&self) -> &Names {
         &self.leaf.facts.names
     }
 
-    /// Sentences worth a log line at `warn` since the last time.
+    /// The warnings since the last call, each for a log line.
     pub fn take_warnings(&mut self) -> Vec<String> {
         self.store.take_warnings()
     }

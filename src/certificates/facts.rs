@@ -1,7 +1,7 @@
-//! Reads back from a certificate what renewing needs to know (RFC 5280, 4.1), with `x509-parser`.
+//! Reads from a certificate what renewal needs to know (RFC 5280, section 4.1), with `x509-parser`.
 //!
-//! rustls checks certificates but tells neither their dates nor their addresses. The certificates
-//! come from files that somebody may have damaged: what is not as expected is `None`.
+//! rustls checks certificates, but it tells neither their dates nor their addresses. The certificates
+//! come from files that may be damaged. Anything that is not as expected gives `None`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -28,9 +28,9 @@ pub(super) struct Facts {
     pub(super) not_after: u64,
     /// The public key's bits.
     pub(super) public_key: Vec<u8>,
-    /// Names and addresses it is made out to.
+    /// The names and addresses that it certifies (subjectAltName).
     pub(super) names: Names,
-    /// What it may vouch for; `None` when it says nothing of that.
+    /// Its name constraints; `None` if it has none.
     pub(super) permits: Option<Permits>,
 }
 
@@ -53,22 +53,22 @@ impl Facts {
         })
     }
 
-    /// The names that anybody's certificate is made out to. What else is in it may be as it likes:
-    /// public authorities leave the common name out.
+    /// The names in any certificate, also one of a public authority. `read` would refuse some of those,
+    /// since public authorities leave the common name out.
     pub(super) fn names_of(der: &[u8]) -> Option<Names> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         alternative_names(&certificate)
     }
 }
 
-/// The last second of anybody's certificate, since 1970, and that moment as text (UTC).
+/// The last second of any certificate, since 1970, and its date as text (UTC).
 pub(super) fn end_of(der: &[u8]) -> Option<(u64, String)> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let end = certificate.validity().not_after;
     Some((seconds(end)?, end.to_datetime().date().to_string()))
 }
 
-/// Since 1970; nothing of ours is older.
+/// Seconds since 1970; `None` for an earlier time, which no certificate of ours has.
 fn seconds(time: ASN1Time) -> Option<u64> {
     u64::try_from(time.timestamp()).ok()
 }
@@ -90,7 +90,7 @@ fn alternative_names(certificate: &X509Certificate<'_>) -> Option<Names> {
     Some(names)
 }
 
-/// What is excluded is not read: our own roots exclude nothing by name.
+/// The permitted subtrees. Excluded ones are not read, because our own roots have none.
 fn permits(constraints: &NameConstraints<'_>) -> Option<Permits> {
     let mut permits = Permits::default();
     for subtree in constraints.permitted_subtrees.as_ref()? {

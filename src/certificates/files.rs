@@ -1,4 +1,4 @@
-//! The authority's folder, with faults as sentences that begin with the file's name.
+//! The files of the local authority. Errors become sentences that begin with the file's name.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::system::files::{self, Reach};
 use crate::system::lock::{self, Lock};
 
-/// Longest file that is read, in bytes; ours have about 1,500.
+/// The longest file that is read, in bytes. Ours have about 1,500.
 const MAX_FILE: usize = 64 * 1024;
 
-/// A fault of a file, in a sentence that begins with its name.
+/// A sentence about a file that begins with its name.
 pub(super) fn fault(path: &Path, what: impl std::fmt::Display) -> String {
     // Escaped, because a file name may hold a line break.
     format!("{}: {what}", path.display().to_string().escape_debug())
@@ -23,7 +23,7 @@ pub(super) fn create_folder(path: &Path) -> Result<(), String> {
     })
 }
 
-/// Reads a text; `None` when there is no such file.
+/// Reads a text file; `None` if there is none.
 pub(super) fn read(path: &Path) -> Result<Option<String>, String> {
     let bytes = match files::read(path, MAX_FILE) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -32,13 +32,13 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, String> {
     String::from_utf8(bytes).map(Some).map_err(|_| fault(path, "is damaged: it is no text"))
 }
 
-/// Replaces a file whole, down to the disk. The caller has the folder's [`Lock`].
+/// Replaces a file as a whole, down to the disk. The calling function holds the folder's [`Lock`].
 pub(super) fn write(folder: &Path, name: &str, mode: u32, text: &str) -> Result<(), String> {
     files::replace(folder, name, mode, text.as_bytes(), Reach::Disk)
         .map_err(|error| fault(&folder.join(name), format_args!("cannot be written ({error})")))
 }
 
-/// The folder's lock, which the caller holds while it writes here. Waits at most `patience`.
+/// Takes the folder's lock, which a process must hold while it writes there. Waits at most `patience`.
 pub(super) fn lock(folder: &Path, patience: Duration) -> Result<Lock, String> {
     Lock::take(folder, patience).map_err(|error| {
         let what = format_args!("cannot be locked ({error})");

@@ -1,6 +1,5 @@
-//! Makes certificates: two profiles, written and signed by `rcgen` with ring.
-//!
-//! Strict readers (openssl, rustls) judge them in the tests.
+//! Makes certificates in two profiles, root and leaf, with `rcgen` and ring. Strict readers (openssl,
+//! rustls) judge them in the tests.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DnType, ExtendedKeyUsagePurpose,
@@ -21,11 +20,11 @@ use super::permits::Permits;
 /// One day, in seconds.
 pub(super) const DAY: u64 = 24 * 60 * 60;
 
-/// Validity of a root, from now on: about ten years.
+/// How long a root is valid from now on, in seconds: about ten years.
 const ROOT_LIFE: u64 = 3652 * DAY;
 
-/// Validity of a leaf. Apple refuses more than 825 days under any root (support article 103769);
-/// the 398 days that Apple and Google allow under public roots are kept too.
+/// How long a leaf is valid, in seconds. Apple refuses more than 825 days under any root (support article
+/// 103769). The leaf also keeps within the 398 days that Apple and Google allow under public roots.
 const LEAF_LIFE: u64 = 397 * DAY;
 
 /// RFC 5280, appendix A.1: `ub-common-name`.
@@ -40,7 +39,7 @@ const SERIAL: usize = 16;
 /// The last second that a certificate can name (RFC 5280, 4.1.2.5).
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// Said where ring fails, which takes a kernel without random numbers.
+/// The error text if ring fails, which happens only if the kernel gives no random numbers.
 const NO_RANDOM: &str = "the system has no random numbers";
 
 /// The first private key in a PEM text, if it is PKCS#8 and for P-256.
@@ -55,8 +54,8 @@ pub(super) fn read_key(pem: &str) -> Option<KeyPair> {
 
 /// A new root for the device `host`, as PEM: its key, then its certificate.
 ///
-/// Its validity begins at [`EARLIEST`] whatever the clock says, so that a clock that is ahead when
-/// the root is made cannot make it useless once the clock is right.
+/// Its validity begins a day before [`EARLIEST`], whatever the clock shows. A root that was made while the
+/// clock was ahead would otherwise not be valid yet once the clock is right.
 pub(super) fn root(host: &str, permits: &Permits, now: u64) -> Result<String, String> {
     let key = new_key()?;
     let mut params = profile(&root_name(host, key.public_key_raw()), &key)?;
@@ -69,19 +68,19 @@ pub(super) fn root(host: &str, permits: &Permits, now: u64) -> Result<String, St
     Ok(key.serialize_pem() + &certificate.pem())
 }
 
-/// What a leaf gets from its root: the certificate as DER, the key, and its last second since 1970.
+/// The root as a signer: its certificate as DER, its key, and its last second since 1970.
 pub(super) struct Signer<'a> {
     pub(super) certificate: &'a CertificateDer<'a>,
     pub(super) key: KeyPair,
     pub(super) not_after: u64,
 }
 
-/// A new leaf for `names`, as PEM: its key, then its certificate. It does not outlive the root.
+/// A new leaf for `names`, as PEM: its key, then its certificate. It does not end later than the root.
 pub(super) fn leaf(root: Signer<'_>, names: &Names, now: u64) -> Result<String, String> {
     let key = new_key()?;
     let subject = names.dns.first().map_or("voicelived", String::as_str);
     let subject: String = subject.chars().take(MAX_COMMON_NAME).collect();
-    // A day back: the clocks of the clients differ.
+    // It begins a day earlier, because a client's clock may be behind ours.
     let not_before = now.saturating_sub(DAY);
     let mut params = profile(&subject, &key)?;
     params.not_before = moment(not_before)?;
@@ -90,7 +89,7 @@ pub(super) fn leaf(root: Signer<'_>, names: &Names, now: u64) -> Result<String, 
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    // The identifier that the root's own certificate states, whatever program has made it.
+    // The leaf names the key identifier that the root's own certificate has, whichever program made it.
     params.use_authority_key_identifier_extension = true;
     params.subject_alt_names = alternative_names(names)?;
     let issuer = Issuer::from_ca_cert_der(root.certificate, root.key);
@@ -102,11 +101,11 @@ fn new_key() -> Result<KeyPair, String> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|_| NO_RANDOM.to_owned())
 }
 
-/// What both profiles have in common: a name, a serial number, and the key's identifier.
+/// The fields that both profiles have: a name, a serial number, and the key's identifier.
 fn profile(common_name: &str, key: &KeyPair) -> Result<CertificateParams, String> {
     let mut serial = [0; SERIAL];
     SystemRandom::new().fill(&mut serial).map_err(|_| NO_RANDOM)?;
-    // Positive, and of full length.
+    // The first two bits are 01, so the number is positive and has its full length.
     serial[0] = serial[0] & 0x7f | 0x40;
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, common_name);
@@ -116,14 +115,14 @@ fn profile(common_name: &str, key: &KeyPair) -> Result<CertificateParams, String
     Ok(params)
 }
 
-/// A moment, from seconds since 1970; nothing lies after the year 9999.
+/// The time of so many seconds since 1970, at most the end of the year 9999.
 fn moment(seconds: u64) -> Result<OffsetDateTime, String> {
     let seconds = i64::try_from(seconds.min(LAST_SECOND)).map_err(|error| error.to_string())?;
     OffsetDateTime::from_unix_timestamp(seconds).map_err(|error| error.to_string())
 }
 
-/// A name of its own for each root: clients find a root by it, and two that are called the same, of
-/// two devices or of one after a new start, would get in each other's way.
+/// A common name that is different for each root. Clients find a root by its name. Two roots with one name,
+/// of two devices or of one that began anew, could be mistaken for each other.
 fn root_name(host: &str, public_key: &[u8]) -> String {
     let hash = digest(&SHA256, public_key);
     let id: String = hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
@@ -155,7 +154,7 @@ fn name_constraints(permits: &Permits) -> Result<NameConstraints, String> {
     Ok(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() })
 }
 
-/// A name that a certificate can carry: `rcgen` takes constraints as they are.
+/// Checks that a certificate can carry a name, because `rcgen` does not check constraints.
 fn host_name(name: &str) -> Result<&str, String> {
     let fits = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
     fits.then_some(name).ok_or_else(|| format!("{name:?} is no host name"))

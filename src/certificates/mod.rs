@@ -1,4 +1,5 @@
-//! The HTTPS listener's certificates, whoever made them, and their renewal.
+//! The certificates of the HTTPS listeners and their renewal. They are either the owner's files or made
+//! by the local authority.
 
 mod authority;
 mod facts;
@@ -28,24 +29,26 @@ pub enum Certificates {
     Local(Box<Authority>),
 }
 
-/// What a look at the certificates has brought.
+/// The result of a look at the certificates.
 #[derive(Debug)]
 pub enum Refreshed {
     /// Nothing has changed.
     Same,
-    /// New handshakes use this.
+    /// There is a new certificate. New handshakes use this configuration.
     New(Arc<ServerConfig>),
-    /// The new certificate cannot be used, so the old one stays; a sentence says why.
+    /// The new certificate cannot be used, so the old one stays. The sentence says why.
     Kept(String),
 }
 
 impl Certificates {
-    /// Looks whether the files have changed, or the leaf must be made anew. To be asked at SIGHUP
-    /// and once an hour: a certificate's third of a life is months, but an address may change.
+    /// Checks whether the owner's files have changed, or whether the leaf must be made anew. The loop
+    /// calls it at SIGHUP and once an hour. The validity alone would need it every few months, but the
+    /// device's address may change at any time.
     pub fn refresh(&mut self, now: SystemTime) -> Refreshed {
         let result = match self {
             Self::Own(files) if files.changed() => files.load(now),
-            // Said at each look until it is renewed: browsers refuse it, and this is why.
+            // An expired certificate is reported at each look until it is renewed, because browsers
+            // refuse it.
             Self::Own(files) => return files.expired(now).map_or(Refreshed::Same, Refreshed::Kept),
             Self::Local(authority) => {
                 let names = device_names();
@@ -74,7 +77,7 @@ impl Certificates {
         }
     }
 
-    /// The names in the owner's own certificate, if it is that.
+    /// The DNS names in the owner's own certificate; none with the local authority.
     #[must_use]
     pub fn own_names(&self) -> &[String] {
         match self {
@@ -83,9 +86,10 @@ impl Certificates {
         }
     }
 
-    /// By what names and addresses a listener at `address` is reached, besides `localhost` and that
-    /// address: those of the owner's certificate come first. Others do not reach the loopback, but
-    /// its HTTPS may be handed on to it, as by a forwarded port.
+    /// The names and addresses under which a listener at `address` is reached, besides `localhost` and
+    /// the address itself. The names of the owner's certificate come first. Other devices do not reach a
+    /// loopback listener, so the device's names do not count there. The certificate's names do for HTTPS,
+    /// because a forwarded port may lead to it.
     #[must_use]
     pub fn names_at(certificates: Option<&Self>, address: IpAddr, secure: bool) -> Names {
         let remote = !address.to_canonical().is_loopback();

@@ -1,7 +1,7 @@
-//! The names and addresses under which a LAN user reaches this device.
+//! The names and addresses under which other devices of the local network reach this one.
 //!
-//! Interface addresses come from `/proc/self/net`: no system call beyond reading a file, so it works
-//! without `unsafe`, and also where a service may not open netlink sockets, as `getifaddrs` would.
+//! The addresses of interfaces are read from files in `/proc/self/net`. That needs no `unsafe`, and it
+//! works for a service that may not open netlink sockets, which `getifaddrs` needs.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -9,26 +9,26 @@ use std::path::Path;
 
 use crate::system::files;
 
-/// Most addresses that are taken: a host of many containers has hundreds, which nobody types.
+/// The most addresses that are taken. A host of many containers has hundreds, which no user types.
 const MAX_ADDRESSES: usize = 32;
-/// Most bytes read of a file that lists addresses or names.
+/// The most bytes that are read of a file with addresses or names.
 const MAX_LIST: usize = 1024 * 1024;
-/// Most search domains of the resolver that are believed.
+/// The most search domains of the resolver that are taken.
 const MAX_DOMAINS: usize = 3;
 
-/// What a certificate is made out to.
+/// The names and addresses in a certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
     /// DNS names in lower case, the most useful first.
     pub dns: Vec<String>,
-    /// Addresses, the one towards the network first.
+    /// Addresses, first the one that the device sends from.
     pub addresses: Vec<IpAddr>,
 }
 
 impl Names {
-    /// Addresses to open in a browser on another device, the most useful first: `host.local`, other
-    /// names, addresses. Loopback ones are left out. `scheme` is `https` or `http`, whose usual
-    /// `port` needs no mention.
+    /// URLs to open in a browser on another device, the most useful first: `host.local`, other names,
+    /// addresses. Loopback ones are left out. `scheme` is `https` or `http`. Its usual `port` is not
+    /// written.
     #[must_use]
     pub fn urls(&self, scheme: &str, port: u16) -> Vec<String> {
         let (local, other): (Vec<_>, Vec<_>) = self
@@ -49,10 +49,14 @@ impl Names {
     }
 }
 
-/// This device's host name, alone, with `.local` (mDNS) and with the network's own domains,
-/// `localhost`, and the addresses of its interfaces: no link-local IPv6 address, for a certificate
-/// cannot name its zone, and no temporary one, for it changes by the day. What cannot be found out
-/// is left out.
+/// The names and addresses of this device:
+///
+/// - its host name, alone, with `.local` (mDNS) and with the network's search domains;
+/// - `localhost`;
+/// - the addresses of its interfaces. Link-local IPv6 addresses are left out, because a certificate
+///   cannot name their zone. Temporary ones are left out, because they change every day.
+///
+/// What cannot be read is left out.
 #[must_use]
 pub fn device_names() -> Names {
     let read = |path: &str| {
@@ -96,12 +100,12 @@ fn dns_names(host: &str, resolver: &str) -> Vec<String> {
     known
 }
 
-/// Lower case letters, digits and inner hyphens in labels of 1 to 63 bytes (RFC 1123, 2.1); other
-/// characters become hyphens, as mDNS responders do it.
+/// A host name of lower case letters, digits and inner hyphens, in labels of 1 to 63 bytes (RFC 1123,
+/// section 2.1). Other characters become hyphens, as mDNS responders do it.
 fn sanitised(host: &str) -> String {
     let host = host.trim();
     if host == "(none)" {
-        // What Linux says before a name is set.
+        // Linux reports this before a name is set.
         return String::new();
     }
     let clean = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
@@ -123,15 +127,15 @@ fn domains(resolver: &str) -> impl Iterator<Item = String> {
     words.map(sanitised).filter(|domain| !domain.is_empty()).take(MAX_DOMAINS)
 }
 
-/// The addresses this device would send from: a UDP `connect` chooses a route and sends nothing.
-/// The targets are documentation addresses (RFC 5737, RFC 3849).
+/// The address that this device would send from. A UDP `connect` chooses a route and sends nothing. Its
+/// target is an address for documentation (RFC 5737).
 fn outward_addresses() -> Vec<IpAddr> {
     let towards = |local: IpAddr, target: &str| -> Option<IpAddr> {
         let socket = UdpSocket::bind(SocketAddr::new(local, 0)).ok()?;
         socket.connect(target.parse::<SocketAddr>().ok()?).ok()?;
         Some(socket.local_addr().ok()?.ip())
     };
-    // Over IPv6 this would be a temporary address.
+    // Only IPv4 is asked: over IPv6 the result would be a temporary address.
     let found = towards(Ipv4Addr::UNSPECIFIED.into(), "192.0.2.1:9");
     found.filter(|address| !address.is_unspecified()).into_iter().collect()
 }

@@ -1,4 +1,4 @@
-//! A certificate and key of the user's own (`VOICELIVED_TLS_CERT`, `VOICELIVED_TLS_KEY`).
+//! The owner's own certificate and key (`VOICELIVED_TLS_CERT`, `VOICELIVED_TLS_KEY`).
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -75,15 +75,15 @@ impl OwnFiles {
             .then(|| format!("VOICELIVED_TLS_CERT: {}", fault(&self.cert, words())))
     }
 
-    /// The DNS names of the certificate that was loaded last: whoever holds it holds them. Not those
-    /// with a wildcard, for such a name may be anybody's.
+    /// The DNS names of the certificate that was loaded last. Names with a wildcard are left out, because
+    /// such a name may belong to another device.
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// Whether a file has been replaced or written since the last [`load`](Self::load), be it a
-    /// failed one: so a broken file is reported once. Links are followed, as ACME clients use them.
+    /// Whether a file has been replaced or written since the last [`load`](Self::load). A failed load
+    /// counts too, so a broken file is reported once. Links are followed, because ACME clients use them.
     #[must_use]
     pub fn changed(&self) -> bool {
         self.stamps() != self.seen

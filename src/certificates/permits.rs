@@ -1,9 +1,9 @@
-//! What a root may vouch for: its name constraints (RFC 5280, 4.2.1.10).
+//! The names that a root may certify: its name constraints (RFC 5280, section 4.2.1.10).
 //!
-//! People trust the root on their phones and computers, so its key, which lies on a small device,
-//! must be worth little to a thief. Constraints cannot change later without a new root that everyone
-//! has to trust again, hence whole ranges of what is private by definition: with these, a renamed
-//! or moved device keeps its root. No web site on the internet is in them.
+//! Users trust the root on their phones and computers, and its key is stored on a small device. With the
+//! constraints a thief of that key can certify no web site on the internet. They cannot change later
+//! without a new root, which every device would have to trust again. So they permit whole ranges that are
+//! private by definition, and a device that is renamed or moved keeps its root.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -39,15 +39,15 @@ const fn v6(address: Ipv6Addr, prefix: u8) -> IpNet {
 /// Permitted subtrees. An empty list permits nothing of its kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Permits {
-    /// A name permits itself and everything below it.
+    /// Permitted names. A name also permits every name below it.
     pub(super) domains: Vec<String>,
     pub(super) networks: Vec<IpNet>,
 }
 
 impl Permits {
-    /// For a new root of a device with these names: everything private, and of what is public only
-    /// the device's own: its names, its IPv4 addresses, and the /64 networks of its IPv6 addresses,
-    /// whose last half changes.
+    /// The constraints for a new root of a device with these names. They permit all private names and
+    /// networks, and of the public ones only the device's own: its names, its IPv4 addresses, and the
+    /// /64 networks of its IPv6 addresses, whose last 64 bits change.
     pub(super) fn for_device(names: &Names) -> Self {
         let domains = PRIVATE_DOMAINS.map(str::to_owned).into();
         let mut made = Self { domains, networks: PRIVATE_NETWORKS.into() };
@@ -81,7 +81,7 @@ impl Permits {
         self.networks.iter().any(|network| network.contains(&address))
     }
 
-    /// The part of `names` that is permitted: one name outside would spoil the whole certificate.
+    /// The part of `names` that is permitted. One name outside would make the whole certificate invalid.
     pub(super) fn of(&self, names: &Names) -> Names {
         Names {
             dns: names.dns.iter().filter(|name| self.has_name(name)).cloned().collect(),

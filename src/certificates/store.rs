@@ -1,4 +1,4 @@
-//! Root and leaf in their folder: what is there, whether it is sound, and making what is missing.
+//! Root and leaf in their folder: reads them, checks them, and makes what is missing.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -20,12 +20,12 @@ use crate::system::lock::Lock;
 const ROOT_KEY: &str = "ca-key.pem";
 const ROOT: &str = "ca.pem";
 const LEAF: &str = "leaf.pem";
-/// What a user does when a root is of no more use.
+/// What a user must do when a root cannot be used any more. The text ends several messages.
 const NEW_ROOT: &str = "delete ca-key.pem and ca.pem to begin with a new root, which every device \
                         must be told to trust";
-/// How long another process may hold up the start; making certificates takes milliseconds.
+/// How long the start waits for another process. Making certificates takes milliseconds.
 const START_PATIENCE: Duration = Duration::from_secs(5);
-/// From here on the end of the root is announced.
+/// How long before its end a root is announced to end, in seconds.
 const ROOT_NOTICE: u64 = 365 * DAY;
 
 /// The certificate that users trust.
@@ -50,7 +50,7 @@ pub(super) struct Leaf {
 pub(super) struct Store {
     folder: PathBuf,
     warnings: Vec<String>,
-    /// Nothing may be changed, not even who can read a key.
+    /// Nothing may be changed, not even the mode of a file.
     only_looks: bool,
 }
 
@@ -73,7 +73,7 @@ impl Store {
         files::lock(&self.folder, START_PATIENCE)
     }
 
-    /// What is in the folder, if nothing need be written.
+    /// Root and leaf of the folder, if both can be used as they are; `None` if something must be written.
     pub(super) fn find(
         &mut self,
         names: &Names,
@@ -92,7 +92,7 @@ impl Store {
         Ok(leaf.map(|leaf| (root, leaf)))
     }
 
-    /// Makes what is missing or no longer fits. The caller has the lock.
+    /// Makes what is missing or no longer fits. The calling function holds the lock.
     pub(super) fn complete(
         &mut self,
         names: &Names,
@@ -103,7 +103,7 @@ impl Store {
             None => self.make_root(names, now)?,
         };
         if !self.is_published(&root)? {
-            // A copy for people's convenience: the daemon does without.
+            // The copy is for users only. The daemon works without it, so a failure is a warning.
             let written = files::write(&self.folder, ROOT, PUBLIC, &root.pem);
             self.warn_of(written);
         }
@@ -163,7 +163,7 @@ impl Store {
         Ok(Some((root, key)))
     }
 
-    /// Sees to it that nobody but the owner can read the root's key.
+    /// Makes the root's key readable for its owner only, and warns if others could read it.
     fn take_back(&mut self, path: &Path) -> Result<(), String> {
         if self.only_looks {
             if !is_private(path).unwrap_or(true) {
@@ -189,7 +189,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes the root and saves it: one that were lost at the next start would be worse than none.
+    /// Makes the root and saves it. If it cannot be saved, that is an error: the next start would make
+    /// another root, which the users' devices do not trust.
     fn make_root(&mut self, names: &Names, now: SystemTime) -> Result<(Root, KeyPair), String> {
         let host = names.dns.first().map_or("localhost", String::as_str);
         let text = issue::root(host, &Permits::for_device(names), seconds(now).max(EARLIEST))
@@ -215,8 +216,8 @@ impl Store {
         }
     }
 
-    /// The leaf, if it is one of this root. A damaged one is made anew: nobody has ever trusted it
-    /// by itself.
+    /// The leaf, if it names this root as its issuer. A damaged one counts as none and is made anew. Nothing is
+    /// lost by that, because devices trust the root and not the leaf.
     fn load_leaf(&mut self, root: &Root) -> Option<Leaf> {
         let path = self.folder.join(LEAF);
         let pem = match files::read(&path) {
@@ -226,7 +227,7 @@ impl Store {
                 return None;
             }
         };
-        // Its mode stays until it is replaced: a start may look twice.
+        // Its mode is not changed here. A start may look twice, and the second look must find the same.
         if !is_private(&path).unwrap_or(false) {
             self.warn(fault(&path, "others could read the key in it; it is made anew"));
             return None;
@@ -254,7 +255,7 @@ impl Store {
         }
         self.judge_end(root, now)?;
         let granted = root.permitted(names);
-        // New public IPv6 addresses come by the day, and nobody types them: not worth a word.
+        // Only names get a warning. New public IPv6 addresses come every day, and no user types them.
         for name in names.dns.iter().filter(|name| !granted.dns.contains(name)) {
             self.warn(format!(
                 "the name {name} is newer than the root and not in the certificate. Use another \
@@ -270,8 +271,8 @@ impl Store {
         Ok(leaf)
     }
 
-    /// For [`Authority::inspect`](super::Authority::inspect): whether all is there; if not, what is
-    /// there must allow for making the rest.
+    /// For [`Authority::inspect`](super::Authority::inspect): whether root and leaf are complete. If not,
+    /// it checks that the rest can be made from what is there.
     pub(super) fn look(&mut self, names: &Names, now: SystemTime) -> Result<bool, String> {
         let complete = self.find(names, now)?.is_some();
         if !complete && let Some((root, _)) = self.load_root()? {
@@ -280,7 +281,7 @@ impl Store {
         Ok(complete)
     }
 
-    /// Under a root that has ended no leaf is of use.
+    /// Refuses a root that has ended, because no leaf under it would be valid.
     fn judge_end(&self, root: &Root, now: u64) -> Result<(), String> {
         if now < root.facts.not_after {
             return Ok(());
@@ -289,7 +290,7 @@ impl Store {
         Err(fault(&self.folder.join(ROOT), format_args!("{what} {NEW_ROOT}")))
     }
 
-    /// In time before the root's end: users need a while to trust another one.
+    /// Warns a year before the root ends. Users need that time to make their devices trust another one.
     fn announce_end(&mut self, root: &Root, now: SystemTime) {
         let left = root.facts.not_after.saturating_sub(seconds(now));
         if left < ROOT_NOTICE {

@@ -12,10 +12,10 @@ use crate::system::files;
 /// Its name in the state folder.
 const FILE: &str = "access-token";
 
-/// Random bytes for a token: twice what it takes, since some are passed over.
+/// Random bytes drawn for a token. This is twice what it needs, since some of them are skipped.
 const RANDOM: usize = 64;
 
-/// The token that `config` asks for; none if all may call. The first start makes one.
+/// The token that `config` asks for. None, if everybody may call. The first start makes one.
 ///
 /// # Errors
 /// [`Failure`], when a token has to be kept and cannot.
@@ -27,7 +27,7 @@ pub(super) fn token(config: &Config) -> Result<Option<Secret>, Failure> {
     }
 }
 
-/// As [`token`], but none is made: a running daemon has one.
+/// As [`token`], but it makes no token: a running daemon has one already.
 ///
 /// # Errors
 /// A sentence, when it cannot be read.
@@ -57,18 +57,19 @@ pub(super) fn is_missing(config: &Config) -> Result<bool, String> {
         return Ok(true);
     }
     let name = path.display().to_string();
-    let mend = "mend it, or delete it, and the next start makes another";
+    let mend = "correct it, or delete it, then the next start makes a new one";
     kept(&path).map_err(|why| format!("access token {}: {why}; {mend}", name.escape_debug()))?;
     Ok(false)
 }
 
-/// What the server asks of callers.
+/// The access rule of the server: open, or by this token.
 pub(super) fn access(token: Option<&Secret>) -> Access {
     token.map_or(Access::Open, |token| Access::token(token.expose()))
 }
 
-/// The address that lets a browser in without typing: behind the `#` nothing reaches a server, a
-/// proxy or their logs. `base` is the page's address, such as `https://pi.local:8443`.
+/// The address that lets a browser in without typing. A browser sends nothing behind the `#`, so
+/// the token reaches no proxy and no log. `base` is the page's address, such as
+/// `https://pi.local:8443`.
 #[must_use]
 pub(super) fn pairing_link(base: &str, token: &Secret) -> String {
     let mut link = format!("{}/#token=", base.trim_end_matches('/'));
@@ -97,7 +98,7 @@ fn own(folder: Option<&Path>) -> Result<Secret, Failure> {
     };
     if !path.try_exists().unwrap_or(true) {
         make(&path).map_err(|why| failure(exit::CANNOT_CREATE, why))?;
-        log::info!("access: made a token and keep it in {}", path.display());
+        log::info!("access: made a token; it is kept in {}", path.display());
     }
     let token = kept(&path).map_err(|why| failure(exit::CONFIG, why))?;
     warn_if_readable(&path);
@@ -111,10 +112,10 @@ fn kept(path: &Path) -> Result<Secret, String> {
     Secret::access_token(&text).map_err(|why| format!("the token {why}"))
 }
 
-/// Keeps a new token. Of two daemons that start at once, both use the first one's.
+/// Keeps a new token. If two daemons start at once, both use the token of the first one.
 fn make(path: &Path) -> Result<(), String> {
     let text = token::made_from(&upgrade::random::<RANDOM>()?)
-        .ok_or("the random numbers did not suffice; try again")?;
+        .ok_or("too few of the random bytes were usable; try again")?;
     let keep = || -> io::Result<()> {
         path.parent().map_or(Ok(()), files::create_folder)?;
         files::create(path, format!("{text}\n").as_bytes())

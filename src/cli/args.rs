@@ -1,4 +1,4 @@
-//! The command line: words to a [`Command`], or one sentence about what is wrong with them.
+//! Parses the command line into a [`Command`], or says in one sentence what is wrong with it.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,7 +10,7 @@ use lexopt::prelude::{Long, Short, Value};
 
 use crate::config::Endpoint;
 
-/// What the program was asked to do.
+/// The command that the program was started with.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// The daemon.
@@ -73,14 +73,14 @@ pub struct SimulateArgs {
 pub struct CallArgs {
     /// The daemon's `/ws`.
     pub url: Endpoint,
-    /// What is said.
+    /// The speech to send.
     pub input: CallInput,
     /// WAV file for the answer.
     pub output: Option<PathBuf>,
-    /// Turn that is typed, after the speech if there is both.
+    /// A typed turn. It follows the speech, if both are given.
     pub text: Option<String>,
-    /// File that holds the daemon's access token; never the token itself, which others could see
-    /// in the list of processes.
+    /// File that holds the daemon's access token. There is no option for the token itself, because
+    /// other users could see it in the list of processes.
     pub token_file: Option<PathBuf>,
     /// File to use in place of `.env`, which may hold the token too.
     pub env_file: Option<PathBuf>,
@@ -103,7 +103,7 @@ pub enum CallInput {
     Stdin,
 }
 
-/// What help is wanted about.
+/// The topic of a help text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topic {
     /// The program as a whole, and `run`.
@@ -132,7 +132,7 @@ impl std::error::Error for UsageError {}
 
 impl From<lexopt::Error> for UsageError {
     fn from(fault: lexopt::Error) -> Self {
-        // It may quote an argument as it is. Quotes and backslashes do no harm.
+        // The sentence may quote an argument as it was given. Quotes and backslashes do no harm.
         let mut text = String::new();
         for letter in fault.to_string().chars() {
             match letter {
@@ -150,8 +150,8 @@ impl From<String> for UsageError {
     }
 }
 
-/// Reads the arguments, without the program's own name. The command comes first; without one it
-/// is `run`.
+/// Reads the arguments, without the program's own name. The command comes first. Without a command
+/// it is `run`.
 ///
 /// # Errors
 /// One sentence about the first fault.
@@ -172,7 +172,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
         Some("__resolve") => {
             let host = positional(&mut parser, "host")?;
             let port = positional(&mut parser, "port")?;
-            let port = port.parse().map_err(|_| "the port is no number".to_owned())?;
+            let port = port.parse().map_err(|_| "the port is not a number".to_owned())?;
             Ok(Command::Resolve { host, port })
         }
         Some("__tool") => Ok(Command::Tool { name: positional(&mut parser, "tool")? }),
@@ -198,7 +198,7 @@ pub fn version() -> &'static str {
     concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"))
 }
 
-/// What every command answers: help and version instead of its work.
+/// The options that every command has: help and version, which replace its work.
 fn common(option: &lexopt::Arg<'_>, topic: Topic) -> Option<Command> {
     match option {
         Short('h') | Long("help") => Some(Command::Help(topic)),
@@ -264,7 +264,7 @@ fn simulate_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     let tls = match (cert, key) {
         (Some(cert), Some(key)) => Some((cert, key)),
         (None, None) => None,
-        _ => return Err("--cert and --key belong together".to_owned().into()),
+        _ => return Err("--cert and --key must be given together".to_owned().into()),
     };
     Ok(Command::Simulate(SimulateArgs { listen, faults, tls }))
 }
@@ -311,8 +311,8 @@ fn call_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     }))
 }
 
-/// The address of a daemon's `/ws`. The address of its page, which is what a browser shows, is
-/// meant to lead there too.
+/// The address of a daemon's `/ws`. The address of the page, as a browser shows it, is accepted
+/// too.
 fn daemon_url(text: &str) -> Result<Endpoint, UsageError> {
     let mut url = Endpoint::exact(text).map_err(|fault| format!("--url {fault}"))?;
     if url.path_and_query == "/" {

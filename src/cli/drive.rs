@@ -1,5 +1,6 @@
-//! One WebSocket connection driven by a command: a poll of its own, which waits where a person
-//! waits too. The daemon's loop (`server`) is for many connections and never waits for one.
+//! One WebSocket connection driven by a command. It has a poll of its own, which may wait, because
+//! a person waits for the command. The daemon's loop (`server`) has many connections and never
+//! waits for one of them.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -18,13 +19,13 @@ use crate::net::ws::{Incoming, Message, Sizes, WsError, WsPeer, said};
 const SOCKET: Token = Token(0);
 const SIGNALS: Token = Token(1);
 
-/// What ends a command in order.
+/// The signals that end a command in order.
 const STOP_SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
 
 /// How long the other side may take to answer our close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What [`Drive::next`] came back with.
+/// What [`Drive::next`] returns.
 #[derive(Debug)]
 pub(super) enum Event {
     /// A whole text message.
@@ -35,7 +36,7 @@ pub(super) enum Event {
     Deadline,
     /// The user wants to stop; only after [`Drive::watch_signals`].
     Signal,
-    /// The connection is over; ask no more.
+    /// The connection is over. Do not call `next` again.
     Ended(Ended),
 }
 
@@ -76,7 +77,7 @@ pub(super) fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(found)
 }
 
-/// The step that an attempt must have reached to fail so, if the error tells.
+/// The step that the attempt had reached when it failed, if the error tells.
 fn failed_at(error: &DialError) -> Option<Step> {
     match error {
         DialError::Tls(_) => Some(Step::Tls),
@@ -89,8 +90,8 @@ fn failed_at(error: &DialError) -> Option<Step> {
 }
 
 impl Drive {
-    /// Connects, and returns when the WebSocket is open or can't be had. `on_step` is told each
-    /// step as it begins, and the address that it concerns.
+    /// Connects, and returns when the WebSocket is open or the attempt has failed. `on_step` is
+    /// called as each step begins, with the address that it concerns.
     ///
     /// # Errors
     /// As for every [`Dial`]; also `Internal`, when the system gives no poll.
@@ -152,7 +153,7 @@ impl Drive {
     }
 
     /// Sends what waits and returns with the next event. A deadline that has passed comes before
-    /// any message, so a flood of messages can't hold up what is to be done in time.
+    /// any message, so a flood of messages cannot delay the caller's timed work.
     pub(super) fn next(&mut self, deadline: Instant) -> Event {
         loop {
             if let Err(error) = self.peer.flush() {
@@ -174,7 +175,7 @@ impl Drive {
                 Ok(Some(Incoming::Close(frame))) => {
                     let (code, reason) = said(frame);
                     log::debug!("the other side closes: code {code:?}, {reason}");
-                    // Our answer is a courtesy: what counts has been said.
+                    // The answer to the close is a courtesy. An error changes nothing.
                     let _ = self.peer.flush();
                     return Event::Ended(Ended::Closed { code, reason });
                 }
@@ -232,7 +233,7 @@ fn register(poll: &Poll, socket: &mut TcpStream) -> io::Result<()> {
     poll.registry().register(socket, SOCKET, Interest::READABLE | Interest::WRITABLE)
 }
 
-/// A signal in between is no error: the caller looks at the clock and waits again.
+/// A signal during the wait is no error: the caller looks at the clock and waits again.
 fn wait(poll: &mut Poll, events: &mut Events, until: Instant) -> io::Result<()> {
     let timeout = until.saturating_duration_since(Instant::now());
     match poll.poll(events, Some(timeout)) {

@@ -1,7 +1,7 @@
 //! The commands of the one binary.
 //!
-//! `run`, `demo` and `simulate` set up the daemon; `call` and `check` are clients that wait for what
-//! they do, over a connection of their own (`drive`).
+//! `run`, `demo` and `simulate` set up the daemon. `call` and `check` are clients. Each has one
+//! connection (`drive`) and waits for it.
 
 mod access_token;
 pub mod args;
@@ -28,7 +28,7 @@ pub fn main() -> ExitCode {
     {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, message)) => {
-            // Where even this can't be said, the exit code says it.
+            // If standard error cannot be written either, the exit code remains.
             let _ =
                 writeln!(io::stderr(), "voicelived: {}", message.replace('\n', "\nvoicelived: "));
             ExitCode::from(code)
@@ -60,7 +60,8 @@ fn execute(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// An error of the tool is an answer too, a sentence for the model: only its lack is a failure.
+/// An error of the tool is an answer too: a sentence for the model. The command fails only when the
+/// answer cannot be written.
 fn tool(name: &str) -> Result<(), Failure> {
     let outcome = crate::tools::run_builtin(name, &mut io::stdin(), &mut io::stdout());
     outcome.map(drop).map_err(|error| (exit::IO, error.to_string()))
@@ -69,7 +70,7 @@ fn tool(name: &str) -> Result<(), Failure> {
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // The reader, `head` perhaps, has seen enough.
+        // The reader has closed the pipe, as `head` does.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(|error| (exit::IO, format!("standard output: {error}"))),
     }

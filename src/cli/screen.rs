@@ -1,4 +1,4 @@
-//! Lines for a person or a pipe. A reader that has gone stops nothing.
+//! Lines on standard output, for a person or a pipe. The command goes on if the reader has gone.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ impl Default for Screen {
 }
 
 impl Drop for Screen {
-    /// Nothing of the status line stays behind.
+    /// Removes the status line.
     fn drop(&mut self) {
         if self.status.take().is_some() {
             put("\r\x1b[K");
@@ -53,12 +53,12 @@ impl Drop for Screen {
 
 fn put(text: &str) {
     let mut out = io::stdout().lock();
-    // Whoever read the lines may have seen enough; the command's work goes on.
+    // A reader such as `head` may have seen enough. The command's work goes on.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Somebody else's words as part of a line: no line breaks, nothing that steers a terminal or
-/// turns the direction of writing.
+/// A text from outside as part of a line. It has no line breaks, and no characters that control a
+/// terminal or change the direction of writing.
 #[must_use]
 pub(super) fn plain(text: &str) -> String {
     let tame = |c: char| match c {

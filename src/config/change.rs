@@ -1,4 +1,4 @@
-//! What a running daemon cannot take up when its settings are read again.
+//! Finds the changed settings that a running daemon can use only after a restart.
 
 use super::Config;
 
@@ -14,7 +14,7 @@ impl Config {
         let ((web, limits), (new_web, new_limits)) =
             ((&self.web, &self.limits), (&new.web, &new.limits));
         let settings = [
-            // With the service's address goes the key, which is meant for no other.
+            // The key belongs to the service's address. No other address may get it.
             ("AZURE_VOICE_LIVE_ENDPOINT", self.unready.is_none() && service(self) != service(new)),
             ("VOICELIVED_LISTEN", web.listen != new_web.listen),
             ("VOICELIVED_TLS_LISTEN", web.tls_listen != new_web.tls_listen),

@@ -28,9 +28,9 @@ pub struct Entry {
 pub struct Fault {
     /// Line, counted from 1.
     pub line: usize,
-    /// Whose value is at fault, if the line got that far: others' variables need not concern us.
+    /// The name on the line, if it could be read. Faults of other programs' variables are ignored.
     pub name: Option<String>,
-    /// What is wrong and what to do.
+    /// What is wrong, and how to correct it.
     pub message: &'static str,
 }
 

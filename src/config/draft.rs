@@ -1,7 +1,7 @@
 //! A configuration while it is being put together, and the parsers of single values.
 //!
-//! Messages continue the sentence that the variable's name begins, and quote only short, escaped
-//! pieces of values that are no secrets.
+//! A message continues the sentence that the variable's name begins. It quotes only short, escaped
+//! pieces of values that are not secret.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -99,7 +99,7 @@ pub(super) fn session_file(draft: &mut Draft, path: &str, files: Files<'_>) -> R
     Ok(())
 }
 
-/// What `/ws` promises its clients, so no session file may change it.
+/// Session settings that `/ws` promises to its clients. A session file must not change them.
 fn fixed_session_keys() -> [(&'static str, Value); 3] {
     [
         ("input_audio_format", "pcm16".into()),
@@ -108,7 +108,7 @@ fn fixed_session_keys() -> [(&'static str, Value); 3] {
     ]
 }
 
-/// Visible characters without blanks: for what goes into an address.
+/// Visible characters without blanks, for a part of an address.
 pub(super) fn word(text: &str, max: usize) -> Result<String, String> {
     if text.contains(char::is_whitespace) {
         return Err(format!("must not hold blanks, but is {}", shown(text)));
@@ -127,7 +127,7 @@ pub(super) fn line(text: &str, max: usize) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Text for the model: may have lines and tabs.
+/// A text for the model. It may have line breaks and tabs.
 pub(super) fn prose(text: &str) -> Result<String, String> {
     if text.len() > MAX_TEXT_FILE {
         return Err(format!("is longer than {MAX_TEXT_FILE} bytes"));
@@ -139,10 +139,10 @@ pub(super) fn prose(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Most models in one list, each of which may cost a call a connection.
+/// The largest number of models in a list. Each refused model costs a call one connection.
 const MAX_MODELS: usize = 8;
 
-/// Names with commas between, in the order in which they are to be tried.
+/// Names with commas between them, in the order in which calls try them.
 pub(super) fn models(text: &str) -> Result<Vec<String>, String> {
     let mut names: Vec<String> = Vec::new();
     for name in text.split(',').map(str::trim) {
@@ -215,7 +215,7 @@ pub(super) fn asks_token(text: &str) -> Result<bool, String> {
 }
 
 pub(super) fn token_file(draft: &mut Draft, path: &str, files: Files<'_>) -> Result<(), String> {
-    // Some room for white space around it.
+    // The file may have some white space around the token.
     let text = text_file(path, Secret::MAX_TOKEN_BYTES + 64, files)?;
     draft.secret_files.push(path.into());
     let token = Secret::access_token(&text);
@@ -297,7 +297,7 @@ pub(super) fn seconds(text: &str, max: u32) -> Result<Duration, String> {
     }
 }
 
-/// As [`seconds`], but none at all will do too.
+/// As [`seconds`], but 0 is allowed.
 pub(super) fn seconds_or_none(text: &str, max: u32) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);

@@ -1,4 +1,4 @@
-//! Where to connect: what people paste, turned into the parts a connection needs.
+//! Turns an address, as people paste it, into the parts that a connection needs.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -184,7 +184,7 @@ fn parse_name(text: &str) -> Result<String, String> {
     if name.len() > 253 || !name.split('.').all(label) {
         return Err("has no valid host name after ://".to_owned());
     }
-    // `127.1` or `10.0.0.256` would be taken for a name here and for an address elsewhere.
+    // Other programs take `127.1` for an address. Here it would be a name, as `10.0.0.256` would.
     let last = name.rsplit('.').next().unwrap_or_default();
     let numeric = last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x");
     if numeric && name.parse::<Ipv4Addr>().is_err() {
@@ -200,7 +200,7 @@ fn is_loopback(host: &str) -> bool {
     }
 }
 
-/// What to say of a host that is near a Voice Live resource and is none (Azure's own host names).
+/// A warning about a host of Azure that belongs to another kind of service than Voice Live.
 fn foreign_host(host: &str) -> Option<String> {
     let is_under = |domain: &str| host.strip_suffix(domain).is_some_and(|name| name.ends_with('.'));
     if is_under("openai.azure.com") {

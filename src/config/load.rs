@@ -1,4 +1,5 @@
-//! Collects settings from their sources, settles which one counts, and builds the configuration.
+//! Collects the settings from their sources, decides which source counts, and builds the
+//! configuration.
 
 use std::ffi::OsString;
 use std::io;
@@ -10,6 +11,7 @@ use super::names::{
     AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, KEY, LISTEN, OWN_PREFIX, PAIRS, STATE_DIR,
     TLS_LISTEN, TOKEN, TOKEN_FILE,
 };
+use super::spelling::{is_ours, near_miss, nearest};
 use super::{
     AccessConfig, Config, ConfigError, Endpoint, Files, Limits, Place, Purpose, Secret,
     ServiceConfig, VARIABLES, Variable, dotenv,
@@ -30,12 +32,12 @@ pub struct Sources {
     pub env_file: Option<EnvFile>,
 }
 
-/// A listening socket that somebody else has bound.
+/// A listening socket that another process has bound, such as systemd.
 #[derive(Debug, Clone, Copy)]
 pub struct PassedSocket {
-    /// Where.
+    /// Its address.
     pub address: SocketAddr,
-    /// For HTTPS.
+    /// Whether it is for HTTPS.
     pub secure: bool,
 }
 
@@ -108,7 +110,7 @@ pub(super) fn load(
     loader.finish(access)
 }
 
-/// Only the token, for a client of the daemon.
+/// Loads only the token, for a client of the daemon.
 pub(super) fn client_token(
     named: Option<&Path>,
     sources: Sources,
@@ -128,8 +130,8 @@ pub(super) fn client_token(
     if loader.errors.is_empty() { Ok(loader.draft.token) } else { Err(loader.errors) }
 }
 
-/// Where this kind of program keeps its state: the folder that systemd made for it (the first, if
-/// there are several), or the user's (XDG base directories: relative paths do not count).
+/// The default state folder: the one that systemd has made for the service (the first, if there are
+/// several), else the user's. As the XDG base directories demand, relative paths are ignored.
 fn state_directory(sources: &Sources) -> Option<PathBuf> {
     let folder = |wanted: &str| {
         let (_, value) = sources.environment.iter().find(|(name, _)| name == wanted)?;
@@ -149,10 +151,10 @@ fn credentials_directory(sources: &Sources) -> Option<PathBuf> {
     Some(PathBuf::from(path))
 }
 
-/// One value that somebody set.
+/// One value from one source.
 #[derive(Debug, Clone)]
 struct Setting {
-    /// Lower wins.
+    /// The rank of the source. The lowest one wins.
     rank: u8,
     place: Place,
     name: String,
@@ -183,7 +185,7 @@ impl<'a> Loader<'a> {
             self.add(0, Place::Option, LISTEN.to_owned(), value);
         }
         for (name, secure) in [(TLS_LISTEN, true), (LISTEN, false)] {
-            // The one that most can reach counts: it decides whether a token is asked for.
+            // The socket that most machines can reach counts: it decides whether a token is needed.
             let of_kind = sources.sockets.iter().filter(|socket| socket.secure == secure);
             let widest =
                 of_kind.min_by_key(|socket| socket.address.ip().to_canonical().is_loopback());
@@ -233,7 +235,8 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Another program's variable is none of our business, but a misspelt one of ours is.
+    /// Warns of a variable that may be a misspelt setting of ours. Other programs' variables are
+    /// ignored.
     fn warn_of_near_miss(&mut self, name: &str, place: &Place) {
         if let Some(meant) = near_miss(name) {
             let warning =
@@ -319,7 +322,7 @@ impl<'a> Loader<'a> {
         Some(first)
     }
 
-    /// Of two variables for one thing, drops the one from the weaker source.
+    /// If two variables say the same thing, drops the one from the weaker source.
     fn settle_pair(&mut self, chosen: &mut [Option<Setting>], one: &str, other: &str) {
         let index = |name| VARIABLES.iter().position(|variable| variable.name == name);
         let (Some(one), Some(other)) = (index(one), index(other)) else {
@@ -349,7 +352,7 @@ impl<'a> Loader<'a> {
             return;
         };
         let outcome = match (self.files)(&directory.join(KEY), Secret::MAX_BYTES) {
-            // A unit has something blank stand in for a key that is not there yet.
+            // A unit may pass a blank credential while there is no key yet.
             Ok(bytes) if bytes.trim_ascii().is_empty() => Ok(()),
             Ok(bytes) => String::from_utf8(bytes)
                 .map_err(|_| "is not UTF-8 text".to_owned())
@@ -362,7 +365,7 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// What a call cannot do without.
+    /// The faults for missing settings without which no call can be made.
     fn require_service(&self) -> Vec<ConfigError> {
         let mut missing = Vec::new();
         let faulty = |errors: &[ConfigError], name: &str| {
@@ -393,7 +396,8 @@ impl<'a> Loader<'a> {
         ConfigError { what: name.to_owned(), place: None, message }
     }
 
-    /// Each call is promised its blocks at its start: the limit on calls must be one that holds.
+    /// Each call reserves blocks at its start. So the pool must be large enough for all calls
+    /// together.
     fn check_pool(&mut self) {
         let Limits { max_sessions, audio_pool, .. } = self.draft.limits;
         let needed = max_sessions as u64 * Limits::GUARANTEED_PER_CALL.as_secs();
@@ -405,20 +409,20 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// A daemon that listens nowhere serves nobody.
+    /// At least one listener must be on. Without one, no client could reach the daemon.
     fn require_listener(&mut self) {
         let faulty = |error: &ConfigError| [LISTEN, TLS_LISTEN].contains(&error.what.as_str());
         if self.draft.web.listen.is_none()
             && self.draft.web.tls_listen.is_none()
             && !self.errors.iter().any(faulty)
         {
-            let message = "is off, and so is VOICELIVED_TLS_LISTEN: nobody could reach the \
+            let message = "is off, and so is VOICELIVED_TLS_LISTEN: no client could reach the \
                            daemon; give one of them an address, such as 127.0.0.1:8000";
             self.fault(LISTEN, None, message);
         }
     }
 
-    /// A certificate is of no use without its key.
+    /// A certificate and its key must be set together.
     fn settle_tls_files(&mut self) {
         let draft = &mut self.draft;
         match (draft.tls_cert.take(), draft.tls_key.take()) {
@@ -444,7 +448,8 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// A token is asked for unless nobody else can come, or its owner says that all may.
+    /// Decides whether clients need a token. They do if other machines can reach the daemon or a
+    /// token is set, unless the owner decides otherwise.
     fn settle_access(&mut self) -> AccessConfig {
         let beyond = self.draft.web.is_beyond_loopback();
         let token = self.draft.token.take();
@@ -479,7 +484,7 @@ impl<'a> Loader<'a> {
                 "{name} (environment): not used by voicelived; it connects to the service directly"
             ));
         }
-        // Only the demo lacks these, and it sets its own endpoint.
+        // Only the demo has no endpoint, and it sets its own later.
         let nowhere = || Endpoint::plain(([127, 0, 0, 1], 0).into());
         let mut endpoint = draft.endpoint.unwrap_or_else(nowhere);
         let model = draft.session.models.first().map_or("", String::as_str);
@@ -504,71 +509,8 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// By these many programs are told of a proxy for HTTPS.
+/// The variables that tell many programs of a proxy for HTTPS.
 const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-
-fn is_ours(name: &str) -> bool {
-    let prefixes = [OWN_PREFIX, AZURE_PREFIX, AZURE_SHORT_PREFIX];
-    prefixes.iter().any(|prefix| name.starts_with(prefix)) || name == "VOICE_LIVE_MODEL"
-}
-
-/// What people put in front of a setting's name, the longest first. Each product and each sample of
-/// this family spells it differently.
-const FAMILY_PREFIXES: [&str; 9] = [
-    "AZURE_VOICE_LIVED_",
-    "AZURE_VOICE_LIVE_",
-    "AZURE_VOICELIVED_",
-    "AZURE_VOICELIVE_",
-    "VOICE_LIVED_",
-    "VOICE_LIVE_",
-    "VOICELIVED_",
-    "VOICELIVE_",
-    "AZURE_",
-];
-
-/// The setting that a name without one of our prefixes is meant for: it differs by two typing slips
-/// at most, or has another prefix of the family, such as `VOICE_LIVE_ENDPOINT`.
-fn near_miss(name: &str) -> Option<String> {
-    let name = name.to_ascii_uppercase();
-    if !name.contains("VOICE") {
-        return None;
-    }
-    let known: Vec<String> = VARIABLES.iter().flat_map(Variable::spellings).collect();
-    let rest = |name: &str| {
-        let rest = FAMILY_PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix));
-        rest.map(str::to_owned)
-    };
-    let same_rest = || {
-        let wanted = rest(&name)?;
-        known.iter().find(|other| rest(other).as_ref() == Some(&wanted))
-    };
-    nearest(&name, &known).or_else(same_rest).cloned()
-}
-
-/// The known name that differs by at most two typing slips.
-fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
-    let close = known.iter().map(|other| (distance(name, other), other));
-    let (slips, best) = close.min_by_key(|(slips, _)| *slips)?;
-    (slips <= 2).then_some(best)
-}
-
-/// Levenshtein distance in bytes; anything over 64 bytes counts as far away.
-fn distance(a: &str, b: &str) -> usize {
-    if a.len() > 64 || b.len() > 64 {
-        return usize::MAX;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
 
 #[cfg(test)]
 mod tests {
@@ -587,32 +529,6 @@ mod tests {
     fn names_in_pairs_exist() {
         for name in PAIRS.iter().flat_map(|(a, b)| [a, b]).chain([&ENDPOINT]) {
             assert!(VARIABLES.iter().any(|variable| variable.name == *name));
-        }
-    }
-
-    #[test]
-    fn finds_typing_slips() {
-        let known = ["VOICELIVED_LISTEN".to_owned(), "VOICELIVED_LOG".to_owned()];
-        assert_eq!(nearest("VOICELIVED_LISEN", &known), Some(&known[0]));
-        assert_eq!(nearest("VOICELIVED_LGO", &known), Some(&known[1]));
-        assert_eq!(nearest("VOICELIVED_FOO_BAR", &known), None);
-        assert_eq!(nearest(&"X".repeat(100_000), &known), None);
-    }
-
-    #[test]
-    fn names_with_a_wrong_prefix_are_recognised() {
-        for (name, meant) in [
-            ("VOICE_LIVE_MODELS", "VOICE_LIVE_MODEL"),
-            ("VOICELIVE_LISTEN", "VOICELIVED_LISTEN"),
-            ("VOICE_LIVED_LOG", "VOICELIVED_LOG"),
-            ("VOICE_LIVE_ENDPOINT", "AZURE_VOICE_LIVE_ENDPOINT"),
-            ("VOICELIVE_API_KEY", "AZURE_VOICE_LIVE_API_KEY"),
-            ("voicelived_log", "VOICELIVED_LOG"),
-        ] {
-            assert_eq!(near_miss(name).as_deref(), Some(meant), "{name}");
-        }
-        for other in ["PATH", "VOICE", "VOICEMEETER_LOG", "AZURE_CLIENT_ID", "GOOGLE_VOICE_KEY"] {
-            assert_eq!(near_miss(other), None, "{other}");
         }
     }
 }

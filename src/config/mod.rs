@@ -1,4 +1,5 @@
-//! Environment and `.env` to one validated [`Config`]; all faults are reported at once.
+//! Makes one validated [`Config`] of the environment and the `.env` file. It reports all faults at
+//! once.
 //!
 //! [`VARIABLES`] is the only list of settings: parsing, defaults, `.env.example` and the check of
 //! the documentation derive from it. Precedence: command line, environment, `.env` file, default.
@@ -11,6 +12,7 @@ pub mod endpoint;
 mod load;
 mod names;
 pub mod secret;
+mod spelling;
 mod table;
 
 use std::fmt;
@@ -46,8 +48,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// The most detailed level that is logged.
     pub log: log::LevelFilter,
-    /// Why no call can be made, if so: what is not set. Only a daemon that would be started again
-    /// and again puts up with it (see [`load`](Self::load)).
+    /// Why no call can be made: the settings that are missing. Only a daemon under a service
+    /// manager starts without them (see [`load`](Self::load)).
     pub unready: Option<String>,
     /// Files that hold secrets: the key's, the token's, the certificate's key, a `.env` with one.
     pub secret_files: Vec<PathBuf>,
@@ -71,7 +73,7 @@ pub struct ServiceConfig {
 /// Settings of the service's `session` object.
 #[derive(Debug, Clone, Default)]
 pub struct SessionConfig {
-    /// Names of the models, the one to ask for first before those to ask for when it is refused.
+    /// Names of the models. The first one is asked for first. The others follow when it is refused.
     /// The first is also part of the endpoint's query.
     pub models: Vec<String>,
     /// Name of the voice.
@@ -124,7 +126,7 @@ pub struct Web {
 }
 
 impl Web {
-    /// Whether anybody but this machine can reach the daemon.
+    /// Whether other machines can reach the daemon.
     #[must_use]
     pub fn is_beyond_loopback(&self) -> bool {
         let all = self.listen.iter().chain(&self.tls_listen);
@@ -137,28 +139,29 @@ impl Web {
 pub enum AccessConfig {
     /// Everybody who reaches the daemon.
     Open,
-    /// Whoever knows this token.
+    /// Clients that show this token.
     Token(Secret),
-    /// Whoever knows a token that the daemon makes and keeps in [`Config::state_dir`].
+    /// Clients that show the token that the daemon makes and keeps in [`Config::state_dir`].
     OwnToken,
 }
 
-/// What the configuration is for.
+/// The kind of service that the configuration is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Calls go to the configured service: endpoint and key are required.
     Service,
-    /// Calls go to the built-in simulator: settings of the service's address, key and trust are
-    /// not looked at. Finish with [`Config::use_simulator`].
+    /// Calls go to the built-in simulator. The settings of the service's address, key and trust are
+    /// ignored. Finish with [`Config::use_simulator`].
     Demo,
 }
 
 impl Config {
     /// Builds the configuration from `sources`; `files` reads the files that settings name.
     ///
-    /// Where a service manager listens (`NOTIFY_SOCKET`), an endpoint or key that is not set is no
-    /// fault but [`unready`](Self::unready): there is nobody at a terminal to read it, and leaving
-    /// would only be started again. What is set and wrong is a fault everywhere.
+    /// Under a service manager (`NOTIFY_SOCKET`) a missing endpoint or key is no fault. It makes
+    /// the configuration [`unready`](Self::unready): no person at a terminal would read the fault,
+    /// and the manager would only start the daemon again. A setting with a wrong value is always a
+    /// fault.
     ///
     /// # Errors
     /// Every fault found, in the order of [`VARIABLES`] after the faults of the sources.
@@ -170,9 +173,9 @@ impl Config {
         load::load(purpose, sources, files)
     }
 
-    /// [`Config::load`] from this process's environment, `--listen`, `sockets`, and `env_file` or, if
-    /// that is `None`, the file `.env` in the working directory when there is one. Warns of files
-    /// with secrets that are open to all.
+    /// [`Config::load`] from this process's environment, `--listen`, `sockets`, and `env_file` or,
+    /// if that is `None`, the file `.env` in the working directory when there is one. Warns of
+    /// files with secrets that every user can read.
     ///
     /// # Errors
     /// As [`Config::load`], and when the file cannot be read.
@@ -191,9 +194,9 @@ impl Config {
         Ok(config)
     }
 
-    /// The access token that a client in this process is to show: from the file it was told, else
-    /// from the environment or `.env` or its namesake. Other settings, and a `.env` that nobody
-    /// named and that cannot be read, are not its business.
+    /// The access token that a client in this process has to show. It comes from the `named` file,
+    /// else from the environment or the `.env` file. Faults of other settings are ignored, and so
+    /// is a `.env` that cannot be read and was not named.
     ///
     /// # Errors
     /// What is wrong with the token or its file.
@@ -220,8 +223,8 @@ impl Config {
 /// Reads at most the given number of bytes of a file; a longer file is an error.
 pub type Files<'a> = &'a dyn Fn(&Path, usize) -> io::Result<Vec<u8>>;
 
-/// One fault: what is wrong, where it stands, how to mend it. Displays as one line and never
-/// shows a secret.
+/// One fault: what is wrong, where it is, and how to correct it. It is displayed as one line and
+/// never shows a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// Name of the variable or file.

@@ -1,4 +1,4 @@
-//! A text that must not reach a log, an error message or a core of debug output.
+//! A text that must not reach a log, an error message or debug output.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -12,7 +12,8 @@ pub struct Secret(Arc<str>);
 impl Secret {
     /// Longest key that is accepted, in bytes.
     pub const MAX_BYTES: usize = 4096;
-    /// Shortest access token, in bytes: guessing is slowed, but the slow have time.
+    /// Shortest access token, in bytes. The throttle slows guessing, but an attacker may have much
+    /// time.
     pub const MIN_TOKEN_BYTES: usize = 16;
     /// Longest access token, in bytes.
     pub const MAX_TOKEN_BYTES: usize = 256;

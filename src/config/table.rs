@@ -13,13 +13,13 @@ use crate::models;
 pub struct Variable {
     /// The documented name.
     pub name: &'static str,
-    /// Text that is parsed when nothing is set; empty for none.
+    /// The text that is parsed when the setting is not set. Empty if there is no default.
     pub default: &'static str,
     /// One line for `.env.example`.
     pub explanation: &'static str,
-    /// Heading it stands under.
+    /// The heading above it.
     pub group: &'static str,
-    /// Whether the demo, which has its own service, passes it over.
+    /// Whether the demo ignores it, because the demo has its own service.
     pub(super) service_only: bool,
     /// Turns a non-empty text into a part of the draft, or says what is wrong with it.
     pub(super) parse: fn(&mut Draft, &str, Files<'_>) -> Result<(), String>,

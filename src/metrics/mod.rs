@@ -1,30 +1,33 @@
 //! Every counter, and the text of `GET /metrics` (Prometheus' text format 0.0.4).
 //!
-//! The loop owns one [`Metrics`] and lends it for a turn to whoever decides something; there it is
-//! counted. Plain numbers: no lock, no atomic, and no allocation but for the text. The words of a
-//! label are fixed here and nothing that a peer sends ever becomes one, so the series are always
-//! the same, their text stays below [`MAX_TEXT`], and nothing in it needs escaping.
+//! The loop owns one [`Metrics`] and lends it for a turn. An event is counted where it is decided. The
+//! counters are plain numbers without locks or atomics, and only the text is allocated.
+//!
+//! All label values are fixed here. Nothing that a peer sends ever becomes one. So the number of series
+//! never grows, their text stays below [`MAX_TEXT`], and no value needs escaping.
 //!
 //! `docs/metrics.md` explains each name; `tests/metrics.rs` holds the two together.
 
 use std::fmt::Write;
 use std::time::Duration;
 
-/// More bytes than the text can have.
+/// The bound of the text, in bytes. It is allocated once per scrape.
 pub const MAX_TEXT: usize = 24 * 1024;
 
-/// The most words a label has.
+/// The most values of a label.
 const MAX_WORDS: usize = 40;
 
-/// One line for each family: its name (without `voicelived_`), label, that label's words, help. A
-/// name that ends in `_total` is a counter, another a gauge; `_seconds` are kept in nanoseconds.
+/// One line for each family: its name (without `voicelived_`), its label, the label's values, its help. A
+/// name that ends in `_total` is a counter, any other a gauge. Values of `_seconds` are kept in
+/// nanoseconds.
 macro_rules! families {
     ($($family:ident: $name:literal, $label:literal, $words:expr, $help:literal;)*) => {
-        /// What is counted. A family is one number, or one for each word of its label.
+        /// The metric families. A family has one number, or one for each value of its label.
         #[derive(Debug, Clone, Copy)]
         pub enum Family { $(#[doc = $help] $family),* }
 
-        /// One string each: a table of several would cost more for its addresses than for its text.
+        /// One string for each family. A table with a field for each part would take more bytes for its
+        /// addresses than for its text.
         const FAMILIES: &[&str] = &[$(concat!($name, "|", $label, "|", $words, "|", $help)),*];
     };
 }
@@ -36,46 +39,46 @@ families! {
         "evicted no_place no_descriptor setup_failed idle slow_reader tls_failed tls_timeout",
         "Connections closed without an answer to a request.";
     Paused: "accept_pauses_total", "reason", "no_descriptor handshake_limit",
-        "Times that waiting connections were left waiting.";
+        "Times that accepting paused while connections waited.";
     Answers: "http_responses_total", "code",
         "101 200 204 304 308 400 401 403 404 405 408 413 414 421 426 429 431 503 505",
         "Answers to requests.";
     Refused: "access_refused_total", "reason",
         "host origin token_missing token_wrong throttled draining",
-        "Requests refused for who sent them, or because the daemon stops.";
-    Calls: "calls_started_total", "", "", "Calls that got a line.";
+        "Requests refused by access rules, or because the daemon stops.";
+    Calls: "calls_started_total", "", "", "Calls that began.";
     TurnedAway: "calls_turned_away_total", "reason",
         "full address_limit daily_limit access_changed not_configured pool internal",
-        "Calls that got none.";
+        "Calls that were refused after the WebSocket had opened.";
     Ended: "calls_ended_total", "reason",
         "hang_up client_lost idle time_limit session_expired stopping bad_audio bad_text too_big \
          bad_protocol client_stalled flood access_changed refused daily_limit internal unreachable tls \
          bad_answer bad_request unauthorized forbidden not_found quota redirect service_trouble \
          service_timeout session_refused service_error service_closed service_lost \
          service_protocol",
-        "Calls that ended, by the reason that the client and the log are told.";
+        "Calls that ended, by the reason that the client and the log get.";
     Microphone: "microphone_bytes_total", "", "", "Microphone audio that came from clients.";
     MicrophoneDropped: "microphone_dropped_bytes_total", "", "",
         "Microphone audio dropped because the service was behind.";
     Reply: "reply_bytes_total", "", "", "Reply audio sent to clients.";
     Backpressure: "reply_stalls_total", "", "",
-        "Times that a service was not read because its client was behind and no block free.";
+        "Times that a service was not read because its client was behind and no block was free.";
     Unsent: "service_messages_dropped_total", "", "",
-        "Messages for a service that took none.";
+        "Messages dropped because the service did not take them.";
     Connects: "service_connects_total", "outcome", "ok failed unresolved",
         "Attempts to reach the service.";
     Tools: "tool_runs_total", "outcome", "ok failed refused not_started abandoned",
         "Tool runs that the model asked for.";
-    LogLost: "log_lines_lost_total", "", "", "Log lines that nobody took.";
+    LogLost: "log_lines_lost_total", "", "", "Log lines that standard error did not take.";
     Active: "calls_active", "", "", "Calls now.";
     Open: "connections_open", "", "", "Connections now, calls among them.";
-    Blocks: "pcm_blocks", "", "", "Audio blocks of 20 ms there are.";
-    BlocksFree: "pcm_blocks_free", "", "", "Of these neither used nor promised.";
+    Blocks: "pcm_blocks", "", "", "Audio blocks of 20 ms in the pool.";
+    BlocksFree: "pcm_blocks_free", "", "", "Blocks that are neither used nor promised to a call.";
     UsedToday: "used_today_seconds", "", "", "Time of calls today, for the spending guard.";
     Longest: "loop_turn_longest_seconds", "", "", "Longest turn since the last scrape.";
 }
 
-/// Bounds of the turns' histogram, in nanoseconds: 100 µs to 1 s.
+/// Upper bounds of the histogram of turns, in nanoseconds: 100 µs to 1 s.
 const TURNS: [u64; 9] = [
     100_000,
     250_000,
@@ -88,7 +91,7 @@ const TURNS: [u64; 9] = [
     1_000_000_000,
 ];
 
-/// Bounds of the first audio's histogram, in nanoseconds: 0.1 s to 10 s.
+/// Upper bounds of the histogram of first audio, in nanoseconds: 0.1 s to 10 s.
 const FIRST_AUDIO: [u64; 9] = [
     100_000_000,
     250_000_000,
@@ -101,7 +104,7 @@ const FIRST_AUDIO: [u64; 9] = [
     10_000_000_000,
 ];
 
-/// The counters. See the module's text.
+/// All counters, gauges and histograms.
 #[derive(Debug)]
 pub struct Metrics {
     counts: [[u64; MAX_WORDS]; FAMILIES.len()],
@@ -110,7 +113,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All at zero.
+    /// Metrics that are all zero but for `build_info`.
     #[must_use]
     pub fn new() -> Self {
         let counts = [[0; MAX_WORDS]; FAMILIES.len()];
@@ -120,7 +123,8 @@ impl Metrics {
         metrics
     }
 
-    /// Counts one of a family with a label.
+    /// Adds 1 to the counter with this label value. A value that the family does not have is a mistake
+    /// in the code; a release program then counts nothing.
     pub fn count(&mut self, family: Family, word: &str) {
         let [_, _, words, _] = parts(family as usize);
         let at = words.split(' ').position(|known| known == word);
@@ -130,17 +134,17 @@ impl Metrics {
         }
     }
 
-    /// Adds to a family without a label.
+    /// Adds to the counter of a family without a label.
     pub fn add(&mut self, family: Family, more: u64) {
         self.counts[family as usize][0] += more;
     }
 
-    /// Sets a family without a label: a gauge, or what is counted elsewhere.
+    /// Sets a family without a label: a gauge, or a counter that another module keeps.
     pub fn set(&mut self, family: Family, value: u64) {
         self.counts[family as usize][0] = value;
     }
 
-    /// A turn of the loop took so long.
+    /// Records the length of a turn of the loop.
     pub fn turn(&mut self, took: Duration) {
         let took = nanos(took);
         self.turns.observe(took);
@@ -148,12 +152,13 @@ impl Metrics {
         *longest = took.max(*longest);
     }
 
-    /// A user waited so long for the first sound of an answer.
+    /// Records how long a user waited for the first sound of an answer.
     pub fn first_audio(&mut self, waited: Duration) {
         self.first_audio.observe(nanos(waited));
     }
 
-    /// The text. The longest turn begins anew with each.
+    /// The text of `GET /metrics`. It also resets the longest turn, which is measured from scrape to
+    /// scrape.
     #[must_use]
     pub fn render(&mut self) -> String {
         let total = |family: Family| self.counts[family as usize].iter().sum::<u64>();
@@ -187,7 +192,7 @@ fn parts(at: usize) -> [&'static str; 4] {
     [(); 4].map(|()| parts.next().unwrap_or_default())
 }
 
-/// Nanoseconds, as `_seconds` are kept.
+/// A duration in nanoseconds, the unit in which `_seconds` are kept. At most 584 years.
 #[must_use]
 pub fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
@@ -228,11 +233,12 @@ fn sample(
     let _ = if nanos { writeln!(out, " {}", Seconds(value)) } else { writeln!(out, " {value}") };
 }
 
-/// How often something took how long.
+/// A histogram with nine upper bounds, in nanoseconds.
 #[derive(Debug)]
 struct Histogram {
     bounds: &'static [u64; 9],
-    /// Each up to its bound and above the one before; the last above all bounds.
+    /// For each bound, the values up to it and above the bound before. The last counts the values above
+    /// all bounds.
     counts: [u64; 10],
     sum: u64,
 }

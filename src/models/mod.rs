@@ -1,7 +1,8 @@
-//! What is known of the service's models and transcribers: one table, dated, each row with its
-//! source. It decides defaults and what `check` tells; a model that is not in it works all the same.
+//! The table of the service's models and transcribers. It is dated, and each row has its source. It
+//! decides defaults and what `check` reports. A model that is not in the table works too.
 //!
-//! Names are those of Voice Live's `model` parameter. What the service calls itself may differ.
+//! Names are those of Voice Live's `model` parameter. The service may report another name for the same
+//! model.
 
 /// The day on which the rows were last compared with their sources.
 pub const KNOWN_AT: &str = "2026-11-27";
@@ -12,56 +13,57 @@ pub const DEFAULT_MODELS: &str = "gpt-realtime-2.1-mini,gpt-realtime-mini";
 /// The voice that a call asks for if the owner names none, where the model takes it.
 pub const DEFAULT_VOICE: &str = "en-US-Ava:DragonHDLatestNeural";
 
-/// The voice for models that take none but their own (`azure-realtime`).
+/// The voice for models that accept only their own voices (`azure-realtime`).
 pub const DEFAULT_AZURE_NATIVE_VOICE: &str = "ava";
 
 /// Voices that belong to OpenAI's models rather than to Azure speech.
 pub const OPENAI_VOICES: [&str; 10] =
     ["alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar"];
 
-/// How a model hears and speaks, from which follows what it refuses.
+/// How a model hears and speaks. The voices that it refuses follow from that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// OpenAI's realtime models: they hear audio, and speak by OpenAI's voices or Azure's.
+    /// One of OpenAI's realtime models. It hears audio, and speaks with OpenAI's or Azure's voices.
     Native,
-    /// A text model between Azure's recogniser and Azure's voices: it refuses OpenAI's voices.
+    /// A text model behind Azure's speech recognition and before Azure's voices. It refuses OpenAI's
+    /// voices.
     Cascade,
-    /// Azure's own realtime model: it refuses all voices but its own.
+    /// Azure's own realtime model. It refuses all voices but its own.
     AzureNative,
 }
 
-/// When a model ends, by one publication.
+/// The end of a model (its retirement), as one publication gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct End {
-    /// Year, month, day.
+    /// The date, as YYYY-MM-DD.
     pub date: &'static str,
-    /// By whom.
+    /// The publisher.
     pub by: &'static str,
 }
 
-/// A row.
+/// A row of the table of models.
 #[derive(Debug, Clone, Copy)]
 pub struct Model {
-    /// The names that it concerns.
+    /// The models of this row.
     pub names: &'static [&'static str],
-    /// How it hears and speaks.
+    /// How they hear and speak.
     pub kind: Kind,
-    /// The voice of a session that names none.
+    /// The voice that a session gets if it names none.
     pub voice: &'static str,
-    /// What is published of its end. Rows that differ all stand here.
+    /// The published ends. If publications differ, all of them are here.
     pub ends: &'static [End],
-    /// Where that is published, and of which day it is.
+    /// Where the ends are published, and on which day.
     pub source: &'static str,
 }
 
-/// A transcriber's row.
+/// A row of the table of transcribers.
 #[derive(Debug, Clone, Copy)]
 pub struct TranscriberEnd {
-    /// The transcriber.
+    /// The transcriber's name.
     pub name: &'static str,
-    /// What is published of its end.
+    /// The published ends.
     pub ends: &'static [End],
-    /// Where, and of which day.
+    /// Where they are published, and on which day.
     pub source: &'static str,
 }
 
@@ -73,15 +75,15 @@ const AZURE: &str = "Azure";
 const AZURE_TOO: &str = "another row of Azure";
 const OPENAI: &str = "OpenAI";
 
-/// Azure's retirement schedule (concepts-model-retirement-schedule) of 2026-07-07, and its list of
-/// models (`az cognitiveservices model list`) as others read it on 2026-09-17.
+/// Azure's retirement schedule (page concepts-model-retirement-schedule) of 2026-07-07, and Azure's list of
+/// models (`az cognitiveservices model list`) as others reported it on 2026-09-17.
 const AZURE_SCHEDULE: &str = "Azure's retirement schedule of 2026-07-07 and list of 2026-09-17";
 const BOTH: &str = "Azure's retirement schedule of 2026-07-07 and list of 2026-09-17, OpenAI's \
                     deprecations of 2026-08-26";
-/// Voice Live's page of models; it publishes no ends.
+/// Voice Live's page of models, which has no ends.
 const NO_END: &str = "Voice Live's list of models of 2026-09-29";
 
-/// Every model of Voice Live's page, and `gpt-realtime-2`, which sessions were seen with.
+/// Every model of Voice Live's page, and `gpt-realtime-2`, which the service was seen to accept.
 pub static MODELS: &[Model] = &[
     Model {
         names: &["gpt-realtime-mini"],
@@ -187,14 +189,14 @@ pub const WHISPER: &str = "whisper-1";
 /// Azure's transcriber.
 pub const AZURE_SPEECH: &str = "azure-speech";
 
-/// The row of a model; also by a name with the deployment's kind or a version's date behind it.
+/// The row of a model. The name may end in the deployment's kind (`-datazone`) or in a version's date.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Model> {
     let plain = family_name(name);
     MODELS.iter().find(|model| model.names.contains(&plain))
 }
 
-/// How a model hears and speaks. One that is not in the table is judged by its name.
+/// How a model hears and speaks. A model that is not in the table is judged by the start of its name.
 #[must_use]
 pub fn kind(name: &str) -> Kind {
     match find(name) {
@@ -205,23 +207,24 @@ pub fn kind(name: &str) -> Kind {
     }
 }
 
-/// Whether `whisper-1` writes down what a model is told, if the owner sets no transcriber. Only for
-/// these very names: the service's page (reference of 2026-07-15, read 2026-09-24) gives all others
-/// and agents to `azure-speech`, which was seen to be taken beside `gpt-realtime` too. So for
-/// `-datazone` and dated names, which it does not list, `azure-speech` is the safe one.
+/// Whether `whisper-1` transcribes the user's speech for this model if the owner sets no transcriber. True
+/// for two exact names only. The service's page (reference of 2026-07-15, read 2026-09-24) names
+/// `azure-speech` for all other models and for agents. The page does not list `-datazone` and dated names.
+/// For them `azure-speech` is the safe choice, because the service was seen to accept it for
+/// `gpt-realtime` too.
 #[must_use]
 pub fn takes_whisper(name: &str) -> bool {
     ["gpt-realtime", "gpt-realtime-mini"].contains(&name)
 }
 
-/// Whether a transcriber is one of OpenAI's: it takes one language of two letters (ISO 639-1). Azure's
+/// Whether a transcriber is one of OpenAI's. These take one language of two letters (ISO 639-1). Azure's
 /// take up to ten BCP 47 tags.
 #[must_use]
 pub fn is_openai_transcriber(name: &str) -> bool {
     name.starts_with("whisper") || name.starts_with("gpt-")
 }
 
-/// A sentence on the published end of a model, and of which day that knowledge is.
+/// A text about the published end of a model, with the day of that knowledge.
 #[must_use]
 pub fn published_end(name: &str) -> String {
     match find(name) {
@@ -230,7 +233,7 @@ pub fn published_end(name: &str) -> String {
     }
 }
 
-/// The same of a transcriber; `None` if there is nothing to tell.
+/// The same for a transcriber; `None` if it is not in the table.
 #[must_use]
 pub fn transcriber_end(name: &str) -> Option<String> {
     let row = TRANSCRIBERS.iter().find(|row| row.name == name)?;
@@ -246,8 +249,7 @@ fn told_end(name: &str, ends: &[End], source: &str) -> String {
     format!("{name}: published end {dates}; known on {KNOWN_AT} from {source}")
 }
 
-/// A model's name without what does not belong to its family: `-datazone`, `-global-standard`, a
-/// version's date.
+/// A model's name without `-datazone`, `-global-standard` or a version's date at its end.
 fn family_name(name: &str) -> &str {
     let plain = ["-datazone", "-global-standard"].iter().find_map(|end| name.strip_suffix(end));
     let plain = plain.unwrap_or(name);

@@ -1,15 +1,17 @@
-//! What one turn of the loop has for visitors, so that calls do not wait for those who ask for much.
+//! The bound on what one turn of the loop does for visitors. It keeps calls from waiting while
+//! visitors connect or send many requests.
 
 use super::slot::Conn;
 
-/// Visitors that one turn attends to.
+/// The most visitors that one turn pumps.
 const TURN_VISITORS: usize = 8;
 
-/// TLS handshakes among them. Each may cost a signature, a few tenths of a millisecond, for which all
-/// calls wait, and a frame there and back passes two turns.
+/// The most visitors among them whose TLS handshake goes on. A handshake may cost a signature, a few
+/// tenths of a millisecond, and all calls wait for it. A frame and its answer pass two turns, so they
+/// may wait for two signatures.
 const TURN_HANDSHAKES: usize = 1;
 
-/// What is left of a turn for visitors.
+/// How many more visitors this turn may pump.
 pub(super) struct Allowance {
     visitors: usize,
     handshakes: usize,
@@ -22,7 +24,8 @@ impl Default for Allowance {
 }
 
 impl Allowance {
-    /// Whether the connection's turn is now; calls' always is.
+    /// Whether the connection may be pumped in this turn, and if so, counts it. Calls always may. A
+    /// visitor that may not is pumped first in the next turn (`Server::pump_slots`).
     pub(super) fn admits(&mut self, conn: &Conn) -> bool {
         if !matches!(conn, Conn::Visitor { .. }) {
             return true;

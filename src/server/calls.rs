@@ -1,4 +1,5 @@
-//! What the loop does for its calls: seats them, finds the service's addresses, runs their tools.
+//! What the loop does for its calls: it admits them, looks up the service's addresses, and runs their
+//! tools.
 
 use std::time::Instant;
 
@@ -16,19 +17,23 @@ use crate::session::{News, Queues, Session, WantedTool};
 use crate::system::child::Outcome;
 use crate::system::resolve;
 
-/// What one call takes.
-struct Line {
+/// What is reserved for an admitted call.
+struct Admitted {
+    /// The random bytes of the session id.
     id: [u8; 6],
+    /// The random bytes of the secret in `hello`.
     resume: [u8; 16],
+    /// The call's share of the PCM pool.
     queues: Queues,
 }
 
 impl Server {
-    /// Makes a call of a client's WebSocket, if the limits allow.
+    /// Makes a call of a client's WebSocket, or refuses it if a limit does not allow it. In both cases
+    /// the client has a WebSocket and gets a message with the reason.
     pub(super) fn begin_call(&mut self, at: usize, peer: WsPeer<TcpStream>, now: Instant) -> Conn {
         let address = self.slots[at].address;
-        let Line { id, resume, queues } = match self.line(at) {
-            Ok(line) => line,
+        let Admitted { id, resume, queues } = match self.admit(at) {
+            Ok(admitted) => admitted,
             Err((reason, word)) => {
                 self.resources.metrics.count(Family::TurnedAway, word);
                 return turn_away(peer, &reason, now);
@@ -43,13 +48,16 @@ impl Server {
         Conn::Call(Box::new(session))
     }
 
-    /// What a call needs; or why it cannot be, and the word that this is counted by.
-    fn line(&mut self, at: usize) -> Result<Line, (EndReason, &'static str)> {
+    /// Checks all limits, and reserves what a call needs. The error has the reason for the client, and
+    /// the label for the counter ([`Family::TurnedAway`]). The blocks come last: once they are reserved nothing
+    /// may refuse the call, since only `Session::release` gives them back.
+    fn admit(&mut self, at: usize) -> Result<Admitted, (EndReason, &'static str)> {
         let refused = |reason: EndReason| {
             let word = reason.word();
             (reason, word)
         };
         let Slot { address, generation, .. } = self.slots[at];
+        // The token was changed between the 101 and now.
         if generation != self.guard.generation() {
             return Err(refused(EndReason::AccessChanged));
         }
@@ -79,12 +87,13 @@ impl Server {
             return Err((EndReason::Full, "internal"));
         };
         let queues = Queues::open(&mut self.resources.pool).ok_or((EndReason::Full, "pool"))?;
-        Ok(Line { id, resume, queues })
+        Ok(Admitted { id, resume, queues })
     }
 
     // ---- the service's name ----
 
-    /// Starts a look-up if one is due.
+    /// Starts a look-up of the service's name if one is due. At most one runs at a time. If it cannot
+    /// be started, it counts as failed: the calls that wait for it must not wait for ever.
     pub(super) fn refresh_addresses(&mut self, now: Instant) {
         let (Some(resolver), Some(calls)) = (&mut self.resolver, &self.calls) else {
             return;
@@ -104,7 +113,8 @@ impl Server {
         }
     }
 
-    /// Connects a new call at once if an address is known; else it waits for the look-up.
+    /// Lets a call connect to the service if an address is known. Otherwise the call stays resolving,
+    /// and `resolved` calls this again or tells it the fault.
     pub(super) fn dial(&mut self, at: usize, now: Instant) {
         self.refresh_addresses(now);
         let (Conn::Call(session), Some(resolver)) = (&mut self.slots[at].conn, &self.resolver)
@@ -116,7 +126,8 @@ impl Server {
         }
     }
 
-    /// What an attempt tells of the addresses, and of what the service takes.
+    /// Takes what a connection attempt has shown: which address answers, and what the service accepts.
+    /// Later calls begin with it.
     pub(super) fn learn_of_service(&mut self, at: usize, news: News, now: Instant) {
         match (news, &mut self.resolver) {
             (News::Reached(address), Some(resolver)) => resolver.reached(address),
@@ -127,8 +138,8 @@ impl Server {
         }
     }
 
-    /// Later calls begin with the candidate that the service has accepted. So they do not ask each time
-    /// for one that it refuses.
+    /// Keeps the candidate that the service has accepted after it had refused another (a model, for
+    /// example). Otherwise every call would first ask for what the service does not have.
     fn remember_candidate(&mut self, at: usize, now: Instant) {
         let (Conn::Call(session), Some(calls)) = (&self.slots[at].conn, &mut self.calls) else {
             return;
@@ -142,6 +153,8 @@ impl Server {
         }
     }
 
+    /// Ends a look-up: the calls that wait for it connect, or learn why they cannot. The text of an
+    /// error follows a colon in a sentence.
     fn resolved(&mut self, result: Result<&[u8], String>, now: Instant) {
         let Some(resolver) = &mut self.resolver else {
             return;
@@ -165,7 +178,7 @@ impl Server {
                 }
             }
         }
-        // Each call that waited has logged it.
+        // If a call waited, it has logged the fault itself.
         if let (Err(fault), false) = (&fault, anybody) {
             log::warn!("{}", fault.message);
         }
@@ -173,6 +186,7 @@ impl Server {
 
     // ---- children ----
 
+    /// Takes the results of all children that have ended.
     pub(super) fn take_ended_children(&mut self, now: Instant) {
         while let Some((purpose, outcome)) = self.children.ended(now) {
             self.child_ended(purpose, outcome, now);
@@ -207,6 +221,8 @@ impl Server {
         }
     }
 
+    /// Starts the tools that the call in this slot wants. A tool that cannot be started is answered
+    /// like one that failed, since the service waits for an answer to each tool call.
     pub(super) fn start_tools(&mut self, at: usize, now: Instant) {
         for WantedTool { call_id, name, input } in std::mem::take(&mut self.resources.wanted) {
             let (Conn::Call(session), Some(calls)) = (&self.slots[at].conn, &self.calls) else {
@@ -237,6 +253,8 @@ impl Server {
     }
 }
 
+/// What the service is told of a tool run, and whether the tool succeeded. A failure becomes JSON with
+/// an `error`, which the model can speak about.
 fn tool_output(outcome: Outcome) -> (String, bool) {
     let failed = |why: &str| (serde_json::json!({ "error": why }).to_string(), false);
     match outcome {
@@ -248,6 +266,7 @@ fn tool_output(outcome: Outcome) -> (String, bool) {
     }
 }
 
+/// The bytes as lower-case hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

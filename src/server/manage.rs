@@ -1,113 +1,125 @@
-//! What the service manager is told of the loop, and the way from SIGTERM to the end.
+//! The way from SIGTERM to the end of the process, and the reports to the service manager (systemd).
 
 use std::time::{Duration, Instant};
 
 use super::slot::Conn;
-use super::{Server, Stop};
+use super::{Lifecycle, Server};
 use crate::call::ending::EndReason;
 use crate::system::systemd::Standing;
 
-/// How long calls may take to end in order once they are told to. Visitors are still answered
-/// meanwhile: `/healthz` says `draining`, and new calls are refused.
+/// How long calls may take to end in order once they were told to. Visitors are still answered during
+/// this time: `/healthz` says `draining`, and new calls are refused.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the manager is asked for beyond that: the loop is done by then.
+/// The time that the service manager is asked for beyond draining and closing. It keeps the manager
+/// from killing the process just before its own deadline.
 const MARGIN: Duration = Duration::from_secs(5);
 
-impl Stop {
-    /// Whether a call may begin for a visitor, who came through a passed socket or not. While calls
-    /// may go on, nobody new comes through a passed one; who is there already is served.
-    pub(super) fn lets_in(self, passed: bool) -> bool {
+impl Lifecycle {
+    /// Whether a visitor may begin a call. `passed` says whether it came through a passed socket.
+    /// While the daemon drains it accepts no more connections there. So a visitor with `passed` came
+    /// before the signal, and no other process can serve it.
+    pub(super) fn admits_calls(self, passed: bool) -> bool {
         match self {
-            Self::No => true,
+            Self::Serving => true,
             Self::Draining(_) => passed,
-            Self::By(_) | Self::Now => false,
+            Self::Closing(_) | Self::Stopped => false,
         }
     }
 }
 
 impl Server {
-    /// The first signal: calls end, or go on for as long as they may. The second: at once.
+    /// Takes SIGTERM or SIGINT. The first one begins to drain, or to close if there is nothing to
+    /// wait for. The second one stops the loop in this turn.
     pub(super) fn begin_stop(&mut self, now: Instant) {
-        if self.stop != Stop::No {
-            self.stop = Stop::Now;
+        if self.lifecycle != Lifecycle::Serving {
+            self.lifecycle = Lifecycle::Stopped;
             return;
         }
         let drain = self.calls.as_ref().map_or(Duration::ZERO, |calls| calls.drain);
         self.manager.stopping(drain + STOP_TIMEOUT + MARGIN);
+        // This comes before the visitors are counted, since no visitor may be added to them afterwards.
         self.leave_passed_sockets();
         let running = self.running_calls();
-        if drain.is_zero() || (running == 0 && !self.is_expected()) {
-            log::info!("stopping: calls in progress are told and ended");
-            return self.end_calls(now);
+        if drain.is_zero() || (running == 0 && !self.has_unserved_visitors()) {
+            log::info!("stopping: running calls are told and end now");
+            return self.close_calls(now);
         }
         log::info!(
             "draining: calls in progress: {running}; they may go on for {} s",
             drain.as_secs()
         );
-        self.stop = Stop::Draining(now + drain);
+        self.lifecycle = Lifecycle::Draining(now + drain);
     }
 
-    fn end_calls(&mut self, now: Instant) {
-        self.stop = Stop::By(now + STOP_TIMEOUT);
+    /// Begins to close: tells every call to end. Each call sends its `ended` message and its close
+    /// frames; the deadline bounds how long the loop waits for the peers' answers.
+    fn close_calls(&mut self, now: Instant) {
+        self.lifecycle = Lifecycle::Closing(now + STOP_TIMEOUT);
         for at in 0..self.slots.len() {
             self.with_session(at, now, |session, cx| session.end(EndReason::Stopping, cx));
         }
     }
 
-    /// Ends the calls that are left when the time for them is over.
+    /// Goes from draining to closing when the time for the calls is over.
     pub(super) fn watch_drain(&mut self, now: Instant) {
-        if matches!(self.stop, Stop::Draining(deadline) if now >= deadline) {
+        if matches!(self.lifecycle, Lifecycle::Draining(deadline) if now >= deadline) {
             log::warn!(
-                "draining took too long; calls that are told and ended: {}",
+                "draining took too long; calls that are told and end now: {}",
                 self.running_calls()
             );
-            self.end_calls(now);
+            self.close_calls(now);
         }
     }
 
-    /// Whoever comes to a socket that was passed waits there for the next process; our own say
-    /// `draining` until the end.
+    /// Stops accepting on the passed sockets. New connections wait in the kernel for the next process.
+    /// The daemon's own listeners stay open, and answer `draining` until the end.
     fn leave_passed_sockets(&mut self) {
         for listener in self.listeners.iter_mut().filter(|listener| listener.passed) {
-            // Where this fails its events are as good as none: nobody is accepted any more.
+            // If this fails, a later event may still mark the listener. Nothing else can be done.
             let _ = self.poll.registry().deregister(&mut listener.socket);
             listener.ready = false;
         }
     }
 
-    /// Whether somebody came through a passed socket who has not been served yet: whoever stands
-    /// inside no longer reaches the next process. A visitor's own time limits bound it.
-    fn is_expected(&self) -> bool {
-        let passed = |at: &usize| self.listeners.get(*at).is_some_and(|door| door.passed);
+    /// Whether a visitor from a passed socket still waits for an answer or a call. Its connection
+    /// belongs to this process, so the next process cannot serve it. The visitor's own time limits
+    /// bound how long this is true.
+    fn has_unserved_visitors(&self) -> bool {
+        let passed = |at: &usize| self.listeners.get(*at).is_some_and(|listener| listener.passed);
         self.slots.iter().any(|slot| match &slot.conn {
-            Conn::Visitor { visitor, listener } => visitor.is_expectant() && passed(listener),
+            Conn::Visitor { visitor, listener } => visitor.is_unserved() && passed(listener),
             _ => false,
         })
     }
 
+    /// Whether the loop ends now. Closing has a deadline here, draining has not: `watch_drain` turns
+    /// it into closing.
     pub(super) fn is_stopped(&self, now: Instant) -> bool {
-        let is_empty = || self.running_calls() == 0 && !self.is_expected();
-        match self.stop {
-            Stop::No => false,
-            Stop::Draining(_) => is_empty(),
-            Stop::By(deadline) => is_empty() || now >= deadline,
-            Stop::Now => true,
+        let is_empty = || self.running_calls() == 0 && !self.has_unserved_visitors();
+        match self.lifecycle {
+            Lifecycle::Serving => false,
+            Lifecycle::Draining(_) => is_empty(),
+            Lifecycle::Closing(deadline) => is_empty() || now >= deadline,
+            Lifecycle::Stopped => true,
         }
     }
 
+    /// How many calls there are, those that are just ending included.
     pub(super) fn running_calls(&self) -> usize {
         self.running
     }
 
-    /// At the end of each turn.
+    /// Reports to the service manager, at the end of each turn: the watchdog is fed, a reload is
+    /// confirmed, and a changed state is told. A loop that hangs does not get here, so the manager's
+    /// watchdog notices it.
     pub(super) fn report(&mut self, now: Instant) {
         self.manager.turn(now);
         self.manager.reloaded();
         let calls = self.calls.as_ref();
         let standing = Standing {
             calls: self.running_calls(),
-            draining: self.stop != Stop::No,
+            draining: self.lifecycle != Lifecycle::Serving,
             configured: calls.is_none_or(|calls| calls.terms.unready.is_none()),
         };
         let most = calls.map_or(0, |calls| calls.max_sessions);
@@ -116,6 +128,7 @@ impl Server {
     }
 }
 
+/// The text that `systemctl status` shows (`STATUS=`, sd_notify(3)).
 fn words(standing: Standing, most: usize, unready: Option<&str>) -> String {
     let calls = standing.calls;
     match unready {

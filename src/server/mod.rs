@@ -1,19 +1,21 @@
-//! The poll loop: the only place that waits, and the only user of `mio::Poll`.
+//! The poll loop. It is the only place that waits, and the only user of `mio::Poll`.
 //!
-//! One turn, always in this order:
+//! One turn of the loop always runs in this order:
 //!
 //! 1. **timeout**: zero if a slot has more to do, else the nearest deadline.
-//! 2. **poll**: a signal's `Interrupted` is a turn, not an end.
-//! 3. **now**: the clock is read once and passed down.
-//! 4. **mark**: events only set flags; nothing is read or written, so no event of a batch can meet
-//!    a slot that was freed and given out again within it.
-//! 5. **pump**: every slot that was marked, is due, or had more.
-//! 6. **free** closed slots (S1: only here).
-//! 7. **accept** until `WouldBlock` or until there is no slot (S1: slots are given out only here).
-//!    A listener stays marked until `accept` says `WouldBlock`: there is no second event.
+//! 2. **poll**: the loop waits for events. A signal's `Interrupted` is a turn without events.
+//! 3. **now**: the loop reads the clock once and passes the time down.
+//! 4. **mark**: events only set flags. Nothing is read or written yet. So no event of a batch can
+//!    meet a slot that was freed and given out again within the same batch.
+//! 5. **pump**: every slot that was marked, is due, or had more to do.
+//! 6. **free**: closed slots are released (S1: slots are freed only here).
+//! 7. **accept**: until `WouldBlock`, or until there is no slot (S1: slots are given out only here).
+//!    A listener stays marked until `accept` says `WouldBlock`, because the kernel announces
+//!    waiting connections once.
 //!
-//! Every socket is registered once, for both directions, edge-triggered: mio then costs no system
-//! call per change of interest, and a writable event comes only after a refused write.
+//! Every socket is registered once, for both directions, edge-triggered. So a change of interest
+//! costs no system call. The price is that readiness must be remembered: a readable event comes only
+//! when new bytes arrive, and a writable event only after a refused write (W1).
 
 mod accept;
 mod allowance;
@@ -25,6 +27,7 @@ pub mod reload;
 mod slot;
 mod spending;
 mod terminal;
+mod visitors;
 
 use accept::AcceptLimiter;
 pub use accept::bind;
@@ -48,14 +51,12 @@ use crate::call::ending::EndReason;
 use crate::call::sooner;
 use crate::certificates::Certificates;
 use crate::metrics::{Family, nanos};
-use crate::net::ws::{Role, WsPeer};
-use crate::session::{CLIENT_SIZES, LoopResources, News, Progress, Session, TurnContext};
-use crate::simulator::peer::SimulatedService;
+use crate::session::{LoopResources, News, Progress, Session, TurnContext};
 use crate::spending::Ledger;
 use crate::system::resolve::Resolver;
 use crate::system::systemd::Manager;
 use crate::tools::Tools;
-use crate::web::{Doorway, Site, Visit};
+use crate::web::Site;
 
 /// Signals arrive here.
 const SIGNALS: Token = Token(0);
@@ -69,96 +70,119 @@ const SLOTS: usize = CHILDREN + 2 * MAX_CHILDREN;
 /// Slots for visitors beside those for calls.
 const VISITORS: usize = 64;
 
-/// An address to listen on.
+/// A listening socket and what it serves.
 #[allow(missing_debug_implementations, reason = "TLS configurations hold keys")]
 pub struct Listen {
-    /// The bound socket.
+    /// The socket, bound and listening.
     pub socket: std::net::TcpListener,
-    /// What it serves.
+    /// What its visitors are served.
     pub site: Site,
-    /// TLS, or plain.
+    /// The TLS configuration; `None` for plain HTTP.
     pub tls: Option<std::sync::Arc<rustls::ServerConfig>>,
-    /// It was handed over, and the next process gets it too.
+    /// systemd passed the socket to this process, and will pass it to the next one too
+    /// (socket activation, sd_listen_fds(3)).
     pub passed: bool,
 }
 
-/// What the loop needs to make calls.
+/// What the loop needs to make calls. A server without it serves the simulator only.
 #[allow(missing_debug_implementations, reason = "the target holds the credential")]
 pub struct Calls {
-    /// The HTTPS listeners' certificates, to be renewed; `None` without HTTPS.
+    /// The certificates of the HTTPS listeners, which the loop renews; `None` without HTTPS.
     pub certificates: Option<Certificates>,
     /// The spending guard; `None` without one.
     pub spending: Option<Ledger>,
-    /// What new calls are made by.
+    /// The configuration of new calls.
     pub terms: Terms,
-    /// Reads the terms again, for SIGHUP.
+    /// Reads the configuration again, for SIGHUP.
     pub reread: Reread,
-    /// The tools.
+    /// The tools that a call may run.
     pub tools: Tools,
-    /// This program's file, for its children.
+    /// The path of this program, which children run too.
     pub program: PathBuf,
-    /// Most calls at once.
+    /// The most calls at once (`VOICELIVED_MAX_SESSIONS`).
     pub max_sessions: usize,
-    /// Most calls at once from one address.
+    /// The most calls at once from one client address.
     pub max_sessions_per_address: usize,
-    /// Blocks of the PCM pool.
+    /// The size of the PCM pool, in blocks of 960 bytes (20 ms of audio).
     pub pool_blocks: usize,
-    /// How long running calls may go on after SIGTERM.
+    /// How long running calls may go on after SIGTERM; zero ends them at once.
     pub drain: Duration,
 }
 
+/// A registered listener.
 struct Listener {
     socket: TcpListener,
     site: Site,
     tls: Option<std::sync::Arc<rustls::ServerConfig>>,
+    /// A connection may be waiting. Only `accept`'s `WouldBlock` clears this: the poll announces
+    /// waiting connections once, so one that is left behind would never be accepted.
     ready: bool,
+    /// See [`Listen::passed`].
     passed: bool,
 }
 
-/// The daemon.
+/// The daemon: the poll loop and everything that it owns.
 #[allow(missing_debug_implementations, reason = "holds the credential")]
 pub struct Server {
     poll: Poll,
     signals: Signals,
     listeners: Vec<Listener>,
+    /// All slots, allocated at the start. An index stays valid for the life of the process, so the
+    /// poll's tokens can be computed from it.
     slots: Box<[Slot]>,
+    /// The indices of the free slots (S1). A slot is in here exactly when no connection uses it.
     free: Vec<usize>,
-    /// Slots that hold a call: asked for in every turn.
+    /// How many slots hold a call. Every turn asks for it, so it is counted and not searched.
     running: usize,
+    /// The slots to pump in the next turn: each slot whose `marked` is set. While the list is not
+    /// empty, the poll does not wait. An eviction may leave an index in here twice; the second pump
+    /// then finds nothing to do.
     marked: Vec<usize>,
     /// The memory of the list that was pumped last.
     resting: Vec<usize>,
-    /// No slot is due before that. The slots are looked through only then: deadlines are put off
-    /// far more often than they pass.
+    /// A lower bound of all slots' deadlines. The slots are searched only when this time has come,
+    /// because deadlines are put off far more often than they pass. Too early costs one empty turn.
+    /// Too late would miss a time limit, so every change of a slot's deadline lowers it.
     soonest: Option<Instant>,
     children: Children,
     calls: Option<Calls>,
     guard: Guard,
     resolver: Option<Resolver>,
     resources: LoopResources,
-    door: AcceptLimiter,
-    /// When to look at the certificates again, if there are any.
+    limiter: AcceptLimiter,
+    /// When to look at the certificates again; `None` without certificates.
     certificates_due: Option<Instant>,
-    stop: Stop,
+    lifecycle: Lifecycle,
     terminal: Terminal,
     manager: Manager,
 }
 
-/// Whether the daemon goes on.
+/// Where the daemon stands between its start and its end. It only moves downwards:
+///
+/// ```text
+/// Serving ──first signal──► Draining ──time is up──► Closing ──► end of `run`
+///    └──────first signal, nothing to wait for──────────▲
+/// Draining, Closing ──second signal──► Stopped ──► end of `run`
+/// ```
+///
+/// Draining and Closing also end as soon as nothing is left to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    /// It does.
-    No,
-    /// No new calls; those that run may go on until then.
+enum Lifecycle {
+    /// New calls are admitted.
+    Serving,
+    /// Running calls may go on until this time. The only new calls are those of visitors that came
+    /// through a passed socket before: they are connected to this process and cannot reach the next.
     Draining(Instant),
-    /// Calls are ending; what is left at the deadline is dropped.
-    By(Instant),
-    /// A second signal: at once.
-    Now,
+    /// Every call was told to end. What is left at this time is dropped, so a client that does not
+    /// answer cannot keep the process alive.
+    Closing(Instant),
+    /// A second signal asked for the end at once. Nothing is told any more.
+    Stopped,
 }
 
 impl Server {
-    /// Registers everything; nothing is served until [`run`](Self::run).
+    /// Registers signals and listeners with the poll, and allocates slots and PCM pool. Nothing is
+    /// served until [`run`](Self::run).
     ///
     /// # Errors
     /// When the kernel refuses a poll, a signal handler or a socket.
@@ -197,25 +221,25 @@ impl Server {
             guard: Guard::new(access),
             resolver,
             resources: LoopResources::new(blocks),
-            door: AcceptLimiter::new(now),
+            limiter: AcceptLimiter::new(now),
             certificates_due,
-            stop: Stop::No,
+            lifecycle: Lifecycle::Serving,
             terminal: Terminal::at_start(),
             manager: Manager::default(),
         })
     }
 
-    /// Has a service manager told how things stand.
+    /// Sets the service manager (systemd) that the loop reports its state to.
     #[must_use]
     pub fn managed_by(mut self, manager: Manager) -> Self {
         self.manager = manager;
         self
     }
 
-    /// Serves until a signal ends it.
+    /// Serves until a signal ends it. The order of the steps is that of the module's comment.
     ///
     /// # Errors
-    /// When polling itself fails, which no peer can cause.
+    /// When the poll itself fails, which no peer can cause.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(256);
         let mut now = Instant::now();
@@ -250,17 +274,19 @@ impl Server {
 
     // ---- 1. timeout ----
 
+    /// How long the poll may wait; `None` for ever. Every part of the loop that waits for a time must
+    /// have its deadline in here. One that is missing passes unseen until the next event.
     fn timeout(&self, now: Instant) -> Option<Duration> {
         if !self.marked.is_empty() || self.can_accept(now) {
             return Some(Duration::ZERO);
         }
-        let stop = match self.stop {
-            Stop::Draining(deadline) | Stop::By(deadline) => Some(deadline),
-            Stop::No | Stop::Now => None,
+        let stop = match self.lifecycle {
+            Lifecycle::Draining(deadline) | Lifecycle::Closing(deadline) => Some(deadline),
+            Lifecycle::Serving | Lifecycle::Stopped => None,
         };
-        // Written out: this is asked in every turn, and an iterator of as many would weigh it down.
+        // Every turn runs this. An iterator over these deadlines would cost more than the calls.
         let nearest = sooner(self.soonest, stop);
-        let nearest = sooner(nearest, sooner(self.children.deadline(), self.door_deadline()));
+        let nearest = sooner(nearest, sooner(self.children.deadline(), self.accept_deadline()));
         let nearest = sooner(nearest, sooner(self.certificates_due, self.spending_deadline()));
         let nearest = sooner(nearest, self.manager.deadline())?;
         Some(nearest.saturating_duration_since(now))
@@ -268,6 +294,8 @@ impl Server {
 
     // ---- 4. mark ----
 
+    /// Turns an event into a flag of its owner. Signals are the exception: they are handled here,
+    /// since they belong to no slot.
     fn mark(&mut self, event: &mio::event::Event, now: Instant) {
         let Token(token) = event.token();
         if event.token() == SIGNALS {
@@ -286,6 +314,9 @@ impl Server {
         let Some(slot) = self.slots.get_mut(at) else {
             return;
         };
+        // The peer's end, or an error, shows only when the socket is read or written. So it counts as
+        // readiness. A read that finds fewer bytes than it asked for is then no proof of an empty
+        // socket: the end may follow without an event of its own.
         let ending = event.is_read_closed() || event.is_error();
         slot.conn.mark(
             service_side,
@@ -296,6 +327,8 @@ impl Server {
         self.want_pump(at);
     }
 
+    /// Has a slot pumped in the next turn, or in this one before its pumping has begun. It may be
+    /// called many times.
     fn want_pump(&mut self, at: usize) {
         let slot = &mut self.slots[at];
         if !slot.marked {
@@ -304,6 +337,9 @@ impl Server {
         }
     }
 
+    /// Marks the slots whose deadline has passed, and computes `soonest` anew from the others. A slot
+    /// that was marked gets its next deadline after its pump (`set_deadline`). Until then it stays
+    /// marked, so it cannot be forgotten.
     fn mark_due(&mut self, now: Instant) {
         if self.soonest.is_none_or(|soonest| now < soonest) {
             return;
@@ -322,9 +358,10 @@ impl Server {
         for signal in pending {
             match signal {
                 SIGTERM | SIGINT => self.begin_stop(now),
-                // The shell sends a second one, which is no wish to end at once.
+                // The shell sends SIGHUP a second time. That must not count as the second signal,
+                // which would end running calls at once.
                 SIGHUP if self.terminal.has_gone() => {
-                    if self.stop == Stop::No {
+                    if self.lifecycle == Lifecycle::Serving {
                         self.begin_stop(now);
                     }
                 }
@@ -333,6 +370,7 @@ impl Server {
                     self.reload(now);
                     self.certificates_due = Some(now);
                 }
+                // SIGCHLD: a child has ended.
                 _ => self.children.mark_all(),
             }
         }
@@ -340,17 +378,22 @@ impl Server {
 
     // ---- 5. pump, 6. free ----
 
+    /// Pumps every marked slot once. What gets marked meanwhile waits for the next turn, so one turn
+    /// is bounded by the number of slots.
     fn pump_slots(&mut self, now: Instant) {
-        // Two lists take turns, so that neither is allocated again.
+        // The two lists swap their memory, so that neither is allocated again.
         let mut batch = std::mem::take(&mut self.resting);
         std::mem::swap(&mut batch, &mut self.marked);
+        // The flags go before the first pump: a slot that another one marks during this loop must
+        // get into the new list.
         for &at in &batch {
             self.slots[at].marked = false;
         }
         let (mut allowance, mut passed_over) = (Allowance::default(), 0);
         for at in batch.drain(..) {
             if !allowance.admits(&self.slots[at].conn) {
-                // First in the next turn, or whoever stands before it would always be.
+                // A visitor that is passed over comes first in the next turn. Otherwise the visitors
+                // before it in the list could use up the allowance every time.
                 self.slots[at].marked = true;
                 self.marked.insert(passed_over, at);
                 passed_over += 1;
@@ -368,8 +411,10 @@ impl Server {
         self.resting = batch;
     }
 
+    /// Lets the connection of a slot do what it can without waiting, within its bounds for one turn.
     fn pump(&mut self, at: usize, now: Instant) -> Progress {
         match &mut self.slots[at].conn {
+            // The slot was freed after it had been marked.
             Conn::Free => Progress::Idle,
             Conn::Visitor { .. } => self.pump_visitor(at, now),
             Conn::Call(_) => self.pump_session(at, now),
@@ -380,6 +425,8 @@ impl Server {
         }
     }
 
+    /// Copies the connection's deadline to the slot. It runs after each pump, because the pump may
+    /// have moved the deadline.
     fn set_deadline(&mut self, at: usize) {
         let slot = &mut self.slots[at];
         slot.deadline = match &slot.conn {
@@ -392,9 +439,12 @@ impl Server {
         self.soonest = sooner(self.soonest, slot.deadline);
     }
 
+    /// Frees a slot (S1). Whatever its connection held must be given back here: the count of calls,
+    /// the PCM blocks, and its tools. The tools would otherwise run on and occupy children.
     fn release(&mut self, at: usize, now: Instant) {
+        // The sockets are closed when `slot` is dropped, and the kernel then removes them from the
+        // poll.
         let slot = std::mem::replace(&mut self.slots[at], Slot::free());
-        // Dropping the sockets takes them out of the poll.
         self.free.push(at);
         let is_last = self.free.len() == self.slots.len();
         let is_call = matches!(slot.conn, Conn::Call(_));
@@ -408,13 +458,15 @@ impl Server {
         }
     }
 
-    /// Shows a leak in the log of any day, and in tests.
+    /// Logs what is in use after a call has ended. A leak shows in these figures; tests read them.
     fn log_what_is_left(&self) {
         let used = self.slots.len() - self.free.len();
         let (free, all) = (self.resources.pool.spare_blocks(), self.resources.pool.total_blocks());
         log::debug!("{used} connections in use, {free} of {all} PCM blocks free");
     }
 
+    /// Pumps a call, and does what only the loop can do for it: register a socket, and keep what was
+    /// learnt about the service for later calls.
     fn pump_session(&mut self, at: usize, now: Instant) -> Progress {
         let progress = self.lend(at, now, Session::pump).unwrap_or(Progress::Idle);
         let Conn::Call(session) = &mut self.slots[at].conn else {
@@ -435,14 +487,16 @@ impl Server {
                 self.with_session(at, now, |session, cx| session.end(reason, cx));
                 return Progress::More;
             }
-            // The connection may have come through before it was watched.
+            // The socket may have connected before it was registered. So it is pumped again without
+            // waiting for an event.
             return Progress::More;
         }
         self.learn_of_service(at, news, now);
         if news == News::FallBack { Progress::More } else { progress }
     }
 
-    /// Tells a session something that the poll does not, and lets it act on it in the next turn.
+    /// Gives a session an input that does not come from the poll. The session is then pumped in the
+    /// next turn: what it has queued for its two sides leaves only with a pump.
     fn with_session(
         &mut self,
         at: usize,
@@ -454,7 +508,8 @@ impl Server {
         }
     }
 
-    /// Lends a session what all calls share, and then starts the tools it wants.
+    /// Lends a session the buffers that all calls share, and then starts the tools that it wants.
+    /// `None` if the slot holds no call.
     fn lend<T>(
         &mut self,
         at: usize,
@@ -474,7 +529,8 @@ impl Server {
 
     // ---- visitors and upgrades ----
 
-    /// What `/metrics` tells besides what is counted where it happens.
+    /// Sets the gauges of `/metrics`. Counters are counted where something happens; gauges are read
+    /// here, before a visitor may ask for them.
     fn read_gauges(&mut self) {
         let spending = self.calls.as_ref().and_then(|calls| calls.spending.as_ref());
         let used = spending.map_or(0, |ledger| nanos(ledger.spending.used()));
@@ -489,63 +545,9 @@ impl Server {
             self.resources.metrics.set(family, value);
         }
     }
-
-    fn pump_visitor(&mut self, at: usize, now: Instant) -> Progress {
-        self.read_gauges();
-        let Conn::Visitor { visitor, listener } = &mut self.slots[at].conn else {
-            return Progress::Idle;
-        };
-        let Some(listener) = self.listeners.get(*listener) else {
-            return Progress::Closed;
-        };
-        let mut door = Doorway {
-            guard: &mut self.guard,
-            metrics: &mut self.resources.metrics,
-            address: self.slots[at].address,
-            draining: self.stop != Stop::No,
-            takes_calls: self.stop.lets_in(listener.passed),
-            unready: self.calls.as_ref().is_some_and(|calls| calls.terms.unready.is_some()),
-            now,
-        };
-        match visitor.pump(&listener.site, &mut door) {
-            Visit::Stays if visitor.has_more() => Progress::More,
-            Visit::Stays => Progress::Idle,
-            Visit::Gone => Progress::Closed,
-            Visit::Upgrade => {
-                self.upgrade(at, now);
-                Progress::More
-            }
-        }
-    }
-
-    /// The visitor's slot becomes a call's, or the simulated service's.
-    fn upgrade(&mut self, at: usize, now: Instant) {
-        let Conn::Visitor { mut visitor, listener } =
-            std::mem::replace(&mut self.slots[at].conn, Conn::Free)
-        else {
-            return;
-        };
-        let site = self.listeners.get(listener).map(|listener| listener.site.clone());
-        self.slots[at].conn = match site {
-            Some(Site::Simulator(options)) => {
-                let admission = visitor.take_admission().unwrap_or_default();
-                let (transport, early) = visitor.into_transport();
-                Conn::Simulated(Box::new(SimulatedService::new(
-                    transport, &early, options, admission, now,
-                )))
-            }
-            Some(Site::Calls(_)) => {
-                self.slots[at].generation = visitor.generation();
-                let (transport, early) = visitor.into_transport();
-                self.begin_call(at, WsPeer::new(transport, Role::Server, CLIENT_SIZES, &early), now)
-            }
-            None => Conn::Free,
-        };
-        self.running += usize::from(matches!(self.slots[at].conn, Conn::Call(_)));
-        self.dial(at, now);
-    }
 }
 
+/// The poll's token of a slot's socket. Side 0 is the client, side 1 the service.
 fn token(slot: usize, side: usize) -> Token {
     Token(SLOTS + 2 * slot + side)
 }

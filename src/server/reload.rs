@@ -1,5 +1,6 @@
-//! SIGHUP: what can change while the daemon runs is read once more, and counts for new calls. Only
-//! who may call concerns running ones: those of a changed token end.
+//! SIGHUP: the settings that may change while the daemon runs are read again. They apply to new calls.
+//! One change also concerns running calls: if the access token has changed, the calls that the old
+//! token admitted end.
 
 use std::time::Instant;
 
@@ -13,34 +14,36 @@ use crate::system::resolve::Resolver;
 /// The configuration of new calls. A reload (SIGHUP) replaces it as a whole.
 #[allow(missing_debug_implementations, reason = "the target holds the credential")]
 pub struct Terms {
-    /// Who may call.
+    /// The access rule: open, or the token to show.
     pub access: Access,
-    /// The service, and the session that calls ask it for.
+    /// The service's address and credential, and the session that it is asked for.
     pub candidate: Chosen,
-    /// Why no call can be made until the settings are completed; `None` when they are complete.
+    /// Why no call can be made: a sentence for the caller about the settings that are missing. `None`
+    /// when they are complete.
     pub unready: Option<String>,
 }
 
 impl Terms {
-    /// For the service's addresses, if there is a service.
+    /// A resolver for the service's name; `None` while no service is configured.
     pub(super) fn resolver(&self) -> Option<Resolver> {
         let target = Some(self.candidate.target()).filter(|_| self.unready.is_none());
         target.map(|target| Resolver::new(&target.host, target.port))
     }
 }
 
-/// Reads the terms again, all of them or, with a line that says why, none. It may read a few small
-/// files and must not wait for anything else.
+/// Reads the terms again: all of them, or none and a line for the log that says why. It runs in the
+/// loop, and all calls wait for it. So it may read a few small files, and nothing else that can wait.
 pub type Reread = Box<dyn Fn() -> Result<Terms, String>>;
 
 impl Calls {
-    /// Takes new terms for new calls. A service at another address is not among them: the addresses
-    /// that are known, or being looked up, are the old one's, and no key may go there but its own.
+    /// Takes new terms for new calls, but never a service at another address. The addresses that are
+    /// known, or being looked up, belong to the old service. The new key must not be sent there, so
+    /// address and key change only together, with a restart.
     fn adopt(&mut self, terms: Terms) {
         let (old, new) = (self.terms.candidate.target(), terms.candidate.target());
         let same = old.host == new.host && old.port == new.port;
         let moved = !same || old.tls.is_some() != new.tls.is_some();
-        // Without settings there was no address and no key yet.
+        // As long as the settings were incomplete, there was no address and no key to protect.
         let moved = moved && self.terms.unready.is_none();
         let candidate =
             if moved { terms.candidate.at(&self.terms.candidate) } else { terms.candidate };
@@ -49,7 +52,8 @@ impl Calls {
 }
 
 impl Server {
-    /// Reads settings and access rules again. What cannot be used changes nothing.
+    /// Reads settings and access rules again. If anything in them cannot be used, nothing changes: a
+    /// mistake in a file must not end a service that works.
     pub(super) fn reload(&mut self, now: Instant) {
         let Some(calls) = &mut self.calls else {
             return;
@@ -70,8 +74,8 @@ impl Server {
         self.change_access(access, now);
     }
 
-    /// If the new rules take rights away, the calls that were admitted by older ones are told and
-    /// ended.
+    /// Takes the new access rules. If they take rights away, every call of an older generation is told
+    /// and ends. Visitors need no such step: `admit` compares their generation when they upgrade.
     fn change_access(&mut self, access: Access, now: Instant) {
         let open = access.is_open();
         if !self.guard.replace(access) {

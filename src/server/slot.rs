@@ -1,4 +1,4 @@
-//! Who sits in a slot of the loop, and how the poll's events reach them.
+//! A slot of the loop: the connection in it, and how the poll's events reach that connection.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -13,29 +13,51 @@ use crate::session::{Progress, Session};
 use crate::simulator::peer::SimulatedService;
 use crate::web::Visitor;
 
-/// How long a client that is turned away may take to hear it.
+/// How long the closing handshake of a refused call may take.
 const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Who sits in a slot. All are boxed: the slots of those who might come are there from the start.
+/// The connection in a slot, and how far it has come:
+///
+/// ```text
+/// Free ──accept──► Visitor ──101──► Call, or Simulated in a demo
+///                     │       └───► TurnedAway (there is no room, or no right to call any more)
+///                     └─ served, gone or evicted ─► Free
+/// Call, Simulated, TurnedAway ──Progress::Closed──► Free
+/// ```
+///
+/// The states are boxed. All slots are allocated at the start, so an empty one has to be small.
 pub(super) enum Conn {
+    /// No connection. The slot's index is in the loop's list of free slots.
     Free,
+    /// An HTTP connection that came to this listener (an index). What it may ask for depends on the
+    /// listener, so the index stays with it until the upgrade.
     Visitor { visitor: Box<Visitor>, listener: usize },
+    /// A call. It may own a second socket, to the service, with a token of its own.
     Call(Box<Session>),
+    /// The simulated service's side of a demo call.
     Simulated(Box<SimulatedService>),
+    /// A refused call. Its `ended` message and close frame are queued. The connection stays until
+    /// the closing handshake is done or the deadline has come: if it were closed while unread bytes
+    /// lie in the kernel, the reset could destroy the message that tells the reason.
     TurnedAway { peer: Box<WsPeer<TcpStream>>, deadline: Instant },
 }
 
+/// One place for a connection.
 pub(super) struct Slot {
     pub(super) conn: Conn,
+    /// The client's address, canonical (IPv4 is never mapped into IPv6).
     pub(super) address: IpAddr,
-    /// Of the access rules that a call was admitted by.
+    /// The generation of the access rules that admitted the call. The call ends when it is older than
+    /// the rules in force.
     pub(super) generation: u32,
-    /// Pump it in this turn.
+    /// The slot is in the loop's list of slots to pump.
     pub(super) marked: bool,
+    /// When the connection must be pumped at the latest, even without an event.
     pub(super) deadline: Option<Instant>,
 }
 
 impl Slot {
+    /// An empty slot.
     pub(super) fn free() -> Self {
         Self {
             conn: Conn::Free,
@@ -48,11 +70,14 @@ impl Slot {
 }
 
 impl Conn {
-    /// Whether it is a visitor whose TLS handshake goes on.
+    /// Whether it is a visitor whose TLS handshake is not complete.
     pub(super) fn is_handshaking(&self) -> bool {
         matches!(self, Self::Visitor { visitor, .. } if visitor.is_handshaking())
     }
 
+    /// Remembers what the poll has announced; nothing is read or written. `ending` says that the peer
+    /// has closed or reset the connection. An event for a free slot is dropped: it was on its way
+    /// when the connection was closed.
     pub(super) fn mark(
         &mut self,
         service_side: bool,
@@ -84,17 +109,20 @@ impl Conn {
     }
 }
 
-/// Says why there is no call, as a call's end does: browsers cannot read a refused upgrade.
+/// Refuses a call after the upgrade. The client gets the same `ended` message and close code as at the
+/// end of a call. An HTTP error instead of the 101 would not do: a browser does not show the page's
+/// script why an upgrade was refused.
 pub(super) fn turn_away(mut peer: WsPeer<TcpStream>, reason: &EndReason, now: Instant) -> Conn {
     log::info!("a caller was turned away: {}", reason.word());
     let ended =
         client::call_state(CallState::Ended { reason: reason.word(), message: &reason.message() });
-    // A failure shows when the peer is pumped.
+    // If this fails, the connection has failed, and the next pump finds that out.
     let _ = peer.send(Message::Text(&ended));
     peer.close(reason.close_code(), &reason.message());
     Conn::TurnedAway { peer: Box::new(peer), deadline: now + TURN_AWAY_TIMEOUT }
 }
 
+/// Moves the closing handshake of a refused call on. `Closed` when it is done, or at the deadline.
 pub(super) fn pump_turned_away(
     peer: &mut WsPeer<TcpStream>,
     deadline: Instant,
@@ -102,7 +130,8 @@ pub(super) fn pump_turned_away(
     now: Instant,
 ) -> Progress {
     peer.transport_mut().begin_turn();
-    // Whatever ends the reading, what was sent may still have to leave.
+    // The client's messages are read and dropped; its close frame is among them. Even if reading
+    // fails, the message that was sent may still have to leave.
     while let Ok(Some(_)) = peer.read(inbox) {}
     peer.keep(inbox);
     let _ = peer.flush();

@@ -1,5 +1,5 @@
-//! The spending guard in the loop: counts running calls, ends them when the day's minutes are used
-//! up, and keeps the count.
+//! The spending guard in the loop. It counts the minutes of running calls, ends the calls when the
+//! day's minutes are used up, and writes the count to disk.
 
 use std::time::{Instant, SystemTime};
 
@@ -9,17 +9,21 @@ use crate::call::ending::EndReason;
 use crate::spending::{Ledger, day_of};
 
 impl Server {
+    /// When [`watch_spending`](Self::watch_spending) must run at the latest; `None` without a guard, or
+    /// if no time is running.
     pub(super) fn spending_deadline(&self) -> Option<Instant> {
         self.calls.as_ref()?.spending.as_ref()?.spending.deadline()
     }
 
-    /// Why no call may begin or go on, if so.
+    /// The reason to refuse and end calls, if the day's minutes are used up.
     pub(super) fn spent(&self) -> Option<EndReason> {
         let Ledger { spending, .. } = self.calls.as_ref()?.spending.as_ref()?;
         spending.is_exhausted().then(|| EndReason::DailyLimit(spending.limit_minutes()))
     }
 
-    /// Counts; ends the calls when the minutes are used up; writes when it is time.
+    /// Counts the running calls, writes the count when it is time, and ends all calls when the minutes
+    /// are used up. It runs after the pumps of each turn, so a call that has just begun or ended is
+    /// counted from this turn on.
     pub(super) fn watch_spending(&mut self, now: Instant) {
         if self.calls.as_ref().is_none_or(|calls| calls.spending.is_none()) {
             return;
@@ -27,7 +31,6 @@ impl Server {
         let running = self.slots.iter().filter(|slot| is_running(&slot.conn)).count();
         let Some(calls) = &mut self.calls else { return };
         let Some(ledger) = &mut calls.spending else { return };
-        // The calendar is asked only while calls run: an idle daemon needs no day.
         ledger.spending.set_running(running, day_of(SystemTime::now()), now);
         if let Err(error) = ledger.keep(now) {
             log::error!("the day's minutes cannot be kept: {error}");
@@ -41,7 +44,7 @@ impl Server {
         }
     }
 
-    /// The daemon ends.
+    /// Writes the count for the last time, when the daemon ends.
     pub(super) fn end_spending(&mut self) {
         let ledger = self.calls.as_mut().and_then(|calls| calls.spending.as_mut());
         if let Some(Err(error)) = ledger.map(Ledger::end) {
@@ -50,6 +53,7 @@ impl Server {
     }
 }
 
+/// Whether the slot holds a call that costs money. A call that is only closing does not.
 fn is_running(conn: &Conn) -> bool {
     matches!(conn, Conn::Call(session) if session.is_talking())
 }

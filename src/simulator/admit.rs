@@ -1,5 +1,5 @@
-//! Whether an upgrade request is let in, and what a refused one is told: the statuses and JSON
-//! bodies of Azure AI services.
+//! Decides whether an upgrade request is accepted, and how a refusal is answered: with the statuses
+//! and JSON bodies of Azure AI services.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::Options;
 use super::event::Dialect;
 use super::script::{ModelRefusal, Refuse};
 
-/// What the request asked for.
+/// The service that the request asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Admission {
     /// Names and session shape for this connection.
@@ -65,7 +65,7 @@ pub fn admit<'a>(
             "The model query parameter, or agent-name and agent-project-name, is required.";
         return Err(refusal(400, "BadRequest", message));
     }
-    // No refusal of a model was ever recorded on this path: these are the usual ones of Azure.
+    // A refused model was never recorded on this path. These are Azure's usual answers.
     match options.script.model_refusal(&model) {
         Some(ModelRefusal::NotFound) => {
             let message =
@@ -132,7 +132,7 @@ fn scripted(refuse: Refuse) -> Refusal {
         refusal.headers.push(("Retry-After", seconds.to_string()));
     }
     if (300..400).contains(&refuse.status) {
-        // A reserved name: a client that follows it sends its credentials nowhere.
+        // The host name is reserved (RFC 2606). A client that follows the redirect reaches no host.
         let to = "https://redirected.invalid/voice-live/realtime";
         refusal.headers.push(("Location", to.to_owned()));
     }

@@ -24,7 +24,7 @@ const MOST_APPENDED: usize = 15 * 1024 * 1024;
 const EVENT_ID_CHARS: usize = 512;
 
 impl Simulation {
-    /// Takes one message; whatever is wrong with it becomes an `error` event.
+    /// Handles one message. A fault in it becomes an `error` event.
     pub(super) fn client_message(&mut self, text: &str, now: Instant) {
         let mut event = match serde_json::from_str::<Value>(text) {
             Ok(Value::Object(event)) => event,
@@ -181,7 +181,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// Remembers what an item of the client wants answered.
+    /// Remembers which part of the client's item needs an answer.
     fn note(&mut self, item: &Value) {
         if item["type"] == "function_call_output" {
             let output = quoted(item["output"].as_str().unwrap_or_default());
@@ -265,7 +265,7 @@ fn text<'a>(event: &'a Map<String, Value>, key: &str) -> &'a str {
     event.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Which roles may hold which parts, and that audio is audio.
+/// Checks that the role may hold these parts, and that audio can be decoded.
 fn check_parts(item: &Value) -> Result<(), Fault> {
     for (index, part) in item["content"].as_array().into_iter().flatten().enumerate() {
         let kind = part["type"].as_str().unwrap_or_default();

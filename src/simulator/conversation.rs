@@ -1,6 +1,7 @@
-//! The items of a conversation: what the client may name, truncate, delete and answer.
+//! The items of a conversation, which the client may name, truncate, delete and answer.
 //!
-//! Bounded in number and bytes: the oldest items are forgotten, as a model's context would be.
+//! Their number and their bytes are bounded. The oldest items are forgotten, as in a model's
+//! context.
 
 use std::collections::VecDeque;
 
@@ -112,7 +113,8 @@ impl Conversation {
         Ok(())
     }
 
-    /// The function call an output answers; unknown and answered calls are the client's mistake.
+    /// The function call that an output answers. An unknown or already answered call is an error of
+    /// the client.
     pub(super) fn check_call(&self, call_id: &str) -> Result<(), Fault> {
         let of_kind = |kind: &str| {
             let mut values = self.entries.iter().map(|entry| &entry.value);
@@ -130,7 +132,7 @@ impl Conversation {
     }
 
     fn find(&self, id: &str) -> Option<usize> {
-        // Whoever names an item mostly names a recent one.
+        // Clients mostly name a recent item, so the search begins at the end.
         self.entries.iter().rposition(|entry| entry.id == id)
     }
 

@@ -1,14 +1,14 @@
-//! What a session's model takes and refuses: voices, transcribers, languages.
+//! The voices, transcribers and languages that a session's model accepts or refuses.
 //!
-//! Refused as recorded or reported from the real service; a name that nobody knows, such as a
-//! deployment's, is refused nothing.
+//! The refusals are those recorded or reported from the real service. A model of unknown name, such
+//! as a deployment, refuses nothing.
 
 use serde_json::{Map, Value, json};
 
 use super::validate::Fault;
 use crate::models::{self, AZURE_SPEECH, Kind};
 
-/// What happened before an update and limits what it may change.
+/// Facts about the session that limit what an update may change.
 #[derive(Debug)]
 pub(super) struct Past<'a> {
     /// The model asked for in the query.
@@ -21,7 +21,8 @@ pub(super) struct Past<'a> {
 /// Most languages that Azure's transcriber takes.
 const MAX_LANGUAGES: usize = 10;
 
-/// How the model of a session hears and speaks, if its name tells. An agent has none of its own.
+/// How the session's model hears and speaks, if its name is known. An agent has no model of its
+/// own.
 fn known_kind(model: &str, agent: bool) -> Option<Kind> {
     let known = agent
         || models::find(model).is_some()
@@ -29,7 +30,7 @@ fn known_kind(model: &str, agent: bool) -> Option<Kind> {
     known.then(|| models::kind(model))
 }
 
-/// What an untouched session of this model has otherwise than the recorded one of `gpt-realtime`.
+/// The differences of this model's untouched session from the recorded one of `gpt-realtime`.
 pub(super) fn defaults(model: &str, agent: bool) -> Value {
     match known_kind(model, agent) {
         Some(Kind::Native) => {

@@ -1,5 +1,5 @@
-//! The GA dialect: OpenAI's present names and session shape, translated from and to the dated ones
-//! at the edge, so that the simulation itself knows only one form.
+//! The GA dialect: OpenAI's present names and session shape. They are translated from and to the
+//! dated ones at the edge, so the simulation itself knows only one form.
 
 use serde_json::{Map, Value, json};
 
@@ -78,7 +78,7 @@ fn update(session: &Value) -> Result<Value, Fault> {
             "max_output_tokens" => {
                 dated.insert("max_response_output_tokens".to_owned(), value.clone());
             }
-            // Nothing the simulator does depends on these.
+            // The simulator ignores these.
             "truncation" | "tracing" | "prompt" | "reasoning" => {}
             "instructions"
             | "tools"
@@ -151,7 +151,7 @@ fn format_name(value: &Value, path: &str) -> Result<Value, Fault> {
     }
 }
 
-/// A name that OpenAI doesn't have is an Azure voice; on `v1` its kind stands beside it.
+/// A voice that OpenAI does not have is an Azure voice. On `v1` its kind is given beside the name.
 fn voice(value: &Value) -> Value {
     let name = value.as_str().or_else(|| value["id"].as_str()).unwrap_or_default();
     if is_enum_value("OpenAIVoiceName", name) {

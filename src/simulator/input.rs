@@ -1,14 +1,15 @@
 //! The input audio buffer: counts what was appended, runs the detector over it and cuts turns out
 //! of it. Positions are milliseconds of audio appended in this session, as the service counts.
 //!
-//! Memory: before speech only the prefix padding is kept; of a turn its first [`KEPT_SECONDS`].
+//! Memory is bounded. Before speech, only the prefix padding is kept. Of a turn, the first
+//! [`KEPT_SECONDS`] are kept.
 
 use std::rc::Rc;
 
 use super::session::Settings;
 use super::vad::{Edge, Vad, WINDOW_MS};
 
-/// A turn may be longer; what comes later is counted, but not kept for playing back.
+/// A turn may be longer. Later audio is counted, but not kept for playing back.
 const KEPT_SECONDS: u64 = 60;
 
 /// A committed piece of the user's audio.
@@ -22,7 +23,7 @@ pub(super) struct Turn {
     pub(super) milliseconds: u64,
 }
 
-/// What appending audio made happen.
+/// What happened while audio was appended.
 #[derive(Debug)]
 pub(super) enum Heard {
     Started { audio_start_ms: u64 },
@@ -105,7 +106,8 @@ impl InputBuffer {
         heard
     }
 
-    /// Ends the turn by hand. `None` when there is nothing: the service wants at least 100 ms.
+    /// Ends the turn at the client's request. `None` when there is too little audio: the service
+    /// demands at least 100 ms.
     pub(super) fn commit(&mut self) -> Option<Turn> {
         let pending = std::mem::take(&mut self.pending);
         self.keep(&pending);
@@ -156,7 +158,7 @@ impl InputBuffer {
         self.kept.extend_from_slice(&pcm[..room]);
     }
 
-    /// Outside of speech only the prefix of a possible turn is worth its memory.
+    /// Drops audio that no turn can need: outside of speech, all but the prefix padding.
     fn trim(&mut self) {
         let Some(vad) = self.vad.as_ref().filter(|vad| !vad.speaking()) else {
             return;

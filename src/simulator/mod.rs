@@ -1,15 +1,16 @@
 //! The simulated Voice Live service: a product feature (`demo`, `simulate`) and a test double.
 //!
-//! A pure core: client messages and time in, server messages out. No socket, no clock, no thread,
-//! no randomness, no log. The socket shell asks [`admit`] about an upgrade, makes one [`Simulation`]
-//! per connection, hands it what arrives and polls it while the socket can take more:
+//! It has a pure core: client messages and time go in, server messages come out. The core has no
+//! socket, no clock, no thread, no randomness and no log. The socket shell asks [`admit`] about an
+//! upgrade and makes one [`Simulation`] for each connection. It hands over what arrives, and polls
+//! while the socket can take more:
 //!
 //! 1. `handle_text` / `handle_binary` for each message, as long as it isn't [`Simulation::congested`];
 //! 2. `poll` until `None` or until the socket is full, and carry out each [`Action`];
 //! 3. sleep until [`Simulation::deadline`] or the socket; `poll` again.
 //!
-//! It is no model: it hears loudness, not words, and plays the user's own voice back. Session id,
-//! model name and every transcript say "simulator", so nobody can take it for the real one.
+//! It is no model. It hears loudness, not words, and plays the user's own voice back. Session id,
+//! model name and every transcript say "simulator", so it cannot be mistaken for the real service.
 //!
 //! ```text
 //! mod ── simulation ─┬─ client (client events) ── validate (table of the SDK's models)

@@ -1,8 +1,8 @@
 //! The simulated service's socket shell: one WebSocket and its [`Simulation`].
 //!
-//! It runs in the daemon's own loop. Replies are made only as the socket takes them, and the
-//! socket is not read while answers pile up, so both directions are bounded. The faults that are
-//! a matter of bytes rather than of events live here: fragments, trickle, reset, no pong.
+//! It runs in the daemon's own loop. Both directions are bounded: replies are made only when the
+//! socket takes them, and the socket is not read while answers wait. The faults that concern bytes
+//! and not events are here: fragments, trickle, reset, no pong.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -137,7 +137,7 @@ impl SimulatedService {
                 Some(Incoming::Text(text)) => self.simulation.handle_text(text, now),
                 Some(Incoming::Binary(data)) => self.simulation.handle_binary(data, now),
                 Some(Incoming::Control) if self.options.script.no_pong => {
-                    // The pong waits inside the WebSocket and never leaves.
+                    // With this fault the pong stays inside the WebSocket.
                     self.phase = Phase::Frozen;
                     break;
                 }
@@ -181,7 +181,7 @@ impl SimulatedService {
                 Ok(())
             }
             Action::Reset => {
-                // No lingering: the kernel drops what waits and sends a reset.
+                // Without lingering the kernel drops waiting bytes and sends a reset.
                 let socket = socket2::SockRef::from(self.peer.transport().stream());
                 let _ = socket.set_linger(Some(Duration::ZERO));
                 self.phase = Phase::Done;

@@ -1,5 +1,5 @@
-//! What a simulation has not dealt with yet: turns without an answer, responses to be made, audio that
-//! the user may still be hearing.
+//! The open work of a simulation: turns without an answer, responses to be made, and audio that the
+//! user may still hear.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ pub(super) struct Unanswered {
     pub(super) outputs: Vec<String>,
 }
 
-/// What the user said, as a transcription of it would arrive.
+/// The user's words, as their transcription would arrive.
 #[derive(Debug)]
 pub(super) struct Transcription {
     pub(super) item_id: String,
@@ -50,7 +50,7 @@ pub(super) struct Request {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RequestKind {
-    /// Whatever is unanswered.
+    /// It answers everything that has no answer yet.
     Answer,
     Welcome,
     /// A text given by the client.

@@ -1,4 +1,4 @@
-//! What a response will say and in which order: turns contents and script words into steps.
+//! Plans a response: turns contents and script words into ordered steps.
 
 use std::collections::VecDeque;
 
@@ -25,7 +25,7 @@ pub(super) enum Content {
     },
 }
 
-/// One output item on its way.
+/// One output item that is being sent.
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) item_id: String,
@@ -103,7 +103,7 @@ pub(super) enum Step {
     Audio,
     /// All audio deltas that are left.
     AudioRest,
-    /// One audio delta behind an interruption, at once.
+    /// One audio delta after an interruption, sent at once.
     LateAudio,
     AudioDone,
     TextDone,
@@ -111,7 +111,7 @@ pub(super) enum Step {
     Arguments(String),
     ArgumentsDone,
     ItemDone,
-    /// An event kept back behind its announcement.
+    /// An event that follows its announcement later.
     Announced(Event),
     /// On to the next output item.
     Next,
@@ -124,7 +124,7 @@ pub(super) enum Step {
     Noise(Noise),
 }
 
-/// Something the script puts into a reply.
+/// Something that the script adds to a reply.
 #[derive(Debug)]
 pub(super) enum Noise {
     Ping,
@@ -201,7 +201,7 @@ fn message(text: &str, spoken: bool, script: &Script, first: bool, steps: &mut V
 
 fn call(arguments: &str, script: &Script, first: bool, steps: &mut VecDeque<Step>) {
     steps.extend(in_the_middle(script, first));
-    // Split in odd places: no client may expect tokens or whole words.
+    // The text is split at odd places, because no client may expect tokens or whole words.
     let mut rest = arguments.chars().peekable();
     let mut size = 1;
     while rest.peek().is_some() {

@@ -25,9 +25,9 @@ const DELTA_MS: [usize; 3] = [200, 250, 300];
 pub(super) enum Progress {
     Send(Event),
     Raw(Action),
-    /// The user's transcription belongs here.
+    /// The user's transcription is to be sent here.
     Heard,
-    /// Nothing more from this connection, ever.
+    /// The connection sends nothing any more.
     Stall,
     /// Nothing before [`Response::due`].
     Wait,
@@ -237,7 +237,7 @@ impl Response {
     fn item_created(&self, all: &mut Conversation) -> Event {
         let item = self.output().map(|output| output.item("in_progress", false));
         let item = item.unwrap_or_default();
-        // Ids are made here and never given twice, so there is nothing to refuse.
+        // Ids are made here and are unique, so the conversation cannot refuse one.
         let before = all.insert(item.clone(), Position::Last).unwrap_or_default();
         event("conversation.item.created", json!({ "previous_item_id": before, "item": item }))
     }
@@ -307,8 +307,8 @@ impl Response {
         Some(self.part_event("response.audio.delta", json!({ "delta": STANDARD.encode(pcm) })))
     }
 
-    /// After a stall of the client the schedule goes on from where it is: the service, too, has made
-    /// the audio meanwhile.
+    /// After a stall of the client the schedule is not shifted: the real service makes audio
+    /// meanwhile, too.
     fn pace(&mut self, milliseconds: usize, now: Instant) {
         let length = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
         let due = self.audio_due.unwrap_or(now);
@@ -418,7 +418,7 @@ impl Response {
     }
 }
 
-/// Says that history now ends where the user stopped listening.
+/// The event that says that the history ends where the user stopped listening.
 pub(super) fn truncated(item_id: &str, end_ms: i64) -> Event {
     let fields = json!({ "item_id": item_id, "content_index": 0, "audio_end_ms": end_ms });
     event("conversation.item.truncated", fields)

@@ -1,8 +1,8 @@
-//! What a simulation does differently from a well-behaved service: faults and fixed behaviour, each
-//! a word such as `late-deltas=3`. Parsed once, read everywhere, never changed.
+//! The script: where a simulation behaves differently from a good service. Each fault or fixed
+//! behaviour is a word such as `late-deltas=3`. The script is parsed once and never changes.
 //!
-//! Some words concern bytes on the socket (`silent`, `fragments`, `trickle`, `no-pong`, `reset`):
-//! the core only carries them to the socket shell.
+//! Some words concern bytes on the socket (`silent`, `fragments`, `trickle`, `no-pong`, `reset`).
+//! The core only passes them to the socket shell.
 
 use std::fmt::Write as _;
 
@@ -102,7 +102,7 @@ pub struct Script {
     pub refuse_language: bool,
     /// Audio deltas sent after `speech_started` interrupted a reply.
     pub late_deltas: u8,
-    /// Events and fields nobody knows.
+    /// Unknown events and fields.
     pub unknown_events: bool,
     /// Optional fields are present as `null`.
     pub nulls: bool,

@@ -9,7 +9,7 @@ use super::validate::Fault;
 /// The name every session reports as its model, whatever was asked for.
 pub const MODEL: &str = "voicelived-simulator";
 
-/// Formats a client may ask for that the simulator can really do.
+/// The audio formats that the simulator supports.
 const PCM16: &str = "pcm16";
 
 /// Voice activity detection as configured.
@@ -41,7 +41,7 @@ pub(super) enum ToolChoice {
     Named(String),
 }
 
-/// What the simulation reads out of the session object.
+/// The settings that the simulation takes from the session object.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub(super) vad: Option<VadSettings>,
@@ -166,8 +166,8 @@ fn server_vad(prefix_padding_ms: u32, silence_duration_ms: u32) -> Value {
     })
 }
 
-/// Nested objects replace the old ones and are refilled with the defaults of the api-versions from
-/// 2026-04-10 on, which are not those of the untouched session.
+/// A nested object replaces the old one. Its missing fields get the defaults of the api-versions
+/// from 2026-04-10 on, which differ from those of the untouched session.
 fn complete(key: &str, value: &Value) -> Value {
     match (key, value) {
         ("voice", Value::String(name)) => json!({ "type": "openai", "name": name }),

@@ -1,7 +1,8 @@
-//! One connection's simulation: what comes in is answered here, what goes out is polled here.
+//! The simulation of one connection. It answers what the client sends, and `poll` hands out the
+//! answers.
 //!
-//! At most one response runs at a time; its audio is made when polled. Answers that don't wait for
-//! audio (`speech_started`, errors) overtake it through `outbox`.
+//! At most one response runs at a time. Its audio is made when it is polled. Answers that need not
+//! wait for audio (`speech_started`, errors) overtake it through `outbox`.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -21,11 +22,11 @@ use super::validate::Fault;
 use super::wire::Encoder;
 use super::{Action, Admission, Dialect, Options};
 
-/// From here on the client should not be read: it doesn't take what it was answered.
+/// Actions in `outbox` from which on the client should not be read: it does not take its answers.
 const CONGESTED: usize = 64;
-/// A client that is read nevertheless and never reads is cut off here.
+/// Actions in `outbox` at which the connection ends: the client was read, but takes nothing.
 const OVERFLOWING: usize = 4096;
-/// A client that wants to greet by itself does so within this time after `session.updated`.
+/// A client that requests its own greeting does so within this time after `session.updated`.
 pub(super) const WELCOME_DELAY: Duration = Duration::from_millis(300);
 
 /// Something that waits for the socket.
@@ -149,7 +150,7 @@ impl Simulation {
         self.outbox.len() >= CONGESTED
     }
 
-    /// Lets time pass. `poll` does it too.
+    /// Handles the passing of time. `poll` does it too.
     pub fn tick(&mut self, now: Instant) {
         if self.state != State::Open {
             return;
@@ -297,12 +298,12 @@ impl Simulation {
         let message = format!("Your session hit the maximum duration of {seconds} seconds.");
         self.refuse(&Fault::new("session_expired", message.as_str()), None);
         self.outbox.push_back(Outgoing::Raw(Action::Close { code: Some(1001), reason: message }));
-        // Only what is in the outbox leaves; the close in it ends the simulation.
+        // Only the outbox is sent. Its last entry, the close, ends the simulation.
         self.state = State::Stalled;
     }
 
-    /// The client may ask for another response as soon as it has read `response.done`, so whatever
-    /// belongs behind it is queued at once.
+    /// The client may ask for another response as soon as it has read `response.done`. So the
+    /// events that follow `response.done` are queued at once.
     fn finish_response(&mut self, now: Instant) {
         let Some(mut ended) = self.response.take() else {
             return;

@@ -1,5 +1,5 @@
-//! What replies sound like: the welcome clip, the user's own words, a chime, or a pattern whose
-//! every sample is known. Read in pieces when the socket has room, never queued.
+//! The sounds of replies: the welcome clip, the user's own words, a chime, or a pattern whose every
+//! sample is known. They are read in pieces when the socket has room, and never queued.
 
 use std::rc::Rc;
 

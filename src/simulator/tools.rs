@@ -11,8 +11,9 @@ pub(super) struct Call {
     pub(super) arguments: String,
 }
 
-/// The calls of the `turn`th spoken turn, counted from 1. Speech isn't understood, so every third
-/// turn is a tool round, with two calls in every sixth, unless the script fixes the number.
+/// The calls of the `turn`th spoken turn, counted from 1. The simulator does not understand speech.
+/// So every third turn calls a tool, and every sixth turn calls two, unless the script fixes the
+/// number.
 pub(super) fn for_speech(settings: &Settings, turn: usize, scripted: Option<u8>) -> Vec<Call> {
     let count = match (scripted, turn % 6) {
         (Some(count), _) => usize::from(count),
@@ -75,8 +76,8 @@ fn named(settings: &Settings, text: &str) -> Option<Call> {
     }
 }
 
-/// What a tool has answered, as a sentence: a person hears it. An answer that is no JSON object is
-/// told as it is.
+/// A tool's answer as a sentence, because a person hears it. An answer that is not a JSON object is
+/// repeated as it is.
 pub(super) fn told(output: &str) -> String {
     let Ok(Value::Object(answer)) = serde_json::from_str(output) else {
         return format!("The tool said: {output}");
@@ -95,7 +96,7 @@ pub(super) fn told(output: &str) -> String {
     }
 }
 
-/// A value in words. Lists and objects within an answer are too long to be told.
+/// A value in words. Lists and objects within an answer are too long to be spoken.
 fn spoken(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -1,5 +1,5 @@
-//! From speech and typed words to responses: what was said and not yet answered, and what the
-//! answer will be.
+//! From speech and typed words to responses: which turns have no answer yet, and what the answer
+//! will be.
 
 use std::time::{Duration, Instant};
 
@@ -99,7 +99,7 @@ impl Simulation {
         let seconds = seconds(turn.milliseconds);
         self.turns += 1;
         self.unanswered.turn = Some(turn);
-        // One of an earlier turn whose reply never came is due by now.
+        // The transcription of an earlier turn, whose reply never came, is due by now.
         self.send_transcription();
         if self.session.settings.transcription {
             let text = format!("[simulator] ({seconds} of speech)");
@@ -145,7 +145,7 @@ impl Simulation {
         self.request(Request { params: Value::Null, kind: RequestKind::Welcome }, now);
     }
 
-    /// Begins a response, or lets it wait for the present one.
+    /// Begins a response. If one is running, the new one waits.
     pub(super) fn request(&mut self, request: Request, now: Instant) {
         if self.options.script.reply == ReplyFault::Missing {
             self.unanswered = Unanswered::default();
@@ -154,7 +154,7 @@ impl Simulation {
         if self.response.is_none() {
             self.begin(request, now);
         } else if !self.waiting.iter().any(|other| other.kind == request.kind) {
-            // One answer answers everything that is unanswered by then.
+            // One response answers everything that has no answer by then.
             self.waiting.push_back(request);
         }
     }

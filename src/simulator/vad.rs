@@ -1,6 +1,6 @@
 //! Energy voice-activity detection: 20 ms windows, one loudness threshold, and runs of loud or
-//! quiet windows that are long enough. Not a speech recogniser: a door that slams for 60 ms is
-//! speech to it, which is what a test of false alarms wants.
+//! quiet windows that are long enough. It does not recognise speech: it takes a door that slams for
+//! 60 ms for speech, as a test of false alarms needs.
 
 use super::session::VadSettings;
 
@@ -42,7 +42,7 @@ impl Vad {
         vad
     }
 
-    /// Changes the limits without forgetting that somebody is speaking.
+    /// Changes the limits. Speech that has begun goes on.
     pub(super) fn configure(&mut self, settings: &VadSettings) {
         self.loud = mean_square_limit(settings.threshold);
         self.needed = (settings.speech_duration_ms / WINDOW_MS).max(1);
@@ -78,7 +78,7 @@ impl Vad {
                 *loud_windows = 0;
                 None
             }
-            // Words end softer than they begin: speech goes on down to half the amplitude.
+            // Words end more softly than they begin. So speech lasts until half the amplitude.
             State::Speaking { quiet_windows } if loudness >= self.loud / 4.0 => {
                 *quiet_windows = 0;
                 None

@@ -1,4 +1,5 @@
-//! One server event as JSON text: event id, dialect, and the disguises a client must see through.
+//! Writes a server event as JSON text: its id, its dialect, and the odd spellings that a client
+//! must understand.
 
 use serde_json::{Map, Value, json};
 
@@ -73,7 +74,7 @@ impl Encoder {
     }
 }
 
-/// Real events carry many unset fields; these are the optional ones a client is likely to look at.
+/// Real events have many unset fields. These are the optional ones that a client is likely to read.
 fn add_nulls(fields: &mut Map<String, Value>) {
     for key in ["previous_item_id", "logprobs", "phrases", "metadata", "obfuscation"] {
         fields.entry(key).or_insert(Value::Null);

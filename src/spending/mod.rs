@@ -1,12 +1,12 @@
-//! The spending guard: minutes of calls per day, kept across restarts.
+//! The spending guard: it bounds the minutes of calls in a day, and remembers them across restarts.
 //!
-//! Every minute of a call costs the owner money, so a day's minutes can be bounded. The count is
-//! kept in one small file of the state directory, replaced whole so that a power cut leaves the
-//! old or the new one, at most once a minute however calls come and go, and at the daemon's end.
+//! Every minute of a call costs the owner money. The count is kept in one small file in the state folder.
+//! The file is replaced as a whole, so a power cut leaves the old one or the new one. It is written at
+//! most once a minute, however many calls begin and end, and when the daemon ends.
 //!
-//! During an upgrade two daemons count in the same file: each adds to what it finds there, under the
-//! folder's lock, and so learns what the other has used: at most two minutes later, once that has
-//! written and this one has.
+//! During an upgrade two daemons count in the same file. Each one adds its minutes to what it finds
+//! there, under the folder's lock. So each learns what the other has used, at most two minutes later:
+//! within one minute the other has written, and within one more this one has read.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -17,25 +17,25 @@ use crate::system::clock::is_clock_set;
 use crate::system::files::{self, PRIVATE, Reach};
 use crate::system::lock::Lock;
 
-/// Seconds.
+/// A day in seconds.
 const DAY: u64 = 86_400;
 
-/// Its file in the state folder.
+/// The guard's file in the state folder.
 const FILE: &str = "minutes-today";
 
-/// How often the count is written at most: an SD card is worn by more.
+/// The shortest time between two writes. More of them would wear an SD card out.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
 
-/// How many days a day that was kept may be ahead of the clock. After a power cut without a clock
-/// battery it is ahead by hours, and nobody is given these minutes twice; one that is ahead by more
-/// was written by a clock that was wrong then, and waiting for it would refuse calls for years.
+/// How many days the file may be ahead of the clock and still count. After a power cut a device without
+/// a clock battery is hours behind its file, and must not allow that day's minutes twice. A file that is
+/// further ahead was written while the clock was wrong. To wait for its day could refuse calls for years.
 const MOST_AHEAD: u64 = 2;
 
-/// How long another daemon that writes is waited for at the start and at the end: it takes
-/// milliseconds, and a slow card a second.
+/// How long to wait for another daemon's write, at the start and at the end. A write takes milliseconds,
+/// on a slow card a second.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Days since 1970 in UTC: the guard's day begins at midnight UTC.
+/// The day of a time, in days since 1970. The guard's day begins at midnight UTC.
 #[must_use]
 pub fn day_of(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / DAY)
@@ -45,19 +45,26 @@ pub fn day_of(time: SystemTime) -> u64 {
 #[derive(Debug)]
 pub struct Spending {
     limit: Duration,
+    /// The day that `used` belongs to.
     day: u64,
+    /// Time of calls on this day, of this daemon and of others as far as it is known.
     used: Duration,
-    /// What the file said when it was last seen, as far as it was of this day.
+    /// The part of `used` that the file had when it was last read or written. The rest is this daemon's
+    /// own and has to be added to the file.
     seen: Duration,
+    /// Calls that are running since `counted`.
     running: u32,
+    /// The time up to which running calls are counted.
     counted: Instant,
+    /// When the file was last written or tried.
     written: Instant,
+    /// `used` has something that the file has not.
     dirty: bool,
 }
 
 impl Spending {
-    /// A guard that allows `limit` a day. `kept` is what [`text`](Self::text) said last, if there
-    /// is something; nonsense counts as nothing.
+    /// A guard that allows `limit` a day. `kept` is the last [`text`](Self::text), if there is one. A text
+    /// that cannot be read counts as none.
     #[must_use]
     pub fn new(limit: Duration, kept: Option<&str>, today: u64, now: Instant) -> Self {
         let (day, used) = kept.and_then(parse).unwrap_or((today, Duration::ZERO));
@@ -68,13 +75,13 @@ impl Spending {
         spending
     }
 
-    /// Notes how many calls run from now on.
+    /// Counts up to now, and notes how many calls run from now on.
     pub fn set_running(&mut self, calls: usize, today: u64, now: Instant) {
         self.count(today, now);
         self.running = u32::try_from(calls).unwrap_or(u32::MAX);
     }
 
-    /// Adds what has been used since the last time.
+    /// Adds the time that running calls have used since the last count.
     pub fn count(&mut self, today: u64, now: Instant) {
         let passed = now.saturating_duration_since(self.counted) * self.running;
         self.counted = now;
@@ -89,7 +96,8 @@ impl Spending {
         self.used >= self.limit
     }
 
-    /// When the day's minutes will be used up, or the count must be written.
+    /// When the day's minutes will be used up or the count must be written, whichever comes first. `None`
+    /// if no call runs and the file is up to date: an idle daemon does not wake.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let write = self.written + WRITE_EVERY;
@@ -100,7 +108,8 @@ impl Spending {
         Some((self.counted + left).min(write))
     }
 
-    /// Whether the count must be kept now. Whatever comes of it, the next time is a minute away.
+    /// Whether the count must be written now. The next time is a minute away even if the write fails, so
+    /// a full disk does not keep the loop busy.
     pub fn is_due(&mut self, now: Instant) -> bool {
         let due = self.dirty && now >= self.written + WRITE_EVERY;
         if due {
@@ -109,15 +118,16 @@ impl Spending {
         due
     }
 
-    /// Adds what others have added to the file, which says `kept` now. Less than it said before is
-    /// nobody's count.
+    /// Takes in what another daemon has added to the file. `kept` is its text now. If it says less than
+    /// before, no daemon has written that, and it is ignored.
     pub fn learn(&mut self, kept: &str) {
         let Some((day, kept)) = parse(kept) else { return };
         if day > self.day.saturating_add(MOST_AHEAD) {
             return;
         }
         if day > self.day {
-            // They have the later clock. What is ours and not in there yet counts once more.
+            // The other daemon has already begun a new day. Our own minutes that the file does not have
+            // yet count on that day.
             (self.day, self.used) = (day, self.used.saturating_sub(self.seen));
             self.seen = Duration::ZERO;
         }
@@ -127,18 +137,18 @@ impl Spending {
         }
     }
 
-    /// Notes that the file says [`text`](Self::text).
+    /// Notes that the file now has [`text`](Self::text).
     fn kept(&mut self) {
         (self.seen, self.dirty) = (Duration::from_secs(self.used.as_secs()), false);
     }
 
-    /// Day and seconds used, as one line.
+    /// The file's text: the day and the seconds used, in one line.
     #[must_use]
     pub fn text(&self) -> String {
         format!("{} {}\n", self.day, self.used.as_secs())
     }
 
-    /// Time of calls on this day, all together.
+    /// The time of all calls on this day.
     #[must_use]
     pub fn used(&self) -> Duration {
         self.used
@@ -150,8 +160,9 @@ impl Spending {
         self.limit.as_secs() / 60
     }
 
-    /// A clock that went back a little, or that is not set at all, as on a device that has not asked
-    /// for the time yet, is no new day.
+    /// Begins a new day when the clock shows one. A clock that went back a little begins none, nor does
+    /// one that is not set yet, as on a device that has just started. Both would give the day's minutes
+    /// twice.
     fn turn_day(&mut self, today: u64) {
         if self.day > today + MOST_AHEAD
             && is_clock_set(UNIX_EPOCH + Duration::from_secs(today * DAY))
@@ -170,7 +181,7 @@ fn parse(text: &str) -> Option<(u64, Duration)> {
     Some((day.parse().ok()?, Duration::from_secs(seconds.parse().ok()?)))
 }
 
-/// The guard with its file.
+/// The spending guard with its file.
 #[derive(Debug)]
 pub struct Ledger {
     /// The count.
@@ -179,10 +190,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Goes on with what the file in `folder` says, and makes sure that it can be written.
+    /// Goes on with the count of the file in `folder`, and checks that the file can be written. It may wait
+    /// for another daemon, at most 4 s.
     ///
     /// # Errors
-    /// The system's, when it cannot: a guard that forgets is none.
+    /// The system's error, if the file cannot be read or written. The daemon must then not start: a guard
+    /// that forgets its count at each restart does not protect.
     pub fn open(
         folder: &Path,
         limit: Duration,
@@ -203,11 +216,12 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Adds to the file, if it is time. The data goes to the page cache: losing the last minute to a
-    /// power cut is better than a loop that waits for an SD card. Nor is another daemon waited for.
+    /// Writes the count if it is due. The data goes to the page cache only: to lose a minute in a power cut
+    /// is better than a loop that waits for an SD card. If another daemon holds the lock, the count waits
+    /// for the next minute.
     ///
     /// # Errors
-    /// The system's; the count in memory goes on, and is kept a minute later.
+    /// The system's error. The count in memory goes on, and is written a minute later.
     pub fn keep(&mut self, now: Instant) -> io::Result<()> {
         if !self.spending.is_due(now) {
             return Ok(());
@@ -218,15 +232,16 @@ impl Ledger {
         }
     }
 
-    /// Keeps what has not been kept yet, for the last time: no call waits for the disk any more.
+    /// Writes the count for the last time, down to the disk. It may wait, since no call runs any more.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub fn end(&mut self) -> io::Result<()> {
         if self.spending.dirty { self.add(Reach::Disk, PATIENCE) } else { Ok(()) }
     }
 
-    /// A file that is gone or makes no sense is written anew from the count in memory.
+    /// Reads what others have added, and writes the sum. If the file is gone or cannot be read, the count
+    /// in memory is written.
     fn add(&mut self, reach: Reach, patience: Duration) -> io::Result<()> {
         let _lock = Lock::take(&self.folder, patience)?;
         if let Ok(kept) = fs::read_to_string(self.folder.join(FILE)) {
@@ -235,9 +250,9 @@ impl Ledger {
         self.write(reach)
     }
 
-    /// Replaces the file whole. The caller has the lock.
+    /// Replaces the file as a whole. The calling function holds the lock.
     fn write(&mut self, reach: Reach) -> io::Result<()> {
-        // The owner's habits are nobody else's business.
+        // The file is private: it tells when the owner talks.
         files::replace(&self.folder, FILE, PRIVATE, self.spending.text().as_bytes(), reach)?;
         self.spending.kept();
         Ok(())

@@ -1,6 +1,9 @@
-//! Child processes as citizens of the loop: input and output through non-blocking pipes, a
-//! deadline, a cap on the output, and a clean end. Whatever may block runs in one: name look-ups
-//! and tools.
+//! Child processes for work that may block: name look-ups and tools. The loop talks to them through
+//! non-blocking pipes. Each has a deadline and a bound on its output, and is always waited for.
+//!
+//! A child is over when both things have happened, in either order: its output has ended, and the
+//! process has exited. After [`Child::kill`] only the exit counts, since a grandchild may keep the pipe
+//! open.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
@@ -9,16 +12,17 @@ use std::time::Instant;
 
 use mio::unix::pipe::{Receiver, Sender};
 
-/// Variables a child may see. The rest, the service's key above all, is not its business.
+/// The environment variables that a child gets. It needs no others, and the service's key must not
+/// reach it.
 const PASSED_ON: [&str; 8] =
     ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "RES_OPTIONS", "LOCALDOMAIN"];
 
 /// How a child ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It exited with status 0; this is what it wrote.
+    /// It exited with status 0 and wrote these bytes to its standard output.
     Done(Vec<u8>),
-    /// It could not do its work; a sentence says why.
+    /// It failed or was killed. The text tells why, such as "it took too long".
     Failed(String),
 }
 
@@ -33,15 +37,16 @@ pub struct Child {
     max_output: usize,
     deadline: Instant,
     exit: Option<ExitStatus>,
-    /// Why it was killed, if it was.
+    /// Why it was killed; `None` if it was not. The first reason stays.
     killed: Option<String>,
 }
 
 impl Child {
-    /// Starts `command` (program and arguments, never a shell) and feeds it `input`.
+    /// Starts `command` (program and arguments, without a shell), to be fed `input`. At `deadline`, or
+    /// with more than `max_output` bytes of output, it is killed.
     ///
     /// # Errors
-    /// When the program cannot be started.
+    /// When the command is empty or the program cannot be started.
     pub fn spawn(
         command: &[OsString],
         input: Vec<u8>,
@@ -79,19 +84,20 @@ impl Child {
         })
     }
 
-    /// The pipes, for registration: input, output.
+    /// The pipes, for registration with the poll: input and output.
     pub fn pipes(&mut self) -> (Option<&mut Sender>, Option<&mut Receiver>) {
         (self.stdin.as_mut(), self.stdout.as_mut())
     }
 
-    /// When [`pump`](Self::pump) must be called again at the latest.
+    /// When [`pump`](Self::pump) must be called again at the latest. `None` after a kill: SIGCHLD then
+    /// tells of the exit, and a deadline that has passed would let the loop spin.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.killed.is_none().then_some(self.deadline)
     }
 
-    /// Moves what can be moved; the outcome once output has ended and the process was reaped.
-    /// Called when a pipe is ready, at SIGCHLD and at the deadline.
+    /// Writes input and reads output as far as it goes without waiting. Gives the outcome when the child
+    /// is over, and `None` before. The loop calls it when a pipe is ready, at SIGCHLD and at the deadline.
     pub fn pump(&mut self, now: Instant) -> Option<Outcome> {
         self.feed();
         self.drain();
@@ -108,12 +114,12 @@ impl Child {
         Some(self.outcome(status))
     }
 
-    /// Ends it at once; `why` is told in the outcome.
+    /// Kills the child (SIGKILL). `why` becomes the reason in the outcome, unless it was killed before.
     pub fn kill(&mut self, why: &str) {
         self.killed.get_or_insert_with(|| why.to_owned());
         self.stdin = None;
         self.stdout = None;
-        // Already gone is as good as killed.
+        // This fails if the process has exited already, which is as good.
         let _ = self.process.kill();
     }
 
@@ -132,7 +138,8 @@ impl Child {
                 Ok(count) => drop(self.input.drain(..count)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // It does not want its input: its answer decides.
+                // The child has closed its input without reading all. That is no failure by itself: its
+                // exit status decides.
                 Err(_) => break,
             }
         }
@@ -157,7 +164,8 @@ impl Child {
 }
 
 impl Drop for Child {
-    /// A child never outlives its owner, and never stays a zombie.
+    /// Kills a child that still runs and waits for it. So it neither outlives its owner nor stays as a
+    /// zombie. The wait is short, because SIGKILL cannot be ignored.
     fn drop(&mut self) {
         if self.exit.is_none() {
             let _ = self.process.kill();

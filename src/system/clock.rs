@@ -1,13 +1,14 @@
-//! Whether the clock was set: a device without a clock battery begins in 1970, or where it last was.
+//! Whether the clock was set. A device without a clock battery starts in 1970, or at the time when it
+//! was last switched off.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// 1 November 2026, in seconds since 1970: before it there was no such program, so a clock that says
-/// so has not been set yet. A constant and not the time of the build, so that builds stay
-/// reproducible.
+/// 1 November 2026, in seconds since 1970. This program is younger than that, so a clock that shows an
+/// earlier time has not been set yet. It is a constant and not the time of the build, so that builds
+/// stay reproducible.
 pub const EARLIEST: u64 = 1_793_491_200;
 
-/// Whether the clock can be right.
+/// Whether the clock can be right: it does not show a time before [`EARLIEST`].
 #[must_use]
 pub fn is_clock_set(now: SystemTime) -> bool {
     now.duration_since(UNIX_EPOCH).is_ok_and(|since| since.as_secs() >= EARLIEST)

@@ -1,8 +1,8 @@
-//! Files of the state folder: read whole up to a bound, and written whole or not at all. A power cut
-//! leaves the old file or the new one, never half of one.
+//! Files that are read whole up to a bound, and written whole or not at all. A power cut leaves the old
+//! file or the new one, never half of one.
 //!
-//! During an upgrade two daemons write in one folder: who replaces a file there holds its
-//! [`Lock`](super::lock::Lock).
+//! During an upgrade two daemons write in the state folder. So a process that replaces a file there must
+//! hold the folder's [`Lock`](super::lock::Lock).
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,19 +14,19 @@ pub const PRIVATE: u32 = 0o600;
 /// Mode of a file that everybody may read.
 pub const PUBLIC: u32 = 0o644;
 
-/// How far a write has to go before it is done.
+/// How far a write must have gone when the function returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// The kernel's memory: a power cut in the next seconds loses the new file and keeps the old one.
+    /// The kernel's memory. A power cut in the next seconds loses the new file and keeps the old one.
     Cache,
-    /// The disk, which may take its time: nothing for the loop while a call talks.
+    /// The disk. An SD card may take a second, so the loop must not use it while calls run.
     Disk,
 }
 
 /// Reads a whole file of at most `max` bytes.
 ///
 /// # Errors
-/// The system's, or `FileTooLarge`.
+/// The system's error, or `FileTooLarge`.
 pub fn read(path: &Path, max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
@@ -38,20 +38,20 @@ pub fn read(path: &Path, max: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Creates a folder, and the folders that it lies in, for the owner only. One that is there stays as
-/// it is.
+/// Creates a folder and its parent folders, with access for their owner only. A folder that exists stays
+/// as it is.
 ///
 /// # Errors
-/// The system's.
+/// The system's error.
 pub fn create_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Gives `folder` a file `name` with these bytes in place of the one that may be there. The mode
-/// holds from the first byte. The caller holds the folder's lock.
+/// Replaces the file `name` in `folder`, or creates it. The new file has this mode from its first byte
+/// on, so a secret in it is never readable for others. The calling function must hold the folder's lock.
 ///
 /// # Errors
-/// The system's; the old file is then as it was, and nothing of the new one is left.
+/// The system's error. The old file is then unchanged, and nothing is left of the new one.
 pub fn replace(folder: &Path, name: &str, mode: u32, bytes: &[u8], reach: Reach) -> io::Result<()> {
     let unfinished = folder.join(format!(".{name}.new"));
     let steps = || {
@@ -63,26 +63,27 @@ pub fn replace(folder: &Path, name: &str, mode: u32, bytes: &[u8], reach: Reach)
             Reach::Cache => Ok(()),
         }
     };
-    // A full disk keeps no half of it.
+    // After a failure, such as a full disk, the unfinished file is removed.
     steps().inspect_err(|_| drop(remove(&unfinished)))
 }
 
-/// Makes a private file that is not there yet. Of two processes that make it at once, both find the
-/// first one's: the file is written beside its place and then linked there.
+/// Creates a private file, unless it exists. If two processes do this at once, one of them wins, and both
+/// then find that file. For this the file is written under another name and then linked to its own.
 ///
 /// # Errors
-/// The system's. That the file is there already is none.
+/// The system's error. It is no error if the file exists.
 pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_extension(format!("new-{}", std::process::id()));
-    // A process of our number may have died here.
+    // A process that died here may have had the same process id.
     remove(&draft)?;
     let written =
         write_new(&draft, PRIVATE, bytes, Reach::Disk).and_then(|()| fs::hard_link(&draft, path));
-    // What is left of a failure is of no use.
+    // If this fails, a file stays that nothing reads. The next start with this process id removes it.
     let _ = remove(&draft);
     match written {
         Err(error) if error.kind() == ErrorKind::AlreadyExists && path.exists() => Ok(()),
-        // A file system without links, as on many SD cards: no second daemon starts there at once.
+        // The file system has no links, as FAT on many SD cards. The file is then written in its place:
+        // two daemons that start there at the same moment are not provided for.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             write_new(path, PRIVATE, bytes, Reach::Disk)
         }
@@ -90,18 +91,18 @@ pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Whether nobody but the owner may read or write a file.
+/// Whether only the owner may read or write a file.
 ///
 /// # Errors
-/// The system's.
+/// The system's error.
 pub fn is_private(path: &Path) -> io::Result<bool> {
     Ok(fs::metadata(path)?.permissions().mode() & 0o077 == 0)
 }
 
-/// Takes a file away from others who can read or write it. True when that was needed.
+/// Removes the access of other users to a file. True if they had access before.
 ///
 /// # Errors
-/// The system's.
+/// The system's error.
 pub fn make_private(path: &Path) -> io::Result<bool> {
     if is_private(path)? {
         return Ok(false);
@@ -110,6 +111,7 @@ pub fn make_private(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Removes a file. It is no error if there is none.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
@@ -117,7 +119,8 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// `create_new` follows no link that another user has put there.
+/// Writes a file that must not exist. `create_new` follows no link, so another user cannot make it write
+/// somewhere else.
 fn write_new(path: &Path, mode: u32, bytes: &[u8], reach: Reach) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(bytes)?;

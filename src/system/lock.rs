@@ -1,5 +1,5 @@
-//! The state folder's lock: held by a process while it changes files that others keep too. During an
-//! upgrade there are two daemons on one folder.
+//! The lock of the state folder. A process holds it while it changes files that another process may
+//! change too. During an upgrade two daemons use one folder.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -8,13 +8,13 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Its file in the folder. It holds no data.
+/// The lock's file in the folder. It holds no data.
 pub const FILE: &str = "lock";
 
-/// How often a lock that somebody else holds is tried again.
+/// How long to wait before a lock that another process holds is tried again.
 const STEP: Duration = Duration::from_millis(10);
 
-/// Held while files are written; the kernel frees it however the process ends.
+/// The lock, held until it is dropped. The kernel frees it too, however the process ends (flock(2)).
 #[derive(Debug)]
 pub struct Lock {
     file: File,
@@ -22,16 +22,18 @@ pub struct Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing alone would not do while a child that has just been forked shares the file.
+        // Closing the file is not enough: a child that was just forked may share it, and the lock would
+        // last until that child has closed it too.
         let _ = self.file.unlock();
     }
 }
 
 impl Lock {
-    /// Waits at most `patience` for another process that writes: none at all in the loop.
+    /// Takes the lock of a folder, and waits at most `patience` for another process that holds it. The
+    /// wait blocks the thread, so the loop passes zero.
     ///
     /// # Errors
-    /// `WouldBlock` when the other is not done by then; else the system's.
+    /// `WouldBlock` if the other process still holds it; otherwise the system's error.
     pub fn take(folder: &Path, patience: Duration) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);

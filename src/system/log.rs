@@ -1,12 +1,13 @@
-//! The daemon's log sink: one line, one write, never a wait, never a panic.
+//! The daemon's log sink. Each line is one write. It never waits and never panics.
 //!
-//! A line that standard error does not take at once (its reader stalls, the disk is full, the pipe
-//! is closed) is lost and counted; the count is written before the next line that fits. Control
-//! characters are escaped, so nothing a client sends can forge a line or steer a terminal. Other
-//! crates are kept at `warn` whatever level is set: what they print of what passes through them,
-//! and with it the service key, is not ours to know.
+//! Standard error may not take a line at once: its reader stalls, the disk is full, or the pipe is
+//! closed. Such a line is lost and counted, and the count is written before the next line that fits.
+//! Control characters are escaped, so text from a client can neither forge a line nor control a terminal.
+//! Other crates are limited to `warn` at every level that is set. Their details could contain anything
+//! that passes through them, the service's key too.
 //!
-//! Not done here: rotation, timestamps for the journal (it has its own), logging of content.
+//! This module does no rotation, writes no time for the journal (which adds its own), and logs no content
+//! of calls.
 
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
@@ -21,13 +22,13 @@ use rustix::fs::OFlags;
 use rustix::io::ioctl_fionbio;
 use time::OffsetDateTime;
 
-/// Most bytes written at once: what a pipe takes whole or not at all (`PIPE_BUF`).
+/// The most bytes of one write. A pipe takes up to this many whole or not at all (`PIPE_BUF`, pipe(7)).
 pub const MAX_LINE: usize = 4096;
 
 /// Lines lost since the start.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// Lines that nobody took since the start, whether that could be told later or not.
+/// The number of lines lost since the start, for `/metrics`.
 #[must_use]
 pub fn lost_lines() -> u64 {
     LOST.load(Ordering::Relaxed)
@@ -37,7 +38,7 @@ pub fn lost_lines() -> u64 {
 pub fn init(level: LevelFilter) {
     let stderr = io::stderr();
     if let Ok(sink) = Sink::new(stderr.as_fd(), std::env::var("JOURNAL_STREAM").ok().as_deref()) {
-        // Fails only if a sink is installed, and then that one goes on.
+        // This fails only if a sink is installed already. That one stays.
         let _ = log::set_boxed_logger(Box::new(sink));
     }
     log::set_max_level(level);
@@ -57,9 +58,9 @@ enum Style {
 pub struct Sink {
     out: File,
     style: Style,
-    /// Lines that the next one must tell of.
+    /// Lost lines that the log has not reported yet.
     lost: AtomicU64,
-    /// Part of a line was written: the next one needs a line break first.
+    /// Only part of the last line was written, so the next one needs a line break first.
     torn: AtomicBool,
 }
 
@@ -85,7 +86,7 @@ impl Sink {
 
     fn print(&self, level: Level, target: &str, message: fmt::Arguments<'_>) {
         let mut line = self.begin(level);
-        // A foreign crate's name is worth its place; our own messages speak for themselves.
+        // Lines of other crates get the crate's name. Our own messages need none.
         let _ = if is_own(target) {
             line.write_fmt(message)
         } else {
@@ -106,7 +107,7 @@ impl Sink {
         line
     }
 
-    /// Says how many lines were lost, if any.
+    /// A line that reports how many lines were lost; `None` if none was.
     fn losses(&self, lost: u64) -> Option<Line> {
         let mut line = self.begin(Level::Warn);
         let _ = match lost {
@@ -117,7 +118,8 @@ impl Sink {
         Some(line)
     }
 
-    /// Writes losses and line at once: both, or neither is taken as said.
+    /// Writes the report of lost lines and the line itself with one write. Both count as written, or
+    /// neither.
     fn put(&self, line: Option<Line>) -> bool {
         let lost = self.lost.load(Ordering::Relaxed);
         let torn = self.torn.load(Ordering::Relaxed);
@@ -127,7 +129,7 @@ impl Sink {
             line.append_to(&mut bytes);
         }
         let mut outcome = (&self.out).write(&bytes);
-        // A signal came before anything was written. Once more is enough: signals are rare.
+        // A signal came before anything was written. One more attempt is enough, since signals are rare.
         if matches!(&outcome, Err(fault) if fault.kind() == io::ErrorKind::Interrupted) {
             outcome = (&self.out).write(&bytes);
         }
@@ -169,8 +171,8 @@ fn is_own(target: &str) -> bool {
     target.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// Whether `JOURNAL_STREAM` (`device:inode`) means this descriptor. A child whose standard error
-/// was redirected inherits the variable all the same.
+/// Whether `JOURNAL_STREAM` (`device:inode`, systemd.exec(5)) means this descriptor. The variable alone
+/// proves nothing: a process inherits it even if its standard error was redirected.
 fn is_stream(text: &str, file: &File) -> bool {
     let parts = text.split_once(':').and_then(|(device, inode)| {
         Some((device.parse::<u64>().ok()?, inode.parse::<u64>().ok()?))
@@ -179,7 +181,7 @@ fn is_stream(text: &str, file: &File) -> bool {
     parts.is_some() && parts == found
 }
 
-/// The same target, written to without ever waiting for its reader.
+/// The same target, opened so that a write never waits for its reader.
 fn without_waiting(shared: File) -> io::Result<File> {
     let kind = shared.metadata()?.file_type();
     if kind.is_fifo() || kind.is_char_device() {
@@ -191,19 +193,21 @@ fn without_waiting(shared: File) -> io::Result<File> {
             .open("/proc/self/fd/".to_owned() + &fd_number(&shared));
         return match reopened {
             Ok(file) => Ok(file),
-            // Not permitted, for example after a change of user. A pipe gets the flag on the
-            // shared description: other writers may see it, but a stalled reader stops no call. A
-            // terminal does not, because the user's shell reads from the same description.
+            // Reopening is not permitted, for example after a change of user. For a pipe the flag is
+            // then set on the shared description. Other writers may see it, but a stalled reader stops
+            // no call. For a terminal it is not set, because the user's shell reads from the same
+            // description.
             Err(_) if kind.is_fifo() => set_nonblocking(shared),
             Err(_) => Ok(shared),
         };
     }
     if kind.is_socket() {
-        // The journal's socket cannot be reopened, but systemd makes one for each service.
+        // A socket cannot be reopened. systemd makes one for each service, so no other program sees the
+        // flag.
         return set_nonblocking(shared);
     }
-    // Writes to a regular file wait for no reader, and sharing the description keeps one offset
-    // with whoever else writes to it.
+    // Writes to a regular file wait for no reader. The description stays shared, so all its writers have
+    // one offset and do not overwrite each other's lines.
     Ok(shared)
 }
 
@@ -273,7 +277,8 @@ impl fmt::Write for Line {
     }
 }
 
-/// Neither a control character (C0, DEL, C1) nor one that breaks lines or turns their direction.
+/// Whether a character may stand in a line: it is no control character (C0, DEL, C1), breaks no line and
+/// does not change the direction of the text.
 fn is_plain(c: char) -> bool {
     let unruly = matches!(c,
         '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
@@ -287,7 +292,7 @@ impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let moment = i64::try_from(since).ok();
-        // A clock beyond the calendar, which ends with the year 9999, was never set.
+        // The calendar ends with the year 9999. A clock beyond it is wrong.
         let moment = moment.and_then(|since| OffsetDateTime::from_unix_timestamp(since).ok());
         let moment = moment.unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let (year, month, day) = moment.to_calendar_date();

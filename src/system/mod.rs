@@ -1,6 +1,6 @@
-//! What the operating system offers, and only here: child processes, the state folder's lock, the log's
-//! descriptor, name look-up, the service manager, and whether the clock was set. Nothing in it knows of
-//! calls.
+//! What the program needs of the operating system: child processes, files written whole, the state
+//! folder's lock, logs, name look-up, the service manager, and whether the clock was set. Nothing in
+//! here knows of calls.
 
 pub mod child;
 pub mod clock;

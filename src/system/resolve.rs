@@ -1,8 +1,9 @@
-//! The service's addresses. `getaddrinfo` blocks for seconds when a name server is dead, so it
-//! runs in a child: this program again, as `voicelived __resolve HOST PORT`. Hosts file, mDNS,
-//! VPNs and systemd-resolved all count that way. The last good answer is kept, and refreshed off
-//! the call path. Two calls wait for a name: the first one, and the next one after nobody was there
-//! at any of the addresses, since the name may lead elsewhere by now.
+//! The service's addresses. The system's resolver (`getaddrinfo`) may block for seconds, so it runs in a
+//! child process: this program again, as `voicelived __resolve HOST PORT`. So the hosts file, mDNS, VPNs
+//! and systemd-resolved count as the system is configured.
+//!
+//! The last good answer is kept and refreshed while calls use it. A call waits for a look-up in two cases
+//! only: there is no answer yet, or the answer is in doubt, because no address of it could be reached.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -13,16 +14,16 @@ use std::time::{Duration, Instant};
 /// How long a look-up may take.
 pub const TIMEOUT: Duration = Duration::from_secs(12);
 
-/// Bytes of output that a look-up may have.
+/// The most bytes of output of a look-up.
 pub const MAX_OUTPUT: usize = 4 * 1024;
 
-/// Addresses that are kept.
+/// The most addresses that are kept.
 const MAX_ADDRESSES: usize = 16;
 
-/// After this long the next call starts a new look-up, while it uses the old answer.
+/// The age of an answer at which the next call starts a new look-up. That call still uses the old answer.
 const REFRESH: Duration = Duration::from_secs(300);
 
-/// What is known of one host.
+/// The known addresses of one host.
 #[derive(Debug)]
 pub struct Resolver {
     host: String,
@@ -30,15 +31,16 @@ pub struct Resolver {
     addresses: Vec<SocketAddr>,
     asked: Option<Instant>,
     running: bool,
-    /// Nobody was there; a new look-up comes before the next attempt.
+    /// No address of the last answer could be reached. The next call waits for a new look-up, because the
+    /// name may lead elsewhere by now.
     doubted: bool,
-    /// Where the last connection was made: it comes first, so that an address that never answers,
-    /// such as that of a broken IPv6, costs its time-out only once.
+    /// The address of the last connection that succeeded. It is tried first. So an address that never
+    /// answers, as with a broken IPv6 network, costs its time-out only once.
     proven: Option<SocketAddr>,
 }
 
 impl Resolver {
-    /// Nothing is known yet, unless `host` is an address.
+    /// A resolver for `host`. It knows no address yet, unless `host` is one itself.
     #[must_use]
     pub fn new(host: &str, port: u16) -> Self {
         let literal = host.parse::<IpAddr>().ok();
@@ -53,19 +55,21 @@ impl Resolver {
         &self.host
     }
 
-    /// The last good answer, in the order to try; empty if there was none, or it is in doubt.
+    /// The last good answer, in the order to try. Empty if there was none, or if it is in doubt.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         if self.doubted { &[] } else { &self.addresses }
     }
 
-    /// A connection was made to this one.
+    /// Notes that a connection to this address has succeeded.
     pub fn reached(&mut self, address: SocketAddr) {
         self.proven = Some(address);
         self.sort();
     }
 
-    /// Nobody was there. What was found since is not in doubt, nor is what cannot be looked up.
+    /// Notes that no address could be reached, and that `tried` was the last one. This puts the answer in
+    /// doubt, with two exceptions: an answer without `tried` is newer than the attempt, and an address
+    /// that stands for the host needs no look-up.
     pub fn unreached(&mut self, tried: SocketAddr) {
         self.proven = self.proven.filter(|proven| *proven != tried);
         let known = self.addresses.contains(&tried);
@@ -76,7 +80,8 @@ impl Resolver {
         self.host.parse::<IpAddr>().is_ok()
     }
 
-    /// The others stay in the system's order. A general sort is kilobytes of program.
+    /// Puts the proven address first. The others stay in the system's order (RFC 6724). It is a rotation,
+    /// since a general sort adds kilobytes to the program.
     fn sort(&mut self) {
         let at = self.addresses.iter().position(|address| Some(*address) == self.proven);
         if let Some(known) = at.and_then(|at| self.addresses.get_mut(..=at)) {
@@ -84,7 +89,7 @@ impl Resolver {
         }
     }
 
-    /// Whether a look-up should be started now; if so, it counts as started.
+    /// Whether a look-up should start now. If so, it counts as running until [`finish`](Self::finish).
     pub fn begin(&mut self, now: Instant) -> bool {
         let recent = self.asked.is_some_and(|at| now < at + REFRESH);
         let fresh = recent && !self.addresses().is_empty();
@@ -96,10 +101,11 @@ impl Resolver {
         true
     }
 
-    /// The look-up that was begun is over. An empty or failed one keeps the old answer.
+    /// Takes the result of the look-up that was begun. After an empty or failed one the old answer stays,
+    /// and is no longer in doubt: it is all there is to try.
     ///
     /// # Errors
-    /// Why there is no address at all.
+    /// If no address is known at all: the reason, which follows a colon in a sentence.
     pub fn finish(&mut self, result: Result<&[u8], String>) -> Result<(), String> {
         self.running = false;
         self.doubted = false;
@@ -123,15 +129,17 @@ impl Resolver {
     }
 }
 
+/// The addresses in a child's output, one a line. Other lines are skipped.
 fn parse(output: &[u8]) -> Vec<SocketAddr> {
     let lines = String::from_utf8_lossy(output);
     lines.lines().filter_map(|line| line.parse().ok()).take(MAX_ADDRESSES).collect()
 }
 
-/// The child's work: prints one address a line. Blocks; never called in the daemon itself.
+/// What the child does: it looks a name up and prints one address a line. This blocks, so the daemon
+/// itself never calls it.
 ///
 /// # Errors
-/// What the system's resolver says.
+/// The error of the system's resolver, or of the output.
 pub fn look_up(host: &str, port: u16, out: &mut dyn Write) -> std::io::Result<()> {
     for address in (host, port).to_socket_addrs()?.take(MAX_ADDRESSES) {
         writeln!(out, "{address}")?;

@@ -1,11 +1,10 @@
-//! The service manager: what systemd is told (`sd_notify(3)`), and the sockets it hands over
-//! (`sd_listen_fds(3)`). Other supervisors that speak the same two protocols will do.
+//! The service manager (systemd): the messages to it (`sd_notify(3)`) and the sockets that it passes
+//! (`sd_listen_fds(3)`). Other supervisors that speak these two protocols work as well.
 //!
-//! Nothing here waits: what the manager's socket does not take at once is not said, and the next
-//! message says it anew. The watchdog is fed from the loop's turns and from nowhere else, so that a
-//! turn that is stuck is seen. A status goes out when it has changed, at most every
-//! [`STATUS_EVERY`], and never wakes the loop: what came too soon waits for the next turn, which a
-//! watchdog brings.
+//! Nothing here waits. A message that the manager's socket does not take at once is lost; the next one
+//! tells the state anew. Only the loop's turns feed the watchdog, so the manager notices a turn that
+//! hangs. A status is sent when it has changed, at most every [`STATUS_EVERY`]. It never wakes the loop:
+//! a change that comes too soon is sent in a later turn, and the watchdog causes turns.
 
 use std::ffi::OsStr;
 use std::io;
@@ -17,40 +16,42 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The shortest time between two messages about nothing but the status.
+/// The shortest time between two status messages.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
 
-/// Most sockets that are taken over: the loop has a token for each listener.
+/// The most sockets that are taken over. The loop has poll tokens for no more listeners.
 const MAX_SOCKETS: usize = 8;
 
-/// The manager, or nobody.
+/// The service manager. Without one (the default) every message is dropped.
 #[derive(Debug, Default)]
 pub struct Manager {
     socket: Option<(UnixDatagram, SocketAddr)>,
-    /// Half the time after which it takes us for stuck.
+    /// How often the watchdog is fed: half of `WATCHDOG_USEC`, after which the manager kills the process.
     watchdog: Option<Duration>,
     watchdog_due: Option<Instant>,
-    /// What the last status was about, and when it was sent.
+    /// The last status that was sent, and when.
     standing: Option<(Standing, Instant)>,
+    /// `RELOADING=1` was sent, and `READY=1` must follow. Otherwise the manager waits for the reload
+    /// until its time limit.
     reloading: bool,
 }
 
-/// What a status tells; it is worded only when this changes.
+/// What a status tells. Its text is made only when this changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// Calls at this moment.
+    /// The number of calls now.
     pub calls: usize,
-    /// No new calls are taken.
+    /// The daemon is stopping and admits no new calls.
     pub draining: bool,
-    /// Calls can be made at all.
+    /// The settings are complete, so calls can be made.
     pub configured: bool,
 }
 
 impl Manager {
-    /// The manager that the environment names. Without one nothing is ever sent.
+    /// The manager that the environment names (`NOTIFY_SOCKET`). Without one nothing is ever sent.
     ///
     /// # Errors
-    /// When there is one that cannot be told anything.
+    /// When there is one, but its socket cannot be used.
     pub fn from_environment() -> io::Result<Self> {
         let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Ok(Self::default());
@@ -67,24 +68,24 @@ impl Manager {
         })
     }
 
-    /// It is listening. From now on the watchdog is fed.
+    /// Tells that the daemon is listening. From now on the watchdog is fed.
     pub fn ready(&mut self, now: Instant) {
         self.watchdog_due = self.watchdog.map(|_| now);
         self.send("READY=1");
     }
 
-    /// It is about to end, which may take `grace` (whole seconds).
+    /// Tells that the daemon is about to end, and asks for `grace` (whole seconds) until then.
     pub fn stopping(&self, grace: Duration) {
         self.send(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}000000", grace.as_secs()));
     }
 
-    /// It reads its settings again, until [`reloaded`](Self::reloaded).
+    /// Tells that the daemon reads its settings again, until [`reloaded`](Self::reloaded).
     pub fn reloading(&mut self) {
         self.reloading = true;
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_micros()));
     }
 
-    /// It has read its settings again, if it was about to.
+    /// Tells that the settings have been read again, if [`reloading`](Self::reloading) came before.
     pub fn reloaded(&mut self) {
         if std::mem::take(&mut self.reloading) {
             self.send("READY=1");
@@ -97,7 +98,7 @@ impl Manager {
         self.watchdog_due
     }
 
-    /// A turn of the loop was made.
+    /// Feeds the watchdog if it is due. The loop calls it in each turn.
     pub fn turn(&mut self, now: Instant) {
         if self.watchdog_due.is_some_and(|due| now >= due) {
             self.watchdog_due = self.watchdog.map(|time| now + time);
@@ -105,7 +106,8 @@ impl Manager {
         }
     }
 
-    /// Says how things stand, if that has changed and the last time is not just over.
+    /// Sends a status if it has changed, and if the last one was sent [`STATUS_EVERY`] ago or earlier.
+    /// `words` makes its text.
     pub fn tell(&mut self, standing: Standing, now: Instant, words: impl FnOnce() -> String) {
         let fresh = |(last, at): (Standing, Instant)| last == standing || now < at + STATUS_EVERY;
         if self.socket.is_none() || self.standing.is_some_and(fresh) {
@@ -117,13 +119,13 @@ impl Manager {
 
     fn send(&self, message: &str) {
         if let Some((socket, address)) = &self.socket {
-            // A manager that does not hear us acts as its settings say.
+            // If the manager does not get the message, it acts as its own settings say.
             let _ = socket.send_to_addr(message.as_bytes(), address);
         }
     }
 }
 
-/// A path, or behind an `@` a name of Linux's abstract namespace.
+/// The address of the manager's socket: a path, or `@` and a name in Linux's abstract namespace.
 fn address(name: &OsStr) -> io::Result<SocketAddr> {
     match name.as_bytes() {
         [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest),
@@ -132,27 +134,28 @@ fn address(name: &OsStr) -> io::Result<SocketAddr> {
     }
 }
 
-/// The kernel's monotonic clock, which the manager compares with its own, in microseconds.
+/// The kernel's monotonic clock in microseconds. The manager compares it with its own reading.
 fn monotonic_micros() -> i64 {
     let time = clock_gettime(ClockId::Monotonic);
     time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_nsec / 1000)
 }
 
-/// A listening socket that was handed over, and whether its name says that it is for TLS.
+/// A listening socket that the service manager has passed.
 #[derive(Debug)]
 pub struct Passed {
     /// The socket, bound and listening.
     pub socket: TcpListener,
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: net::SocketAddr,
-    /// For HTTPS.
+    /// It is for HTTPS, as its name (`FileDescriptorName=`) says.
     pub secure: bool,
 }
 
-/// Takes the sockets that were handed over. Call it once, at the start.
+/// Takes the sockets that the service manager has passed. Call it once, at the start.
 ///
 /// # Errors
-/// A sentence, when one of them is of no use: whoever passes it means something by it.
+/// A sentence, when one of them cannot be used. It is not skipped: the owner has configured it, and the
+/// daemon would then not listen where the owner expects it.
 pub fn passed_sockets() -> Result<Vec<Passed>, String> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');

@@ -1,10 +1,10 @@
-//! The log of the commands that a person runs and waits for (`check`, `call`, `simulate`): on a
-//! terminal `simple_logger` prints it, with the time; faults are red, warnings yellow, details dim.
-//! (Its own colours come from a crate under the MPL, which would be the only such licence here.)
+//! The log of the commands that a person runs and waits for (`check`, `call`, `simulate`). On a terminal
+//! `simple_logger` prints it with the time. Errors are red, warnings yellow, details dim. (The colours of
+//! `simple_logger` itself come from a crate under the MPL, which would be the only such licence here.)
 //!
-//! `simple_logger` prints with `eprintln!`, which panics when standard error fails, waits for a
-//! terminal that is stopped, and lets control characters through. So it is used only where the first
-//! cannot happen and the second does no harm, and it is given escaped text:
+//! `simple_logger` prints with `eprintln!`. This panics when standard error fails, waits for a terminal
+//! that is stopped, and does not escape control characters. So `simple_logger` is used only where the
+//! panic cannot happen and the wait does no harm, and it gets escaped text:
 //!
 //! | standard error | sink |
 //! |---|---|
@@ -27,7 +27,7 @@ pub fn init(level: LevelFilter) {
         return daemon_log::init(level);
     }
     let colours = wants_colours(std::env::var("NO_COLOR").ok().as_deref());
-    // Fails only if a sink is installed, and then that one goes on.
+    // This fails only if a sink is installed already. That one stays.
     let _ = log::set_boxed_logger(Box::new(Dressed { printer: printer(level), colours }));
     log::set_max_level(level);
 }
@@ -39,12 +39,12 @@ pub fn level_or(usual: LevelFilter) -> LevelFilter {
     wanted.and_then(|word| word.trim().parse().ok()).unwrap_or(usual)
 }
 
-/// By <https://no-color.org>, which people set for all their programs.
+/// Whether the output may have colours: `NO_COLOR` is not set or empty (<https://no-color.org>).
 fn wants_colours(no_color: Option<&str>) -> bool {
     no_color.is_none_or(str::is_empty)
 }
 
-/// Without a level of its own it would print everything; other crates stay at `warn`, as in the
+/// `simple_logger` with its levels: `level` for this program, at most `warn` for other crates, as in the
 /// daemon's log.
 fn printer(level: LevelFilter) -> SimpleLogger {
     SimpleLogger::new()
@@ -58,7 +58,8 @@ fn may_refuse() -> bool {
     fcntl_getfl(io::stderr()).map_or(true, |flags| flags.contains(OFlags::NONBLOCK))
 }
 
-/// Hands lines on without control characters of their own, as long as the terminal is there.
+/// Escapes control characters and adds colours before the printer gets a line, as long as the terminal
+/// is there.
 struct Dressed<L> {
     printer: L,
     colours: bool,
@@ -81,7 +82,7 @@ impl<L: Log> Log for Dressed<L> {
     }
 
     fn log(&self, record: &Record<'_>) {
-        // A terminal that has gone is none any more, and writing to it would fail.
+        // After its terminal has gone, standard error is no terminal any more, and a write would fail.
         if self.enabled(record.metadata()) && io::stderr().is_terminal() {
             self.hand_on(record);
         }
@@ -92,7 +93,7 @@ impl<L: Log> Log for Dressed<L> {
     }
 }
 
-/// What turns a line's colour on and off again (ECMA-48, SGR).
+/// The sequences that turn a line's colour on and off again (ECMA-48, SGR).
 fn colour(level: Level) -> (&'static str, &'static str) {
     match level {
         Level::Error => ("\x1b[31m", "\x1b[0m"),

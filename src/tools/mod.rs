@@ -1,8 +1,8 @@
 //! Function-calling tools: their schemas, and the commands that run them beside the loop.
 //!
-//! Every tool is a child process, so none can hold up audio. A built-in tool is one file, schema
-//! beside handler, and one line in [`BUILTINS`]; its process is this executable run again as
-//! `voicelived __tool NAME`. Nothing here starts a process: that is for the owner of the loop.
+//! Every tool runs in a child process, so no tool can delay audio. A built-in tool is one file,
+//! with its schema and its handler, and one line in [`BUILTINS`]. Its process is this program,
+//! started as `voicelived __tool NAME`. The loop starts the processes, not this module.
 
 mod schema;
 mod stock;
@@ -23,12 +23,12 @@ pub const MAX_ARGUMENTS: usize = 64 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_OUTPUT: usize = 16 * 1024;
 
-/// One tool as the loop needs it.
+/// One tool, as the loop sees it.
 #[derive(Debug, Clone)]
 pub struct Tool {
     /// The name by which the model calls it.
     pub name: String,
-    /// What the model is told about it.
+    /// The description for the model.
     pub description: String,
     /// JSON Schema of the arguments, of type `object`.
     pub parameters: Value,
@@ -87,8 +87,8 @@ impl Tools {
         self.list.iter().map(form).collect()
     }
 
-    /// Checks a call as the model wrote it. No arguments at all count as `{}`. The text that is
-    /// returned is what the tool's process gets.
+    /// Checks a call as the model wrote it. Empty arguments count as `{}`. Returns the text that
+    /// the tool's process gets.
     ///
     /// # Errors
     /// A sentence for the model that says what was wrong with the call.

@@ -2,7 +2,8 @@
 //! `additionalProperties` (true or false), `items`, `minLength`, `maxLength`, `minimum`, `maximum`,
 //! `minItems`, `maxItems`. Other keywords inform the model and are not checked.
 //!
-//! Recursion follows the schema, whose depth [`verify`] bounds; a deep value costs nothing more.
+//! The recursion follows the schema, and [`verify`] bounds its depth. So a deep value costs no
+//! more.
 
 use serde_json::{Map, Value};
 
@@ -110,7 +111,7 @@ fn check_node(schema: &Value, value: &Value, place: &str, depth: usize) -> Resul
     }
 }
 
-/// The names under `type`, which may be one or a list; `None` for what is no text.
+/// The names under `type`: one, or a list. `None` if one of them is not a text.
 fn types(schema: &Map<String, Value>) -> impl Iterator<Item = Option<&str>> {
     let names = match schema.get("type") {
         None => &[],
@@ -124,7 +125,7 @@ fn is_type(value: &Value, name: &str) -> bool {
     match name {
         "array" => value.is_array(),
         "boolean" => value.is_boolean(),
-        // 3.0 is an integer to JSON Schema, and models write it.
+        // In JSON Schema 3.0 is an integer, and models write it so.
         "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
         "null" => value.is_null(),
         "number" => value.is_number(),
@@ -207,7 +208,8 @@ fn check_fields(
     Ok(())
 }
 
-/// `location`, or `address.city`. The model's own names may be long or odd.
+/// The path of a property for a message: `location`, or `address.city`. The model may have invented
+/// a long or odd name.
 fn inside(place: &str, name: &str, depth: usize) -> String {
     let name: String = name.chars().take(40).flat_map(char::escape_debug).collect();
     if depth == MAX_DEPTH {

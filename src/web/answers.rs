@@ -1,42 +1,45 @@
-//! What a visitor's request is answered: who may have what, and the head that says it.
+//! The answers to a visitor's requests: what is served, under which conditions, and with which fields.
 
 use super::assets::{self, Asset};
-use super::{CallSite, Doorway, Phase};
+use super::{CallSite, Phase, VisitContext};
 use crate::access::{Gate, Verdict, token};
 use crate::metrics::Family;
 use crate::net::http::{self, Request, Status, Upgrade};
 use crate::simulator::{self, Admission};
 
-/// Sent with every answer: nothing of ours may be framed, sniffed or told to others.
+/// Fields of every answer: browsers shall not guess its type, pass its address on, or let other sites
+/// load it.
 const COMMON_FIELDS: &str = "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
     Cross-Origin-Resource-Policy: same-origin\r\n";
 
-/// Sent with the page's files. `'self'` covers the page's own WebSocket too.
+/// Fields of the page's files. `'self'` covers the page's own WebSocket too (CSP level 3).
 const PAGE_FIELDS: &str = "Content-Security-Policy: default-src 'self'; base-uri 'none'; \
     frame-ancestors 'none'; form-action 'none'\r\nPermissions-Policy: microphone=(self)\r\n\
     Cache-Control: no-cache\r\nVary: Accept-Encoding\r\n";
 
-/// Sent with the page's files over HTTPS, see [`CallSite::is_lasting`].
+/// Field of the page's files over HTTPS (RFC 6797), see [`CallSite::is_lasting`].
 const STAY_SECURE: &str = "Strict-Transport-Security: max-age=31536000\r\n";
 
-/// Sent with 401.
+/// Fields of a 401.
 const ASK_FOR_TOKEN: &str = "WWW-Authenticate: Bearer\r\nCache-Control: no-store\r\n";
 
-/// The page, `/ws`, `/pair`, `/healthz`, `/metrics`.
+/// Answers a request to a listener that serves calls: the page, `/ws`, `/pair`, `/healthz`, `/metrics`,
+/// and the local authority's root. The order of the checks matters: Host comes first, so a name that
+/// was pointed at this device (DNS rebinding) gets nothing at all.
 pub(super) fn answer_visitor(
     out: &mut Vec<u8>,
     request: &Request,
     site: &CallSite,
-    door: &mut Doorway<'_>,
+    cx: &mut VisitContext<'_>,
 ) -> Phase {
     let CallSite { gate, simulated, https, ca_pem } = site;
     if !gate.admits_scheme(request.secure) || !gate.admits_host(&request.host) {
-        door.metrics.count(Family::Refused, "host");
+        cx.metrics.count(Family::Refused, "host");
         let text = "This name is not one of this device's own. Add its origin to VOICELIVED_ALLOWED_ORIGINS.";
         return plain(out, request, Status::MISDIRECTED_REQUEST, "", text);
     }
     let is_read = matches!(request.method.as_str(), "GET" | "HEAD");
-    // A device that does not trust the authority yet gets these without HTTPS too.
+    // A device that does not trust the local authority yet cannot use HTTPS. So it gets these without.
     match (request.path.as_str(), ca_pem) {
         ("/ca.pem", Some(pem)) if is_read => return answer_root(out, request, pem),
         ("/trust" | "/trust.html" | "/trust.css" | "/style.css", Some(_)) if is_read => {
@@ -71,18 +74,18 @@ pub(super) fn answer_visitor(
         return plain(out, request, Status::METHOD_NOT_ALLOWED, allow, "Only GET is served.");
     }
     match (request.path.as_str(), asset) {
-        ("/ws", _) => answer_call(out, request, gate, door),
-        ("/pair" | "/metrics", _) => match refuse_stranger(out, request, gate, door) {
+        ("/ws", _) => answer_call(out, request, gate, cx),
+        ("/pair" | "/metrics", _) => match refuse_stranger(out, request, gate, cx) {
             Some(phase) => phase,
-            None if request.path == "/pair" => answer_pairing(out, request, door),
-            None => answer_metrics(out, request, door),
+            None if request.path == "/pair" => answer_pairing(out, request, cx),
+            None => answer_metrics(out, request, cx),
         },
         ("/healthz", _) => {
             let service = if *simulated { "voicelived-service: simulator\r\n" } else { "" };
             let extra = format!("Cache-Control: no-store\r\n{service}");
-            let (status, text) = if door.draining {
+            let (status, text) = if cx.draining {
                 (Status::SERVICE_UNAVAILABLE, "draining")
-            } else if door.unready {
+            } else if cx.unready {
                 (Status::SERVICE_UNAVAILABLE, "not_configured")
             } else {
                 (Status::OK, "ok")
@@ -97,7 +100,8 @@ pub(super) fn answer_visitor(
     }
 }
 
-/// The media type makes phones offer to install it; as an attachment they would only store it.
+/// Answers with the local authority's root. Its media type makes phones offer to install it. As an
+/// attachment they would only store it.
 fn answer_root(out: &mut Vec<u8>, request: &Request, pem: &str) -> Phase {
     let extra = format!(
         "{COMMON_FIELDS}Content-Type: application/x-x509-ca-cert\r\nCache-Control: no-cache\r\n"
@@ -109,14 +113,21 @@ fn answer_root(out: &mut Vec<u8>, request: &Request, pem: &str) -> Phase {
     after(request)
 }
 
-/// The target as it was sent, but for characters that could end a field's line.
+/// The request's target as it was sent, without control characters: a line break in it could add a
+/// field to the answer.
 fn path_and_query(request: &Request) -> String {
     let query =
         if request.query.is_empty() { String::new() } else { format!("?{}", request.query) };
     format!("{}{query}", request.path).replace(|c: char| c.is_control(), "")
 }
 
-fn answer_call(out: &mut Vec<u8>, request: &Request, gate: &Gate, door: &mut Doorway<'_>) -> Phase {
+/// Answers `/ws`: 101 for a client that may call, else the reason why it may not.
+fn answer_call(
+    out: &mut Vec<u8>,
+    request: &Request,
+    gate: &Gate,
+    cx: &mut VisitContext<'_>,
+) -> Phase {
     if request.method != "GET" {
         return plain(
             out,
@@ -126,30 +137,30 @@ fn answer_call(out: &mut Vec<u8>, request: &Request, gate: &Gate, door: &mut Doo
             "Calls are opened with GET.",
         );
     }
-    if let Some(phase) = refuse_stranger(out, request, gate, door) {
+    if let Some(phase) = refuse_stranger(out, request, gate, cx) {
         return phase;
     }
-    if !door.takes_calls && matches!(request.upgrade, Some(Upgrade::Valid(_))) {
-        door.metrics.count(Family::Refused, "draining");
+    if !cx.takes_calls && matches!(request.upgrade, Some(Upgrade::Valid(_))) {
+        cx.metrics.count(Family::Refused, "draining");
         let text = "The daemon is stopping.";
         return plain(out, request, Status::SERVICE_UNAVAILABLE, "Retry-After: 5\r\n", text);
     }
     answer_valid_upgrade(out, request)
 }
 
-/// A browser shows the token once and gets a cookie for it; or asks whether its cookie is right,
-/// and has its life prolonged.
-fn answer_pairing(out: &mut Vec<u8>, request: &Request, door: &Doorway<'_>) -> Phase {
-    let cookie = door.guard.cookie().map(|value| format!("Set-Cookie: {value}\r\n"));
+/// Answers `/pair` for a browser that was admitted. It either showed the token and gets a cookie for
+/// it, or it showed its cookie and gets it renewed.
+fn answer_pairing(out: &mut Vec<u8>, request: &Request, cx: &VisitContext<'_>) -> Phase {
+    let cookie = cx.guard.cookie().map(|value| format!("Set-Cookie: {value}\r\n"));
     let cookie = cookie.unwrap_or_default();
     let extra = format!("{COMMON_FIELDS}Cache-Control: no-store\r\n{cookie}");
     http::answer_head(out, Status::NO_CONTENT, &extra, None, request.keep_alive);
     after(request)
 }
 
-/// The owner's monitoring shows the token as every program does.
-fn answer_metrics(out: &mut Vec<u8>, request: &Request, door: &mut Doorway<'_>) -> Phase {
-    let text = door.metrics.render();
+/// Answers `/metrics`. The owner's monitoring shows the token like any other program.
+fn answer_metrics(out: &mut Vec<u8>, request: &Request, cx: &mut VisitContext<'_>) -> Phase {
+    let text = cx.metrics.render();
     let extra = format!(
         "{COMMON_FIELDS}Content-Type: text/plain; version=0.0.4; charset=utf-8\r\nCache-Control: no-store\r\n"
     );
@@ -160,19 +171,20 @@ fn answer_metrics(out: &mut Vec<u8>, request: &Request, door: &mut Doorway<'_>) 
     after(request)
 }
 
-/// Turns away who has no right to call: `None` for those who have. Nothing of a call exists yet.
+/// Refuses a client that has no right to call; `None` if it has the right. No part of a call exists yet,
+/// so a refused client costs nothing more.
 fn refuse_stranger(
     out: &mut Vec<u8>,
     request: &Request,
     gate: &Gate,
-    door: &mut Doorway<'_>,
+    cx: &mut VisitContext<'_>,
 ) -> Option<Phase> {
     if !gate.admits_origin(&request.origins, &request.host) {
-        door.metrics.count(Family::Refused, "origin");
+        cx.metrics.count(Family::Refused, "origin");
         let text = "Pages of this origin may not open calls. Add it to VOICELIVED_ALLOWED_ORIGINS.";
         return Some(plain(out, request, Status::FORBIDDEN, "", text));
     }
-    let Doorway { guard, metrics, address, now, .. } = door;
+    let VisitContext { guard, metrics, address, now, .. } = cx;
     match guard.judge(*address, &request.authorization, &request.cookies, *now) {
         Verdict::Admitted => None,
         Verdict::Later(wait) => {
@@ -190,7 +202,8 @@ fn refuse_stranger(
         Verdict::Wrong => {
             metrics.count(Family::Refused, "token_wrong");
             log::warn!("a wrong access token from {address}");
-            // A browser would go on showing a cookie that is not right any more, and be slowed.
+            // A browser would go on sending a cookie that is not right any more, and the throttle would
+            // slow it down.
             let extra = format!("{ASK_FOR_TOKEN}Set-Cookie: {}\r\n", token::forget_cookie());
             Some(plain(out, request, Status::UNAUTHORIZED, &extra, "The access token is wrong."))
         }
@@ -199,7 +212,8 @@ fn refuse_stranger(
 
 fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset, extra: &str) -> Phase {
     let gzip = request.gzip && !asset.is_document();
-    // The two encodings are two representations, so each has its own strong tag.
+    // The two encodings are two representations, so each has a strong tag of its own (RFC 9110,
+    // section 8.8.3.3).
     let (length, encoding, tag) = if gzip {
         (asset.gzip.len(), "Content-Encoding: gzip\r\n", format!("\"{}-gz\"", asset.tag))
     } else {
@@ -224,7 +238,7 @@ fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset, extra: &str
     after(request)
 }
 
-/// The simulated service's side of the upgrade.
+/// Answers a request to the simulated service: 101, the service's refusal, or nothing (`silent`).
 pub(super) fn answer_as_service(
     out: &mut Vec<u8>,
     request: &Request,
@@ -285,7 +299,7 @@ fn plain(out: &mut Vec<u8>, request: &Request, status: Status, extra: &str, text
     if keep_alive { Phase::Answering } else { Phase::LastAnswer }
 }
 
-/// The head of an answer with this text, whether the text itself follows or not.
+/// Writes the head of an answer with this text. The text itself does not follow after a HEAD request.
 pub(super) fn text_head(
     out: &mut Vec<u8>,
     status: Status,

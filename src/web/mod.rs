@@ -1,7 +1,8 @@
-//! One visitor: an accepted connection from its first byte to its answer, or to its upgrade.
+//! One visitor: an HTTP connection, from its first byte to its last answer or to its upgrade.
 //!
-//! Owned by the loop's slot until the upgrade takes the transport away. Bounds: a head of
-//! [`MAX_HEAD`] bytes within [`HEAD_TIMEOUT`], one answer at a time, no bodies.
+//! A slot of the loop owns it until the upgrade, which hands its transport to a call. Bounds: a
+//! request head of [`MAX_HEAD`] bytes within [`HEAD_TIMEOUT`], one answer at a time, no request
+//! bodies.
 
 mod answers;
 pub mod assets;
@@ -23,22 +24,24 @@ use crate::net::http::{self, MAX_HEAD, ParsedHead, Status};
 use crate::net::transport::Transport;
 use crate::simulator::{self, Admission};
 
-/// How long a request head may take, from the connection or from the answer before it.
+/// How long a request head may take, from the connection or from the answer before it. A TLS handshake
+/// is part of that time.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long an answer may take to leave.
+/// How long the client may take to receive an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the peer may take to go after its last answer.
+/// How long the client may take to close the connection after its last answer.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Requests that one turn of the loop answers to one visitor: calls do not wait for a whole pipeline.
+/// The most requests of one visitor that one turn of the loop answers. With more, a pipeline of
+/// requests would hold up the calls.
 const TURN_ANSWERS: u32 = 4;
 
-/// How long the simulator's `silent` fault keeps a connection: longer than anybody waits.
+/// How long the simulator's `silent` fault keeps a connection. No client waits as long.
 const SILENCE: Duration = Duration::from_secs(3600);
 
-/// What a listener is for, and what its visitors are judged by.
+/// What a listener serves.
 #[derive(Debug, Clone)]
 pub enum Site {
     /// The page and `/ws`.
@@ -47,94 +50,117 @@ pub enum Site {
     Simulator(Rc<simulator::Options>),
 }
 
-/// A listener for people and their clients.
+/// A listener that serves the page and calls.
 #[derive(Debug, Clone)]
 pub struct CallSite {
-    /// Host and Origin rules.
+    /// The Host and Origin rules.
     pub gate: Gate,
-    /// The service is the simulator, and says so.
+    /// The service behind it is the simulator. `/healthz` says so.
     pub simulated: bool,
-    /// The port that serves the same over HTTPS: whoever comes from the network without TLS is
-    /// sent there, since browsers hide the microphone and others could listen.
+    /// The port of the listener that serves the same over HTTPS, if there is one. Visitors that come
+    /// over the network without TLS are redirected to it: browsers give no microphone to such a page,
+    /// and others on the network could listen.
     pub https: Option<u16>,
-    /// The local authority's root as PEM, for devices to trust; `None` without one.
+    /// The local authority's root certificate as PEM, for devices to trust; `None` without one.
     pub ca_pem: Option<Rc<str>>,
 }
 
 impl CallSite {
-    /// Whether browsers may be told to come by HTTPS only for a year. Not with the local authority:
-    /// where its root is lost or not trusted yet, they would be shut out with no way to /trust.
+    /// Whether a browser may be told to use HTTPS only, for a year (HSTS, RFC 6797). With the local
+    /// authority it may not: after its root is lost, or before it is trusted, such a browser could no
+    /// longer reach `/trust`.
     fn is_lasting(&self, host: &str) -> bool {
         self.ca_pem.is_none() && self.gate.is_secure() && self.gate.is_network_name(host)
     }
 }
 
-/// Who stands at the door, for one turn.
+/// What the loop lends a visitor for one turn, to judge and count its requests.
 #[derive(Debug)]
-pub struct Doorway<'a> {
-    /// Who may call.
+pub struct VisitContext<'a> {
+    /// Judges access tokens and cookies.
     pub guard: &'a mut Guard,
-    /// What is counted.
+    /// The counters.
     pub metrics: &'a mut Metrics,
-    /// Where the visitor comes from.
+    /// The client's address.
     pub address: IpAddr,
-    /// The daemon is stopping: it says so, and keeps no connection for another request.
+    /// The daemon is stopping. `/healthz` says so, and no connection is kept for another request.
     pub draining: bool,
-    /// A call may begin.
+    /// This visitor may begin a call.
     pub takes_calls: bool,
-    /// No call can be made until the settings are completed.
+    /// No call can be made until the owner completes the settings.
     pub unready: bool,
-    /// The time.
+    /// The time of this turn.
     pub now: Instant,
 }
 
-/// What has become of a visitor after a turn.
+/// The result of one turn of a visitor.
 #[derive(Debug)]
 pub enum Visit {
-    /// It is still here.
+    /// The connection goes on.
     Stays,
-    /// It asks for a WebSocket; the 101 is on its way. Take it with [`Visitor::into_transport`].
+    /// The 101 has been written. Take the transport with [`Visitor::into_transport`].
     Upgrade,
-    /// It is gone.
+    /// The connection is over: free the slot.
     Gone,
 }
 
-/// A connection that speaks HTTP.
+/// A connection that speaks HTTP/1.1.
 #[derive(Debug)]
 pub struct Visitor {
     transport: Transport<TcpStream>,
+    /// Received and not parsed yet: part of a head, or what came behind it (pipelined requests).
     input: Vec<u8>,
+    /// The rest of the answer that is being sent. The next request is not read before it is empty, so
+    /// it never holds more than one answer.
     output: Vec<u8>,
     phase: Phase,
-    /// It has been answered once.
+    /// At least one request was answered.
     served: bool,
+    /// When the current phase ends at the latest.
     deadline: Instant,
-    /// What the simulated service let in.
+    /// What the simulated service admitted.
     admission: Option<Admission>,
-    /// The generation of the rules that the visitor was admitted by.
+    /// The generation of the access rules that admitted the last request.
     generation: u32,
 }
 
+/// The state of a visitor. The deadline belongs to the state, and is set anew with each change but for
+/// `Yielding`.
+///
+/// ```text
+/// Reading ──whole head──► Answering ──sent──► Reading
+///    ▲ │                  LastAnswer ──sent──► Lingering ──► gone
+///    │ │                  Upgraded ──sent──► the slot's next owner
+///    │ │                  Silent ──► gone
+///    │ └──4 answers in this turn──► Yielding ──next turn──┐
+///    └────────────────────────────────────────────────────┘
+/// Reading ──bad head, or part of one at the deadline──► LastAnswer
+/// any state ──its deadline, or an error──► gone
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Waiting for a request head.
+    /// It waits for a whole request head. `output` is empty.
     Reading,
-    /// It has had a turn's answers; the input may hold another request.
+    /// It has got a turn's answers, and `input` may hold another request. It must be pumped without an
+    /// event ([`Visitor::has_more`]): the bytes were read already, so the poll announces nothing.
     Yielding,
-    /// The answer is leaving; the next request may follow.
+    /// The answer is being sent. The next request may follow on this connection.
     Answering,
-    /// The last answer is leaving.
+    /// The last answer is being sent. No further request is read.
     LastAnswer,
-    /// Our side has ended: the peer's leftovers are read so that a reset cannot eat the answer.
+    /// The answer was sent and our sending side is shut down. What the client still sends is read and
+    /// dropped. Closing at once would send a reset if unread bytes were left, and the reset could
+    /// destroy the answer before the client has read it (RFC 9112, section 9.6).
     Lingering,
-    /// Answered with 101.
+    /// The 101 is being sent. The transport goes to a call only after that, or the call's first frame
+    /// would come before the 101.
     Upgraded,
-    /// Nothing is answered at all (the simulator's `silent` fault).
+    /// No answer is given at all (the simulator's `silent` fault).
     Silent,
 }
 
 impl Visitor {
-    /// A connection just accepted.
+    /// A visitor on a connection that was just accepted. Its first head is due in [`HEAD_TIMEOUT`].
     #[must_use]
     pub fn new(transport: Transport<TcpStream>, now: Instant) -> Self {
         Self {
@@ -149,18 +175,18 @@ impl Visitor {
         }
     }
 
-    /// What the simulated service let in; `None` for other sites.
+    /// What the simulated service admitted; `None` for other sites.
     pub fn take_admission(&mut self) -> Option<Admission> {
         self.admission.take()
     }
 
-    /// Under which generation of [`Guard`]'s rules the upgrade was granted.
+    /// The generation of [`Guard`]'s rules under which the upgrade was granted.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// The transport, for readiness and registration.
+    /// The transport, to mark its readiness.
     pub fn transport_mut(&mut self) -> &mut Transport<TcpStream> {
         &mut self.transport
     }
@@ -177,28 +203,31 @@ impl Visitor {
         self.deadline
     }
 
-    /// The transport and the bytes that came behind the upgrade request.
+    /// The transport, and the bytes that came behind the upgrade request. They are the client's first
+    /// frames and belong to the next owner.
     #[must_use]
     pub fn into_transport(self) -> (Transport<TcpStream>, Vec<u8>) {
         (self.transport, self.input)
     }
 
-    /// Reads, answers, writes, as far as it goes without waiting.
-    pub fn pump(&mut self, site: &Site, door: &mut Doorway<'_>) -> Visit {
+    /// Reads requests, answers them and writes, as far as it goes without waiting and within the bounds
+    /// of one turn. After [`Visit::Upgrade`] and [`Visit::Gone`] it must not be called again.
+    pub fn pump(&mut self, site: &Site, cx: &mut VisitContext<'_>) -> Visit {
         self.transport.begin_turn();
-        match self.advance(site, door) {
+        match self.advance(site, cx) {
             Ok(visit) => visit,
             Err(_) => {
                 if self.transport.is_handshaking() {
-                    door.metrics.count(Family::Dropped, "tls_failed");
+                    cx.metrics.count(Family::Dropped, "tls_failed");
                 }
                 Visit::Gone
             }
         }
     }
 
-    fn advance(&mut self, site: &Site, door: &mut Doorway<'_>) -> io::Result<Visit> {
-        let now = door.now;
+    /// Goes from phase to phase until one of them has to wait.
+    fn advance(&mut self, site: &Site, cx: &mut VisitContext<'_>) -> io::Result<Visit> {
+        let now = cx.now;
         let mut answers = 0;
         loop {
             match self.phase {
@@ -210,14 +239,14 @@ impl Visitor {
                 Phase::Reading => {
                     answers += 1;
                     let open = self.fill()?;
-                    if !self.answer(site, door)
-                        && let Some(visit) = self.wait_for_head(open, door)
+                    if !self.answer(site, cx)
+                        && let Some(visit) = self.wait_for_head(open, cx)
                     {
                         return Ok(visit);
                     }
                     if matches!(site, Site::Calls(_)) {
-                        // What is said is what is counted.
-                        door.metrics.count(Family::Answers, http::status_word(&self.output));
+                        // The status is taken from the answer itself, so the count cannot differ.
+                        cx.metrics.count(Family::Answers, http::status_word(&self.output));
                     }
                 }
                 Phase::Answering | Phase::LastAnswer | Phase::Upgraded => {
@@ -225,7 +254,7 @@ impl Visitor {
                         if now < self.deadline {
                             return Ok(Visit::Stays);
                         }
-                        door.metrics.count(Family::Dropped, "slow_reader");
+                        cx.metrics.count(Family::Dropped, "slow_reader");
                         return Ok(Visit::Gone);
                     }
                     match self.phase {
@@ -239,12 +268,14 @@ impl Visitor {
         }
     }
 
+    /// An answer was sent, and the client may send its next request.
     fn begin_reading(&mut self, now: Instant) {
         self.phase = Phase::Reading;
         self.deadline = now + HEAD_TIMEOUT;
     }
 
-    /// Reads up to a head's worth; false at the peer's end.
+    /// Reads into `input`, until it holds more than the longest head or the socket is empty. False if
+    /// the client has closed its sending side.
     fn fill(&mut self) -> io::Result<bool> {
         let mut chunk = [0; 2048];
         while self.input.len() <= MAX_HEAD {
@@ -258,59 +289,62 @@ impl Visitor {
         Ok(true)
     }
 
-    /// `None` when half a head has had its time, which is now being said.
-    fn wait_for_head(&mut self, open: bool, door: &mut Doorway<'_>) -> Option<Visit> {
-        if open && door.now < self.deadline {
+    /// Decides what to do without a whole head: go on waiting, or end the connection. `None` if part of
+    /// a head was there at the deadline. The client then gets a 408, which is being sent.
+    fn wait_for_head(&mut self, open: bool, cx: &mut VisitContext<'_>) -> Option<Visit> {
+        if open && cx.now < self.deadline {
             return Some(Visit::Stays);
         }
         if !open || self.input.is_empty() {
             match (open, self.transport.is_handshaking()) {
-                (true, true) => door.metrics.count(Family::Dropped, "tls_timeout"),
-                (false, true) => door.metrics.count(Family::Dropped, "tls_failed"),
-                (true, false) => door.metrics.count(Family::Dropped, "idle"),
-                // It has gone by itself.
+                (true, true) => cx.metrics.count(Family::Dropped, "tls_timeout"),
+                (false, true) => cx.metrics.count(Family::Dropped, "tls_failed"),
+                (true, false) => cx.metrics.count(Family::Dropped, "idle"),
+                // The client has closed the connection, as it may at any time.
                 (false, false) => {}
             }
             self.transport.send_close_notify();
-            // A peer that does not take this has gone.
+            // If the client cannot be told, it has gone, and there is nothing left to do.
             let _ = self.transport.flush();
             return Some(Visit::Gone);
         }
-        self.refuse(Status::REQUEST_TIMEOUT, door.now);
+        self.refuse(Status::REQUEST_TIMEOUT, cx.now);
         None
     }
 
-    /// Answers the first head in the input, if it is whole.
-    fn answer(&mut self, site: &Site, door: &mut Doorway<'_>) -> bool {
+    /// Answers the first head in `input` and enters the next phase. False if the head is not whole.
+    fn answer(&mut self, site: &Site, cx: &mut VisitContext<'_>) -> bool {
         if self.input.is_empty() {
             return false;
         }
         match http::parse(&self.input) {
             ParsedHead::Partial => false,
             ParsedHead::Bad(status) => {
-                self.refuse(status, door.now);
+                self.refuse(status, cx.now);
                 true
             }
             ParsedHead::Complete(mut request, length) => {
                 self.input.drain(..length);
                 self.served = true;
-                request.keep_alive &= !door.draining;
-                self.deadline = door.now + ANSWER_TIMEOUT;
-                self.generation = door.guard.generation();
+                request.keep_alive &= !cx.draining;
+                self.deadline = cx.now + ANSWER_TIMEOUT;
+                self.generation = cx.guard.generation();
                 self.phase = match site {
-                    Site::Calls(site) => answer_visitor(&mut self.output, &request, site, door),
+                    Site::Calls(site) => answer_visitor(&mut self.output, &request, site, cx),
                     Site::Simulator(options) => {
                         answer_as_service(&mut self.output, &request, options, &mut self.admission)
                     }
                 };
                 if self.phase == Phase::Silent {
-                    self.deadline = door.now + SILENCE;
+                    self.deadline = cx.now + SILENCE;
                 }
                 true
             }
         }
     }
 
+    /// Answers a head that cannot be served, as the last answer: where the next request would begin is
+    /// not known.
     fn refuse(&mut self, status: Status, now: Instant) {
         text_head(&mut self.output, status, "", status.1, false);
         if !self.input.starts_with(b"HEAD ") {
@@ -321,7 +355,7 @@ impl Visitor {
         self.deadline = now + ANSWER_TIMEOUT;
     }
 
-    /// True when everything has left.
+    /// Sends what is left of the answer. True when the kernel has taken all of it, TLS records included.
     fn write_out(&mut self) -> io::Result<bool> {
         while !self.output.is_empty() {
             match self.transport.write(&self.output) {
@@ -335,6 +369,7 @@ impl Visitor {
         Ok(!self.transport.is_blocked())
     }
 
+    /// The last answer was sent: shuts our sending side down and begins to linger.
     fn end_output(&mut self, now: Instant) -> io::Result<()> {
         self.transport.send_close_notify();
         self.transport.flush()?;
@@ -344,6 +379,7 @@ impl Visitor {
         Ok(())
     }
 
+    /// Reads and drops what the client sends, until it closes or the deadline has come.
     fn linger(&mut self, now: Instant) -> io::Result<Visit> {
         self.input.clear();
         let open = self.fill()?;
@@ -351,8 +387,8 @@ impl Visitor {
         Ok(if open && now < self.deadline { Visit::Stays } else { Visit::Gone })
     }
 
-    /// Whether it has not asked for anything yet, or does not take its answer: the first to go when
-    /// places are short.
+    /// Whether the visitor holds its slot without using it: it has sent no request, does not receive
+    /// its answer, or has got its last one. When slots are short, such a visitor is evicted.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         match self.phase {
@@ -362,9 +398,10 @@ impl Visitor {
         }
     }
 
-    /// Whether it has come with a wish that is not fulfilled yet, even if it has not said which.
+    /// Whether the visitor still waits for something: its first answer, the rest of an answer, or its
+    /// call. A new connection counts, because its request may be on the way.
     #[must_use]
-    pub fn is_expectant(&self) -> bool {
+    pub fn is_unserved(&self) -> bool {
         match self.phase {
             Phase::Reading | Phase::Yielding => !self.served || !self.input.is_empty(),
             Phase::Answering | Phase::LastAnswer | Phase::Upgraded => true,
@@ -372,7 +409,7 @@ impl Visitor {
         }
     }
 
-    /// Whether another turn is needed without a new event.
+    /// Whether the visitor must be pumped again without a new event (R2).
     #[must_use]
     pub fn has_more(&self) -> bool {
         match self.phase {

@@ -46,7 +46,7 @@ impl Scene {
     fn turn(&mut self) -> Visit {
         self.visitor.transport_mut().mark_readable(false);
         self.visitor.transport_mut().mark_writable();
-        let mut door = Doorway {
+        let mut cx = VisitContext {
             guard: &mut self.guard,
             metrics: &mut self.metrics,
             address: Ipv4Addr::LOCALHOST.into(),
@@ -55,7 +55,7 @@ impl Scene {
             unready: false,
             now: self.now,
         };
-        self.visitor.pump(&self.site, &mut door)
+        self.visitor.pump(&self.site, &mut cx)
     }
 
     /// What was sent arrives, and the visitor is pumped until it is in that state.

@@ -1,4 +1,4 @@
-//! Starts the program as a user does, and sees what it holds and says.
+//! Starts the program as a user does, and reads its log, its descriptors and its memory.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -15,7 +15,7 @@ use super::random::Random;
 thread_local! {
     /// The other end of the connection that was made last.
     static CALLED: RefCell<Option<Socket>> = const { RefCell::new(None) };
-    /// Nobody accepts a connection.
+    /// No connection is accepted.
     static DEAF: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -146,7 +146,7 @@ impl Write for Socket {
 }
 
 impl socket::Socket for Socket {
-    /// To whoever takes the other end by [`called`].
+    /// Connects to a new pair. The test takes the other end by [`called`].
     fn connect(_: SocketAddr) -> io::Result<Self> {
         let (near, far) = pair(usize::MAX);
         CALLED.set(Some(far));
@@ -169,7 +169,7 @@ pub(crate) fn called() -> Option<Socket> {
     CALLED.take()
 }
 
-/// From now on nobody accepts a connection, nor refuses one.
+/// From now on connections are neither accepted nor refused.
 pub(crate) fn accept_nobody() {
     DEAF.set(true);
 }

@@ -1,4 +1,4 @@
-//! Plays the service manager: hears what the daemon tells it.
+//! Plays the service manager: receives the daemon's notifications.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};

@@ -41,8 +41,8 @@ impl Daemon {
         count(self.address, name, word)
     }
 
-    /// This was counted so often since the start. It may be a moment late: whoever has read the
-    /// last byte may ask before the daemon has counted the end.
+    /// Asserts that this was counted so often since the start. It waits a moment, because a client
+    /// that has read the last byte may ask before the daemon has counted the end.
     pub(crate) fn assert_counted(&self, name: &str, word: &str, times: u64) {
         let mut found = 0;
         self.wait_until(&format!("{name} {word} is {times}"), |daemon| {

@@ -11,7 +11,7 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Plain TCP: `answer` is sent to whoever says something, and then the connection ends.
+    /// Plain TCP: a client that sends something gets `answer`, and then the connection ends.
     pub(crate) fn plain(answer: &[u8]) -> Self {
         let answer = answer.to_vec();
         Self::start(move |mut socket, heard| take(&mut socket, &answer, heard))
@@ -51,7 +51,7 @@ fn take(stream: &mut (impl Read + Write), answer: &[u8], heard: &Mutex<Vec<u8>>)
     if let Ok(count) = stream.read(&mut chunk) {
         heard.lock().expect("no panic holds it").extend_from_slice(&chunk[..count]);
     }
-    // Whoever has refused us does not take an answer.
+    // A client that has refused the connection does not take an answer.
     let _ = stream.write_all(answer);
     let _ = stream.flush();
 }

@@ -46,7 +46,7 @@ pub(crate) struct Scene {
     pub(crate) service_controls: usize,
 }
 
-/// Limits that are in nobody's way.
+/// Limits that no test meets.
 pub(crate) fn settings() -> CallSettings {
     CallSettings {
         session: serde_json::json!({}),

@@ -1,5 +1,5 @@
 //! A service address behind which the service can be exchanged from call to call, so that a good
-//! call and a bad one can share a daemon. Also counts who came.
+//! call and a bad one can share a daemon. It also counts the connections.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -72,7 +72,7 @@ pub(crate) struct Engine {
     /// Service sessions configured so far, and those of them with a resumed TLS session.
     pub(crate) configured: usize,
     pub(crate) resumed: usize,
-    /// Never sleep: deliver at once, and wake nobody's sleeper.
+    /// Never sleep: deliver at once, without the cost of waking a sleeping process.
     pub(crate) spin: bool,
     /// Callers that speak, if not all.
     pub(crate) talking: usize,

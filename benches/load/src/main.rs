@@ -39,7 +39,7 @@ const USAGE: &str = "load [--mode realtime|saturate|idle|fairness|connections|\
   --sleep          callers and stand-in sleep in epoll instead of spinning (real time only)
   --urgent         real-time priority, to measure on a machine that has other work; for root";
 
-/// What is left out at the beginning of a measurement.
+/// The time that is left out at the beginning of a measurement.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 struct Options {
@@ -171,7 +171,7 @@ fn open_calls(relay: &Relay, engine: &mut Engine, calls: usize) -> io::Result<Va
     Ok(json!(ms(relay.usage()?.since(before).cpu) / missing as f64))
 }
 
-/// How often the relay wakes with nobody talking.
+/// How often the relay wakes while no side talks.
 fn watch(
     options: &Options,
     relay: &Relay,

@@ -1,11 +1,12 @@
-//! Whether a call was answered, and what of the answer was heard. Pure: messages and time in.
+//! Decides whether a call was answered, and which part of the answer was heard. It is pure:
+//! messages and time go in.
 
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// So long nothing may follow a completed response before the answer counts as complete: audio
-/// that comes behind, the transcript of the question, a follow-up response.
+/// An answer counts as complete when nothing has followed its response for this long. Late audio,
+/// the transcript of the question or a follow-up response may still follow.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// PCM16, 24 kHz, mono.
@@ -15,13 +16,13 @@ const BYTES_PER_MS: u128 = 48;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Response {
     None,
-    /// Not an answer: it began before the user's turn ended, as a greeting does.
+    /// It is no answer, because it began before the user's turn ended. A greeting does so.
     Unasked,
     /// The answer or a part of it.
     Answer,
 }
 
-/// Follows the daemon's messages from the view of somebody who has asked and waits.
+/// Follows the daemon's messages as a caller who has asked and waits for the answer.
 ///
 /// The answer is what begins after a turn of the user has ended, spoken or typed. When a tool ran
 /// in a response, the next response belongs to the answer too. A new turn begins a new answer.
@@ -31,9 +32,9 @@ pub(super) struct Answer {
     speaking: bool,
     response: Response,
     tools: usize,
-    /// A tool has run whose result no response has used yet.
+    /// A tool has run, and no response has used its result yet.
     follow_up: bool,
-    /// Words or sound have come since the last turn's end.
+    /// Words or sound have come since the last turn ended.
     heard: bool,
     /// The last response was completed.
     done: bool,
@@ -67,7 +68,7 @@ impl Answer {
         self.turn_ended(now);
     }
 
-    /// One text message of the daemon; of no concern are most.
+    /// Takes one text message of the daemon. Most types change nothing.
     pub(super) fn on_message(&mut self, message: &Value, now: Instant) {
         let text = |key: &str| message[key].as_str().unwrap_or_default();
         match text("type") {
@@ -90,7 +91,7 @@ impl Answer {
 
     /// Audio has come. Returns whether it belongs to the answer.
     pub(super) fn on_audio(&mut self, now: Instant) -> bool {
-        // What follows a `response_done` is the end of that response: texts overtake audio.
+        // Text overtakes audio. So audio after a `response_done` still belongs to that response.
         let answer = self.response == Response::Answer || self.done;
         if answer {
             self.heard = true;
@@ -99,13 +100,13 @@ impl Answer {
         answer
     }
 
-    /// Whether nobody speaks.
+    /// Whether neither side speaks.
     #[must_use]
     pub(super) fn is_idle(&self) -> bool {
         !self.speaking && self.response == Response::None
     }
 
-    /// Whether all was said, and nothing has followed for [`GRACE`].
+    /// Whether the answer has ended, and nothing has followed for [`GRACE`].
     #[must_use]
     pub(super) fn is_complete(&self, now: Instant) -> bool {
         self.is_answered() && now >= self.last + GRACE
@@ -118,7 +119,7 @@ impl Answer {
         self.asked && self.done && self.heard && self.is_idle() && !pending
     }
 
-    /// Completed responses of this call that said something to a turn.
+    /// The number of completed responses in this call that answered a turn.
     #[must_use]
     pub(super) fn completed(&self) -> u32 {
         self.completed
@@ -195,8 +196,8 @@ impl Answer {
     }
 }
 
-/// A listener. Answers come faster than they are heard: what was not heard yet when the user spoke
-/// again was never heard.
+/// A listener. Answers arrive faster than they are played. What had not been played when the user
+/// spoke again was never heard.
 #[derive(Debug)]
 pub(super) struct Ear {
     queue: Vec<u8>,

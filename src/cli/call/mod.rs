@@ -1,60 +1,51 @@
-//! `voicelived call`: one call to a daemon's `/ws`, as a script or a curious person makes it.
+//! `voicelived call`: one call to a daemon's `/ws`, for scripts and for trying a daemon.
 //!
-//! Speech goes out in frames of 20 ms by an absolute schedule, then silence, as from a microphone
-//! that stays open, so that the service can tell the end of the turn. A typed turn follows when
-//! the speech was answered and the answer had its time to be heard. What is written to the file is
-//! what a listener would have heard of the answers: a greeting before the first turn is none, and
-//! of an answer that further speech interrupts, the rest is missing.
+//! Speech leaves in frames of 20 ms by an absolute schedule. Silence follows, as from a microphone
+//! that stays open, so the service can tell the end of the turn. A typed turn follows when the
+//! speech was answered and a listener has heard the answer. The file gets what a listener would
+//! have heard of the answers. A greeting before the first turn is no answer. If further speech
+//! interrupts an answer, the rest of it is missing.
 //!
-//! Standard output gets one line per event (`you: …`, `assistant: …`, `tool: …`, `latency: …`,
-//! `state: …`), standard error the reason when there is no answer.
+//! Standard output gets one line for each event (`you: …`, `assistant: …`, `tool: …`, `latency: …`,
+//! `state: …`). If there is no answer, standard error gets the reason.
 
 mod answer;
+mod connection;
+mod lines;
 mod record;
 mod source;
 mod wav;
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use log::LevelFilter;
-use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
 use super::args::CallArgs;
-use super::drive::{self, Drive, Ended, Event};
+use super::drive::{Drive, Ended, Event};
 use super::exit::{self, Failure};
 use super::screen::{Screen, plain};
 use super::service;
 use crate::call::client::MAX_TEXT_BYTES;
-use crate::config::{Config, Endpoint, Secret};
-use crate::net::dial::{DialError, Target};
-use crate::net::ws::{Message, Sizes, USUAL_WAITING};
-use crate::net::{tls, tls_words};
-use crate::system::files;
+use crate::config::Config;
+use crate::net::ws::Message;
 use crate::system::terminal_log;
 use answer::{Answer, GRACE};
+use connection::{authorities, connect};
+use lines::line;
 use record::Record;
 use source::{FRAME, Fill, Source};
 
 /// The time of a frame.
 const TICK: Duration = Duration::from_millis(20);
-/// A schedule this late is given up and begun anew: the machine has slept.
+/// If the schedule is this late, it starts anew: the machine has slept.
 const LATE: Duration = Duration::from_secs(1);
-/// How long a source may have nothing before silence is sent in its place.
+/// Frames for which a source may have nothing before silence is sent in its place.
 const STARVED: u32 = 10;
 /// How long a greeting may take to begin before a typed turn is sent in its stead.
 const SETTLE: Duration = Duration::from_secs(1);
 /// How long the daemon may take to end the call after we hung up.
 const GOODBYE: Duration = Duration::from_secs(5);
-
-/// Longest file of authorities, in bytes.
-const MAX_PEM: usize = 1024 * 1024;
-
-/// Bounds, in bytes. The daemon's longest message is a transcript of 64 KiB.
-const SIZES: Sizes = Sizes { message: 1024 * 1024, waiting: USUAL_WAITING };
 
 static SILENCE: [u8; FRAME] = [0; FRAME];
 
@@ -90,109 +81,6 @@ fn check_text(text: Option<&str>) -> Result<(), Failure> {
     Err((exit::USAGE, fault))
 }
 
-// ---- the connection ----
-
-/// The certificates of `--ca`.
-fn authorities(path: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let Some(path) = path else { return Ok(Vec::new()) };
-    let pem = files::read(path, MAX_PEM)
-        .map_err(|error| (exit::NO_INPUT, format!("{path:?}: {error}")))?;
-    tls::certificates(&pem).map_err(|error| (exit::DATA, format!("{path:?}: {error}")))
-}
-
-fn connect(
-    args: &CallArgs,
-    token: Option<&Secret>,
-    authorities: &[CertificateDer<'static>],
-) -> Result<Drive, Failure> {
-    let url = &args.url;
-    let unreachable = |text: String| (exit::UNAVAILABLE, text);
-    let addresses = drive::look_up(&url.host, url.port).map_err(|error| {
-        unreachable(format!("the name {} could not be looked up: {error}", url.host))
-    })?;
-    if token.is_some() && !args.unencrypted_token {
-        keep_token_safe(url, &addresses)?;
-    }
-    let target = target(url, token, authorities).map_err(unreachable)?;
-    let silent = |_, _: Option<SocketAddr>| {};
-    Drive::connect(target, addresses, SIZES, silent)
-        .map_err(|error| unreachable(explain(&error, url)))
-}
-
-/// A token that went to another machine unencrypted would be everybody's on the way there. What
-/// counts is where the connection goes, not how the name is spelt.
-fn keep_token_safe(url: &Endpoint, addresses: &[SocketAddr]) -> Result<(), Failure> {
-    let stays_here = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
-    if url.tls || addresses.iter().all(stays_here) {
-        return Ok(());
-    }
-    let host = url.authority();
-    Err((
-        exit::USAGE,
-        format!(
-            "ws://{host} would carry the access token through the network unencrypted; use wss:// \
-             (the daemon's HTTPS port), or say --send-token-unencrypted"
-        ),
-    ))
-}
-
-fn target(
-    url: &Endpoint,
-    token: Option<&Secret>,
-    authorities: &[CertificateDer<'static>],
-) -> Result<Rc<Target>, String> {
-    let tls = if url.tls { Some(tls::client_config(authorities)?) } else { None };
-    Ok(Rc::new(Target {
-        host: url.host.clone(),
-        port: url.port,
-        request_target: url.path_and_query.clone(),
-        host_field: url.authority(),
-        credential: token
-            .map_or_else(String::new, |token| format!("Authorization: Bearer {}", token.expose())),
-        tls,
-    }))
-}
-
-/// What a failed connection to a daemon means. The query is left out: it may hold a secret.
-fn explain(error: &DialError, url: &Endpoint) -> String {
-    let scheme = if url.tls { "wss" } else { "ws" };
-    let daemon = format!("{scheme}://{}", url.authority());
-    match error {
-        DialError::Connect(error) => format!(
-            "no daemon answers at {daemon} ({error}); start one with voicelived run, or name \
-             another with --url"
-        ),
-        DialError::Tls(rustls::Error::InvalidCertificate(fault)) => format!(
-            "{daemon} is not trusted: {}; --ca FILE names an authority to trust, such as the \
-             daemon's ca.pem",
-            tls_words::certificate_fault(fault)
-        ),
-        DialError::Tls(error) => format!("the secure connection to {daemon} failed: {error}"),
-        DialError::Broken(error) => {
-            format!("{daemon} broke the connection off ({error}); is it ws:// or wss://?")
-        }
-        DialError::Timeout(step) => format!("{daemon} did not finish {step} in time"),
-        DialError::Refused(refusal, body) => {
-            // The page of an error is for browsers.
-            let is_page = body.trim_start().starts_with('<') || refusal.status < 300;
-            let said: String = plain(if is_page { "" } else { body }).chars().take(200).collect();
-            let said = if said.is_empty() { said } else { format!(": {said}") };
-            let status = refusal.status;
-            let hint = match status {
-                200..=299 => "; that is a web page, and the path of calls is usually /ws",
-                401 => "; put the right access token into VOICELIVED_ACCESS_TOKEN or --token-file",
-                404 => "; the path is usually /ws",
-                _ => "",
-            };
-            format!("{daemon} refused the call with status {status}{hint}{said}")
-        }
-        DialError::Invalid(what) => format!("{daemon} is no daemon: {what}"),
-        DialError::Internal(what) => format!("the connection could not be tried: {what}"),
-    }
-}
-
-// ---- the talk ----
-
 /// How far the call has got.
 enum Phase {
     /// The daemon is calling the service.
@@ -225,7 +113,7 @@ struct Talk<'a> {
     screen: &'a mut Screen,
     /// Whether there is speech at all.
     speaks: bool,
-    /// When the last of our own turns was over; until then nobody has to answer.
+    /// When the last of our own turns ended. `None` while no answer is due.
     said: Option<Instant>,
     starved: u32,
     started: Instant,
@@ -318,19 +206,20 @@ impl<'a> Talk<'a> {
                 *next_frame = now;
             }
             *next_frame += TICK;
-            // A frame that would wait is kept for its next chance, so that no word is lost.
+            // A frame that cannot leave now is kept, so that no word is lost.
             if self.drive.has_room()
                 && let Some(frame) = self.next_frame(now)?
             {
                 self.sent += 1;
-                // An end shows with the next event.
+                // If the connection has ended, the next event says so.
                 let _ = self.drive.send(Message::Binary(&frame));
             }
         }
         Ok(())
     }
 
-    /// Speech, silence after it, or nothing while a slow source may still bring some.
+    /// The next frame: speech, and silence after it. `None` while a slow source may still bring
+    /// more.
     fn next_frame(&mut self, now: Instant) -> Result<Option<Vec<u8>>, Failure> {
         if self.said.is_none() {
             match self.source.next()? {
@@ -364,8 +253,8 @@ impl<'a> Talk<'a> {
         }
     }
 
-    /// A typed turn interrupts whoever speaks, so it waits: for the answer to the speech to be
-    /// heard, or for the greeting, if there is one, to be made.
+    /// Whether the typed turn may be sent. It would interrupt the assistant. So it waits until the
+    /// answer to the speech was heard, or, without speech, until a greeting has ended.
     fn may_type(&self, complete: bool, since: Instant, now: Instant) -> bool {
         if self.speaks {
             complete && self.record.is_quiet(now)
@@ -374,12 +263,12 @@ impl<'a> Talk<'a> {
         }
     }
 
-    /// Why there is no use in waiting longer.
+    /// Why waiting longer makes no sense, if it does not.
     fn gives_up(&self, said: Instant, now: Instant) -> Option<String> {
         if let Some(why) = self.answer.failure(now) {
             return Some(plain(why));
         }
-        // Time in which an answer is listened to is not waited in vain.
+        // While a listener hears an answer, the waiting time does not count.
         let quiet = self.answer.is_complete(now) && self.text.is_some();
         if quiet || now < said.max(self.answer.last()) + self.timeout {
             return None;
@@ -409,7 +298,7 @@ impl<'a> Talk<'a> {
     // ---- what the daemon says ----
 
     fn on_text(&mut self, text: &str, now: Instant) -> Result<(), Failure> {
-        // What is no JSON concerns this client no more than a type it doesn't know.
+        // A text that is not JSON is ignored, as a message of an unknown type is.
         let message: Value = serde_json::from_str(text).unwrap_or_default();
         self.answer.on_message(&message, now);
         if let Some(line) = line(&message) {
@@ -485,114 +374,9 @@ fn unanswered(why: &str) -> Failure {
     (exit::FAILURE, format!("not answered: {why}"))
 }
 
-/// The line for a message, if it is worth one.
-fn line(message: &Value) -> Option<String> {
-    let text = |key: &str| plain(message[key].as_str().unwrap_or_default());
-    let ms = |key: &str| message[key].as_u64().unwrap_or_default();
-    Some(match message["type"].as_str()? {
-        "transcript" if message["role"] == "user" => format!("you: {}", text("text")),
-        "transcript" => format!("assistant: {}", text("text")),
-        "call_state" => state_line(message)?,
-        "tool" if message["state"] == "running" => format!("tool: {} running", text("name")),
-        "tool" => format!("tool: {} {} after {} ms", text("name"), text("state"), ms("ms")),
-        "latency" => format!("latency: first audio after {} ms", ms("first_audio_ms")),
-        "error" => format!("notice: {} ({})", text("message"), text("code")),
-        _ => return None,
-    })
-}
-
-fn state_line(message: &Value) -> Option<String> {
-    let text = |key: &str| message[key].as_str().map(plain);
-    let state = text("state")?;
-    let detail = match state.as_str() {
-        "active" if message["service"] == "simulator" => {
-            Some("the simulator answers, not the real model".to_owned())
-        }
-        "reconnecting" => text("message"),
-        "ended" => text("reason"),
-        _ => None,
-    };
-    Some(match detail {
-        Some(detail) => format!("state: {state} ({detail})"),
-        None => format!("state: {state}"),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn messages_become_lines() {
-        for (message, expected) in [
-            (
-                json!({"type": "transcript", "role": "user", "text": "Hi\u{1b}[2J\n"}),
-                "you: Hi\u{fffd}[2J",
-            ),
-            (json!({"type": "transcript", "role": "assistant", "text": "Yes."}), "assistant: Yes."),
-            (json!({"type": "call_state", "state": "connecting"}), "state: connecting"),
-            (json!({"type": "call_state", "state": "active", "service": "azure"}), "state: active"),
-            (
-                json!({"type": "call_state", "state": "ended", "reason": "idle", "message": "m"}),
-                "state: ended (idle)",
-            ),
-            (json!({"type": "tool", "name": "t", "state": "running", "ms": 0}), "tool: t running"),
-            (
-                json!({"type": "tool", "name": "t", "state": "done", "ms": 7}),
-                "tool: t done after 7 ms",
-            ),
-            (
-                json!({"type": "latency", "first_audio_ms": 412}),
-                "latency: first audio after 412 ms",
-            ),
-            (json!({"type": "error", "code": "c", "message": "M."}), "notice: M. (c)"),
-        ] {
-            assert_eq!(line(&message).as_deref(), Some(expected), "{message}");
-        }
-    }
-
-    #[test]
-    fn other_messages_are_silent() {
-        for message in [
-            json!(null),
-            json!({"type": 1}),
-            json!({"type": "hello"}),
-            json!({"type": "transcript_delta", "role": "assistant", "text": "x"}),
-            json!({"type": "call_state"}),
-        ] {
-            assert_eq!(line(&message), None, "{message}");
-        }
-    }
-
-    #[test]
-    fn a_failed_connection_is_one_line_without_the_query() {
-        let url = Endpoint::exact("ws://127.0.0.1:1/ws?token=canary").unwrap();
-        let refusal = crate::net::upgrade::Refusal { status: 404, ..Default::default() };
-        let page = crate::net::upgrade::Refusal { status: 200, ..Default::default() };
-        for error in [
-            DialError::Connect(std::io::ErrorKind::ConnectionRefused.into()),
-            DialError::Refused(refusal, "Not\r\nhere\u{1b}".to_owned()),
-            DialError::Refused(page, "\n<!doctype html>".to_owned()),
-            DialError::Invalid("the answer is not HTTP"),
-        ] {
-            let text = explain(&error, &url);
-            assert!(text.contains("ws://127.0.0.1:1") && !text.contains("canary"), "{text}");
-            assert!(!text.contains(char::is_control) && !text.contains('<'), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_token_leaves_this_machine_encrypted_only() {
-        let allowed = |url: &str, addresses: &[&str]| {
-            let addresses: Vec<_> = addresses.iter().map(|at| at.parse().unwrap()).collect();
-            keep_token_safe(&Endpoint::exact(url).unwrap(), &addresses).is_ok()
-        };
-        assert!(allowed("ws://localhost:8000/ws", &["127.0.0.1:8000", "[::1]:8000"]));
-        assert!(allowed("ws://[::ffff:127.0.0.1]:1/ws", &["[::ffff:127.0.0.1]:1"]));
-        assert!(allowed("wss://pi.local/ws", &["192.0.2.7:443"]));
-        assert!(!allowed("ws://pi.local/ws", &["192.0.2.7:80"]));
-        assert!(!allowed("ws://pi.local/ws", &["127.0.0.1:80", "192.0.2.7:80"]));
-    }
 
     #[test]
     fn an_impossible_typed_turn_is_refused_before_the_call() {

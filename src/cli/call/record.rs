@@ -1,4 +1,5 @@
-//! What a listener to `voicelived call` would have heard of the answers, and the file for it.
+//! The part of the answers that a listener to `voicelived call` would have heard, and the file for
+//! it.
 
 use std::path::Path;
 use std::time::Instant;
@@ -31,7 +32,7 @@ impl Record {
         self.write(&heard)
     }
 
-    /// The user speaks: what was not heard yet is dropped.
+    /// The user speaks, so audio that was not heard yet is dropped.
     pub(super) fn interrupt(&mut self, now: Instant) -> Result<(), Failure> {
         let heard = self.ear.take(now);
         self.ear.drop_rest();
@@ -49,7 +50,8 @@ impl Record {
         writer.write(pcm).map_err(|error| (exit::IO, format!("{}: {error}", self.name)))
     }
 
-    /// A file that would hold nothing is not written, and one of that name is left alone.
+    /// Completes the file. A file without audio is not written, and an older file of that name
+    /// stays.
     pub(super) fn finish(mut self, screen: &mut Screen) -> Result<(), Failure> {
         let rest = self.ear.take_all();
         self.write(&rest)?;

@@ -1,4 +1,4 @@
-//! What a `call` says: frames of PCM from a WAV file or from standard input.
+//! The speech of a `call`: frames of PCM from a WAV file or from standard input.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, ErrorKind, IsTerminal, Read};
@@ -24,7 +24,7 @@ pub(super) enum Source {
     Silence,
     /// A WAV file, and its first frame until that is sent.
     Wav(WavReader<BufReader<File>>, Option<Vec<u8>>),
-    /// Raw PCM that comes when it comes.
+    /// Raw PCM, which may arrive late or in pieces.
     Stream(Stream<File>),
 }
 
@@ -86,7 +86,7 @@ impl Source {
     }
 }
 
-/// A file without sound would leave the caller waiting for an answer to nothing.
+/// Refuses a file without sound. The caller would wait for an answer to nothing.
 fn open_wav(path: &Path) -> Result<Source, Failure> {
     let mut reader = WavReader::open(path).map_err(|error| unusable(path, &error))?;
     let first =
@@ -105,8 +105,8 @@ fn wav_frame(reader: &mut WavReader<BufReader<File>>) -> io::Result<Option<Vec<u
     Ok((count > 0).then_some(frame))
 }
 
-/// What standard input brings first must be PCM, which has no mark of its own; files of other kinds
-/// have one. Without this a caller would wait for an answer to noise or to nothing.
+/// Refuses standard input that is not PCM. PCM has no mark, but files of other kinds begin with
+/// one. Without this check a caller would wait for an answer to noise or to nothing.
 fn judge_beginning(first: &Fill) -> Result<(), Failure> {
     let fault = match first {
         Fill::Starved => return Ok(()),
@@ -137,8 +137,8 @@ fn kind_of_file(bytes: &[u8]) -> Option<&'static str> {
     found.map(|(_, _, kind)| *kind).or_else(|| is_mpeg_audio(bytes).then_some("MP3"))
 }
 
-/// Two heads of MPEG audio frames (ISO 11172-3, layer III), one where the first says that the next
-/// one is: a single head could be loud PCM.
+/// Whether there are two headers of MPEG audio frames (ISO 11172-3, layer III), the second one
+/// where the first says. A single header could be loud PCM.
 fn is_mpeg_audio(bytes: &[u8]) -> bool {
     /// Kilobits a second, by the head's index.
     const RATES: [usize; 15] = [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
@@ -164,7 +164,7 @@ fn unusable(path: &Path, error: &WavError) -> Failure {
     (code, format!("{path:?}: {error}"))
 }
 
-/// Bytes to frames, where bytes come in any portions and may not be there yet.
+/// Makes frames of bytes. The bytes come in portions of any size, and may not be there yet.
 #[derive(Debug)]
 pub(super) struct Stream<R> {
     inner: R,
@@ -190,7 +190,7 @@ impl<R: Read> Stream<R> {
                 Err(error) => return Err(error),
             }
         }
-        // Half a sample at the very end is none.
+        // Half a sample at the end is dropped.
         let whole = self.filled & !1;
         self.begins = false;
         self.part[whole..].fill(0);
@@ -204,7 +204,7 @@ fn standard_input() -> io::Result<File> {
     let shared = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let kind = shared.metadata()?.file_type();
     if !(kind.is_fifo() || kind.is_char_device() || kind.is_socket()) {
-        // Reading a regular file waits for nobody.
+        // Reading a regular file never blocks.
         return Ok(shared);
     }
     // A new description of the same pipe, whose flags no other process shares.
@@ -228,7 +228,7 @@ mod tests {
 
     use super::*;
 
-    /// Hands out its portions one by one; an empty one is "not yet".
+    /// Hands out its portions one by one. An empty portion means "not yet".
     struct Portions(VecDeque<Vec<u8>>);
 
     impl Read for Portions {

@@ -185,9 +185,9 @@ fn check_format(inner: &mut impl Read, size: u32) -> Result<u64, WavError> {
     Err(WavError::Format { format, channels, rate, bits })
 }
 
-/// A WAV file that is being written. It stands under `NAME.part` until [`WavWriter::finish`] gives
-/// it its name; what is left after a crash can be played, up to a second before it. A device or pipe
-/// is written to as it is, with a header that says "to the end".
+/// A WAV file that is being written. Its name is `NAME.part` until [`WavWriter::finish`] renames
+/// it. The file that a crash leaves can be played, but may lack its last second. A device or pipe
+/// is written directly, with a header that says "to the end".
 pub(super) struct WavWriter {
     out: Out,
     /// Audio so far.
@@ -241,10 +241,10 @@ impl WavWriter {
         Ok(())
     }
 
-    /// Gives the file up: the `.part` file is removed, and a file of the final name stays as it was.
+    /// Gives the file up. The `.part` file is removed. A file of the final name stays as it was.
     pub(super) fn discard(self) {
         if let Out::File { part, .. } = self.out {
-            // What can't be removed does no harm.
+            // A file that cannot be removed does no harm.
             let _ = fs::remove_file(part);
         }
     }

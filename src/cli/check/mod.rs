@@ -1,8 +1,9 @@
-//! `voicelived check`: the way of every call, once and step by step, with times and advice.
+//! `voicelived check`: what every call does to reach the service, once and step by step, with times
+//! and advice.
 //!
-//! It sends the very `session.update` that the daemon would send, so that a voice or an option
-//! that the service refuses is found before anybody calls. No audio is sent and no response asked
-//! for: the service has nothing to charge for.
+//! It sends the same `session.update` as the daemon. So it finds a voice or an option that the
+//! service refuses before the first call. It sends no audio and requests no response, so it costs
+//! nothing.
 
 mod report;
 mod state;
@@ -127,7 +128,7 @@ fn connect(candidate: &Candidate, report: &mut Report) -> Result<Drive, Setback>
             Step::Tls => report.done("TLS", "certificate accepted"),
             Step::Upgrade | Step::Over => {}
         }
-        // A near service answers before the step itself was seen.
+        // A near service may answer before the upgrade step was reported.
         if next == Step::Over {
             report.done("upgrade", "credential accepted");
         }
@@ -176,7 +177,7 @@ fn configure(drive: &mut Drive, candidate: &Candidate, report: &mut Report) -> R
     Ok(())
 }
 
-/// What writes down the user's words, and its published end.
+/// The transcriber of the user's words, and the published date of its end.
 fn transcriber(settings: &CallSettings) -> String {
     let session = &settings.session;
     let own = session.pointer("/audio/input/transcription");
@@ -202,7 +203,7 @@ fn next_event(
         let text = match drive.next(deadline) {
             Event::Text(text) => text,
             Event::Binary(data) => String::from_utf8(data).map_err(|_| {
-                refused(connection_faults::violation("a binary message that is no JSON"))
+                refused(connection_faults::violation("a binary message that is not JSON"))
             })?,
             Event::Deadline | Event::Signal => {
                 return Err((exit::UNAVAILABLE, EndReason::ServiceTimeout.message().into_owned()));

@@ -30,7 +30,7 @@ impl Report {
         self.since = Instant::now();
     }
 
-    /// Something that is known without asking anybody.
+    /// Prints something that is known without a request.
     pub(super) fn fact(&mut self, what: &str, text: &str) {
         self.screen.line(&format!("{what:<15} {}", plain(text)));
     }

@@ -1,4 +1,5 @@
-//! What a start will find in the state folder, for `voicelived check`: nothing is made or changed.
+//! Checks for `voicelived check` what a start will find in the state folder. It makes and changes
+//! nothing.
 
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind};
@@ -12,11 +13,12 @@ use crate::cli::access_token;
 use crate::cli::exit::{self, Failure};
 use crate::config::{AccessConfig, Config};
 
-/// `O_TMPFILE` of Linux: a file without a name, in a folder that must take one. It goes by itself.
+/// `O_TMPFILE` of Linux: makes a file without a name, which shows that the folder can be written.
+/// The kernel removes it when it is closed.
 const NAMELESS: i32 = 0o20_000_000
     | if cfg!(any(target_arch = "arm", target_arch = "aarch64")) { 0o40_000 } else { 0o200_000 };
 
-/// Looks at all that [`run`](crate::cli::run::run) keeps there under these settings.
+/// Checks everything that [`run`](crate::cli::run::run) keeps there under these settings.
 pub(super) fn check(config: &Config, report: &mut Report) -> Result<(), Failure> {
     let refused = |why| (exit::CONFIG, why);
     let own_token = matches!(config.access, AccessConfig::OwnToken);
@@ -55,7 +57,7 @@ pub(super) fn check(config: &Config, report: &mut Report) -> Result<(), Failure>
     if to_write {
         return Err(refused(sentence));
     }
-    // What is there will do until it is to be renewed.
+    // Usable certificates serve until they must be renewed.
     report.note(&sentence);
     Ok(())
 }
@@ -65,7 +67,7 @@ fn take_a_file(folder: &Path) -> io::Result<()> {
     for place in folder.ancestors().filter(|place| !place.as_os_str().is_empty()) {
         match OpenOptions::new().write(true).custom_flags(NAMELESS).open(place) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            // A file system that knows no such files has looked at the rights before it says so.
+            // A file system without such files checks the rights before it refuses.
             Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(()),
             other => return other.map(drop),
         }

@@ -1,4 +1,4 @@
-//! What is told to the person who has started the daemon: where to open it, and how to let a device in.
+//! Tells the person who has started the daemon where to open the page, and how to let a device in.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
@@ -9,20 +9,20 @@ use crate::cli::access_token;
 use crate::config::Secret;
 use crate::server::Listen;
 
-/// What to type into a browser, or to point a phone's camera at.
+/// The addresses to type into a browser, or to scan with a phone.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Invitation {
     /// The most useful first.
     pages: Vec<String>,
-    /// One by an address: a phone whose system knows no mDNS cannot find `HOST.local`.
+    /// A page by its IP address, for phones without mDNS, which cannot find `HOST.local`.
     by_address: Option<String>,
     /// Whether other devices reach a page to which their browsers give no microphone.
     lacks_microphone: bool,
 }
 
 impl Invitation {
-    /// To what is served here. `own` are the names in the owner's own certificate, if there is one:
-    /// it is good for nothing else.
+    /// The addresses of these listeners. `own` are the names in the owner's certificate, if there
+    /// is one. Browsers accept it for no other names.
     pub(super) fn to(doors: &[Listen], own: &[String]) -> Self {
         let mut all = Self::default();
         let secured = doors.iter().any(|door| door.tls.is_some());
@@ -57,11 +57,11 @@ impl Invitation {
         self.by_address = self.by_address.take().or_else(|| outward.urls(scheme, port).pop());
     }
 
-    /// For nobody who reads what it leaves behind: no pipe, no file, no journal.
+    /// Prints the token, so only a terminal gets it: no pipe, no file and no journal.
     pub(super) fn print(&self, token: Option<&Secret>) {
         let mut out = io::stdout();
         if out.is_terminal() {
-            // Where it cannot be printed the token can still be typed.
+            // If it cannot be printed, the token can still be typed.
             let _ = out.write_all(self.text(token).as_bytes());
         }
     }
@@ -90,13 +90,13 @@ impl Invitation {
     }
 }
 
-/// What a person must know of a plain page on a network.
+/// The warning about a page over plain HTTP on a network.
 const NO_MICROPHONE: &str = "
 On other devices this page has no microphone, because browsers give it to HTTPS pages only.
 Set VOICELIVED_TLS_LISTEN='[::]:8443' to talk from them.
 ";
 
-/// By which names a listener at `address` is reached: one address, or all that the device has.
+/// The names that reach a listener at `address`: one address, or all of the device.
 fn reached_at(address: IpAddr) -> Names {
     if address.is_unspecified() {
         return device_names();

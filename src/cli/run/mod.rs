@@ -85,7 +85,7 @@ pub fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
     server.run().map_err(system)
 }
 
-/// Where the settings come from, and the listening sockets that were passed: they are a part of it.
+/// The sources of the settings. The listening sockets that were passed are one of them.
 fn begin(purpose: Purpose, args: &RunArgs) -> Result<(Provenance, Vec<Passed>), Failure> {
     let passed = systemd::passed_sockets().map_err(|error| (exit::CONFIG, error))?;
     let place = |&Passed { address, secure, .. }: &Passed| PassedSocket { address, secure };
@@ -101,8 +101,8 @@ fn configure(from: &Provenance) -> Result<Config, Failure> {
     }
     if !is_clock_set(SystemTime::now()) {
         log::warn!(
-            "this device's clock has not been set: until it is, certificates look as if they were \
-             not valid yet, and calls fail. They are tried again with each call."
+            "this device's clock has not been set. Until it is set, certificates seem to be not valid \
+             yet, so calls fail. Each new call tries again."
         );
     }
     if let Some(sentence) = &config.unready {
@@ -151,7 +151,7 @@ fn serve(
     server.run().map_err(system)
 }
 
-/// The spending guard, going on where it was.
+/// The spending guard. It continues with the minutes that it has kept.
 fn spending(config: &Config) -> Result<Option<Ledger>, Failure> {
     let Some(limit) = config.limits.daily else { return Ok(None) };
     let Some(folder) = &config.state_dir else {
@@ -170,8 +170,8 @@ fn blocks(config: &Config) -> usize {
     milliseconds.saturating_mul(48) / BLOCK_BYTES
 }
 
-/// The HTTPS listeners and the plain ones, as far as they are switched on: those that were passed,
-/// else one of our own.
+/// The HTTPS listeners and the plain ones, if they are switched on. Passed sockets come first.
+/// Without any, one socket is bound here.
 fn listen_for_calls(
     config: &Config,
     passed: Vec<Passed>,
@@ -204,8 +204,8 @@ fn listen_for_calls(
     Ok(listen)
 }
 
-/// The sockets that were passed; without any, one that is bound here, where `setting` says. And
-/// whether they were.
+/// The sockets that were passed, each with `true`. If there are none, one that is bound here at the
+/// address of `setting`, with `false`.
 fn sockets(
     address: SocketAddr,
     passed: Vec<Passed>,
@@ -218,7 +218,7 @@ fn sockets(
     Ok(passed.into_iter().map(|passed| (passed.socket, true)).collect())
 }
 
-/// Nothing that the manager is to be told is worth not starting for.
+/// The connection to the service manager. A start without it is better than no start.
 fn manager() -> Manager {
     Manager::from_environment().unwrap_or_else(|error| {
         log::warn!("NOTIFY_SOCKET: the service manager cannot be told anything: {error}");
@@ -240,7 +240,7 @@ fn call_site(
 ) -> Result<Listen, Failure> {
     let extra =
         config.web.allowed_origins.iter().filter_map(|origin| Origin::parse(origin)).collect();
-    // Port 0 lets the kernel choose: the gate must know what it chose.
+    // With port 0 the kernel chooses a port, and the gate must know it.
     let address = socket.local_addr().map_err(system)?;
     let mut gate = Gate::new(secure, address, extra);
     let names = Certificates::names_at(certificates, address.ip(), secure);
@@ -250,7 +250,7 @@ fn call_site(
     Ok(Listen { socket, site: Site::Calls(site), tls: None, passed: false })
 }
 
-/// Certificates and what the first handshakes use of them.
+/// The certificates, and the TLS configuration that the first handshakes use.
 type Secured = (Certificates, Arc<rustls::ServerConfig>);
 
 /// The owner's certificate files, or the local authority, made on the first start.

@@ -2,10 +2,10 @@
 
 use qrcodegen::{QrCode, QrCodeEcc};
 
-/// Light modules around the code (ISO/IEC 18004 asks for four); scanners need them.
+/// Light modules around the code. Scanners need them, and ISO/IEC 18004 demands four.
 const QUIET: i32 = 4;
-/// Black on white out of the fixed part of the 256 colours: themes do not change these, and many
-/// scanners do not read light on dark.
+/// Black on white, from the fixed part of the 256 colours. Themes do not change these, and many
+/// scanners cannot read light on dark.
 const COLOURS: &str = "\x1b[38;5;16;48;5;231m";
 const RESET: &str = "\x1b[0m";
 
@@ -14,7 +14,8 @@ const RESET: &str = "\x1b[0m";
 /// for any code (2,953 bytes).
 #[must_use]
 pub fn terminal(text: &str) -> Option<String> {
-    // A screen is clean: the lowest correction for the smallest code; more is used where it fits.
+    // A screen has no dirt, so the lowest error correction will do, which gives the smallest code.
+    // A higher one is used if it fits.
     let code = QrCode::encode_text(text, QrCodeEcc::Low).ok()?;
     let range = -QUIET..code.size() + QUIET;
     let mut drawn = String::new();

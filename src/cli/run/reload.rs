@@ -1,5 +1,5 @@
-//! The terms that new calls are made by: at the start, and again at every SIGHUP from the same
-//! sources. The environment cannot have changed; files can.
+//! Makes the terms of new calls: at the start, and at every SIGHUP again from the same sources.
+//! Files may have changed since then, but the environment cannot.
 
 use std::net::SocketAddr;
 
@@ -39,7 +39,7 @@ impl Provenance {
     }
 }
 
-/// What `config` means for new calls. There is no token where all may call.
+/// Makes the terms of new calls from `config`. `token` is `None` if everybody may call.
 ///
 /// # Errors
 /// A sentence, when TLS cannot be set up.
@@ -53,7 +53,8 @@ pub(super) fn terms(
     Ok(Terms { access: access_token::access(token), candidate, unready: config.unready.clone() })
 }
 
-/// For SIGHUP. What only a restart can change is told as long as it differs from `started`.
+/// Reads the terms again for SIGHUP. As long as a setting that needs a restart differs from
+/// `started`, a log line names it.
 pub(super) fn reread(
     from: Provenance,
     started: Config,

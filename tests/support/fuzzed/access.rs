@@ -1,4 +1,4 @@
-//! `Host` and `Origin`: what is let in is ours, in whatever spelling, and nothing else is.
+//! `Host` and `Origin`: only our own names are accepted, in every spelling.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

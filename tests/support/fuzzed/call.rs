@@ -1,12 +1,24 @@
 //! The core of a call: whatever the order of what happens, it keeps its promises. One response is
 //! asked for at a time, a tool call is answered once, and it ends once, with nothing after.
 //!
-//! A line of the input is a step: `s{…}` an event of the service, `c{…}` a message of the client, `t`
-//! and a number so many ms, `a` and a number so many ms of reply audio of the active response, upon
-//! which as much leaves of what waits, `q` the same with nothing leaving, `w` and a number so many ms
-//! leave, `m` microphone audio, `f` the oldest running tool finishes, `F` it fails, `o` the service is
-//! open, `r` everything up to an active call, `l` the service is lost, `g` the client is gone, `e` the
-//! daemon stops. The first line may be `!` for a call with a greeting.
+//! Each line of the input is a step. `N` is a number of milliseconds. The first line may be `!`, for a
+//! call with a greeting.
+//!
+//! | Line | Step |
+//! |---|---|
+//! | `s{…}` | an event of the service |
+//! | `c{…}` | a message of the client |
+//! | `tN` | time passes |
+//! | `aN` | reply audio of the active response comes, and as much of the waiting audio leaves |
+//! | `qN` | reply audio comes, and none leaves |
+//! | `wN` | waiting reply audio leaves |
+//! | `m` | microphone audio |
+//! | `f`, `F` | the oldest running tool finishes, or fails |
+//! | `o` | the connection to the service is open |
+//! | `r` | everything up to an active call |
+//! | `l` | the service is lost |
+//! | `g` | the client is gone |
+//! | `e` | the daemon stops |
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;

@@ -89,7 +89,7 @@ fn run(role: Role, mut stream: Stream<'_>, early: usize) -> Seen {
     assert!(matches!(peer.read(&mut inbox), Err(WsError::Closed)));
     assert!(peer.send(Message::Text("x")).is_err() && peer.flush().is_ok() && !peer.has_more());
     let sent = std::mem::take(&mut peer.transport_mut().stream_mut().sent);
-    // Who closes first chooses the code, whatever comes after.
+    // The side that closes first chooses the code. Later violations do not change it.
     let closed = seen.messages.iter().any(is_close);
     check_sent(&sent, role, seen.violation.filter(|_| !closed));
     seen

@@ -44,8 +44,9 @@ pub fn fuzz_service_event(data: &[u8]) {
     check_other_spelling(&parsed, text, event);
 }
 
-/// The hot path is given bytes that nobody has found to be text. What it recognises is what the tree
-/// says, if only the base64 is made of such letters; else it does not decode, and `parse` is asked.
+/// The hot path gets bytes that were not checked to be text. What it recognises is what the tree
+/// says, as long as the base64 consists of base64's letters. Else the base64 does not decode, and
+/// `parse` reads the message.
 fn check_hot_path(message: &[u8]) {
     let Some(delta) = reply_audio(message) else {
         return;

@@ -1,9 +1,16 @@
 //! The simulated service: whatever a client sends, it answers with events, in bounds, and what ended
 //! stays ended.
 //!
-//! A line of the input is a step: `{…}` a text message, `b…` a binary one, `a` 100 ms of a tone, `s`
-//! of silence, `t` and a number so many ms, `p` and a number so many polls, `x` the last message over
-//! and over. The first line may be `!` and script words.
+//! Each line of the input is a step. The first line may be `!` and script words.
+//!
+//! | Line | Step |
+//! |---|---|
+//! | `{…}` | a text message |
+//! | `b…` | a binary message |
+//! | `a`, `s` | 100 ms of a tone, or of silence |
+//! | `tN` | N milliseconds pass |
+//! | `pN` | N polls |
+//! | `x` | the last message again and again |
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
