@@ -196,17 +196,17 @@ fn a_pipeline_is_answered_four_at_a_time() {
 #[test]
 fn who_makes_way_first_is_who_asks_nothing() {
     let mut scene = Scene::new();
-    assert!(scene.visitor.is_waiting() && scene.visitor.is_expectant());
+    assert!(scene.visitor.is_waiting() && scene.visitor.is_unserved());
     let request = scene.get("/healthz", "");
     scene.send(&request);
     scene.until("it is answered", |visitor| visitor.served);
-    assert!(scene.visitor.is_waiting() && !scene.visitor.is_expectant(), "it has what it wanted");
+    assert!(scene.visitor.is_waiting() && !scene.visitor.is_unserved(), "it has what it wanted");
     scene.send("GET /heal");
     scene.until("it asks again", |visitor| !visitor.input.is_empty());
-    assert!(scene.visitor.is_waiting() && scene.visitor.is_expectant());
+    assert!(scene.visitor.is_waiting() && scene.visitor.is_unserved());
     scene.send("th\r\n\r\n");
     scene.until("it is refused", |visitor| visitor.phase == Phase::Lingering);
-    assert!(scene.visitor.is_waiting() && !scene.visitor.is_expectant());
+    assert!(scene.visitor.is_waiting() && !scene.visitor.is_unserved());
     assert!(!scene.visitor.is_handshaking());
 }
 
