@@ -1,6 +1,6 @@
 # Short names for the scripts; `tests/run` installs what it needs and is all that CI runs.
 
-.PHONY: check test bench judges deny fuzz soak
+.PHONY: check test bench judges deny fuzz soak mutants
 
 check:    # what every change must pass before anything else
 	cargo fmt --all --check
@@ -23,5 +23,8 @@ fuzz:     # every target for a minute
 
 soak:     # calls by the thousand for five minutes, looking for leaks; SEED=N for others
 	VOICELIVED_SOAK_SECONDS=300 VOICELIVED_SEED=$(or $(SEED),1) cargo test --test soak -- --nocapture
+
+mutants:  # faults put in one by one, which a test must see (cargo-mutants 27): hours; SHARD=0/50 for a part
+	cargo mutants --baseline=skip --timeout=180 --shard $(or $(SHARD),0/1)
 
 include packaging/packages.mk

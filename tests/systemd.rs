@@ -152,6 +152,7 @@ fn without_settings_it_runs_and_says_what_to_set() {
     let daemon = Daemon::start(&["run", "--listen", "127.0.0.1:0"], &settings);
     manager.wait_for("READY=1");
     assert_eq!(manager.wait_for("STATUS="), format!("STATUS={sentence}"));
+    daemon.wait_for_log(sentence);
     assert_eq!(daemon.log().matches(sentence).count(), 1);
     let health = ask(daemon.address, "GET /healthz", "");
     assert_eq!((health.status, health.text()), (503, "not_configured"));
@@ -407,7 +408,7 @@ fn draining_has_an_end() {
     running.wait_until_active();
     daemon.signal("TERM");
     running.assert_ends("draining is over", 1001, "stopping");
-    assert!(daemon.log().contains("draining took too long"));
+    daemon.wait_for_log("draining took too long");
     assert_eq!(daemon.stop("CONT"), Some(0));
 }
 
