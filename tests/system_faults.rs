@@ -31,16 +31,25 @@ fn assert_served_soon(what: &str, address: SocketAddr) {
     }
 }
 
-/// Where strace writes, for a test of this name.
-fn trace(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("trace-{name}"))
+/// A file of this process alone: another run of these tests may be going on.
+fn own_file(name: &str) -> PathBuf {
+    let name = format!("system-faults-{}-{name}", std::process::id());
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
-/// The tracer did make this call fail.
-fn assert_injected(name: &str, call: &str) {
+/// Where strace writes, for a test of this name.
+fn trace(name: &str) -> PathBuf {
+    own_file(&format!("trace-{name}"))
+}
+
+/// The tracer did make each of these calls fail.
+fn assert_injected(name: &str, calls: &[&str]) {
     let text = std::fs::read_to_string(trace(name)).expect("strace wrote it");
-    let failed = |line: &str| line.contains(&format!("{call}(")) && line.contains("(INJECTED)");
-    assert!(text.lines().any(failed), "{call} never failed");
+    let _ = std::fs::remove_file(trace(name));
+    for call in calls {
+        let failed = |line: &str| line.contains(&format!("{call}(")) && line.contains("(INJECTED)");
+        assert!(text.lines().any(failed), "{call} never failed");
+    }
 }
 
 /// A whole call and visitors, while these system calls fail.
@@ -56,7 +65,7 @@ fn live_through(what: &str, calls: &[&str]) {
         assert_served_soon(what, daemon.address);
     }
     witness.finish();
-    calls.iter().for_each(|call| assert_injected(what, call));
+    assert_injected(what, calls);
 }
 
 #[test]
@@ -73,7 +82,7 @@ fn a_connection_that_cannot_be_set_up_is_dropped_and_counted() {
     assert!(!is_served(daemon.address));
     Witness::call(daemon.address).finish();
     daemon.assert_counted("connections_dropped_total", "setup_failed", 1);
-    assert_injected("setup", "setsockopt");
+    assert_injected("setup", &["setsockopt"]);
 }
 
 /// Connections that cannot be accepted are closed or wait; either way the next ones are served.
@@ -88,7 +97,7 @@ fn refuse_every_fifth(error: &str) {
         assert_served_soon(error, daemon.address);
     }
     witness.finish();
-    assert_injected(&name, "accept4");
+    assert_injected(&name, &["accept4"]);
     if !["ECONNABORTED", "EINTR"].contains(&error) {
         daemon.wait_for_log("no connection can be accepted for a moment");
     }
@@ -113,6 +122,7 @@ fn a_service_that_cannot_be_dialled_ends_that_call_only() {
     second.assert_ends("the second call", 1011, "unreachable");
     Witness::call(daemon.address).finish();
     witness.finish();
+    assert_injected("connect", &["connect"]);
 }
 
 /// A call and a visitor, whatever becomes of the log.
@@ -184,7 +194,7 @@ fn without_random_numbers_a_caller_is_turned_away_and_counted() {
     let injection = "inject=getrandom:error=EIO:when=4";
     let daemon = Daemon::run_injected(service.address, &[injection], &trace("getrandom"));
     Client::connect(daemon.address).assert_ends("no random numbers", 1013, "full");
-    assert_injected("getrandom", "getrandom");
+    assert_injected("getrandom", &["getrandom"]);
     daemon.assert_counted("calls_turned_away_total", "internal", 1);
     daemon.assert_counted("calls_turned_away_total", "full", 0);
     Witness::call(daemon.address).finish();
@@ -194,7 +204,7 @@ fn without_random_numbers_a_caller_is_turned_away_and_counted() {
 #[test]
 fn a_token_that_changes_between_request_and_call_turns_the_caller_away() {
     let service = Daemon::simulate(&witness::SERVICE);
-    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("changed-token");
+    let file = own_file("changed-token");
     let keep = |token: &str| {
         std::fs::write(&file, token).expect("a file");
         std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("ours");
@@ -228,4 +238,6 @@ fn a_token_that_changes_between_request_and_call_turns_the_caller_away() {
     let turned_away = "calls_turned_away_total{reason=\"access_changed\"} 1\n";
     assert!(counts.text().contains(turned_away), "{}", counts.text());
     assert!(counts.text().contains("calls_started_total 0\n"), "{}", counts.text());
+    let _ = std::fs::remove_file(&file);
+    assert_injected("changed", &["sendto"]);
 }
