@@ -146,7 +146,7 @@ fn a_full_disk_takes_the_log_and_nothing_else() {
 
 /// A named pipe, and its reader; reading from it does not wait.
 fn pipe(name: &str) -> (String, File) {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("log-{name}"));
+    let path = own_file(&format!("log-{name}"));
     let _ = std::fs::remove_file(&path);
     assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());
     let nonblocking = 0o4000;
