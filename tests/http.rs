@@ -291,8 +291,7 @@ fn a_foreign_page_is_refused_before_anything_is_paid_for() {
     daemon.assert_counted("access_refused_total", "origin", 7);
     daemon.assert_counted("calls_started_total", "", 0);
     // Its own page, and programs, which send no origin, may call.
-    let (_socket, answer) =
-        request(own, &upgrade_head(own, &format!("Origin: http://{own}\r\n")));
+    let (_socket, answer) = request(own, &upgrade_head(own, &format!("Origin: http://{own}\r\n")));
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
     let _call = Client::connect(own);
     daemon.wait_until("the service is dialled", |_| service.accept().is_ok());
