@@ -252,6 +252,53 @@ impl PcmQueue {
         self.len = 0;
     }
 
+    /// Changes how many blocks the queue may hold. What it holds beyond that stays until it is
+    /// consumed.
+    pub fn set_cap(&mut self, cap: usize) {
+        self.cap = cap.max(self.guaranteed);
+    }
+
+    /// Puts all that `other` holds in front of what waits here, without a copy: the chains are joined.
+    /// `other` is empty afterwards. The queue may then hold more than its cap.
+    ///
+    /// `other` must have no guarantee. The blocks that it gives away would have to be promised to it
+    /// once more, and there may be none left to promise.
+    pub fn prepend(&mut self, pool: &mut PcmPool, other: &mut Self) {
+        debug_assert_eq!(other.guaranteed, 0, "a queue with a guarantee cannot give its blocks away");
+        if other.head == NONE {
+            return;
+        }
+        self.drop_consumed(pool);
+        pool.blocks[other.tail as usize].next = self.head;
+        if self.head == NONE {
+            self.tail = other.tail;
+        }
+        (self.head, self.read) = (other.head, other.read);
+        self.len += other.len;
+        pool.promised -= self.unused();
+        self.used += std::mem::take(&mut other.used);
+        pool.promised += self.unused();
+        (other.head, other.tail, other.read, other.len) = (NONE, NONE, 0, 0);
+    }
+
+    /// Moves what is left of a partly consumed first block to its start. Only the first block of a
+    /// queue may be partly consumed.
+    fn drop_consumed(&mut self, pool: &mut PcmPool) {
+        if self.head == NONE || self.read == 0 {
+            return;
+        }
+        let (start, len) = (self.head as usize * BLOCK_BYTES, pool.len(self.head));
+        pool.bytes.copy_within(start + self.read..start + len, start);
+        let left = u16::try_from(len - self.read).unwrap_or_default();
+        pool.blocks[self.head as usize].len = left;
+        self.read = 0;
+    }
+
+    /// Guaranteed blocks that the queue does not hold.
+    fn unused(&self) -> usize {
+        self.guaranteed.saturating_sub(self.used)
+    }
+
     /// Gives blocks and guarantee back.
     pub fn close(mut self, pool: &mut PcmPool) {
         self.clear(pool);
@@ -265,9 +312,8 @@ impl PcmQueue {
 
     /// Blocks this queue may take now: what is left of its guarantee, and what nobody was promised.
     fn growth(&self, pool: &PcmPool) -> usize {
-        let own = self.guaranteed.saturating_sub(self.used);
-        let borrowed = self.cap - self.used.max(self.guaranteed);
-        own + borrowed.min(pool.spare_blocks())
+        let borrowed = self.cap.saturating_sub(self.used.max(self.guaranteed));
+        self.unused() + borrowed.min(pool.spare_blocks())
     }
 
     fn add_block(&mut self, pool: &mut PcmPool) {
@@ -412,6 +458,36 @@ mod tests {
         assert!(queue.front(&pool).is_empty() && queue.used_blocks() == 1);
         queue.close(&mut pool);
         assert_eq!(pool.spare_blocks(), 3);
+    }
+
+    #[test]
+    fn a_queue_takes_anothers_blocks_in_front_of_its_own() {
+        let mut pool = PcmPool::new(8);
+        let mut queue = pool.open(2, 4).unwrap();
+        let mut older = pool.open(0, 4).unwrap();
+        let input = bytes(0, 4_000);
+        older.push(&mut pool, &input[..2_500]);
+        older.consume(&mut pool, 100);
+        queue.push(&mut pool, &bytes(7, 400));
+        queue.consume(&mut pool, 400 - 50);
+        queue.clear(&mut pool);
+        queue.push(&mut pool, &[vec![0; 10], input[2_500..].to_vec()].concat());
+        queue.consume(&mut pool, 10);
+        queue.prepend(&mut pool, &mut older);
+        assert!(older.is_empty());
+        assert_eq!((queue.len_bytes(), queue.used_blocks()), (3_900, 5));
+        assert_eq!(pool.spare_blocks(), 3, "no guarantee is left unused");
+        assert_eq!(queue.space(&pool), 2 * BLOCK_BYTES - 1_510, "it holds more than its cap");
+        assert_eq!(take_all(&mut queue, &mut pool), input[100..]);
+        assert_eq!(pool.spare_blocks(), 6);
+        queue.prepend(&mut pool, &mut older);
+        older.push(&mut pool, &input[..10]);
+        queue.prepend(&mut pool, &mut older);
+        queue.set_cap(3);
+        assert_eq!(queue.push(&mut pool, &bytes(0, 9_000)), 3 * BLOCK_BYTES - 10);
+        queue.close(&mut pool);
+        older.close(&mut pool);
+        assert_eq!((pool.free_blocks(), pool.spare_blocks()), (8, 8));
     }
 
     #[test]

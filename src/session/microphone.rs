@@ -4,38 +4,80 @@
 //! Before the session is configured, and when the service is behind, audio waits in PCM blocks. It
 //! is live, so when the blocks are full, whole oldest blocks make way: the service then hears a gap
 //! in the past instead of a conversation that lags behind for ever.
+//!
+//! What was sent of the user's present turn is kept too. If the connection is lost, the next session
+//! has heard none of it, so it is sent again, before what has come since.
+
+use std::time::{Duration, Instant};
 
 use super::base64_audio;
-use crate::call::pcm::{PcmPool, PcmQueue};
+use crate::call::pcm::{BLOCK_BYTES, PcmPool, PcmQueue};
 use crate::call::service::commands::{APPEND_PREFIX, APPEND_SUFFIX};
+use crate::call::KEPT_BYTES;
 use crate::net::socket::Socket;
 use crate::net::ws::{Kind, WsError, WsPeer};
 
-/// Blocks (20 ms each) for what is said before the service is ready: 2 s, and never more. They are
-/// reserved with the call, so a full pool cannot cost anybody's first words.
+/// Blocks (20 ms each) for what is said before the service is ready: 2 s. They are reserved with the
+/// call, so a full pool cannot cost anybody's first words.
 const HELD: usize = 100;
+
+/// Blocks for what waits in an outage, as far as the pool has them: 15 s. A user who has talked for
+/// longer has noticed that nobody answers.
+const HELD_IN_OUTAGE: usize = 750;
+
+/// Bytes of PCM in a millisecond.
+const BYTES_PER_MS: usize = 48;
+
+/// How much faster than real time the audio of an outage is sent. The service's maker advises
+/// against bursts.
+const CATCH_UP: usize = 2;
+
+/// The time between two portions of the audio of an outage.
+const PORTION: Duration = Duration::from_millis(20);
+
+/// How fast audio that waits is sent.
+#[derive(Debug, Clone, Copy)]
+enum Pace {
+    /// As fast as the service takes it. Nothing waits but what came before the first session was
+    /// ready, or what the service did not take.
+    Free,
+    /// After an outage: [`CATCH_UP`] times real time, until nothing waits. `bytes` may be sent now;
+    /// `since` is when this was computed.
+    CatchingUp { bytes: usize, since: Instant },
+}
 
 /// The queue in front of the service. Frames leave in the order in which they came: while one waits,
 /// none goes straight through.
 #[derive(Debug)]
 pub(super) struct MicrophonePath {
     queue: PcmQueue,
+    /// What this session of the service was sent, and would have to be sent again: borrowed blocks,
+    /// which are given back when others need them.
+    sent: PcmQueue,
+    /// Bytes at the front of `sent` that the service has made an item of. They are forgotten when its
+    /// words are known.
+    committed: usize,
+    pace: Pace,
 }
 
 impl MicrophonePath {
     /// Reserves its blocks; `None` if the pool has not as many.
     pub(super) fn open(pool: &mut PcmPool) -> Option<Self> {
-        Some(Self { queue: pool.open(HELD, HELD)? })
+        let queue = pool.open(HELD, HELD)?;
+        let sent = pool.open(0, KEPT_BYTES / BLOCK_BYTES)?;
+        Some(Self { queue, sent, committed: 0, pace: Pace::Free })
     }
 
     /// Gives the blocks back.
     pub(super) fn close(self, pool: &mut PcmPool) {
         self.queue.close(pool);
+        self.sent.close(pool);
     }
 
-    /// Forgets what waits; the blocks stay reserved.
+    /// Forgets what waits and what was sent; the blocks stay reserved.
     pub(super) fn clear(&mut self, pool: &mut PcmPool) {
         self.queue.clear(pool);
+        self.forget(pool);
     }
 
     /// Keeps a frame; returns the bytes of older audio dropped for it.
@@ -43,29 +85,124 @@ impl MicrophonePath {
         self.queue.push_dropping_oldest(pool, pcm)
     }
 
-    /// Sends a frame at once if nothing waits and the service takes it, else keeps it.
+    /// Sends a frame at once if nothing waits and the service takes it, else keeps it. `keep`: how
+    /// many bytes of what was sent are worth keeping.
     pub(super) fn forward<S: Socket>(
         &mut self,
         pcm: &[u8],
+        keep: usize,
         service: &mut WsPeer<S>,
         pool: &mut PcmPool,
     ) -> usize {
         if self.queue.is_empty() && append(pcm, service) {
+            self.keep(pcm, pool);
+            self.trim(keep, pool);
             return 0;
         }
         self.hold(pcm, pool)
     }
 
-    /// Sends what waits, as far as the service takes it.
-    pub(super) fn send<S: Socket>(&mut self, service: &mut WsPeer<S>, pool: &mut PcmPool) {
-        while !self.queue.is_empty() {
+    /// Sends what waits, as far as the pace allows and the service takes it.
+    pub(super) fn send<S: Socket>(
+        &mut self,
+        service: &mut WsPeer<S>,
+        pool: &mut PcmPool,
+        now: Instant,
+    ) {
+        let mut allowed = self.allowed(now);
+        while !self.queue.is_empty() && allowed > 0 {
+            // A copy, because the bytes move on within the pool.
+            let mut block = [0; BLOCK_BYTES];
             let front = self.queue.front(pool);
-            let bytes = front.len();
-            if !append(front, service) {
-                return;
+            let bytes = front.len().min(allowed);
+            block[..bytes].copy_from_slice(&front[..bytes]);
+            if !append(&block[..bytes], service) {
+                break;
             }
             self.queue.consume(pool, bytes);
+            self.keep(&block[..bytes], pool);
+            allowed -= bytes;
         }
+        match &mut self.pace {
+            Pace::CatchingUp { .. } if self.queue.is_empty() => {
+                self.queue.set_cap(HELD);
+                self.pace = Pace::Free;
+            }
+            Pace::CatchingUp { bytes, .. } => *bytes = allowed,
+            Pace::Free => {}
+        }
+    }
+
+    /// Bytes that may be sent now: whole samples.
+    fn allowed(&mut self, now: Instant) -> usize {
+        let Pace::CatchingUp { bytes, since } = &mut self.pace else {
+            return usize::MAX;
+        };
+        let passed = now.saturating_duration_since(*since);
+        let ms = usize::try_from(passed.as_millis()).unwrap_or(usize::MAX);
+        // A loop that was held up may not make a burst of it.
+        let ms = ms.min(10 * PORTION.as_millis() as usize);
+        if ms > 0 {
+            *since = now;
+        }
+        *bytes += ms * BYTES_PER_MS * CATCH_UP;
+        *bytes
+    }
+
+    /// When the next portion is due, after an outage.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.pace {
+            Pace::CatchingUp { since, .. } if !self.queue.is_empty() => Some(since + PORTION),
+            Pace::CatchingUp { .. } | Pace::Free => None,
+        }
+    }
+
+    // ---- an outage ----
+
+    /// The connection is lost: what its session had heard of the user's turn waits again, in front of
+    /// what has come since.
+    pub(super) fn take_back(&mut self, pool: &mut PcmPool) {
+        self.queue.set_cap(HELD_IN_OUTAGE);
+        self.queue.prepend(pool, &mut self.sent);
+        self.committed = 0;
+        self.pace = Pace::Free;
+    }
+
+    /// A new session is ready to hear what waits.
+    pub(super) fn catch_up(&mut self, now: Instant) {
+        self.pace = Pace::CatchingUp { bytes: 0, since: now };
+    }
+
+    /// The service has made an item of what it was sent.
+    pub(super) fn commit(&mut self) {
+        self.committed = self.sent.len_bytes();
+    }
+
+    /// The words of the committed item are known, or are not needed: its audio is forgotten.
+    pub(super) fn settle(&mut self, pool: &mut PcmPool) {
+        self.sent.consume(pool, std::mem::take(&mut self.committed));
+    }
+
+    /// Keeps audio that was sent. Its blocks are the first that are given back when the pool gets
+    /// short: a turn that may have to be repeated is worth less than audio that waits to be heard.
+    fn keep(&mut self, pcm: &[u8], pool: &mut PcmPool) {
+        if pool.spare_blocks() < pool.total_blocks() / 8 {
+            return self.forget(pool);
+        }
+        let dropped = self.sent.push_dropping_oldest(pool, pcm);
+        self.committed = self.committed.saturating_sub(dropped);
+    }
+
+    /// Forgets the oldest of what was sent, beyond this many bytes.
+    fn trim(&mut self, keep: usize, pool: &mut PcmPool) {
+        let over = self.sent.len_bytes().saturating_sub(keep);
+        self.sent.consume(pool, over);
+        self.committed = self.committed.saturating_sub(over);
+    }
+
+    fn forget(&mut self, pool: &mut PcmPool) {
+        self.sent.clear(pool);
+        self.committed = 0;
     }
 }
 
