@@ -46,8 +46,8 @@ pub(super) struct ServiceSide<S> {
     untried: bool,
     state: State<S>,
     microphone: MicrophonePath,
-    /// What the loop does not know yet.
-    news: Option<News>,
+    /// What the loop does not know yet, in order: at most one of each kind in a turn.
+    news: Vec<News>,
 }
 
 /// How far the connection is.
@@ -91,6 +91,9 @@ pub enum News {
     FallBack,
     /// The service has accepted the fallback.
     Accepted,
+    /// The session was lost. The same candidate is to be dialled again, when the loop's budget of
+    /// connections allows it.
+    Redial,
 }
 
 /// What a turn of the dial has brought.
@@ -135,7 +138,7 @@ impl<S: Socket> State<S> {
 impl<S: Socket> ServiceSide<S> {
     /// A service that is still to be called. `microphone` is its share of the PCM pool.
     pub(super) fn new(candidate: Candidate, microphone: MicrophonePath) -> Self {
-        Self { candidate, untried: false, state: State::Resolving, microphone, news: None }
+        Self { candidate, untried: false, state: State::Resolving, microphone, news: Vec::new() }
     }
 
     // ---- the way to the service ----
@@ -163,11 +166,11 @@ impl<S: Socket> ServiceSide<S> {
         match dial.advance(cx.now) {
             DialProgress::Pending => Dialled::Pending,
             DialProgress::NewSocket => {
-                self.news = Some(News::Socket);
+                self.news.push(News::Socket);
                 Dialled::Pending
             }
             DialProgress::Open(mut peer) => {
-                self.news = dial.address().map(News::Reached);
+                self.news.extend(dial.address().map(News::Reached));
                 cx.metrics.count(Family::Connects, "ok");
                 // Its turn began before it was there. Without the allowance it would not be read.
                 peer.transport_mut().begin_turn();
@@ -178,7 +181,8 @@ impl<S: Socket> ServiceSide<S> {
             }
             DialProgress::Failed(error) => {
                 cx.metrics.count(Family::Connects, "failed");
-                self.news = dial.address().filter(|_| error.is_absence()).map(News::Unreached);
+                let absent = dial.address().filter(|_| error.is_absence());
+                self.news.extend(absent.map(News::Unreached));
                 self.state = State::Gone;
                 Dialled::Failed {
                     fault: connection_faults::explain(&error, &self.candidate.target().host),
@@ -196,20 +200,39 @@ impl<S: Socket> ServiceSide<S> {
     /// Configuring, Gone → Resolving: `candidate` is asked for on a new connection. A session whose
     /// first settings were refused would refuse all later ones too. Held microphone audio stays.
     pub(super) fn start_over(&mut self, candidate: Candidate) {
-        if let Some(peer) = self.state.peer_mut() {
-            peer.close(1000, "");
-            // The service has said all that counts. Its answer to the close is not awaited.
-            let _ = peer.flush();
-        }
+        self.hang_up();
         self.state = State::Resolving;
         self.candidate = candidate;
         self.untried = true;
-        self.news = Some(News::FallBack);
+        self.news.push(News::FallBack);
     }
 
-    /// What has become of the way to the service since the last turn; said once.
+    /// Any state → Gone: this session of the service is over, and another one will be asked for. What it
+    /// had heard of the user's turn waits for that one.
+    pub(super) fn drop_session(&mut self, pool: &mut PcmPool) {
+        self.hang_up();
+        self.microphone.take_back(pool);
+    }
+
+    /// Gone → Resolving: the same candidate is asked for on a new connection.
+    pub(super) fn redial(&mut self) {
+        self.state = State::Resolving;
+        self.news.push(News::Redial);
+    }
+
+    /// Any state → Gone, with a close frame if there is a connection: a session that is left open costs
+    /// money. The service's answer to the close is not awaited.
+    fn hang_up(&mut self) {
+        if let Some(peer) = self.state.peer_mut() {
+            peer.close(1000, "");
+            let _ = peer.flush();
+        }
+        self.state = State::Gone;
+    }
+
+    /// The oldest news of the way to the service that the loop does not know; said once.
     pub(super) fn news(&mut self) -> Option<News> {
-        self.news.take()
+        (!self.news.is_empty()).then(|| self.news.remove(0))
     }
 
     /// The socket, if there is one.
@@ -297,32 +320,49 @@ impl<S: Socket> ServiceSide<S> {
     }
 
     /// Sends the microphone audio that waits, then writes out what was queued in this turn.
-    pub(super) fn flush(&mut self, pool: &mut PcmPool) -> Result<(), WsError> {
+    pub(super) fn flush(&mut self, pool: &mut PcmPool, now: Instant) -> Result<(), WsError> {
         if let State::Open(connection) = &mut self.state {
-            self.microphone.send(&mut connection.peer, pool);
+            self.microphone.send(&mut connection.peer, pool, now);
         }
         self.state.peer_mut().map_or(Ok(()), WsPeer::flush)
     }
 
     // ---- microphone audio ----
 
-    /// Takes a frame of PCM: sends it, or keeps it while the service is not ready or is behind.
-    /// Returns the bytes of older audio that were dropped for it.
-    pub(super) fn take_microphone(&mut self, pcm: &[u8], pool: &mut PcmPool) -> usize {
+    /// Takes a frame of PCM: sends it, or keeps it while the service is not ready or is behind. `keep`:
+    /// how many bytes of what was sent are worth keeping for another session. Returns the bytes of older
+    /// audio that were dropped for it.
+    pub(super) fn take_microphone(&mut self, pcm: &[u8], keep: usize, pool: &mut PcmPool) -> usize {
         match &mut self.state {
-            State::Open(connection) => self.microphone.forward(pcm, &mut connection.peer, pool),
+            State::Open(connection) => {
+                self.microphone.forward(pcm, keep, &mut connection.peer, pool)
+            }
             _ => self.microphone.hold(pcm, pool),
         }
     }
 
-    /// Configuring → Open: the service has taken the settings, and hears what was held for it.
-    pub(super) fn open_microphone(&mut self, pool: &mut PcmPool) {
+    /// The user's turn is an item of the service's conversation.
+    pub(super) fn commit_microphone(&mut self) {
+        self.microphone.commit();
+    }
+
+    /// The committed turn need not be sent again.
+    pub(super) fn settle_microphone(&mut self, pool: &mut PcmPool) {
+        self.microphone.settle(pool);
+    }
+
+    /// Configuring → Open: the service has taken the settings, and hears what was held for it. After an
+    /// outage (`again`) it hears that little by little.
+    pub(super) fn open_microphone(&mut self, again: bool, pool: &mut PcmPool, now: Instant) {
         if std::mem::take(&mut self.untried) {
-            self.news = Some(News::Accepted);
+            self.news.push(News::Accepted);
+        }
+        if again {
+            self.microphone.catch_up(now);
         }
         self.state = match std::mem::replace(&mut self.state, State::Gone) {
             State::Configuring(mut connection) => {
-                self.microphone.send(&mut connection.peer, pool);
+                self.microphone.send(&mut connection.peer, pool, now);
                 State::Open(connection)
             }
             other => other,
@@ -365,7 +405,11 @@ impl<S: Socket> ServiceSide<S> {
             State::Dialling(dial) => Some(dial.deadline()),
             state => {
                 let Connection { peer, keep_alive, expires } = state.connection()?;
-                sooner(Some(keep_alive.deadline(peer)), *expires)
+                let due = sooner(Some(keep_alive.deadline(peer)), *expires);
+                if matches!(state, State::Open(_)) {
+                    return sooner(due, self.microphone.deadline());
+                }
+                due
             }
         }
     }
