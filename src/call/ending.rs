@@ -1,6 +1,7 @@
 //! Why a call ends: one enum from which log line, close code and the client's sentence derive.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// The only ways a call ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,6 +215,8 @@ pub struct ServiceFault {
     pub message: String,
     /// Whether trying again may help (place for reconnecting).
     pub retryable: bool,
+    /// How long the service asks to wait before the next try.
+    pub retry_after: Option<Duration>,
 }
 
 #[cfg(test)]
@@ -223,7 +226,7 @@ mod tests {
     #[test]
     fn every_reason_says_a_sentence_and_has_a_code() {
         let text = || "A sentence.".to_owned();
-        let fault = ServiceFault { word: "lost", message: text(), retryable: true };
+        let fault = ServiceFault { word: "lost", message: text(), retryable: true, retry_after: None };
         let reasons = [
             EndReason::HangUp,
             EndReason::ClientLost,

@@ -20,6 +20,8 @@ pub struct CallSettings {
     pub idle: Duration,
     /// How long a call may last at most, from its creation.
     pub max_duration: Duration,
+    /// How long a call that was active may be without a session of the service; zero for not at all.
+    pub reconnect: Duration,
 }
 
 /// Everything that happens to a call, except audio (which has its own two methods).
@@ -34,6 +36,8 @@ pub enum Input<'a> {
     Instead(Rc<CallSettings>),
     /// The service could not be reached, refused, closed or was lost.
     ServiceLost(ServiceFault),
+    /// The service's session has lasted as long as it may.
+    SessionExpired,
     /// One text message of the client.
     Client(ClientMessage<'a>),
     /// The client's socket is gone, or it closed.
@@ -65,7 +69,26 @@ pub enum Output {
     /// be played.
     DropPlayback,
     /// The session is configured: send the held microphone audio, then forward as it comes.
-    ReleaseMicrophone,
+    ReleaseMicrophone {
+        /// The outage that ends with it, if there was one.
+        restored: Option<Restored>,
+    },
+    /// The service has made an item of the microphone audio that it was sent so far.
+    CommitMicrophone,
+    /// What was committed need not be sent again.
+    SettleMicrophone,
+    /// The session of the service is over: close its connection if there is one, and hold the
+    /// microphone's audio. The call goes on.
+    DropSession {
+        /// A fixed word for the count.
+        word: &'static str,
+        /// Why, as a sentence for the log.
+        message: String,
+    },
+    /// Connect to the service again.
+    Redial,
+    /// The service has refused an item of the conversation that was sent again: for the count.
+    ItemRefused,
     /// Run a tool beside the loop; answer with [`Input::ToolFinished`], exactly once. An answer that
     /// comes after the tool's deadline is ignored.
     RunTool {
@@ -81,6 +104,17 @@ pub enum Output {
     /// The call is over: close both sockets, with the reason's close code to the client. It is the
     /// last output.
     Close(EndReason),
+}
+
+/// An outage that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    /// How long the call was without a session.
+    pub after: Duration,
+    /// Tries that it took.
+    pub tries: u32,
+    /// Items of the conversation that were sent again.
+    pub items: usize,
 }
 
 /// What to do with a frame of microphone audio.

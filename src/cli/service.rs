@@ -35,6 +35,7 @@ pub fn first_candidate(
         greeting: config.session.greeting.clone(),
         idle: config.limits.idle,
         max_duration: config.limits.max_session,
+        reconnect: config.limits.reconnect,
     };
     Ok(Candidate::first(Candidates {
         first,

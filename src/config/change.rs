@@ -26,6 +26,10 @@ impl Config {
                 "VOICELIVED_MAX_SESSIONS_PER_ADDRESS",
                 limits.max_sessions_per_address != new_limits.max_sessions_per_address,
             ),
+            (
+                "VOICELIVED_CONNECTS_PER_MINUTE",
+                limits.connects_per_minute != new_limits.connects_per_minute,
+            ),
             ("VOICELIVED_DAILY_MINUTES", limits.daily != new_limits.daily),
             ("VOICELIVED_DRAIN_SECONDS", limits.drain != new_limits.drain),
             ("VOICELIVED_AUDIO_POOL_SECONDS", limits.audio_pool != new_limits.audio_pool),

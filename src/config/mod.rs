@@ -99,6 +99,10 @@ pub struct Limits {
     pub max_session: Duration,
     /// Time in which neither side speaks before a call ends.
     pub idle: Duration,
+    /// How long a call that has lost the service tries to go on; zero ends it at once.
+    pub reconnect: Duration,
+    /// New connections to the service in a minute, from which on a call that has lost it waits.
+    pub connects_per_minute: usize,
     /// Minutes of calls in a day (UTC), all together; `None` for no limit.
     pub daily: Option<Duration>,
     /// How long running calls may go on after SIGTERM; zero ends them at once.

@@ -270,6 +270,26 @@ pub static VARIABLES: &[Variable] = &[
         parse: |draft, text, _| draft::seconds(text, 86_400).map(|time| draft.limits.idle = time),
     },
     Variable {
+        name: "VOICELIVED_RECONNECT_SECONDS",
+        default: "60",
+        explanation: "How long a call that has lost the voice service tries to go on, in seconds (0 to 3600); 0 ends it at once.",
+        group: LIMITS,
+        service_only: false,
+        parse: |draft, text, _| {
+            draft::seconds_or_none(text, 3_600).map(|time| draft.limits.reconnect = time)
+        },
+    },
+    Variable {
+        name: "VOICELIVED_CONNECTS_PER_MINUTE",
+        default: "30",
+        explanation: "New connections to the voice service in a minute, from which on calls that have lost it wait for their turn (1 to 10000). New calls do not wait.",
+        group: LIMITS,
+        service_only: false,
+        parse: |draft, text, _| {
+            draft::count(text, 10_000).map(|count| draft.limits.connects_per_minute = count)
+        },
+    },
+    Variable {
         name: "VOICELIVED_DAILY_MINUTES",
         default: "off",
         explanation: "Spending guard: minutes of calls in a day (UTC), all calls together (1 to 100000); off for none. A restart does not reset the count.",

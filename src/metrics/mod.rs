@@ -67,6 +67,16 @@ families! {
         "Messages dropped because the service did not take them.";
     Connects: "service_connects_total", "outcome", "ok failed unresolved",
         "Attempts to reach the service.";
+    Outages: "service_outages_total", "cause",
+        "unreachable quota service_trouble service_timeout service_error service_closed service_lost \
+         session_expired other",
+        "Sessions of the service that were lost in a running call.";
+    Reconnects: "service_reconnects_total", "", "", "Lost sessions that were followed by another one.";
+    WithoutService: "without_service_seconds_total", "", "",
+        "Time that running calls were without a session of the service.";
+    ItemsReplayed: "items_replayed_total", "", "",
+        "Items of conversations that were sent again to a new session.";
+    ItemsRefused: "items_refused_total", "", "", "Items sent again that the service refused.";
     Tools: "tool_runs_total", "outcome", "ok failed refused not_started abandoned",
         "Tool runs that the model asked for.";
     LogLost: "log_lines_lost_total", "", "", "Log lines that standard error did not take.";
@@ -169,7 +179,7 @@ impl Metrics {
             let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
             head(&mut out, name, kind, help);
             for (word, count) in words.split(' ').zip(counts) {
-                sample(&mut out, (name, ""), (label, word), *count, name.ends_with("_seconds"));
+                sample(&mut out, (name, ""), (label, word), *count, name.contains("_seconds"));
             }
         }
         self.turns.render(&mut out, "loop_turn_seconds", "Length of the loop's turns.");

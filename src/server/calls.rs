@@ -121,8 +121,19 @@ impl Server {
         else {
             return;
         };
-        if !resolver.addresses().is_empty() {
+        // A call that waits for its turn is resolving too.
+        if !resolver.addresses().is_empty() && session.is_resolving() && !self.connects.is_waiting(at)
+        {
             session.dial(resolver.addresses(), now);
+            self.connects.count(now);
+        }
+    }
+
+    /// Lets calls that have lost the service connect again, as far as the budget allows.
+    pub(super) fn redial(&mut self, now: Instant) {
+        while let Some(at) = self.connects.next(now) {
+            self.dial(at, now);
+            self.want_pump(at);
         }
     }
 
@@ -133,6 +144,10 @@ impl Server {
             (News::Reached(address), Some(resolver)) => resolver.reached(address),
             (News::Unreached(address), Some(resolver)) => resolver.unreached(address),
             (News::FallBack, _) => self.dial(at, now),
+            (News::Redial, _) => {
+                self.connects.wait(at);
+                self.redial(now);
+            }
             (News::Accepted, _) => self.remember_candidate(at, now),
             (News::Socket, _) | (_, None) => {}
         }

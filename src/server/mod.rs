@@ -22,6 +22,7 @@ mod allowance;
 mod calls;
 mod certificates;
 mod children;
+mod connects;
 mod manage;
 pub mod reload;
 mod slot;
@@ -35,6 +36,7 @@ use accept::AcceptLimiter;
 pub use accept::bind;
 use allowance::Allowance;
 use children::{Children, MAX_CHILDREN};
+use connects::ConnectBudget;
 use reload::{Reread, Terms};
 use slot::{Conn, Slot, pump_turned_away};
 use terminal::Terminal;
@@ -105,6 +107,8 @@ pub struct Calls {
     pub max_sessions: usize,
     /// The most calls at once from one client address.
     pub max_sessions_per_address: usize,
+    /// New connections to the service in a minute, from which on a call that has lost it waits.
+    pub connects_per_minute: usize,
     /// The size of the PCM pool, in blocks of 960 bytes (20 ms of audio).
     pub pool_blocks: usize,
     /// How long running calls may go on after SIGTERM; zero ends them at once.
@@ -150,6 +154,7 @@ pub struct Server {
     calls: Option<Calls>,
     guard: Guard,
     resolver: Option<Resolver>,
+    connects: ConnectBudget,
     resources: LoopResources,
     limiter: AcceptLimiter,
     /// When to look at the certificates again; `None` without certificates.
@@ -205,6 +210,7 @@ impl Server {
             calls.as_ref().map_or((0, 0), |calls| (calls.max_sessions, calls.pool_blocks));
         // In a demo the simulator's side of each call takes a slot too.
         let slots = sessions * 2 + VISITORS;
+        let connects = calls.as_ref().map_or(0, |calls| calls.connects_per_minute);
         let resolver = calls.as_ref().and_then(|calls| calls.terms.resolver());
         let certificates_due = certificates::next_look(calls.as_ref(), now);
         let access = calls.as_ref().map_or(Access::Open, |calls| calls.terms.access.clone());
@@ -222,6 +228,7 @@ impl Server {
             calls,
             guard: Guard::new(access),
             resolver,
+            connects: ConnectBudget::new(connects),
             resources: LoopResources::new(blocks),
             limiter: AcceptLimiter::new(now),
             certificates_due,
@@ -270,6 +277,7 @@ impl Server {
         self.mark_due(now);
         self.look_at_certificates(now);
         self.take_ended_children(now);
+        self.redial(now);
         self.pump_slots(now);
         self.watch_spending(now);
         self.watch_drain(now);
@@ -298,6 +306,7 @@ impl Server {
         let nearest = sooner(self.soonest, stop);
         let nearest = sooner(nearest, sooner(self.children.deadline(), self.accept_deadline()));
         let nearest = sooner(nearest, sooner(self.certificates_due, self.spending_deadline()));
+        let nearest = sooner(nearest, self.connects.deadline(now));
         let nearest = sooner(nearest, self.manager.deadline())?;
         Some(nearest.saturating_duration_since(now))
     }
@@ -461,6 +470,7 @@ impl Server {
         if let Conn::Call(session) = slot.conn {
             self.running -= 1;
             self.children.stop_tools_of(session.id());
+            self.connects.forget(at);
             session.release(&mut self.resources.pool, now);
         }
         if is_call || is_last {
@@ -478,31 +488,40 @@ impl Server {
     /// Pumps a call, and does what only the loop can do for it: register a socket, and keep what was
     /// learnt about the service for later calls.
     fn pump_session(&mut self, at: usize, now: Instant) -> Progress {
-        let progress = self.lend(at, now, Session::pump).unwrap_or(Progress::Idle);
-        let Conn::Call(session) = &mut self.slots[at].conn else {
-            return progress;
-        };
-        let Some(news) = session.news() else {
-            return progress;
-        };
-        if let (News::Socket, Some(socket)) = (news, session.service_socket()) {
-            let registered = self.poll.registry().register(
-                socket,
-                token(at, 1),
-                Interest::READABLE | Interest::WRITABLE,
-            );
-            if let Err(error) = registered {
-                let reason =
-                    EndReason::Internal(format!("A socket could not be watched: {error}."));
-                self.with_session(at, now, |session, cx| session.end(reason, cx));
-                return Progress::More;
+        let mut progress = self.lend(at, now, Session::pump).unwrap_or(Progress::Idle);
+        loop {
+            let Conn::Call(session) = &mut self.slots[at].conn else {
+                return progress;
+            };
+            let Some(news) = session.news() else {
+                return progress;
+            };
+            match news {
+                News::Socket => self.watch_service(at, now),
+                news => self.learn_of_service(at, news, now),
             }
-            // The socket may have connected before it was registered. So it is pumped again without
-            // waiting for an event.
-            return Progress::More;
+            // A new socket may have connected before it was registered, and a new dial has to begin. So
+            // it is pumped again without waiting for an event.
+            if matches!(news, News::Socket | News::FallBack | News::Redial) {
+                progress = Progress::More;
+            }
         }
-        self.learn_of_service(at, news, now);
-        if news == News::FallBack { Progress::More } else { progress }
+    }
+
+    /// Registers a call's new socket to the service. A socket that is not registered is never heard of
+    /// again, so the call ends if that fails.
+    fn watch_service(&mut self, at: usize, now: Instant) {
+        let Conn::Call(session) = &mut self.slots[at].conn else {
+            return;
+        };
+        let Some(socket) = session.service_socket() else {
+            return;
+        };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(socket, token(at, 1), interest) {
+            let reason = EndReason::Internal(format!("A socket could not be watched: {error}."));
+            self.with_session(at, now, |session, cx| session.end(reason, cx));
+        }
     }
 
     /// Gives a session an input that does not come from the poll. The session is then pumped in the

@@ -177,6 +177,7 @@ fn calls(port: u16) -> Calls {
         greeting: None,
         idle: Duration::from_secs(600),
         max_duration: Duration::from_secs(6000),
+        reconnect: Duration::ZERO,
     };
     let target = Target {
         host_field: format!("127.0.0.1:{port}"),
@@ -199,6 +200,7 @@ fn calls(port: u16) -> Calls {
         program,
         max_sessions: 2,
         max_sessions_per_address: 2,
+        connects_per_minute: 30,
         pool_blocks: 400,
         drain: DRAIN,
     }

@@ -271,6 +271,7 @@ mod tests {
                 greeting: None,
                 idle: second,
                 max_duration: second,
+                reconnect: Duration::ZERO,
             },
         })
     }

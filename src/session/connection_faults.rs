@@ -1,5 +1,7 @@
 //! What a failed service connection means, in words that say what to fix.
 
+use std::time::Duration;
+
 use crate::call::ending::ServiceFault;
 use crate::net::dial::DialError;
 use crate::net::tls_words;
@@ -72,6 +74,9 @@ pub fn closed(code: Option<u16>, reason: &str) -> ServiceFault {
     let said = if quoted.is_empty() { String::new() } else { format!(" It said: {quoted}") };
     match code {
         Some(1008) => fault("refused", format!("The voice service refused to go on.{said}"), false),
+        Some(1003 | 1007) => {
+            fault("refused", format!("The voice service could not read a message.{said}"), false)
+        }
         Some(1009) => {
             fault("refused", format!("The voice service found a message too large.{said}"), false)
         }
@@ -91,7 +96,7 @@ pub fn closed(code: Option<u16>, reason: &str) -> ServiceFault {
 pub fn lost(why: &dyn std::fmt::Display) -> ServiceFault {
     fault(
         "service_lost",
-        format!("The connection to the voice service was lost ({why}). Call again."),
+        format!("The connection to the voice service was lost ({why})."),
         true,
     )
 }
@@ -107,7 +112,7 @@ pub fn violation(what: &str) -> ServiceFault {
 }
 
 fn fault(word: &'static str, message: String, retryable: bool) -> ServiceFault {
-    ServiceFault { word, message, retryable }
+    ServiceFault { word, message, retryable, retry_after: None }
 }
 
 fn tls(error: &rustls::Error, host: &str) -> ServiceFault {
@@ -164,12 +169,15 @@ fn refused(refusal: &Refusal, body: &str, host: &str) -> ServiceFault {
         401 => ("unauthorized", "Check that AZURE_VOICE_LIVE_API_KEY is a key of this very resource and region.".to_owned(), false),
         403 => ("forbidden", "Check the resource's network rules and roles, and that key authentication is switched on.".to_owned(), false),
         404 => ("not_found", "Check AZURE_VOICE_LIVE_ENDPOINT, and that VOICE_LIVE_MODEL exists in the resource's region.".to_owned(), false),
+        408 => ("service_trouble", "The service took too long. Try again later.".to_owned(), true),
         429 => ("quota", quota_advice(refusal.retry_after), true),
         300..=399 => ("redirect", "It points elsewhere; redirects are not followed, so that the key goes nowhere else. Check AZURE_VOICE_LIVE_ENDPOINT.".to_owned(), false),
         500..=599 => ("service_trouble", "The service has trouble. Try again later.".to_owned(), true),
         _ => ("refused", "Check AZURE_VOICE_LIVE_ENDPOINT.".to_owned(), false),
     };
-    fault(word, format!("{host} answered {}. {advice}{said}", refusal.status), retryable)
+    let message = format!("{host} answered {}. {advice}{said}", refusal.status);
+    let wait = refusal.retry_after.map(|seconds| Duration::from_secs(u64::from(seconds)));
+    ServiceFault { retry_after: wait.filter(|_| retryable), ..fault(word, message, retryable) }
 }
 
 fn quota_advice(retry_after: Option<u32>) -> String {

@@ -112,7 +112,8 @@ impl<S: Socket> Session<S> {
         if self.call.microphone(data.len(), cx.now) == Microphone::Discard {
             return;
         }
-        let dropped = self.service.take_microphone(data, cx.pool);
+        let keep = self.call.microphone_keep();
+        let dropped = self.service.take_microphone(data, keep, cx.pool);
         self.totals.microphone_dropped += dropped as u64;
         cx.metrics.add(Family::MicrophoneDropped, dropped as u64);
     }

@@ -86,7 +86,7 @@ impl<S: Socket> Session<S> {
                 Ok(Some(Raw::Close(frame))) => {
                     let (code, reason) = said(frame);
                     if self.is_talking() && connection_faults::is_expiry(code, &reason) {
-                        self.input(Input::End(EndReason::SessionExpired), cx);
+                        self.input(Input::SessionExpired, cx);
                     } else if self.is_talking() {
                         let reason =
                             self.service.conceal(&reason).unwrap_or_else(|| reason.to_string());

@@ -40,8 +40,8 @@ use mio::net::TcpStream;
 
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
-use crate::call::{Call, Input, Output, sooner};
-use crate::metrics::Family;
+use crate::call::{Call, Input, Output, Restored, sooner};
+use crate::metrics::{Family, nanos};
 use crate::net::socket::Socket;
 use crate::net::ws::{WsError, WsPeer};
 
@@ -316,7 +316,12 @@ impl<S: Socket> Session<S> {
                 Output::ToService(json) => self.tell_service(&json, cx),
                 Output::ToClient(json) => self.client.tell(&json),
                 Output::DropPlayback => self.client.drop_reply(cx.pool),
-                Output::ReleaseMicrophone => self.service.open_microphone(cx.pool),
+                Output::DropSession { word, message } => self.drop_session(word, &message, cx),
+                Output::Redial => self.service.redial(),
+                Output::ReleaseMicrophone { restored } => self.release_microphone(restored, cx),
+                Output::CommitMicrophone => self.service.commit_microphone(),
+                Output::SettleMicrophone => self.service.settle_microphone(cx.pool),
+                Output::ItemRefused => cx.metrics.add(Family::ItemsRefused, 1),
                 Output::RunTool { call_id, name, arguments } => {
                     if let Err(error) = cx.want_tool(&call_id, &name, &arguments) {
                         cx.metrics.count(Family::Tools, "refused");
@@ -331,6 +336,28 @@ impl<S: Socket> Session<S> {
             let output = serde_json::json!({ "error": error }).to_string();
             self.input(Input::ToolFinished { call_id: &call_id, output: &output, ok: false }, cx);
         }
+    }
+
+    /// The service's session is over, and the call goes on without one for a while.
+    fn drop_session(&mut self, word: &str, message: &str, cx: &mut TurnContext<'_>) {
+        log::warn!("[{}] {message} The call connects again.", self.id);
+        cx.metrics.count(Family::Outages, word);
+        self.service.drop_session(cx.pool);
+    }
+
+    /// The service's session takes audio. If it follows an outage, this is the end of that.
+    fn release_microphone(&mut self, restored: Option<Restored>, cx: &mut TurnContext<'_>) {
+        if let Some(Restored { after, tries, items }) = restored {
+            log::info!(
+                "[{}] connected again after {} ms, {tries} tries; {items} items of the conversation were sent again",
+                self.id,
+                after.as_millis(),
+            );
+            cx.metrics.add(Family::Reconnects, 1);
+            cx.metrics.add(Family::ItemsReplayed, items as u64);
+            cx.metrics.add(Family::WithoutService, nanos(after));
+        }
+        self.service.open_microphone(restored.is_some(), cx.pool, cx.now);
     }
 
     /// A service that takes nothing is found by its keep-alive; a lost one by the next read.
@@ -368,7 +395,7 @@ impl<S: Socket> Session<S> {
             self.input(Input::Tick, cx);
         }
         if self.service.has_expired(cx.now) {
-            self.input(Input::End(EndReason::SessionExpired), cx);
+            self.input(Input::SessionExpired, cx);
         }
         match self.client.check(cx.now) {
             Ok(()) => {}
@@ -385,7 +412,7 @@ impl<S: Socket> Session<S> {
     /// Writes out what this turn has queued, on both sides (W2). The service's side goes first: if it
     /// turns out to be lost, the client is told in the same turn.
     fn flush(&mut self, cx: &mut TurnContext<'_>) {
-        if let Err(error) = self.service.flush(cx.pool) {
+        if let Err(error) = self.service.flush(cx.pool, cx.now) {
             self.service_ended(&error, cx);
         }
         if let Err(error) = self.client.flush() {

@@ -63,6 +63,7 @@ fn daemon(
             greeting: None,
             idle: Duration::from_secs(60),
             max_duration: Duration::from_secs(600),
+            reconnect: Duration::ZERO,
         };
         let target = Target {
             host_field: format!("{host}:{port}"),

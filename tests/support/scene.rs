@@ -53,6 +53,7 @@ pub(crate) fn settings() -> CallSettings {
         greeting: None,
         idle: Duration::from_secs(48 * 3600),
         max_duration: Duration::from_secs(96 * 3600),
+        reconnect: Duration::ZERO,
     }
 }
 

@@ -137,6 +137,7 @@ fn serve(
         program,
         max_sessions: config.limits.max_sessions,
         max_sessions_per_address: config.limits.max_sessions_per_address,
+        connects_per_minute: config.limits.connects_per_minute,
         pool_blocks: blocks(&config),
         drain: config.limits.drain,
         reread: reload::reread(from, config, tools.clone(), tls),

@@ -87,6 +87,7 @@ impl Scene {
             greeting,
             idle: Duration::from_secs(120),
             max_duration: Duration::from_secs(3_600),
+            reconnect: std::time::Duration::ZERO,
         };
         let now = Instant::now();
         let mut scene = Self {
