@@ -77,6 +77,12 @@ families! {
     ItemsReplayed: "items_replayed_total", "", "",
         "Items of conversations that were sent again to a new session.";
     ItemsRefused: "items_refused_total", "", "", "Items sent again that the service refused.";
+    Unfinished: "responses_unfinished_total", "reason",
+        "max_output_tokens content_filter incomplete failed silent cancel_unanswered superseded \
+         not_created",
+        "Responses that did not end as they should; interrupted ones are not among them.";
+    TranscriptsFailed: "transcripts_failed_total", "", "",
+        "Turns of which the service has no transcript.";
     Tools: "tool_runs_total", "outcome", "ok failed refused not_started abandoned",
         "Tool runs that the model asked for.";
     LogLost: "log_lines_lost_total", "", "", "Log lines that standard error did not take.";

@@ -187,21 +187,18 @@ impl<S: Socket> Session<S> {
 
     /// Logs what the service says to the operator of the daemon.
     fn note(&self, event: &ServiceEvent<'_>) {
-        match event {
-            ServiceEvent::Warning { code, message } => {
-                log::warn!("[{}] the service warns: {message} ({code})", self.id);
-            }
-            ServiceEvent::UserTranscriptFailed { message } => {
-                log::warn!("[{}] the service has no transcript: {message}", self.id);
-            }
-            _ => {}
+        if let ServiceEvent::Warning { code, message } = event {
+            log::warn!("[{}] the service warns: {message} ({code})", self.id);
         }
     }
 
     /// Decoded reply audio. The call is asked first: audio of an interrupted response is dropped here,
     /// before it takes up any memory.
     fn on_audio(&mut self, delta: &AudioDelta<'_>, pcm: &[u8], cx: &mut TurnContext<'_>) {
-        if self.call.reply_audio(delta, cx.now) == Reply::Discard {
+        let reply = self.call.reply_audio(delta, cx.now);
+        // A response that nobody has announced begins with its audio.
+        self.carry_out(cx);
+        if reply == Reply::Discard {
             return;
         }
         if !pcm.len().is_multiple_of(2) {

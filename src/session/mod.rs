@@ -42,6 +42,7 @@ use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
 use crate::call::{Call, Input, Output, Restored, sooner};
 use crate::metrics::{Family, nanos};
+use crate::call::service::ServiceError;
 use crate::net::socket::Socket;
 use crate::net::ws::{WsError, WsPeer};
 
@@ -114,6 +115,7 @@ struct Totals {
     microphone_bytes: u64,
     microphone_dropped: u64,
     reply_bytes: u64,
+    transcripts_failed: u64,
     waits: Waits,
 }
 
@@ -281,7 +283,7 @@ impl<S: Socket> Session<S> {
     }
 
     fn log_end(&self, now: Instant) {
-        let Totals { microphone_bytes, microphone_dropped, reply_bytes, waits } = &self.totals;
+        let Totals { microphone_bytes, microphone_dropped, reply_bytes, waits, .. } = &self.totals;
         let (reason, fault) = match &self.phase {
             Phase::Closing { reason, .. } => {
                 (format!("{} ({:?})", reason.word(), reason.side()), reason.is_fault())
@@ -329,6 +331,13 @@ impl<S: Socket> Session<S> {
                     }
                 }
                 Output::ToolRefused => cx.metrics.count(Family::Tools, "refused"),
+                Output::Unfinished { how, response_id, said } => {
+                    let (id, meaning) = (&self.id, how.meaning());
+                    let said = if said.is_empty() { said } else { format!(": {said}") };
+                    log::warn!("[{id}] response {response_id:?} {meaning}{said}");
+                    cx.metrics.count(Family::Unfinished, how.word());
+                }
+                Output::TranscriptFailed { error } => self.on_transcript_failed(&error, cx),
                 Output::Close(reason) => self.begin_close(reason, cx),
             }
         }
@@ -358,6 +367,24 @@ impl<S: Socket> Session<S> {
             cx.metrics.add(Family::WithoutService, nanos(after));
         }
         self.service.open_microphone(restored.is_some(), cx.pool, cx.now);
+    }
+
+    /// The owner is told once a call what to change: a transcriber that is not there fails at every turn.
+    fn on_transcript_failed(&mut self, error: &ServiceError, cx: &mut TurnContext<'_>) {
+        cx.metrics.add(Family::TranscriptsFailed, 1);
+        self.totals.transcripts_failed += 1;
+        let ServiceError { message, code, .. } = error;
+        let id = &self.id;
+        if self.totals.transcripts_failed > 1 {
+            log::debug!("[{id}] another turn without a transcript: {message} ({code})");
+            return;
+        }
+        log::warn!(
+            "[{id}] the service has no transcript of what the user said: {message} ({code}). The call \
+             goes on without. If it happens at every turn, set another transcriber as \
+             input_audio_transcription in AZURE_VOICE_LIVE_SESSION_FILE, or change \
+             AZURE_VOICE_LIVE_LANGUAGE"
+        );
     }
 
     /// A service that takes nothing is found by its keep-alive; a lost one by the next read.
