@@ -103,6 +103,13 @@ pub enum CallState<'a> {
         /// What answers.
         service: &'a str,
     },
+    /// The service was lost. The call goes on with a new session of it, or ends.
+    Reconnecting {
+        /// A fixed word.
+        reason: &'a str,
+        /// A sentence for people.
+        message: &'a str,
+    },
     /// The call is over.
     Ended {
         /// A fixed word.
@@ -136,6 +143,9 @@ pub fn call_state(state: CallState<'_>) -> String {
         CallState::Active { service } => {
             json!({"type": "call_state", "state": "active", "service": service})
         }
+        CallState::Reconnecting { reason, message } => json!({
+            "type": "call_state", "state": "reconnecting", "reason": reason, "message": message,
+        }),
         CallState::Ended { reason, message } => json!({
             "type": "call_state", "state": "ended", "reason": reason, "message": message,
         }),

@@ -21,8 +21,6 @@ const MAX_ENTRIES: usize = 64;
 const MAX_BYTES: usize = 32 * 1024;
 /// Most text kept of one message, one call's arguments or one tool's output, in bytes.
 const MAX_TEXT_BYTES: usize = 8 * 1024;
-/// Longest item id that is sent again. The service refuses longer ones.
-const MAX_ITEM_ID_BYTES: usize = 32;
 
 /// An entry of the conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +30,9 @@ enum Entry {
     User { item_id: String, text: String },
     /// Words of the assistant. `sealed`: the text is final, and later words of the item are dropped.
     Assistant { item_id: String, text: String, sealed: bool },
-    /// A function call. Without an output the tool is still running.
-    Tool { call_id: String, name: String, arguments: String, output: Option<String> },
+    /// A function call. Without an output the tool is still running. `known`: the present session of
+    /// the service has the call.
+    Tool { call_id: String, name: String, arguments: String, output: Option<String>, known: bool },
 }
 
 impl Entry {
@@ -54,11 +53,11 @@ impl Entry {
 
 /// One item to create in the new session's conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Item<'a> {
+pub(in crate::call) enum Item<'a> {
     /// Words of the user.
-    User { item_id: Option<&'a str>, text: &'a str },
+    User { id: &'a str, text: &'a str },
     /// Words of the assistant.
-    Assistant { item_id: Option<&'a str>, text: &'a str },
+    Assistant { id: &'a str, text: &'a str },
     /// A function call.
     Call { call_id: &'a str, name: &'a str, arguments: &'a str },
     /// The output of the call before it.
@@ -73,6 +72,8 @@ pub(super) struct History {
     bytes: usize,
     /// Older turns have gone.
     shortened: bool,
+    /// Typed turns so far. The service gives their items ids that nobody needs, so they get one here.
+    typed: u64,
 }
 
 impl History {
@@ -96,7 +97,8 @@ impl History {
     /// A typed turn of the user.
     pub(super) fn user_typed(&mut self, words: &str) {
         let text = bounded(words.trim(), MAX_TEXT_BYTES);
-        self.push(Entry::User { item_id: String::new(), text });
+        self.typed += 1;
+        self.push(Entry::User { item_id: format!("typed_{}", self.typed), text });
     }
 
     /// More words of a reply.
@@ -152,6 +154,7 @@ impl History {
             name: name.to_owned(),
             arguments: arguments.to_owned(),
             output: None,
+            known: true,
         });
     }
 
@@ -181,8 +184,19 @@ impl History {
             |entry: &Entry| matches!(entry, Entry::User { text, .. } if text.trim().is_empty());
         self.entries.retain(|entry| !unknown(entry));
         for entry in &mut self.entries {
-            if let Entry::Assistant { sealed, .. } = entry {
-                *sealed = true;
+            match entry {
+                Entry::Assistant { sealed, .. } => *sealed = true,
+                Entry::Tool { known, .. } => *known = false,
+                Entry::User { .. } => {}
+            }
+        }
+    }
+
+    /// The new session was sent all items: it knows the calls that have an output.
+    pub(super) fn replayed(&mut self) {
+        for entry in &mut self.entries {
+            if let Entry::Tool { output: Some(_), known, .. } = entry {
+                *known = true;
             }
         }
     }
@@ -197,12 +211,12 @@ impl History {
     pub(super) fn items(&self) -> impl Iterator<Item = Item<'_>> {
         self.entries.iter().flat_map(|entry| match entry {
             Entry::User { item_id, text } if !text.trim().is_empty() => {
-                [Some(Item::User { item_id: short(item_id), text }), None]
+                [Some(Item::User { id: item_id, text }), None]
             }
             Entry::Assistant { item_id, text, .. } if !text.trim().is_empty() => {
-                [Some(Item::Assistant { item_id: short(item_id), text }), None]
+                [Some(Item::Assistant { id: item_id, text }), None]
             }
-            Entry::Tool { call_id, name, arguments, output: Some(output) } => [
+            Entry::Tool { call_id, name, arguments, output: Some(output), .. } => [
                 Some(Item::Call { call_id, name, arguments }),
                 Some(Item::Output { call_id, output }),
             ],
@@ -211,10 +225,11 @@ impl History {
         .flatten()
     }
 
-    /// The call of a tool that was still running when the session was lost.
-    pub(super) fn running_call(&self, id: &str) -> Option<Item<'_>> {
+    /// This call, if the present session of the service does not know it: its tool was running when
+    /// the session before was lost.
+    pub(super) fn unknown_call(&self, id: &str) -> Option<Item<'_>> {
         match self.entries.get(self.position(id)?)? {
-            Entry::Tool { call_id, name, arguments, output: None } => {
+            Entry::Tool { call_id, name, arguments, known: false, .. } => {
                 Some(Item::Call { call_id, name, arguments })
             }
             Entry::User { .. } | Entry::Assistant { .. } | Entry::Tool { .. } => None,
@@ -264,11 +279,6 @@ impl History {
     fn drop_oldest(&mut self) {
         self.bytes -= self.entries.pop_front().map_or(0, |entry| entry.bytes());
     }
-}
-
-/// The id, if the service takes it in `conversation.item.create`.
-fn short(item_id: &str) -> Option<&str> {
-    (!item_id.is_empty() && item_id.len() <= MAX_ITEM_ID_BYTES).then_some(item_id)
 }
 
 /// How many bytes of a text were heard, if `heard_ms` of `all_ms` were: whole words only.
@@ -345,11 +355,15 @@ mod tests {
         history.tool_called("c1", "clock", "");
         history.tool_called("c1", "clock", "{\"again\":1}");
         assert!(texts(&history).is_empty(), "it is still running");
-        assert!(history.running_call("c1").is_some());
+        assert!(history.unknown_call("c1").is_none(), "its session knows it");
+        history.settle();
+        history.replayed();
+        assert!(history.unknown_call("c1").is_some(), "it was not sent again, since it has no output");
         history.tool_answered("c1", "12:00");
         history.tool_answered("other", "lost");
         assert_eq!(texts(&history), ["clock({})", "-> 12:00"]);
-        assert!(history.running_call("c1").is_none());
+        history.replayed();
+        assert!(history.unknown_call("c1").is_none());
         history.forget("c1");
         assert!(texts(&history).is_empty());
     }
@@ -386,20 +400,5 @@ mod tests {
         history.user_said("u2", "");
         assert_eq!(texts(&history), ["user: Hello", "assistant: Half a sen"]);
         assert_eq!(history.entries.len(), 3);
-    }
-
-    #[test]
-    fn an_id_that_is_too_long_is_left_out() {
-        let mut history = History::default();
-        history.user_said(&"u".repeat(33), "one");
-        history.user_said("u2", "two");
-        let ids: Vec<_> = history
-            .items()
-            .map(|item| match item {
-                Item::User { item_id, .. } => item_id.map(str::to_owned),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(ids, [None, Some("u2".to_owned())]);
     }
 }

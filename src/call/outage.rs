@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 /// A call that was active for this long is tried again at once.
-const SETTLED: Duration = Duration::from_secs(10);
+pub(super) const SETTLED: Duration = Duration::from_secs(10);
 /// The longest wait before the second try. It doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest wait before any try.
@@ -20,7 +20,8 @@ const CONFIGURE: Duration = Duration::from_secs(15);
 /// An outage under way.
 #[derive(Debug)]
 pub(super) struct Outage {
-    since: Instant,
+    /// When the last session was lost.
+    lost: Instant,
     /// When the call ends, if it has no session by then.
     give_up: Instant,
     /// Tries so far.
@@ -43,7 +44,7 @@ impl Outage {
         now: Instant,
     ) -> Self {
         let mut outage =
-            Self { since: now, give_up: now + patience, tries: 0, next: None, try_ends: None };
+            Self { lost: now, give_up: now + patience, tries: 0, next: None, try_ends: None };
         let wait = if active_for >= SETTLED { Duration::ZERO } else { jitter.part_of(FIRST_WAIT) };
         outage.wait(wait, retry_after, now);
         outage
@@ -58,6 +59,17 @@ impl Outage {
     ) {
         let doubled = FIRST_WAIT * (1 << self.tries.saturating_sub(1).min(8));
         self.wait(jitter.part_of(doubled.min(LONGEST_WAIT)), retry_after, now);
+    }
+
+    /// The session that had ended the outage did not last.
+    pub(super) fn lost_again(
+        &mut self,
+        retry_after: Option<Duration>,
+        jitter: &mut Jitter,
+        now: Instant,
+    ) {
+        self.lost = now;
+        self.failed(retry_after, jitter, now);
     }
 
     fn wait(&mut self, wait: Duration, retry_after: Option<Duration>, now: Instant) {
@@ -97,9 +109,9 @@ impl Outage {
         next.map_or(self.give_up, |next| next.min(self.give_up))
     }
 
-    /// How long it has lasted.
+    /// How long the call has been without a session.
     pub(super) fn length(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.since)
+        now.saturating_duration_since(self.lost)
     }
 
     /// Tries so far.

@@ -32,6 +32,16 @@ struct ItemAudio {
     start: Option<Instant>,
 }
 
+/// Where an item is cut, in milliseconds of its audio.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub(super) item_id: String,
+    /// What the user has heard.
+    pub(super) heard_ms: u64,
+    /// All that has come.
+    pub(super) all_ms: u64,
+}
+
 /// A client's report of what it has played.
 #[derive(Debug, Clone, Copy)]
 struct Report {
@@ -126,9 +136,14 @@ impl Playback {
         self.end
     }
 
-    /// Where to cut the conversation: each item of which audio was sent but not all was heard, with
-    /// the ms that were. `active` is the response still being made.
-    pub(super) fn cuts(&self, active: Option<&str>, now: Instant) -> Vec<(String, u64)> {
+    /// Whether audio of this response has come.
+    pub(super) fn has_audio_of(&self, response_id: &str) -> bool {
+        self.items.iter().any(|item| item.response_id == response_id && item.accepted > 0)
+    }
+
+    /// Where to cut the conversation: each item of which audio was sent but not all was heard.
+    /// `active` is the response still being made.
+    pub(super) fn cuts(&self, active: Option<&str>, now: Instant) -> Vec<Cut> {
         let current = self.items.iter().rev().find(|item| item.start.is_some());
         let current = current.map(|item| item.response_id.as_str());
         self.items
@@ -139,7 +154,11 @@ impl Playback {
                 let heard = self.heard(item, in_current, now);
                 let complete = active != Some(item.response_id.as_str());
                 let all = complete && heard >= item.accepted / BYTES_PER_MS;
-                (!all).then(|| (item.item_id.clone(), heard))
+                (!all).then(|| Cut {
+                    item_id: item.item_id.clone(),
+                    heard_ms: heard,
+                    all_ms: item.accepted / BYTES_PER_MS,
+                })
             })
             .collect()
     }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::client::{self, ClientMessage};
 use super::ending::EndReason;
+use super::playback::Cut;
 use super::response_gate::ResponseRequest;
 use super::service::commands;
 use super::{Call, Output};
@@ -32,7 +33,7 @@ impl Call {
     /// reply is stopped before the text is sent: the service puts the text behind what was said, and
     /// that must already be cut to what was heard.
     fn on_typed_turn(&mut self, text: &str, now: Instant) {
-        if !self.is_active() {
+        if !self.is_active() && !self.is_reconnecting() {
             self.error(
                 "not_ready",
                 "The call is not connected yet; send the text again in a moment.",
@@ -44,6 +45,7 @@ impl Call {
             self.tell(client::speech_started(""));
             self.tell(client::speech_stopped(""));
         }
+        self.history.user_typed(text);
         self.send(commands::user_text(text));
         self.gate.typed(now);
         self.arm_latency(now);
@@ -54,7 +56,7 @@ impl Call {
     /// `speech_started`. The service's `response.done` brings it `response_done`. A response that is
     /// still on its way is cancelled as it comes.
     fn on_interrupt(&mut self, now: Instant) {
-        if !self.is_active() {
+        if !self.is_active() && !self.is_reconnecting() {
             return;
         }
         self.limits.touch(now);
@@ -117,6 +119,7 @@ impl Call {
     /// over, and of which item: its transcript may come long after the answer to it.
     pub(super) fn on_committed(&mut self, item_id: &str, now: Instant) {
         self.gate.committed(now);
+        self.begin_turn(item_id);
         if !item_id.is_empty() && self.turn_item != item_id {
             self.tell_turn_end(item_id, now);
         }
@@ -136,8 +139,9 @@ impl Call {
     /// computed before the playback is forgotten, since it knows what was heard.
     fn drop_playback(&mut self, truncate: bool, now: Instant) {
         self.outputs.push_back(Output::DropPlayback);
-        if truncate {
-            for (item_id, heard_ms) in self.playback.cuts(self.gate.active(), now) {
+        for Cut { item_id, heard_ms, all_ms } in self.playback.cuts(self.gate.active(), now) {
+            self.history.cut(&item_id, heard_ms, all_ms);
+            if truncate {
                 self.send(commands::truncate(&item_id, heard_ms));
             }
         }

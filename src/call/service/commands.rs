@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use super::session::Dialect;
+use crate::call::history::Item;
 
 /// The text before the base64 of an `input_audio_buffer.append`: the hot path writes audio between
 /// two constants.
@@ -21,6 +22,11 @@ pub const EVENT_CREATE: &str = "create";
 pub const EVENT_CANCEL: &str = "cancel";
 /// `event_id` of every `conversation.item.truncate`.
 pub const EVENT_TRUNCATE: &str = "truncate";
+/// The beginning of the `event_id` of every item that is sent again to a new session; the item's id or
+/// the call's follows.
+pub const EVENT_REPLAY: &str = "replay_";
+/// The longest id of an item that the service takes from a client.
+const MAX_ITEM_ID_BYTES: usize = 32;
 /// `event_id` of every `conversation.item.create`.
 pub const EVENT_ITEM: &str = "item";
 
@@ -28,6 +34,37 @@ pub const EVENT_ITEM: &str = "item";
 #[must_use]
 pub fn session_update(session: &Value) -> String {
     json!({"type": "session.update", "event_id": EVENT_CONFIG, "session": session}).to_string()
+}
+
+/// An item of the conversation for a new session. A text of the assistant has another content type in
+/// the GA dialect (OpenAI's realtime reference, `RealtimeConversationItemAssistantMessage`).
+#[must_use]
+pub(in crate::call) fn replay(item: &Item<'_>, dialect: Dialect) -> String {
+    let said = match dialect {
+        Dialect::Beta => "text",
+        Dialect::Ga => "output_text",
+    };
+    let message = |id: &str, role: &str, kind: &str, text: &str| {
+        let content = json!([{"type": kind, "text": text}]);
+        let mut message = json!({"type": "message", "role": role, "content": content});
+        if id.len() <= MAX_ITEM_ID_BYTES {
+            message["id"] = id.into();
+        }
+        message
+    };
+    let (id, item) = match *item {
+        Item::User { id, text } => (id, message(id, "user", "input_text", text)),
+        Item::Assistant { id, text } => (id, message(id, "assistant", said, text)),
+        Item::Call { call_id, name, arguments } => (
+            call_id,
+            json!({"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments}),
+        ),
+        Item::Output { call_id, output } => {
+            (call_id, json!({"type": "function_call_output", "call_id": call_id, "output": output}))
+        }
+    };
+    let event_id = format!("{EVENT_REPLAY}{id}");
+    json!({"type": "conversation.item.create", "event_id": event_id, "item": item}).to_string()
 }
 
 /// The output of a function call. `output` is a string for the service, JSON or not.
