@@ -272,6 +272,15 @@ fn bare(kind: &str) -> String {
     json!({"type": kind}).to_string()
 }
 
+/// A text of the service as the end of one of our sentences.
+pub(super) fn quoted(message: &str) -> String {
+    match message.trim() {
+        "" => "it gives no reason.".to_owned(),
+        text if text.ends_with(['.', '!', '?']) => text.to_owned(),
+        text => format!("{text}."),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

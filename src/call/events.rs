@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use super::client::{self, ToolState};
+use super::client::{self, ToolState, quoted};
 use super::ending::{EndReason, ServiceFault};
 use super::playback::whole_ms;
 use super::response_gate::ResponseRequest;
@@ -205,13 +205,4 @@ fn refusal(error: &ServiceError) -> String {
         text.push('.');
     }
     text
-}
-
-/// A text of the service as the end of one of our sentences.
-pub(super) fn quoted(message: &str) -> String {
-    match message.trim() {
-        "" => "it gives no reason.".to_owned(),
-        text if text.ends_with(['.', '!', '?']) => text.to_owned(),
-        text => format!("{text}."),
-    }
 }

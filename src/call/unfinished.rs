@@ -1,6 +1,6 @@
 //! Responses that do not end as they should: which kinds there are, and what people are told of them.
 
-use super::events::quoted;
+use super::client::quoted;
 use super::service::{ResponseDone, bounded_str};
 
 /// Longest word of the service that is quoted to the client, in bytes.
