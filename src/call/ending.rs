@@ -226,7 +226,8 @@ mod tests {
     #[test]
     fn every_reason_says_a_sentence_and_has_a_code() {
         let text = || "A sentence.".to_owned();
-        let fault = ServiceFault { word: "lost", message: text(), retryable: true, retry_after: None };
+        let fault =
+            ServiceFault { word: "lost", message: text(), retryable: true, retry_after: None };
         let reasons = [
             EndReason::HangUp,
             EndReason::ClientLost,

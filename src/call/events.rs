@@ -19,6 +19,15 @@ const MAX_TOOL_OUTPUT_BYTES: usize = 64 * 1024;
 /// Longest arguments passed to a tool, in bytes.
 const MAX_TOOL_ARGUMENT_BYTES: usize = 64 * 1024;
 
+/// Codes of errors that no further try mends.
+const HOPELESS: [&str; 5] = [
+    "insufficient_quota",
+    "credit_balance_exhausted",
+    "invalid_api_key",
+    "account_deactivated",
+    "billing_hard_limit_reached",
+];
+
 impl Call {
     pub(super) fn on_service(&mut self, event: ServiceEvent<'_>, now: Instant) {
         match event {
@@ -43,17 +52,22 @@ impl Call {
                 self.on_words("user", None, &part, &text);
             }
             ServiceEvent::UserTranscript { part, text } => {
+                self.history.user_said(&part.item_id, &text);
+                self.settle_turn(Some(&part.item_id));
                 let text = self.captions.finish(&part, &text);
                 self.tell_transcript("user", &part, text);
             }
             ServiceEvent::UserTranscriptFailed { part, error } => {
+                self.settle_turn(Some(&part.item_id));
                 self.on_transcript_failed(&part, error);
             }
             ServiceEvent::ResponseCreated { response_id } => self.open_response(&response_id, now),
             ServiceEvent::ReplyTextDelta { response_id, part, text } => {
                 // The words of an interrupted response are dropped as its audio is: the client would
                 // show what nobody heard.
+                self.settle_turn(None);
                 if !self.interrupted.is(&response_id) {
+                    self.history.assistant_says(&part.item_id, &text);
                     self.on_words("assistant", Some(&response_id), &part, &text);
                 }
             }
@@ -61,6 +75,7 @@ impl Call {
                 let text = if self.interrupted.is(&response_id) {
                     self.captions.cut_off(&part)
                 } else {
+                    self.history.assistant_said(&part.item_id, &text);
                     self.captions.finish(&part, &text)
                 };
                 self.tell_transcript("assistant", &part, text);
@@ -109,9 +124,11 @@ impl Call {
         if self.interrupted.is(&call.response_id) {
             // It is in the conversation, so it needs an output, but nobody waits for the work.
             let output = r#"{"error":"The user interrupted before the tool was run."}"#;
-            self.send(commands::function_call_output(&call.call_id, output));
+            self.answer_call(&call.call_id, output);
             return;
         }
+        self.settle_turn(None);
+        self.history.tool_called(&call.call_id, &call.name, &call.arguments);
         match self.tools.open(&call.call_id, &call.name, now) {
             Opened::Run if call.arguments.len() > MAX_TOOL_ARGUMENT_BYTES => {
                 self.outputs.push_back(Output::ToolRefused);
@@ -126,7 +143,7 @@ impl Call {
             Opened::TooMany => {
                 self.outputs.push_back(Output::ToolRefused);
                 let output = r#"{"error":"Too many tools are running at once."}"#;
-                self.send(commands::function_call_output(&call.call_id, output));
+                self.answer_call(&call.call_id, output);
                 self.tell(client::tool(&call.name, ToolState::Failed, 0));
             }
             Opened::Ignore => {}
@@ -143,7 +160,7 @@ impl Call {
         self.limits.touch(now);
         let fits = output.len() <= MAX_TOOL_OUTPUT_BYTES;
         let output = if fits { output } else { r#"{"error":"The tool's output is too long."}"# };
-        self.send(commands::function_call_output(call_id, output));
+        self.answer_call(call_id, output);
         self.tell_tool_end(&call, ok && fits, now);
     }
 
@@ -158,12 +175,15 @@ impl Call {
     /// is a sentence for the client, and the call goes on.
     fn on_error(&mut self, error: &ServiceError, now: Instant) {
         if error.code == "session_expired" {
-            self.end(EndReason::SessionExpired, now);
+            self.on_session_expired(now);
         } else if self.state == State::Connecting {
             let said = quoted(&error.message);
-            let message = format!("The voice service reports: {said} Check VOICE_LIVE_MODEL.");
-            let fault = ServiceFault { word: "service_error", message, retryable: false };
-            self.end(EndReason::Service(fault), now);
+            let advice = if self.is_reconnecting() { "" } else { " Check VOICE_LIVE_MODEL." };
+            let message = format!("The voice service reports: {said}{advice}");
+            let retryable = !HOPELESS.contains(&error.code.as_str());
+            let fault =
+                ServiceFault { word: "service_error", message, retryable, retry_after: None };
+            self.on_service_lost(fault, now);
         } else if !self.is_active() || error.event_id == commands::EVENT_CONFIG {
             // The service's defaults would stay in force: another voice, another prompt.
             self.end(EndReason::SessionRefused(refusal(error)), now);
@@ -178,6 +198,9 @@ impl Call {
         let harmless = error.event_id == commands::EVENT_TRUNCATE
             || error.event_id == commands::EVENT_CANCEL
             || error.param.ends_with("audio_end_ms");
+        if let Some(id) = error.event_id.strip_prefix(commands::EVENT_REPLAY) {
+            return self.forget_item(id);
+        }
         match error.code.as_str() {
             "conversation_already_has_active_response" => self.gate.refused(now),
             "response_cancel_not_active" | "input_audio_buffer_commit_empty" => {}

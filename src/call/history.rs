@@ -209,20 +209,22 @@ impl History {
     /// The items for the new session, in order. Empty messages and tools that are still running are
     /// left out.
     pub(super) fn items(&self) -> impl Iterator<Item = Item<'_>> {
-        self.entries.iter().flat_map(|entry| match entry {
-            Entry::User { item_id, text } if !text.trim().is_empty() => {
-                [Some(Item::User { id: item_id, text }), None]
-            }
-            Entry::Assistant { item_id, text, .. } if !text.trim().is_empty() => {
-                [Some(Item::Assistant { id: item_id, text }), None]
-            }
-            Entry::Tool { call_id, name, arguments, output: Some(output), .. } => [
-                Some(Item::Call { call_id, name, arguments }),
-                Some(Item::Output { call_id, output }),
-            ],
-            Entry::User { .. } | Entry::Assistant { .. } | Entry::Tool { .. } => [None, None],
-        })
-        .flatten()
+        self.entries
+            .iter()
+            .flat_map(|entry| match entry {
+                Entry::User { item_id, text } if !text.trim().is_empty() => {
+                    [Some(Item::User { id: item_id, text }), None]
+                }
+                Entry::Assistant { item_id, text, .. } if !text.trim().is_empty() => {
+                    [Some(Item::Assistant { id: item_id, text }), None]
+                }
+                Entry::Tool { call_id, name, arguments, output: Some(output), .. } => [
+                    Some(Item::Call { call_id, name, arguments }),
+                    Some(Item::Output { call_id, output }),
+                ],
+                Entry::User { .. } | Entry::Assistant { .. } | Entry::Tool { .. } => [None, None],
+            })
+            .flatten()
     }
 
     /// This call, if the present session of the service does not know it: its tool was running when
@@ -265,8 +267,7 @@ impl History {
 
     /// Drops the oldest turns until the bounds hold. The newest entry always stays.
     fn keep_bounds(&mut self) {
-        while self.entries.len() > 1
-            && (self.entries.len() > MAX_ENTRIES || self.bytes > MAX_BYTES)
+        while self.entries.len() > 1 && (self.entries.len() > MAX_ENTRIES || self.bytes > MAX_BYTES)
         {
             self.shortened = true;
             self.drop_oldest();
@@ -341,8 +342,10 @@ mod tests {
             history.cut("a", heard, all);
             history.assistant_says("a", " five");
             history.assistant_said("a", "One two three four five");
-            let expected: Vec<_> =
-                Some(format!("assistant: {text}")).filter(|_| !text.is_empty()).into_iter().collect();
+            let expected: Vec<_> = Some(format!("assistant: {text}"))
+                .filter(|_| !text.is_empty())
+                .into_iter()
+                .collect();
             assert_eq!(texts(&history), expected, "{heard} of {all}");
         }
         assert_eq!(heard_bytes("今日は晴れです", 500, 1_000), 9, "no spaces: whole characters");
@@ -358,7 +361,10 @@ mod tests {
         assert!(history.unknown_call("c1").is_none(), "its session knows it");
         history.settle();
         history.replayed();
-        assert!(history.unknown_call("c1").is_some(), "it was not sent again, since it has no output");
+        assert!(
+            history.unknown_call("c1").is_some(),
+            "it was not sent again, since it has no output"
+        );
         history.tool_answered("c1", "12:00");
         history.tool_answered("other", "lost");
         assert_eq!(texts(&history), ["clock({})", "-> 12:00"]);

@@ -87,7 +87,10 @@ pub enum Output {
         message: String,
     },
     /// Connect to the service again.
-    Redial,
+    Redial {
+        /// An agent's id of the conversation to go on with; empty for none.
+        conversation: String,
+    },
     /// The service has refused an item of the conversation that was sent again: for the count.
     ItemRefused,
     /// Run a tool beside the loop; answer with [`Input::ToolFinished`], exactly once. An answer that

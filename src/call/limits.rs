@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::ending::EndReason;
 use super::playback::whole_ms;
-use super::service::commands;
 use super::{Call, CallSettings, SERVICE_TIMEOUT, State, sooner};
 
 /// How long before the idle limit the client is warned; half the limit if that is shorter.
@@ -19,6 +18,8 @@ const TIME_WARNING: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Limits {
     created: Instant,
+    /// When the call was active for the first time.
+    active_since: Option<Instant>,
     idle: Duration,
     max: Duration,
     /// The last time somebody did something other than play reply audio.
@@ -46,12 +47,29 @@ impl Limits {
     pub(super) fn new(settings: &CallSettings, now: Instant) -> Self {
         Self {
             created: now,
+            active_since: None,
             idle: settings.idle,
             max: settings.max_duration,
             last_activity: now,
             idle_warned: None,
             time_warned: false,
         }
+    }
+
+    /// The call is active, for the first time or again.
+    pub(super) fn activated(&mut self, now: Instant) {
+        self.active_since.get_or_insert(now);
+        self.touch(now);
+    }
+
+    /// When the call was active for the first time.
+    pub(super) fn active_since(&self) -> Option<Instant> {
+        self.active_since
+    }
+
+    /// When the service must have got ready for the first time.
+    fn ready_by(&self) -> Option<Instant> {
+        self.active_since.is_none().then(|| self.created + SERVICE_TIMEOUT)
     }
 
     /// Somebody spoke or did something.
@@ -67,10 +85,7 @@ impl Limits {
         busy: bool,
         play_end: Option<Instant>,
     ) -> Option<Instant> {
-        let ready = match state {
-            State::Connecting | State::Configuring => Some(self.created + SERVICE_TIMEOUT),
-            State::Active { .. } | State::Ended => None,
-        };
+        let ready = self.ready_by();
         let idle = if matches!(state, State::Active { .. }) && !busy {
             let start = self.idle_start(play_end);
             let warned = self.idle_warned == Some(start);
@@ -125,14 +140,15 @@ impl Call {
     /// A deadline may have passed. Overdue tools are answered before the limits are looked at: their
     /// answer counts as work and is owed to the service in any case.
     pub(super) fn on_tick(&mut self, now: Instant) {
-        if !self.is_active() && now >= self.limits.created + SERVICE_TIMEOUT {
+        if self.limits.ready_by().is_some_and(|end| end <= now) {
             self.end(EndReason::ServiceTimeout, now);
             return;
         }
         self.lapse(now);
+        self.on_outage_tick(now);
         while let Some(call) = self.tools.close_overdue(now) {
             let output = r#"{"error":"The tool took too long and was given up."}"#;
-            self.send(commands::function_call_output(&call.call_id, output));
+            self.answer_call(&call.call_id, output);
             self.tell_tool_end(&call, false, now);
         }
         // An idle call is ended only once it is active; its longest duration counts from the start.

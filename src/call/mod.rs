@@ -34,6 +34,7 @@ mod limits;
 mod outage;
 pub mod pcm;
 mod playback;
+mod reconnect;
 pub mod response_gate;
 mod responses;
 pub mod service;
@@ -42,17 +43,20 @@ pub mod tool_calls;
 mod turns;
 mod unfinished;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use captions::Captions;
 use client::CallState;
-use ending::EndReason;
+use ending::{EndReason, ServiceFault};
 use first_audio::FirstAudio;
-pub use interface::{CallSettings, Input, Microphone, Output, Reply};
+use history::History;
+pub use interface::{CallSettings, Input, Microphone, Output, Reply, Restored};
 use interrupted::Interrupted;
 use limits::Limits;
+use outage::{Jitter, Outage};
 use playback::Playback;
 use response_gate::{ResponseGate, ResponseRequest};
 use service::session::{Dialect, SessionInfo, ga_session};
@@ -65,6 +69,13 @@ pub use unfinished::Unfinished;
 /// It bounds look-up, dial and configuration together: each of them may use up its own limit, and
 /// the caller must not wait for the sum.
 pub const SERVICE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Most microphone audio that is kept of what was sent, in bytes: 15 s, a long turn of the user.
+pub const KEPT_BYTES: usize = 15 * 48_000;
+
+/// What a new session is told if the beginning of the conversation is not sent again.
+const SHORTENED: &str =
+    "The conversation has gone on for a while. Its beginning is not repeated here.";
 
 /// Where a call stands. States follow each other in this order. Only [`Input::Instead`] leads back,
 /// from Configuring to Connecting.
@@ -81,6 +92,10 @@ enum State {
     /// Both sides can talk, since this time. Only here may anything of the conversation be sent to
     /// either side, and only here does the idle limit count.
     Active { since: Instant },
+    /// The session with the service is lost, and the next try to get another one is not due yet. The
+    /// tries themselves are Connecting and Configuring. The client keeps its call: it hears what has
+    /// come of the reply, and its microphone audio is held.
+    Lost,
     /// [`Output::Close`] is given, as the last output. Every later input is ignored, so nothing can
     /// follow `ended` to the client, and a call can end only once.
     Ended,
@@ -112,6 +127,16 @@ pub struct Call {
     interrupted: Interrupted,
     /// The item of the user's turn that the client was told last.
     turn_item: String,
+    history: History,
+    /// The item of the user's turn whose words are not known yet.
+    open_turn: Option<String>,
+    /// The outage under way, or the last one, as long as the session after it is young.
+    outage: Option<Outage>,
+    /// Why the service was lost, or could not be reached, last.
+    last_fault: Option<ServiceFault>,
+    /// An agent's conversation, to be gone on with in the next session.
+    conversation: String,
+    jitter: Jitter,
 }
 
 impl Call {
@@ -136,6 +161,12 @@ impl Call {
             first_audio: FirstAudio::default(),
             interrupted: Interrupted::default(),
             turn_item: String::new(),
+            history: History::default(),
+            open_turn: None,
+            outage: None,
+            last_fault: None,
+            conversation: String::new(),
+            jitter: Jitter::new(id),
         }
     }
 
@@ -150,10 +181,15 @@ impl Call {
         }
         match input {
             // The service speaks first; until then there is nothing to send.
-            Input::ServiceOpened => {}
+            Input::ServiceOpened => {
+                if let Some(outage) = &mut self.outage {
+                    outage.reached(now);
+                }
+            }
             Input::Instead(settings) => self.begin_again(settings),
             Input::Service(event) => self.on_service(event, now),
-            Input::ServiceLost(fault) => self.end(EndReason::Service(fault), now),
+            Input::ServiceLost(fault) => self.on_service_lost(fault, now),
+            Input::SessionExpired => self.on_session_expired(now),
             Input::Client(message) => self.on_client(message, now),
             Input::ClientLost => self.end(EndReason::ClientLost, now),
             Input::End(reason) => self.end(reason, now),
@@ -180,7 +216,7 @@ impl Call {
         }
         let limits = self.limits.deadline(self.state, self.is_busy(), self.playback.end());
         let gate = self.gate.deadline(self.tools.has_complete_batch(), self.playback.end());
-        sooner(sooner(limits, gate), self.tools.deadline())
+        sooner(sooner(limits, gate), sooner(self.tools.deadline(), self.outage_deadline()))
     }
 
     /// Asked for each microphone frame (`bytes` of PCM16 24 kHz mono). It makes no output and does
@@ -189,7 +225,7 @@ impl Call {
         let _ = bytes;
         self.gate.heard(now);
         match self.state {
-            State::Connecting | State::Configuring => Microphone::Hold,
+            State::Connecting | State::Configuring | State::Lost => Microphone::Hold,
             State::Active { .. } => Microphone::Forward,
             State::Ended => Microphone::Discard,
         }
@@ -215,7 +251,7 @@ impl Call {
     /// `bytes` of PCM of the reply have left for the client. May queue an output (`latency`).
     /// Returns, with the first audio of an answer, how long the user has waited for it.
     pub fn reply_sent(&mut self, bytes: usize, now: Instant) -> Option<Duration> {
-        if !self.is_active() {
+        if self.limits.active_since().is_none() || self.is_ended() {
             return None;
         }
         let waited = self.first_audio.sent(self.playback.sent(bytes, now)?, now)?;
@@ -268,9 +304,10 @@ impl Call {
         }
         self.state = State::Configuring;
         self.session.dialect = session.dialect;
+        let settings = self.session_settings();
         let update = match self.session.dialect {
-            Dialect::Beta => commands::session_update(&self.settings.session),
-            Dialect::Ga => commands::session_update(&ga_session(&self.settings.session)),
+            Dialect::Beta => commands::session_update(&settings),
+            Dialect::Ga => commands::session_update(&ga_session(&settings)),
         };
         self.send(update);
         self.session.simulated = session.model.starts_with("voicelived-simulator");
@@ -290,13 +327,29 @@ impl Call {
         if self.state != State::Configuring {
             return;
         }
+        let first = self.limits.active_since().is_none();
         self.state = State::Active { since: now };
-        self.limits.touch(now);
+        self.limits.activated(now);
+        let restored = self.restore(now);
         let service = if self.session.simulated { "simulator" } else { "azure" };
         self.tell(client::call_state(CallState::Active { service }));
-        self.outputs.push_back(Output::ReleaseMicrophone);
-        if self.settings.greeting.is_some() {
+        self.outputs.push_back(Output::ReleaseMicrophone { restored });
+        if first && self.settings.greeting.is_some() {
             self.gate.want(ResponseRequest::Greeting);
+        }
+    }
+
+    /// The settings of the session. One that goes on with a conversation whose beginning is lost is told
+    /// so, or the model would deny what was said there.
+    fn session_settings(&self) -> Cow<'_, serde_json::Value> {
+        let settings = &self.settings.session;
+        match settings.get("instructions").and_then(serde_json::Value::as_str) {
+            Some(instructions) if self.is_reconnecting() && self.history.is_shortened() => {
+                let mut settings = settings.clone();
+                settings["instructions"] = format!("{instructions}\n\n{SHORTENED}").into();
+                Cow::Owned(settings)
+            }
+            _ => Cow::Borrowed(settings),
         }
     }
 
@@ -338,7 +391,7 @@ impl Call {
 
     /// `usage`: totals since the call became active; nothing before that, since nothing was used.
     fn send_usage(&mut self, now: Instant) {
-        let State::Active { since } = self.state else {
+        let Some(since) = self.limits.active_since() else {
             return;
         };
         let seconds = now.saturating_duration_since(since).as_secs();
@@ -359,7 +412,12 @@ impl Call {
         self.outputs.push_back(Output::ToClient(message));
     }
 
+    /// Queues a command. Between two sessions there is nobody to tell: what counts is in the history,
+    /// and the next session is told that.
     fn send(&mut self, command: String) {
+        if !matches!(self.state, State::Active { .. } | State::Configuring) {
+            return;
+        }
         self.outputs.push_back(Output::ToService(command));
     }
 

@@ -264,7 +264,10 @@ impl PcmQueue {
     /// `other` must have no guarantee. The blocks that it gives away would have to be promised to it
     /// once more, and there may be none left to promise.
     pub fn prepend(&mut self, pool: &mut PcmPool, other: &mut Self) {
-        debug_assert_eq!(other.guaranteed, 0, "a queue with a guarantee cannot give its blocks away");
+        debug_assert_eq!(
+            other.guaranteed, 0,
+            "a queue with a guarantee cannot give its blocks away"
+        );
         if other.head == NONE {
             return;
         }

@@ -214,6 +214,11 @@ mod tests {
         Duration::from_millis(ms)
     }
 
+    fn cuts(playback: &Playback, active: Option<&str>, now: Instant) -> Vec<(String, u64)> {
+        let cuts = playback.cuts(active, now).into_iter();
+        cuts.map(|cut| (cut.item_id, cut.heard_ms)).collect()
+    }
+
     fn cut(item: &str, ms: u64) -> Vec<(String, u64)> {
         vec![(item.to_owned(), ms)]
     }
@@ -223,12 +228,12 @@ mod tests {
         let now = Instant::now();
         let mut playback = Playback::default();
         playback.accept(&delta("r", "a", 1_000));
-        assert!(playback.cuts(Some("r"), now).is_empty(), "nothing was sent");
+        assert!(cuts(&playback, Some("r"), now).is_empty(), "nothing was sent");
         assert_eq!(playback.sent(500 * 48, now), Some("r"));
-        assert_eq!(playback.cuts(None, now + ms(100)), cut("a", 100));
-        assert_eq!(playback.cuts(None, now + ms(900)), cut("a", 500));
+        assert_eq!(cuts(&playback, None, now + ms(100)), cut("a", 100));
+        assert_eq!(cuts(&playback, None, now + ms(900)), cut("a", 500));
         playback.report(80, now + ms(100));
-        assert_eq!(playback.cuts(None, now + ms(100)), cut("a", 80));
+        assert_eq!(cuts(&playback, None, now + ms(100)), cut("a", 80));
     }
 
     #[test]
@@ -239,11 +244,11 @@ mod tests {
         playback.sent(48_000, now);
         assert!(playback.is_playing(now + ms(999)));
         assert!(!playback.is_playing(now + ms(1_000)));
-        assert!(playback.cuts(None, now + ms(1_000)).is_empty());
+        assert!(cuts(&playback, None, now + ms(1_000)).is_empty());
         playback.report(900, now + ms(900));
-        assert_eq!(playback.cuts(None, now + ms(1_000)), cut("a", 900));
-        assert!(playback.cuts(None, now + ms(5_000)).is_empty(), "an old report says nothing");
-        assert_eq!(playback.cuts(Some("r"), now + ms(5_000)), cut("a", 1_000));
+        assert_eq!(cuts(&playback, None, now + ms(1_000)), cut("a", 900));
+        assert!(cuts(&playback, None, now + ms(5_000)).is_empty(), "an old report says nothing");
+        assert_eq!(cuts(&playback, Some("r"), now + ms(5_000)), cut("a", 1_000));
     }
 
     #[test]
@@ -255,10 +260,10 @@ mod tests {
         playback.sent(96_000, now);
         assert_eq!(playback.end(), Some(now + ms(2_000)));
         let both = vec![("a".to_owned(), 600), ("b".to_owned(), 0)];
-        assert_eq!(playback.cuts(None, now + ms(600)), both);
-        assert_eq!(playback.cuts(None, now + ms(1_300)), cut("b", 300));
+        assert_eq!(cuts(&playback, None, now + ms(600)), both);
+        assert_eq!(cuts(&playback, None, now + ms(1_300)), cut("b", 300));
         playback.report(1_200, now + ms(1_300));
-        assert_eq!(playback.cuts(None, now + ms(1_300)), cut("b", 200));
+        assert_eq!(cuts(&playback, None, now + ms(1_300)), cut("b", 200));
     }
 
     #[test]
@@ -270,10 +275,10 @@ mod tests {
         playback.report(10, now);
         playback.accept(&delta("r2", "b", 1_000));
         assert_eq!(playback.sent(48_000, now + ms(500)), Some("r2"));
-        assert_eq!(playback.cuts(None, now + ms(900)), cut("b", 400));
+        assert_eq!(cuts(&playback, None, now + ms(900)), cut("b", 400));
         playback.flush(now + ms(900));
         assert!(!playback.is_playing(now + ms(900)));
-        assert!(playback.cuts(None, now + ms(950)).is_empty());
+        assert!(cuts(&playback, None, now + ms(950)).is_empty());
         assert_eq!(playback.sent(48, now), None);
     }
 
@@ -285,7 +290,7 @@ mod tests {
             playback.accept(&delta("r", item, 100));
         }
         playback.sent(150 * 48, now);
-        assert_eq!(playback.cuts(None, now + ms(150)), cut("b", 50), "the first 100 ms were a's");
+        assert_eq!(cuts(&playback, None, now + ms(150)), cut("b", 50), "the first 100 ms were a's");
     }
 
     #[test]

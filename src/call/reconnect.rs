@@ -70,7 +70,8 @@ impl Call {
     /// accepts every session and drops it at once would be asked for ever.
     fn lose_session(&mut self, since: Instant, fault: ServiceFault, now: Instant) {
         self.settle(now);
-        self.session = ServiceSession::new();
+        let session = std::mem::replace(&mut self.session, ServiceSession::new());
+        self.conversation = session.conversation;
         let active_for = now.saturating_duration_since(since);
         match &mut self.outage {
             Some(outage) if active_for < SETTLED => {
@@ -100,10 +101,8 @@ impl Call {
             return self.end(EndReason::Service(fault), now);
         }
         self.state = State::Lost;
-        self.outputs.push_back(Output::DropSession {
-            word: fault.word,
-            message: fault.message.clone(),
-        });
+        self.outputs
+            .push_back(Output::DropSession { word: fault.word, message: fault.message.clone() });
         let state = CallState::Reconnecting { reason: fault.word, message: &fault.message };
         self.tell(client::call_state(state));
         self.last_fault = Some(fault);
@@ -182,7 +181,7 @@ impl Call {
     #[must_use]
     pub fn microphone_keep(&self) -> usize {
         let in_turn = !self.gate.is_quiet() || self.open_turn.is_some();
-        if in_turn || !self.session.turns.detected { KEPT_BYTES } else { KEPT_QUIET_BYTES }
+        if in_turn { KEPT_BYTES } else { KEPT_QUIET_BYTES }
     }
 
     /// The user's turn is an item, whose words are not known yet.

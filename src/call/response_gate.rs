@@ -372,6 +372,31 @@ impl ResponseGate {
         }
     }
 
+    /// The session with the service is lost, and everything that was under way in it. What somebody
+    /// waits for is asked for again in the next session: what was wanted and not asked for, and what was
+    /// asked for and has not begun. `begun`: audio of the active response has come. `heard_again`: the
+    /// user's last turn goes to the next session as audio, and is answered there like any other.
+    pub fn session_lost(&mut self, begun: bool, heard_again: bool) {
+        let missing = match self.response {
+            Response::Requested { .. } | Response::Refused { .. } => true,
+            Response::Active { .. } => !begun,
+            Response::None | Response::Cancelled { .. } => false,
+        };
+        let asked_to_greet = missing && self.outstanding == Some(ResponseRequest::Greeting);
+        let greeting = self.greeting || asked_to_greet;
+        let unanswered =
+            matches!(self.turn, Turn::Announced { .. }) || (missing && !asked_to_greet);
+        let wanted = self.owed || self.answer != Answer::Unwanted;
+        let answer =
+            if wanted || (unanswered && !heard_again) { Answer::Wanted } else { Answer::Unwanted };
+        let stopped = self.stop_next;
+        *self = Self::default();
+        if !stopped {
+            self.greeting = greeting;
+            self.answer = answer;
+        }
+    }
+
     /// The user pressed stop while nothing is active: stop what is on its way, if anything.
     pub fn stop_next(&mut self) {
         let coming = matches!(self.response, Response::Requested { .. } | Response::Refused { .. });

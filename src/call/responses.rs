@@ -14,7 +14,7 @@ use super::unfinished::{Unfinished, why};
 use super::{Call, Output};
 
 /// The status of a response whose end never came, for the client.
-const LOST: &str = "lost";
+pub(super) const LOST: &str = "lost";
 
 impl Call {
     /// A response begins. One that is active still is over, since the service has one at a time.
@@ -98,7 +98,7 @@ impl Call {
         self.unfinished(how, &done.response_id, why(done));
     }
 
-    fn tell_end(&mut self, response_id: &str, words: Vec<(Part, String)>, status: &str) {
+    pub(super) fn tell_end(&mut self, response_id: &str, words: Vec<(Part, String)>, status: &str) {
         for (part, text) in words {
             self.tell_transcript("assistant", &part, Some(text));
         }

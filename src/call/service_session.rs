@@ -14,6 +14,9 @@ pub(super) struct ServiceSession {
     pub(super) dialect: Dialect,
     /// Which parts of a turn the service does by itself.
     pub(super) turns: TurnRules,
+    /// An agent's id of the conversation, by which another session can go on with it. Empty without an
+    /// agent.
+    pub(super) conversation: String,
     /// Whether what answers is the built-in simulator.
     pub(super) simulated: bool,
 }
@@ -26,6 +29,7 @@ impl ServiceSession {
             expires_at: None,
             dialect: Dialect::Beta,
             turns: TurnRules::default(),
+            conversation: String::new(),
             simulated: false,
         }
     }
@@ -35,6 +39,9 @@ impl ServiceSession {
     pub(super) fn learn(&mut self, session: &SessionInfo) {
         if !session.id.is_empty() {
             self.id.clone_from(&session.id);
+        }
+        if !session.conversation.is_empty() {
+            self.conversation.clone_from(&session.conversation);
         }
         self.expires_at = session.expires_at.or(self.expires_at);
         self.turns = session.turns;

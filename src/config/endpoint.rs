@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::net::upgrade::percent_encoded;
+
 /// The path of the service's WebSocket.
 const SERVICE_PATH: &str = "/voice-live/realtime";
 const MAX_BYTES: usize = 2048;
@@ -260,18 +262,6 @@ fn parameter_name(parameter: &str) -> &str {
 
 fn is_ours(parameter: &str) -> bool {
     ["api-version", "model"].contains(&parameter_name(parameter))
-}
-
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use mio::net::TcpStream;
 
 use super::socket::Socket;
 use super::transport::Transport;
-use super::upgrade::{self, Answer, MAX_ANSWER_HEAD, Refusal};
+use super::upgrade::{self, Answer, MAX_ANSWER_HEAD, Refusal, percent_encoded};
 use super::ws::{Role, Sizes, WsPeer};
 
 /// How long one address may take to accept a connection.
@@ -125,6 +125,8 @@ pub struct Dial<S = TcpStream> {
     deadline: Instant,
     last_error: io::Error,
     sizes: Sizes,
+    /// What is added to the request's query.
+    query: String,
 }
 
 enum Stage<S> {
@@ -150,7 +152,18 @@ impl<S: Socket> Dial<S> {
             deadline: now,
             last_error: ErrorKind::AddrNotAvailable.into(),
             sizes,
+            query: String::new(),
         }
+    }
+
+    /// Goes on with an agent's conversation: the query parameter `conversation-id` of the SDK. An empty
+    /// id adds nothing.
+    #[must_use]
+    pub fn with_conversation(mut self, id: &str) -> Self {
+        if !id.is_empty() {
+            self.query = format!("&conversation-id={}", percent_encoded(id));
+        }
+        self
     }
 
     /// When [`advance`](Self::advance) must be called again at the latest.
@@ -254,7 +267,8 @@ impl<S: Socket> Dial<S> {
             },
         };
         let Target { host_field, request_target, credential, .. } = &*self.target;
-        match upgrade::request(host_field, request_target, credential) {
+        let request_target = format!("{request_target}{}", self.query);
+        match upgrade::request(host_field, &request_target, credential) {
             Ok(upgrade::Request { text, accept }) => {
                 self.deadline = now + UPGRADE_TIMEOUT;
                 self.upgrading(transport, text.into_bytes(), accept, Vec::new(), now)

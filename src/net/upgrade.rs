@@ -154,6 +154,21 @@ pub fn has_token(list: &str, token: &str) -> bool {
     list.split(',').any(|part| part.trim_matches([' ', '\t']).eq_ignore_ascii_case(token))
 }
 
+/// `text` as a value of a URL's query: everything but RFC 3986's unreserved characters is encoded
+/// (section 2.3).
+#[must_use]
+pub fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -122,7 +122,9 @@ impl Server {
             return;
         };
         // A call that waits for its turn is resolving too.
-        if !resolver.addresses().is_empty() && session.is_resolving() && !self.connects.is_waiting(at)
+        if !resolver.addresses().is_empty()
+            && session.is_resolving()
+            && !self.connects.is_waiting(at)
         {
             session.dial(resolver.addresses(), now);
             self.connects.count(now);

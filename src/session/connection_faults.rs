@@ -94,11 +94,7 @@ pub fn closed(code: Option<u16>, reason: &str) -> ServiceFault {
 /// The open connection broke.
 #[must_use]
 pub fn lost(why: &dyn std::fmt::Display) -> ServiceFault {
-    fault(
-        "service_lost",
-        format!("The connection to the voice service was lost ({why})."),
-        true,
-    )
+    fault("service_lost", format!("The connection to the voice service was lost ({why})."), true)
 }
 
 /// The service broke the WebSocket protocol or sent what no client can read.

@@ -9,7 +9,7 @@ use super::refusals::{self, Refused};
 use super::reply::Decoded;
 use super::service_side::Dialled;
 use super::{Session, TURN_MESSAGES};
-use crate::call::ending::{EndReason, ServiceFault};
+use crate::call::ending::ServiceFault;
 use crate::call::service::{self, AudioDelta, Parsed, ServiceEvent};
 use crate::call::{Input, Reply};
 use crate::metrics::Family;

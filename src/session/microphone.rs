@@ -11,9 +11,9 @@
 use std::time::{Duration, Instant};
 
 use super::base64_audio;
+use crate::call::KEPT_BYTES;
 use crate::call::pcm::{BLOCK_BYTES, PcmPool, PcmQueue};
 use crate::call::service::commands::{APPEND_PREFIX, APPEND_SUFFIX};
-use crate::call::KEPT_BYTES;
 use crate::net::socket::Socket;
 use crate::net::ws::{Kind, WsError, WsPeer};
 

@@ -40,9 +40,9 @@ use mio::net::TcpStream;
 
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
+use crate::call::service::ServiceError;
 use crate::call::{Call, Input, Output, Restored, sooner};
 use crate::metrics::{Family, nanos};
-use crate::call::service::ServiceError;
 use crate::net::socket::Socket;
 use crate::net::ws::{WsError, WsPeer};
 
@@ -319,7 +319,7 @@ impl<S: Socket> Session<S> {
                 Output::ToClient(json) => self.client.tell(&json),
                 Output::DropPlayback => self.client.drop_reply(cx.pool),
                 Output::DropSession { word, message } => self.drop_session(word, &message, cx),
-                Output::Redial => self.service.redial(),
+                Output::Redial { conversation } => self.service.redial(&conversation),
                 Output::ReleaseMicrophone { restored } => self.release_microphone(restored, cx),
                 Output::CommitMicrophone => self.service.commit_microphone(),
                 Output::SettleMicrophone => self.service.settle_microphone(cx.pool),

@@ -46,6 +46,8 @@ pub(super) struct ServiceSide<S> {
     untried: bool,
     state: State<S>,
     microphone: MicrophonePath,
+    /// An agent's conversation to go on with; empty for none.
+    conversation: String,
     /// What the loop does not know yet, in order: at most one of each kind in a turn.
     news: Vec<News>,
 }
@@ -138,7 +140,14 @@ impl<S: Socket> State<S> {
 impl<S: Socket> ServiceSide<S> {
     /// A service that is still to be called. `microphone` is its share of the PCM pool.
     pub(super) fn new(candidate: Candidate, microphone: MicrophonePath) -> Self {
-        Self { candidate, untried: false, state: State::Resolving, microphone, news: Vec::new() }
+        Self {
+            candidate,
+            untried: false,
+            state: State::Resolving,
+            microphone,
+            conversation: String::new(),
+            news: Vec::new(),
+        }
     }
 
     // ---- the way to the service ----
@@ -152,7 +161,8 @@ impl<S: Socket> ServiceSide<S> {
     pub(super) fn dial(&mut self, addresses: &[SocketAddr], now: Instant) {
         if self.is_resolving() {
             let target = Rc::clone(self.candidate.target());
-            let dial = Dial::new(target, addresses.to_vec(), SERVICE_SIZES, now);
+            let dial = Dial::new(target, addresses.to_vec(), SERVICE_SIZES, now)
+                .with_conversation(&self.conversation);
             self.state = State::Dialling(Box::new(dial));
         }
     }
@@ -214,8 +224,12 @@ impl<S: Socket> ServiceSide<S> {
         self.microphone.take_back(pool);
     }
 
-    /// Gone → Resolving: the same candidate is asked for on a new connection.
-    pub(super) fn redial(&mut self) {
+    /// Gone → Resolving: the same candidate is asked for on a new connection. An agent goes on with
+    /// `conversation`, if there is one.
+    pub(super) fn redial(&mut self, conversation: &str) {
+        if !conversation.is_empty() {
+            conversation.clone_into(&mut self.conversation);
+        }
         self.state = State::Resolving;
         self.news.push(News::Redial);
     }

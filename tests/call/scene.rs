@@ -163,9 +163,14 @@ impl Scene {
         }
     }
 
-    /// Takes the outputs so far as short words: the type of a message, or the output's name.
+    /// Takes the outputs so far as short words: the type of a message, or the output's name. What is
+    /// kept of the microphone is another story.
     pub(crate) fn story(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.outputs).iter().map(word).collect()
+        let outputs = std::mem::take(&mut self.outputs);
+        let kept = |output: &&Output| {
+            !matches!(output, Output::CommitMicrophone | Output::SettleMicrophone)
+        };
+        outputs.iter().filter(kept).map(word).collect()
     }
 
     /// Takes the outputs and keeps only the messages for the client.
@@ -212,11 +217,16 @@ fn word(output: &Output) -> String {
         Output::ToService(text) => format!("> {}", kind(text)),
         Output::ToClient(text) => kind(text),
         Output::DropPlayback => "drop".to_owned(),
-        Output::ReleaseMicrophone => "release".to_owned(),
+        Output::ReleaseMicrophone { .. } => "release".to_owned(),
         Output::RunTool { call_id, .. } => format!("run {call_id}"),
         Output::ToolRefused => "refused".to_owned(),
         Output::Unfinished { how, .. } => format!("unfinished {}", how.word()),
         Output::TranscriptFailed { .. } => "no transcript".to_owned(),
+        Output::DropSession { word, .. } => format!("lost {word}"),
+        Output::Redial { .. } => "redial".to_owned(),
+        Output::CommitMicrophone => "commit".to_owned(),
+        Output::SettleMicrophone => "settle".to_owned(),
+        Output::ItemRefused => "item refused".to_owned(),
         Output::Close(reason) => format!("close {}", reason.word()),
     }
 }

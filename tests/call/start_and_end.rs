@@ -142,7 +142,12 @@ fn a_service_that_is_not_ready_in_time_is_given_up() {
 
 #[test]
 fn a_lost_service_ends_the_call_with_its_word_before_and_after_active() {
-    let fault = ServiceFault { word: "lost", message: "It is gone.".to_owned(), retryable: true };
+    let fault = ServiceFault {
+        word: "lost",
+        message: "It is gone.".to_owned(),
+        retryable: true,
+        retry_after: None,
+    };
     for mut scene in [Scene::connecting(settings()), Scene::active()] {
         scene.client(Input::ServiceLost(fault.clone()));
         assert_eq!(scene.ended().word(), "lost");

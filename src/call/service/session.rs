@@ -173,6 +173,8 @@ pub struct SessionInfo {
     pub format_fault: Option<String>,
     /// How turns are found.
     pub turns: TurnRules,
+    /// `agent.thread_id`: an agent's id of the conversation. Empty without an agent.
+    pub conversation: String,
 }
 
 /// The effective `turn_detection`.
@@ -210,6 +212,14 @@ impl SessionInfo {
             dialect: if ga { Dialect::Ga } else { Dialect::Beta },
             format_fault: audio.map_or_else(|| beta_fault(session), ga_fault),
             turns: turn_rules(turn_detection),
+            conversation: super::bounded(
+                session
+                    .get("agent")
+                    .and_then(|agent| agent.get("thread_id"))
+                    .and_then(Value::as_str)
+                    .unwrap_or_default(),
+                super::MAX_ID_BYTES,
+            ),
         }
     }
 }

@@ -131,7 +131,12 @@ impl Scene {
             'r' => READY.iter().for_each(|event| self.service(event)),
             'l' => {
                 let message = "It is gone.".to_owned();
-                let fault = ServiceFault { word: "service_lost", message, retryable: true };
+                let fault = ServiceFault {
+                    word: "service_lost",
+                    message,
+                    retryable: true,
+                    retry_after: None,
+                };
                 self.handle(Input::ServiceLost(fault));
             }
             'g' => self.handle(Input::ClientLost),
