@@ -67,10 +67,11 @@ impl Call {
 
     /// The audio of the user's turn is in the conversation. A service that does not answer spoken
     /// turns by itself is asked to; asking at `speech_stopped` would be too early, for the turn is
-    /// not in the conversation then.
+    /// not in the conversation then. Where the service finds no turns, the commit was ours, and the
+    /// answer was asked for with it.
     fn on_committed(&mut self, now: Instant) {
         self.gate.committed(now);
-        if !self.session.turns.create_response {
+        if self.session.turns.detects && !self.session.turns.create_response {
             self.gate.want(ResponseRequest::Answer);
         }
     }
@@ -207,6 +208,7 @@ impl Call {
     fn on_talk_error(&mut self, error: &ServiceError, now: Instant) {
         let harmless = error.event_id == commands::EVENT_TRUNCATE
             || error.event_id == commands::EVENT_CANCEL
+            || error.event_id == commands::EVENT_COMMIT
             || error.param.ends_with("audio_end_ms");
         match error.code.as_str() {
             "conversation_already_has_active_response" => self.gate.refused(now),

@@ -129,6 +129,7 @@ impl Call {
             self.end(EndReason::ServiceTimeout, now);
             return;
         }
+        self.send_silence(now);
         if self.gate.tick(now) {
             self.limits.touch(now);
         }

@@ -249,6 +249,12 @@ impl ResponseGate {
             || matches!(self.turn, Turn::Announced { .. });
     }
 
+    /// Whether the service hears the user speak, as far as is known.
+    #[must_use]
+    pub fn is_speaking(&self) -> bool {
+        matches!(self.turn, Turn::Speaking { .. } | Turn::Typed { .. })
+    }
+
     /// Lets states lapse whose time is over. Returns whether one did, which counts as activity: the
     /// idle time begins when the waiting ends.
     pub fn tick(&mut self, now: Instant) -> bool {

@@ -15,10 +15,11 @@ impl Call {
             ClientMessage::Text(text) => self.on_typed_turn(&text, now),
             ClientMessage::TextTooLong => {
                 let text =
-                    format!("A typed turn may have {} bytes at most.", client::MAX_TEXT_BYTES);
+                    format!("A typed turn may have {} characters at most.", client::MAX_TEXT_UNITS);
                 self.error("text_too_long", &text);
             }
             ClientMessage::Interrupt => self.on_interrupt(now),
+            ClientMessage::EndTurn => self.on_end_turn(now),
             ClientMessage::HangUp => self.end(EndReason::HangUp, now),
             ClientMessage::Played { ms } => self.playback.report(ms, now),
             ClientMessage::Ping { id } => self.tell(client::pong(&id)),
@@ -65,7 +66,7 @@ impl Call {
 
     /// Stops a reply because of the client: the service neither cancels it nor truncates the
     /// conversation by itself. A response that is being cancelled already is not cancelled again.
-    fn stop_reply(&mut self, now: Instant) {
+    pub(super) fn stop_reply(&mut self, now: Instant) {
         if let Some(response_id) = self.gate.active().map(str::to_owned)
             && !self.interrupted.is(&response_id)
         {
@@ -118,7 +119,7 @@ impl Call {
     }
 
     /// From here on the user waits for an answer.
-    fn arm_latency(&mut self, now: Instant) {
+    pub(super) fn arm_latency(&mut self, now: Instant) {
         self.first_audio.wait(self.gate.last_id(), now);
     }
 }

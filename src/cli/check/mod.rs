@@ -174,8 +174,16 @@ fn configure(drive: &mut Drive, candidate: &Candidate, report: &mut Report) -> R
     }
     report.done("session.update", "accepted");
     report.fact("transcriber", &transcriber(settings));
+    if !updated.finds_turns(&settings.session) {
+        report.note(NO_TURNS);
+    }
     Ok(())
 }
+
+/// What a session without turn detection needs of its clients.
+const NO_TURNS: &str = "turn_detection is off, so the service does not notice when a user has finished \
+    speaking. Every client must say so with {\"type\":\"end_turn\"}. The page does, with its button to hold, \
+    and voicelived call does. A client that only sends audio gets no answer.";
 
 /// The transcriber of the user's words, and the published date of its end.
 fn transcriber(settings: &CallSettings) -> String {
