@@ -61,11 +61,14 @@ pub(super) struct EndOfTurn {
     /// Microphone audio since the last end of a turn, in bytes: there is nothing to end without any.
     unended: usize,
     ending: Ending,
+    /// A turn was committed, and the client was not told `speech_stopped` yet. It comes with the item
+    /// that `input_audio_buffer.committed` names, or with the answer, if that comes first.
+    untold: bool,
 }
 
 impl Default for EndOfTurn {
     fn default() -> Self {
-        Self { unended: 0, ending: Ending::Nothing }
+        Self { unended: 0, ending: Ending::Nothing, untold: false }
     }
 }
 
@@ -88,6 +91,11 @@ impl EndOfTurn {
             Ending::Silence { next, .. } => Some(next),
             Ending::Nothing | Ending::Wanted => None,
         }
+    }
+
+    /// Whether the client is still to be told that its turn is over: once.
+    pub(super) fn take_untold(&mut self) -> bool {
+        std::mem::take(&mut self.untold)
     }
 
     /// Takes the audio of the turn that ends: its bytes, `None` if there is none.
@@ -156,8 +164,8 @@ impl Call {
         if self.gate.active().is_some() || self.playback.is_playing(now) {
             self.stop_reply(now);
         }
-        self.tell(client::speech_started());
-        self.tell(client::speech_stopped());
+        self.tell(client::speech_started(""));
+        self.end_of_turn.untold = true;
         if bytes < LEAST_COMMIT_BYTES {
             self.outputs.push_back(Output::Silence { bytes: LEAST_COMMIT_BYTES - bytes });
         }

@@ -130,9 +130,7 @@ impl Call {
             return;
         }
         self.send_silence(now);
-        if self.gate.tick(now) {
-            self.limits.touch(now);
-        }
+        self.lapse(now);
         while let Some(call) = self.tools.close_overdue(now) {
             let output = r#"{"error":"The tool took too long and was given up."}"#;
             self.send(commands::function_call_output(&call.call_id, output));
