@@ -244,7 +244,8 @@ impl Tinyproxy {
                 "Port {port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 20\nBasicAuth user pass-canary\nConnectPort {port_allowed}\n"
             ),
         );
-        let child = Command::new(program).arg("-d").arg("-c").arg(config).stdout(Stdio::null()).spawn();
+        let child =
+            Command::new(program).arg("-d").arg("-c").arg(config).stdout(Stdio::null()).spawn();
         let running = Self(child.expect("it starts"), address);
         let deadline = std::time::Instant::now() + PATIENCE;
         while std::net::TcpStream::connect(address).is_err() {
