@@ -171,6 +171,7 @@ fn calls(port: u16) -> Calls {
         language: None,
         tools: tools.schemas(),
         overrides: serde_json::Map::new(),
+        expected: Dialect::Beta,
     };
     let settings = CallSettings {
         session: session_object(&session),
