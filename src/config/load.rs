@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::draft::Draft;
 use super::names::{
     ALL_PROXY, AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, HTTPS_PROXY, KEY, LISTEN, NO_PROXY,
-    OWN_PREFIX, PAIRS, STATE_DIR, TLS_LISTEN, TOKEN, TOKEN_FILE,
+    OWN_PREFIX, PAIRS, SECRETS, STATE_DIR, TLS_LISTEN, TOKEN, TOKEN_FILE,
 };
 use super::spelling::{is_ours, near_miss, nearest};
 use super::{
@@ -279,7 +279,7 @@ impl<'a> Loader<'a> {
                 continue;
             }
             if let Some(Setting { place: Place::File { path, .. }, .. }) = &setting
-                && [KEY, TOKEN, HTTPS_PROXY, ALL_PROXY].contains(&variable.name)
+                && SECRETS.contains(&variable.name)
                 && !self.draft.secret_files.contains(path)
             {
                 self.draft.secret_files.push(path.clone());

@@ -14,6 +14,8 @@ pub(super) const STATE_DIR: &str = "VOICELIVED_STATE_DIR";
 pub(super) const HTTPS_PROXY: &str = "HTTPS_PROXY";
 pub(super) const ALL_PROXY: &str = "ALL_PROXY";
 pub(super) const NO_PROXY: &str = "NO_PROXY";
+/// Settings whose values are secrets. A proxy's address may hold its password.
+pub(super) const SECRETS: [&str; 4] = [KEY, TOKEN, HTTPS_PROXY, ALL_PROXY];
 /// Settings that many programs read, and all their spellings, the strongest first. As with curl, two
 /// spellings may differ: the stronger one counts.
 pub(super) const SHARED: [(&str, &[&str]); 3] = [

@@ -3,7 +3,7 @@
 use super::draft::{self, Draft};
 use super::names::{
     ALL_PROXY, AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, HTTPS_PROXY, KEY, LISTEN, NO_PROXY,
-    SHARED, STATE_DIR, TLS_LISTEN, TOKEN, TOKEN_FILE,
+    SECRETS, SHARED, STATE_DIR, TLS_LISTEN, TOKEN, TOKEN_FILE,
 };
 use super::{Files, Secret};
 use crate::models;
@@ -54,7 +54,7 @@ impl Variable {
 
 /// Names whose values are secrets: to be removed from the environment of child processes.
 pub fn secret_names() -> impl Iterator<Item = String> {
-    let secret = VARIABLES.iter().filter(|variable| [KEY, TOKEN].contains(&variable.name));
+    let secret = VARIABLES.iter().filter(|variable| SECRETS.contains(&variable.name));
     secret.flat_map(Variable::spellings)
 }
 

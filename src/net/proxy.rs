@@ -85,8 +85,8 @@ impl Proxy {
             Some((login, place)) => (Some(login), place),
             None => (None, &rest[..end]),
         };
-        let (host, port) = place_of(place)
-            .ok_or("must be http://HOST:PORT or http://USER:PASSWORD@HOST:PORT".to_owned())?;
+        let (host, port) =
+            place_of(place).ok_or("must be http://HOST:PORT or http://USER:PASSWORD@HOST:PORT")?;
         let (user, password) =
             login.map_or(("", ""), |login| login.split_once(':').unwrap_or((login, "")));
         // The decoded bytes are what the proxy compares. A user name cannot hold a colon (RFC 7617).

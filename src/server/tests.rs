@@ -165,7 +165,6 @@ fn calls(port: u16) -> Calls {
     let tools = Tools::builtin(&program);
     let session = SessionSettings {
         model: "m".to_owned(),
-        expected: Dialect::Beta,
         voice: "en-US-AvaNeural".to_owned(),
         instructions: None,
         language: None,
