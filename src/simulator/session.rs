@@ -56,6 +56,20 @@ pub(super) struct Settings {
     pub(super) tool_choice: ToolChoice,
 }
 
+impl Settings {
+    /// The settings of one response, whose own tools and choice replace the session's.
+    pub(super) fn with(&self, params: &Value) -> Self {
+        let mut settings = self.clone();
+        if params["tools"].is_array() {
+            settings.tools = tools(&params["tools"]);
+        }
+        if !params["tool_choice"].is_null() {
+            settings.tool_choice = tool_choice(&params["tool_choice"]);
+        }
+        settings
+    }
+}
+
 /// The effective session.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -133,8 +147,9 @@ impl Session {
         past: &Past<'_>,
     ) -> Result<(), Fault> {
         let model = patch.get("model").and_then(Value::as_str);
-        if model.is_some_and(|model| model != past.model && model != MODEL) {
-            return Err(Fault::value("session.model", "The model of a session can't change."));
+        if model.is_some() {
+            let message = "The model of a session is that of its address and can't be set.";
+            return Err(Fault::value("session.model", message));
         }
         if past.agent && patch.get("instructions").is_some_and(|text| !text.is_null()) {
             return Err(Fault::value("session.instructions", "Not allowed with an agent."));
@@ -150,7 +165,7 @@ impl Session {
     }
 }
 
-fn server_vad(prefix_padding_ms: u32, silence_duration_ms: u32) -> Value {
+pub(super) fn server_vad(prefix_padding_ms: u32, silence_duration_ms: u32) -> Value {
     json!({
         "type": "server_vad",
         "threshold": 0.5,
@@ -168,7 +183,7 @@ fn server_vad(prefix_padding_ms: u32, silence_duration_ms: u32) -> Value {
 
 /// A nested object replaces the old one. Its missing fields get the defaults of the api-versions
 /// from 2026-04-10 on, which differ from those of the untouched session.
-fn complete(key: &str, value: &Value) -> Value {
+pub(super) fn complete(key: &str, value: &Value) -> Value {
     match (key, value) {
         ("voice", Value::String(name)) => json!({ "type": "openai", "name": name }),
         ("turn_detection", Value::Object(given)) => {
@@ -318,8 +333,9 @@ fn tool_choice(value: &Value) -> ToolChoice {
     match (value.as_str(), value["name"].as_str()) {
         (Some("none"), _) => ToolChoice::None,
         (Some("required"), _) => ToolChoice::Required,
-        (_, Some(name)) => ToolChoice::Named(name.to_owned()),
-        _ => ToolChoice::Auto,
+        (Some("auto"), _) | (None, None) => ToolChoice::Auto,
+        // A response names its function by a plain string.
+        (Some(name), _) | (None, Some(name)) => ToolChoice::Named(name.to_owned()),
     }
 }
 
@@ -367,6 +383,8 @@ mod tests {
             assert!(update(&mut session, patch, past).is_err());
             assert_eq!(session.value(), before);
         }
-        update(&mut session, json!({"model":"gpt-realtime","voice":"alloy"}), &spoken).unwrap();
+        let own = json!({"model":"gpt-realtime","voice":"alloy"});
+        assert_eq!(update(&mut session, own, &FRESH).unwrap_err().code, "invalid_value");
+        update(&mut session, json!({"voice":"alloy"}), &spoken).unwrap();
     }
 }
