@@ -7,13 +7,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::conversation::{Position, normalise};
+use super::defaults::complete;
 use super::family::{Past, check_voice};
 use super::ga;
 use super::outcome::Outcome;
 use super::pending::{Request, RequestKind, Unanswered};
 use super::response::Response;
 use super::script::{ModelRefusal, Moment};
-use super::session::complete;
 use super::simulation::{Configuration, Simulation, WELCOME_DELAY, model_fault};
 use super::turns::{MOST_WAITING, quoted};
 use super::validate::{Fault, check_event};

@@ -6,7 +6,6 @@
 
 use serde_json::{Map, Value, json};
 
-use super::session::{is_text_only, server_vad};
 use super::validate::Fault;
 use crate::models::{self, AZURE_SPEECH, Kind};
 
@@ -30,36 +29,6 @@ pub(super) fn known_kind(model: &str, agent: bool) -> Option<Kind> {
         || models::find(model).is_some()
         || ["gpt-realtime", "azure-realtime"].iter().any(|family| model.starts_with(family));
     known.then(|| models::kind(model))
-}
-
-/// The differences of this model's untouched session from the recorded one of `gpt-realtime`.
-pub(super) fn defaults(model: &str, agent: bool) -> Value {
-    match known_kind(model, agent) {
-        Some(Kind::Native) => {
-            let voice = models::find(model).map_or("alloy", |model| model.voice);
-            // The newer models are those that speak with marin; they wait longer for a pause's end.
-            let silence_ms = if voice == "marin" { 500 } else { 200 };
-            json!({
-                "voice": { "type": "openai", "name": voice },
-                "turn_detection": server_vad(300, silence_ms),
-            })
-        }
-        Some(Kind::Cascade) => json!({
-            "modalities": ["audio", "text"],
-            "voice": { "type": "azure-standard", "name": "en-US-AvaNeural" },
-            "output_audio_format": "pcm16",
-            "input_audio_transcription": { "model": AZURE_SPEECH, "language": null },
-            "turn_detection": server_vad(400, 500),
-            "temperature": 0.8,
-        }),
-        Some(Kind::AzureNative) => json!({
-            "voice": {
-                "type": "azure-realtime-native",
-                "name": models::DEFAULT_AZURE_NATIVE_VOICE,
-            },
-        }),
-        None => json!({}),
-    }
 }
 
 /// Judges a session as it would be after an update.
@@ -136,6 +105,11 @@ fn check_extras(next: &Map<String, Value>, kind: Kind, model: &str) -> Result<()
         return Err(unsupported("session.interim_response", model));
     }
     Ok(())
+}
+
+/// Whether a reply has no sound.
+pub(super) fn is_text_only(modalities: &[Value]) -> bool {
+    modalities == [json!("text")]
 }
 
 /// A setting that this kind of model does not have.

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use super::conversation::parts_of;
+use super::defaults::MODEL;
 use super::event::Event;
-use super::session::MODEL;
 use super::validate::{Fault, is_enum_value};
 
 const NAMES: &[(&str, &str)] = &[

@@ -15,7 +15,7 @@
 //! ```text
 //! mod ── simulation ─┬─ client (client events) ── validate (table of the SDK's models)
 //!                    ├─ turns  (speech → items → what to answer) ── tools
-//!                    ├─ input ── vad         session ── family ── habits        conversation
+//!                    ├─ input ── vad         session ── defaults ── family ── habits        conversation
 //!                    └─ response ── plan ── sound          wire ── ga
 //! admit (upgrade)    script (faults)
 //! ```
@@ -23,6 +23,7 @@
 mod admit;
 mod client;
 mod conversation;
+mod defaults;
 mod event;
 mod family;
 mod ga;
@@ -49,9 +50,9 @@ use std::fmt;
 pub mod peer;
 
 pub use admit::{Admission, Refusal, admit};
+pub use defaults::MODEL;
 pub use event::Dialect;
 pub use script::{Ending, ModelRefusal, Moment, Refuse, ReplyFault, Script, TranscriptTiming};
-pub use session::MODEL;
 pub use simulation::Simulation;
 pub use sound::pattern_sample;
 

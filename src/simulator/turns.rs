@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use super::Dialect;
 use super::conversation::Position;
+use super::family::is_text_only;
 use super::input::{Heard, Turn};
 use super::outcome::Outcome;
 use super::pending::{Request, RequestKind, Transcription, Unanswered};
 use super::plan::{self, Content, Output};
 use super::response::{Manner, Response, truncated};
 use super::script::{ReplyFault, TranscriptTiming};
-use super::session::is_text_only;
 use super::simulation::Simulation;
 use super::sound::{BYTES_PER_MS, Sound};
 use super::tools::{self, Call};
