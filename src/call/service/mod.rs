@@ -5,6 +5,8 @@
 //! looked at, unknown types are [`ServiceEvent::Ignored`].
 
 pub mod commands;
+mod ga;
+mod overlay;
 mod scan;
 pub mod session;
 pub mod settings;
