@@ -197,6 +197,7 @@ impl Call {
     fn on_talk_error(&mut self, error: &ServiceError, now: Instant) {
         let harmless = error.event_id == commands::EVENT_TRUNCATE
             || error.event_id == commands::EVENT_CANCEL
+            || error.event_id == commands::EVENT_COMMIT
             || error.param.ends_with("audio_end_ms");
         if let Some(id) = error.event_id.strip_prefix(commands::EVENT_REPLAY) {
             return self.forget_item(id);

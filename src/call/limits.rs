@@ -144,6 +144,7 @@ impl Call {
             self.end(EndReason::ServiceTimeout, now);
             return;
         }
+        self.send_silence(now);
         self.lapse(now);
         self.on_outage_tick(now);
         while let Some(call) = self.tools.close_overdue(now) {

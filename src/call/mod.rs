@@ -15,7 +15,8 @@
 //! ```
 //!
 //! All changes of `State` are in this file. `interface` is what goes in and comes out. `events`
-//! handles what the service says, `turns` what the client says and barge-in, `limits` the clock.
+//! handles what the service says, `turns` what the client says and barge-in, `end_of_turn` the end of
+//! a turn on the client's word, `limits` the clock.
 //! `response_gate`, `playback`, `tool_calls`, `captions`, `interrupted`, `first_audio` and
 //! `service_session` each keep one thing; `responses` is the life of a response.
 //!
@@ -24,6 +25,7 @@
 
 mod captions;
 pub mod client;
+mod end_of_turn;
 pub mod ending;
 mod events;
 mod first_audio;
@@ -50,10 +52,11 @@ use std::time::{Duration, Instant};
 
 use captions::Captions;
 use client::CallState;
+use end_of_turn::EndOfTurn;
 use ending::{EndReason, ServiceFault};
 use first_audio::FirstAudio;
 use history::History;
-pub use interface::{CallSettings, Input, Microphone, Output, Reply, Restored};
+pub use interface::{CallSettings, Input, MAX_SILENCE_BYTES, Microphone, Output, Reply, Restored};
 use interrupted::Interrupted;
 use limits::Limits;
 use outage::{Jitter, Outage};
@@ -125,6 +128,7 @@ pub struct Call {
     totals: Totals,
     first_audio: FirstAudio,
     interrupted: Interrupted,
+    end_of_turn: EndOfTurn,
     /// The item of the user's turn that the client was told last.
     turn_item: String,
     history: History,
@@ -160,6 +164,7 @@ impl Call {
             totals: Totals::default(),
             first_audio: FirstAudio::default(),
             interrupted: Interrupted::default(),
+            end_of_turn: EndOfTurn::default(),
             turn_item: String::new(),
             history: History::default(),
             open_turn: None,
@@ -216,14 +221,15 @@ impl Call {
         }
         let limits = self.limits.deadline(self.state, self.is_busy(), self.playback.end());
         let gate = self.gate.deadline(self.tools.has_complete_batch(), self.playback.end());
-        sooner(sooner(limits, gate), sooner(self.tools.deadline(), self.outage_deadline()))
+        let waiting = sooner(self.tools.deadline(), self.end_of_turn.deadline());
+        sooner(sooner(limits, gate), sooner(waiting, self.outage_deadline()))
     }
 
     /// Asked for each microphone frame (`bytes` of PCM16 24 kHz mono). It makes no output and does
     /// not allocate, so the owner need not drain [`poll`](Self::poll) for audio.
     pub fn microphone(&mut self, bytes: usize, now: Instant) -> Microphone {
-        let _ = bytes;
         self.gate.heard(now);
+        self.end_of_turn.heard(bytes, now);
         match self.state {
             State::Connecting | State::Configuring | State::Lost => Microphone::Hold,
             State::Active { .. } => Microphone::Forward,
@@ -298,7 +304,7 @@ impl Call {
     /// Connecting → Configuring, at the first `session.created`. A later one only tells facts: a
     /// second `session.update` would undo what the service has changed since.
     fn configure(&mut self, session: &SessionInfo) {
-        self.session.learn(session);
+        self.session.learn(session, &self.settings.session);
         if self.state != State::Connecting {
             return;
         }
@@ -319,7 +325,7 @@ impl Call {
     /// call that it still takes for connecting. In every state a session with another audio format
     /// ends the call: what is relayed would be noise.
     fn activate(&mut self, session: &SessionInfo, now: Instant) {
-        self.session.learn(session);
+        self.session.learn(session, &self.settings.session);
         if let Some(fault) = &session.format_fault {
             self.end(EndReason::SessionRefused(fault.clone()), now);
             return;
@@ -332,8 +338,10 @@ impl Call {
         self.limits.activated(now);
         let restored = self.restore(now);
         let service = if self.session.simulated { "simulator" } else { "azure" };
-        self.tell(client::call_state(CallState::Active { service }));
+        let detects = self.session.turns.detects;
+        self.tell(client::call_state(CallState::Active { service, detects }));
         self.outputs.push_back(Output::ReleaseMicrophone { restored });
+        self.end_held_turn(now);
         if first && self.settings.greeting.is_some() {
             self.gate.want(ResponseRequest::Greeting);
         }

@@ -117,8 +117,10 @@ impl Call {
             let words = self.captions.end(&response_id, false);
             self.tell_end(&response_id, words, super::responses::LOST);
         }
-        self.gate.session_lost(begun, self.open_turn.is_some());
-        self.open_turn = None;
+        // The audio of a turn whose words are not known goes to the next session.
+        let committed = self.open_turn.take().is_some();
+        self.gate.session_lost(begun, committed || self.end_of_turn.is_untold());
+        self.end_of_turn.session_lost(committed, self.session.turns.detects);
         self.history.settle();
         // The ids of another session may be the same.
         self.captions = Default::default();
@@ -181,7 +183,7 @@ impl Call {
     #[must_use]
     pub fn microphone_keep(&self) -> usize {
         let in_turn = !self.gate.is_quiet() || self.open_turn.is_some();
-        if in_turn { KEPT_BYTES } else { KEPT_QUIET_BYTES }
+        if in_turn || !self.session.turns.detects { KEPT_BYTES } else { KEPT_QUIET_BYTES }
     }
 
     /// The user's turn is an item, whose words are not known yet.

@@ -10,12 +10,14 @@
 
 use std::time::{Duration, Instant};
 
+use std::collections::VecDeque;
+
 use super::base64_audio;
 use crate::call::KEPT_BYTES;
 use crate::call::pcm::{BLOCK_BYTES, PcmPool, PcmQueue};
 use crate::call::service::commands::{APPEND_PREFIX, APPEND_SUFFIX};
 use crate::net::socket::Socket;
-use crate::net::ws::{Kind, WsError, WsPeer};
+use crate::net::ws::{Kind, Message, WsError, WsPeer};
 
 /// Blocks (20 ms each) for what is said before the service is ready: 2 s. They are reserved with the
 /// call, so a full pool cannot cost anybody's first words.
@@ -45,12 +47,20 @@ enum Pace {
     /// `since` is when this was computed.
     CatchingUp { bytes: usize, since: Instant },
 }
+/// Commands that may wait behind audio. A service that takes nothing for so long loses the next ones.
+const MOST_COMMANDS: usize = 32;
 
 /// The queue in front of the service. Frames leave in the order in which they came: while one waits,
 /// none goes straight through.
+///
+/// Commands normally overtake the audio that waits. The end of a turn must not, and what follows it
+/// must not overtake it: such commands wait here, each with the bytes of audio that go before it.
+/// That is never more than the queue holds, so an empty queue lets all of them go.
 #[derive(Debug)]
 pub(super) struct MicrophonePath {
     queue: PcmQueue,
+    /// Commands behind audio, each with the bytes that are still in front of it.
+    commands: VecDeque<(usize, String)>,
     /// What this session of the service was sent, and would have to be sent again: borrowed blocks,
     /// which are given back when others need them.
     sent: PcmQueue,
@@ -65,7 +75,8 @@ impl MicrophonePath {
     pub(super) fn open(pool: &mut PcmPool) -> Option<Self> {
         let queue = pool.open(HELD, HELD)?;
         let sent = pool.open(0, KEPT_BYTES / BLOCK_BYTES)?;
-        Some(Self { queue, sent, committed: 0, pace: Pace::Free })
+        let commands = VecDeque::new();
+        Some(Self { queue, commands, sent, committed: 0, pace: Pace::Free })
     }
 
     /// Gives the blocks back.
@@ -78,11 +89,43 @@ impl MicrophonePath {
     pub(super) fn clear(&mut self, pool: &mut PcmPool) {
         self.queue.clear(pool);
         self.forget(pool);
+        self.commands.clear();
+    }
+
+    /// Whether no audio waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether commands wait: every later one must wait too.
+    pub(super) fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
+    /// Keeps a command until all audio that waits now has left.
+    ///
+    /// # Errors
+    /// [`WsError::Full`] when too many wait.
+    pub(super) fn put_behind(&mut self, command: String) -> Result<(), WsError> {
+        if self.commands.len() >= MOST_COMMANDS {
+            return Err(WsError::Full);
+        }
+        self.commands.push_back((self.queue.len_bytes(), command));
+        Ok(())
+    }
+
+    /// So many of the oldest bytes have left the queue.
+    fn passed(&mut self, bytes: usize) {
+        for (ahead, _) in &mut self.commands {
+            *ahead = ahead.saturating_sub(bytes);
+        }
     }
 
     /// Keeps a frame; returns the bytes of older audio dropped for it.
     pub(super) fn hold(&mut self, pcm: &[u8], pool: &mut PcmPool) -> usize {
-        self.queue.push_dropping_oldest(pool, pcm)
+        let dropped = self.queue.push_dropping_oldest(pool, pcm);
+        self.passed(dropped);
+        dropped
     }
 
     /// Sends a frame at once if nothing waits and the service takes it, else keeps it. `keep`: how
@@ -94,7 +137,7 @@ impl MicrophonePath {
         service: &mut WsPeer<S>,
         pool: &mut PcmPool,
     ) -> usize {
-        if self.queue.is_empty() && append(pcm, service) {
+        if self.queue.is_empty() && !self.has_commands() && append(pcm, service) {
             self.keep(pcm, pool);
             self.trim(keep, pool);
             return 0;
@@ -102,7 +145,7 @@ impl MicrophonePath {
         self.hold(pcm, pool)
     }
 
-    /// Sends what waits, as far as the pace allows and the service takes it.
+    /// Sends what waits, in order, as far as the pace allows and the service takes it.
     pub(super) fn send<S: Socket>(
         &mut self,
         service: &mut WsPeer<S>,
@@ -110,18 +153,8 @@ impl MicrophonePath {
         now: Instant,
     ) {
         let mut allowed = self.allowed(now);
-        while !self.queue.is_empty() && allowed > 0 {
-            // A copy, because the bytes move on within the pool.
-            let mut block = [0; BLOCK_BYTES];
-            let front = self.queue.front(pool);
-            let bytes = front.len().min(allowed);
-            block[..bytes].copy_from_slice(&front[..bytes]);
-            if !append(&block[..bytes], service) {
-                break;
-            }
-            self.queue.consume(pool, bytes);
-            self.keep(&block[..bytes], pool);
-            allowed -= bytes;
+        while let Some(sent) = self.send_next(allowed, service, pool) {
+            allowed -= sent;
         }
         match &mut self.pace {
             Pace::CatchingUp { .. } if self.queue.is_empty() => {
@@ -131,6 +164,39 @@ impl MicrophonePath {
             Pace::CatchingUp { bytes, .. } => *bytes = allowed,
             Pace::Free => {}
         }
+    }
+
+    /// Sends the next command or block, of at most `allowed` bytes; `None` when nothing can be sent.
+    /// Returns the bytes of audio.
+    fn send_next<S: Socket>(
+        &mut self,
+        allowed: usize,
+        service: &mut WsPeer<S>,
+        pool: &mut PcmPool,
+    ) -> Option<usize> {
+        let ahead = match self.commands.front() {
+            Some((0, command)) => {
+                if matches!(service.send(Message::Text(command)), Err(WsError::Full)) {
+                    return None;
+                }
+                self.commands.pop_front();
+                return Some(0);
+            }
+            Some((ahead, _)) => *ahead,
+            None => usize::MAX,
+        };
+        // A copy, because the bytes move on within the pool.
+        let mut block = [0; BLOCK_BYTES];
+        let front = self.queue.front(pool);
+        let bytes = front.len().min(ahead).min(allowed);
+        block[..bytes].copy_from_slice(&front[..bytes]);
+        if bytes == 0 || !append(&block[..bytes], service) {
+            return None;
+        }
+        self.queue.consume(pool, bytes);
+        self.passed(bytes);
+        self.keep(&block[..bytes], pool);
+        Some(bytes)
     }
 
     /// Bytes that may be sent now: whole samples.
@@ -160,8 +226,9 @@ impl MicrophonePath {
     // ---- an outage ----
 
     /// The connection is lost: what its session had heard of the user's turn waits again, in front of
-    /// what has come since.
+    /// what has come since. Commands were meant for that session alone.
     pub(super) fn take_back(&mut self, pool: &mut PcmPool) {
+        self.commands.clear();
         self.queue.set_cap(HELD_IN_OUTAGE);
         self.queue.prepend(pool, &mut self.sent);
         self.committed = 0;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a scenario that does not go as told should fail")]
 
+mod end_of_turn;
 mod reconnect;
 mod scene;
 mod simulation;

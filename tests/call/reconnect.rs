@@ -488,3 +488,45 @@ fn the_greeting_is_not_spoken_again() {
     scene.outputs.clear();
     assert_eq!(restored(&mut scene), [""; 0]);
 }
+
+#[test]
+fn a_turn_that_the_client_ended_is_ended_again_behind_its_audio() {
+    let back = |scene: &mut Scene| {
+        scene.outputs.clear();
+        scene.pass_secs(1);
+        scene.client(Input::ServiceOpened);
+        let session = json!({"id": "sess_2", "turn_detection": null});
+        scene.service(json!({"type": "session.created", "session": session}));
+        scene.service(json!({"type": "session.updated", "session": session}));
+        let story = scene.story();
+        let release = story.iter().position(|word| word == "release").expect("it is active");
+        story[release..].to_vec()
+    };
+    let again = ["release", "speech_started", ">> input_audio_buffer.commit", "> response.create"];
+    // The words are not known; the service has not even said that it has the turn.
+    for committed in [true, false] {
+        let mut scene = call_with(patient(), Value::Null);
+        assert_eq!(scene.call.microphone_keep(), KEPT_BYTES, "any audio may be a turn");
+        scene.call.microphone(96_000, scene.now);
+        scene.says(json!({"type": "end_turn"}));
+        if committed {
+            scene.service(json!({"type": "input_audio_buffer.committed", "item_id": "u1"}));
+        }
+        lose(&mut scene);
+        assert_eq!(back(&mut scene), again, "committed: {committed}");
+    }
+    // The words are known.
+    let mut scene = call_with(patient(), Value::Null);
+    scene.call.microphone(96_000, scene.now);
+    scene.says(json!({"type": "end_turn"}));
+    scene.service(json!({"type": "input_audio_buffer.committed", "item_id": "u1"}));
+    transcript(&mut scene, "u1", "Hello.");
+    lose(&mut scene);
+    assert_eq!(back(&mut scene), ["release", "> response.create"]);
+    // It was ended in the outage.
+    let mut scene = call_with(patient(), Value::Null);
+    lose(&mut scene);
+    scene.call.microphone(96_000, scene.now);
+    scene.says(json!({"type": "end_turn"}));
+    assert_eq!(back(&mut scene), again);
+}
