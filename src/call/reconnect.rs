@@ -100,11 +100,15 @@ impl Call {
         if self.outage.as_ref().is_none_or(|outage| outage.is_over(now)) {
             return self.end(EndReason::Service(fault), now);
         }
+        let news = self.is_active();
         self.state = State::Lost;
         self.outputs
             .push_back(Output::DropSession { word: fault.word, message: fault.message.clone() });
-        let state = CallState::Reconnecting { reason: fault.word, message: &fault.message };
-        self.tell(client::call_state(state));
+        // Tries that fail after that are no news to the user.
+        if news {
+            let state = CallState::Reconnecting { reason: fault.word, message: &fault.message };
+            self.tell(client::call_state(state));
+        }
         self.last_fault = Some(fault);
     }
 

@@ -151,7 +151,7 @@ fn an_error_in_answer_to_a_try_is_a_failed_try_but_for_the_hopeless_ones() {
     scene.client(Input::ServiceOpened);
     scene.story();
     scene.service(error("server_error"));
-    assert_eq!(scene.story(), ["lost service_error", "call_state"]);
+    assert_eq!(scene.story(), ["lost service_error"]);
     scene.pass_secs(1);
     assert_eq!(scene.story(), ["redial"]);
     scene.client(Input::ServiceOpened);
@@ -189,7 +189,7 @@ fn a_try_that_is_reached_and_hears_nothing_fails() {
     scene.pass_secs(14);
     assert_eq!(scene.story(), [""; 0]);
     scene.pass_secs(2);
-    assert_eq!(scene.story(), ["lost service_timeout", "call_state", "redial"]);
+    assert_eq!(scene.story(), ["lost service_timeout", "redial"]);
 }
 
 #[test]

@@ -89,6 +89,7 @@ fn daemon(
             program,
             max_sessions: 4,
             max_sessions_per_address: 4,
+            connects_per_minute: 30,
             pool_blocks,
             drain: Duration::ZERO,
         };

@@ -11,7 +11,9 @@ use voicelived::net::transport::Transport;
 use voicelived::net::upgrade;
 use voicelived::net::ws::{Incoming, Role, Sizes, WsPeer};
 use voicelived::session::candidates::Candidate;
-use voicelived::session::{CLIENT_SIZES, LoopResources, Progress, Queues, Session};
+use voicelived::session::{
+    CLIENT_SIZES, LoopResources, News, Progress, Queues, Session, TurnContext,
+};
 use voicelived::tools::Tools;
 
 use super::kernel::{self, Socket};
@@ -23,6 +25,8 @@ pub(crate) struct Scene {
     session: Session<Socket>,
     client: WsPeer<Socket>,
     service: WsPeer<Socket>,
+    /// The call has asked for a new connection, and nobody has made it.
+    pub(crate) redial: bool,
     resources: LoopResources,
     tools: Tools,
     /// The time, which only [`pass`](Self::pass) moves.
@@ -97,23 +101,12 @@ impl Scene {
         let mut cx = resources.lend(&tools, now);
         let mut session =
             Session::<Socket>::new("call".to_owned(), "resume", peer, queues, candidate, &mut cx);
-        session.dial(&[([127, 0, 0, 1], 443).into()], now);
-        session.pump(&mut cx);
-        let mut service = kernel::called().expect("it has connected");
-        session.pump(&mut cx);
-        if let Some(socket) = session.service_socket() {
-            socket.carry(usize::MAX);
-        }
-        let answer = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: {}\r\n\r\n",
-            upgrade::accept_key(&key_of(&mut service)),
-        );
-        service.write_all(answer.as_bytes()).expect("memory");
+        let service = answer_call(&mut session, &mut cx, now);
         let mut scene = Self {
             session,
             client: WsPeer::new(Transport::plain(far), Role::Client, SIZES, &[]),
-            service: WsPeer::new(Transport::plain(service), Role::Server, SIZES, &[]),
+            service,
+            redial: false,
             resources,
             tools,
             now,
@@ -208,6 +201,9 @@ impl Scene {
                 }
             }
         }
+        while let Some(news) = self.session.news() {
+            self.redial |= news == News::Redial;
+        }
         if self.client_listens {
             self.session.client_socket().carry(usize::MAX);
             self.hear_as_client();
@@ -218,6 +214,31 @@ impl Scene {
             }
             self.hear_as_service();
         }
+    }
+
+    /// The service's connection ends, without a goodbye.
+    pub(crate) fn break_service(&mut self) {
+        self.service.transport().stream().end();
+        self.turn();
+    }
+
+    /// The connection that the call has asked for is made. The service says nothing yet.
+    pub(crate) fn answer_redial(&mut self) {
+        assert!(std::mem::take(&mut self.redial), "nobody calls");
+        let mut cx = self.resources.lend(&self.tools, self.now);
+        self.service = answer_call(&mut self.session, &mut cx, self.now);
+        self.turn();
+    }
+
+    /// The connection that the call has asked for is refused with this status.
+    pub(crate) fn refuse_redial(&mut self, status: u16) {
+        assert!(std::mem::take(&mut self.redial), "nobody calls");
+        let mut cx = self.resources.lend(&self.tools, self.now);
+        let mut socket = called(&mut self.session, &mut cx, self.now);
+        let answer = format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n");
+        socket.write_all(answer.as_bytes()).expect("memory");
+        self.service = WsPeer::new(Transport::plain(socket), Role::Server, SIZES, &[]);
+        self.turn();
     }
 
     fn hear_as_client(&mut self) {
@@ -275,6 +296,34 @@ impl Scene {
         assert!(self.texts.contains(words), "{what}: {}", self.texts);
         assert!(self.texts.contains("closed Some(1011)"), "{what}: {}", self.texts);
     }
+}
+
+/// The call connects: the service's end, before it has answered.
+fn called(session: &mut Session<Socket>, cx: &mut TurnContext<'_>, now: Instant) -> Socket {
+    session.dial(&[([127, 0, 0, 1], 443).into()], now);
+    session.pump(cx);
+    let service = kernel::called().expect("it has connected");
+    session.pump(cx);
+    if let Some(socket) = session.service_socket() {
+        socket.carry(usize::MAX);
+    }
+    service
+}
+
+/// The call connects, and the service opens the WebSocket.
+fn answer_call(
+    session: &mut Session<Socket>,
+    cx: &mut TurnContext<'_>,
+    now: Instant,
+) -> WsPeer<Socket> {
+    let mut service = called(session, cx, now);
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\n\r\n",
+        upgrade::accept_key(&key_of(&mut service)),
+    );
+    service.write_all(answer.as_bytes()).expect("memory");
+    WsPeer::new(Transport::plain(service), Role::Server, SIZES, &[])
 }
 
 /// `Sec-WebSocket-Key` of the request that waits here.

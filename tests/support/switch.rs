@@ -13,6 +13,8 @@ pub(crate) struct Switch {
     pub(crate) address: SocketAddr,
     target: Arc<Mutex<SocketAddr>>,
     visits: Arc<AtomicUsize>,
+    /// The daemon's ends of the connections.
+    open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Switch {
@@ -21,22 +23,33 @@ impl Switch {
         let address = listener.local_addr().expect("it is bound");
         let target = Arc::new(Mutex::new(target));
         let visits = Arc::new(AtomicUsize::new(0));
+        let open = Arc::default();
         let (now, count) = (Arc::clone(&target), Arc::clone(&visits));
+        let visitors: Arc<Mutex<Vec<TcpStream>>> = Arc::clone(&open);
         std::thread::spawn(move || {
             for visitor in listener.incoming().map_while(Result::ok) {
                 count.fetch_add(1, Ordering::Relaxed);
                 let target = *now.lock().expect("no panic holds it");
                 if let Ok(service) = TcpStream::connect(target) {
+                    let copy = visitor.try_clone().expect("a socket");
+                    visitors.lock().expect("no panic holds it").push(copy);
                     relay(visitor, service);
                 }
             }
         });
-        Self { address, target, visits }
+        Self { address, target, visits, open }
     }
 
     /// The next connection goes there.
     pub(crate) fn turn_to(&self, target: SocketAddr) {
         *self.target.lock().expect("no panic holds it") = target;
+    }
+
+    /// Breaks all connections.
+    pub(crate) fn cut(&self) {
+        for socket in self.open.lock().expect("no panic holds it").drain(..) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
     }
 
     /// Connections so far.

@@ -1,0 +1,125 @@
+//! A daemon whose connection to the service breaks: the call goes on, and the service's next session
+//! knows what was said.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::client::{Client, speech};
+use support::daemon::Daemon;
+use support::service::Service;
+use support::switch::Switch;
+use support::witness;
+
+/// A whole spoken turn and its answer.
+fn take_a_turn(client: &mut Client) {
+    client.audio.clear();
+    let answers = client.of_type("response_done").len();
+    client.speak(&[speech("weather"), vec![0; 48_000]].concat(), 4);
+    let expected = witness::pattern(1);
+    client.wait_for_audio(expected.len());
+    assert!(client.audio == expected, "every byte of the answer");
+    while client.of_type("response_done").len() == answers {
+        client.wait_for_next("response_done");
+    }
+}
+
+/// Reads until the client was told of so many states.
+fn wait_for_states(client: &mut Client, count: usize) {
+    while states(client).len() < count {
+        client.wait_for_next("call_state");
+    }
+}
+
+fn states(client: &Client) -> Vec<String> {
+    let states = client.of_type("call_state");
+    states.iter().map(|state| state["state"].as_str().expect("text").to_owned()).collect()
+}
+
+#[test]
+fn a_call_goes_on_after_each_loss_of_the_service() {
+    let service = Daemon::simulate(&["no-welcome", "reply-seconds=1"]);
+    let switch = Switch::to(service.address);
+    let daemon = Daemon::run(switch.address, &[]);
+    let descriptors = daemon.descriptors();
+    let mut client = Client::connect(daemon.address);
+    client.wait_until_active();
+    take_a_turn(&mut client);
+    for losses in 1..=3 {
+        switch.cut();
+        wait_for_states(&mut client, 2 + 2 * losses);
+        take_a_turn(&mut client);
+        daemon.assert_counted("service_reconnects_total", "", losses as u64);
+    }
+    assert_eq!(switch.visits(), 4);
+    assert_eq!(states(&client)[..4], ["connecting", "active", "reconnecting", "active"]);
+    let log = daemon.log();
+    assert!(log.contains("connected again after"), "{log}");
+    assert!(log.contains("items of the conversation were sent again"), "{log}");
+    client.tell(&json!({"type": "hang_up"}));
+    daemon.assert_counted("calls_ended_total", "hang_up", 1);
+    daemon.assert_nothing_left(descriptors);
+}
+
+#[test]
+fn the_next_session_is_told_what_was_said() {
+    let service = Service::new();
+    let switch = Switch::to(service.address);
+    let daemon = Daemon::run(switch.address, &[]);
+    let mut client = Client::connect(daemon.address);
+    client.wait_until_active();
+    client.tell(&json!({"type": "text", "text": "My name is Ada."}));
+    let told = |count: usize| {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let items = service.items();
+            if items.len() >= count {
+                return items;
+            }
+            assert!(Instant::now() < end, "{items:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    assert_eq!(told(1)[0]["content"][0]["text"], "My name is Ada.");
+    switch.cut();
+    wait_for_states(&mut client, 4);
+    assert_eq!(told(2)[1]["content"][0]["text"], "My name is Ada.");
+    assert_eq!(service.calls().len(), 2);
+    client.tell(&json!({"type": "hang_up"}));
+}
+
+#[test]
+fn a_service_that_stays_away_ends_the_call_with_its_reason() {
+    let service = Daemon::simulate(&["no-welcome"]);
+    let refusing = Daemon::simulate(&["refuse=401"]);
+    let busy = Daemon::simulate(&["refuse=503"]);
+    let switch = Switch::to(service.address);
+    let daemon = Daemon::run(switch.address, &[("VOICELIVED_RECONNECT_SECONDS", "3")]);
+    for (next, reason) in [(&refusing, "unauthorized"), (&busy, "service_trouble")] {
+        switch.turn_to(service.address);
+        let mut client = Client::connect(daemon.address);
+        client.wait_until_active();
+        switch.turn_to(next.address);
+        switch.cut();
+        client.assert_ends(reason, 1011, reason);
+    }
+}
+
+#[test]
+fn calls_that_come_back_together_share_one_budget() {
+    let service = Daemon::simulate(&["no-welcome"]);
+    let switch = Switch::to(service.address);
+    let settings = [("VOICELIVED_CONNECTS_PER_MINUTE", "5"), ("VOICELIVED_RECONNECT_SECONDS", "3")];
+    let daemon = Daemon::run(switch.address, &settings);
+    let mut clients: Vec<_> = (0..4).map(|_| Client::connect(daemon.address)).collect();
+    clients.iter_mut().for_each(Client::wait_until_active);
+    switch.cut();
+    let mut back = 0;
+    for client in &mut clients {
+        wait_for_states(client, 4);
+        back += usize::from(states(client).last().expect("a state") == "active");
+    }
+    assert_eq!(back, 1, "four new calls and one that came back: the budget of a minute is spent");
+    assert_eq!(switch.visits(), 5);
+}
