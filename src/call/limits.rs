@@ -132,6 +132,7 @@ impl Call {
         if self.gate.tick(now) {
             self.limits.touch(now);
         }
+        self.run_overdue_calls(now);
         while let Some(call) = self.tools.close_overdue(now) {
             let output = r#"{"error":"The tool took too long and was given up."}"#;
             self.send(commands::function_call_output(&call.call_id, output));

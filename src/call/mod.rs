@@ -16,12 +16,13 @@
 //!
 //! All changes of `State` are in this file. `interface` is what goes in and comes out. `events`
 //! handles what the service says, `turns` what the client says and barge-in, `limits` the clock.
-//! `response_gate`, `playback`, `tool_calls`, `captions`, `interrupted`, `first_audio` and
+//! `response_gate`, `playback`, `announced_calls`, `tool_calls`, `seen`, `captions`, `interrupted`, `first_audio` and
 //! `service_session` each keep one thing.
 //!
 //! What is not here: sockets, and audio itself. The call decides about audio by its length and its
 //! response, and never sees a sample.
 
+mod announced_calls;
 mod captions;
 pub mod client;
 pub mod ending;
@@ -33,6 +34,7 @@ mod limits;
 pub mod pcm;
 mod playback;
 pub mod response_gate;
+mod seen;
 pub mod service;
 mod service_session;
 pub mod tool_calls;
@@ -42,6 +44,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use announced_calls::AnnouncedCalls;
 use captions::Captions;
 use client::CallState;
 use ending::EndReason;
@@ -51,6 +54,7 @@ use interrupted::Interrupted;
 use limits::Limits;
 use playback::Playback;
 use response_gate::{ResponseGate, ResponseRequest};
+use seen::Seen;
 use service::session::{Dialect, SessionInfo, ga_session};
 use service::{AudioDelta, commands};
 use service_session::ServiceSession;
@@ -100,7 +104,10 @@ pub struct Call {
     gate: ResponseGate,
     playback: Playback,
     captions: Captions,
+    announced: AnnouncedCalls,
     tools: ToolCalls,
+    /// Requests for approval that were answered.
+    approvals: Seen,
     limits: Limits,
     totals: Totals,
     first_audio: FirstAudio,
@@ -124,7 +131,9 @@ impl Call {
             gate: ResponseGate::default(),
             playback: Playback::default(),
             captions: Captions::default(),
+            announced: AnnouncedCalls::default(),
             tools: ToolCalls::default(),
+            approvals: Seen::default(),
             totals: Totals::default(),
             first_audio: FirstAudio::default(),
             interrupted: Interrupted::default(),
@@ -171,7 +180,8 @@ impl Call {
             return None;
         }
         let limits = self.limits.deadline(self.state, self.is_busy(), self.playback.end());
-        sooner(sooner(limits, self.gate.deadline()), self.tools.deadline())
+        let tools = sooner(self.announced.deadline(), self.tools.deadline());
+        sooner(sooner(limits, self.gate.deadline()), tools)
     }
 
     /// Asked for each microphone frame (`bytes` of PCM16 24 kHz mono). It makes no output and does
