@@ -66,9 +66,6 @@ pub enum Upgrade {
         /// The subprotocol to agree to: the first well-formed one that is offered, if any is offered.
         protocol: Option<String>,
     },
-    /// Subprotocols are offered, and none of them is well-formed: answer 400. A client that asks for
-    /// one would break off after a 101 without it, when the call has begun.
-    Protocol,
     /// Another protocol version than 13: answer 426 and name ours.
     Version,
     /// Something is missing or wrong: answer 400.
@@ -327,25 +324,20 @@ fn upgrade(fields: &Fields<'_>, connection: &str) -> Option<Upgrade> {
     }
     let mut keys = fields.all("sec-websocket-key");
     match (keys.next(), keys.next()) {
-        (Some(key), None) if is_websocket_key(key) => Some(match offered_protocol(fields) {
-            Ok(protocol) => Upgrade::Valid { key: key.to_owned(), protocol },
-            Err(()) => Upgrade::Protocol,
-        }),
+        (Some(key), None) if is_websocket_key(key) => {
+            Some(Upgrade::Valid { key: key.to_owned(), protocol: offered_protocol(fields) })
+        }
         _ => Some(Upgrade::Invalid),
     }
 }
 
 /// The subprotocol to agree to (RFC 6455, section 4.2.2): the first token in the lists of all
 /// `Sec-WebSocket-Protocol` fields. Browsers end a connection whose answer names none of those that
-/// they offered. Empty elements of a list say nothing (RFC 9110, section 5.6.1). An error when there
-/// are elements, but no token among them.
-fn offered_protocol(fields: &Fields<'_>) -> Result<Option<String>, ()> {
+/// they offered. What is no token is passed over: it comes from clients that do not check the answer.
+fn offered_protocol(fields: &Fields<'_>) -> Option<String> {
     let offered = fields.joined("sec-websocket-protocol");
-    let mut elements =
-        offered.split(',').map(|one| one.trim_matches([' ', '\t'])).filter(|one| !one.is_empty());
-    let Some(first) = elements.next() else { return Ok(None) };
-    let token = std::iter::once(first).chain(elements).find(|one| is_token(one));
-    token.map(|token| Some(token.to_owned())).ok_or(())
+    let mut elements = offered.split(',').map(|one| one.trim_matches([' ', '\t']));
+    elements.find(|one| is_token(one)).map(str::to_owned)
 }
 
 /// `token` (RFC 9110, section 5.6.2).

@@ -279,11 +279,6 @@ fn answer_valid_upgrade(out: &mut Vec<u8>, request: &Request) -> Phase {
             http::answer_upgrade(out, key, protocol.as_deref());
             Phase::Upgraded
         }
-        Some(Upgrade::Protocol) => {
-            let text = "Sec-WebSocket-Protocol holds no subprotocol: each must be a token (RFC 6455). \
-                        This daemon needs none.";
-            plain(out, request, Status::BAD_REQUEST, "", text)
-        }
         Some(Upgrade::Invalid) => {
             plain(out, request, Status::BAD_REQUEST, "", "This is no valid WebSocket handshake.")
         }

@@ -5,8 +5,10 @@
 //! looked at, unknown types are [`ServiceEvent::Ignored`].
 
 pub mod commands;
+mod ga;
 mod items;
 mod lenient_json;
+mod overlay;
 mod scan;
 pub mod session;
 pub mod settings;
