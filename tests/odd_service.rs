@@ -127,7 +127,12 @@ fn a_function_call_is_run_wherever_its_arguments_are_told() {
         ("as usual", vec![begun(), finished(json!({})), nothing()]),
         (
             "in arguments.done, the item has none",
-            vec![begun(), arguments_event(&json!({})), finished(json!({"arguments": ""})), nothing()],
+            vec![
+                begun(),
+                arguments_event(&json!({})),
+                finished(json!({"arguments": ""})),
+                nothing(),
+            ],
         ),
         (
             "in arguments.done, the item has no key",
@@ -150,47 +155,62 @@ fn a_function_call_is_run_wherever_its_arguments_are_told() {
             "in arguments.done that names the item only",
             vec![begun(), arguments_event(&json!({"call_id": null})), nothing()],
         ),
-        ("in deltas", vec![
-            begun(),
-            arguments_delta(r#"{"locat"#),
-            arguments_delta(r#"ion":"Paris"}"#),
-            finished(json!({"arguments": ""})),
-            nothing(),
-        ]),
-        ("in conversation.item.done", vec![
-            begun(),
-            finished(json!({"arguments": ""})),
-            item_event("conversation.item.done", &weather("c", &json!({}))),
-            nothing(),
-        ]),
-        ("in conversation.item.done alone", vec![
-            item_event("conversation.item.done", &weather("c", &json!({"status": null}))),
-            nothing(),
-        ]),
-        ("in conversation.item.created", vec![
-            item_event("conversation.item.created", &weather("c", &json!({}))),
-            finished(json!({"arguments": ""})),
-            nothing(),
-        ]),
-        ("in conversation.item.added", vec![
-            item_event("conversation.item.added", &weather("c", &json!({}))),
-            nothing(),
-        ]),
+        (
+            "in deltas",
+            vec![
+                begun(),
+                arguments_delta(r#"{"locat"#),
+                arguments_delta(r#"ion":"Paris"}"#),
+                finished(json!({"arguments": ""})),
+                nothing(),
+            ],
+        ),
+        (
+            "in conversation.item.done",
+            vec![
+                begun(),
+                finished(json!({"arguments": ""})),
+                item_event("conversation.item.done", &weather("c", &json!({}))),
+                nothing(),
+            ],
+        ),
+        (
+            "in conversation.item.done alone",
+            vec![
+                item_event("conversation.item.done", &weather("c", &json!({"status": null}))),
+                nothing(),
+            ],
+        ),
+        (
+            "in conversation.item.created",
+            vec![
+                item_event("conversation.item.created", &weather("c", &json!({}))),
+                finished(json!({"arguments": ""})),
+                nothing(),
+            ],
+        ),
+        (
+            "in conversation.item.added",
+            vec![item_event("conversation.item.added", &weather("c", &json!({}))), nothing()],
+        ),
         ("in response.done alone", vec![done("r", &json!([weather("c", &json!({}))]))]),
-        ("in response.done, without a status", vec![
-            begun(),
-            done("r", &json!([weather("c", &json!({"status": null}))])),
-        ]),
-        ("in response.done, the name in the item", vec![
-            begun(),
-            done("r", &json!([weather("c", &json!({"name": null}))])),
-        ]),
-        ("cut off in one event, whole in another", vec![
-            begun(),
-            arguments_event(&json!({"arguments": r#"{"location":"Par"#})),
-            finished(json!({"arguments": r#"{"location":"Pa"#})),
-            done("r", &json!([weather("c", &json!({}))])),
-        ]),
+        (
+            "in response.done, without a status",
+            vec![begun(), done("r", &json!([weather("c", &json!({"status": null}))]))],
+        ),
+        (
+            "in response.done, the name in the item",
+            vec![begun(), done("r", &json!([weather("c", &json!({"name": null}))]))],
+        ),
+        (
+            "cut off in one event, whole in another",
+            vec![
+                begun(),
+                arguments_event(&json!({"arguments": r#"{"location":"Par"#})),
+                finished(json!({"arguments": r#"{"location":"Pa"#})),
+                done("r", &json!([weather("c", &json!({}))])),
+            ],
+        ),
         ("as an object", vec![finished(json!({"arguments": {"location": "Paris"}})), nothing()]),
     ];
     let calls = cases.into_iter().map(|(what, steps)| {
@@ -217,7 +237,8 @@ fn a_function_call_is_run_wherever_its_arguments_are_told() {
 fn a_finished_call_without_arguments_is_answered_too() {
     for arguments in [json!(""), json!(null), json!("no JSON"), json!("[]")] {
         let item = weather("c", &json!({ "arguments": arguments }));
-        let steps = vec![created("r"), item_event("response.output_item.done", &item), Step::AwaitItem];
+        let steps =
+            vec![created("r"), item_event("response.output_item.done", &item), Step::AwaitItem];
         let mut scene = Scene::play(steps);
         scene.hear_all();
         let outputs = scene.outputs(1);
@@ -263,8 +284,14 @@ fn a_function_call_that_breaks_off_is_not_run() {
         "output": [half]}});
     let mut scene = Scene::play(vec![
         created("r"),
-        item_event("response.output_item.added", &weather("c", &json!({"status": "in_progress",
-            "arguments": ""}))),
+        item_event(
+            "response.output_item.added",
+            &weather(
+                "c",
+                &json!({"status": "in_progress",
+            "arguments": ""}),
+            ),
+        ),
         arguments_delta(r#"{"location":"Pa"#),
         item_event("response.output_item.done", &half),
         say(broken),
@@ -295,7 +322,8 @@ fn an_approval_request_is_answered_once_whatever_tells_it() {
     let mut cases: Vec<Vec<Step>> =
         kinds.iter().map(|kind| vec![tell(kind), done("r", &json!([]))]).collect();
     cases.push(vec![done("r", &json!([item]))]);
-    cases.push([kinds.map(tell).to_vec(), vec![done("r", &json!([item])), tell(kinds[2])]].concat());
+    cases
+        .push([kinds.map(tell).to_vec(), vec![done("r", &json!([item])), tell(kinds[2])]].concat());
     for steps in cases {
         let what = format!("{steps:?}");
         let steps = [vec![created("r")], steps, vec![Step::AwaitCreate]].concat();
@@ -366,9 +394,13 @@ fn half_an_emoji_ends_no_call() {
     let raw = |text: &str| Step::Text(text.to_owned());
     let lone = r"Hi \ud83d";
     let mut scene = Scene::begin(
-        vec![raw(r#"{"type":"session.created","session":{"id":"s\udc00","model":"m\ud83d","instructions":"\ude00"}}"#)],
+        vec![raw(
+            r#"{"type":"session.created","session":{"id":"s\udc00","model":"m\ud83d","instructions":"\ude00"}}"#,
+        )],
         vec![
-            raw(r#"{"type":"session.updated","session":{"id":"s","instructions":"\ud83d x \ud83d"}}"#),
+            raw(
+                r#"{"type":"session.updated","session":{"id":"s","instructions":"\ud83d x \ud83d"}}"#,
+            ),
             created("r"),
             // Halves of neighbouring deltas of one item belong together.
             transcript_delta("i", lone),
@@ -379,12 +411,18 @@ fn half_an_emoji_ends_no_call() {
             transcript_delta("i", r"\ud83c"),
             transcript_delta("j", r"\udfa7"),
             transcript_delta("j", r"\u0000\uffff\ufffe\ud83d\ude00"),
-            raw(r#"{"type":"response.audio_transcript.done","response_id":"r","item_id":"j","transcript":"\ud83dA\ude00\ud83d\ude00\\ud83d\u0000"}"#),
+            raw(
+                r#"{"type":"response.audio_transcript.done","response_id":"r","item_id":"j","transcript":"\ud83dA\ude00\ud83d\ude00\\ud83d\u0000"}"#,
+            ),
             raw(&format!(r#"{{"type":"{HEARD}","item_id":"u","transcript":"Oh \udbff"}}"#)),
-            raw(r#"{"type":"error","error":{"type":"x","code":"odd\ud83d","message":"No \ude00"}}"#),
+            raw(
+                r#"{"type":"error","error":{"type":"x","code":"odd\ud83d","message":"No \ude00"}}"#,
+            ),
             raw(r#"{"type":"warning","warning":{"code":"\ud83d","message":"\ude00\u0000"}}"#),
             raw(r#"{"type":"later\ud83d","\udead":"\ud83d\u0041"}"#),
-            raw("{\"type\":\"response.text.delta\",\"response_id\":\"r\",\"item_id\":\"k\",\"delta\":\"raw \0 and \u{ffff}\"}"),
+            raw(
+                "{\"type\":\"response.text.delta\",\"response_id\":\"r\",\"item_id\":\"k\",\"delta\":\"raw \0 and \u{ffff}\"}",
+            ),
         ],
     );
     scene.hear_all();
@@ -401,10 +439,14 @@ fn half_an_emoji_ends_no_call() {
     assert!(of("i").starts_with("Hi \u{1f600} there \u{fffd}!"), "{deltas:?}");
     assert_eq!(of("j"), "\u{fffd}\0\u{ffff}\u{fffe}\u{1f600}", "{deltas:?}");
     assert_eq!(of("k"), "raw \0 and \u{ffff}", "{deltas:?}");
-    let texts: Vec<_> = scene.client.of_type("transcript").iter().map(|m| m["text"].clone()).collect();
+    let texts: Vec<_> =
+        scene.client.of_type("transcript").iter().map(|m| m["text"].clone()).collect();
     assert_eq!(texts[0], "\u{fffd}A\u{fffd}\u{1f600}\\ud83d\0");
     assert_eq!(texts[1], "Oh \u{fffd}");
-    assert_eq!(scene.client.of_type("error")[0]["message"], "The voice service reports: No \u{fffd}.");
+    assert_eq!(
+        scene.client.of_type("error")[0]["message"],
+        "The voice service reports: No \u{fffd}."
+    );
     scene.finish();
 }
 
@@ -460,7 +502,8 @@ fn sound(bytes: usize) -> Vec<u8> {
 #[test]
 fn an_odd_byte_waits_for_the_next_delta_of_its_item() {
     for kind in ["response.audio.delta", "response.output_audio.delta"] {
-        for cuts in [&[4801, 9600][..], &[1, 2, 3, 9600], &[9599, 9599, 9600], &[1, 1, 4801, 9600]] {
+        for cuts in [&[4801, 9600][..], &[1, 2, 3, 9600], &[9599, 9599, 9600], &[1, 1, 4801, 9600]]
+        {
             let pcm = sound(9600);
             let mut steps = vec![created("r")];
             let mut from = 0;
@@ -486,10 +529,15 @@ fn half_a_sample_at_an_items_end_is_dropped_and_counted() {
     let ends = [
         vec![],
         vec![say(json!({"type": "response.audio.done", "response_id": "r", "item_id": "i"}))],
-        vec![say(json!({"type": "response.output_audio.done", "response_id": "r", "item_id": "i"}))],
+        vec![say(
+            json!({"type": "response.output_audio.done", "response_id": "r", "item_id": "i"}),
+        )],
         vec![done("r", &json!([])), created("r2")],
-        vec![say(json!({"type": "input_audio_buffer.speech_started"})),
-            say(json!({"type": "input_audio_buffer.speech_stopped"})), created("r2")],
+        vec![
+            say(json!({"type": "input_audio_buffer.speech_started"})),
+            say(json!({"type": "input_audio_buffer.speech_stopped"})),
+            created("r2"),
+        ],
     ];
     for end in ends {
         let what = format!("{end:?}");
@@ -508,10 +556,13 @@ fn half_a_sample_at_an_items_end_is_dropped_and_counted() {
 /// A delta that is no base64 leaves a hole, which the log tells.
 #[test]
 fn audio_that_is_no_base64_is_passed_over() {
-    let bad = || say(json!({"type": "response.audio.delta", "response_id": "r", "item_id": "i",
-        "delta": "!!!!"}));
+    let bad = || {
+        say(json!({"type": "response.audio.delta", "response_id": "r", "item_id": "i",
+        "delta": "!!!!"}))
+    };
     let good = || audio("response.audio.delta", "i", &sound(960));
-    let mut scene = Scene::play([vec![created("r"), good()], vec![bad(); 7], vec![good()]].concat());
+    let mut scene =
+        Scene::play([vec![created("r"), good()], vec![bad(); 7], vec![good()]].concat());
     scene.hear_all();
     scene.client.wait_for_audio(1920);
     let (_, daemon, _) = scene.finish();

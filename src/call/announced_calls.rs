@@ -107,9 +107,8 @@ impl AnnouncedCalls {
     /// begun is finished.
     pub(super) fn settle(&mut self, response_id: &str, completed: bool) -> Option<FinishedCall> {
         // Events of the conversation do not name the response.
-        let is_of = |call: &Announced| {
-            call.response_id == response_id || call.response_id.is_empty()
-        };
+        let is_of =
+            |call: &Announced| call.response_id == response_id || call.response_id.is_empty();
         let leaves = |call: &Announced| {
             is_of(call) && !call.call_id.is_empty() && (completed || call.finished.is_some())
         };
@@ -245,7 +244,10 @@ mod tests {
         assert_eq!(learn(&mut calls, Stage::More, r#"{"a":1"#), None);
         assert_eq!(learn(&mut calls, Stage::Begun, r#"{"a":12}"#), None);
         assert_eq!(learn(&mut calls, Stage::Begun, r#"{"a":123456,"#), None);
-        assert_eq!(learn(&mut calls, Stage::Finished, r#"{"a":1}"#).as_deref(), Some(r#"{"a":12}"#));
+        assert_eq!(
+            learn(&mut calls, Stage::Finished, r#"{"a":1}"#).as_deref(),
+            Some(r#"{"a":12}"#)
+        );
         assert_eq!(learn(&mut calls, Stage::Finished, r#"{"a":1}"#), None, "it is run once");
     }
 

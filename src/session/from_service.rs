@@ -271,7 +271,7 @@ impl<S: Socket> Session<S> {
     /// counted; half a sample waits for the item's next delta.
     fn on_audio(&mut self, mut delta: AudioDelta<'_>, room: &mut [u8], cx: &mut TurnContext<'_>) {
         self.oddities.end_rows();
-        delta.pcm_bytes = self.half_reply.whole(&delta, room.len() - 1);
+        delta.pcm_bytes = self.half_reply.whole(&delta, room.len().saturating_sub(1));
         if self.call.reply_audio(&delta, cx.now) == Reply::Discard {
             return;
         }

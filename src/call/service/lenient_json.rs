@@ -200,7 +200,9 @@ mod tests {
         for text in [r#""\ud83d\ude00""#, r#""\\ud83d""#, "\"\u{fffe}\"", " {} "] {
             assert!(!read(text).unwrap().1, "{text}");
         }
-        for text in ["", "\0", r#""\ud83"#, r#""\ud83d"#, r#""\u""#, r#"\ud83d"#, "{\0}", "\"\\\0\""] {
+        for text in
+            ["", "\0", r#""\ud83"#, r#""\ud83d"#, r#""\u""#, r#"\ud83d"#, "{\0}", "\"\\\0\""]
+        {
             assert!(read(text).is_err(), "{text}");
         }
     }

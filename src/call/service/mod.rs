@@ -263,10 +263,7 @@ pub fn parse(text: &str) -> Result<Parsed<'_>, String> {
 ///
 /// # Errors
 /// As for `parse`.
-pub fn parse_next<'a>(
-    text: &'a str,
-    halves: &mut HalfCharacters,
-) -> Result<Parsed<'a>, String> {
+pub fn parse_next<'a>(text: &'a str, halves: &mut HalfCharacters) -> Result<Parsed<'a>, String> {
     if let Some(delta) = scan::audio_delta(text.as_bytes(), Scan::Whole) {
         return Ok(Parsed::Audio(delta));
     }

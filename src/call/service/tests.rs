@@ -90,6 +90,16 @@ fn every_event_the_call_acts_on_is_recognised() {
             json!({"type": "conversation.item.added", "item": {"type": "mcp_approval_request"}}),
             "ApprovalRequest",
         ),
+        (
+            json!({"type": "response.output_item.done", "item": {"type": "mcp_approval_request"}}),
+            "ApprovalRequest",
+        ),
+        (
+            json!({"type": "conversation.item.done", "item": {"type": "function_call"}}),
+            "FunctionCall",
+        ),
+        (json!({"type": "response.function_call_arguments.done"}), "FunctionCall"),
+        (json!({"type": "response.output_audio.done"}), "AudioDone"),
         (json!({"type": "conversation.item.created", "item": {"type": "message"}}), "Ignored"),
         (json!({"type": "response.output_item.done", "item": {"type": "message"}}), "Ignored"),
         (json!({"type": "response.brand_new"}), "Ignored"),
@@ -112,7 +122,7 @@ fn details_are_read() {
     let text = r#"{"type":"response.output_item.done","response_id":"r","item":{"type":"function_call",
         "name":"t","call_id":"c","arguments":"{  \n}","status":"incomplete"}}"#;
     let ServiceEvent::FunctionCall(call) = event(text) else { panic!() };
-    assert!(!call.completed && call.arguments == "{  \n}" && call.call_id == "c");
+    assert!(call.stage == Stage::BrokenOff && call.arguments == "{  \n}" && call.call_id == "c");
     let text = r#"{"type":"error","error":{"code":429,"message":"Slow down","param":null}}"#;
     let ServiceEvent::Error(error) = event(text) else { panic!() };
     assert_eq!((error.code.as_str(), error.param.as_str()), ("429", ""));
