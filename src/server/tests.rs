@@ -14,7 +14,7 @@ use super::manage::words;
 use super::*;
 use crate::access::Gate;
 use crate::call::CallSettings;
-use crate::call::service::session::{SessionSettings, session_object};
+use crate::call::service::session::{Dialect, SessionSettings, session_object};
 use crate::net::dial::Target;
 use crate::session::candidates::{Candidate, Chosen};
 use crate::spending::Spending;
@@ -170,6 +170,7 @@ fn calls(port: u16) -> Calls {
         language: None,
         tools: tools.schemas(),
         overrides: serde_json::Map::new(),
+        expected: Dialect::Beta,
     };
     let settings = CallSettings {
         session: session_object(&session),
