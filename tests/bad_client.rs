@@ -247,7 +247,7 @@ fn violations_leave_no_memory_behind() {
         fragments(70_000, b"x"),
         [frame(TEXT_BEGINS, &[b'x'; 60_000]), frame(TEXT, b"{}")].concat(),
         frame(TEXT, &[0xc3; 60_000]),
-        frame(TEXT, "[".repeat(60_000).as_bytes()),
+        frame(TEXT, "[".repeat(60_000).as_bytes()).repeat(8),
         frame(PING, b"?").repeat(1000),
     ];
     let once = || {
