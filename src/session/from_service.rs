@@ -226,15 +226,12 @@ impl<S: Socket> Session<S> {
             ServiceEvent::Warning { code, message } => {
                 log::warn!("[{}] the service warns: {message} ({code})", self.id);
             }
-            ServiceEvent::UserTranscriptFailed { message } => {
-                log::warn!("[{}] the service has no transcript: {message}", self.id);
-            }
             ServiceEvent::Error(error) => {
                 let code = if error.code.is_empty() { &error.kind } else { &error.code };
                 cx.metrics.count_known(Family::ServiceErrors, code);
                 self.log_error(error, code);
             }
-            ServiceEvent::Ignored { kind } if log::log_enabled!(log::Level::Debug) => {
+            ServiceEvent::Ignored { kind, .. } if log::log_enabled!(log::Level::Debug) => {
                 if self.oddities.ignored.is_new(kind) {
                     let kind = connection_faults::quote(kind);
                     log::debug!("[{}] events of the type {kind} are ignored", self.id);
@@ -272,7 +269,7 @@ impl<S: Socket> Session<S> {
     fn on_audio(&mut self, mut delta: AudioDelta<'_>, room: &mut [u8], cx: &mut TurnContext<'_>) {
         self.oddities.end_rows();
         delta.pcm_bytes = self.half_reply.whole(&delta, room.len().saturating_sub(1));
-        if self.call.reply_audio(&delta, cx.now) == Reply::Discard {
+        if self.fate_of(&delta, cx) == Reply::Discard {
             return;
         }
         let (pcm, dropped) = self.half_reply.join(&delta, room);
@@ -287,7 +284,7 @@ impl<S: Socket> Session<S> {
     /// The end of an item, or of all items of a response, is the end of its sound.
     fn end_sound(&mut self, event: &ServiceEvent<'_>, cx: &mut TurnContext<'_>) {
         let dropped = match event {
-            ServiceEvent::AudioDone { item_id } => self.half_reply.end_item(item_id),
+            ServiceEvent::AudioDone { item_id, .. } => self.half_reply.end_item(item_id),
             ServiceEvent::ResponseDone(done) => self.half_reply.end_response(&done.response_id),
             _ => false,
         };
@@ -296,12 +293,20 @@ impl<S: Socket> Session<S> {
         }
     }
 
+    /// Asks the call about audio. A response that nobody has announced begins with it, and the client
+    /// must hear of that first.
+    fn fate_of(&mut self, delta: &AudioDelta<'_>, cx: &mut TurnContext<'_>) -> Reply {
+        let reply = self.call.reply_audio(delta, cx.now);
+        self.carry_out(cx);
+        reply
+    }
+
     /// Audio in another spelling than the usual one, or a delta that is no audio. It may allocate, since
     /// services that spell like this are rare. Of an interrupted response nothing is judged.
     fn on_rare_audio(&mut self, delta: AudioDelta<'_>, base64: &[u8], cx: &mut TurnContext<'_>) {
         match Decoded::default().decode(base64) {
             Some(pcm) => self.on_audio(delta, pcm, cx),
-            None if self.call.reply_audio(&delta, cx.now) == Reply::Discard => {}
+            None if self.fate_of(&delta, cx) == Reply::Discard => {}
             None => self.pass_over_audio(cx),
         }
     }
