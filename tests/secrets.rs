@@ -32,7 +32,7 @@ const FAULTS: [(&str, &str); 10] = [
     ("refuse=302", "redirect"),
     ("refuse-session", "session_refused"),
     ("reset@reply", "service_lost"),
-    ("garbage", "service_protocol"),
+    ("big-message=2000000", "service_protocol"),
     ("close=1011:trouble@update", "service_closed"),
     // It knows the key, and says it.
     ("close=1011:canary-5bd1e995-key@update", "service_closed"),
