@@ -1,8 +1,31 @@
-//! The way to the service: connect (next address on failure), TLS, WebSocket upgrade.
+//! The way to the service: connect, TLS, WebSocket upgrade, at one address after the other.
 //!
 //! A state machine over non-blocking sockets. Its owner registers the socket it makes, feeds it
 //! readiness and time, and gets an open [`WsPeer`] or a [`DialError`].
+//!
+//! ```text
+//! Start ──► Connecting ──► Upgrading ──► Finished: open, or refused by the service
+//!             ▲   │            │
+//!             └───┴────────────┘  nothing came in time, or the connection broke: the next address
+//! ```
+//!
+//! What may be relied on, and what would break without it:
+//!
+//! - **There is one socket at a time.** Each new one is announced by [`Progress::NewSocket`] before
+//!   anything is expected of it. An owner that did not register it then would never hear of it again.
+//! - **A deadline is always set**, and no later than the dial's own end. Many things on the way take a
+//!   connection and then say nothing (a firewall that knows IPv6 by half, a full proxy). Without it the
+//!   call would wait for its own end, and so would every call after it, since only an address that was
+//!   given up is moved behind the others.
+//! - **Only an address is given up for silence and breaks; an answer ends the dial.** A refusal is the
+//!   service's own word, and holds at its other addresses too. Asking there would only use up the
+//!   quota of connections.
+//! - **The request leaves after TLS has proved who is there.** [`Transport`] keeps it until then. So a
+//!   credential reaches no address of another.
+//! - **`Finished` is never left.** It stands in whenever a stage is taken out to be worked on, so a
+//!   path that forgot to put one back would end the dial and not repeat it.
 
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -11,7 +34,9 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
+use super::body;
 use super::socket::Socket;
+use super::tls_words;
 use super::transport::Transport;
 use super::upgrade::{self, Answer, MAX_ANSWER_HEAD, Refusal};
 use super::ws::{Role, Sizes, WsPeer};
@@ -19,8 +44,16 @@ use super::ws::{Role, Sizes, WsPeer};
 /// How long one address may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long TLS and the upgrade may take together, once connected.
+/// How long TLS and the upgrade may take together, once connected, where no other address is left.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same where others are left. It is more than a slow network takes for it, and little enough
+/// for three addresses to be tried.
+const STALL_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long all addresses may take together. A call has 15 s to reach the service and to configure
+/// its session; the rest is for the second part.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(13);
 
 /// How long the rest of a refusal's body may take.
 const REFUSAL_BODY_WAIT: Duration = Duration::from_secs(1);
@@ -88,6 +121,53 @@ impl DialError {
     }
 }
 
+/// How much a failure says: what got further says more of what is wrong.
+fn reach(error: &DialError) -> u8 {
+    match error {
+        DialError::Connect(_) => 0,
+        DialError::Broken(_) => 1,
+        DialError::Timeout(_) => 2,
+        DialError::Tls(_) => 3,
+        DialError::Refused(..) | DialError::Invalid(_) | DialError::Internal(_) => 4,
+    }
+}
+
+/// An address that was given up for the next one. It displays as a clause for the log.
+#[derive(Debug)]
+pub struct Setback {
+    address: Option<SocketAddr>,
+    why: String,
+}
+
+impl Setback {
+    fn new(address: Option<SocketAddr>, error: &DialError) -> Self {
+        let why = match error {
+            DialError::Connect(error) => format!("cannot be reached ({error})"),
+            DialError::Timeout(step) => format!("did not finish {step} in time"),
+            DialError::Tls(rustls::Error::InvalidCertificate(fault)) => {
+                format!("is not trusted: {}", tls_words::certificate_fault(fault))
+            }
+            DialError::Tls(error) => format!("failed in TLS ({error})"),
+            DialError::Broken(error) => {
+                format!("broke the connection before it answered ({error})")
+            }
+            DialError::Invalid(what) => format!("gave no proper answer: {what}"),
+            DialError::Refused(refusal, _) => format!("answered {}", refusal.status),
+            DialError::Internal(what) => what.clone(),
+        };
+        Self { address, why }
+    }
+}
+
+impl fmt::Display for Setback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => write!(f, "{address} {}; the next address is tried", self.why),
+            None => write!(f, "the address {}; the next one is tried", self.why),
+        }
+    }
+}
+
 /// What has become of the attempt.
 #[allow(clippy::large_enum_variant, reason = "lives on the stack of one call")]
 #[derive(Debug)]
@@ -120,10 +200,17 @@ pub enum Step {
 pub struct Dial<S = TcpStream> {
     target: Rc<Target>,
     addresses: Vec<SocketAddr>,
+    /// The index of the address that is tried after the present one.
     next: usize,
+    /// The call's `x-ms-client-request-id`; empty for none.
+    request_id: String,
     stage: Stage<S>,
     deadline: Instant,
-    last_error: io::Error,
+    /// When the whole dial is over.
+    end: Instant,
+    /// The failure that is told if no address is left: of those that got furthest, the last.
+    worst: DialError,
+    setback: Option<Setback>,
     sizes: Sizes,
 }
 
@@ -139,16 +226,26 @@ enum Stage<S> {
 }
 
 impl<S: Socket> Dial<S> {
-    /// Prepares an attempt over these addresses, in order.
+    /// Prepares an attempt over these addresses, in order. `request_id` is an
+    /// [`upgrade::request_id`], the same for all of them, or empty.
     #[must_use]
-    pub fn new(target: Rc<Target>, addresses: Vec<SocketAddr>, sizes: Sizes, now: Instant) -> Self {
+    pub fn new(
+        target: Rc<Target>,
+        addresses: Vec<SocketAddr>,
+        request_id: String,
+        sizes: Sizes,
+        now: Instant,
+    ) -> Self {
         Self {
             target,
             addresses,
             next: 0,
+            request_id,
             stage: Stage::Start,
             deadline: now,
-            last_error: ErrorKind::AddrNotAvailable.into(),
+            end: now + DIAL_TIMEOUT,
+            worst: DialError::Connect(ErrorKind::AddrNotAvailable.into()),
+            setback: None,
             sizes,
         }
     }
@@ -209,20 +306,43 @@ impl<S: Socket> Dial<S> {
         }
     }
 
+    /// Start → Connecting at the first address that lets a connection begin, → Finished if there is
+    /// none.
     fn try_next(&mut self, now: Instant) -> Progress<S> {
-        while let Some(address) = self.addresses.get(self.next) {
+        while let Some(address) = self.addresses.get(self.next).filter(|_| now < self.end) {
             self.next += 1;
             match S::connect(*address) {
                 Ok(socket) => {
                     self.stage = Stage::Connecting(socket);
-                    self.deadline = now + CONNECT_TIMEOUT;
+                    self.deadline = self.end.min(now + CONNECT_TIMEOUT);
                     return Progress::NewSocket;
                 }
-                Err(error) => self.last_error = error,
+                Err(error) => self.note(DialError::Connect(error)),
             }
         }
-        let error = std::mem::replace(&mut self.last_error, ErrorKind::NotConnected.into());
-        Progress::Failed(DialError::Connect(error))
+        let none = DialError::Connect(ErrorKind::NotConnected.into());
+        Progress::Failed(std::mem::replace(&mut self.worst, none))
+    }
+
+    /// Connecting, Upgrading → Connecting at the next address. The socket was dropped with its stage,
+    /// which takes it out of the poll.
+    fn give_up_address(&mut self, error: DialError, now: Instant) -> Progress<S> {
+        self.note(error);
+        self.try_next(now)
+    }
+
+    fn note(&mut self, error: DialError) {
+        if self.next < self.addresses.len() {
+            self.setback = Some(Setback::new(self.address(), &error));
+        }
+        if reach(&error) >= reach(&self.worst) {
+            self.worst = error;
+        }
+    }
+
+    /// The address that was given up last, said once.
+    pub fn take_setback(&mut self) -> Option<Setback> {
+        self.setback.take()
     }
 
     /// C1: connected means a writable event, no pending error, and a peer address.
@@ -234,16 +354,25 @@ impl<S: Socket> Dial<S> {
                 Progress::Pending
             }
             Ok(false) => {
-                self.last_error = ErrorKind::TimedOut.into();
-                self.try_next(now)
+                drop(socket);
+                self.give_up_address(DialError::Connect(ErrorKind::TimedOut.into()), now)
             }
             Err(error) => {
-                self.last_error = error;
-                self.try_next(now)
+                drop(socket);
+                self.give_up_address(DialError::Connect(error), now)
             }
         }
     }
 
+    /// When the present address must have answered.
+    fn upgrade_deadline(&self, now: Instant) -> Instant {
+        let others = self.addresses.len().saturating_sub(self.next);
+        let most = if others == 0 { UPGRADE_TIMEOUT } else { STALL_TIMEOUT };
+        let all = u32::try_from(others + 1).unwrap_or(u32::MAX);
+        now + most.min(self.end.saturating_duration_since(now) / all)
+    }
+
+    /// Connecting → Upgrading.
     fn begin_upgrade(&mut self, socket: S, now: Instant) -> Progress<S> {
         socket.hurry();
         let transport = match &self.target.tls {
@@ -254,15 +383,16 @@ impl<S: Socket> Dial<S> {
             },
         };
         let Target { host_field, request_target, credential, .. } = &*self.target;
-        match upgrade::request(host_field, request_target, credential) {
+        match upgrade::request(host_field, request_target, credential, &self.request_id) {
             Ok(upgrade::Request { text, accept }) => {
-                self.deadline = now + UPGRADE_TIMEOUT;
+                self.deadline = self.upgrade_deadline(now);
                 self.upgrading(transport, text.into_bytes(), accept, Vec::new(), now)
             }
             Err(error) => Progress::Failed(DialError::Internal(error)),
         }
     }
 
+    /// Goes on with TLS, the request and the answer, and judges what there is of the answer.
     fn upgrading(
         &mut self,
         mut transport: Transport<S>,
@@ -274,7 +404,7 @@ impl<S: Socket> Dial<S> {
         transport.begin_turn();
         let ended = match exchange(&mut transport, &mut request, &mut answer) {
             Ok(ended) => ended,
-            Err(error) => return Progress::Failed(broken(error)),
+            Err(error) => return self.give_up_address(broken(error), now),
         };
         match upgrade::answer(&answer, &accept) {
             Answer::Upgraded(head) => {
@@ -288,7 +418,7 @@ impl<S: Socket> Dial<S> {
             Answer::Refused(mut refusal)
                 if ended || body_complete(&refusal, &answer) || now >= self.deadline =>
             {
-                let body = String::from_utf8_lossy(&answer[refusal.head_bytes..]).into_owned();
+                let body = body_text(&refusal, &answer);
                 let body = self.target.conceal(&body).unwrap_or(body);
                 let id = refusal.request_id.as_deref().and_then(|id| self.target.conceal(id));
                 refusal.request_id = id.or(refusal.request_id);
@@ -300,7 +430,8 @@ impl<S: Socket> Dial<S> {
             Answer::Partial => {}
         }
         if ended {
-            return Progress::Failed(DialError::Broken(ErrorKind::UnexpectedEof.into()));
+            let error = DialError::Broken(ErrorKind::UnexpectedEof.into());
+            return self.give_up_address(error, now);
         }
         if now >= self.deadline {
             let step = if transport.is_handshaking() {
@@ -308,7 +439,7 @@ impl<S: Socket> Dial<S> {
             } else {
                 "the WebSocket upgrade"
             };
-            return Progress::Failed(DialError::Timeout(step));
+            return self.give_up_address(DialError::Timeout(step), now);
         }
         self.stage = Stage::Upgrading { transport, request, accept, answer };
         Progress::Pending
@@ -361,9 +492,22 @@ fn is_reset(error: &io::Error) -> bool {
     )
 }
 
+/// Whether no more of a refusal's body is to be waited for.
 fn body_complete(refusal: &Refusal, answer: &[u8]) -> bool {
-    let body = answer.len() - refusal.head_bytes;
-    body >= refusal.content_length.unwrap_or(usize::MAX).min(MAX_REFUSAL_BODY)
+    let body = &answer[refusal.head_bytes..];
+    if refusal.chunked {
+        let (body, ended) = body::unchunked(body);
+        return ended || body.len() >= MAX_REFUSAL_BODY;
+    }
+    body.len() >= refusal.content_length.unwrap_or(usize::MAX).min(MAX_REFUSAL_BODY)
+}
+
+/// What there is of a refusal's body, at most [`MAX_REFUSAL_BODY`] bytes of it.
+fn body_text(refusal: &Refusal, answer: &[u8]) -> String {
+    let body = &answer[refusal.head_bytes..];
+    let mut body = if refusal.chunked { body::unchunked(body).0 } else { body.to_vec() };
+    body.truncate(refusal.content_length.unwrap_or(usize::MAX).min(MAX_REFUSAL_BODY));
+    body::text(&body)
 }
 
 fn broken(error: io::Error) -> DialError {

@@ -1,5 +1,6 @@
 //! Bytes in and out: sockets, TLS, WebSocket, HTTP. Knows nothing of calls.
 
+pub mod body;
 pub mod dial;
 pub mod http;
 pub mod inbox;
