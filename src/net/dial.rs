@@ -49,7 +49,7 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The same where others are left. It is more than a slow network takes for it, and little enough
 /// for three addresses to be tried.
-const STALL_TIMEOUT: Duration = Duration::from_secs(4);
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How long all addresses may take together. A call has 15 s to reach the service and to configure
 /// its session; the rest is for the second part.
@@ -367,7 +367,7 @@ impl<S: Socket> Dial<S> {
     /// When the present address must have answered.
     fn upgrade_deadline(&self, now: Instant) -> Instant {
         let others = self.addresses.len().saturating_sub(self.next);
-        let most = if others == 0 { UPGRADE_TIMEOUT } else { STALL_TIMEOUT };
+        let most = if others == 0 { UPGRADE_TIMEOUT } else { ADDRESS_TIMEOUT };
         let all = u32::try_from(others + 1).unwrap_or(u32::MAX);
         now + most.min(self.end.saturating_duration_since(now) / all)
     }
