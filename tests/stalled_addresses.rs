@@ -110,6 +110,7 @@ fn a_tls_handshake_that_stalls_is_followed_by_the_next_address() {
         host_field: "localhost".to_owned(),
         credential: "api-key: k".to_owned(),
         tls: Some(voicelived::net::tls::client_config(&roots).expect("TLS")),
+        proxy: None,
     };
     let (end, setbacks) = dial(target, vec![bad, service.address]);
     assert!(matches!(end, Progress::Open(_)), "{end:?}");

@@ -1,13 +1,18 @@
-//! The way to the service: connect, TLS, WebSocket upgrade, at one address after the other.
+//! The way to the service: connect, a proxy's tunnel if there is a proxy, TLS, WebSocket upgrade, at one
+//! address after the other.
 //!
 //! A state machine over non-blocking sockets. Its owner registers the socket it makes, feeds it
 //! readiness and time, and gets an open [`WsPeer`] or a [`DialError`].
 //!
 //! ```text
-//! Start ──► Connecting ──► Upgrading ──► Finished: open, or refused by the service
-//!             ▲   │            │
-//!             └───┴────────────┘  nothing came in time, or the connection broke: the next address
+//! Start ──► Connecting ──┬──────────────────► Upgrading ──► Finished: open, or refused by the service
+//!             ▲   │      └──► Tunnelling ───────▲ │            ▲
+//!             │   │               │   └───────────┼────────────┘  refused by the proxy
+//!             └───┴───────────────┴───────────────┘  silence or a break: the next address
 //! ```
+//!
+//! Through a proxy the addresses are the proxy's, and the proxy looks the service's name up. The proxy
+//! sees name and port of the service, never the credential: that leaves only inside TLS to the service.
 //!
 //! What may be relied on, and what would break without it:
 //!
@@ -25,7 +30,6 @@
 //! - **`Finished` is never left.** It stands in whenever a stage is taken out to be worked on, so a
 //!   path that forgot to put one back would end the dial and not repeat it.
 
-use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -35,14 +39,19 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 
 use super::body;
+pub use super::dial_error::{DialError, ProxyFault, Setback};
+use super::proxy::{self, Proxy};
 use super::socket::Socket;
-use super::tls_words;
 use super::transport::Transport;
 use super::upgrade::{self, Answer, MAX_ANSWER_HEAD, Refusal};
 use super::ws::{Role, Sizes, WsPeer};
 
 /// How long one address may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a proxy may take to open its tunnel, TLS to it included, once connected, where no other
+/// address is left.
+const TUNNEL_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How long TLS and the upgrade may take together, once connected, where no other address is left.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -79,92 +88,24 @@ pub struct Target {
     pub credential: String,
     /// TLS, or plain for a loopback simulator.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// The proxy to go through; only with TLS.
+    pub proxy: Option<Proxy>,
 }
 
 impl Target {
+    /// The host and port that are connected to, and whose addresses are wanted: the proxy's, if there
+    /// is one, else the service's.
+    #[must_use]
+    pub fn next_hop(&self) -> (&str, u16) {
+        self.proxy.as_ref().map_or((&self.host, self.port), |proxy| (&proxy.host, proxy.port))
+    }
+
     /// `text` without the credential, should the other side have put it there; else `None`. What
     /// is short is a word of its own, such as the simulator's, and no secret.
     #[must_use]
     pub fn conceal(&self, text: &str) -> Option<String> {
         let secret = self.credential.rsplit(' ').next()?;
         (secret.len() >= MIN_SECRET && text.contains(secret)).then(|| text.replace(secret, "***"))
-    }
-}
-
-/// Why there is no connection.
-#[derive(Debug)]
-pub enum DialError {
-    /// No address accepted; the last one's error.
-    Connect(io::Error),
-    /// TLS failed: certificate, version, clock.
-    Tls(rustls::Error),
-    /// The connection broke before the upgrade was answered.
-    Broken(io::Error),
-    /// Nothing came in time; the text names the step.
-    Timeout(&'static str),
-    /// The answer was no upgrade: status, and the body's beginning.
-    Refused(Refusal, String),
-    /// The answer made no sense.
-    Invalid(&'static str),
-    /// Our own side could not even try.
-    Internal(String),
-}
-
-impl DialError {
-    /// Whether it may be that the service is not at the address; a refusal is the service's own.
-    #[must_use]
-    pub fn is_absence(&self) -> bool {
-        match self {
-            Self::Connect(_) | Self::Tls(_) | Self::Broken(_) | Self::Timeout(_) => true,
-            Self::Refused(..) | Self::Invalid(_) | Self::Internal(_) => false,
-        }
-    }
-}
-
-/// How much a failure says: what got further says more of what is wrong.
-fn reach(error: &DialError) -> u8 {
-    match error {
-        DialError::Connect(_) => 0,
-        DialError::Broken(_) => 1,
-        DialError::Timeout(_) => 2,
-        DialError::Tls(_) => 3,
-        DialError::Refused(..) | DialError::Invalid(_) | DialError::Internal(_) => 4,
-    }
-}
-
-/// An address that was given up for the next one. It displays as a clause for the log.
-#[derive(Debug)]
-pub struct Setback {
-    address: Option<SocketAddr>,
-    why: String,
-}
-
-impl Setback {
-    fn new(address: Option<SocketAddr>, error: &DialError) -> Self {
-        let why = match error {
-            DialError::Connect(error) => format!("cannot be reached ({error})"),
-            DialError::Timeout(step) => format!("did not finish {step} in time"),
-            DialError::Tls(rustls::Error::InvalidCertificate(fault)) => {
-                format!("is not trusted: {}", tls_words::certificate_fault(fault))
-            }
-            DialError::Tls(error) => format!("failed in TLS ({error})"),
-            DialError::Broken(error) => {
-                format!("broke the connection before it answered ({error})")
-            }
-            DialError::Invalid(what) => format!("gave no proper answer: {what}"),
-            DialError::Refused(refusal, _) => format!("answered {}", refusal.status),
-            DialError::Internal(what) => what.clone(),
-        };
-        Self { address, why }
-    }
-}
-
-impl fmt::Display for Setback {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.address {
-            Some(address) => write!(f, "{address} {}; the next address is tried", self.why),
-            None => write!(f, "the address {}; the next one is tried", self.why),
-        }
     }
 }
 
@@ -182,11 +123,13 @@ pub enum Progress<S = TcpStream> {
     Failed(DialError),
 }
 
-/// How far an attempt has got, for those who time it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far an attempt has got, for those who time it; in the order of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// No address has accepted yet.
     Connect,
+    /// The proxy is asked for a tunnel.
+    Tunnel,
     /// The TLS handshake.
     Tls,
     /// The upgrade request is on its way or sent.
@@ -206,6 +149,8 @@ pub struct Dial<S = TcpStream> {
     request_id: String,
     stage: Stage<S>,
     deadline: Instant,
+    /// How long the proxy has for its tunnel.
+    tunnel_time: Duration,
     /// When the whole dial is over.
     end: Instant,
     /// The failure that is told if no address is left: of those that got furthest, the last.
@@ -219,6 +164,9 @@ enum Stage<S> {
     Start,
     /// Waiting for the TCP handshake (C1).
     Connecting(S),
+    /// The proxy's address has accepted. `CONNECT` is on its way or sent, perhaps inside TLS to the proxy;
+    /// collecting the answer. Nothing of the service's credential is here yet.
+    Tunnelling { transport: Transport<S>, request: Vec<u8>, answer: Vec<u8> },
     /// The request is on its way or sent; collecting the answer.
     Upgrading { transport: Transport<S>, request: Vec<u8>, accept: String, answer: Vec<u8> },
     /// Over.
@@ -243,6 +191,7 @@ impl<S: Socket> Dial<S> {
             request_id,
             stage: Stage::Start,
             deadline: now,
+            tunnel_time: TUNNEL_TIMEOUT,
             end: now + DIAL_TIMEOUT,
             worst: DialError::Connect(ErrorKind::AddrNotAvailable.into()),
             setback: None,
@@ -261,6 +210,7 @@ impl<S: Socket> Dial<S> {
     pub fn step(&self) -> Step {
         match &self.stage {
             Stage::Start | Stage::Connecting(_) => Step::Connect,
+            Stage::Tunnelling { .. } => Step::Tunnel,
             Stage::Upgrading { transport, .. } if transport.is_handshaking() => Step::Tls,
             Stage::Upgrading { .. } => Step::Upgrade,
             Stage::Finished => Step::Over,
@@ -277,14 +227,18 @@ impl<S: Socket> Dial<S> {
     pub fn socket(&mut self) -> Option<&mut S> {
         match &mut self.stage {
             Stage::Connecting(socket) => Some(socket),
-            Stage::Upgrading { transport, .. } => Some(transport.stream_mut()),
+            Stage::Tunnelling { transport, .. } | Stage::Upgrading { transport, .. } => {
+                Some(transport.stream_mut())
+            }
             Stage::Start | Stage::Finished => None,
         }
     }
 
     /// The poll reported the socket.
     pub fn mark(&mut self, readable: bool, writable: bool, ending: bool) {
-        if let Stage::Upgrading { transport, .. } = &mut self.stage {
+        if let Stage::Tunnelling { transport, .. } | Stage::Upgrading { transport, .. } =
+            &mut self.stage
+        {
             if readable {
                 transport.mark_readable(ending);
             }
@@ -299,6 +253,9 @@ impl<S: Socket> Dial<S> {
         match std::mem::replace(&mut self.stage, Stage::Finished) {
             Stage::Start => self.try_next(now),
             Stage::Connecting(socket) => self.connecting(socket, now),
+            Stage::Tunnelling { transport, request, answer } => {
+                self.tunnelling(transport, request, answer, now)
+            }
             Stage::Upgrading { transport, request, accept, answer } => {
                 self.upgrading(transport, request, accept, answer, now)
             }
@@ -321,7 +278,13 @@ impl<S: Socket> Dial<S> {
             }
         }
         let none = DialError::Connect(ErrorKind::NotConnected.into());
-        Progress::Failed(std::mem::replace(&mut self.worst, none))
+        let worst = std::mem::replace(&mut self.worst, none);
+        Progress::Failed(match (worst, &self.target.proxy) {
+            (DialError::Connect(error), Some(proxy)) => {
+                DialError::Proxy(Box::new(proxy.clone()), ProxyFault::Unreachable(error))
+            }
+            (worst, _) => worst,
+        })
     }
 
     /// Connecting, Upgrading → Connecting at the next address. The socket was dropped with its stage,
@@ -335,7 +298,7 @@ impl<S: Socket> Dial<S> {
         if self.next < self.addresses.len() {
             self.setback = Some(Setback::new(self.address(), &error));
         }
-        if reach(&error) >= reach(&self.worst) {
+        if error.reach() >= self.worst.reach() {
             self.worst = error;
         }
     }
@@ -348,7 +311,7 @@ impl<S: Socket> Dial<S> {
     /// C1: connected means a writable event, no pending error, and a peer address.
     fn connecting(&mut self, socket: S, now: Instant) -> Progress<S> {
         match socket.is_connected() {
-            Ok(true) => self.begin_upgrade(socket, now),
+            Ok(true) => self.connected(socket, now),
             Ok(false) if now < self.deadline => {
                 self.stage = Stage::Connecting(socket);
                 Progress::Pending
@@ -364,28 +327,108 @@ impl<S: Socket> Dial<S> {
         }
     }
 
-    /// When the present address must have answered.
-    fn upgrade_deadline(&self, now: Instant) -> Instant {
+    /// When the present address must have gone so far, if it may take `most` where no other is left.
+    fn stage_deadline(&self, most: Duration, now: Instant) -> Instant {
         let others = self.addresses.len().saturating_sub(self.next);
-        let most = if others == 0 { UPGRADE_TIMEOUT } else { ADDRESS_TIMEOUT };
+        let most = if others == 0 { most } else { ADDRESS_TIMEOUT };
         let all = u32::try_from(others + 1).unwrap_or(u32::MAX);
         now + most.min(self.end.saturating_duration_since(now) / all)
     }
 
-    /// Connecting → Upgrading.
-    fn begin_upgrade(&mut self, socket: S, now: Instant) -> Progress<S> {
+    /// Connecting → Tunnelling through a proxy, else → Upgrading.
+    fn connected(&mut self, socket: S, now: Instant) -> Progress<S> {
         socket.hurry();
-        let transport = match &self.target.tls {
-            None => Transport::plain(socket),
-            Some(config) => match super::tls::client(config, &self.target.host) {
-                Ok(connection) => Transport::tls(socket, connection),
-                Err(error) => return Progress::Failed(DialError::Internal(error)),
-            },
+        let target = Rc::clone(&self.target);
+        let (config, host) = (target.tls.as_ref(), target.host.as_str());
+        let Some(proxy) = &target.proxy else {
+            return match config.map(|config| super::tls::client(config, host)).transpose() {
+                Ok(None) => self.begin_upgrade(Transport::plain(socket), now),
+                Ok(Some(connection)) => self.begin_upgrade(Transport::tls(socket, connection), now),
+                Err(error) => Progress::Failed(DialError::Internal(error)),
+            };
         };
+        let config = config.filter(|_| proxy.tls);
+        let transport =
+            match config.map(|config| super::tls::client(config, &proxy.host)).transpose() {
+                Ok(None) => Transport::plain(socket),
+                Ok(Some(connection)) => Transport::tls(socket, connection),
+                Err(error) => return Progress::Failed(DialError::Internal(error)),
+            };
+        self.deadline = self.stage_deadline(TUNNEL_TIMEOUT, now);
+        self.tunnel_time = self.deadline.saturating_duration_since(now);
+        let request = proxy.request(host, target.port).into_bytes();
+        self.tunnelling(transport, request, Vec::new(), now)
+    }
+
+    /// Tunnelling → Upgrading when the proxy has opened the tunnel.
+    fn tunnelling(
+        &mut self,
+        mut transport: Transport<S>,
+        mut request: Vec<u8>,
+        mut answer: Vec<u8>,
+        now: Instant,
+    ) -> Progress<S> {
+        transport.begin_turn();
+        let ended = match exchange(&mut transport, &mut request, &mut answer) {
+            Ok(ended) => ended,
+            Err(error) => return self.no_tunnel(proxy_broken(error), now),
+        };
+        match proxy::answer(&answer) {
+            proxy::Answer::Open(head) => return self.tunnel(transport, &answer[head..], now),
+            proxy::Answer::Refused(refusal) => {
+                return self.no_tunnel(ProxyFault::Refused(refusal), now);
+            }
+            proxy::Answer::Invalid(what) => return self.no_tunnel(ProxyFault::Invalid(what), now),
+            proxy::Answer::Partial => {}
+        }
+        if ended {
+            return self.no_tunnel(ProxyFault::Broken(ErrorKind::UnexpectedEof.into()), now);
+        }
+        if now >= self.deadline {
+            return self.no_tunnel(ProxyFault::Silent(self.tunnel_time.as_secs()), now);
+        }
+        self.stage = Stage::Tunnelling { transport, request, answer };
+        Progress::Pending
+    }
+
+    /// TLS to the service begins inside the tunnel. Only TLS may go through: the proxy would read the
+    /// credential otherwise.
+    fn tunnel(&mut self, transport: Transport<S>, early: &[u8], now: Instant) -> Progress<S> {
+        let Some(config) = &self.target.tls else {
+            let what = "only an encrypted service is reached through a proxy".to_owned();
+            return Progress::Failed(DialError::Internal(what));
+        };
+        let connection = match super::tls::client(config, &self.target.host) {
+            Ok(connection) => connection,
+            Err(error) => return Progress::Failed(DialError::Internal(error)),
+        };
+        match transport.tunnelled(connection, early) {
+            Ok(transport) => self.begin_upgrade(transport, now),
+            Err(error) => self.give_up_address(broken(error), now),
+        }
+    }
+
+    /// Tunnelling → Finished, or → Connecting if the address is to blame.
+    fn no_tunnel(&mut self, mut fault: ProxyFault, now: Instant) -> Progress<S> {
+        let Some(proxy) = self.target.proxy.clone() else {
+            return Progress::Failed(DialError::Internal("there is no proxy".to_owned()));
+        };
+        if let ProxyFault::Refused(refusal) = &mut fault {
+            refusal.reason = proxy.conceal(&refusal.reason);
+            for challenge in &mut refusal.challenges {
+                *challenge = proxy.conceal(challenge);
+            }
+        }
+        let error = DialError::Proxy(Box::new(proxy), fault);
+        // As the service's, its refusal holds at its other addresses too.
+        if error.is_absence() { self.give_up_address(error, now) } else { Progress::Failed(error) }
+    }
+
+    fn begin_upgrade(&mut self, transport: Transport<S>, now: Instant) -> Progress<S> {
         let Target { host_field, request_target, credential, .. } = &*self.target;
         match upgrade::request(host_field, request_target, credential, &self.request_id) {
             Ok(upgrade::Request { text, accept }) => {
-                self.deadline = self.upgrade_deadline(now);
+                self.deadline = self.stage_deadline(UPGRADE_TIMEOUT, now);
                 self.upgrading(transport, text.into_bytes(), accept, Vec::new(), now)
             }
             Err(error) => Progress::Failed(DialError::Internal(error)),
@@ -508,6 +551,14 @@ fn body_text(refusal: &Refusal, answer: &[u8]) -> String {
     let mut body = if refusal.chunked { body::unchunked(body).0 } else { body.to_vec() };
     body.truncate(refusal.content_length.unwrap_or(usize::MAX).min(MAX_REFUSAL_BODY));
     body::text(&body)
+}
+
+fn proxy_broken(error: io::Error) -> ProxyFault {
+    match broken(error) {
+        DialError::Tls(error) => ProxyFault::Tls(error),
+        DialError::Broken(error) => ProxyFault::Broken(error),
+        _ => ProxyFault::Broken(ErrorKind::Other.into()),
+    }
 }
 
 fn broken(error: io::Error) -> DialError {

@@ -2,8 +2,10 @@
 
 pub mod body;
 pub mod dial;
+mod dial_error;
 pub mod http;
 pub mod inbox;
+pub mod proxy;
 pub mod socket;
 pub mod tls;
 pub mod tls_words;
