@@ -4,6 +4,7 @@ pub mod dial;
 pub mod http;
 pub mod inbox;
 pub mod socket;
+pub mod suites;
 pub mod tls;
 pub mod tls_words;
 pub mod transport;
