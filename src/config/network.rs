@@ -108,8 +108,10 @@ pub(super) fn frame_ancestors(draft: &mut Draft, text: &str) -> Result<(), Strin
         let Some((scheme @ ("https" | "http"), host)) = origin.split_once("://") else {
             return Err(format!("must list origins of https:// pages, but has {}", shown(origin)));
         };
-        let host = host.split(':').next().unwrap_or_default();
-        if scheme == "http" && !["localhost", "127.0.0.1"].contains(&host) {
+        let near = |name: &str| {
+            host == name || host.strip_prefix(name).is_some_and(|p| p.starts_with(':'))
+        };
+        if scheme == "http" && !["localhost", "127.0.0.1", "[::1]"].into_iter().any(near) {
             draft.warnings.push(format!(
                 "VOICELIVED_FRAME_ANCESTORS: {origin} is not https, so browsers give a frame in its \
                  pages no microphone"
