@@ -162,9 +162,11 @@ fn upgrade(mut transport: Transport<TcpStream>, mut head: Vec<u8>) -> (Option<Co
             ParsedHead::Complete(request, length) => (request, length),
             ParsedHead::Bad(_) => return (None, Turn::Over),
         };
-        let Some(Upgrade::Valid(key)) = request.upgrade else { return (None, Turn::Over) };
+        let Some(Upgrade::Valid { key, protocol }) = request.upgrade else {
+            return (None, Turn::Over);
+        };
         let mut answer = Vec::new();
-        http::answer_upgrade(&mut answer, &key);
+        http::answer_upgrade(&mut answer, &key, protocol.as_deref());
         // A new socket takes so little at once.
         if transport.write_all(&answer).is_err() {
             return (None, Turn::Over);

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use support::certificates;
-use support::client::{Client, upgrade_head};
+use support::client::{Client, request, upgrade_head};
 use support::daemon::Daemon;
 use support::http::{Answer, ask, connect, exchange, read_answers};
 use voicelived::net::tls;
@@ -290,9 +290,51 @@ fn a_foreign_page_is_refused_before_anything_is_paid_for() {
     daemon.assert_counted("access_refused_total", "origin", 7);
     daemon.assert_counted("calls_started_total", "", 0);
     // Its own page, and programs, which send no origin, may call.
-    let (_socket, answer) =
-        support::client::request(own, &upgrade_head(own, &format!("Origin: http://{own}\r\n")));
+    let (_socket, answer) = request(own, &upgrade_head(own, &format!("Origin: http://{own}\r\n")));
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
     let _call = Client::connect(own);
     daemon.wait_until("the service is dialled", |_| service.accept().is_ok());
+}
+
+/// What the daemon answers to an upgrade that offers subprotocols: its status line and the subprotocol.
+fn offer(daemon: &Daemon, fields: &str) -> (String, Vec<String>) {
+    let (_, answer) = request(daemon.address, &upgrade_head(daemon.address, fields));
+    let mut lines = answer.split("\r\n");
+    let status = lines.next().unwrap_or_default().to_owned();
+    let agreed = lines.filter_map(|line| line.split_once(':'));
+    let agreed = agreed.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
+    (status, agreed.map(|(_, value)| value.trim().to_owned()).collect())
+}
+
+/// A browser ends a connection whose 101 names none of the subprotocols that it offered.
+#[test]
+fn the_first_well_formed_subprotocol_is_agreed_to() {
+    let daemon = Daemon::demo(&[]);
+    for (offered, agreed) in [
+        ("voicelived", "voicelived"),
+        ("a, b", "a"),
+        ("  \t b ,a", "b"),
+        (",, ,z", "z"),
+        ("a b, \"quoted\", c/d, ok", "ok"),
+        ("caf\u{e9}, plain", "plain"),
+        ("!#$%&'*+-.^_`|~09azAZ", "!#$%&'*+-.^_`|~09azAZ"),
+        ("x\r\nSec-WebSocket-Protocol: y", "x"),
+        ("\r\nsec-websocket-protocol: y", "y"),
+        ("a b\r\nSec-WebSocket-Protocol: c", "c"),
+    ] {
+        let found = offer(&daemon, &format!("Sec-WebSocket-Protocol: {offered}\r\n"));
+        assert!(found.0.starts_with("HTTP/1.1 101 "), "{offered:?}: {found:?}");
+        assert_eq!(found.1, [agreed], "{offered:?}");
+    }
+    for nothing in
+        ["", ":", ": , ,", ": a b", ": \"q\"", ": a/b, (c), d@e", ": a;b", ": a=1", ": \u{e9}"]
+    {
+        let field = if nothing.is_empty() { "" } else { "Sec-WebSocket-Protocol" };
+        let end = if nothing.is_empty() { "" } else { "\r\n" };
+        let found = offer(&daemon, &format!("{field}{nothing}{end}"));
+        assert!(
+            found.0.starts_with("HTTP/1.1 101 ") && found.1.is_empty(),
+            "{nothing:?}: {found:?}"
+        );
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::service::{bounded_str, member};
+use super::service::{Part, bounded_str, member};
 
 /// Longest typed turn, in bytes.
 pub const MAX_TEXT_BYTES: usize = 8 * 1024;
@@ -145,28 +145,53 @@ pub fn call_state(state: CallState<'_>) -> String {
 
 /// `transcript`: `role` is `assistant` or `user`.
 #[must_use]
-pub fn transcript(role: &str, text: &str) -> String {
-    let text = bounded_str(text, MAX_TRANSCRIPT_BYTES);
-    json!({"type": "transcript", "role": role, "text": text}).to_string()
+pub fn transcript(role: &str, part: &Part, text: &str) -> String {
+    words("transcript", role, part, text)
 }
 
 /// `transcript_delta`: more words of an item.
 #[must_use]
-pub fn transcript_delta(role: &str, item_id: &str, text: &str) -> String {
+pub fn transcript_delta(role: &str, part: &Part, text: &str) -> String {
+    words("transcript_delta", role, part, text)
+}
+
+/// `transcript_failed`: what the user said in this item has no transcript.
+#[must_use]
+pub fn transcript_failed(item_id: &str) -> String {
+    of_item("transcript_failed", item_id)
+}
+
+/// `speech_started`: the client drops what it has queued to play. `item_id` is the turn's item, or empty
+/// if there is none: for a typed turn.
+#[must_use]
+pub fn speech_started(item_id: &str) -> String {
+    of_item("speech_started", item_id)
+}
+
+/// `speech_stopped`, with the same `item_id`.
+#[must_use]
+pub fn speech_stopped(item_id: &str) -> String {
+    of_item("speech_stopped", item_id)
+}
+
+/// An item without an id is not named; nor is the first part of one, which is almost always the only.
+fn words(kind: &str, role: &str, part: &Part, text: &str) -> String {
     let text = bounded_str(text, MAX_TRANSCRIPT_BYTES);
-    json!({"type": "transcript_delta", "role": role, "item_id": item_id, "text": text}).to_string()
+    let mut message = json!({"type": kind, "role": role, "text": text});
+    if !part.item_id.is_empty() {
+        message["item_id"] = json!(part.item_id);
+    }
+    if part.content_index > 0 {
+        message["content_index"] = json!(part.content_index);
+    }
+    message.to_string()
 }
 
-/// `speech_started`: the client drops what it has queued to play.
-#[must_use]
-pub fn speech_started() -> String {
-    bare("speech_started")
-}
-
-/// `speech_stopped`.
-#[must_use]
-pub fn speech_stopped() -> String {
-    bare("speech_stopped")
+fn of_item(kind: &str, item_id: &str) -> String {
+    if item_id.is_empty() {
+        return bare(kind);
+    }
+    json!({"type": kind, "item_id": item_id}).to_string()
 }
 
 /// `response_started`.
@@ -235,6 +260,15 @@ pub fn pong(id: &str) -> String {
 
 fn bare(kind: &str) -> String {
     json!({"type": kind}).to_string()
+}
+
+/// A text of the service as the end of one of our sentences.
+pub(super) fn quoted(message: &str) -> String {
+    match message.trim() {
+        "" => "it gives no reason.".to_owned(),
+        text if text.ends_with(['.', '!', '?']) => text.to_owned(),
+        text => format!("{text}."),
+    }
 }
 
 #[cfg(test)]
@@ -314,9 +348,9 @@ mod tests {
         let same = |text: &str, expected: Value| {
             assert_eq!(serde_json::from_str::<Value>(text).unwrap(), expected);
         };
-        same(&speech_started(), json!({"type": "speech_started"}));
+        same(&speech_started(""), json!({"type": "speech_started"}));
         same(
-            &transcript("user", "a\"b"),
+            &transcript("user", &Part::default(), "a\"b"),
             json!({"type": "transcript", "role": "user", "text": "a\"b"}),
         );
         let ended = call_state(CallState::Ended { reason: "idle", message: "m" });

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::client::ClientMessage;
 use super::ending::{EndReason, ServiceFault};
-use super::service::ServiceEvent;
+use super::service::{ServiceError, ServiceEvent};
+use super::unfinished::Unfinished;
 
 /// What a call needs to know from the configuration. Shared by all calls, never changed by one.
 #[derive(Debug, Clone)]
@@ -78,6 +79,20 @@ pub enum Output {
     },
     /// A tool that the model asked for is not run: for the count.
     ToolRefused,
+    /// A response did not end as it should: for the log and the count.
+    Unfinished {
+        /// What became of it.
+        how: Unfinished,
+        /// The service's id of it; empty if there is none.
+        response_id: String,
+        /// What the service says of it, as the end of a sentence; empty if it says nothing.
+        said: String,
+    },
+    /// What the user said has no transcript: for the log and the count.
+    TranscriptFailed {
+        /// What the service says of it.
+        error: Box<ServiceError>,
+    },
     /// The call is over: close both sockets, with the reason's close code to the client. It is the
     /// last output.
     Close(EndReason),

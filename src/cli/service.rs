@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use crate::call::CallSettings;
-use crate::call::service::session::{SessionSettings, language_fault, oddities};
+use crate::call::service::session::{Dialect, SessionSettings, language_fault, oddities};
 use crate::config::{Config, ConfigError, ServiceConfig};
 use crate::net::dial::Target;
 use crate::net::tls::ClientConfigs;
@@ -77,9 +77,15 @@ fn target(service: &ServiceConfig, model: &str, tls: &ClientConfigs) -> Result<R
     }))
 }
 
+/// Only the evergreen `v1` speaks GA; each dated version speaks the older dialect.
+fn expected_dialect(api_version: &str) -> Dialect {
+    if api_version == "v1" { Dialect::Ga } else { Dialect::Beta }
+}
+
 fn session_settings(config: &Config, model: &str, tools: serde_json::Value) -> SessionSettings {
     SessionSettings {
         model: model.to_owned(),
+        expected: expected_dialect(&config.service.api_version),
         voice: config.session.voice.clone(),
         instructions: Some(config.session.instructions.clone()),
         language: config.session.language.clone(),

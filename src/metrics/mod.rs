@@ -67,6 +67,12 @@ families! {
         "Messages dropped because the service did not take them.";
     Connects: "service_connects_total", "outcome", "ok failed unresolved",
         "Attempts to reach the service.";
+    Unfinished: "responses_unfinished_total", "reason",
+        "max_output_tokens content_filter incomplete failed silent cancel_unanswered superseded \
+         not_created",
+        "Responses that did not end as they should; interrupted ones are not among them.";
+    TranscriptsFailed: "transcripts_failed_total", "", "",
+        "Turns of which the service has no transcript.";
     Tools: "tool_runs_total", "outcome", "ok failed refused not_started abandoned",
         "Tool runs that the model asked for.";
     LogLost: "log_lines_lost_total", "", "", "Log lines that standard error did not take.";

@@ -20,6 +20,22 @@ pub const DEFAULT_AZURE_NATIVE_VOICE: &str = "ava";
 pub const OPENAI_VOICES: [&str; 10] =
     ["alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar"];
 
+/// Voices of `azure-realtime` alone.
+pub const AZURE_NATIVE_VOICES: [&str; 12] = [
+    "aarti",
+    "andrew",
+    "ava",
+    "denise",
+    "diya",
+    "elsa",
+    "florian",
+    "francisca",
+    "meera",
+    "xiaoxiao",
+    "yunxi",
+    "ximena",
+];
+
 /// How a model hears and speaks. The voices that it refuses follow from that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -196,15 +212,30 @@ pub fn find(name: &str) -> Option<&'static Model> {
     MODELS.iter().find(|model| model.names.contains(&plain))
 }
 
-/// How a model hears and speaks. A model that is not in the table is judged by the start of its name.
+/// How a model hears and speaks. A model that is not in the table is judged by the start of its name;
+/// one that has no known start counts as a text model.
 #[must_use]
 pub fn kind(name: &str) -> Kind {
-    match find(name) {
-        Some(model) => model.kind,
-        None if name.starts_with("gpt-realtime") => Kind::Native,
-        None if name.starts_with("azure-realtime") => Kind::AzureNative,
-        None => Kind::Cascade,
+    known_kind(name).unwrap_or(Kind::Cascade)
+}
+
+/// The same, but `None` for a name that says nothing, such as a deployment's.
+#[must_use]
+pub fn known_kind(name: &str) -> Option<Kind> {
+    if let Some(model) = find(name) {
+        return Some(model.kind);
     }
+    let families = [
+        ("gpt-realtime", Kind::Native),
+        ("gpt-4o-realtime", Kind::Native),
+        ("gpt-4o-mini-realtime", Kind::Native),
+        ("azure-realtime", Kind::AzureNative),
+        ("gpt-4o", Kind::Cascade),
+        ("gpt-4.1", Kind::Cascade),
+        ("gpt-5", Kind::Cascade),
+        ("phi4", Kind::Cascade),
+    ];
+    families.iter().find(|(start, _)| name.starts_with(start)).map(|(_, kind)| *kind)
 }
 
 /// Whether `whisper-1` transcribes the user's speech for this model if the owner sets no transcriber. True
@@ -289,6 +320,9 @@ mod tests {
         assert_eq!(kind("gpt-realtime-3"), Kind::Native);
         assert_eq!(kind("azure-realtime-next"), Kind::AzureNative);
         assert_eq!((kind("my-deployment"), kind("")), (Kind::Cascade, Kind::Cascade));
+        assert_eq!((known_kind("my-deployment"), known_kind("")), (None, None));
+        assert_eq!(known_kind("phi4-mini"), Some(Kind::Cascade));
+        assert_eq!(known_kind("gpt-4o-mini-realtime-preview"), Some(Kind::Native));
     }
 
     #[test]

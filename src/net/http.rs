@@ -63,8 +63,13 @@ pub struct Request {
 /// A WebSocket opening handshake (RFC 6455, section 4.2.1).
 #[derive(Debug, PartialEq, Eq)]
 pub enum Upgrade {
-    /// All fields are right; the key to answer.
-    Valid(String),
+    /// All fields are right.
+    Valid {
+        /// `Sec-WebSocket-Key`, to be answered.
+        key: String,
+        /// The subprotocol to agree to: the first well-formed one that is offered, if any is offered.
+        protocol: Option<String>,
+    },
     /// Another protocol version than 13: answer 426 and name ours.
     Version,
     /// Something is missing or wrong: answer 400.
@@ -325,9 +330,26 @@ fn upgrade(fields: &Fields<'_>, connection: &str) -> Option<Upgrade> {
     }
     let mut keys = fields.all("sec-websocket-key");
     match (keys.next(), keys.next()) {
-        (Some(key), None) if is_websocket_key(key) => Some(Upgrade::Valid(key.to_owned())),
+        (Some(key), None) if is_websocket_key(key) => {
+            Some(Upgrade::Valid { key: key.to_owned(), protocol: offered_protocol(fields) })
+        }
         _ => Some(Upgrade::Invalid),
     }
+}
+
+/// The subprotocol to agree to (RFC 6455, section 4.2.2): the first token in the lists of all
+/// `Sec-WebSocket-Protocol` fields. Browsers end a connection whose answer names none of those that
+/// they offered. What is no token is passed over: it comes from clients that do not check the answer.
+fn offered_protocol(fields: &Fields<'_>) -> Option<String> {
+    let offered = fields.joined("sec-websocket-protocol");
+    let mut elements = offered.split(',').map(|one| one.trim_matches([' ', '\t']));
+    elements.find(|one| is_token(one)).map(str::to_owned)
+}
+
+/// `token` (RFC 9110, section 5.6.2).
+fn is_token(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(fits)
 }
 
 /// Sixteen bytes as base64 (RFC 6455, section 4.1).
@@ -397,13 +419,15 @@ pub fn answer_head(
     out.extend_from_slice(head.as_bytes());
 }
 
-/// Writes the 101 answer to a valid upgrade.
-pub fn answer_upgrade(out: &mut Vec<u8>, key: &str) {
+/// Writes the 101 answer to a valid upgrade. `protocol` is a token that the client has offered.
+pub fn answer_upgrade(out: &mut Vec<u8>, key: &str, protocol: Option<&str>) {
     let accept = super::upgrade::accept_key(key);
+    let protocol = protocol.map(|token| format!("Sec-WebSocket-Protocol: {token}\r\n"));
+    let protocol = protocol.unwrap_or_default();
     out.extend_from_slice(
         format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+             Sec-WebSocket-Accept: {accept}\r\n{protocol}\r\n"
         )
         .as_bytes(),
     );
@@ -490,7 +514,7 @@ mod tests {
     #[test]
     fn upgrades_are_judged_by_every_field() {
         let good = "GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        assert!(matches!(complete(good).upgrade, Some(Upgrade::Valid(_))));
+        assert!(matches!(complete(good).upgrade, Some(Upgrade::Valid { .. })));
         for (from, to, expected) in [
             ("Version: 13", "Version: 8", Upgrade::Version),
             ("keep-alive, Upgrade", "keep-alive", Upgrade::Invalid),

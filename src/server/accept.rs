@@ -262,3 +262,36 @@ pub fn bind(address: std::net::SocketAddr) -> io::Result<std::net::TcpListener> 
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn each_second_has_its_handshakes() {
+        let start = Instant::now();
+        let mut limiter = AcceptLimiter::new(start);
+        for second in 0..3 {
+            let now = start + SECOND * second;
+            for count in 1..=MAX_HANDSHAKES {
+                assert!(limiter.admits_handshake(now + TICK), "{count} in second {second}");
+                assert_eq!(limiter.count_handshake(now), count == MAX_HANDSHAKES, "told once");
+            }
+            assert!(!limiter.admits_handshake(now));
+            assert!(!limiter.admits_handshake(now + SECOND - TICK));
+            assert!(limiter.admits_handshake(now + SECOND));
+        }
+    }
+
+    #[test]
+    fn a_rest_has_an_end() {
+        let start = Instant::now();
+        let mut limiter = AcceptLimiter::new(start);
+        assert!(limiter.is_open(start));
+        limiter.rests_until = Some(start + REST);
+        assert!(!limiter.is_open(start + REST - TICK));
+        assert!(limiter.is_open(start + REST));
+    }
+}

@@ -129,7 +129,7 @@ impl Server {
 }
 
 /// The text that `systemctl status` shows (`STATUS=`, sd_notify(3)).
-fn words(standing: Standing, most: usize, unready: Option<&str>) -> String {
+pub(super) fn words(standing: Standing, most: usize, unready: Option<&str>) -> String {
     let calls = standing.calls;
     match unready {
         _ if standing.draining => format!("Draining, no new calls; {calls} still running"),

@@ -27,6 +27,8 @@ pub mod reload;
 mod slot;
 mod spending;
 mod terminal;
+#[cfg(test)]
+mod tests;
 mod visitors;
 
 use accept::AcceptLimiter;
@@ -264,22 +266,30 @@ impl Server {
                 Ok(()) => {}
             }
             now = Instant::now();
-            for event in &events {
-                self.mark(event, now);
-            }
-            self.mark_due(now);
-            self.look_at_certificates(now);
-            self.take_ended_children(now);
-            self.pump_slots(now);
-            self.watch_spending(now);
-            self.watch_drain(now);
-            self.report(now);
-            if self.is_stopped(now) {
-                self.end_spending();
+            if !self.turn(&events, now) {
                 return Ok(());
             }
-            self.accept(now);
         }
+    }
+
+    /// All of a turn but the waiting. False when the loop ends.
+    fn turn(&mut self, events: &Events, now: Instant) -> bool {
+        for event in events {
+            self.mark(event, now);
+        }
+        self.mark_due(now);
+        self.look_at_certificates(now);
+        self.take_ended_children(now);
+        self.pump_slots(now);
+        self.watch_spending(now);
+        self.watch_drain(now);
+        self.report(now);
+        if self.is_stopped(now) {
+            self.end_spending();
+            return false;
+        }
+        self.accept(now);
+        true
     }
 
     // ---- 1. timeout ----

@@ -24,7 +24,6 @@ impl Terminal {
 }
 
 /// Whether each standard stream is a terminal now.
-/// Whether each standard stream is a terminal now.
 fn streams() -> [bool; 3] {
     [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()]
 }

@@ -236,6 +236,7 @@ impl Chosen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::service::session::Dialect;
     use serde_json::{Map, json};
 
     fn model_target(model: &str) -> ModelTarget {
@@ -258,6 +259,7 @@ mod tests {
             others: targets.collect(),
             session: SessionSettings {
                 model: String::new(),
+                expected: Dialect::Beta,
                 voice: "alloy".to_owned(),
                 instructions: None,
                 language: language.map(str::to_owned),

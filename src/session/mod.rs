@@ -40,6 +40,7 @@ use mio::net::TcpStream;
 
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
+use crate::call::service::ServiceError;
 use crate::call::{Call, Input, Output, sooner};
 use crate::metrics::Family;
 use crate::net::socket::Socket;
@@ -114,6 +115,7 @@ struct Totals {
     microphone_bytes: u64,
     microphone_dropped: u64,
     reply_bytes: u64,
+    transcripts_failed: u64,
     waits: Waits,
 }
 
@@ -281,7 +283,7 @@ impl<S: Socket> Session<S> {
     }
 
     fn log_end(&self, now: Instant) {
-        let Totals { microphone_bytes, microphone_dropped, reply_bytes, waits } = &self.totals;
+        let Totals { microphone_bytes, microphone_dropped, reply_bytes, waits, .. } = &self.totals;
         let (reason, fault) = match &self.phase {
             Phase::Closing { reason, .. } => {
                 (format!("{} ({:?})", reason.word(), reason.side()), reason.is_fault())
@@ -324,6 +326,13 @@ impl<S: Socket> Session<S> {
                     }
                 }
                 Output::ToolRefused => cx.metrics.count(Family::Tools, "refused"),
+                Output::Unfinished { how, response_id, said } => {
+                    let (id, meaning) = (&self.id, how.meaning());
+                    let said = if said.is_empty() { said } else { format!(": {said}") };
+                    log::warn!("[{id}] response {response_id:?} {meaning}{said}");
+                    cx.metrics.count(Family::Unfinished, how.word());
+                }
+                Output::TranscriptFailed { error } => self.on_transcript_failed(&error, cx),
                 Output::Close(reason) => self.begin_close(reason, cx),
             }
         }
@@ -331,6 +340,24 @@ impl<S: Socket> Session<S> {
             let output = serde_json::json!({ "error": error }).to_string();
             self.input(Input::ToolFinished { call_id: &call_id, output: &output, ok: false }, cx);
         }
+    }
+
+    /// The owner is told once a call what to change: a transcriber that is not there fails at every turn.
+    fn on_transcript_failed(&mut self, error: &ServiceError, cx: &mut TurnContext<'_>) {
+        cx.metrics.add(Family::TranscriptsFailed, 1);
+        self.totals.transcripts_failed += 1;
+        let ServiceError { message, code, .. } = error;
+        let id = &self.id;
+        if self.totals.transcripts_failed > 1 {
+            log::debug!("[{id}] another turn without a transcript: {message} ({code})");
+            return;
+        }
+        log::warn!(
+            "[{id}] the service has no transcript of what the user said: {message} ({code}). The call \
+             goes on without. If it happens at every turn, set another transcriber as \
+             input_audio_transcription in AZURE_VOICE_LIVE_SESSION_FILE, or change \
+             AZURE_VOICE_LIVE_LANGUAGE"
+        );
     }
 
     /// A service that takes nothing is found by its keep-alive; a lost one by the next read.

@@ -115,23 +115,53 @@ fn audio(value: &Value, dated: &mut Map<String, Value>) -> Result<(), Fault> {
                     dated.insert("voice".to_owned(), voice(value));
                 }
                 ("input", "turn_detection") => {
+                    only_of_openai(value, &["server_vad", "semantic_vad"], &path)?;
                     dated.insert(key.clone(), value.clone());
                 }
-                ("input", "transcription" | "noise_reduction" | "echo_cancellation") => {
-                    let key = match key.as_str() {
-                        "transcription" => "transcription",
-                        "noise_reduction" => "noise_reduction",
-                        _ => "echo_cancellation",
-                    };
+                ("input", "noise_reduction") => {
+                    only_of_openai(value, &["near_field", "far_field"], &path)?;
                     dated.insert(format!("input_audio_{key}"), value.clone());
                 }
-                ("output", "speed" | "voice_type" | "voice_temperature" | "locale" | "style")
-                | ("output", "pitch" | "rate" | "volume") => {}
+                ("input", "transcription") => {
+                    dated.insert(format!("input_audio_{key}"), value.clone());
+                }
+                ("input", "echo_cancellation") => {
+                    dated.insert(format!("input_audio_{key}"), echo_cancellation(value, &path)?);
+                }
+                ("output", "speed" | "voice_type" | "voice_temperature" | "prefer_locales")
+                | ("output", "custom_voice_endpoint_id" | "personal_voice_model")
+                | ("output", "custom_lexicon_url" | "custom_text_normalization_url")
+                | ("output", "locale" | "style" | "pitch" | "volume")
+                | ("output", "output_audio_timestamp_types") => {}
                 _ => return Err(Fault::unknown(&path)),
             }
         }
     }
     Ok(())
+}
+
+/// Azure's own types are in no published contract of this dialect.
+fn only_of_openai(value: &Value, types: &[&str], path: &str) -> Result<(), Fault> {
+    match value["type"].as_str() {
+        Some(kind) if !types.contains(&kind) => {
+            Err(Fault::value(&format!("{path}.type"), format!("Invalid value: '{kind}'.")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The contract of `v1` has one kind of it, which therefore has no `type`.
+fn echo_cancellation(value: &Value, path: &str) -> Result<Value, Fault> {
+    let Some(object) = value.as_object() else {
+        return Ok(value.clone());
+    };
+    let known = ["reference_source", "channels"];
+    if let Some(key) = object.keys().find(|key| !known.contains(&key.as_str())) {
+        return Err(Fault::unknown(&format!("{path}.{key}")));
+    }
+    let mut dated = object.clone();
+    dated.insert("type".to_owned(), "server_echo_cancellation".into());
+    Ok(Value::Object(dated))
 }
 
 fn input_format(value: &Value, path: &str, dated: &mut Map<String, Value>) -> Result<(), Fault> {

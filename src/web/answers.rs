@@ -142,7 +142,7 @@ fn answer_call(
     if let Some(phase) = refuse_stranger(out, request, gate, cx) {
         return phase;
     }
-    if !cx.takes_calls && matches!(request.upgrade, Some(Upgrade::Valid(_))) {
+    if !cx.takes_calls && matches!(request.upgrade, Some(Upgrade::Valid { .. })) {
         cx.metrics.count(Family::Refused, "draining");
         let text = "The daemon is stopping.";
         return plain(out, request, Status::SERVICE_UNAVAILABLE, "Retry-After: 5\r\n", text);
@@ -304,8 +304,8 @@ pub(super) fn answer_as_service(
 
 fn answer_valid_upgrade(out: &mut Vec<u8>, request: &Request) -> Phase {
     match &request.upgrade {
-        Some(Upgrade::Valid(key)) => {
-            http::answer_upgrade(out, key);
+        Some(Upgrade::Valid { key, protocol }) => {
+            http::answer_upgrade(out, key, protocol.as_deref());
             Phase::Upgraded
         }
         Some(Upgrade::Invalid) => {

@@ -90,6 +90,7 @@ impl Scene {
         let pcm_bytes = ms * 48;
         let delta = AudioDelta { response_id: response, item_id: item, base64: 0..0, pcm_bytes };
         let reply = self.call.reply_audio(&delta, self.now);
+        self.drain();
         if reply == Reply::Forward {
             self.call.reply_sent(pcm_bytes, self.now);
             self.drain();
@@ -107,6 +108,14 @@ impl Scene {
 
     pub(crate) fn created(&mut self, response: &str) {
         self.service(json!({"type": "response.created", "response": {"id": response}}));
+    }
+
+    /// Lets time pass with a sign of life of this response every second, of which nobody is told.
+    pub(crate) fn stays_alive(&mut self, response: &str, secs: u64) {
+        for _ in 0..secs {
+            self.pass_secs(1);
+            self.service(json!({"type": "response.content_part.added", "response_id": response}));
+        }
     }
 
     pub(crate) fn done(&mut self, response: &str, status: &str) {
@@ -205,6 +214,8 @@ fn word(output: &Output) -> String {
         Output::ReleaseMicrophone => "release".to_owned(),
         Output::RunTool { call_id, .. } => format!("run {call_id}"),
         Output::ToolRefused => "refused".to_owned(),
+        Output::Unfinished { how, .. } => format!("unfinished {}", how.word()),
+        Output::TranscriptFailed { .. } => "no transcript".to_owned(),
         Output::Close(reason) => format!("close {}", reason.word()),
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use voicelived::access::{Access, Gate};
 use voicelived::call::CallSettings;
-use voicelived::call::service::session::{SessionSettings, session_object};
+use voicelived::call::service::session::{Dialect, SessionSettings, session_object};
 use voicelived::net::dial::Target;
 use voicelived::server::reload::Terms;
 use voicelived::server::{Calls, Listen, Server, bind};
@@ -51,6 +51,7 @@ fn daemon(
         let tools = Tools::builtin(&program);
         let session = SessionSettings {
             model: "m".to_owned(),
+            expected: Dialect::Beta,
             voice: "en-US-AvaNeural".to_owned(),
             instructions: None,
             language: None,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustls::{ClientConfig, ServerConfig};
 use voicelived::call::CallSettings;
-use voicelived::call::service::session::{SessionSettings, session_object};
+use voicelived::call::service::session::{Dialect, SessionSettings, session_object};
 use voicelived::net::dial::Target;
 use voicelived::net::socket::Socket;
 use voicelived::net::tls;
@@ -223,6 +223,7 @@ fn new_session<S: Socket>(transport: Transport<S>, target: Target, owner: &mut L
     let settings = CallSettings {
         session: session_object(&SessionSettings {
             model: "gpt-realtime-mini".to_owned(),
+            expected: Dialect::Beta,
             voice: "en-US-AvaNeural".to_owned(),
             instructions: None,
             language: None,

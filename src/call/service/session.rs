@@ -2,22 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-pub use super::settings::SessionSettings;
+use super::ga;
+pub use super::ga::ga_session;
+use super::overlay::lay_over;
+use super::settings::SAMPLE_RATE;
+pub use super::settings::{Dialect, SessionSettings};
 use super::transcription::{self, Transcription, transcriptions};
 use crate::models::{self, Kind};
-
-/// Samples per second of all audio, both ways.
-const SAMPLE_RATE: u64 = 24_000;
-
-/// Which of the two message dialects a session speaks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Dialect {
-    /// Dated Voice Live api-versions: OpenAI's beta names plus Azure's additions.
-    #[default]
-    Beta,
-    /// OpenAI's GA names: Azure OpenAI, OpenAI, Voice Live `v1`.
-    Ga,
-}
 
 /// The `session` object of `session.update` in the dialect of dated api-versions, with the
 /// transcriber that fits best.
@@ -33,7 +24,7 @@ pub fn session_object(settings: &SessionSettings) -> Value {
 pub fn session_with(settings: &SessionSettings, which: Transcription, hinted: bool) -> Value {
     let mut session = everyday(settings);
     session["input_audio_transcription"] = transcription::object(settings, which, hinted);
-    merge(&mut session, &Value::Object(settings.overrides.clone()));
+    lay_over(&mut session, &Value::Object(settings.overrides.clone()));
     if which == Transcription::Off {
         // An owner's options alone, without a transcriber, would be refused.
         session["input_audio_transcription"] = Value::Null;
@@ -52,20 +43,13 @@ pub fn first_session(settings: &SessionSettings) -> Value {
 pub fn oddities(settings: &SessionSettings) -> Vec<String> {
     let session = first_session(settings);
     let (model, mut found) = (&settings.model, Vec::new());
-    let kind = session["voice"]["type"].as_str().unwrap_or_default();
-    // Of a deployment's name nothing is known.
-    let refused = match models::find(model).map(|known| known.kind) {
-        Some(Kind::Cascade) if kind == "openai" => Some("voices of OpenAI; choose one of Azure's"),
-        Some(Kind::AzureNative) if kind == "azure-standard" => {
-            Some("standard voices of Azure; choose one of its own, such as ava")
-        }
-        Some(Kind::Native | Kind::Cascade) if kind == "azure-realtime-native" => {
-            Some("voices of azure-realtime; choose another")
-        }
-        _ => None,
-    };
-    if let Some(refused) = refused {
-        found.push(format!("AZURE_VOICE_LIVE_VOICE: {model} refuses {refused}"));
+    if let Some(refused) = refused_voice(model, voice_kind(&session)) {
+        let setting = if owner_voice(settings).is_some() {
+            "voice in AZURE_VOICE_LIVE_SESSION_FILE"
+        } else {
+            "AZURE_VOICE_LIVE_VOICE"
+        };
+        found.push(format!("{setting}: {model} refuses {refused}"));
     }
     let which = transcriptions(settings, &session).first().copied();
     if which == Some(Transcription::Off) {
@@ -76,7 +60,65 @@ pub fn oddities(settings: &SessionSettings) -> Vec<String> {
              set one of these or input_audio_transcription"
         ));
     }
+    found.extend(wrong_dialect(settings));
     found
+}
+
+/// What of the session file this api-version has no place for.
+fn wrong_dialect(settings: &SessionSettings) -> Option<String> {
+    let file = "AZURE_VOICE_LIVE_SESSION_FILE";
+    if settings.expected == Dialect::Beta {
+        return settings.overrides.contains_key("audio").then(|| {
+            format!("audio in {file}: only AZURE_VOICE_LIVE_API_VERSION=v1 has this key")
+        });
+    }
+    let lost = ga::left_out(&Value::Object(settings.overrides.clone()));
+    let detection = "turn_detection.type";
+    let own_detection = settings.overrides.get("turn_detection").and_then(|own| own.get("type"));
+    let lost = lost.into_iter().filter(|path| path != detection || own_detection.is_some());
+    let lost: Vec<String> = lost.collect();
+    (!lost.is_empty()).then(|| {
+        let lost = lost.join(", ");
+        format!("{file}: api-version v1 has no {lost}; left out, or replaced by what it has")
+    })
+}
+
+/// A voice in the session file, in either dialect's place.
+fn owner_voice(settings: &SessionSettings) -> Option<&Value> {
+    let ga = settings.overrides.get("audio").and_then(|audio| audio.pointer("/output/voice"));
+    ga.or_else(|| settings.overrides.get("voice"))
+}
+
+/// The type of the session's voice; empty for a name that nothing is known of.
+fn voice_kind(session: &Value) -> &str {
+    let output = &session["audio"]["output"];
+    let ga = output.get("voice").or_else(|| output.get("voice_type"));
+    let (kind, voice) = match ga {
+        Some(_) => (&output["voice_type"], &output["voice"]),
+        None => (&session["voice"]["type"], &session["voice"]),
+    };
+    match (kind.as_str(), voice.as_str()) {
+        (Some(kind), _) => kind,
+        (None, Some(name)) => voice_kind_of(name).unwrap_or_default(),
+        (None, None) => "",
+    }
+}
+
+/// The words for voices of this type, if the model refuses them. Of a deployment's name nothing is
+/// known.
+fn refused_voice(model: &str, kind: &str) -> Option<&'static str> {
+    match (models::known_kind(model)?, kind) {
+        (_, "") | (Kind::AzureNative, "azure-realtime-native") => None,
+        (Kind::Cascade, "openai") => Some("voices of OpenAI; choose one of Azure's"),
+        (Kind::AzureNative, "azure-standard") => {
+            Some("standard voices of Azure; choose one of its own, such as ava")
+        }
+        (Kind::AzureNative, _) => Some("all voices but its own; choose one of these, such as ava"),
+        (Kind::Native | Kind::Cascade, "azure-realtime-native") => {
+            Some("voices of azure-realtime; choose another")
+        }
+        (Kind::Native | Kind::Cascade, _) => None,
+    }
 }
 
 /// What is wrong with the language setting, since the transcriber cannot be told it.
@@ -114,46 +156,6 @@ fn everyday(settings: &SessionSettings) -> Value {
         session["tool_choice"] = json!("auto");
     }
     session
-}
-
-/// The same session in the GA shape.
-///
-/// Keys that dialect does not have (`temperature`, `input_audio_sampling_rate`) are left out; an
-/// `audio` object the user wrote stays and wins over what is derived.
-#[must_use]
-pub fn ga_session(session: &Value) -> Value {
-    let mut rest = session.as_object().cloned().unwrap_or_default();
-    let mut ga = json!({
-        "type": "realtime",
-        "output_modalities": [ga_modality(rest.remove("modalities").as_ref())],
-        "audio": {"input": {}, "output": {}},
-    });
-    if let Some(voice) = rest.remove("voice") {
-        merge(&mut ga["audio"]["output"], &ga_voice(voice));
-    }
-    let rate = rest.remove("input_audio_sampling_rate");
-    if let Some(format) = rest.remove("input_audio_format") {
-        ga["audio"]["input"]["format"] = ga_format(&format, rate.as_ref());
-    }
-    if let Some(format) = rest.remove("output_audio_format") {
-        ga["audio"]["output"]["format"] = ga_format(&format, None);
-    }
-    for (beta, name) in [
-        ("turn_detection", "turn_detection"),
-        ("input_audio_transcription", "transcription"),
-        ("input_audio_noise_reduction", "noise_reduction"),
-        ("input_audio_echo_cancellation", "echo_cancellation"),
-    ] {
-        if let Some(value) = rest.remove(beta) {
-            ga["audio"]["input"][name] = value;
-        }
-    }
-    if let Some(limit) = rest.remove("max_response_output_tokens") {
-        ga["max_output_tokens"] = limit;
-    }
-    rest.remove("temperature");
-    merge(&mut ga, &Value::Object(rest));
-    ga
 }
 
 /// What a `session.created` or `session.updated` says, as far as the call needs it.
@@ -268,14 +270,23 @@ fn voice(name: &str, model: &str) -> Value {
     } else {
         name
     };
+    match voice_kind_of(name) {
+        Some(kind) => json!({"type": kind, "name": name}),
+        None if own_voices => json!({"type": "azure-realtime-native", "name": name}),
+        None => json!(name),
+    }
+}
+
+/// The type of a voice, as far as its name tells.
+fn voice_kind_of(name: &str) -> Option<&'static str> {
     if models::OPENAI_VOICES.contains(&name) {
-        json!({"type": "openai", "name": name})
+        Some("openai")
     } else if names_azure_voice(name) {
-        json!({"type": "azure-standard", "name": name})
-    } else if own_voices {
-        json!({"type": "azure-realtime-native", "name": name})
+        Some("azure-standard")
+    } else if models::AZURE_NATIVE_VOICES.contains(&name) {
+        Some("azure-realtime-native")
     } else {
-        json!(name)
+        None
     }
 }
 
@@ -291,60 +302,6 @@ fn names_azure_voice(name: &str) -> bool {
         && parts.next().is_some_and(|rest| !rest.is_empty())
 }
 
-/// JSON merge patch (RFC 7386), except that `null` replaces instead of removing.
-fn merge(target: &mut Value, patch: &Value) {
-    match (target, patch) {
-        (Value::Object(target), Value::Object(patch)) => {
-            for (key, value) in patch {
-                merge(target.entry(key.as_str()).or_insert(Value::Null), value);
-            }
-        }
-        (target, patch) => *target = patch.clone(),
-    }
-}
-
-fn ga_modality(modalities: Option<&Value>) -> &'static str {
-    let audio = modalities
-        .and_then(Value::as_array)
-        .is_none_or(|list| list.iter().any(|entry| entry == "audio"));
-    if audio { "audio" } else { "text" }
-}
-
-fn ga_format(format: &Value, rate: Option<&Value>) -> Value {
-    match format.as_str() {
-        Some("g711_ulaw") => json!({"type": "audio/pcmu"}),
-        Some("g711_alaw") => json!({"type": "audio/pcma"}),
-        _ => {
-            let rate = rate.cloned().unwrap_or_else(|| json!(SAMPLE_RATE));
-            json!({"type": "audio/pcm", "rate": rate})
-        }
-    }
-}
-
-/// The members of GA's `audio.output` for a voice: OpenAI's own are plain names, Azure's have their
-/// type and options beside the name.
-fn ga_voice(voice: Value) -> Value {
-    let Value::Object(mut options) = voice else {
-        return json!({"voice": voice});
-    };
-    let kind = options.remove("type").unwrap_or_default();
-    let name = options.remove("name").unwrap_or_default();
-    if kind == "openai" {
-        return json!({"voice": name});
-    }
-    let mut output = json!({"voice": name, "voice_type": kind});
-    for (key, value) in options {
-        let key = match key.as_str() {
-            "temperature" => "voice_temperature",
-            "endpoint_id" => "custom_voice_endpoint_id",
-            "model" => "personal_voice_model",
-            other => other,
-        };
-        output[key] = value;
-    }
-    output
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -352,6 +309,7 @@ mod tests {
     fn settings(model: &str, voice: &str) -> SessionSettings {
         SessionSettings {
             model: model.to_owned(),
+            expected: Dialect::Beta,
             voice: voice.to_owned(),
             instructions: Some("Be brief.".to_owned()),
             language: Some("en".to_owned()),
@@ -391,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn overrides_merge_last_and_null_is_sent() {
+    fn overrides_merge_last_and_null_switches_off() {
         let mut settings = settings("gpt-realtime", "alloy");
         settings.tools = json!([{"type": "function", "name": "t"}]);
         settings.overrides = json!({
@@ -406,7 +364,7 @@ mod tests {
         let session = session_object(&settings);
         assert_eq!(session["turn_detection"]["threshold"], 0.9);
         assert_eq!(session["turn_detection"]["silence_duration_ms"], 500);
-        assert_eq!(session["turn_detection"].get("auto_truncate"), Some(&Value::Null));
+        assert_eq!(session["turn_detection"].get("auto_truncate"), None);
         assert_eq!(session.get("input_audio_noise_reduction"), Some(&Value::Null));
         assert_eq!(session["voice"], "plain");
         assert_eq!(session["future"]["a"]["b"], 1);
@@ -433,11 +391,6 @@ mod tests {
         for gone in ["temperature", "modalities", "voice", "input_audio_format", "turn_detection"] {
             assert!(ga.get(gone).is_none(), "{gone}");
         }
-        let azure = ga_voice(json!({"type": "azure-standard", "name": "n", "temperature": 1}));
-        assert_eq!(
-            azure,
-            json!({"voice": "n", "voice_type": "azure-standard", "voice_temperature": 1})
-        );
     }
 
     fn read(session: &Value) -> SessionInfo {

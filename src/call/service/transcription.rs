@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::settings::SessionSettings;
+use super::settings::{Dialect, SessionSettings};
 use crate::models::{self, AZURE_SPEECH, Kind, WHISPER};
 
 /// How the user's words are written down.
@@ -23,10 +23,13 @@ pub fn transcriptions(settings: &SessionSettings, session: &Value) -> Vec<Transc
     if owner_sets_transcriber(settings) {
         return vec![Transcription::Owner];
     }
-    let azure = takes_azure_speech(&settings.model, session).then_some(AZURE_SPEECH);
+    let azure = takes_azure_speech(settings, session).then_some(AZURE_SPEECH);
     let speaks_to_whisper =
         settings.language.as_deref().is_none_or(|text| hint(WHISPER, text).is_some());
-    let order = if models::takes_whisper(&settings.model) {
+    let order = if settings.expected == Dialect::Ga && azure.is_none() {
+        // Its contract has no Azure detection, without which only text models take azure-speech.
+        [Some(WHISPER), None]
+    } else if models::takes_whisper(&settings.model) {
         // Several languages are more than it can be told.
         match azure {
             Some(azure) if !speaks_to_whisper => [Some(azure), Some(WHISPER)],
@@ -86,6 +89,9 @@ pub(super) fn language_fault(settings: &SessionSettings, which: Transcription) -
     }
     let other = match which {
         Transcription::Owner => "choose azure-speech in AZURE_VOICE_LIVE_SESSION_FILE",
+        _ if settings.expected == Dialect::Ga => {
+            "let AZURE_VOICE_LIVE_API_VERSION be a dated one, with which azure-speech is chosen"
+        }
         _ => {
             "let turn_detection in AZURE_VOICE_LIVE_SESSION_FILE be of type azure_semantic_vad, with \
              which azure-speech is chosen"
@@ -100,12 +106,16 @@ pub(super) fn language_fault(settings: &SessionSettings, which: Transcription) -
 
 /// Whether the service takes `azure-speech` beside this model and turn detection. It was seen to
 /// refuse all but these two types on `gpt-realtime`.
-fn takes_azure_speech(model: &str, session: &Value) -> bool {
+fn takes_azure_speech(settings: &SessionSettings, session: &Value) -> bool {
     let own = session.pointer("/audio/input/turn_detection");
     let turns = own.unwrap_or_else(|| &session["turn_detection"]);
     let semantic = ["azure_semantic_vad", "azure_semantic_vad_multilingual"];
-    models::kind(model) == Kind::Cascade
-        || turns["type"].as_str().is_some_and(|kind| semantic.contains(&kind))
+    if models::kind(&settings.model) == Kind::Cascade {
+        return true;
+    }
+    // What the session has of Azure's detections does not reach a GA service, but for the owner's own.
+    let reaches_it = settings.expected == Dialect::Beta || own.is_some();
+    reaches_it && turns["type"].as_str().is_some_and(|kind| semantic.contains(&kind))
 }
 
 /// The owner's own setting, by either dialect's name.
@@ -129,6 +139,7 @@ mod tests {
     fn settings(model: &str, language: Option<&str>, overrides: Value) -> SessionSettings {
         SessionSettings {
             model: model.to_owned(),
+            expected: Dialect::Beta,
             voice: models::DEFAULT_VOICE.to_owned(),
             instructions: None,
             language: language.map(str::to_owned),

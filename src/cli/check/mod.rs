@@ -248,7 +248,7 @@ fn owned(event: ServiceEvent<'_>) -> ServiceEvent<'static> {
         ServiceEvent::SessionCreated(session) => ServiceEvent::SessionCreated(session),
         ServiceEvent::SessionUpdated(session) => ServiceEvent::SessionUpdated(session),
         ServiceEvent::Error(error) => ServiceEvent::Error(error),
-        _ => ServiceEvent::Ignored { kind: "".into() },
+        _ => ServiceEvent::Ignored { kind: "".into(), response_id: None },
     }
 }
 

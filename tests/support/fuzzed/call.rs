@@ -1,5 +1,5 @@
 //! The core of a call: whatever the order of what happens, it keeps its promises. One response is
-//! asked for at a time, a tool call is answered once, and it ends once, with nothing after.
+//! asked for at a time, and the client hears of its beginning and its end in turns. A tool call is answered once, and it ends once, with nothing after.
 //!
 //! Each line of the input is a step. `N` is a number of milliseconds. The first line may be `!`, for a
 //! call with a greeting.
@@ -72,6 +72,8 @@ struct Scene {
     closes: usize,
     /// The response between its `created` and its `done`.
     response: Option<String>,
+    /// What the client knows: a response is under way.
+    answering: bool,
     /// Until when the response that was asked for may still come.
     requested: Option<Instant>,
     audio: Audio,
@@ -95,6 +97,7 @@ impl Scene {
             active: false,
             closes: 0,
             response: None,
+            answering: false,
             requested: None,
             audio: Audio::default(),
             running: Vec::new(),
@@ -151,6 +154,7 @@ impl Scene {
     /// Audio as the service may send it at any time; it does not leave.
     fn audio_by_itself(&mut self, delta: &AudioDelta<'_>) {
         let reply = self.call.reply_audio(delta, self.now);
+        self.observe();
         assert!(reply == Reply::Discard || (self.active && self.closes == 0));
         if reply == Reply::Forward {
             self.audio.wait(delta);
@@ -195,7 +199,9 @@ impl Scene {
         let pcm_bytes = bytes_of(ms);
         let base64 = 0..0;
         let delta = AudioDelta { response_id: &response, item_id: &item, base64, pcm_bytes };
-        match self.call.reply_audio(&delta, self.now) {
+        let fate = self.call.reply_audio(&delta, self.now);
+        self.observe();
+        match fate {
             Reply::Forward => assert!(self.active && self.closes == 0),
             Reply::Discard => return,
         }
@@ -248,6 +254,14 @@ impl Scene {
                 Output::ToClient(text) => {
                     let message = read(&text);
                     self.active |= message["state"] == "active";
+                    let begins = message["type"] == "response_started";
+                    if begins || message["type"] == "response_done" {
+                        assert_ne!(self.answering, begins, "{message} twice");
+                        self.answering = begins;
+                    }
+                    if begins {
+                        self.requested = None;
+                    }
                 }
                 Output::RunTool { call_id, .. } => self.running.push(call_id),
                 Output::Close(_) => self.closes += 1,
@@ -256,7 +270,10 @@ impl Scene {
                     dropped = true;
                     self.audio.waiting.clear();
                 }
-                Output::ReleaseMicrophone | Output::ToolRefused => assert!(self.active),
+                Output::ReleaseMicrophone
+                | Output::ToolRefused
+                | Output::Unfinished { .. }
+                | Output::TranscriptFailed { .. } => assert!(self.active),
             }
         }
         if dropped {
@@ -268,7 +285,7 @@ impl Scene {
     fn command(&mut self, command: &Value) {
         match command["type"].as_str().expect("a type") {
             "response.create" => {
-                assert_eq!(self.response, None, "asked for a response while one is active");
+                assert!(!self.answering, "asked for a response while one is active");
                 let waits = self.requested.is_some_and(|until| until > self.now);
                 assert!(!waits, "asked for a response twice");
                 self.requested = Some(self.now + REQUESTED);

@@ -43,11 +43,15 @@ fn check_request(request: &Request) {
     for text in parts.into_iter().chain(fields).chain(credentials).chain(&request.origins) {
         assert!(!text.contains(['\r', '\n', '\0']), "{text:?}");
     }
-    if let Some(Upgrade::Valid(key)) = &request.upgrade {
+    if let Some(Upgrade::Valid { key, protocol }) = &request.upgrade {
         let mut answer = Vec::new();
-        http::answer_upgrade(&mut answer, key);
-        let accepted = upgrade::answer(&answer, &upgrade::accept_key(key));
-        assert_eq!(accepted, Answer::Upgraded(answer.len()));
+        http::answer_upgrade(&mut answer, key, protocol.as_deref());
+        // The client's half of this program offers no subprotocol, so it takes an answer without one.
+        let line = protocol.as_ref().map(|token| format!("Sec-WebSocket-Protocol: {token}\r\n"));
+        let text = String::from_utf8(answer).expect("text");
+        let plain = text.replacen(&line.unwrap_or_default(), "", 1);
+        let accepted = upgrade::answer(plain.as_bytes(), &upgrade::accept_key(key));
+        assert_eq!(accepted, Answer::Upgraded(plain.len()));
     }
 }
 

@@ -58,6 +58,7 @@ fn check_session(config: &Config) {
     check_config(config);
     let session = session_object(&SessionSettings {
         model: config.session.models.first().cloned().unwrap_or_default(),
+        expected: Dialect::Beta,
         voice: config.session.voice.clone(),
         instructions: Some(config.session.instructions.clone()),
         language: config.session.language.clone(),
