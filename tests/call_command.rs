@@ -241,6 +241,7 @@ fn a_goodbye_is_waited_for_longer_than_three_seconds() {
 fn what_was_said_is_printed_in_the_order_of_the_conversation() {
     let (mut daemon, process) = Played::call(&["--text", "hello"]);
     daemon.wait_for("hello");
+    daemon.say(r#"{"type":"pong","id":"typed"}"#);
     let speech = |item: &str| {
         ["started", "stopped"]
             .map(|kind| format!(r#"{{"type":"speech_{kind}","item_id":"{item}"}}"#))

@@ -177,6 +177,7 @@ impl Call {
     fn on_talk_error(&mut self, error: &ServiceError, now: Instant) {
         let harmless = error.event_id == commands::EVENT_TRUNCATE
             || error.event_id == commands::EVENT_CANCEL
+            || error.event_id == commands::EVENT_COMMIT
             || error.param.ends_with("audio_end_ms");
         match error.code.as_str() {
             "conversation_already_has_active_response" => self.gate.refused(now),

@@ -3,6 +3,7 @@
 pub mod dial;
 pub mod http;
 pub mod inbox;
+pub mod proxy;
 pub mod socket;
 pub mod tls;
 pub mod tls_words;
