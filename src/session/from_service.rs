@@ -8,6 +8,7 @@ use super::context::TurnContext;
 use super::refusals::{self, Refused};
 use super::reply::Decoded;
 use super::service_side::Dialled;
+use super::service_words::quote;
 use super::{Session, TURN_MESSAGES};
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::service::{self, AudioDelta, Parsed, ServiceError, ServiceEvent};
@@ -234,7 +235,7 @@ impl<S: Socket> Session<S> {
             }
             ServiceEvent::Ignored { kind, .. } if log::log_enabled!(log::Level::Debug) => {
                 if self.oddities.ignored.is_new(kind) {
-                    let kind = connection_faults::quote(kind);
+                    let kind = quote(kind);
                     log::debug!("[{}] events of the type {kind} are ignored", self.id);
                 }
             }
@@ -250,7 +251,7 @@ impl<S: Socket> Session<S> {
         if let Some(last) = last.filter(|_| log::log_enabled!(level)) {
             let told = |text: &str| match text {
                 "" => "none".to_owned(),
-                text => connection_faults::quote(text),
+                text => quote(text),
             };
             log::log!(
                 level,
