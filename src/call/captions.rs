@@ -1,71 +1,253 @@
-//! The words of the reply that is being spoken, for the case that it is cut off.
+//! The words of both sides: each part of an item is told once, without blanks at its ends.
+//!
+//! Services tell words twice, with a line end behind them, or as nothing but blanks, and they tell the
+//! words of several items in turns. A client shows what it is told, so what is told must be right.
 //!
 //! The service sends a reply's full text also when it was cancelled, with words nobody heard. Of an
 //! interrupted reply the client is told only what had come before the interruption.
 
-use super::service::{bounded, bounded_str};
+use std::collections::VecDeque;
 
-/// Most text kept of one item, in bytes.
+use super::service::{Part, bounded, bounded_str};
+
+/// Most text kept of one part, in bytes.
 const MAX_CAPTION_BYTES: usize = 64 * 1024;
+/// Parts whose words may come in turns. The words of an older one are not kept any longer: they were
+/// told as they came.
+const MAX_OPEN: usize = 4;
+/// Parts of which is remembered that they were told. The service repeats itself soon or never.
+const MAX_TOLD: usize = 32;
 
-/// The deltas of one item, joined.
+/// A part whose words are still coming.
+#[derive(Debug)]
+struct Caption {
+    /// The response that it belongs to; `None` for words of the user.
+    response_id: Option<String>,
+    part: Part,
+    text: String,
+    /// How much of the text was told as deltas, in bytes. Blanks at its end are told with what follows,
+    /// so never if nothing does.
+    shown: usize,
+}
+
+/// What the client knows of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// All its words. Nothing more is told of it.
+    All,
+    /// What had come when its response was given up. If the response goes on all the same, its full
+    /// words replace them.
+    SoFar,
+    /// That it has no words. They may come all the same.
+    Failed,
+}
+
+/// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Captions {
-    item_id: String,
-    text: String,
+    open: VecDeque<Caption>,
+    told: VecDeque<(Part, Told)>,
 }
 
 impl Captions {
-    /// More words of an item; those of another item before it are forgotten.
-    pub(super) fn push(&mut self, item_id: &str, text: &str) {
-        if self.item_id != item_id {
-            self.text.clear();
-            self.item_id.clear();
-            self.item_id.push_str(item_id);
+    /// More words of a part. Returns those to tell now; `None` if all of it was told before, or if they
+    /// are blank so far. `response_id` is `None` for words of the user.
+    pub(super) fn push(
+        &mut self,
+        response_id: Option<&str>,
+        part: &Part,
+        text: &str,
+    ) -> Option<String> {
+        if self.was_told(part) == Some(Told::All) {
+            return None;
         }
-        let room = MAX_CAPTION_BYTES.saturating_sub(self.text.len());
-        self.text.push_str(bounded_str(text, room));
+        let at = self.position(part).unwrap_or_else(|| self.begin(response_id, part));
+        let Caption { text: all, shown, .. } = self.open.get_mut(at)?;
+        all.push_str(bounded_str(text, MAX_CAPTION_BYTES.saturating_sub(all.len())));
+        let end = all.trim_end().len();
+        let fresh = all.get(*shown..end).filter(|fresh| !fresh.is_empty())?;
+        let fresh = if *shown == 0 { fresh.trim_start() } else { fresh };
+        *shown = end;
+        Some(fresh.to_owned())
     }
 
-    /// The end of an item: its full text, bounded, or the deltas if there is none.
-    pub(super) fn finish(&mut self, full: &str) -> Option<String> {
-        let deltas = std::mem::take(&mut self.text);
-        let text = if full.trim().is_empty() { deltas } else { bounded(full, MAX_CAPTION_BYTES) };
-        (!text.trim().is_empty()).then_some(text)
+    /// The end of a part: its full text, bounded, or its deltas if there is none. `None` if it was told
+    /// before, or is blank.
+    pub(super) fn finish(&mut self, part: &Part, full: &str) -> Option<String> {
+        let deltas = self.take(part);
+        if self.was_told(part) == Some(Told::All) {
+            return None;
+        }
+        let text = match full.trim() {
+            "" => deltas.trim(),
+            full => full,
+        };
+        if text.is_empty() {
+            return None;
+        }
+        self.remember(part, Told::All);
+        Some(bounded(text, MAX_CAPTION_BYTES))
     }
 
-    /// The end of an item that was cut off: what had come, with a mark that more was meant. The mark
+    /// The end of a part that was cut off: what had come, with a mark that more was meant. The mark
     /// takes the place of a full stop.
-    pub(super) fn cut_off(&mut self) -> Option<String> {
-        let text = std::mem::take(&mut self.text);
-        let text = text.trim_end().trim_end_matches(['.', '…', '。']);
-        (!text.is_empty()).then(|| format!("{text}…"))
+    pub(super) fn cut_off(&mut self, part: &Part) -> Option<String> {
+        let text = self.take(part);
+        if self.was_told(part) == Some(Told::All) {
+            return None;
+        }
+        self.remember(part, Told::All);
+        marked(&text)
     }
+
+    /// The end of a response: the parts of it that have not come to their own. With `complete` their
+    /// words are all there were.
+    pub(super) fn end(&mut self, response_id: &str, complete: bool) -> Vec<(Part, String)> {
+        self.close(response_id, |text| {
+            let whole = text.trim();
+            if complete { (!whole.is_empty()).then(|| whole.to_owned()) } else { marked(text) }
+        })
+    }
+
+    /// The response was given up. Its words so far are told as if it had been cut off, but they may be
+    /// replaced yet.
+    pub(super) fn give_up(&mut self, response_id: &str) -> Vec<(Part, String)> {
+        let parts = self.close(response_id, marked);
+        for (part, _) in &parts {
+            self.remember(part, Told::SoFar);
+        }
+        parts
+    }
+
+    /// The part has no words. Returns whether that is news to the client.
+    pub(super) fn fail(&mut self, part: &Part) -> bool {
+        self.take(part);
+        let known = matches!(self.was_told(part), Some(Told::All | Told::Failed));
+        if !known {
+            self.remember(part, Told::Failed);
+        }
+        !known
+    }
+
+    /// Closes the parts of a response. Where either id is missing, it is taken for this response.
+    fn close(
+        &mut self,
+        response_id: &str,
+        words: impl Fn(&str) -> Option<String>,
+    ) -> Vec<(Part, String)> {
+        let belongs = |caption: &mut Caption| {
+            let id = caption.response_id.as_deref();
+            id.is_some_and(|id| id == response_id || id.is_empty() || response_id.is_empty())
+        };
+        let mut closed = Vec::new();
+        while let Some(at) = self.open.iter_mut().position(belongs) {
+            let Some(caption) = self.open.remove(at) else { break };
+            self.remember(&caption.part, Told::All);
+            closed.extend(words(&caption.text).map(|text| (caption.part, text)));
+        }
+        closed
+    }
+
+    fn position(&self, part: &Part) -> Option<usize> {
+        self.open.iter().position(|caption| caption.part == *part)
+    }
+
+    fn begin(&mut self, response_id: Option<&str>, part: &Part) -> usize {
+        if self.open.len() == MAX_OPEN {
+            self.open.pop_front();
+        }
+        let response_id = response_id.map(str::to_owned);
+        let (part, text) = (part.clone(), String::new());
+        self.open.push_back(Caption { response_id, part, text, shown: 0 });
+        self.open.len() - 1
+    }
+
+    fn take(&mut self, part: &Part) -> String {
+        let caption = self.position(part).and_then(|at| self.open.remove(at));
+        caption.map(|caption| caption.text).unwrap_or_default()
+    }
+
+    fn was_told(&self, part: &Part) -> Option<Told> {
+        self.told.iter().find(|(known, _)| known == part).map(|(_, told)| *told)
+    }
+
+    /// A part without an item cannot be told from the next one, so nothing is remembered of it.
+    fn remember(&mut self, part: &Part, told: Told) {
+        if part.item_id.is_empty() {
+            return;
+        }
+        self.told.retain(|(known, _)| known != part);
+        if self.told.len() == MAX_TOLD {
+            self.told.pop_front();
+        }
+        self.told.push_back((part.clone(), told));
+    }
+}
+
+/// Words that were cut off, with the mark for it.
+fn marked(text: &str) -> Option<String> {
+    let text = text.trim().trim_end_matches(['.', '…', '。']);
+    (!text.is_empty()).then(|| format!("{text}…"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn part(item_id: &str) -> Part {
+        Part { item_id: item_id.to_owned(), content_index: 0 }
+    }
+
     #[test]
-    fn captions_are_bounded_and_per_item() {
-        let mut captions = Captions::default();
-        captions.push("a", "old");
-        captions.push("b", "One ");
-        captions.push("b", "two ");
-        assert_eq!(captions.cut_off().as_deref(), Some("One two…"));
-        assert_eq!(captions.cut_off(), None);
-        for (text, marked) in [("Back. ", "Back…"), ("So...", "So…"), ("Why?", "Why?…")] {
-            captions.push("b", text);
-            assert_eq!(captions.cut_off().as_deref(), Some(marked));
+    fn what_was_cut_off_is_marked() {
+        for (text, wanted) in [
+            ("One two ", Some("One two…")),
+            ("Back. ", Some("Back…")),
+            ("So...", Some("So…")),
+            ("Why?", Some("Why?…")),
+            ("…", None),
+            (" ", None),
+        ] {
+            let mut captions = Captions::default();
+            captions.push(Some("r"), &part("a"), text);
+            assert_eq!(captions.cut_off(&part("a")).as_deref(), wanted);
+            assert_eq!(captions.finish(&part("a"), "All of it."), None, "it was told");
         }
-        captions.push("b", "…");
-        assert_eq!(captions.cut_off(), None);
-        captions.push("b", &"é".repeat(MAX_CAPTION_BYTES));
-        captions.push("b", "more");
-        assert_eq!(captions.finish("").map(|text| text.len()), Some(MAX_CAPTION_BYTES));
-        captions.push("b", "delta");
-        assert_eq!(captions.finish("full").as_deref(), Some("full"));
-        assert_eq!(captions.finish(" "), None);
+    }
+
+    #[test]
+    fn everything_that_is_kept_is_bounded() {
+        let mut captions = Captions::default();
+        captions.push(Some("r"), &part("b"), &"é".repeat(MAX_CAPTION_BYTES));
+        assert_eq!(captions.push(Some("r"), &part("b"), "more"), None);
+        assert_eq!(captions.finish(&part("b"), "").map(|text| text.len()), Some(MAX_CAPTION_BYTES));
+        for index in 0..1_000 {
+            captions.push(None, &part(&index.to_string()), "x");
+            captions.finish(&part(&format!("f{index}")), "x");
+        }
+        assert_eq!((captions.open.len(), captions.told.len()), (MAX_OPEN, MAX_TOLD));
+    }
+
+    #[test]
+    fn a_response_that_was_given_up_may_yet_be_told_in_full() {
+        let mut captions = Captions::default();
+        captions.push(Some("r"), &part("a"), "Once upon");
+        captions.push(None, &part("u"), "Tell me");
+        assert_eq!(captions.give_up("r"), [(part("a"), "Once upon…".to_owned())]);
+        assert_eq!(captions.push(Some("r"), &part("a"), " a time").as_deref(), Some("a time"));
+        assert_eq!(
+            captions.finish(&part("a"), "Once upon a time.").as_deref(),
+            Some("Once upon a time.")
+        );
+        assert_eq!(captions.finish(&part("a"), "Once upon a time."), None);
+        assert_eq!(captions.finish(&part("u"), "").as_deref(), Some("Tell me"));
+    }
+
+    #[test]
+    fn parts_without_an_item_are_each_told() {
+        let mut captions = Captions::default();
+        for _ in 0..2 {
+            assert_eq!(captions.finish(&part(""), "Yes.").as_deref(), Some("Yes."));
+        }
     }
 }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::service::{bounded_str, member};
+use super::service::{Part, bounded_str, member};
 
-/// Longest typed turn, in bytes.
-pub const MAX_TEXT_BYTES: usize = 8 * 1024;
+/// Longest typed turn, in UTF-16 code units: what `maxlength` and `length` count in a browser, so
+/// that the page's field and the daemon agree about every text. In UTF-8 it has three times as many
+/// bytes at most.
+pub const MAX_TEXT_UNITS: usize = 8 * 1024;
 /// Most text sent in one transcript message, in bytes.
 const MAX_TRANSCRIPT_BYTES: usize = 64 * 1024;
 /// Longest `ping` id as written in JSON, in bytes.
@@ -19,12 +21,14 @@ pub const MAX_FRAME_BYTES: usize = 65_536;
 /// A text message from the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientMessage<'a> {
-    /// A typed turn, not blank, at most [`MAX_TEXT_BYTES`].
+    /// A typed turn, not blank, at most [`MAX_TEXT_UNITS`].
     Text(Cow<'a, str>),
     /// A typed turn that is too long: refused, the call goes on.
     TextTooLong,
     /// Stop the reply.
     Interrupt,
+    /// The user's spoken turn is over: answer it.
+    EndTurn,
     /// End the call.
     HangUp,
     /// How much of the current reply has been heard.
@@ -57,6 +61,7 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, String> {
     Ok(match kind {
         "text" => typed_turn(message.remove("text")),
         "interrupt" => ClientMessage::Interrupt,
+        "end_turn" => ClientMessage::EndTurn,
         "hang_up" => ClientMessage::HangUp,
         "played" => {
             played(&message).map_or(ClientMessage::Unknown, |ms| ClientMessage::Played { ms })
@@ -68,10 +73,17 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, String> {
 
 fn typed_turn(text: Option<Value>) -> ClientMessage<'static> {
     match text {
-        Some(Value::String(text)) if text.len() > MAX_TEXT_BYTES => ClientMessage::TextTooLong,
+        Some(Value::String(text)) if is_too_long(&text) => ClientMessage::TextTooLong,
         Some(Value::String(text)) if !text.trim().is_empty() => ClientMessage::Text(text.into()),
         _ => ClientMessage::Unknown,
     }
+}
+
+/// Whether a typed turn is over [`MAX_TEXT_UNITS`]. A text has no more of these than bytes, so short
+/// ones are not counted through.
+#[must_use]
+pub fn is_too_long(text: &str) -> bool {
+    text.len() > MAX_TEXT_UNITS && text.encode_utf16().count() > MAX_TEXT_UNITS
 }
 
 /// Whole milliseconds; players often count in fractions, which are cut off.
@@ -102,6 +114,8 @@ pub enum CallState<'a> {
     Active {
         /// What answers.
         service: &'a str,
+        /// The service finds the ends of spoken turns; else the client must send `end_turn`.
+        detects: bool,
     },
     /// The call is over.
     Ended {
@@ -133,8 +147,11 @@ pub fn hello(session: &str, resume: &str, max: Duration, idle: Duration) -> Stri
 pub fn call_state(state: CallState<'_>) -> String {
     match state {
         CallState::Connecting => json!({"type": "call_state", "state": "connecting"}),
-        CallState::Active { service } => {
+        CallState::Active { service, detects: true } => {
             json!({"type": "call_state", "state": "active", "service": service})
+        }
+        CallState::Active { service, detects: false } => {
+            json!({"type": "call_state", "state": "active", "service": service, "turns": "client"})
         }
         CallState::Ended { reason, message } => json!({
             "type": "call_state", "state": "ended", "reason": reason, "message": message,
@@ -145,28 +162,53 @@ pub fn call_state(state: CallState<'_>) -> String {
 
 /// `transcript`: `role` is `assistant` or `user`.
 #[must_use]
-pub fn transcript(role: &str, text: &str) -> String {
-    let text = bounded_str(text, MAX_TRANSCRIPT_BYTES);
-    json!({"type": "transcript", "role": role, "text": text}).to_string()
+pub fn transcript(role: &str, part: &Part, text: &str) -> String {
+    words("transcript", role, part, text)
 }
 
 /// `transcript_delta`: more words of an item.
 #[must_use]
-pub fn transcript_delta(role: &str, item_id: &str, text: &str) -> String {
+pub fn transcript_delta(role: &str, part: &Part, text: &str) -> String {
+    words("transcript_delta", role, part, text)
+}
+
+/// `transcript_failed`: what the user said in this item has no transcript.
+#[must_use]
+pub fn transcript_failed(item_id: &str) -> String {
+    of_item("transcript_failed", item_id)
+}
+
+/// `speech_started`: the client drops what it has queued to play. `item_id` is the turn's item, or empty
+/// if there is none: for a typed turn.
+#[must_use]
+pub fn speech_started(item_id: &str) -> String {
+    of_item("speech_started", item_id)
+}
+
+/// `speech_stopped`, with the same `item_id`.
+#[must_use]
+pub fn speech_stopped(item_id: &str) -> String {
+    of_item("speech_stopped", item_id)
+}
+
+/// An item without an id is not named; nor is the first part of one, which is almost always the only.
+fn words(kind: &str, role: &str, part: &Part, text: &str) -> String {
     let text = bounded_str(text, MAX_TRANSCRIPT_BYTES);
-    json!({"type": "transcript_delta", "role": role, "item_id": item_id, "text": text}).to_string()
+    let mut message = json!({"type": kind, "role": role, "text": text});
+    if !part.item_id.is_empty() {
+        message["item_id"] = json!(part.item_id);
+    }
+    if part.content_index > 0 {
+        message["content_index"] = json!(part.content_index);
+    }
+    message.to_string()
 }
 
-/// `speech_started`: the client drops what it has queued to play.
-#[must_use]
-pub fn speech_started() -> String {
-    bare("speech_started")
-}
-
-/// `speech_stopped`.
-#[must_use]
-pub fn speech_stopped() -> String {
-    bare("speech_stopped")
+fn of_item(kind: &str, item_id: &str) -> String {
+    if item_id.is_empty() {
+        return bare(kind);
+    }
+    json!({"type": kind, "item_id": item_id}).to_string()
 }
 
 /// `response_started`.
@@ -237,6 +279,15 @@ fn bare(kind: &str) -> String {
     json!({"type": kind}).to_string()
 }
 
+/// A text of the service as the end of one of our sentences.
+pub(super) fn quoted(message: &str) -> String {
+    match message.trim() {
+        "" => "it gives no reason.".to_owned(),
+        text if text.ends_with(['.', '!', '?']) => text.to_owned(),
+        text => format!("{text}."),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,6 +298,7 @@ mod tests {
             (r#"{"type":"text","text":"hi"}"#, ClientMessage::Text("hi".into())),
             (r#"{"text":"h\u0069","more":[1],"type":"text"}"#, ClientMessage::Text("hi".into())),
             (r#"{"type":"interrupt"}"#, ClientMessage::Interrupt),
+            (r#"{"type":"end_turn","more":1}"#, ClientMessage::EndTurn),
             (r#"{"type":"hang_up","why":{}}"#, ClientMessage::HangUp),
             (r#"{"type":"played","ms":12}"#, ClientMessage::Played { ms: 12 }),
             (r#"{"type":"played","ms":12.9}"#, ClientMessage::Played { ms: 12 }),
@@ -287,9 +339,23 @@ mod tests {
 
     #[test]
     fn text_is_bounded() {
-        let message = |bytes: usize| format!(r#"{{"type":"text","text":"{}"}}"#, "x".repeat(bytes));
-        assert!(matches!(parse(&message(MAX_TEXT_BYTES)), Ok(ClientMessage::Text(_))));
-        assert_eq!(parse(&message(MAX_TEXT_BYTES + 1)), Ok(ClientMessage::TextTooLong));
+        // One UTF-16 code unit each, of one to three bytes; the last one is two units of four bytes.
+        for (letter, units) in [("x", 1), ("\u{e9}", 1), ("\u{4e2d}", 1), ("\u{1f600}", 2)] {
+            let message = |count: usize| json!({"type": "text", "text": letter.repeat(count)});
+            let most = MAX_TEXT_UNITS / units;
+            let fits = message(most).to_string();
+            assert!(matches!(parse(&fits), Ok(ClientMessage::Text(_))), "{letter}");
+            assert_eq!(parse(&message(most + 1).to_string()), Ok(ClientMessage::TextTooLong));
+            assert!(is_too_long(&letter.repeat(most + 1)) && !is_too_long(&letter.repeat(most)));
+        }
+    }
+
+    /// The longest message with a typed turn that fits: each unit written as an escape.
+    #[test]
+    fn the_longest_typed_turn_fits_into_a_message() {
+        let text = format!(r#"{{"type":"text","text":"{}"}}"#, r"\u4e2d".repeat(MAX_TEXT_UNITS));
+        assert!(text.len() < MAX_FRAME_BYTES);
+        assert!(matches!(parse(&text), Ok(ClientMessage::Text(_))));
     }
 
     #[test]
@@ -314,9 +380,9 @@ mod tests {
         let same = |text: &str, expected: Value| {
             assert_eq!(serde_json::from_str::<Value>(text).unwrap(), expected);
         };
-        same(&speech_started(), json!({"type": "speech_started"}));
+        same(&speech_started(""), json!({"type": "speech_started"}));
         same(
-            &transcript("user", "a\"b"),
+            &transcript("user", &Part::default(), "a\"b"),
             json!({"type": "transcript", "role": "user", "text": "a\"b"}),
         );
         let ended = call_state(CallState::Ended { reason: "idle", message: "m" });

@@ -6,11 +6,11 @@
 
 use std::time::Instant;
 
-use super::client::{self, ToolState};
+use super::client::{self, ToolState, quoted};
 use super::ending::{EndReason, ServiceFault};
 use super::playback::whole_ms;
 use super::response_gate::ResponseRequest;
-use super::service::{FunctionCall, ResponseDone, ServiceError, ServiceEvent, commands};
+use super::service::{FunctionCall, Part, ServiceError, ServiceEvent, commands};
 use super::tool_calls::{OpenCall, Opened};
 use super::{Call, Output, State};
 
@@ -32,25 +32,38 @@ impl Call {
     }
 
     fn on_talk(&mut self, event: ServiceEvent<'_>, now: Instant) {
+        if let Some(response_id) = event.response_id() {
+            self.sign_of_life(response_id, now);
+        }
         match event {
-            ServiceEvent::SpeechStarted => self.on_speech_started(now),
-            ServiceEvent::SpeechStopped => self.on_speech_stopped(now),
-            ServiceEvent::Committed => self.on_committed(now),
-            ServiceEvent::UserTranscriptDelta { item_id, text } if !text.is_empty() => {
-                self.tell(client::transcript_delta("user", &item_id, &text));
+            ServiceEvent::SpeechStarted { item_id } => self.on_speech_started(&item_id, now),
+            ServiceEvent::SpeechStopped { item_id } => self.on_speech_stopped(&item_id, now),
+            ServiceEvent::Committed { item_id } => self.on_committed(&item_id, now),
+            ServiceEvent::UserTranscriptDelta { part, text } => {
+                self.on_words("user", None, &part, &text);
             }
-            ServiceEvent::UserTranscript { text, .. } if !text.trim().is_empty() => {
-                self.tell(client::transcript("user", &text));
+            ServiceEvent::UserTranscript { part, text } => {
+                let text = self.captions.finish(&part, &text);
+                self.tell_transcript("user", &part, text);
             }
-            ServiceEvent::ResponseCreated { response_id } => self.on_response_created(&response_id),
-            ServiceEvent::ReplyTextDelta { response_id, item_id, text } => {
-                self.on_reply_delta(&response_id, &item_id, &text);
+            ServiceEvent::UserTranscriptFailed { part, error } => {
+                self.on_transcript_failed(&part, error);
             }
-            ServiceEvent::ReplyText { response_id, text, .. } => {
-                let cut_off = self.interrupted.is(&response_id);
-                let text =
-                    if cut_off { self.captions.cut_off() } else { self.captions.finish(&text) };
-                self.tell_reply(text);
+            ServiceEvent::ResponseCreated { response_id } => self.open_response(&response_id, now),
+            ServiceEvent::ReplyTextDelta { response_id, part, text } => {
+                // The words of an interrupted response are dropped as its audio is: the client would
+                // show what nobody heard.
+                if !self.interrupted.is(&response_id) {
+                    self.on_words("assistant", Some(&response_id), &part, &text);
+                }
+            }
+            ServiceEvent::ReplyText { response_id, part, text } => {
+                let text = if self.interrupted.is(&response_id) {
+                    self.captions.cut_off(&part)
+                } else {
+                    self.captions.finish(&part, &text)
+                };
+                self.tell_transcript("assistant", &part, text);
             }
             ServiceEvent::FunctionCall(call) => self.on_function_call(*call, now),
             // Nobody is asked for approval, so it is refused: the model then says so.
@@ -65,67 +78,24 @@ impl Call {
         }
     }
 
-    /// The audio of the user's turn is in the conversation. A service that does not answer spoken
-    /// turns by itself is asked to; asking at `speech_stopped` would be too early, for the turn is
-    /// not in the conversation then.
-    fn on_committed(&mut self, now: Instant) {
-        self.gate.committed(now);
-        if !self.session.turns.create_response {
-            self.gate.want(ResponseRequest::Answer);
+    fn on_words(&mut self, role: &str, response_id: Option<&str>, part: &Part, text: &str) {
+        if let Some(text) = self.captions.push(response_id, part, text) {
+            self.tell(client::transcript_delta(role, part, &text));
         }
     }
 
-    /// A new response. An interruption of an earlier one ends here: its id can no longer occur in
-    /// what comes, and the new one must be heard.
-    fn on_response_created(&mut self, response_id: &str) {
-        let stop = self.gate.created(response_id);
-        self.interrupted.clear();
-        if stop {
-            self.interrupted.set(response_id);
-            self.send(commands::response_cancel(response_id));
-        }
-        self.tell(client::response_started());
-    }
-
-    /// Words of the reply. Those of an interrupted response are dropped as its audio is: the client
-    /// would show what nobody heard.
-    fn on_reply_delta(&mut self, response_id: &str, item_id: &str, text: &str) {
-        if text.is_empty() || self.interrupted.is(response_id) {
-            return;
-        }
-        self.captions.push(item_id, text);
-        self.tell(client::transcript_delta("assistant", item_id, text));
-    }
-
-    fn tell_reply(&mut self, text: Option<String>) {
+    pub(super) fn tell_transcript(&mut self, role: &str, part: &Part, text: Option<String>) {
         if let Some(text) = text {
-            self.tell(client::transcript("assistant", &text));
+            self.tell(client::transcript(role, part, &text));
         }
     }
 
-    /// The response has ended, however. It is told to the client also when it was interrupted, since
-    /// a client that shows "answering" waits for it.
-    fn on_response_done(&mut self, done: &ResponseDone, now: Instant) {
-        self.limits.touch(now);
-        if self.gate.done(&done.response_id) {
-            // A response that broke off may have words whose end never came.
-            let broken_off = self.captions.cut_off();
-            self.tell_reply(broken_off);
-        }
-        if self.interrupted.is(&done.response_id) {
-            self.interrupted.clear();
-        }
-        let status = if done.status.is_empty() { "completed" } else { done.status.as_str() };
-        self.tell(client::response_done(status));
-        if let Some(usage) = done.usage {
-            self.totals.input_tokens = self.totals.input_tokens.saturating_add(usage.input_tokens);
-            self.totals.output_tokens =
-                self.totals.output_tokens.saturating_add(usage.output_tokens);
-        }
-        self.send_usage(now);
-        if status == "failed" {
-            let text = format!("The voice service could not answer: {}", quoted(&done.error));
-            self.error("response_failed", &text);
+    /// What the user said has no transcript. The model has heard it all the same, so the conversation
+    /// goes on.
+    fn on_transcript_failed(&mut self, part: &Part, error: Box<ServiceError>) {
+        if self.captions.fail(part) {
+            self.tell(client::transcript_failed(&part.item_id));
+            self.outputs.push_back(Output::TranscriptFailed { error });
         }
     }
 
@@ -207,6 +177,7 @@ impl Call {
     fn on_talk_error(&mut self, error: &ServiceError, now: Instant) {
         let harmless = error.event_id == commands::EVENT_TRUNCATE
             || error.event_id == commands::EVENT_CANCEL
+            || error.event_id == commands::EVENT_COMMIT
             || error.param.ends_with("audio_end_ms");
         match error.code.as_str() {
             "conversation_already_has_active_response" => self.gate.refused(now),
@@ -235,13 +206,4 @@ fn refusal(error: &ServiceError) -> String {
         text.push('.');
     }
     text
-}
-
-/// A text of the service as the end of one of our sentences.
-fn quoted(message: &str) -> String {
-    match message.trim() {
-        "" => "it gives no reason.".to_owned(),
-        text if text.ends_with(['.', '!', '?']) => text.to_owned(),
-        text => format!("{text}."),
-    }
 }

@@ -28,6 +28,11 @@ impl FirstAudio {
         self.since = None;
     }
 
+    /// Whether somebody waits.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// Audio of this response has left. Returns how long the user has waited for it, once a turn.
     pub(super) fn sent(&mut self, response_id: &str, now: Instant) -> Option<Duration> {
         if response_id == self.earlier_response {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::client::ClientMessage;
 use super::ending::{EndReason, ServiceFault};
-use super::service::ServiceEvent;
+use super::service::{ServiceError, ServiceEvent};
+use super::unfinished::Unfinished;
 
 /// What a call needs to know from the configuration. Shared by all calls, never changed by one.
 #[derive(Debug, Clone)]
@@ -21,6 +22,9 @@ pub struct CallSettings {
     /// How long a call may last at most, from its creation.
     pub max_duration: Duration,
 }
+
+/// The most silence of one [`Output::Silence`]: 100 ms of PCM16, 24 kHz, mono.
+pub const MAX_SILENCE_BYTES: usize = 4_800;
 
 /// Everything that happens to a call, except audio (which has its own two methods).
 #[derive(Debug)]
@@ -58,6 +62,15 @@ pub enum Input<'a> {
 pub enum Output {
     /// Send this JSON text to the service.
     ToService(String),
+    /// Send this JSON text to the service, behind all microphone audio that waits for it. Every
+    /// [`ToService`](Self::ToService) after it stays behind it. A commit that overtook the audio
+    /// would cut off the end of the turn.
+    BehindMicrophone(String),
+    /// Send silence to the service, as if it came from the microphone.
+    Silence {
+        /// Of PCM, at most [`MAX_SILENCE_BYTES`].
+        bytes: usize,
+    },
     /// Send this JSON text to the client. Overtakes queued audio.
     ToClient(String),
     /// Throw away all reply audio that has not left for the client (barge-in). A `speech_started` that
@@ -78,6 +91,20 @@ pub enum Output {
     },
     /// A tool that the model asked for is not run: for the count.
     ToolRefused,
+    /// A response did not end as it should: for the log and the count.
+    Unfinished {
+        /// What became of it.
+        how: Unfinished,
+        /// The service's id of it; empty if there is none.
+        response_id: String,
+        /// What the service says of it, as the end of a sentence; empty if it says nothing.
+        said: String,
+    },
+    /// What the user said has no transcript: for the log and the count.
+    TranscriptFailed {
+        /// What the service says of it.
+        error: Box<ServiceError>,
+    },
     /// The call is over: close both sockets, with the reason's close code to the client. It is the
     /// last output.
     Close(EndReason),

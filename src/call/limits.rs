@@ -129,9 +129,8 @@ impl Call {
             self.end(EndReason::ServiceTimeout, now);
             return;
         }
-        if self.gate.tick(now) {
-            self.limits.touch(now);
-        }
+        self.send_silence(now);
+        self.lapse(now);
         while let Some(call) = self.tools.close_overdue(now) {
             let output = r#"{"error":"The tool took too long and was given up."}"#;
             self.send(commands::function_call_output(&call.call_id, output));

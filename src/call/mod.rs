@@ -15,15 +15,17 @@
 //! ```
 //!
 //! All changes of `State` are in this file. `interface` is what goes in and comes out. `events`
-//! handles what the service says, `turns` what the client says and barge-in, `limits` the clock.
+//! handles what the service says, `turns` what the client says and barge-in, `end_of_turn` the end of
+//! a turn on the client's word, `limits` the clock.
 //! `response_gate`, `playback`, `tool_calls`, `captions`, `interrupted`, `first_audio` and
-//! `service_session` each keep one thing.
+//! `service_session` each keep one thing; `responses` is the life of a response.
 //!
 //! What is not here: sockets, and audio itself. The call decides about audio by its length and its
 //! response, and never sees a sample.
 
 mod captions;
 pub mod client;
+mod end_of_turn;
 pub mod ending;
 mod events;
 mod first_audio;
@@ -33,10 +35,12 @@ mod limits;
 pub mod pcm;
 mod playback;
 pub mod response_gate;
+mod responses;
 pub mod service;
 mod service_session;
 pub mod tool_calls;
 mod turns;
+mod unfinished;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -44,9 +48,10 @@ use std::time::{Duration, Instant};
 
 use captions::Captions;
 use client::CallState;
+use end_of_turn::EndOfTurn;
 use ending::EndReason;
 use first_audio::FirstAudio;
-pub use interface::{CallSettings, Input, Microphone, Output, Reply};
+pub use interface::{CallSettings, Input, MAX_SILENCE_BYTES, Microphone, Output, Reply};
 use interrupted::Interrupted;
 use limits::Limits;
 use playback::Playback;
@@ -55,6 +60,7 @@ use service::session::{Dialect, SessionInfo, ga_session};
 use service::{AudioDelta, commands};
 use service_session::ServiceSession;
 use tool_calls::ToolCalls;
+pub use unfinished::Unfinished;
 
 /// How long the service may take from the call's creation until it has taken the session's settings.
 /// It bounds look-up, dial and configuration together: each of them may use up its own limit, and
@@ -105,6 +111,9 @@ pub struct Call {
     totals: Totals,
     first_audio: FirstAudio,
     interrupted: Interrupted,
+    end_of_turn: EndOfTurn,
+    /// The item of the user's turn that the client was told last.
+    turn_item: String,
 }
 
 impl Call {
@@ -128,6 +137,8 @@ impl Call {
             totals: Totals::default(),
             first_audio: FirstAudio::default(),
             interrupted: Interrupted::default(),
+            end_of_turn: EndOfTurn::default(),
+            turn_item: String::new(),
         }
     }
 
@@ -171,14 +182,16 @@ impl Call {
             return None;
         }
         let limits = self.limits.deadline(self.state, self.is_busy(), self.playback.end());
-        sooner(sooner(limits, self.gate.deadline()), self.tools.deadline())
+        let gate = self.gate.deadline(self.tools.has_complete_batch(), self.playback.end());
+        let waiting = sooner(self.tools.deadline(), self.end_of_turn.deadline());
+        sooner(sooner(limits, gate), waiting)
     }
 
     /// Asked for each microphone frame (`bytes` of PCM16 24 kHz mono). It makes no output and does
     /// not allocate, so the owner need not drain [`poll`](Self::poll) for audio.
     pub fn microphone(&mut self, bytes: usize, now: Instant) -> Microphone {
-        let _ = bytes;
         self.gate.heard(now);
+        self.end_of_turn.heard(bytes, now);
         match self.state {
             State::Connecting | State::Configuring => Microphone::Hold,
             State::Active { .. } => Microphone::Forward,
@@ -186,13 +199,17 @@ impl Call {
         }
     }
 
-    /// Asked for each audio delta of the service. It makes no output and does not allocate. A delta
+    /// Asked for each audio delta of the service. It does not allocate, and makes an output only for a
+    /// response that nobody has announced: the owner must carry out the outputs before it gives the
+    /// audio to the client, since the reply begins for the client with `response_started`. A delta
     /// that is forwarded counts as accepted: its PCM must be given to the client's side, or the
     /// estimate of what is playing never ends.
     pub fn reply_audio(&mut self, delta: &AudioDelta<'_>, now: Instant) -> Reply {
-        let _ = now;
-        let active = matches!(self.state, State::Active { .. });
-        if !active || self.interrupted.is(delta.response_id) {
+        if !self.is_active() {
+            return Reply::Discard;
+        }
+        self.sign_of_life(delta.response_id, now);
+        if self.interrupted.is(delta.response_id) {
             return Reply::Discard;
         }
         self.playback.accept(delta);
@@ -249,7 +266,7 @@ impl Call {
     /// Connecting → Configuring, at the first `session.created`. A later one only tells facts: a
     /// second `session.update` would undo what the service has changed since.
     fn configure(&mut self, session: &SessionInfo) {
-        self.session.learn(session);
+        self.session.learn(session, &self.settings.session);
         if self.state != State::Connecting {
             return;
         }
@@ -269,7 +286,7 @@ impl Call {
     /// call that it still takes for connecting. In every state a session with another audio format
     /// ends the call: what is relayed would be noise.
     fn activate(&mut self, session: &SessionInfo, now: Instant) {
-        self.session.learn(session);
+        self.session.learn(session, &self.settings.session);
         if let Some(fault) = &session.format_fault {
             self.end(EndReason::SessionRefused(fault.clone()), now);
             return;
@@ -280,8 +297,10 @@ impl Call {
         self.state = State::Active { since: now };
         self.limits.touch(now);
         let service = if self.session.simulated { "simulator" } else { "azure" };
-        self.tell(client::call_state(CallState::Active { service }));
+        let detects = self.session.turns.detects;
+        self.tell(client::call_state(CallState::Active { service, detects }));
         self.outputs.push_back(Output::ReleaseMicrophone);
+        self.end_held_turn(now);
         if self.settings.greeting.is_some() {
             self.gate.want(ResponseRequest::Greeting);
         }
@@ -310,15 +329,17 @@ impl Call {
         if self.gate.active().is_none() && self.tools.take_complete_batch() {
             self.gate.want(ResponseRequest::Answer);
         }
-        let create = match self.gate.next(now) {
-            Some(ResponseRequest::Answer) => commands::response_create(),
-            Some(ResponseRequest::Greeting) => commands::greeting(
+        let Some(request) = self.gate.next(now) else {
+            return;
+        };
+        self.cancel_lost();
+        self.send(match request {
+            ResponseRequest::Answer => commands::response_create(),
+            ResponseRequest::Greeting => commands::greeting(
                 self.settings.greeting.as_deref().unwrap_or_default(),
                 self.session.dialect,
             ),
-            None => return,
-        };
-        self.send(create);
+        });
     }
 
     /// `usage`: totals since the call became active; nothing before that, since nothing was used.

@@ -15,13 +15,18 @@
 //! A request from before the user's turn ended is met by the response that the service makes for
 //! that turn, for the same reason.
 //!
-//! Every state but an active response has a time limit. An event of the service that never comes
-//! (an empty turn brings no response, a mute in mid-sentence brings no `speech_stopped`) would
-//! otherwise keep the gate shut for the rest of the call.
+//! Every state has a time limit. An event of the service that never comes (an empty turn brings no
+//! response, a mute in mid-sentence brings no `speech_stopped`, a response has no end) would otherwise
+//! keep the gate shut for the rest of the call, and the idle limit off.
+//!
+//! A response begins with `response.created`, or with any other sign of it if that never comes. What
+//! comes late of a response that has ended is no such sign: the last ones are remembered by their ids.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::sooner;
+use super::unfinished::Unfinished;
 
 /// How long a response is expected after `speech_stopped` or `committed`. An empty or discarded turn
 /// brings no response, so the expectation has to lapse.
@@ -35,6 +40,16 @@ const TYPED: Duration = Duration::from_secs(2);
 /// How long `response.created` may take after our `response.create`. After that the request counts
 /// as lost, and the next one may be sent.
 const REQUESTED: Duration = Duration::from_secs(10);
+/// How long an active response may show no sign of life: no event of it, and nothing of its sound being
+/// played. Some models think this long before their first word; a response that goes on after all is
+/// taken up again.
+const SILENT: Duration = Duration::from_secs(20);
+/// The same while something waits for its end: a tool's result that nobody has spoken about, say.
+const SILENT_AND_AWAITED: Duration = Duration::from_secs(10);
+/// The same after it was cancelled. The service ends such a response at once.
+const CANCELLED: Duration = Duration::from_secs(5);
+/// Responses remembered after their end.
+const MAX_PAST: usize = 16;
 
 /// A request for a response: what to ask the service for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,12 +80,47 @@ enum Turn {
 enum Response {
     /// None is active, and none was asked for.
     None,
-    /// We have asked for one. Or the service has refused that because another one is active whose
-    /// `response.created` we have not seen; that one is waited for in the same way.
+    /// We have asked for one.
     Requested { until: Instant },
-    /// Between `response.created` and `response.done`; the id is in `response_id`. It has no time
-    /// limit: the service ends each response, also a cancelled one, with `response.done`.
+    /// The service has refused our request, because another response is active that we know nothing of,
+    /// or take for over. The end of any response ends this.
+    Refused { until: Instant },
+    /// Between its beginning and its `response.done`; the id is in `response_id`. `seen` is its last
+    /// sign of life.
+    Active { seen: Instant },
+    /// The same, after it was cancelled by us or by the user's speech: only its end is missing.
+    Cancelled { seen: Instant },
+}
+
+/// What an event is for the gate that belongs to a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    /// Its response is the active one, has ended, or is not named.
+    Known,
+    /// Nobody has announced this response: it must be [`created`](ResponseGate::created).
+    New,
+    /// The response had been given up, and is active again.
+    Revived,
+}
+
+/// Whose end a `response.done` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The active response's.
     Active,
+    /// That of one whose end was told before: it has ended, or counted as over.
+    Past,
+    /// That of one which nobody has announced.
+    Unknown,
+}
+
+/// What has lapsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lapsed {
+    /// Whether anything did. It counts as activity: the idle time begins when the waiting ends.
+    pub any: bool,
+    /// What became of the response, if it was one. Its id is [`last_id`](ResponseGate::last_id).
+    pub response: Option<Unfinished>,
 }
 
 /// Whether an answer is wanted.
@@ -92,6 +142,14 @@ pub struct ResponseGate {
     response: Response,
     /// Id of the active response, or of the last one.
     response_id: String,
+    /// The last response was given up, and its end has not come. It is taken up again at a sign of life,
+    /// until we ask for another one.
+    lost: bool,
+    /// The ids of those before it that have ended, the newest last.
+    past: VecDeque<String>,
+    /// The user's turn came while a response was active or lost: a service that hangs does not answer it
+    /// by itself.
+    owed: bool,
     answer: Answer,
     greeting: bool,
     /// What our last request was for, until its response is done.
@@ -108,6 +166,9 @@ impl Default for ResponseGate {
             turn: Turn::Quiet,
             response: Response::None,
             response_id: String::new(),
+            lost: false,
+            past: VecDeque::new(),
+            owed: false,
             answer: Answer::Unwanted,
             greeting: false,
             outstanding: None,
@@ -182,40 +243,108 @@ impl ResponseGate {
     }
 
     /// `committed`: an announced response has its full time from here, since the service makes it only
-    /// after this event.
+    /// after this event. A service that is stuck in another response may never make it, so the turn is
+    /// remembered.
     pub fn committed(&mut self, now: Instant) {
         if let Turn::Announced { until } = &mut self.turn {
             *until = now + ANNOUNCED;
+            self.owed = self.active().is_some() || self.lost;
         }
     }
 
-    /// `response.created`: the response is Active, and an announcement is fulfilled. Returns whether
-    /// the user asked to stop it before it came: the caller must then cancel it.
-    pub fn created(&mut self, response_id: &str) -> bool {
+    /// A response begins: it is Active, and an announcement is fulfilled. One that was active before is
+    /// over. `None` if it has begun already; else whether the user asked to stop it before it came: the
+    /// caller must then cancel it.
+    pub fn created(&mut self, response_id: &str, now: Instant) -> Option<bool> {
+        if self.active() == Some(response_id) {
+            return None;
+        }
         if matches!(self.turn, Turn::Announced { .. }) {
             self.turn = Turn::Quiet;
             if self.answer == Answer::Covered {
                 self.answer = Answer::Unwanted;
             }
         }
-        self.response = Response::Active;
-        self.response_id.clear();
+        self.bury();
+        self.past.retain(|id| id != response_id);
+        self.response = Response::Active { seen: now };
         self.response_id.push_str(response_id);
-        std::mem::take(&mut self.stop_next)
+        self.owed = false;
+        Some(std::mem::take(&mut self.stop_next))
     }
 
-    /// `response.done`: Active → None. The end of another response than the active one changes
-    /// nothing, or a late `done` would open the gate in the middle of an answer. Returns whether it
-    /// was the active one.
-    pub fn done(&mut self, response_id: &str) -> bool {
-        if self.active() != Some(response_id) {
-            return false;
+    /// An event that belongs to a response, which may be empty: a sign of life of the active one. Asked
+    /// for every audio delta: it does not allocate.
+    pub fn sign(&mut self, response_id: &str, now: Instant) -> Sign {
+        if response_id.is_empty() || self.active().is_some_and(|id| id == response_id) {
+            if let Response::Active { seen } | Response::Cancelled { seen } = &mut self.response {
+                *seen = now;
+            }
+            return Sign::Known;
         }
-        self.response = Response::None;
-        if self.outstanding.take().is_some() {
-            self.retried = false;
+        if self.response_id == response_id {
+            if self.lost && self.response == Response::None {
+                self.lost = false;
+                self.response = Response::Active { seen: now };
+                return Sign::Revived;
+            }
+            return Sign::Known;
         }
-        true
+        if self.past.iter().any(|id| id == response_id) { Sign::Known } else { Sign::New }
+    }
+
+    /// The active response is cancelled, by us or by the user's speech: Active → Cancelled.
+    pub fn cancelled(&mut self, now: Instant) {
+        if matches!(self.response, Response::Active { .. }) {
+            self.response = Response::Cancelled { seen: now };
+        }
+    }
+
+    /// `response.done`: Active or Cancelled → None. The end of another response than the active one does
+    /// not end that, or a late `done` would open the gate in the middle of an answer. An end or a
+    /// beginning without an id belongs to whatever is active.
+    pub fn done(&mut self, response_id: &str) -> Ended {
+        let anonymous = response_id.is_empty();
+        if self.active().is_some_and(|id| id == response_id || id.is_empty() || anonymous) {
+            self.response = Response::None;
+            self.owed = false;
+            if self.outstanding.take().is_some() {
+                self.retried = false;
+            }
+            return Ended::Active;
+        }
+        // Whatever was in the way of our request may have been this one.
+        if matches!(self.response, Response::Refused { .. }) {
+            self.response = Response::None;
+        }
+        let last = !anonymous && self.response_id == response_id;
+        if last {
+            self.lost = false;
+        }
+        if last || self.past.iter().any(|id| id == response_id) {
+            Ended::Past
+        } else {
+            Ended::Unknown
+        }
+    }
+
+    /// The response that was given up, if it was the last one: the caller must cancel it before it asks
+    /// for another one, or a service in which it is alive would refuse that. It is not taken up again.
+    pub fn take_lost(&mut self) -> Option<&str> {
+        std::mem::take(&mut self.lost).then_some(self.response_id.as_str())
+    }
+
+    /// The last response moves to the past, and makes room for the next one's id.
+    fn bury(&mut self) {
+        self.lost = false;
+        let id = std::mem::take(&mut self.response_id);
+        if id.is_empty() {
+            return;
+        }
+        if self.past.len() == MAX_PAST {
+            self.past.pop_front();
+        }
+        self.past.push_back(id);
     }
 
     /// `conversation_already_has_active_response`: wait for that one's end, then ask once more. Only
@@ -229,8 +358,8 @@ impl ResponseGate {
             }
             _ => self.retried = false,
         }
-        if matches!(self.response, Response::Requested { .. }) {
-            self.response = Response::Requested { until: now + REQUESTED };
+        if matches!(self.response, Response::Requested { .. } | Response::Refused { .. }) {
+            self.response = Response::Refused { until: now + REQUESTED };
         }
     }
 
@@ -245,36 +374,73 @@ impl ResponseGate {
 
     /// The user pressed stop while nothing is active: stop what is on its way, if anything.
     pub fn stop_next(&mut self) {
-        self.stop_next = matches!(self.response, Response::Requested { .. })
-            || matches!(self.turn, Turn::Announced { .. });
+        let coming = matches!(self.response, Response::Requested { .. } | Response::Refused { .. });
+        self.stop_next = coming || matches!(self.turn, Turn::Announced { .. });
     }
 
-    /// Lets states lapse whose time is over. Returns whether one did, which counts as activity: the
-    /// idle time begins when the waiting ends.
-    pub fn tick(&mut self, now: Instant) -> bool {
-        let mut lapsed = false;
-        if self.turn_end().is_some_and(|until| until <= now) {
+    /// Whether the service hears the user speak, as far as is known.
+    #[must_use]
+    pub fn is_speaking(&self) -> bool {
+        matches!(self.turn, Turn::Speaking { .. } | Turn::Typed { .. })
+    }
+
+    /// Lets states lapse whose time is over. `awaited`: somebody besides the gate waits for the end of
+    /// the response. `play_end`: when the client will have played all it was sent.
+    pub fn tick(&mut self, awaited: bool, play_end: Option<Instant>, now: Instant) -> Lapsed {
+        let turn = self.turn_end().is_some_and(|until| until <= now);
+        if turn {
             self.turn = Turn::Quiet;
-            lapsed = true;
         }
-        if matches!(self.response, Response::Requested { until } if until <= now) {
-            self.failed();
-            lapsed = true;
-        }
-        if lapsed {
+        let late = self.response_end(awaited, play_end).is_some_and(|until| until <= now);
+        let response = if late { self.give_up() } else { None };
+        if turn || late {
             self.stop_next = false;
         }
-        lapsed
+        if self.turn == Turn::Quiet && self.active().is_none() && std::mem::take(&mut self.owed) {
+            self.answer = Answer::Wanted;
+        }
+        Lapsed { any: turn || late, response }
     }
 
-    /// When to call [`ResponseGate::tick`] at the latest.
+    /// Any → None, since the time of the response's state is over.
+    fn give_up(&mut self) -> Option<Unfinished> {
+        match std::mem::replace(&mut self.response, Response::None) {
+            Response::None | Response::Refused { .. } => None,
+            Response::Requested { .. } => {
+                self.failed();
+                Some(Unfinished::NotCreated)
+            }
+            Response::Active { .. } => {
+                self.lost = true;
+                self.outstanding = None;
+                Some(Unfinished::Silent)
+            }
+            Response::Cancelled { .. } => {
+                self.outstanding = None;
+                Some(Unfinished::CancelUnanswered)
+            }
+        }
+    }
+
+    /// When to call [`ResponseGate::tick`] at the latest, which takes the same arguments.
     #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
-        let response = match self.response {
-            Response::Requested { until } => Some(until),
-            Response::None | Response::Active => None,
-        };
-        sooner(self.turn_end(), response)
+    pub fn deadline(&self, awaited: bool, play_end: Option<Instant>) -> Option<Instant> {
+        sooner(self.turn_end(), self.response_end(awaited, play_end))
+    }
+
+    /// When the response's state lapses. What is still being played of an active one shows that it
+    /// lives; of a cancelled one nothing is.
+    fn response_end(&self, awaited: bool, play_end: Option<Instant>) -> Option<Instant> {
+        match self.response {
+            Response::None => None,
+            Response::Requested { until } | Response::Refused { until } => Some(until),
+            Response::Active { seen } => {
+                let patience =
+                    if awaited || self.is_wanted() { SILENT_AND_AWAITED } else { SILENT };
+                Some(play_end.map_or(seen, |end| end.max(seen)) + patience)
+            }
+            Response::Cancelled { seen } => Some(seen + CANCELLED),
+        }
     }
 
     fn turn_end(&self) -> Option<Instant> {
@@ -286,10 +452,24 @@ impl ResponseGate {
         }
     }
 
+    /// Whether a response will be asked for when the gate opens.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.greeting || self.owed || self.answer != Answer::Unwanted
+    }
+
+    /// Whether the user has had the last word, as far as is known: nobody speaks, and no response is
+    /// announced.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.turn == Turn::Quiet
+    }
+
     /// The active response's id.
     #[must_use]
     pub fn active(&self) -> Option<&str> {
-        (self.response == Response::Active).then_some(self.response_id.as_str())
+        let active = matches!(self.response, Response::Active { .. } | Response::Cancelled { .. });
+        active.then_some(self.response_id.as_str())
     }
 
     /// The id of the active response, or of the last one; empty before the first.
@@ -321,7 +501,7 @@ mod tests {
         assert_eq!(gate.next(now), Some(ResponseRequest::Answer));
         gate.want(ResponseRequest::Answer);
         assert_eq!(gate.next(now), None);
-        gate.created("r1");
+        gate.created("r1", now);
         assert_eq!(gate.next(now), None);
         gate.done("other");
         assert_eq!(gate.next(now), None);
@@ -337,9 +517,9 @@ mod tests {
         assert_eq!(gate.next(now), None);
         gate.speech_stopped(true, now);
         assert_eq!(gate.next(now), None);
-        assert_eq!(gate.deadline(), Some(now + ANNOUNCED));
+        assert_eq!(gate.deadline(false, None), Some(now + ANNOUNCED));
         let later = now + ANNOUNCED;
-        assert!(gate.tick(later));
+        assert!(gate.tick(false, None, later).any);
         assert_eq!(gate.next(later), Some(ResponseRequest::Answer));
     }
 
@@ -349,7 +529,7 @@ mod tests {
         gate.speech_started(now);
         gate.want(ResponseRequest::Answer);
         gate.speech_stopped(true, now);
-        gate.created("vad");
+        gate.created("vad", now);
         gate.done("vad");
         assert_eq!(gate.next(now), None);
     }
@@ -360,7 +540,7 @@ mod tests {
         gate.speech_started(now);
         gate.speech_stopped(true, now);
         gate.want(ResponseRequest::Answer);
-        gate.created("vad");
+        gate.created("vad", now);
         gate.done("vad");
         assert_eq!(gate.next(now), Some(ResponseRequest::Answer));
     }
@@ -372,16 +552,16 @@ mod tests {
         assert!(gate.next(now).is_some());
         gate.refused(now);
         assert_eq!(gate.next(now), None);
-        gate.created("theirs");
+        gate.created("theirs", now);
         gate.done("theirs");
         assert_eq!(gate.next(now), Some(ResponseRequest::Answer));
         gate.refused(now);
-        gate.created("again");
+        gate.created("again", now);
         gate.done("again");
         assert_eq!(gate.next(now), None);
         gate.want(ResponseRequest::Answer);
         assert_eq!(gate.next(now), Some(ResponseRequest::Answer));
-        gate.created("r");
+        gate.created("r", now);
         gate.refused(now);
         gate.done("r");
         assert_eq!(
@@ -397,7 +577,7 @@ mod tests {
         gate.want(ResponseRequest::Greeting);
         assert_eq!(gate.next(now), Some(ResponseRequest::Greeting));
         assert!(gate.is_busy());
-        assert!(gate.tick(now + REQUESTED));
+        assert_eq!(gate.tick(false, None, now + REQUESTED).response, Some(Unfinished::NotCreated));
         assert!(!gate.is_busy());
         assert_eq!(gate.next(now), None);
     }
@@ -408,11 +588,11 @@ mod tests {
         gate.stop_next();
         gate.want(ResponseRequest::Answer);
         assert!(gate.next(now).is_some());
-        assert!(!gate.created("r1"));
+        assert_eq!(gate.created("r1", now), Some(false));
         gate.done("r1");
         gate.speech_started(now);
         gate.speech_stopped(true, now);
         gate.stop_next();
-        assert!(gate.created("r2"));
+        assert_eq!(gate.created("r2", now), Some(true));
     }
 }

@@ -81,6 +81,11 @@ impl ToolCalls {
         self.open.is_empty() && std::mem::take(&mut self.answered)
     }
 
+    /// Whether a batch is complete that no follow-up was asked for.
+    pub(super) fn has_complete_batch(&self) -> bool {
+        self.open.is_empty() && self.answered
+    }
+
     /// Whether a tool works: the call is not idle then.
     pub(super) fn is_running(&self) -> bool {
         !self.open.is_empty()

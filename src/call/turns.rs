@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::client::{self, ClientMessage};
 use super::ending::EndReason;
+use super::response_gate::ResponseRequest;
 use super::service::commands;
 use super::{Call, Output};
 
@@ -15,10 +16,11 @@ impl Call {
             ClientMessage::Text(text) => self.on_typed_turn(&text, now),
             ClientMessage::TextTooLong => {
                 let text =
-                    format!("A typed turn may have {} bytes at most.", client::MAX_TEXT_BYTES);
+                    format!("A typed turn may have {} characters at most.", client::MAX_TEXT_UNITS);
                 self.error("text_too_long", &text);
             }
             ClientMessage::Interrupt => self.on_interrupt(now),
+            ClientMessage::EndTurn => self.on_end_turn(now),
             ClientMessage::HangUp => self.end(EndReason::HangUp, now),
             ClientMessage::Played { ms } => self.playback.report(ms, now),
             ClientMessage::Ping { id } => self.tell(client::pong(&id)),
@@ -40,8 +42,8 @@ impl Call {
         }
         if self.gate.active().is_some() || self.playback.is_playing(now) {
             self.stop_reply(now);
-            self.tell(client::speech_started());
-            self.tell(client::speech_stopped());
+            self.tell(client::speech_started(""));
+            self.tell(client::speech_stopped(""));
         }
         self.send(commands::user_text(text));
         self.gate.typed(now);
@@ -65,43 +67,73 @@ impl Call {
 
     /// Stops a reply because of the client: the service neither cancels it nor truncates the
     /// conversation by itself. A response that is being cancelled already is not cancelled again.
-    fn stop_reply(&mut self, now: Instant) {
+    pub(super) fn stop_reply(&mut self, now: Instant) {
         if let Some(response_id) = self.gate.active().map(str::to_owned)
             && !self.interrupted.is(&response_id)
         {
-            self.interrupted.set(&response_id);
-            self.send(commands::response_cancel(&response_id));
+            self.cancel(&response_id, now);
         }
         self.drop_playback(true, now);
     }
 
     /// Barge-in: the service's `speech_started`. Playback is dropped also when no response is active:
     /// a reply arrives much faster than it is played, so it is often complete while it is heard.
-    pub(super) fn on_speech_started(&mut self, now: Instant) {
+    pub(super) fn on_speech_started(&mut self, item_id: &str, now: Instant) {
         self.limits.touch(now);
         self.gate.speech_started(now);
         self.first_audio.cancel();
         if !self.session.turns.interrupt_response {
             // The reply goes on. `speech_started` would make the client drop it.
             if self.gate.active().is_none() && !self.playback.is_playing(now) {
-                self.tell(client::speech_started());
+                self.tell_speech(item_id);
             }
             return;
         }
         // The service cancels its response itself; ours to do is to drop what is still under way.
         if let Some(response_id) = self.gate.active() {
             self.interrupted.set(response_id);
+            self.gate.cancelled(now);
         }
         self.drop_playback(!self.session.turns.auto_truncate, now);
-        self.tell(client::speech_started());
+        self.tell_speech(item_id);
+    }
+
+    fn tell_speech(&mut self, item_id: &str) {
+        self.tell(client::speech_started(item_id));
+        item_id.clone_into(&mut self.turn_item);
     }
 
     /// The user's turn has ended, and the wait for an answer begins.
-    pub(super) fn on_speech_stopped(&mut self, now: Instant) {
+    pub(super) fn on_speech_stopped(&mut self, item_id: &str, now: Instant) {
         self.limits.touch(now);
         self.gate.speech_stopped(self.session.turns.create_response, now);
+        self.tell_turn_end(item_id, now);
+    }
+
+    /// The audio of the user's turn is in the conversation. A service that does not answer spoken
+    /// turns by itself is asked to; asking at `speech_stopped` would be too early, for the turn is
+    /// not in the conversation then.
+    ///
+    /// A service that detects no turns has told of no speech. So the client hears here that the turn is
+    /// over, and of which item: its transcript may come long after the answer to it. The answer was asked
+    /// for with the commit, which was ours.
+    pub(super) fn on_committed(&mut self, item_id: &str, now: Instant) {
+        self.gate.committed(now);
+        if self.end_of_turn.take_untold() {
+            self.tell(client::speech_stopped(item_id));
+            item_id.clone_into(&mut self.turn_item);
+        } else if !item_id.is_empty() && self.turn_item != item_id {
+            self.tell_turn_end(item_id, now);
+        }
+        if self.session.turns.detects && !self.session.turns.create_response {
+            self.gate.want(ResponseRequest::Answer);
+        }
+    }
+
+    fn tell_turn_end(&mut self, item_id: &str, now: Instant) {
         self.arm_latency(now);
-        self.tell(client::speech_stopped());
+        self.tell(client::speech_stopped(item_id));
+        item_id.clone_into(&mut self.turn_item);
     }
 
     /// Drops reply audio on both sides; with `truncate`, the conversation is cut to what was heard.
@@ -118,7 +150,7 @@ impl Call {
     }
 
     /// From here on the user waits for an answer.
-    fn arm_latency(&mut self, now: Instant) {
+    pub(super) fn arm_latency(&mut self, now: Instant) {
         self.first_audio.wait(self.gate.last_id(), now);
     }
 }

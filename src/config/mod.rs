@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
+use crate::net::proxy::Proxy;
 use crate::system::files;
 
 pub use endpoint::Endpoint;
@@ -68,6 +69,8 @@ pub struct ServiceConfig {
     pub api_version: String,
     /// Trust anchors besides the built-in ones; usually none.
     pub extra_authorities: Vec<CertificateDer<'static>>,
+    /// The proxy on the way to the service, if there is one.
+    pub proxy: Option<Proxy>,
 }
 
 /// Settings of the service's `session` object.

@@ -2,8 +2,8 @@
 
 use super::draft::{self, Draft};
 use super::names::{
-    AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, KEY, LISTEN, STATE_DIR, TLS_LISTEN, TOKEN,
-    TOKEN_FILE,
+    ALL_PROXY, AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, HTTPS_PROXY, KEY, LISTEN, NO_PROXY,
+    SECRETS, SHARED, STATE_DIR, TLS_LISTEN, TOKEN, TOKEN_FILE,
 };
 use super::{Files, Secret};
 use crate::models;
@@ -29,6 +29,11 @@ impl Variable {
     /// All names under which it is accepted, the documented one first.
     #[must_use]
     pub fn spellings(&self) -> Vec<String> {
+        if let Some(shared) = self.shared() {
+            let mut names: Vec<_> = shared.iter().map(|name| (*name).to_owned()).collect();
+            names.sort_by_key(|name| name != self.name);
+            return names;
+        }
         let mut names = vec![self.name.to_owned()];
         if self.name == "VOICE_LIVE_MODEL" {
             names.push("AZURE_VOICE_LIVE_MODEL".to_owned());
@@ -40,11 +45,16 @@ impl Variable {
         names.extend(official);
         names
     }
+
+    /// For a setting that many programs read: its spellings, the strongest first.
+    pub(super) fn shared(&self) -> Option<&'static [&'static str]> {
+        SHARED.iter().find(|(name, _)| *name == self.name).map(|(_, spellings)| *spellings)
+    }
 }
 
 /// Names whose values are secrets: to be removed from the environment of child processes.
 pub fn secret_names() -> impl Iterator<Item = String> {
-    let secret = VARIABLES.iter().filter(|variable| [KEY, TOKEN].contains(&variable.name));
+    let secret = VARIABLES.iter().filter(|variable| SECRETS.contains(&variable.name));
     secret.flat_map(Variable::spellings)
 }
 
@@ -104,6 +114,30 @@ pub static VARIABLES: &[Variable] = &[
         group: SERVICE,
         service_only: true,
         parse: draft::authorities,
+    },
+    Variable {
+        name: HTTPS_PROXY,
+        default: "",
+        explanation: "Proxy on the way to the service: http://HOST:PORT or https://HOST:PORT, with USER:PASSWORD@ before the host if it wants a login. Unset: ALL_PROXY. As with curl, https_proxy is stronger.",
+        group: SERVICE,
+        service_only: true,
+        parse: |_, _, _| Ok(()),
+    },
+    Variable {
+        name: ALL_PROXY,
+        default: "",
+        explanation: "Proxy to use when HTTPS_PROXY is not set.",
+        group: SERVICE,
+        service_only: true,
+        parse: |_, _, _| Ok(()),
+    },
+    Variable {
+        name: NO_PROXY,
+        default: "",
+        explanation: "Hosts that are reached without a proxy, separated by commas: names (with all names below them), addresses, networks such as 10.0.0.0/8; * alone for all.",
+        group: SERVICE,
+        service_only: true,
+        parse: |_, _, _| Ok(()),
     },
     Variable {
         name: "AZURE_VOICE_LIVE_VOICE",

@@ -55,7 +55,7 @@ families! {
          bad_protocol client_stalled flood access_changed refused daily_limit internal unreachable tls \
          bad_answer bad_request unauthorized forbidden not_found quota redirect service_trouble \
          service_timeout session_refused service_error service_closed service_lost \
-         service_protocol",
+         service_protocol proxy sign_in",
         "Calls that ended, by the reason that the client and the log get.";
     Microphone: "microphone_bytes_total", "", "", "Microphone audio that came from clients.";
     MicrophoneDropped: "microphone_dropped_bytes_total", "", "",
@@ -67,6 +67,12 @@ families! {
         "Messages dropped because the service did not take them.";
     Connects: "service_connects_total", "outcome", "ok failed unresolved",
         "Attempts to reach the service.";
+    Unfinished: "responses_unfinished_total", "reason",
+        "max_output_tokens content_filter incomplete failed silent cancel_unanswered superseded \
+         not_created",
+        "Responses that did not end as they should; interrupted ones are not among them.";
+    TranscriptsFailed: "transcripts_failed_total", "", "",
+        "Turns of which the service has no transcript.";
     Tools: "tool_runs_total", "outcome", "ok failed refused not_started abandoned",
         "Tool runs that the model asked for.";
     LogLost: "log_lines_lost_total", "", "", "Log lines that standard error did not take.";

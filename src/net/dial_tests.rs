@@ -89,6 +89,7 @@ fn dial(
         host_field: "service.example".to_owned(),
         credential: "api-key: k".to_owned(),
         tls,
+        proxy: None,
     };
     let addresses = [1, 2].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).to_vec();
     let now = Instant::now();

@@ -7,6 +7,7 @@ pub mod http;
 #[cfg(test)]
 mod http_tests;
 pub mod inbox;
+pub mod proxy;
 pub mod socket;
 pub mod tls;
 pub mod tls_words;

@@ -190,6 +190,7 @@ fn target_at(port: u16) -> Target {
         request_target: "/voice-live/realtime?api-version=2025-10-01&model=m".to_owned(),
         credential: "api-key: k".to_owned(),
         tls: None,
+        proxy: None,
     }
 }
 

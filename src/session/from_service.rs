@@ -187,21 +187,15 @@ impl<S: Socket> Session<S> {
 
     /// Logs what the service says to the operator of the daemon.
     fn note(&self, event: &ServiceEvent<'_>) {
-        match event {
-            ServiceEvent::Warning { code, message } => {
-                log::warn!("[{}] the service warns: {message} ({code})", self.id);
-            }
-            ServiceEvent::UserTranscriptFailed { message } => {
-                log::warn!("[{}] the service has no transcript: {message}", self.id);
-            }
-            _ => {}
+        if let ServiceEvent::Warning { code, message } = event {
+            log::warn!("[{}] the service warns: {message} ({code})", self.id);
         }
     }
 
     /// Decoded reply audio. The call is asked first: audio of an interrupted response is dropped here,
     /// before it takes up any memory.
     fn on_audio(&mut self, delta: &AudioDelta<'_>, pcm: &[u8], cx: &mut TurnContext<'_>) {
-        if self.call.reply_audio(delta, cx.now) == Reply::Discard {
+        if self.fate_of(delta, cx) == Reply::Discard {
             return;
         }
         if !pcm.len().is_multiple_of(2) {
@@ -212,12 +206,20 @@ impl<S: Socket> Session<S> {
         cx.metrics.add(Family::Backpressure, u64::from(self.client.is_backed_up()));
     }
 
+    /// Asks the call about audio. A response that nobody has announced begins with it, and the client
+    /// must hear of that first.
+    fn fate_of(&mut self, delta: &AudioDelta<'_>, cx: &mut TurnContext<'_>) -> Reply {
+        let reply = self.call.reply_audio(delta, cx.now);
+        self.carry_out(cx);
+        reply
+    }
+
     /// Audio in another spelling than the usual one, or a delta that is no audio. It may allocate, since
     /// services that spell like this are rare. Of an interrupted response nothing is judged.
     fn on_rare_audio(&mut self, delta: &AudioDelta<'_>, base64: &[u8], cx: &mut TurnContext<'_>) {
         match Decoded::default().decode(base64) {
             Some(pcm) => self.on_audio(delta, pcm, cx),
-            None if self.call.reply_audio(delta, cx.now) == Reply::Discard => {}
+            None if self.fate_of(delta, cx) == Reply::Discard => {}
             None => self.service_error("audio that is not base64", cx),
         }
     }

@@ -40,7 +40,8 @@ use mio::net::TcpStream;
 
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
-use crate::call::{Call, Input, Output, sooner};
+use crate::call::service::ServiceError;
+use crate::call::{Call, Input, MAX_SILENCE_BYTES, Output, sooner};
 use crate::metrics::Family;
 use crate::net::socket::Socket;
 use crate::net::ws::{WsError, WsPeer};
@@ -63,6 +64,9 @@ const TURN_MESSAGES: usize = 64;
 /// How long the closing handshakes may take. After that the slot is freed all the same: a side that
 /// never answers the close must not keep a call's place.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What ends a turn where the client has stopped sending.
+static SILENCE: [u8; MAX_SILENCE_BYTES] = [0; MAX_SILENCE_BYTES];
 
 /// A call's share of the PCM pool.
 #[derive(Debug)]
@@ -114,6 +118,7 @@ struct Totals {
     microphone_bytes: u64,
     microphone_dropped: u64,
     reply_bytes: u64,
+    transcripts_failed: u64,
     waits: Waits,
 }
 
@@ -281,7 +286,7 @@ impl<S: Socket> Session<S> {
     }
 
     fn log_end(&self, now: Instant) {
-        let Totals { microphone_bytes, microphone_dropped, reply_bytes, waits } = &self.totals;
+        let Totals { microphone_bytes, microphone_dropped, reply_bytes, waits, .. } = &self.totals;
         let (reason, fault) = match &self.phase {
             Phase::Closing { reason, .. } => {
                 (format!("{} ({:?})", reason.word(), reason.side()), reason.is_fault())
@@ -314,6 +319,16 @@ impl<S: Socket> Session<S> {
         while let Some(output) = self.call.poll() {
             match output {
                 Output::ToService(json) => self.tell_service(&json, cx),
+                Output::BehindMicrophone(json) => {
+                    let told = self.service.tell_behind(json);
+                    self.count_unsent(told, cx);
+                }
+                Output::Silence { bytes } => {
+                    let silence = &SILENCE[..bytes.min(SILENCE.len())];
+                    let dropped = self.service.take_microphone(silence, cx.pool);
+                    self.totals.microphone_dropped += dropped as u64;
+                    cx.metrics.add(Family::MicrophoneDropped, dropped as u64);
+                }
                 Output::ToClient(json) => self.client.tell(&json),
                 Output::DropPlayback => self.client.drop_reply(cx.pool),
                 Output::ReleaseMicrophone => self.service.open_microphone(cx.pool),
@@ -324,6 +339,13 @@ impl<S: Socket> Session<S> {
                     }
                 }
                 Output::ToolRefused => cx.metrics.count(Family::Tools, "refused"),
+                Output::Unfinished { how, response_id, said } => {
+                    let (id, meaning) = (&self.id, how.meaning());
+                    let said = if said.is_empty() { said } else { format!(": {said}") };
+                    log::warn!("[{id}] response {response_id:?} {meaning}{said}");
+                    cx.metrics.count(Family::Unfinished, how.word());
+                }
+                Output::TranscriptFailed { error } => self.on_transcript_failed(&error, cx),
                 Output::Close(reason) => self.begin_close(reason, cx),
             }
         }
@@ -333,9 +355,32 @@ impl<S: Socket> Session<S> {
         }
     }
 
+    /// The owner is told once a call what to change: a transcriber that is not there fails at every turn.
+    fn on_transcript_failed(&mut self, error: &ServiceError, cx: &mut TurnContext<'_>) {
+        cx.metrics.add(Family::TranscriptsFailed, 1);
+        self.totals.transcripts_failed += 1;
+        let ServiceError { message, code, .. } = error;
+        let id = &self.id;
+        if self.totals.transcripts_failed > 1 {
+            log::debug!("[{id}] another turn without a transcript: {message} ({code})");
+            return;
+        }
+        log::warn!(
+            "[{id}] the service has no transcript of what the user said: {message} ({code}). The call \
+             goes on without. If it happens at every turn, set another transcriber as \
+             input_audio_transcription in AZURE_VOICE_LIVE_SESSION_FILE, or change \
+             AZURE_VOICE_LIVE_LANGUAGE"
+        );
+    }
+
     /// A service that takes nothing is found by its keep-alive; a lost one by the next read.
     fn tell_service(&mut self, json: &str, cx: &mut TurnContext<'_>) {
-        if let Err(WsError::Full) = self.service.tell(json) {
+        let told = self.service.tell(json);
+        self.count_unsent(told, cx);
+    }
+
+    fn count_unsent(&self, told: Result<(), WsError>, cx: &mut TurnContext<'_>) {
+        if let Err(WsError::Full) = told {
             cx.metrics.add(Family::Unsent, 1);
             log::warn!("[{}] a message for the service was dropped: too many wait", self.id);
         }

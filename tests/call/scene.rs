@@ -90,6 +90,7 @@ impl Scene {
         let pcm_bytes = ms * 48;
         let delta = AudioDelta { response_id: response, item_id: item, base64: 0..0, pcm_bytes };
         let reply = self.call.reply_audio(&delta, self.now);
+        self.drain();
         if reply == Reply::Forward {
             self.call.reply_sent(pcm_bytes, self.now);
             self.drain();
@@ -107,6 +108,14 @@ impl Scene {
 
     pub(crate) fn created(&mut self, response: &str) {
         self.service(json!({"type": "response.created", "response": {"id": response}}));
+    }
+
+    /// Lets time pass with a sign of life of this response every second, of which nobody is told.
+    pub(crate) fn stays_alive(&mut self, response: &str, secs: u64) {
+        for _ in 0..secs {
+            self.pass_secs(1);
+            self.service(json!({"type": "response.content_part.added", "response_id": response}));
+        }
     }
 
     pub(crate) fn done(&mut self, response: &str, status: &str) {
@@ -169,7 +178,7 @@ impl Scene {
     /// Takes the outputs and keeps only the commands to the service.
     pub(crate) fn commands(&mut self) -> Vec<Value> {
         self.take(|output| match output {
-            Output::ToService(text) => Some(text),
+            Output::ToService(text) | Output::BehindMicrophone(text) => Some(text),
             _ => None,
         })
     }
@@ -200,11 +209,15 @@ impl Scene {
 fn word(output: &Output) -> String {
     match output {
         Output::ToService(text) => format!("> {}", kind(text)),
+        Output::BehindMicrophone(text) => format!(">> {}", kind(text)),
+        Output::Silence { bytes } => format!("silence {bytes}"),
         Output::ToClient(text) => kind(text),
         Output::DropPlayback => "drop".to_owned(),
         Output::ReleaseMicrophone => "release".to_owned(),
         Output::RunTool { call_id, .. } => format!("run {call_id}"),
         Output::ToolRefused => "refused".to_owned(),
+        Output::Unfinished { how, .. } => format!("unfinished {}", how.word()),
+        Output::TranscriptFailed { .. } => "no transcript".to_owned(),
         Output::Close(reason) => format!("close {}", reason.word()),
     }
 }

@@ -42,6 +42,10 @@ impl World {
                 Output::ToService(text) => self.command(&text, scene.now, what),
                 Output::RunTool { call_id, .. } => self.running.push(call_id),
                 Output::Close(_) => self.closes += 1,
+                // It counts as over. The service says nothing more of it.
+                Output::Unfinished { response_id, .. } => {
+                    self.active.take_if(|active| *active == response_id);
+                }
                 _ => {}
             }
         }

@@ -188,7 +188,7 @@ fn speech_typed_turns_tools_and_playing_are_not_idle() {
     scene.pass_secs(100);
     scene.says(json!({"type": "text", "text": "hi"}));
     scene.created("r1");
-    scene.pass_secs(200);
+    scene.stays_alive("r1", 200);
     scene.audio("r1", "a1", 60_000);
     scene.function_call("r1", "call_1", "completed");
     scene.done("r1", "completed");
@@ -245,7 +245,7 @@ fn the_longest_duration_ends_even_a_lively_call_after_a_warning() {
     let mut scene = Scene::active_with(CallSettings { max_duration, ..settings() }, json!(null));
     scene.outputs.clear();
     scene.created("r1");
-    scene.pass_secs(239);
+    scene.stays_alive("r1", 239);
     assert_eq!(scene.story(), ["response_started"]);
     scene.pass_secs(1);
     assert_eq!(scene.told().pop().unwrap()["code"], "time_soon");

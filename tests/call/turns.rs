@@ -52,7 +52,8 @@ fn a_spoken_turn_from_first_to_last_event() {
         ]
     );
     assert_eq!(told[4]["first_audio_ms"], 340);
-    assert_eq!(told[5], json!({"type": "transcript", "role": "user", "text": "Weather?"}));
+    let user = json!({"type": "transcript", "role": "user", "item_id": "u1", "text": "Weather?"});
+    assert_eq!(told[5], user);
     assert_eq!(told[6]["text"], "It is foggy.");
     assert_eq!(told[7]["status"], "completed");
 }

@@ -89,29 +89,40 @@ pub enum ServiceEvent<'a> {
         message: String,
     },
     /// `input_audio_buffer.speech_started`: the service hears the user speak.
-    SpeechStarted,
+    SpeechStarted {
+        /// The item that the turn will be.
+        item_id: String,
+    },
     /// `input_audio_buffer.speech_stopped`: the user's turn is over.
-    SpeechStopped,
+    SpeechStopped {
+        /// The item that the turn will be.
+        item_id: String,
+    },
     /// `input_audio_buffer.committed`: the user's turn is an item now.
-    Committed,
-    /// `conversation.item.input_audio_transcription.delta`.
-    UserTranscriptDelta {
+    Committed {
         /// The user's item.
         item_id: String,
+    },
+    /// `conversation.item.input_audio_transcription.delta`.
+    UserTranscriptDelta {
+        /// The user's item, and where in it.
+        part: Part,
         /// More words.
         text: String,
     },
     /// `conversation.item.input_audio_transcription.completed`. May come in the middle of a reply.
     UserTranscript {
-        /// The user's item.
-        item_id: String,
+        /// The user's item, and where in it.
+        part: Part,
         /// All words; may be empty.
         text: String,
     },
-    /// `conversation.item.input_audio_transcription.failed`: the conversation goes on. For the log.
+    /// `conversation.item.input_audio_transcription.failed`: the conversation goes on.
     UserTranscriptFailed {
-        /// `error.message`.
-        message: String,
+        /// The user's item, and where in it.
+        part: Part,
+        /// `error`.
+        error: Box<ServiceError>,
     },
     /// `response.created`.
     ResponseCreated {
@@ -122,8 +133,8 @@ pub enum ServiceEvent<'a> {
     ReplyTextDelta {
         /// The response.
         response_id: String,
-        /// The assistant's item.
-        item_id: String,
+        /// The assistant's item, and where in it.
+        part: Part,
         /// More words.
         text: String,
     },
@@ -131,8 +142,8 @@ pub enum ServiceEvent<'a> {
     ReplyText {
         /// The response.
         response_id: String,
-        /// The assistant's item.
-        item_id: String,
+        /// The assistant's item, and where in it.
+        part: Part,
         /// All words generated, heard or not.
         text: String,
     },
@@ -154,11 +165,40 @@ pub enum ServiceEvent<'a> {
         /// Where, in ms of its audio.
         audio_end_ms: u64,
     },
-    /// A known or unknown event that needs no action.
+    /// A known or unknown event that needs no action of its own.
     Ignored {
         /// Its `type`, for a debug log; at most [`MAX_ID_BYTES`] bytes.
         kind: Cow<'a, str>,
+        /// The response that it belongs to, of which it is a sign of life: empty if it does not say
+        /// to which. `None` if it belongs to none.
+        response_id: Option<String>,
     },
+}
+
+/// A content part of an item: what is transcribed by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Part {
+    /// `item_id`; empty if absent.
+    pub item_id: String,
+    /// `content_index`: 0 for the first or only part.
+    pub content_index: u64,
+}
+
+impl ServiceEvent<'_> {
+    /// The response of which the event is a sign of life: empty if it does not say to which it belongs.
+    /// `None` for events that belong to none, and for those that begin or end one.
+    #[must_use]
+    pub fn response_id(&self) -> Option<&str> {
+        match self {
+            Self::ReplyTextDelta { response_id, .. } | Self::ReplyText { response_id, .. } => {
+                Some(response_id)
+            }
+            Self::FunctionCall(call) => Some(&call.response_id),
+            Self::McpCallFinished => Some(""),
+            Self::Ignored { response_id, .. } => response_id.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// The `error` object of an `error` event. Texts are bounded to 1,000 bytes.
@@ -200,8 +240,8 @@ pub struct ResponseDone {
     pub status: String,
     /// `status_details.reason`.
     pub reason: String,
-    /// `status_details.error.message`.
-    pub error: String,
+    /// `status_details.error`.
+    pub error: ServiceError,
     /// Tokens, if the service counted any.
     pub usage: Option<Usage>,
 }
@@ -250,7 +290,7 @@ pub fn parse(text: &str) -> Result<Parsed<'_>, String> {
     session_event(kind, &event)
         .or_else(|| user_event(kind, &event))
         .or_else(|| reply_event(kind, &event))
-        .unwrap_or_else(|| Ok(ServiceEvent::Ignored { kind: bounded(kind, MAX_ID_BYTES).into() }))
+        .unwrap_or_else(|| Ok(ignored(kind, &event)))
         .map(Parsed::Event)
 }
 
@@ -274,20 +314,26 @@ fn session_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
 
 fn user_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
     Some(match kind {
-        "input_audio_buffer.speech_started" => Ok(ServiceEvent::SpeechStarted),
-        "input_audio_buffer.speech_stopped" => Ok(ServiceEvent::SpeechStopped),
-        "input_audio_buffer.committed" => Ok(ServiceEvent::Committed),
+        "input_audio_buffer.speech_started" => {
+            Ok(ServiceEvent::SpeechStarted { item_id: short_id(event, "item_id") })
+        }
+        "input_audio_buffer.speech_stopped" => {
+            Ok(ServiceEvent::SpeechStopped { item_id: short_id(event, "item_id") })
+        }
+        "input_audio_buffer.committed" => {
+            Ok(ServiceEvent::Committed { item_id: short_id(event, "item_id") })
+        }
         "conversation.item.input_audio_transcription.delta" => {
             let text = text_of(event, "delta");
-            id(event, "item_id").map(|item_id| ServiceEvent::UserTranscriptDelta { item_id, text })
+            part(event).map(|part| ServiceEvent::UserTranscriptDelta { part, text })
         }
         "conversation.item.input_audio_transcription.completed" => {
             let text = text_of(event, "transcript");
-            id(event, "item_id").map(|item_id| ServiceEvent::UserTranscript { item_id, text })
+            part(event).map(|part| ServiceEvent::UserTranscript { part, text })
         }
         "conversation.item.input_audio_transcription.failed" => {
-            let message = short(object(event, "error"), "message");
-            Ok(ServiceEvent::UserTranscriptFailed { message })
+            let error = Box::new(service_error(event));
+            part(event).map(|part| ServiceEvent::UserTranscriptFailed { part, error })
         }
         "conversation.item.truncated" => {
             let audio_end_ms = number(event, "audio_end_ms");
@@ -339,10 +385,30 @@ fn service_error(event: &Map<String, Value>) -> ServiceError {
     }
 }
 
+fn part(event: &Map<String, Value>) -> Result<Part, String> {
+    Ok(Part { item_id: id(event, "item_id")?, content_index: number(event, "content_index") })
+}
+
+/// An event that needs no action. Those of a response, also unknown ones, show that it lives; so do its
+/// items on their way into the conversation, which name no response.
+fn ignored(kind: &str, event: &Map<String, Value>) -> ServiceEvent<'static> {
+    let response_id = if kind.starts_with("response.") {
+        Some(short_id(event, "response_id"))
+    } else {
+        let item = object(event, "item").filter(|_| kind.starts_with("conversation.item."));
+        let theirs = |item: &Map<String, Value>| {
+            text_of(item, "role") == "assistant"
+                || matches!(text_of(item, "type").as_str(), "function_call" | "mcp_call")
+        };
+        item.is_some_and(theirs).then(String::new)
+    };
+    ServiceEvent::Ignored { kind: bounded(kind, MAX_ID_BYTES).into(), response_id }
+}
+
 fn reply_delta(event: &Map<String, Value>) -> Event {
     Ok(ServiceEvent::ReplyTextDelta {
         response_id: id(event, "response_id")?,
-        item_id: id(event, "item_id")?,
+        part: part(event)?,
         text: text_of(event, "delta"),
     })
 }
@@ -350,7 +416,7 @@ fn reply_delta(event: &Map<String, Value>) -> Event {
 fn reply_text(event: &Map<String, Value>, key: &str) -> Event {
     Ok(ServiceEvent::ReplyText {
         response_id: id(event, "response_id")?,
-        item_id: id(event, "item_id")?,
+        part: part(event)?,
         text: text_of(event, key),
     })
 }
@@ -389,7 +455,7 @@ fn response_done(event: &Map<String, Value>) -> Event {
         response_id: id(response, "id")?,
         status: short(Some(response), "status"),
         reason: short(details, "reason"),
-        error: short(details.and_then(|details| object(details, "error")), "message"),
+        error: details.map(service_error).unwrap_or_default(),
         usage,
     })))
 }
@@ -423,6 +489,11 @@ fn id(map: &Map<String, Value>, key: &str) -> Result<String, String> {
         return Err(format!("The service sent a {key} of {} bytes.", text.len()));
     }
     Ok(text.to_owned())
+}
+
+/// An id that the call can do without: one that is too long is none.
+fn short_id(map: &Map<String, Value>, key: &str) -> String {
+    id(map, key).unwrap_or_default()
 }
 
 /// At most `limit` bytes of a text, cut between characters.

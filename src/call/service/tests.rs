@@ -107,7 +107,7 @@ fn details_are_read() {
         {"type":"failed","error":{"message":"Please retry."}},"usage":{"input_tokens":4,
         "output_tokens":5}}}"#;
     let ServiceEvent::ResponseDone(done) = event(text) else { panic!() };
-    assert_eq!((done.status.as_str(), done.error.as_str()), ("failed", "Please retry."));
+    assert_eq!((done.status.as_str(), done.error.message.as_str()), ("failed", "Please retry."));
     assert_eq!(done.usage, Some(Usage { input_tokens: 4, output_tokens: 5 }));
     let text = r#"{"type":"response.output_item.done","response_id":"r","item":{"type":"function_call",
         "name":"t","call_id":"c","arguments":"{  \n}","status":"incomplete"}}"#;

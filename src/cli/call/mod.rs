@@ -26,7 +26,7 @@ use super::drive::{Drive, Ended, Event};
 use super::exit::{self, Failure};
 use super::screen::{Screen, plain};
 use super::service;
-use crate::call::client::MAX_TEXT_BYTES;
+use crate::call::client::{MAX_TEXT_UNITS, is_too_long};
 use crate::config::Config;
 use crate::net::ws::Message;
 use crate::system::terminal_log;
@@ -73,8 +73,8 @@ pub(super) fn call(args: &CallArgs) -> Result<(), Failure> {
 fn check_text(text: Option<&str>) -> Result<(), Failure> {
     let fault = match text {
         Some(text) if text.trim().is_empty() => "--text is blank".to_owned(),
-        Some(text) if text.len() > MAX_TEXT_BYTES => {
-            format!("--text is longer than {MAX_TEXT_BYTES} bytes")
+        Some(text) if is_too_long(text) => {
+            format!("--text is longer than {MAX_TEXT_UNITS} characters")
         }
         _ => return Ok(()),
     };
@@ -106,6 +106,10 @@ struct Talk<'a> {
     source: Source,
     /// The typed turn, until it is sent.
     text: Option<&'a str>,
+    /// The typed turn, until the daemon has taken it. It is not printed as said before that.
+    untaken: Option<&'a str>,
+    /// The service finds no ends of turns: silence means nothing to it.
+    manual: bool,
     timeout: Duration,
     phase: Phase,
     answer: Answer,
@@ -132,6 +136,8 @@ impl<'a> Talk<'a> {
         Self {
             drive,
             text: args.text.as_deref(),
+            untaken: None,
+            manual: false,
             timeout: args.timeout,
             phase: Phase::Opening,
             answer: Answer::new(now),
@@ -232,10 +238,16 @@ impl<'a> Talk<'a> {
                     return Ok(None);
                 }
                 Fill::Starved => {}
-                Fill::End => self.said = Some(now),
+                Fill::End => {
+                    self.said = Some(now);
+                    if self.speaks {
+                        self.tell(&json!({"type": "end_turn"}));
+                    }
+                }
             }
         }
-        Ok(Some(SILENCE.to_vec()))
+        // Where the service waits to be told, silence would only be paid for.
+        Ok((!self.manual || self.said.is_none()).then(|| SILENCE.to_vec()))
     }
 
     /// Types, hangs up or gives up when it is time to.
@@ -282,16 +294,21 @@ impl<'a> Talk<'a> {
     }
 
     fn type_text(&mut self, text: &str, now: Instant) {
-        let message = json!({"type": "text", "text": text}).to_string();
-        let _ = self.drive.send(Message::Text(&message));
-        self.screen.line(&format!("you: {}", plain(text)));
+        self.tell(&json!({"type": "text", "text": text}));
+        // The daemon answers in order: a refusal of the text comes before this pong.
+        self.tell(&json!({"type": "ping", "id": "typed"}));
         self.answer.typed(now);
-        self.text = None;
+        self.untaken = self.text.take();
         self.said = Some(now);
     }
 
+    /// If the connection has ended, the next event says so.
+    fn tell(&mut self, message: &Value) {
+        let _ = self.drive.send(Message::Text(&message.to_string()));
+    }
+
     fn hang_up(&mut self, verdict: Result<(), Failure>) {
-        let _ = self.drive.send(Message::Text(&json!({"type": "hang_up"}).to_string()));
+        self.tell(&json!({"type": "hang_up"}));
         self.phase = Phase::Leaving { until: Instant::now() + GOODBYE, verdict };
     }
 
@@ -301,16 +318,34 @@ impl<'a> Talk<'a> {
         // A text that is not JSON is ignored, as a message of an unknown type is.
         let message: Value = serde_json::from_str(text).unwrap_or_default();
         self.answer.on_message(&message, now);
+        self.settle_typed(&message);
         if let Some(line) = line(&message) {
             self.screen.line(&line);
         }
         match (message["type"].as_str(), message["state"].as_str()) {
             (Some("speech_started"), _) => self.record.interrupt(now)?,
-            (Some("call_state"), Some("active")) => self.begin(now),
+            (Some("call_state"), Some("active")) => {
+                self.manual = message["turns"] == "client";
+                self.begin(now);
+            }
             (Some("call_state"), Some("ended")) => self.call_ended(&message),
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether the daemon has taken the typed turn, if this message tells: the pong behind it, or the
+    /// answer itself, from a daemon that answers no ping.
+    fn settle_typed(&mut self, message: &Value) {
+        let kind = message["type"].as_str().unwrap_or_default();
+        let refused = matches!(message["code"].as_str(), Some("text_too_long" | "not_ready"));
+        let taken = kind == "response_started" || (kind == "pong" && message["id"] == "typed");
+        if kind == "error" && refused && self.untaken.take().is_some() {
+            let why = plain(message["message"].as_str().unwrap_or("the daemon refused the text"));
+            self.hang_up(Err(unanswered(&why)));
+        } else if taken && let Some(text) = self.untaken.take() {
+            self.screen.line(&format!("you: {}", plain(text)));
+        }
     }
 
     fn on_audio(&mut self, pcm: &[u8], now: Instant) -> Result<(), Failure> {
@@ -382,6 +417,8 @@ mod tests {
     fn an_impossible_typed_turn_is_refused_before_the_call() {
         assert!(check_text(None).is_ok() && check_text(Some("hi")).is_ok());
         assert_eq!(check_text(Some(" \n")).unwrap_err().0, exit::USAGE);
-        assert_eq!(check_text(Some(&"x".repeat(MAX_TEXT_BYTES + 1))).unwrap_err().0, exit::USAGE);
+        let most = "\u{4e2d}".repeat(MAX_TEXT_UNITS);
+        assert!(check_text(Some(&most)).is_ok());
+        assert_eq!(check_text(Some(&format!("{most}x"))).unwrap_err().0, exit::USAGE);
     }
 }

@@ -99,6 +99,9 @@ fn configure(from: &Provenance) -> Result<Config, Failure> {
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
+    if let Some(proxy) = &config.service.proxy {
+        log::info!("the service is reached through the proxy {proxy} ({})", proxy.variable);
+    }
     if !is_clock_set(SystemTime::now()) {
         log::warn!(
             "this device's clock has not been set. Until it is set, certificates seem to be not valid \

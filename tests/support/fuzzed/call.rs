@@ -1,5 +1,5 @@
 //! The core of a call: whatever the order of what happens, it keeps its promises. One response is
-//! asked for at a time, a tool call is answered once, and it ends once, with nothing after.
+//! asked for at a time, and the client hears of its beginning and its end in turns. A tool call is answered once, and it ends once, with nothing after.
 //!
 //! Each line of the input is a step. `N` is a number of milliseconds. The first line may be `!`, for a
 //! call with a greeting.
@@ -27,7 +27,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use voicelived::call::ending::{EndReason, ServiceFault};
 use voicelived::call::service::{AudioDelta, Parsed, ServiceEvent, commands, parse};
-use voicelived::call::{Call, CallSettings, Input, Microphone, Output, Reply, client};
+use voicelived::call::{
+    Call, CallSettings, Input, MAX_SILENCE_BYTES, Microphone, Output, Reply, client,
+};
 
 /// Steps of one input at most.
 const MOST_STEPS: usize = 300;
@@ -72,6 +74,8 @@ struct Scene {
     closes: usize,
     /// The response between its `created` and its `done`.
     response: Option<String>,
+    /// What the client knows: a response is under way.
+    answering: bool,
     /// Until when the response that was asked for may still come.
     requested: Option<Instant>,
     audio: Audio,
@@ -95,6 +99,7 @@ impl Scene {
             active: false,
             closes: 0,
             response: None,
+            answering: false,
             requested: None,
             audio: Audio::default(),
             running: Vec::new(),
@@ -151,6 +156,7 @@ impl Scene {
     /// Audio as the service may send it at any time; it does not leave.
     fn audio_by_itself(&mut self, delta: &AudioDelta<'_>) {
         let reply = self.call.reply_audio(delta, self.now);
+        self.observe();
         assert!(reply == Reply::Discard || (self.active && self.closes == 0));
         if reply == Reply::Forward {
             self.audio.wait(delta);
@@ -195,7 +201,9 @@ impl Scene {
         let pcm_bytes = bytes_of(ms);
         let base64 = 0..0;
         let delta = AudioDelta { response_id: &response, item_id: &item, base64, pcm_bytes };
-        match self.call.reply_audio(&delta, self.now) {
+        let fate = self.call.reply_audio(&delta, self.now);
+        self.observe();
+        match fate {
             Reply::Forward => assert!(self.active && self.closes == 0),
             Reply::Discard => return,
         }
@@ -244,10 +252,23 @@ impl Scene {
             assert!(count <= MOST_OUTPUTS, "too much at once: {output:?}");
             assert_eq!(self.closes, 0, "{output:?} after the end");
             match output {
-                Output::ToService(text) => self.command(&read(&text)),
+                Output::ToService(text) | Output::BehindMicrophone(text) => {
+                    self.command(&read(&text));
+                }
+                Output::Silence { bytes } => {
+                    assert!(self.active && bytes > 0 && bytes <= MAX_SILENCE_BYTES);
+                }
                 Output::ToClient(text) => {
                     let message = read(&text);
                     self.active |= message["state"] == "active";
+                    let begins = message["type"] == "response_started";
+                    if begins || message["type"] == "response_done" {
+                        assert_ne!(self.answering, begins, "{message} twice");
+                        self.answering = begins;
+                    }
+                    if begins {
+                        self.requested = None;
+                    }
                 }
                 Output::RunTool { call_id, .. } => self.running.push(call_id),
                 Output::Close(_) => self.closes += 1,
@@ -256,7 +277,10 @@ impl Scene {
                     dropped = true;
                     self.audio.waiting.clear();
                 }
-                Output::ReleaseMicrophone | Output::ToolRefused => assert!(self.active),
+                Output::ReleaseMicrophone
+                | Output::ToolRefused
+                | Output::Unfinished { .. }
+                | Output::TranscriptFailed { .. } => assert!(self.active),
             }
         }
         if dropped {
@@ -268,7 +292,7 @@ impl Scene {
     fn command(&mut self, command: &Value) {
         match command["type"].as_str().expect("a type") {
             "response.create" => {
-                assert_eq!(self.response, None, "asked for a response while one is active");
+                assert!(!self.answering, "asked for a response while one is active");
                 let waits = self.requested.is_some_and(|until| until > self.now);
                 assert!(!waits, "asked for a response twice");
                 self.requested = Some(self.now + REQUESTED);

@@ -106,14 +106,19 @@ fn check_event(event: &ServiceEvent<'_>) {
             (vec![], vec![&error.kind, &error.code, &error.message, &error.param, &error.event_id])
         }
         ServiceEvent::Warning { code, message } => (vec![], vec![code, message]),
-        ServiceEvent::UserTranscriptFailed { message } => (vec![], vec![message]),
-        ServiceEvent::UserTranscriptDelta { item_id, .. }
-        | ServiceEvent::UserTranscript { item_id, .. }
-        | ServiceEvent::Truncated { item_id, .. } => (vec![item_id], vec![]),
+        ServiceEvent::UserTranscriptFailed { part, error } => {
+            (vec![&part.item_id], vec![&error.code, &error.message])
+        }
+        ServiceEvent::UserTranscriptDelta { part, .. }
+        | ServiceEvent::UserTranscript { part, .. } => (vec![&part.item_id], vec![]),
+        ServiceEvent::Truncated { item_id, .. }
+        | ServiceEvent::SpeechStarted { item_id }
+        | ServiceEvent::SpeechStopped { item_id }
+        | ServiceEvent::Committed { item_id } => (vec![item_id], vec![]),
         ServiceEvent::ResponseCreated { response_id } => (vec![response_id], vec![]),
-        ServiceEvent::ReplyTextDelta { response_id, item_id, .. }
-        | ServiceEvent::ReplyText { response_id, item_id, .. } => {
-            (vec![response_id, item_id], vec![])
+        ServiceEvent::ReplyTextDelta { response_id, part, .. }
+        | ServiceEvent::ReplyText { response_id, part, .. } => {
+            (vec![response_id, &part.item_id], vec![])
         }
         ServiceEvent::FunctionCall(call) => {
             let FunctionCall { response_id, call_id, name, .. } = call.as_ref();
@@ -121,13 +126,13 @@ fn check_event(event: &ServiceEvent<'_>) {
         }
         ServiceEvent::ApprovalRequest { id } => (vec![id], vec![]),
         ServiceEvent::ResponseDone(done) => {
-            (vec![&done.response_id], vec![&done.status, &done.reason, &done.error])
+            let shorts = vec![&*done.status, &done.reason, &done.error.code, &done.error.message];
+            (vec![&done.response_id], shorts)
         }
-        ServiceEvent::Ignored { kind } => (vec![kind], vec![]),
-        ServiceEvent::SpeechStarted
-        | ServiceEvent::SpeechStopped
-        | ServiceEvent::Committed
-        | ServiceEvent::McpCallFinished => (vec![], vec![]),
+        ServiceEvent::Ignored { kind, response_id } => {
+            (vec![kind, response_id.as_deref().unwrap_or_default()], vec![])
+        }
+        ServiceEvent::McpCallFinished => (vec![], vec![]),
     };
     assert!(ids.iter().all(|id| id.len() <= MAX_ID_BYTES), "{event:?}");
     assert!(shorts.iter().all(|text| text.len() <= MAX_SHORT), "{event:?}");
