@@ -173,7 +173,7 @@ fn what_a_small_read_has_left_in_tls_comes_first() {
     assert_eq!(ours.fill(&mut inbox).expect("the rest"), 6);
     assert_eq!((&request, inbox.waiting()), (b"request|", &b"frames"[..]));
     assert!(would_block(ours.fill(&mut inbox)));
-    assert!(!ours.may_fill());
+    assert!(!ours.has_more());
     // An announced end behind bytes is told after them, and then again.
     other.write_all(b"last").expect("there is room");
     other.send_close_notify();
@@ -230,7 +230,7 @@ fn tls_keeps_what_the_kernel_does_not_take_and_has_a_bound() {
     assert_eq!(full.kind(), ErrorKind::WouldBlock);
     assert!(ours.is_blocked(), "an event will come");
     assert!(ours.holds_output());
-    assert!((32 * 1024..64 * 1024).contains(&taken), "{taken}");
+    assert!((30_000..40_000).contains(&taken), "{taken}");
     let before = ours.sent();
     ours.flush().expect("blocked is no error");
     assert_eq!(ours.sent(), before, "the kernel is not asked without an event");
