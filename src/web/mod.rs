@@ -4,8 +4,6 @@
 //! request head of [`MAX_HEAD`] bytes within [`HEAD_TIMEOUT`], one answer at a time, no request
 //! bodies.
 
-#[cfg(test)]
-mod answer_tests;
 mod answers;
 pub mod assets;
 #[cfg(test)]

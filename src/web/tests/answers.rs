@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
+use super::super::answers::{answer_as_service, answer_visitor};
 use super::*;
-use crate::access::Access;
 
 const HOST: &str = "192.168.1.2:8000";
 const ROOT: &str = "-----BEGIN CERTIFICATE-----\n";

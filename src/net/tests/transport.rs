@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
 
-use super::inbox::Inbox;
-use super::tls;
-use super::transport::{TURN_ALLOWANCE, Transport};
+use crate::net::inbox::Inbox;
+use crate::net::tls;
+use crate::net::transport::{TURN_ALLOWANCE, Transport};
 
 /// One end of a connection in memory. The kernel's room is `room`.
 struct End {
@@ -40,6 +40,12 @@ impl Write for End {
         }
         outgoing.extend(&buf[..count]);
         Ok(count)
+    }
+
+    /// As the kernel does it: what fits of all of them.
+    fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let joined: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+        self.write(&joined)
     }
 
     fn flush(&mut self) -> io::Result<()> {

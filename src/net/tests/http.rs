@@ -1,6 +1,6 @@
 //! Request heads at the edges of what is taken.
 
-use super::http::{MAX_LINE, ParsedHead, Request, Status, Upgrade, parse};
+use crate::net::http::{MAX_LINE, ParsedHead, Request, Status, Upgrade, parse};
 
 fn status(head: &str) -> u16 {
     match parse(head.as_bytes()) {

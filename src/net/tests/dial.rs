@@ -7,10 +7,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::dial::{Dial, DialError, Progress, Step, Target};
-use super::socket::Socket;
-use super::tls;
-use super::ws::Sizes;
+use crate::net::dial::{Dial, DialError, Progress, Step, Target};
+use crate::net::socket::Socket;
+use crate::net::tls;
+use crate::net::ws::Sizes;
 
 const TICK: Duration = Duration::from_millis(1);
 const SIZES: Sizes = Sizes { message: 1000, waiting: 1000 };

@@ -1,5 +1,7 @@
 //! A visitor on a real socket, by a clock that the test moves.
 
+mod answers;
+
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use super::*;
