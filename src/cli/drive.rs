@@ -145,6 +145,11 @@ impl Drive {
         }
     }
 
+    /// The TLS version and cipher of the connection, for people; `None` without TLS.
+    pub(super) fn agreed(&self) -> Option<String> {
+        self.peer.transport().agreed()
+    }
+
     /// From now on SIGINT and SIGTERM are events and no longer end the process.
     ///
     /// # Errors

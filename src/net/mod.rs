@@ -5,6 +5,7 @@ pub mod http;
 pub mod inbox;
 pub mod proxy;
 pub mod socket;
+pub mod suites;
 #[cfg(test)]
 mod tests;
 pub mod tls;

@@ -25,6 +25,7 @@ use crate::certificates::OwnFiles;
 use crate::config::{Config, Purpose};
 use crate::models;
 use crate::net::dial::{Step, Target};
+use crate::net::suites;
 use crate::net::tls::ClientConfigs;
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 use crate::session::candidates::Candidate;
@@ -94,9 +95,21 @@ fn try_candidates(mut candidate: Candidate, report: &mut Report) -> Result<(), F
 
 fn try_candidate(candidate: &Candidate, report: &mut Report) -> Result<(), Setback> {
     let mut drive = connect(candidate, report)?;
+    if let Some(agreed) = drive.agreed() {
+        report.fact("cipher", &format!("{agreed}; {}", processor()));
+    }
     let outcome = configure(&mut drive, candidate, report);
     drive.close();
     outcome
+}
+
+/// Why this cipher may stand first in our offer: see `net::suites`.
+fn processor() -> &'static str {
+    if suites::is_aes_fast() {
+        "this processor has instructions for AES"
+    } else {
+        "this processor has no instructions for AES, so ChaCha20-Poly1305 is asked for first"
+    }
 }
 
 /// Why a candidate failed, and what the service has refused, if a fallback may do without it.
