@@ -45,7 +45,7 @@ impl Device {
             unready: self.unready,
             now: self.now,
         };
-        let phase = answer_visitor(&mut out, &request, &self.site, &mut cx);
+        let phase = answer_visitor(&mut out, &request, &self.site, false, &mut cx);
         (String::from_utf8_lossy(&out).into_owned(), phase)
     }
 
