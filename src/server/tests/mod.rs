@@ -1,6 +1,8 @@
 //! A whole loop on real sockets, by a clock that the test moves. Its service is the simulator, in the
 //! same loop.
 
+mod calls;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::rc::Rc;
