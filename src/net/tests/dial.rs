@@ -76,9 +76,10 @@ impl Write for Scripted {
     }
 }
 
-/// An attempt at two addresses, ports 1 and 2.
+/// An attempt at these ports, one after the other.
 fn dial(
     plan: Plan,
+    ports: &[u16],
     tls: Option<std::sync::Arc<rustls::ClientConfig>>,
 ) -> (Dial<Scripted>, Instant) {
     PLAN.set(plan);
@@ -91,9 +92,10 @@ fn dial(
         tls,
         proxy: None,
     };
-    let addresses = [1, 2].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).to_vec();
+    let address = |port: &u16| SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
+    let addresses = ports.iter().map(address).collect();
     let now = Instant::now();
-    (Dial::new(Rc::new(target), addresses, SIZES, now), now)
+    (Dial::new(Rc::new(target), addresses, String::new(), SIZES, now), now)
 }
 
 /// A plan whose first socket is connected at once.
@@ -109,7 +111,7 @@ fn connected(reads: Script<&'static str>, writes: Script<usize>) -> Plan {
 
 /// How an attempt ends that is connected and then does this.
 fn end(reads: Script<&'static str>, writes: Script<usize>) -> DialError {
-    let (mut dial, now) = dial(connected(reads, writes), None);
+    let (mut dial, now) = dial(connected(reads, writes), &[1], None);
     assert!(matches!(dial.advance(now), Progress::NewSocket));
     loop {
         match dial.advance(now) {
@@ -154,7 +156,7 @@ fn an_answer_before_a_reset_is_heard() {
 #[test]
 fn a_request_leaves_in_pieces_as_the_kernel_takes_it() {
     let pieces = [Ok(1), Err(ErrorKind::WouldBlock), Ok(20), Ok(usize::MAX)];
-    let (mut dial, now) = dial(connected([].into(), pieces.into()), None);
+    let (mut dial, now) = dial(connected([].into(), pieces.into()), &[1], None);
     assert!(matches!(dial.advance(now), Progress::NewSocket));
     for _ in 0..4 {
         assert!(matches!(dial.advance(now), Progress::Pending));
@@ -173,7 +175,7 @@ fn each_address_has_three_seconds_and_the_next_is_tried() {
         connected: [Ok(false), Ok(false), Ok(false), Err(ErrorKind::ConnectionRefused)].into(),
         ..Plan::default()
     };
-    let (mut dial, now) = dial(plan, None);
+    let (mut dial, now) = dial(plan, &[1, 2], None);
     assert!(matches!(dial.advance(now), Progress::NewSocket));
     assert_eq!((dial.deadline(), dial.step()), (now + Duration::from_secs(3), Step::Connect));
     assert!(matches!(dial.advance(now), Progress::Pending));
@@ -198,7 +200,7 @@ fn what_takes_too_long_is_named() {
         (None, Step::Upgrade, "the WebSocket upgrade"),
         (Some(config), Step::Tls, "the TLS handshake"),
     ] {
-        let (mut dial, now) = dial(connected([].into(), [Ok(usize::MAX)].into()), tls);
+        let (mut dial, now) = dial(connected([].into(), [Ok(usize::MAX)].into()), &[1], tls);
         assert!(matches!(dial.advance(now), Progress::NewSocket));
         assert!(matches!(dial.advance(now), Progress::Pending));
         assert_eq!((dial.deadline(), dial.step()), (now + Duration::from_secs(10), step));
@@ -215,7 +217,7 @@ fn what_takes_too_long_is_named() {
 #[test]
 fn the_text_of_a_refusal_is_waited_for_a_second() {
     let plan = connected([Ok(REFUSED), Ok("de")].into(), [Ok(usize::MAX)].into());
-    let (mut dial, now) = dial(plan, None);
+    let (mut dial, now) = dial(plan, &[1], None);
     assert!(matches!(dial.advance(now), Progress::NewSocket));
     assert!(matches!(dial.advance(now), Progress::Pending));
     assert_eq!(dial.deadline(), now + Duration::from_secs(1));
