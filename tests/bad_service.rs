@@ -95,9 +95,6 @@ fn what_cannot_be_read_ends_the_call() {
     let scene = Scene::new();
     for (fault, reason, hint) in [
         ("refuse-session", "session_refused", "Refused by script"),
-        ("garbage", "service_protocol", "unreadable"),
-        ("bad-base64", "service_protocol", "unreadable"),
-        ("odd-pcm", "service_protocol", "whole number of samples"),
         ("big-message=2000000", "service_protocol", "longer than"),
         ("big-message=16000000", "service_protocol", "longer than"),
     ] {
@@ -125,6 +122,8 @@ fn oddities_leave_a_whole_turn_working() {
         "cancel-previous",
         "dialect=ga",
         "latency=300",
+        "garbage",
+        "odd-pcm",
     ];
     let turns = words.map(|word| std::thread::spawn(move || take_a_turn(word)));
     for (word, turn) in words.iter().zip(turns) {
@@ -171,6 +170,39 @@ fn a_failed_response_is_told_and_the_call_goes_on() {
     assert_eq!(statuses, ["failed", "failed"]);
     client.tell(&json!({"type": "hang_up"}));
     client.assert_ends("hanging up", 1000, "hang_up");
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_told_logged_and_counted() {
+    let service = Daemon::simulate(&["no-welcome", "incomplete-response"]);
+    let daemon = Daemon::run(service.address, &[]);
+    let mut client = Client::connect(daemon.address);
+    client.wait_until_active();
+    client.tell(&json!({"type": "text", "text": "Hello?"}));
+    let error = client.wait_for_next("error");
+    assert_eq!(error["code"], "response_incomplete");
+    assert!(error["message"].as_str().expect("a sentence").contains("longest length"), "{error}");
+    daemon.wait_for_log("max_response_output_tokens");
+    daemon.assert_counted("responses_unfinished_total", "max_output_tokens", 1);
+}
+
+#[test]
+fn turns_without_a_transcript_are_told_each_and_logged_once() {
+    let service = Daemon::simulate(&["no-welcome", "reply-seconds=1", "transcript=failed"]);
+    let daemon = Daemon::run(service.address, &[]);
+    let mut client = Client::connect(daemon.address);
+    client.wait_until_active();
+    for turn in 1..=2 {
+        client.speak(&[speech("weather"), vec![0; 48_000]].concat(), 4);
+        client.wait_for_next("response_done");
+        let spoken =
+            client.of_type("speech_started").last().expect("it was heard")["item_id"].clone();
+        let failed = client.of_type("transcript_failed");
+        assert_eq!(failed.len(), turn);
+        assert_eq!(failed[turn - 1]["item_id"], spoken);
+    }
+    daemon.assert_counted("transcripts_failed_total", "", 2);
+    assert_eq!(daemon.log().matches("input_audio_transcription").count(), 1, "{}", daemon.log());
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Access control: decides whether a client may open a call. Pure: no socket, no file, no clock.
 //!
-//! [`gate`] judges the request's fields `Host` and `Origin`. [`token`] judges the access token or the
+//! [`gate`] judges the request's fields `Host` and `Origin`. [`proxies`] tells whose request it is when a
+//! reverse proxy has sent it. [`token`] judges the access token or the
 //! cookie. [`throttle`] limits how often an address may guess. [`Guard`] joins the last two.
 
 pub mod gate;
+pub mod proxies;
 pub mod throttle;
 pub mod token;
 
@@ -11,6 +13,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 pub use gate::{Authority, Gate, Origin};
+pub use proxies::{Forwarding, Proxies};
 use throttle::Throttle;
 pub use token::Access;
 
@@ -74,6 +77,12 @@ impl Guard {
         self.access.cookie()
     }
 
+    /// As [`cookie`](Self::cookie), for a page that may be shown in another site's frame.
+    #[must_use]
+    pub fn cookie_for_frames(&self) -> Option<String> {
+        self.access.cookie_for_frames()
+    }
+
     /// The generation of the rules: how many changes have taken rights away. A call keeps the
     /// generation that admitted it, and ends when a newer one is in force.
     #[must_use]
@@ -134,7 +143,8 @@ mod tests {
         assert!(guard.replace(Access::token("one-token-of-many")));
         assert!(!guard.replace(Access::token("one-token-of-many")));
         assert!(guard.replace(Access::token("another-of-the-many")));
+        assert!(guard.cookie().is_some_and(|cookie| cookie.starts_with("__Host-voicelived=")));
         assert!(!guard.replace(Access::Open));
-        assert_eq!(guard.generation(), 2);
+        assert_eq!((guard.generation(), guard.cookie()), (2, None));
     }
 }

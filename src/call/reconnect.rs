@@ -125,6 +125,7 @@ impl Call {
         let committed = self.open_turn.take().is_some();
         self.gate.session_lost(begun, committed || self.end_of_turn.is_untold());
         self.end_of_turn.session_lost(committed, self.session.turns.detects);
+        self.announced.session_lost();
         self.history.settle();
         // The ids of another session may be the same.
         self.captions = Default::default();

@@ -22,7 +22,7 @@ pub(crate) fn settings() -> CallSettings {
         greeting: None,
         idle: Duration::from_secs(120),
         max_duration: Duration::from_secs(3_600),
-        reconnect: std::time::Duration::ZERO,
+        reconnect: Duration::ZERO,
     }
 }
 

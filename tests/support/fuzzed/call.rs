@@ -80,7 +80,8 @@ struct Scene {
     requested: Option<Instant>,
     audio: Audio,
     running: Vec<String>,
-    /// Function calls without an output, by id.
+    /// Function calls that were told of, by id: how many outputs they may still get. Each gets one in a
+    /// session, however often it is told.
     unanswered: HashMap<String, usize>,
 }
 
@@ -91,7 +92,7 @@ impl Scene {
             greeting,
             idle: Duration::from_secs(120),
             max_duration: Duration::from_secs(3_600),
-            reconnect: std::time::Duration::ZERO,
+            reconnect: Duration::ZERO,
         };
         let now = Instant::now();
         let mut scene = Self {
@@ -179,16 +180,19 @@ impl Scene {
                 self.response = Some(response_id.clone());
                 self.requested = None;
             }
-            ServiceEvent::ResponseDone(done)
-                if self.response.as_ref() == Some(&done.response_id) =>
-            {
-                self.response = None;
+            ServiceEvent::ResponseDone(done) => {
+                for call in &done.calls {
+                    self.unanswered.entry(call.call_id.clone()).or_insert(1);
+                }
+                if self.response.as_ref() == Some(&done.response_id) {
+                    self.response = None;
+                }
             }
             ServiceEvent::Error(error) if error.event_id == commands::EVENT_CREATE => {
                 self.requested = None;
             }
             ServiceEvent::FunctionCall(call) => {
-                *self.unanswered.entry(call.call_id.clone()).or_default() += 1;
+                self.unanswered.entry(call.call_id.clone()).or_insert(1);
             }
             _ => {}
         }
@@ -283,7 +287,13 @@ impl Scene {
                     dropped = true;
                     self.audio.waiting.clear();
                 }
-                Output::ReleaseMicrophone
+                // The call does not outlive its session here.
+                Output::DropSession { .. } | Output::Redial { .. } | Output::ItemRefused => {
+                    panic!("{output:?}")
+                }
+                Output::ReleaseMicrophone { .. }
+                | Output::CommitMicrophone
+                | Output::SettleMicrophone
                 | Output::ToolRefused
                 | Output::Unfinished { .. }
                 | Output::TranscriptFailed { .. } => assert!(self.active),
