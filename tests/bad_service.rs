@@ -21,7 +21,8 @@ impl Scene {
     fn new() -> Self {
         let good = Daemon::simulate(&witness::SERVICE);
         let switch = Switch::to(good.address);
-        let daemon = Daemon::run(switch.address, &[]);
+        // How a call is told of the loss when it does not connect again.
+        let daemon = Daemon::run(switch.address, &[("VOICELIVED_RECONNECT_SECONDS", "0")]);
         let descriptors = daemon.descriptors();
         let witness = Witness::call(daemon.address);
         Self { daemon, switch, _good: good, descriptors, witness }
@@ -226,7 +227,7 @@ fn what_comes_of_an_interrupted_reply_is_dropped() {
 #[test]
 fn a_session_at_its_longest_ends_as_such() {
     let service = Daemon::simulate(&["no-welcome", "session-seconds=2"]);
-    let daemon = Daemon::run(service.address, &[]);
+    let daemon = Daemon::run(service.address, &[("VOICELIVED_RECONNECT_SECONDS", "0")]);
     let descriptors = daemon.descriptors();
     let mut client = Client::connect(daemon.address);
     let message = client.assert_ends("its longest", 1000, "session_expired");
@@ -237,7 +238,7 @@ fn a_session_at_its_longest_ends_as_such() {
     // It is the same when the service says so by its close alone.
     let close = "close=1001:Your session hit the maximum duration of 60 minutes.@reply";
     let service = Daemon::simulate(&["no-welcome", close]);
-    let daemon = Daemon::run(service.address, &[]);
+    let daemon = Daemon::run(service.address, &[("VOICELIVED_RECONNECT_SECONDS", "0")]);
     let mut client = Client::connect(daemon.address);
     client.wait_until_active();
     client.tell(&json!({"type": "text", "text": "Hello?"}));

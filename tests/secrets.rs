@@ -135,7 +135,9 @@ impl<'a> Scene<'a> {
         let switch = Switch::to(services.good.address);
         let endpoint = format!("ws://{}", switch.address);
         let file = token_file.to_str().expect("a plain path");
-        let daemon = Daemon::quiet(level, &endpoint, &[("VOICELIVED_ACCESS_TOKEN_FILE", file)]);
+        let settings =
+            [("VOICELIVED_ACCESS_TOKEN_FILE", file), ("VOICELIVED_RECONNECT_SECONDS", "1")];
+        let daemon = Daemon::quiet(level, &endpoint, &settings);
         let (cookies, seen) = (Vec::new(), String::new());
         Self { level, daemon, switch, services, token_file, cookies, seen }
     }

@@ -61,6 +61,8 @@ fn thousands_of_calls_leave_nothing_behind() {
     let switch = Switch::to(services[0].address);
     let settings = [
         ("VOICELIVED_LOG", "debug"),
+        ("VOICELIVED_RECONNECT_SECONDS", "1"),
+        ("VOICELIVED_CONNECTS_PER_MINUTE", "10000"),
         ("VOICELIVED_MAX_SESSIONS", PLACES),
         ("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", PLACES),
         ("VOICELIVED_UPSTREAM_CA_FILE", folder.join("cert.pem").to_str().expect("UTF-8")),
@@ -116,6 +118,7 @@ fn thousands_of_calls_leave_nothing_behind() {
     for end in ENDS {
         assert!(daemon.count("calls_ended_total", end) > 0, "no call ended by {end}");
     }
+    assert!(daemon.count("service_reconnects_total", "") > 0, "no call outlived its session");
     assert!(late <= early + FLAT, "memory grows: {early} kB, then {late} kB");
     assert_eq!(threads, 1);
     let _ = std::fs::remove_dir_all(folder);

@@ -402,7 +402,7 @@ impl<S: Socket> Session<S> {
     /// The service's session is over, and the call goes on without one for a while.
     fn drop_session(&mut self, word: &str, message: &str, cx: &mut TurnContext<'_>) {
         log::warn!("[{}] {message} The call connects again.", self.id);
-        cx.metrics.count(Family::Outages, word);
+        cx.metrics.count_known(Family::Outages, word);
         self.service.drop_session(cx.pool);
     }
 
