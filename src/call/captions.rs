@@ -34,7 +34,7 @@ struct Caption {
 
 /// What the client knows of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+pub(super) enum Told {
     /// All its words. Nothing more is told of it.
     All,
     /// What had come when its response was given up. If the response goes on all the same, its full
@@ -122,14 +122,15 @@ impl Captions {
         parts
     }
 
-    /// The user's part has no words. Returns whether that is news to the client.
-    pub(super) fn fail(&mut self, part: &Part) -> bool {
+    /// The user's part has no words. Returns what the client knew of it before. What it has been told is
+    /// not taken back.
+    pub(super) fn fail(&mut self, part: &Part) -> Option<Told> {
         self.take(Role::User, part);
-        let known = matches!(self.was_told(Role::User, part), Some(Told::All | Told::Failed));
-        if !known {
+        let before = self.was_told(Role::User, part);
+        if before.is_none() {
             self.remember(Role::User, part, Told::Failed);
         }
-        !known
+        before
     }
 
     /// Closes the parts of a response. Where either id is missing, it is taken for this response.

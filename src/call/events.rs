@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use super::captions::Told;
 use super::client::{self, Role, ToolState, quoted};
 use super::ending::{EndReason, ServiceFault};
 use super::playback::whole_ms;
@@ -93,8 +94,11 @@ impl Call {
     /// What the user said has no transcript. The model has heard it all the same, so the conversation
     /// goes on.
     fn on_transcript_failed(&mut self, part: &Part, error: Box<ServiceError>) {
-        if self.captions.fail(part) {
+        let before = self.captions.fail(part);
+        if before.is_none() {
             self.tell(client::transcript_failed(&part.item_id));
+        }
+        if before != Some(Told::Failed) {
             self.outputs.push_back(Output::TranscriptFailed { error });
         }
     }
