@@ -8,12 +8,11 @@
 mod report;
 mod state;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
 use super::args::CheckArgs;
-use super::drive::{self, Drive, Ended, Event};
+use super::drive::{self, Drive, Ended, Event, Way};
 use super::exit::{self, Failure};
 use super::screen::plain;
 use super::service;
@@ -27,6 +26,7 @@ use crate::models;
 use crate::net::dial::{Step, Target};
 use crate::net::suites;
 use crate::net::tls::ClientConfigs;
+use crate::net::upgrade;
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 use crate::session::candidates::Candidate;
 use crate::session::connection_faults;
@@ -143,8 +143,17 @@ fn connect(candidate: &Candidate, report: &mut Report) -> Result<Drive, Setback>
     let tunnel = target.proxy.as_ref().map(|proxy| {
         format!("{proxy} ({}) opens a tunnel to {host}:{}", proxy.variable, target.port)
     });
+    let request_id = upgrade::request_id().map_err(|why| (exit::UNAVAILABLE, why))?;
+    report.fact("request id", &request_id);
     let mut running = Step::Connect;
-    let on_step = |next, address: Option<SocketAddr>| {
+    let on_way = |way: Way| {
+        let (next, address) = match way {
+            Way::Step(next, address) => (next, address),
+            Way::Setback(clause) => {
+                running = Step::Connect;
+                return report.note(&clause);
+            }
+        };
         let detail = address.map(|address| address.to_string()).unwrap_or_default();
         match std::mem::replace(&mut running, next) {
             Step::Connect => report.done("connect", &detail),
@@ -157,7 +166,7 @@ fn connect(candidate: &Candidate, report: &mut Report) -> Result<Drive, Setback>
             report.done("upgrade", "credential accepted");
         }
     };
-    Drive::connect(target, addresses, SIZES, on_step).map_err(|error| Setback {
+    Drive::connect(target, addresses, request_id, SIZES, on_way).map_err(|error| Setback {
         failure: refused(connection_faults::explain(&error, &host)),
         refused: refusals::model_refusal(&error, candidate.model())
             .map(|said| (Refused::Model, said)),
@@ -225,18 +234,21 @@ fn describe(session: &SessionInfo) -> String {
     format!("model {}, session {}", named(&session.model), named(&session.id))
 }
 
+/// Messages without a meaning that are put up with before an event.
+const MOST_PASSED_OVER: usize = 7;
+
 /// The service's next event; warnings that come before it are printed.
 fn next_event(
     drive: &mut Drive,
     deadline: Instant,
     report: &mut Report,
 ) -> Result<ServiceEvent<'static>, Failure> {
+    let mut passed_over = 0;
     loop {
         let text = match drive.next(deadline) {
             Event::Text(text) => text,
-            Event::Binary(data) => String::from_utf8(data).map_err(|_| {
-                refused(connection_faults::violation("a binary message that is not JSON"))
-            })?,
+            // What is no text is no JSON either.
+            Event::Binary(data) => String::from_utf8(data).unwrap_or_default(),
             Event::Deadline | Event::Signal => {
                 return Err((exit::UNAVAILABLE, EndReason::ServiceTimeout.message().into_owned()));
             }
@@ -250,13 +262,20 @@ fn next_event(
                 return Err(refused(connection_faults::violation(&what)));
             }
         };
-        match codec::parse(&text).map_err(|what| (exit::UNAVAILABLE, plain(&what)))? {
-            Parsed::Event(ServiceEvent::Warning { code, message }) => {
+        match codec::parse(&text) {
+            Ok(Parsed::Event(ServiceEvent::Warning { code, message })) => {
                 report.note(&format!("the service says: {message} ({code})"));
             }
-            Parsed::Event(ServiceEvent::Ignored { .. }) | Parsed::Audio(_) => {}
-            Parsed::AudioOwned(_) => {}
-            Parsed::Event(event) => return Ok(owned(event)),
+            Ok(Parsed::Event(ServiceEvent::Ignored { .. }) | Parsed::Audio(_)) => {}
+            Ok(Parsed::AudioOwned(_)) => {}
+            Ok(Parsed::Event(event)) => return Ok(owned(event)),
+            // A call passes it over too.
+            Err(what) if passed_over < MOST_PASSED_OVER => {
+                passed_over += 1;
+                report
+                    .note(&format!("the service sent {}, which a call passes over", plain(&what)));
+            }
+            Err(what) => return Err(refused(connection_faults::violation(&what))),
         }
     }
 }
