@@ -203,6 +203,7 @@ fn dial(addresses: Vec<SocketAddr>) -> Progress {
         host_field: "service.example".to_owned(),
         credential: "api-key: k".to_owned(),
         tls: None,
+        proxy: None,
     };
     let sizes = Sizes { message: 65_536, waiting: USUAL_WAITING };
     let mut dial = Dial::new(Rc::new(target), addresses, sizes, Instant::now());

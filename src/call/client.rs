@@ -7,8 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::service::{Part, bounded_str, member};
 
-/// Longest typed turn, in bytes.
-pub const MAX_TEXT_BYTES: usize = 8 * 1024;
+/// Longest typed turn, in UTF-16 code units: what `maxlength` and `length` count in a browser, so
+/// that the page's field and the daemon agree about every text. In UTF-8 it has three times as many
+/// bytes at most.
+pub const MAX_TEXT_UNITS: usize = 8 * 1024;
 /// Most text sent in one transcript message, in bytes.
 const MAX_TRANSCRIPT_BYTES: usize = 64 * 1024;
 /// Longest `ping` id as written in JSON, in bytes.
@@ -19,12 +21,14 @@ pub const MAX_FRAME_BYTES: usize = 65_536;
 /// A text message from the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientMessage<'a> {
-    /// A typed turn, not blank, at most [`MAX_TEXT_BYTES`].
+    /// A typed turn, not blank, at most [`MAX_TEXT_UNITS`].
     Text(Cow<'a, str>),
     /// A typed turn that is too long: refused, the call goes on.
     TextTooLong,
     /// Stop the reply.
     Interrupt,
+    /// The user's spoken turn is over: answer it.
+    EndTurn,
     /// End the call.
     HangUp,
     /// How much of the current reply has been heard.
@@ -57,6 +61,7 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, String> {
     Ok(match kind {
         "text" => typed_turn(message.remove("text")),
         "interrupt" => ClientMessage::Interrupt,
+        "end_turn" => ClientMessage::EndTurn,
         "hang_up" => ClientMessage::HangUp,
         "played" => {
             played(&message).map_or(ClientMessage::Unknown, |ms| ClientMessage::Played { ms })
@@ -68,10 +73,17 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, String> {
 
 fn typed_turn(text: Option<Value>) -> ClientMessage<'static> {
     match text {
-        Some(Value::String(text)) if text.len() > MAX_TEXT_BYTES => ClientMessage::TextTooLong,
+        Some(Value::String(text)) if is_too_long(&text) => ClientMessage::TextTooLong,
         Some(Value::String(text)) if !text.trim().is_empty() => ClientMessage::Text(text.into()),
         _ => ClientMessage::Unknown,
     }
+}
+
+/// Whether a typed turn is over [`MAX_TEXT_UNITS`]. A text has no more of these than bytes, so short
+/// ones are not counted through.
+#[must_use]
+pub fn is_too_long(text: &str) -> bool {
+    text.len() > MAX_TEXT_UNITS && text.encode_utf16().count() > MAX_TEXT_UNITS
 }
 
 /// Whole milliseconds; players often count in fractions, which are cut off.
@@ -102,6 +114,8 @@ pub enum CallState<'a> {
     Active {
         /// What answers.
         service: &'a str,
+        /// The service finds the ends of spoken turns; else the client must send `end_turn`.
+        detects: bool,
     },
     /// The call is over.
     Ended {
@@ -133,8 +147,11 @@ pub fn hello(session: &str, resume: &str, max: Duration, idle: Duration) -> Stri
 pub fn call_state(state: CallState<'_>) -> String {
     match state {
         CallState::Connecting => json!({"type": "call_state", "state": "connecting"}),
-        CallState::Active { service } => {
+        CallState::Active { service, detects: true } => {
             json!({"type": "call_state", "state": "active", "service": service})
+        }
+        CallState::Active { service, detects: false } => {
+            json!({"type": "call_state", "state": "active", "service": service, "turns": "client"})
         }
         CallState::Ended { reason, message } => json!({
             "type": "call_state", "state": "ended", "reason": reason, "message": message,
@@ -281,6 +298,7 @@ mod tests {
             (r#"{"type":"text","text":"hi"}"#, ClientMessage::Text("hi".into())),
             (r#"{"text":"h\u0069","more":[1],"type":"text"}"#, ClientMessage::Text("hi".into())),
             (r#"{"type":"interrupt"}"#, ClientMessage::Interrupt),
+            (r#"{"type":"end_turn","more":1}"#, ClientMessage::EndTurn),
             (r#"{"type":"hang_up","why":{}}"#, ClientMessage::HangUp),
             (r#"{"type":"played","ms":12}"#, ClientMessage::Played { ms: 12 }),
             (r#"{"type":"played","ms":12.9}"#, ClientMessage::Played { ms: 12 }),
@@ -321,9 +339,23 @@ mod tests {
 
     #[test]
     fn text_is_bounded() {
-        let message = |bytes: usize| format!(r#"{{"type":"text","text":"{}"}}"#, "x".repeat(bytes));
-        assert!(matches!(parse(&message(MAX_TEXT_BYTES)), Ok(ClientMessage::Text(_))));
-        assert_eq!(parse(&message(MAX_TEXT_BYTES + 1)), Ok(ClientMessage::TextTooLong));
+        // One UTF-16 code unit each, of one to three bytes; the last one is two units of four bytes.
+        for (letter, units) in [("x", 1), ("\u{e9}", 1), ("\u{4e2d}", 1), ("\u{1f600}", 2)] {
+            let message = |count: usize| json!({"type": "text", "text": letter.repeat(count)});
+            let most = MAX_TEXT_UNITS / units;
+            let fits = message(most).to_string();
+            assert!(matches!(parse(&fits), Ok(ClientMessage::Text(_))), "{letter}");
+            assert_eq!(parse(&message(most + 1).to_string()), Ok(ClientMessage::TextTooLong));
+            assert!(is_too_long(&letter.repeat(most + 1)) && !is_too_long(&letter.repeat(most)));
+        }
+    }
+
+    /// The longest message with a typed turn that fits: each unit written as an escape.
+    #[test]
+    fn the_longest_typed_turn_fits_into_a_message() {
+        let text = format!(r#"{{"type":"text","text":"{}"}}"#, r"\u4e2d".repeat(MAX_TEXT_UNITS));
+        assert!(text.len() < MAX_FRAME_BYTES);
+        assert!(matches!(parse(&text), Ok(ClientMessage::Text(_))));
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub struct CallSettings {
     pub max_duration: Duration,
 }
 
+/// The most silence of one [`Output::Silence`]: 100 ms of PCM16, 24 kHz, mono.
+pub const MAX_SILENCE_BYTES: usize = 4_800;
+
 /// Everything that happens to a call, except audio (which has its own two methods).
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -59,6 +62,15 @@ pub enum Input<'a> {
 pub enum Output {
     /// Send this JSON text to the service.
     ToService(String),
+    /// Send this JSON text to the service, behind all microphone audio that waits for it. Every
+    /// [`ToService`](Self::ToService) after it stays behind it. A commit that overtook the audio
+    /// would cut off the end of the turn.
+    BehindMicrophone(String),
+    /// Send silence to the service, as if it came from the microphone.
+    Silence {
+        /// Of PCM, at most [`MAX_SILENCE_BYTES`].
+        bytes: usize,
+    },
     /// Send this JSON text to the client. Overtakes queued audio.
     ToClient(String),
     /// Throw away all reply audio that has not left for the client (barge-in). A `speech_started` that

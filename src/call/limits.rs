@@ -129,6 +129,7 @@ impl Call {
             self.end(EndReason::ServiceTimeout, now);
             return;
         }
+        self.send_silence(now);
         self.lapse(now);
         while let Some(call) = self.tools.close_overdue(now) {
             let output = r#"{"error":"The tool took too long and was given up."}"#;

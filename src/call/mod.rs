@@ -15,7 +15,8 @@
 //! ```
 //!
 //! All changes of `State` are in this file. `interface` is what goes in and comes out. `events`
-//! handles what the service says, `turns` what the client says and barge-in, `limits` the clock.
+//! handles what the service says, `turns` what the client says and barge-in, `end_of_turn` the end of
+//! a turn on the client's word, `limits` the clock.
 //! `response_gate`, `playback`, `tool_calls`, `captions`, `interrupted`, `first_audio` and
 //! `service_session` each keep one thing; `responses` is the life of a response.
 //!
@@ -24,6 +25,7 @@
 
 mod captions;
 pub mod client;
+mod end_of_turn;
 pub mod ending;
 mod events;
 mod first_audio;
@@ -46,9 +48,10 @@ use std::time::{Duration, Instant};
 
 use captions::Captions;
 use client::CallState;
+use end_of_turn::EndOfTurn;
 use ending::EndReason;
 use first_audio::FirstAudio;
-pub use interface::{CallSettings, Input, Microphone, Output, Reply};
+pub use interface::{CallSettings, Input, MAX_SILENCE_BYTES, Microphone, Output, Reply};
 use interrupted::Interrupted;
 use limits::Limits;
 use playback::Playback;
@@ -108,6 +111,7 @@ pub struct Call {
     totals: Totals,
     first_audio: FirstAudio,
     interrupted: Interrupted,
+    end_of_turn: EndOfTurn,
     /// The item of the user's turn that the client was told last.
     turn_item: String,
 }
@@ -133,6 +137,7 @@ impl Call {
             totals: Totals::default(),
             first_audio: FirstAudio::default(),
             interrupted: Interrupted::default(),
+            end_of_turn: EndOfTurn::default(),
             turn_item: String::new(),
         }
     }
@@ -178,14 +183,15 @@ impl Call {
         }
         let limits = self.limits.deadline(self.state, self.is_busy(), self.playback.end());
         let gate = self.gate.deadline(self.tools.has_complete_batch(), self.playback.end());
-        sooner(sooner(limits, gate), self.tools.deadline())
+        let waiting = sooner(self.tools.deadline(), self.end_of_turn.deadline());
+        sooner(sooner(limits, gate), waiting)
     }
 
     /// Asked for each microphone frame (`bytes` of PCM16 24 kHz mono). It makes no output and does
     /// not allocate, so the owner need not drain [`poll`](Self::poll) for audio.
     pub fn microphone(&mut self, bytes: usize, now: Instant) -> Microphone {
-        let _ = bytes;
         self.gate.heard(now);
+        self.end_of_turn.heard(bytes, now);
         match self.state {
             State::Connecting | State::Configuring => Microphone::Hold,
             State::Active { .. } => Microphone::Forward,
@@ -260,7 +266,7 @@ impl Call {
     /// Connecting → Configuring, at the first `session.created`. A later one only tells facts: a
     /// second `session.update` would undo what the service has changed since.
     fn configure(&mut self, session: &SessionInfo) {
-        self.session.learn(session);
+        self.session.learn(session, &self.settings.session);
         if self.state != State::Connecting {
             return;
         }
@@ -280,7 +286,7 @@ impl Call {
     /// call that it still takes for connecting. In every state a session with another audio format
     /// ends the call: what is relayed would be noise.
     fn activate(&mut self, session: &SessionInfo, now: Instant) {
-        self.session.learn(session);
+        self.session.learn(session, &self.settings.session);
         if let Some(fault) = &session.format_fault {
             self.end(EndReason::SessionRefused(fault.clone()), now);
             return;
@@ -291,8 +297,10 @@ impl Call {
         self.state = State::Active { since: now };
         self.limits.touch(now);
         let service = if self.session.simulated { "simulator" } else { "azure" };
-        self.tell(client::call_state(CallState::Active { service }));
+        let detects = self.session.turns.detects;
+        self.tell(client::call_state(CallState::Active { service, detects }));
         self.outputs.push_back(Output::ReleaseMicrophone);
+        self.end_held_turn(now);
         if self.settings.greeting.is_some() {
             self.gate.want(ResponseRequest::Greeting);
         }

@@ -378,6 +378,12 @@ impl ResponseGate {
         self.stop_next = coming || matches!(self.turn, Turn::Announced { .. });
     }
 
+    /// Whether the service hears the user speak, as far as is known.
+    #[must_use]
+    pub fn is_speaking(&self) -> bool {
+        matches!(self.turn, Turn::Speaking { .. } | Turn::Typed { .. })
+    }
+
     /// Lets states lapse whose time is over. `awaited`: somebody besides the gate waits for the end of
     /// the response. `play_end`: when the client will have played all it was sent.
     pub fn tick(&mut self, awaited: bool, play_end: Option<Instant>, now: Instant) -> Lapsed {

@@ -32,6 +32,9 @@ impl Call {
         if stop {
             self.cancel(response_id, now);
         }
+        if self.end_of_turn.take_untold() {
+            self.tell(client::speech_stopped(""));
+        }
         self.tell(client::response_started());
     }
 

@@ -1,5 +1,7 @@
 //! What the service has said of the session that this call has with it.
 
+use serde_json::Value;
+
 use super::service::session::{Dialect, SessionInfo, TurnRules};
 
 /// Facts of one session of the service. They end with it: nothing here may be carried over to
@@ -31,12 +33,13 @@ impl ServiceSession {
     }
 
     /// `session.created` or `session.updated`: id and expiry may be missing in the later one and
-    /// stay; the turn rules are always those of the last one.
-    pub(super) fn learn(&mut self, session: &SessionInfo) {
+    /// stay; the turn rules are always those of the last one. `asked` is the session that was asked
+    /// for: it tells whether the service finds turns where the service itself leaves that out.
+    pub(super) fn learn(&mut self, session: &SessionInfo, asked: &Value) {
         if !session.id.is_empty() {
             self.id.clone_from(&session.id);
         }
         self.expires_at = session.expires_at.or(self.expires_at);
-        self.turns = session.turns;
+        self.turns = TurnRules { detects: session.finds_turns(asked), ..session.turns };
     }
 }

@@ -16,10 +16,11 @@ impl Call {
             ClientMessage::Text(text) => self.on_typed_turn(&text, now),
             ClientMessage::TextTooLong => {
                 let text =
-                    format!("A typed turn may have {} bytes at most.", client::MAX_TEXT_BYTES);
+                    format!("A typed turn may have {} characters at most.", client::MAX_TEXT_UNITS);
                 self.error("text_too_long", &text);
             }
             ClientMessage::Interrupt => self.on_interrupt(now),
+            ClientMessage::EndTurn => self.on_end_turn(now),
             ClientMessage::HangUp => self.end(EndReason::HangUp, now),
             ClientMessage::Played { ms } => self.playback.report(ms, now),
             ClientMessage::Ping { id } => self.tell(client::pong(&id)),
@@ -66,7 +67,7 @@ impl Call {
 
     /// Stops a reply because of the client: the service neither cancels it nor truncates the
     /// conversation by itself. A response that is being cancelled already is not cancelled again.
-    fn stop_reply(&mut self, now: Instant) {
+    pub(super) fn stop_reply(&mut self, now: Instant) {
         if let Some(response_id) = self.gate.active().map(str::to_owned)
             && !self.interrupted.is(&response_id)
         {
@@ -114,13 +115,17 @@ impl Call {
     /// not in the conversation then.
     ///
     /// A service that detects no turns has told of no speech. So the client hears here that the turn is
-    /// over, and of which item: its transcript may come long after the answer to it.
+    /// over, and of which item: its transcript may come long after the answer to it. The answer was asked
+    /// for with the commit, which was ours.
     pub(super) fn on_committed(&mut self, item_id: &str, now: Instant) {
         self.gate.committed(now);
-        if !item_id.is_empty() && self.turn_item != item_id {
+        if self.end_of_turn.take_untold() {
+            self.tell(client::speech_stopped(item_id));
+            item_id.clone_into(&mut self.turn_item);
+        } else if !item_id.is_empty() && self.turn_item != item_id {
             self.tell_turn_end(item_id, now);
         }
-        if !self.session.turns.create_response {
+        if self.session.turns.detects && !self.session.turns.create_response {
             self.gate.want(ResponseRequest::Answer);
         }
     }
@@ -145,7 +150,7 @@ impl Call {
     }
 
     /// From here on the user waits for an answer.
-    fn arm_latency(&mut self, now: Instant) {
+    pub(super) fn arm_latency(&mut self, now: Instant) {
         self.first_audio.wait(self.gate.last_id(), now);
     }
 }

@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
-use crate::net::dial::{Dial, DialError, Progress, Step, Target};
+use crate::net::dial::{Dial, DialError, Progress, ProxyFault, Step, Target};
 use crate::net::inbox::Inbox;
 use crate::net::ws::{Incoming, Message, Sizes, WsError, WsPeer, said};
 
@@ -80,6 +80,8 @@ pub(super) fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 /// The step that the attempt had reached when it failed, if the error tells.
 fn failed_at(error: &DialError) -> Option<Step> {
     match error {
+        DialError::Proxy(_, ProxyFault::Unreachable(_)) => None,
+        DialError::Proxy(..) => Some(Step::Tunnel),
         DialError::Tls(_) => Some(Step::Tls),
         DialError::Refused(..) | DialError::Invalid(_) => Some(Step::Upgrade),
         DialError::Connect(_)
@@ -103,7 +105,7 @@ impl Drive {
     ) -> Result<Self, DialError> {
         let mut poll = Poll::new().map_err(internal)?;
         let mut events = Events::with_capacity(8);
-        let secure = target.tls.is_some();
+        let passed = [(target.proxy.is_some(), Step::Tunnel), (target.tls.is_some(), Step::Tls)];
         let mut dial = Dial::new(target, addresses, sizes, Instant::now());
         let mut step = Step::Connect;
         loop {
@@ -113,9 +115,11 @@ impl Drive {
                 _ => dial.step(),
             };
             if reached != step {
-                // A handshake with a near server may be over before it was looked at.
-                if secure && step == Step::Connect && reached != Step::Tls {
-                    on_step(Step::Tls, dial.address());
+                // What a near server answers may be over before it was looked at.
+                for (_, between) in passed.iter().filter(|(is_part, _)| *is_part) {
+                    if (step..reached).contains(between) && *between != step {
+                        on_step(*between, dial.address());
+                    }
                 }
                 log::debug!("next step: {reached:?}, {:?}", dial.address());
                 step = reached;
@@ -139,6 +143,11 @@ impl Drive {
                 dial.mark(event.is_readable(), event.is_writable(), event.is_read_closed());
             }
         }
+    }
+
+    /// The TLS version and cipher of the connection, for people; `None` without TLS.
+    pub(super) fn agreed(&self) -> Option<String> {
+        self.peer.transport().agreed()
     }
 
     /// From now on SIGINT and SIGTERM are events and no longer end the process.

@@ -1,4 +1,14 @@
-//! The way to the service: connect (next address on failure), TLS, WebSocket upgrade.
+//! The way to the service: connect (next address on failure), a proxy's tunnel if there is a proxy, TLS,
+//! WebSocket upgrade.
+//!
+//! ```text
+//! Start ─► Connecting ─┬─────────────────► Upgrading ─► Finished
+//!             ▲   │    └─► Tunnelling ────────▲
+//!             └───┘ the next address
+//! ```
+//!
+//! Through a proxy the addresses are the proxy's, and the proxy looks the service's name up. The proxy
+//! sees name and port of the service, never the credential: that leaves only inside TLS to the service.
 //!
 //! A state machine over non-blocking sockets. Its owner registers the socket it makes, feeds it
 //! readiness and time, and gets an open [`WsPeer`] or a [`DialError`].
@@ -11,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
+use super::proxy::{self, Proxy};
 use super::socket::Socket;
 use super::transport::Transport;
 use super::upgrade::{self, Answer, MAX_ANSWER_HEAD, Refusal};
@@ -18,6 +29,9 @@ use super::ws::{Role, Sizes, WsPeer};
 
 /// How long one address may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a proxy may take to open its tunnel, TLS to it included, once connected.
+const TUNNEL_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How long TLS and the upgrade may take together, once connected.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,9 +60,18 @@ pub struct Target {
     pub credential: String,
     /// TLS, or plain for a loopback simulator.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// The proxy to go through; only with TLS.
+    pub proxy: Option<Proxy>,
 }
 
 impl Target {
+    /// The host and port that are connected to, and whose addresses are wanted: the proxy's, if there
+    /// is one, else the service's.
+    #[must_use]
+    pub fn next_hop(&self) -> (&str, u16) {
+        self.proxy.as_ref().map_or((&self.host, self.port), |proxy| (&proxy.host, proxy.port))
+    }
+
     /// `text` without the credential, should the other side have put it there; else `None`. What
     /// is short is a word of its own, such as the simulator's, and no secret.
     #[must_use]
@@ -58,9 +81,28 @@ impl Target {
     }
 }
 
+/// Why there is no tunnel through a proxy.
+#[derive(Debug)]
+pub enum ProxyFault {
+    /// No address of it accepted; the last one's error.
+    Unreachable(io::Error),
+    /// TLS to the proxy itself failed.
+    Tls(rustls::Error),
+    /// It closed the connection without an answer.
+    Broken(io::Error),
+    /// It did not answer in so many seconds.
+    Silent(u64),
+    /// It refused, and shows these words.
+    Refused(proxy::Refusal),
+    /// Its answer made no sense.
+    Invalid(&'static str),
+}
+
 /// Why there is no connection.
 #[derive(Debug)]
 pub enum DialError {
+    /// The proxy is not there, or opens no tunnel.
+    Proxy(Box<Proxy>, ProxyFault),
     /// No address accepted; the last one's error.
     Connect(io::Error),
     /// TLS failed: certificate, version, clock.
@@ -83,6 +125,9 @@ impl DialError {
     pub fn is_absence(&self) -> bool {
         match self {
             Self::Connect(_) | Self::Tls(_) | Self::Broken(_) | Self::Timeout(_) => true,
+            Self::Proxy(_, fault) => {
+                !matches!(fault, ProxyFault::Refused(_) | ProxyFault::Invalid(_))
+            }
             Self::Refused(..) | Self::Invalid(_) | Self::Internal(_) => false,
         }
     }
@@ -102,11 +147,13 @@ pub enum Progress<S = TcpStream> {
     Failed(DialError),
 }
 
-/// How far an attempt has got, for those who time it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far an attempt has got, for those who time it; in the order of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// No address has accepted yet.
     Connect,
+    /// The proxy is asked for a tunnel.
+    Tunnel,
     /// The TLS handshake.
     Tls,
     /// The upgrade request is on its way or sent.
@@ -132,6 +179,9 @@ enum Stage<S> {
     Start,
     /// Waiting for the TCP handshake (C1).
     Connecting(S),
+    /// The proxy's address has accepted. `CONNECT` is on its way or sent, perhaps inside TLS to the proxy;
+    /// collecting the answer. Nothing of the service's credential is here yet.
+    Tunnelling { transport: Transport<S>, request: Vec<u8>, answer: Vec<u8> },
     /// The request is on its way or sent; collecting the answer.
     Upgrading { transport: Transport<S>, request: Vec<u8>, accept: String, answer: Vec<u8> },
     /// Over.
@@ -164,6 +214,7 @@ impl<S: Socket> Dial<S> {
     pub fn step(&self) -> Step {
         match &self.stage {
             Stage::Start | Stage::Connecting(_) => Step::Connect,
+            Stage::Tunnelling { .. } => Step::Tunnel,
             Stage::Upgrading { transport, .. } if transport.is_handshaking() => Step::Tls,
             Stage::Upgrading { .. } => Step::Upgrade,
             Stage::Finished => Step::Over,
@@ -180,14 +231,18 @@ impl<S: Socket> Dial<S> {
     pub fn socket(&mut self) -> Option<&mut S> {
         match &mut self.stage {
             Stage::Connecting(socket) => Some(socket),
-            Stage::Upgrading { transport, .. } => Some(transport.stream_mut()),
+            Stage::Tunnelling { transport, .. } | Stage::Upgrading { transport, .. } => {
+                Some(transport.stream_mut())
+            }
             Stage::Start | Stage::Finished => None,
         }
     }
 
     /// The poll reported the socket.
     pub fn mark(&mut self, readable: bool, writable: bool, ending: bool) {
-        if let Stage::Upgrading { transport, .. } = &mut self.stage {
+        if let Stage::Tunnelling { transport, .. } | Stage::Upgrading { transport, .. } =
+            &mut self.stage
+        {
             if readable {
                 transport.mark_readable(ending);
             }
@@ -202,6 +257,9 @@ impl<S: Socket> Dial<S> {
         match std::mem::replace(&mut self.stage, Stage::Finished) {
             Stage::Start => self.try_next(now),
             Stage::Connecting(socket) => self.connecting(socket, now),
+            Stage::Tunnelling { transport, request, answer } => {
+                self.tunnelling(transport, request, answer, now)
+            }
             Stage::Upgrading { transport, request, accept, answer } => {
                 self.upgrading(transport, request, accept, answer, now)
             }
@@ -222,13 +280,18 @@ impl<S: Socket> Dial<S> {
             }
         }
         let error = std::mem::replace(&mut self.last_error, ErrorKind::NotConnected.into());
-        Progress::Failed(DialError::Connect(error))
+        Progress::Failed(match &self.target.proxy {
+            Some(proxy) => {
+                DialError::Proxy(Box::new(proxy.clone()), ProxyFault::Unreachable(error))
+            }
+            None => DialError::Connect(error),
+        })
     }
 
     /// C1: connected means a writable event, no pending error, and a peer address.
     fn connecting(&mut self, socket: S, now: Instant) -> Progress<S> {
         match socket.is_connected() {
-            Ok(true) => self.begin_upgrade(socket, now),
+            Ok(true) => self.connected(socket, now),
             Ok(false) if now < self.deadline => {
                 self.stage = Stage::Connecting(socket);
                 Progress::Pending
@@ -244,15 +307,90 @@ impl<S: Socket> Dial<S> {
         }
     }
 
-    fn begin_upgrade(&mut self, socket: S, now: Instant) -> Progress<S> {
+    /// Connecting → Tunnelling through a proxy, else → Upgrading.
+    fn connected(&mut self, socket: S, now: Instant) -> Progress<S> {
         socket.hurry();
-        let transport = match &self.target.tls {
-            None => Transport::plain(socket),
-            Some(config) => match super::tls::client(config, &self.target.host) {
-                Ok(connection) => Transport::tls(socket, connection),
-                Err(error) => return Progress::Failed(DialError::Internal(error)),
-            },
+        let target = Rc::clone(&self.target);
+        let (config, host) = (target.tls.as_ref(), target.host.as_str());
+        let Some(proxy) = &target.proxy else {
+            return match config.map(|config| super::tls::client(config, host)).transpose() {
+                Ok(None) => self.begin_upgrade(Transport::plain(socket), now),
+                Ok(Some(connection)) => self.begin_upgrade(Transport::tls(socket, connection), now),
+                Err(error) => Progress::Failed(DialError::Internal(error)),
+            };
         };
+        let config = config.filter(|_| proxy.tls);
+        let transport =
+            match config.map(|config| super::tls::client(config, &proxy.host)).transpose() {
+                Ok(None) => Transport::plain(socket),
+                Ok(Some(connection)) => Transport::tls(socket, connection),
+                Err(error) => return Progress::Failed(DialError::Internal(error)),
+            };
+        self.deadline = now + TUNNEL_TIMEOUT;
+        let request = proxy.request(host, target.port).into_bytes();
+        self.tunnelling(transport, request, Vec::new(), now)
+    }
+
+    /// Tunnelling → Upgrading when the proxy has opened the tunnel.
+    fn tunnelling(
+        &mut self,
+        mut transport: Transport<S>,
+        mut request: Vec<u8>,
+        mut answer: Vec<u8>,
+        now: Instant,
+    ) -> Progress<S> {
+        transport.begin_turn();
+        let ended = match exchange(&mut transport, &mut request, &mut answer) {
+            Ok(ended) => ended,
+            Err(error) => return self.no_tunnel(proxy_broken(error)),
+        };
+        match proxy::answer(&answer) {
+            proxy::Answer::Open(head) => return self.tunnel(transport, &answer[head..], now),
+            proxy::Answer::Refused(refusal) => return self.no_tunnel(ProxyFault::Refused(refusal)),
+            proxy::Answer::Invalid(what) => return self.no_tunnel(ProxyFault::Invalid(what)),
+            proxy::Answer::Partial => {}
+        }
+        if ended {
+            return self.no_tunnel(ProxyFault::Broken(ErrorKind::UnexpectedEof.into()));
+        }
+        if now >= self.deadline {
+            return self.no_tunnel(ProxyFault::Silent(TUNNEL_TIMEOUT.as_secs()));
+        }
+        self.stage = Stage::Tunnelling { transport, request, answer };
+        Progress::Pending
+    }
+
+    /// TLS to the service begins inside the tunnel. Only TLS may go through: the proxy would read the
+    /// credential otherwise.
+    fn tunnel(&mut self, transport: Transport<S>, early: &[u8], now: Instant) -> Progress<S> {
+        let Some(config) = &self.target.tls else {
+            let what = "only an encrypted service is reached through a proxy".to_owned();
+            return Progress::Failed(DialError::Internal(what));
+        };
+        let connection = match super::tls::client(config, &self.target.host) {
+            Ok(connection) => connection,
+            Err(error) => return Progress::Failed(DialError::Internal(error)),
+        };
+        match transport.tunnelled(connection, early) {
+            Ok(transport) => self.begin_upgrade(transport, now),
+            Err(error) => Progress::Failed(broken(error)),
+        }
+    }
+
+    fn no_tunnel(&self, mut fault: ProxyFault) -> Progress<S> {
+        let Some(proxy) = self.target.proxy.clone() else {
+            return Progress::Failed(DialError::Internal("there is no proxy".to_owned()));
+        };
+        if let ProxyFault::Refused(refusal) = &mut fault {
+            refusal.reason = proxy.conceal(&refusal.reason);
+            for challenge in &mut refusal.challenges {
+                *challenge = proxy.conceal(challenge);
+            }
+        }
+        Progress::Failed(DialError::Proxy(Box::new(proxy), fault))
+    }
+
+    fn begin_upgrade(&mut self, transport: Transport<S>, now: Instant) -> Progress<S> {
         let Target { host_field, request_target, credential, .. } = &*self.target;
         match upgrade::request(host_field, request_target, credential) {
             Ok(upgrade::Request { text, accept }) => {
@@ -364,6 +502,14 @@ fn is_reset(error: &io::Error) -> bool {
 fn body_complete(refusal: &Refusal, answer: &[u8]) -> bool {
     let body = answer.len() - refusal.head_bytes;
     body >= refusal.content_length.unwrap_or(usize::MAX).min(MAX_REFUSAL_BODY)
+}
+
+fn proxy_broken(error: io::Error) -> ProxyFault {
+    match broken(error) {
+        DialError::Tls(error) => ProxyFault::Tls(error),
+        DialError::Broken(error) => ProxyFault::Broken(error),
+        _ => ProxyFault::Broken(ErrorKind::Other.into()),
+    }
 }
 
 fn broken(error: io::Error) -> DialError {

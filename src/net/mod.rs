@@ -3,7 +3,9 @@
 pub mod dial;
 pub mod http;
 pub mod inbox;
+pub mod proxy;
 pub mod socket;
+pub mod suites;
 pub mod tls;
 pub mod tls_words;
 pub mod transport;

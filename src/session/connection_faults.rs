@@ -1,7 +1,8 @@
 //! What a failed service connection means, in words that say what to fix.
 
 use crate::call::ending::ServiceFault;
-use crate::net::dial::DialError;
+use crate::net::dial::{DialError, ProxyFault};
+use crate::net::proxy::{self, Proxy};
 use crate::net::tls_words;
 use crate::net::upgrade::Refusal;
 
@@ -19,6 +20,7 @@ pub fn explain(error: &DialError, host: &str) -> ServiceFault {
             ),
             true,
         ),
+        DialError::Proxy(proxy, fault) => through(proxy, fault, host),
         DialError::Tls(error) => tls(error, host),
         DialError::Broken(error) => fault(
             "unreachable",
@@ -56,6 +58,108 @@ pub fn unresolved(host: &str, why: &str) -> ServiceFault {
         ),
         true,
     )
+}
+
+/// The look-up of the proxy's name failed.
+#[must_use]
+pub fn proxy_unresolved(proxy: &Proxy, why: &str) -> ServiceFault {
+    fault(
+        "proxy",
+        format!(
+            "The name of the proxy {proxy} could not be looked up: {why}. Check the network, the DNS and {}.",
+            proxy.variable
+        ),
+        true,
+    )
+}
+
+/// No tunnel through the proxy to `host`. Its credentials are in no sentence.
+fn through(proxy: &Proxy, why: &ProxyFault, host: &str) -> ServiceFault {
+    let variable = &proxy.variable;
+    let (what, retryable) = match why {
+        ProxyFault::Unreachable(error) => {
+            let assumed = if proxy.port_assumed {
+                format!(" It names no port, so {} was tried.", proxy.port)
+            } else {
+                String::new()
+            };
+            (
+                format!("cannot be reached ({error}). Check the network and {variable}.{assumed}"),
+                true,
+            )
+        }
+        ProxyFault::Tls(rustls::Error::InvalidMessage(_)) => (
+            format!(
+                "does not speak TLS on this port. If it is a plain one, write http:// in {variable}."
+            ),
+            false,
+        ),
+        ProxyFault::Tls(rustls::Error::InvalidCertificate(error)) => (
+            format!(
+                "is not trusted: {}. If its authority is your own, name it in VOICELIVED_UPSTREAM_CA_FILE.",
+                tls_words::certificate_fault(error)
+            ),
+            false,
+        ),
+        ProxyFault::Tls(error) => (format!("failed in TLS ({error})."), false),
+        ProxyFault::Broken(error) => {
+            (format!("closed the connection without an answer ({error})."), true)
+        }
+        ProxyFault::Silent(seconds) => (
+            format!(
+                "took the connection and said nothing for {seconds} seconds. Check {variable}."
+            ),
+            true,
+        ),
+        ProxyFault::Invalid(what) => {
+            (format!("does not answer like an HTTP proxy: {what}. Check {variable}."), false)
+        }
+        ProxyFault::Refused(refusal) => proxy_refused(proxy, refusal, host),
+    };
+    fault("proxy", format!("The proxy {proxy} {what}"), retryable)
+}
+
+fn proxy_refused(proxy: &Proxy, refusal: &proxy::Refusal, host: &str) -> (String, bool) {
+    let variable = &proxy.variable;
+    let said = format!("{} {}", refusal.status, refusal.reason);
+    let said = said.trim_end();
+    let scheme = |challenge: &String| challenge.split(' ').next().unwrap_or_default().to_owned();
+    let offers: Vec<_> = refusal.challenges.iter().map(scheme).collect();
+    let basic = offers.iter().any(|offer| offer.eq_ignore_ascii_case("basic"));
+    match refusal.status {
+        401 | 407 if !basic && !offers.is_empty() => (
+            format!(
+                "wants a login ({said}) and offers only {}, which voicelived does not speak. A helper on this device, such as cntlm or px, can log in for it.",
+                offers.join(", ")
+            ),
+            false,
+        ),
+        401 | 407 if proxy.logs_in() => {
+            (format!("does not accept the user name and password in {variable} ({said})."), false)
+        }
+        401 | 407 => (
+            format!(
+                "wants a user name and a password ({said}). Write http://USER:PASSWORD@HOST:PORT in {variable}."
+            ),
+            false,
+        ),
+        403 => (
+            format!(
+                "does not allow a connection to {host} ({said}). Its administrator must allow it, or NO_PROXY must name {host}."
+            ),
+            false,
+        ),
+        502..=504 => (
+            format!(
+                "has no way to {host} ({said}). Check AZURE_VOICE_LIVE_ENDPOINT, and the proxy's own network and DNS."
+            ),
+            true,
+        ),
+        status => (
+            format!("opens no tunnel to {host} ({said}). Check {variable}."),
+            status == 429 || status >= 500,
+        ),
+    }
 }
 
 /// Whether the service closed because its session has lasted as long as it may: no fault.

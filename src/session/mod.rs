@@ -41,7 +41,7 @@ use mio::net::TcpStream;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
 use crate::call::service::ServiceError;
-use crate::call::{Call, Input, Output, sooner};
+use crate::call::{Call, Input, MAX_SILENCE_BYTES, Output, sooner};
 use crate::metrics::Family;
 use crate::net::socket::Socket;
 use crate::net::ws::{WsError, WsPeer};
@@ -64,6 +64,9 @@ const TURN_MESSAGES: usize = 64;
 /// How long the closing handshakes may take. After that the slot is freed all the same: a side that
 /// never answers the close must not keep a call's place.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What ends a turn where the client has stopped sending.
+static SILENCE: [u8; MAX_SILENCE_BYTES] = [0; MAX_SILENCE_BYTES];
 
 /// A call's share of the PCM pool.
 #[derive(Debug)]
@@ -316,6 +319,16 @@ impl<S: Socket> Session<S> {
         while let Some(output) = self.call.poll() {
             match output {
                 Output::ToService(json) => self.tell_service(&json, cx),
+                Output::BehindMicrophone(json) => {
+                    let told = self.service.tell_behind(json);
+                    self.count_unsent(told, cx);
+                }
+                Output::Silence { bytes } => {
+                    let silence = &SILENCE[..bytes.min(SILENCE.len())];
+                    let dropped = self.service.take_microphone(silence, cx.pool);
+                    self.totals.microphone_dropped += dropped as u64;
+                    cx.metrics.add(Family::MicrophoneDropped, dropped as u64);
+                }
                 Output::ToClient(json) => self.client.tell(&json),
                 Output::DropPlayback => self.client.drop_reply(cx.pool),
                 Output::ReleaseMicrophone => self.service.open_microphone(cx.pool),
@@ -362,7 +375,12 @@ impl<S: Socket> Session<S> {
 
     /// A service that takes nothing is found by its keep-alive; a lost one by the next read.
     fn tell_service(&mut self, json: &str, cx: &mut TurnContext<'_>) {
-        if let Err(WsError::Full) = self.service.tell(json) {
+        let told = self.service.tell(json);
+        self.count_unsent(told, cx);
+    }
+
+    fn count_unsent(&self, told: Result<(), WsError>, cx: &mut TurnContext<'_>) {
+        if let Err(WsError::Full) = told {
             cx.metrics.add(Family::Unsent, 1);
             log::warn!("[{}] a message for the service was dropped: too many wait", self.id);
         }

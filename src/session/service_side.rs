@@ -290,10 +290,21 @@ impl<S: Socket> ServiceSide<S> {
     /// # Errors
     /// [`WsError::Full`] when too much waits. Any other failure shows at the next read.
     pub(super) fn tell(&mut self, json: &str) -> Result<(), WsError> {
+        if self.microphone.has_commands() {
+            return self.microphone.put_behind(json.to_owned());
+        }
         match self.state.peer_mut() {
             Some(peer) => peer.send(Message::Text(json)),
             None => Ok(()),
         }
+    }
+
+    /// Queues a command behind the microphone audio that waits; later commands stay behind it.
+    ///
+    /// # Errors
+    /// As [`tell`](Self::tell).
+    pub(super) fn tell_behind(&mut self, json: String) -> Result<(), WsError> {
+        if self.microphone.is_empty() { self.tell(&json) } else { self.microphone.put_behind(json) }
     }
 
     /// Sends the microphone audio that waits, then writes out what was queued in this turn.

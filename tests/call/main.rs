@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a scenario that does not go as told should fail")]
 
+mod end_of_turn;
 mod scene;
 mod simulation;
 mod start_and_end;

@@ -178,7 +178,7 @@ impl Scene {
     /// Takes the outputs and keeps only the commands to the service.
     pub(crate) fn commands(&mut self) -> Vec<Value> {
         self.take(|output| match output {
-            Output::ToService(text) => Some(text),
+            Output::ToService(text) | Output::BehindMicrophone(text) => Some(text),
             _ => None,
         })
     }
@@ -209,6 +209,8 @@ impl Scene {
 fn word(output: &Output) -> String {
     match output {
         Output::ToService(text) => format!("> {}", kind(text)),
+        Output::BehindMicrophone(text) => format!(">> {}", kind(text)),
+        Output::Silence { bytes } => format!("silence {bytes}"),
         Output::ToClient(text) => kind(text),
         Output::DropPlayback => "drop".to_owned(),
         Output::ReleaseMicrophone => "release".to_owned(),

@@ -19,6 +19,8 @@ pub const EVENT_CONFIG: &str = "cfg1";
 pub const EVENT_CREATE: &str = "create";
 /// `event_id` of every `response.cancel`.
 pub const EVENT_CANCEL: &str = "cancel";
+/// `event_id` of every `input_audio_buffer.commit`.
+pub const EVENT_COMMIT: &str = "commit";
 /// `event_id` of every `conversation.item.truncate`.
 pub const EVENT_TRUNCATE: &str = "truncate";
 /// `event_id` of every `conversation.item.create`.
@@ -100,6 +102,12 @@ pub fn truncate(item_id: &str, audio_end_ms: u64) -> String {
         "audio_end_ms": audio_end_ms,
     })
     .to_string()
+}
+
+/// `input_audio_buffer.commit`: what was said since the last one is a turn of the user.
+#[must_use]
+pub fn input_commit() -> String {
+    json!({"type": "input_audio_buffer.commit", "event_id": EVENT_COMMIT}).to_string()
 }
 
 /// `input_audio_buffer.clear`: forget what was said since the last commit.

@@ -178,11 +178,16 @@ pub struct SessionInfo {
     pub format_fault: Option<String>,
     /// How turns are found.
     pub turns: TurnRules,
+    /// The session holds a `turn_detection`, be it null. Without one `turns` are the usual rules.
+    pub turns_told: bool,
 }
 
 /// The effective `turn_detection`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TurnRules {
+    /// The service finds the ends of spoken turns. If not, only a commit ends one, and the other rules
+    /// mean nothing.
+    pub detects: bool,
     /// The service answers a spoken turn by itself.
     pub create_response: bool,
     /// The service cancels its response when the user speaks.
@@ -193,7 +198,12 @@ pub struct TurnRules {
 
 impl Default for TurnRules {
     fn default() -> Self {
-        Self { create_response: true, interrupt_response: true, auto_truncate: false }
+        Self {
+            detects: true,
+            create_response: true,
+            interrupt_response: true,
+            auto_truncate: false,
+        }
     }
 }
 
@@ -204,10 +214,7 @@ impl SessionInfo {
         let text = |key: &str| session.get(key).and_then(Value::as_str).unwrap_or_default();
         let audio = session.get("audio").filter(|audio| audio.is_object());
         let ga = audio.is_some() || text("type") == "realtime";
-        let turn_detection = match audio {
-            Some(audio) => audio.pointer("/input/turn_detection"),
-            None => session.get("turn_detection"),
-        };
+        let turn_detection = turn_detection(session);
         Self {
             id: super::bounded(text("id"), super::MAX_ID_BYTES),
             model: super::bounded(text("model"), super::MAX_ID_BYTES),
@@ -215,8 +222,38 @@ impl SessionInfo {
             dialect: if ga { Dialect::Ga } else { Dialect::Beta },
             format_fault: audio.map_or_else(|| beta_fault(session), ga_fault),
             turns: turn_rules(turn_detection),
+            turns_told: turn_detection.is_some(),
         }
     }
+}
+
+impl SessionInfo {
+    /// Whether the service finds the ends of spoken turns. Where it does not say, it does as `asked`,
+    /// the session object that was sent.
+    #[must_use]
+    pub fn finds_turns(&self, asked: &Value) -> bool {
+        if self.turns_told { self.turns.detects } else { detects_turns(asked) }
+    }
+}
+
+/// `turn_detection` of a session in either dialect; `None` if it is not there at all.
+fn turn_detection(session: &Map<String, Value>) -> Option<&Value> {
+    match session.get("audio").filter(|audio| audio.is_object()) {
+        Some(audio) => audio.pointer("/input/turn_detection"),
+        None => session.get("turn_detection"),
+    }
+}
+
+/// Whether a session object asks the service to find the ends of spoken turns. Without a word about it
+/// the service does so by itself.
+fn detects_turns(session: &Value) -> bool {
+    let ga = session.pointer("/audio/input/turn_detection");
+    ga.or_else(|| session.get("turn_detection")).is_none_or(is_detection)
+}
+
+/// `null` switches turn detection off, and some services write `none`.
+fn is_detection(turns: &Value) -> bool {
+    !turns.is_null() && turns["type"] != "none" && turns != "none"
 }
 
 fn turn_rules(turn_detection: Option<&Value>) -> TurnRules {
@@ -224,6 +261,7 @@ fn turn_rules(turn_detection: Option<&Value>) -> TurnRules {
         turn_detection.and_then(|turns| turns.get(key)).and_then(Value::as_bool).unwrap_or(default)
     };
     TurnRules {
+        detects: turn_detection.is_none_or(is_detection),
         create_response: flag("create_response", true),
         interrupt_response: flag("interrupt_response", true),
         auto_truncate: flag("auto_truncate", false),
@@ -414,7 +452,20 @@ mod tests {
             {"create_response": false}}, "output": {"format": {"type": "audio/pcm", "rate": 24000}}}}));
         assert_eq!(ga.dialect, Dialect::Ga);
         assert!(!ga.turns.create_response && ga.format_fault.is_none());
-        assert_eq!(read(&json!({"turn_detection": null})).turns, TurnRules::default());
+        let usual = TurnRules::default();
+        let manual = TurnRules { detects: false, ..usual };
+        for (session, turns, told) in [
+            (json!({}), usual, false),
+            (json!({"turn_detection": {"type": "server_vad"}}), usual, true),
+            (json!({"turn_detection": null}), manual, true),
+            (json!({"turn_detection": {"type": "none"}}), manual, true),
+            (json!({"audio": {"input": {"turn_detection": null}}}), manual, true),
+            (json!({"audio": {"input": {}}, "turn_detection": null}), usual, false),
+        ] {
+            let info = read(&session);
+            assert_eq!((info.turns, info.turns_told), (turns, told), "{session}");
+        }
+        assert!(detects_turns(&json!({})) && !detects_turns(&json!({"turn_detection": null})));
     }
 
     #[test]

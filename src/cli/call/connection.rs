@@ -88,6 +88,7 @@ fn target(
         credential: token
             .map_or_else(String::new, |token| format!("Authorization: Bearer {}", token.expose())),
         tls,
+        proxy: None,
     }))
 }
 
@@ -125,6 +126,8 @@ fn explain(error: &DialError, url: &Endpoint) -> String {
             format!("{daemon} refused the call with status {status}{hint}{said}")
         }
         DialError::Invalid(what) => format!("{daemon} does not answer as a daemon: {what}"),
+        // It never asks for a proxy.
+        DialError::Proxy(proxy, _) => format!("the proxy {proxy} opens no way"),
         DialError::Internal(what) => format!("the connection could not be tried: {what}"),
     }
 }

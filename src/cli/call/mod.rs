@@ -12,6 +12,7 @@
 mod answer;
 mod connection;
 mod lines;
+mod order;
 mod record;
 mod source;
 mod wav;
@@ -26,13 +27,14 @@ use super::drive::{Drive, Ended, Event};
 use super::exit::{self, Failure};
 use super::screen::{Screen, plain};
 use super::service;
-use crate::call::client::MAX_TEXT_BYTES;
+use crate::call::client::{MAX_TEXT_UNITS, is_too_long};
 use crate::config::Config;
 use crate::net::ws::Message;
 use crate::system::terminal_log;
 use answer::{Answer, GRACE};
 use connection::{authorities, connect};
 use lines::line;
+use order::Order;
 use record::Record;
 use source::{FRAME, Fill, Source};
 
@@ -73,8 +75,8 @@ pub(super) fn call(args: &CallArgs) -> Result<(), Failure> {
 fn check_text(text: Option<&str>) -> Result<(), Failure> {
     let fault = match text {
         Some(text) if text.trim().is_empty() => "--text is blank".to_owned(),
-        Some(text) if text.len() > MAX_TEXT_BYTES => {
-            format!("--text is longer than {MAX_TEXT_BYTES} bytes")
+        Some(text) if is_too_long(text) => {
+            format!("--text is longer than {MAX_TEXT_UNITS} characters")
         }
         _ => return Ok(()),
     };
@@ -106,11 +108,17 @@ struct Talk<'a> {
     source: Source,
     /// The typed turn, until it is sent.
     text: Option<&'a str>,
+    /// The typed turn, until the daemon has taken it. It is not printed as said before that.
+    untaken: Option<&'a str>,
+    /// The service finds no ends of turns: silence means nothing to it.
+    manual: bool,
     timeout: Duration,
     phase: Phase,
     answer: Answer,
     record: &'a mut Record,
     screen: &'a mut Screen,
+    /// What was said and is not printed yet.
+    order: Order,
     /// Whether there is speech at all.
     speaks: bool,
     /// When the last of our own turns ended. `None` while no answer is due.
@@ -132,11 +140,14 @@ impl<'a> Talk<'a> {
         Self {
             drive,
             text: args.text.as_deref(),
+            untaken: None,
+            manual: false,
             timeout: args.timeout,
             phase: Phase::Opening,
             answer: Answer::new(now),
             record,
             screen,
+            order: Order::default(),
             speaks: !matches!(source, Source::Silence),
             source,
             said: None,
@@ -147,6 +158,12 @@ impl<'a> Talk<'a> {
     }
 
     fn run(mut self) -> Result<(), Failure> {
+        let outcome = self.talk();
+        self.print_rest();
+        outcome
+    }
+
+    fn talk(&mut self) -> Result<(), Failure> {
         loop {
             let now = Instant::now();
             if let Phase::Leaving { until, verdict } = &self.phase
@@ -160,8 +177,8 @@ impl<'a> Talk<'a> {
                 Event::Binary(pcm) => self.on_audio(&pcm, Instant::now())?,
                 Event::Deadline => {}
                 Event::Signal => {
-                    if let Phase::Leaving { verdict, .. } = self.phase {
-                        return verdict;
+                    if let Phase::Leaving { verdict, .. } = &self.phase {
+                        return verdict.clone();
                     }
                     let stopped = || unanswered("stopped before an answer was complete");
                     let answered = self.answer.completed() > 0;
@@ -182,6 +199,7 @@ impl<'a> Talk<'a> {
 
     /// Does what is due.
     fn act(&mut self, now: Instant) -> Result<(), Failure> {
+        self.print_said(now);
         match self.phase {
             Phase::Opening if now >= self.started + self.timeout => {
                 let text =
@@ -232,10 +250,16 @@ impl<'a> Talk<'a> {
                     return Ok(None);
                 }
                 Fill::Starved => {}
-                Fill::End => self.said = Some(now),
+                Fill::End => {
+                    self.said = Some(now);
+                    if self.speaks {
+                        self.tell(&json!({"type": "end_turn"}));
+                    }
+                }
             }
         }
-        Ok(Some(SILENCE.to_vec()))
+        // Where the service waits to be told, silence would only be paid for.
+        Ok((!self.manual || self.said.is_none()).then(|| SILENCE.to_vec()))
     }
 
     /// Types, hangs up or gives up when it is time to.
@@ -282,16 +306,21 @@ impl<'a> Talk<'a> {
     }
 
     fn type_text(&mut self, text: &str, now: Instant) {
-        let message = json!({"type": "text", "text": text}).to_string();
-        let _ = self.drive.send(Message::Text(&message));
-        self.screen.line(&format!("you: {}", plain(text)));
+        self.tell(&json!({"type": "text", "text": text}));
+        // The daemon answers in order: a refusal of the text comes before this pong.
+        self.tell(&json!({"type": "ping", "id": "typed"}));
         self.answer.typed(now);
-        self.text = None;
+        self.untaken = self.text.take();
         self.said = Some(now);
     }
 
+    /// If the connection has ended, the next event says so.
+    fn tell(&mut self, message: &Value) {
+        let _ = self.drive.send(Message::Text(&message.to_string()));
+    }
+
     fn hang_up(&mut self, verdict: Result<(), Failure>) {
-        let _ = self.drive.send(Message::Text(&json!({"type": "hang_up"}).to_string()));
+        self.tell(&json!({"type": "hang_up"}));
         self.phase = Phase::Leaving { until: Instant::now() + GOODBYE, verdict };
     }
 
@@ -301,16 +330,68 @@ impl<'a> Talk<'a> {
         // A text that is not JSON is ignored, as a message of an unknown type is.
         let message: Value = serde_json::from_str(text).unwrap_or_default();
         self.answer.on_message(&message, now);
-        if let Some(line) = line(&message) {
-            self.screen.line(&line);
-        }
+        self.settle_typed(&message);
+        self.print(&message, now);
         match (message["type"].as_str(), message["state"].as_str()) {
             (Some("speech_started"), _) => self.record.interrupt(now)?,
-            (Some("call_state"), Some("active")) => self.begin(now),
+            (Some("call_state"), Some("active")) => {
+                self.manual = message["turns"] == "client";
+                self.begin(now);
+            }
             (Some("call_state"), Some("ended")) => self.call_ended(&message),
             _ => {}
         }
         Ok(())
+    }
+
+    /// Prints what the message says to a person. What was said waits for its place.
+    fn print(&mut self, message: &Value, now: Instant) {
+        let item = message["item_id"].as_str().unwrap_or_default();
+        let line = line(message);
+        match (message["type"].as_str(), line) {
+            (Some("speech_started" | "speech_stopped" | "transcript_delta"), _) => {
+                self.order.expect(item);
+            }
+            (Some("transcript" | "transcript_failed"), Some(line)) => {
+                self.order.say(item, line, now);
+            }
+            (kind, Some(line)) => {
+                if kind == Some("call_state") && message["state"] == "ended" {
+                    self.print_rest();
+                }
+                self.screen.line(&line);
+            }
+            (_, None) => {}
+        }
+        self.print_said(now);
+    }
+
+    fn print_said(&mut self, now: Instant) {
+        while let Some(line) = self.order.next(now) {
+            self.screen.line(&line);
+        }
+    }
+
+    /// Nothing is waited for any more.
+    fn print_rest(&mut self) {
+        while let Some(line) = self.order.next_at_all() {
+            self.screen.line(&line);
+        }
+    }
+
+    /// Whether the daemon has taken the typed turn, if this message tells: the pong behind it, or the
+    /// answer itself, from a daemon that answers no ping.
+    fn settle_typed(&mut self, message: &Value) {
+        let kind = message["type"].as_str().unwrap_or_default();
+        let refused = matches!(message["code"].as_str(), Some("text_too_long" | "not_ready"));
+        let taken = kind == "response_started" || (kind == "pong" && message["id"] == "typed");
+        if kind == "error" && refused && self.untaken.take().is_some() {
+            let why = plain(message["message"].as_str().unwrap_or("the daemon refused the text"));
+            self.hang_up(Err(unanswered(&why)));
+        } else if taken && let Some(text) = self.untaken.take() {
+            self.print_rest();
+            self.screen.line(&format!("you: {}", plain(text)));
+        }
     }
 
     fn on_audio(&mut self, pcm: &[u8], now: Instant) -> Result<(), Failure> {
@@ -333,7 +414,7 @@ impl<'a> Talk<'a> {
         }
     }
 
-    fn ended(self, ended: &Ended) -> Result<(), Failure> {
+    fn ended(&self, ended: &Ended) -> Result<(), Failure> {
         let why = match ended {
             Ended::Closed { code: Some(code), reason } => {
                 format!("the daemon closed the connection: {} (code {code})", plain(reason))
@@ -343,7 +424,7 @@ impl<'a> Talk<'a> {
             Ended::Violation(what) => format!("the daemon broke the protocol: {what}"),
         };
         let verdict = self.verdict(&why);
-        if let Phase::Leaving { verdict, .. } = self.phase { verdict } else { verdict }
+        if let Phase::Leaving { verdict, .. } = &self.phase { verdict.clone() } else { verdict }
     }
 
     /// Whether all turns were answered when the other side ended the call, because of `why`.
@@ -382,6 +463,8 @@ mod tests {
     fn an_impossible_typed_turn_is_refused_before_the_call() {
         assert!(check_text(None).is_ok() && check_text(Some("hi")).is_ok());
         assert_eq!(check_text(Some(" \n")).unwrap_err().0, exit::USAGE);
-        assert_eq!(check_text(Some(&"x".repeat(MAX_TEXT_BYTES + 1))).unwrap_err().0, exit::USAGE);
+        let most = "\u{4e2d}".repeat(MAX_TEXT_UNITS);
+        assert!(check_text(Some(&most)).is_ok());
+        assert_eq!(check_text(Some(&format!("{most}x"))).unwrap_err().0, exit::USAGE);
     }
 }

@@ -27,7 +27,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use voicelived::call::ending::{EndReason, ServiceFault};
 use voicelived::call::service::{AudioDelta, Parsed, ServiceEvent, commands, parse};
-use voicelived::call::{Call, CallSettings, Input, Microphone, Output, Reply, client};
+use voicelived::call::{
+    Call, CallSettings, Input, MAX_SILENCE_BYTES, Microphone, Output, Reply, client,
+};
 
 /// Steps of one input at most.
 const MOST_STEPS: usize = 300;
@@ -250,7 +252,12 @@ impl Scene {
             assert!(count <= MOST_OUTPUTS, "too much at once: {output:?}");
             assert_eq!(self.closes, 0, "{output:?} after the end");
             match output {
-                Output::ToService(text) => self.command(&read(&text)),
+                Output::ToService(text) | Output::BehindMicrophone(text) => {
+                    self.command(&read(&text));
+                }
+                Output::Silence { bytes } => {
+                    assert!(self.active && bytes > 0 && bytes <= MAX_SILENCE_BYTES);
+                }
                 Output::ToClient(text) => {
                     let message = read(&text);
                     self.active |= message["state"] == "active";

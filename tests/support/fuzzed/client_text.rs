@@ -1,7 +1,7 @@
 //! The `/ws` text messages: what is taken from one, and what goes back for a `ping`.
 
 use serde_json::Value;
-use voicelived::call::client::{self, ClientMessage, MAX_TEXT_BYTES};
+use voicelived::call::client::{self, ClientMessage, MAX_TEXT_UNITS};
 
 /// A text message of a client.
 pub fn fuzz_client_text(data: &[u8]) {
@@ -19,12 +19,14 @@ pub fn fuzz_client_text(data: &[u8]) {
     match &message {
         ClientMessage::Text(turn) => {
             assert_eq!(("text", Some(turn.as_ref())), (kind, value["text"].as_str()));
-            assert!(!turn.trim().is_empty() && turn.len() <= MAX_TEXT_BYTES);
+            assert!(!turn.trim().is_empty() && turn.encode_utf16().count() <= MAX_TEXT_UNITS);
         }
         ClientMessage::TextTooLong => {
-            assert!(value["text"].as_str().is_some_and(|turn| turn.len() > MAX_TEXT_BYTES));
+            let units = value["text"].as_str().map_or(0, |turn| turn.encode_utf16().count());
+            assert!(units > MAX_TEXT_UNITS, "{units}");
         }
         ClientMessage::Interrupt => assert_eq!(kind, "interrupt"),
+        ClientMessage::EndTurn => assert_eq!(kind, "end_turn"),
         ClientMessage::HangUp => assert_eq!(kind, "hang_up"),
         ClientMessage::Played { ms } => {
             let sent = value["ms"].as_f64().expect("a number");

@@ -1,0 +1,141 @@
+//! `end_turn` through the whole program and its simulator: a client that stops sending gets its answer, whoever
+//! finds the ends of turns.
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::client::{Client, speech};
+use support::daemon::{Daemon, KEY};
+
+/// A settings file for the session, removed with the test.
+struct SessionFile(std::path::PathBuf);
+
+impl SessionFile {
+    fn new(name: &str, session: &Value) -> Self {
+        let name = format!("voicelived-{name}-{}.json", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, session.to_string()).expect("a file");
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("ASCII")
+    }
+}
+
+impl Drop for SessionFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn welcomed(daemon: &Daemon) -> Client {
+    let mut client = Client::connect(daemon.address);
+    client.wait_for("the welcome ends", |message| message["type"] == "response_done");
+    client
+}
+
+/// Words and nothing behind them, as from a device whose button was let go.
+fn words() -> Vec<u8> {
+    // The speech of this file ends at 2.76 s.
+    speech("weather")[..132_480].to_vec()
+}
+
+#[test]
+fn a_client_that_stops_sending_ends_its_turn_with_a_word() {
+    let off = SessionFile::new("no-turns", &json!({"turn_detection": null}));
+    // This model's transcriber works without turn detection too.
+    let model = ("VOICE_LIVE_MODEL", "gpt-realtime");
+    for settings in [&[][..], &[("AZURE_VOICE_LIVE_SESSION_FILE", off.path()), model]] {
+        let daemon = Daemon::demo(settings);
+        let mut client = welcomed(&daemon);
+        let waits = client.of_type("call_state").iter().any(|state| state["turns"] == "client");
+        assert_eq!(waits, !settings.is_empty());
+        for _ in 0..2 {
+            let before = client.audio.len();
+            client.speak(&words(), 4);
+            client.tell(&json!({"type": "end_turn"}));
+            client.tell(&json!({"type": "end_turn"}));
+            let done = client.wait_for_next("response_done");
+            assert_eq!(done["status"], "completed");
+            assert!(client.audio.len() > before + 48_000, "it is answered in sound");
+        }
+        assert_eq!(client.of_type("latency").len(), 2);
+        assert_eq!(client.of_type("error"), Vec::<&Value>::new());
+        let said = |role: &str| {
+            let lines = client.of_type("transcript");
+            lines.iter().filter(|line| line["role"] == role).count()
+        };
+        assert_eq!(said("user"), 2, "each turn was heard once");
+    }
+}
+
+#[test]
+fn nothing_said_is_nothing_to_answer() {
+    let off = SessionFile::new("nothing-said", &json!({"turn_detection": null}));
+    for settings in [&[][..], &[("AZURE_VOICE_LIVE_SESSION_FILE", off.path())]] {
+        let daemon = Daemon::demo(settings);
+        let mut client = welcomed(&daemon);
+        client.tell(&json!({"type": "end_turn"}));
+        client.tell(&json!({"type": "end_turn", "why": [1]}));
+        client.read_one_within(Duration::from_secs(1));
+        client.tell(&json!({"type": "ping", "id": 1}));
+        client.wait_for_next("pong");
+        assert_eq!(client.of_type("error"), Vec::<&Value>::new());
+        assert_eq!(client.of_type("response_started").len(), 1, "the welcome alone");
+    }
+}
+
+/// What was said and ended before the service was there is answered once it is.
+#[test]
+fn a_turn_that_ended_while_the_service_was_called_is_answered() {
+    let off = SessionFile::new("early", &json!({"turn_detection": null}));
+    let service = Daemon::simulate(&[]);
+    let daemon = Daemon::run(service.address, &[("AZURE_VOICE_LIVE_SESSION_FILE", off.path())]);
+    let mut client = Client::connect(daemon.address);
+    client.send(tungstenite::Message::binary(words()[36_480..36_480 + 48_000].to_vec()));
+    client.tell(&json!({"type": "end_turn"}));
+    client.wait_for("it is answered", |message| {
+        let text = message["text"].as_str().unwrap_or_default();
+        message["type"] == "transcript" && text.contains("You said that for 1.0 seconds")
+    });
+    assert_eq!(client.of_type("error"), Vec::<&Value>::new());
+}
+
+#[test]
+fn check_says_what_a_session_without_turn_detection_needs() {
+    let off = SessionFile::new("check", &json!({"turn_detection": null}));
+    let service = Daemon::simulate(&[]);
+    let check = |file: Option<&str>| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_voicelived"));
+        command.arg("check").env_clear();
+        command.env("AZURE_VOICE_LIVE_ENDPOINT", format!("ws://{}", service.address));
+        command.env("AZURE_VOICE_LIVE_API_KEY", KEY);
+        if let Some(file) = file {
+            command.env("AZURE_VOICE_LIVE_SESSION_FILE", file);
+        }
+        let output = command.output().expect("it runs");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let text = check(Some(off.path()));
+    assert!(text.contains("turn_detection") && text.contains("end_turn"), "{text}");
+    assert!(!check(None).contains("end_turn"));
+}
+
+#[test]
+fn voicelived_call_is_answered_where_the_service_waits_for_the_end() {
+    let off = SessionFile::new("call", &json!({"turn_detection": null}));
+    let model = ("VOICE_LIVE_MODEL", "gpt-realtime");
+    let daemon = Daemon::demo(&[("AZURE_VOICE_LIVE_SESSION_FILE", off.path()), model]);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_voicelived"));
+    let url = format!("ws://{}/ws", daemon.address);
+    let speech = format!("{}/tests/audio/weather.wav", env!("CARGO_MANIFEST_DIR"));
+    command.args(["call", "--url", &url, "--in", &speech, "--timeout", "10"]).env_clear();
+    let output = command.output().expect("it runs");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(text.contains("you: [simulator]"), "{text}");
+}
