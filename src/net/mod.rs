@@ -1,6 +1,8 @@
 //! Bytes in and out: sockets, TLS, WebSocket, HTTP. Knows nothing of calls.
 
+pub mod body;
 pub mod dial;
+mod dial_error;
 pub mod http;
 pub mod inbox;
 pub mod proxy;

@@ -8,12 +8,11 @@
 mod report;
 mod state;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
 use super::args::CheckArgs;
-use super::drive::{self, Drive, Ended, Event};
+use super::drive::{self, Drive, Ended, Event, Way};
 use super::exit::{self, Failure};
 use super::screen::plain;
 use super::service;
@@ -27,6 +26,7 @@ use crate::models;
 use crate::net::dial::{Step, Target};
 use crate::net::suites;
 use crate::net::tls::ClientConfigs;
+use crate::net::upgrade;
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 use crate::session::candidates::Candidate;
 use crate::session::connection_faults;
@@ -143,8 +143,17 @@ fn connect(candidate: &Candidate, report: &mut Report) -> Result<Drive, Setback>
     let tunnel = target.proxy.as_ref().map(|proxy| {
         format!("{proxy} ({}) opens a tunnel to {host}:{}", proxy.variable, target.port)
     });
+    let request_id = upgrade::request_id().map_err(|why| (exit::UNAVAILABLE, why))?;
+    report.fact("request id", &request_id);
     let mut running = Step::Connect;
-    let on_step = |next, address: Option<SocketAddr>| {
+    let on_way = |way: Way| {
+        let (next, address) = match way {
+            Way::Step(next, address) => (next, address),
+            Way::Setback(clause) => {
+                running = Step::Connect;
+                return report.note(&clause);
+            }
+        };
         let detail = address.map(|address| address.to_string()).unwrap_or_default();
         match std::mem::replace(&mut running, next) {
             Step::Connect => report.done("connect", &detail),
@@ -157,7 +166,7 @@ fn connect(candidate: &Candidate, report: &mut Report) -> Result<Drive, Setback>
             report.done("upgrade", "credential accepted");
         }
     };
-    Drive::connect(target, addresses, SIZES, on_step).map_err(|error| Setback {
+    Drive::connect(target, addresses, request_id, SIZES, on_way).map_err(|error| Setback {
         failure: refused(connection_faults::explain(&error, &host)),
         refused: refusals::model_refusal(&error, candidate.model())
             .map(|said| (Refused::Model, said)),
