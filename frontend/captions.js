@@ -76,10 +76,25 @@ export class Captions {
     }
   }
 
-  /** What the user typed, shown at once. @param {string} text */
+  /** What the user typed. It keeps its place from now on, and is shown when it counts as said.
+   *  @param {string} text @returns {(said: boolean) => void} to be called once */
   typed(text) {
-    this.message({ type: 'transcript', role: 'user', text, typed: true });
+    const place = part('p', 'place');
+    place.hidden = true;
+    this.#append(place);
+    return (said) => {
+      if (said) this.#say(text, place);
+      else place.remove();
+    };
+  }
+
+  #say(text, place) {
+    this.#dropUnheard(); // a typed turn that interrupts is announced as speech is
+    const line = new Line('user');
+    line.show(text, false);
+    place.replaceWith(line.element);
     this.#typed = text;
+    this.#follow();
   }
 
   /** The assistant was cut off in its last line. */
@@ -107,9 +122,9 @@ export class Captions {
     line.show(line.text + text, true);
   }
 
-  #final({ role, item_id: id, text, typed }) {
+  #final({ role, item_id: id, text }) {
     if (role === 'user' && text === this.#typed) return void (this.#typed = null);
-    const line = (!typed && this.#find(role, id)) || this.#add(role, id);
+    const line = this.#find(role, id) ?? this.#add(role, id);
     if (text) line.show(text, false);
     else line.element.remove();
     // A line of the assistant stays open until the next reply, because it may still be marked as interrupted.
