@@ -168,9 +168,10 @@ async function say(event) {
   const written = field.value;
   const text = written.trim();
   if (!text || !call) return;
-  const line = captions.typed(text);
+  const place = captions.place();
   const said = await call.say(text);
-  line(said);
+  if (said) captions.typed(text, place);
+  else place.remove();
   // The user may have gone on typing meanwhile.
   if (said && field.value.startsWith(written)) field.value = field.value.slice(written.length);
 }

@@ -162,13 +162,48 @@ fn the_model_has_three_names() {
 }
 
 #[test]
-fn a_proxy_is_not_used_and_that_is_said() {
-    let config = with("https_proxy", "http://proxy.example:3128").unwrap();
-    assert!(config.warnings[0].starts_with("https_proxy (environment): not used"));
-    assert!(!config.warnings[0].contains("proxy.example"), "it may hold a password");
-    let local = [("AZURE_VOICE_LIVE_ENDPOINT", "http://localhost:9000"), KEY, ("ALL_PROXY", "x")];
-    assert_eq!(load(&local, "").unwrap().warnings, [""; 0]);
-    assert_eq!(with("HTTPS_PROXY", "").unwrap().warnings, [""; 0]);
+fn a_proxy_is_chosen_as_curl_does() {
+    let secure = [("AZURE_VOICE_LIVE_ENDPOINT", "https://a.example.com"), KEY];
+    for (settings, expected) in [
+        (&[("HTTPS_PROXY", "http://a:1")][..], Some(("http://a:1", "HTTPS_PROXY"))),
+        (
+            &[("HTTPS_PROXY", "http://a:1"), ("https_proxy", "b:2")],
+            Some(("http://b:2", "https_proxy")),
+        ),
+        (&[("WSS_PROXY", "c:3"), ("https_proxy", "b:2")], Some(("http://c:3", "WSS_PROXY"))),
+        (&[("all_proxy", "https://d"), ("ALL_PROXY", "e")], Some(("https://d:443", "all_proxy"))),
+        (&[("ALL_PROXY", "e"), ("https_proxy", "")], Some(("http://e:1080", "ALL_PROXY"))),
+        (
+            &[("ALL_PROXY", "socks5://e"), ("https_proxy", "b:2")],
+            Some(("http://b:2", "https_proxy")),
+        ),
+        (&[("ALL_PROXY", "e"), ("NO_PROXY", "example.com")], None),
+        (
+            &[("ALL_PROXY", "e"), ("no_proxy", "x"), ("NO_PROXY", "*")],
+            Some(("http://e:1080", "ALL_PROXY")),
+        ),
+        (&[("ALL_PROXY", "socks5://e"), ("NO_PROXY", "*")], None),
+        (&[("HTTP_PROXY", "e"), ("http_proxy", "e")], None),
+    ] {
+        let config = load(&[&secure, settings].concat(), "").unwrap();
+        let proxy =
+            config.service.proxy.as_ref().map(|proxy| (proxy.to_string(), proxy.variable.clone()));
+        let expected =
+            expected.map(|(text, name): (&str, &str)| (text.to_owned(), name.to_owned()));
+        assert_eq!(proxy, expected, "{settings:?}");
+        assert_eq!(config.warnings, [""; 0], "{settings:?}");
+    }
+    let from_file = load(&secure, "HTTPS_PROXY=http://u:canary@a:1").unwrap();
+    assert_eq!(from_file.service.proxy.unwrap().to_string(), "http://a:1");
+    assert!(from_file.secret_files.iter().any(|path| path.ends_with(".env")));
+    let stronger = load(&[&secure[..], &[("HTTPS_PROXY", "b:2")]].concat(), "https_proxy=a:1");
+    assert_eq!(stronger.unwrap().service.proxy.unwrap().to_string(), "http://b:2");
+    let found = lines(with("ALL_PROXY", "socks5h://u:canary@e"));
+    assert!(found[0].starts_with("ALL_PROXY (environment): is a SOCKS proxy"), "{found:?}");
+    assert!(found.len() == 1 && !found[0].contains("canary"), "{found:?}");
+    // What is not asked is not judged.
+    let local = [("AZURE_VOICE_LIVE_ENDPOINT", "http://localhost:9000"), KEY, ("ALL_PROXY", "x y")];
+    assert!(load(&local, "").unwrap().service.proxy.is_none());
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod kernel;
 #[path = "support/random.rs"]
 mod random;
 
+use std::io::{Read, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -35,16 +36,62 @@ fn plain(room: usize) -> Pair {
     (Transport::plain(a), Transport::plain(b))
 }
 
-fn secure() -> impl Fn(usize) -> Pair {
+/// The client's and the server's state of a new TLS connection.
+fn connections() -> impl Fn() -> (rustls::Connection, rustls::Connection) {
     let (certificate, key) = certificates::localhost();
     let server = tls::server_config(certificate.as_bytes(), key.as_bytes()).expect("TLS");
     let client =
         tls::client_config(&tls::certificates(certificate.as_bytes()).expect("TLS")).expect("TLS");
-    move |room| {
-        let (a, b) = kernel::pair(room);
+    move || {
         let client = tls::client(&Arc::clone(&client), "localhost").expect("TLS");
-        (Transport::tls(a, client), Transport::tls(b, tls::server(&server).expect("TLS")))
+        (client, tls::server(&server).expect("TLS"))
     }
+}
+
+fn secure() -> impl Fn(usize) -> Pair {
+    let connections = connections();
+    move |room| {
+        let ((a, b), (client, server)) = (kernel::pair(room), connections());
+        (Transport::tls(a, client), Transport::tls(b, server))
+    }
+}
+
+/// TLS inside the TLS to a proxy. Both ends stand in the tunnel: the proxy only passes bytes on.
+fn tunnelled() -> impl Fn(usize) -> Pair {
+    let (outer, inner) = (secure(), connections());
+    move |room| {
+        let (mut near, mut far) = outer(room);
+        let step = |side: &mut Transport<Socket>| {
+            if let Some(events) = side.stream().poll() {
+                if events.readable {
+                    side.mark_readable(false);
+                }
+                if events.writable {
+                    side.mark_writable();
+                }
+            }
+            side.begin_turn();
+            let nothing = side.read(&mut [0]).expect_err("nothing is sent yet");
+            assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+            side.flush().expect("it is open");
+            side.stream().carry(usize::MAX);
+        };
+        while near.is_handshaking()
+            || far.is_handshaking()
+            || near.holds_output()
+            || far.holds_output()
+        {
+            step(&mut near);
+            step(&mut far);
+        }
+        let (client, server) = inner();
+        (near.tunnelled(client, &[]).expect("TLS"), far.tunnelled(server, &[]).expect("TLS"))
+    }
+}
+
+#[test]
+fn tunnelled_connections_never_stand_still() {
+    run_seeds(TLS_SEEDS / 2, tunnelled());
 }
 
 #[test]

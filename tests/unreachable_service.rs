@@ -203,9 +203,10 @@ fn dial(addresses: Vec<SocketAddr>) -> Progress {
         host_field: "service.example".to_owned(),
         credential: "api-key: k".to_owned(),
         tls: None,
+        proxy: None,
     };
     let sizes = Sizes { message: 65_536, waiting: USUAL_WAITING };
-    let mut dial = Dial::new(Rc::new(target), addresses, sizes, Instant::now());
+    let mut dial = Dial::new(Rc::new(target), addresses, String::new(), sizes, Instant::now());
     let (mut poll, mut events) = (Poll::new().expect("a poll"), Events::with_capacity(8));
     loop {
         match dial.advance(Instant::now()) {

@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
-use crate::net::dial::{Dial, DialError, Progress, Step, Target};
+use crate::net::dial::{Dial, DialError, Progress, ProxyFault, Step, Target};
 use crate::net::inbox::Inbox;
 use crate::net::ws::{Incoming, Message, Sizes, WsError, WsPeer, said};
 
@@ -56,6 +56,15 @@ pub(super) enum Ended {
     Violation(String),
 }
 
+/// What [`Drive::connect`] tells of the way.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// This step begins, at this address.
+    Step(Step, Option<SocketAddr>),
+    /// An address was given up for the next one, which begins with [`Step::Connect`]; a clause.
+    Setback(String),
+}
+
 /// An open WebSocket.
 #[allow(missing_debug_implementations, reason = "signals have none")]
 pub(super) struct Drive {
@@ -80,6 +89,8 @@ pub(super) fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 /// The step that the attempt had reached when it failed, if the error tells.
 fn failed_at(error: &DialError) -> Option<Step> {
     match error {
+        DialError::Proxy(_, ProxyFault::Unreachable(_)) => None,
+        DialError::Proxy(..) => Some(Step::Tunnel),
         DialError::Tls(_) => Some(Step::Tls),
         DialError::Refused(..) | DialError::Invalid(_) => Some(Step::Upgrade),
         DialError::Connect(_)
@@ -90,36 +101,46 @@ fn failed_at(error: &DialError) -> Option<Step> {
 }
 
 impl Drive {
-    /// Connects, and returns when the WebSocket is open or the attempt has failed. `on_step` is
-    /// called as each step begins, with the address that it concerns.
+    /// Connects, and returns when the WebSocket is open or the attempt has failed. `request_id` is the
+    /// one that the service is told, or empty. `on_way` is told what happens.
     ///
     /// # Errors
     /// As for every [`Dial`]; also `Internal`, when the system gives no poll.
     pub(super) fn connect(
         target: Rc<Target>,
         addresses: Vec<SocketAddr>,
+        request_id: String,
         sizes: Sizes,
-        mut on_step: impl FnMut(Step, Option<SocketAddr>),
+        mut on_way: impl FnMut(Way),
     ) -> Result<Self, DialError> {
         let mut poll = Poll::new().map_err(internal)?;
         let mut events = Events::with_capacity(8);
-        let secure = target.tls.is_some();
-        let mut dial = Dial::new(target, addresses, sizes, Instant::now());
-        let mut step = Step::Connect;
+        let passed = [(target.proxy.is_some(), Step::Tunnel), (target.tls.is_some(), Step::Tls)];
+        let mut dial = Dial::new(target, addresses, request_id, sizes, Instant::now());
+        let (mut step, mut is_first_address) = (Step::Connect, true);
         loop {
             let progress = dial.advance(Instant::now());
+            if let Some(setback) = dial.take_setback() {
+                log::debug!("{setback}");
+                on_way(Way::Setback(setback.to_string()));
+                (step, is_first_address) = (Step::Connect, false);
+            }
             let reached = match &progress {
-                Progress::Failed(error) => failed_at(error).unwrap_or(step),
+                // With several addresses the error may be of an earlier one.
+                Progress::Failed(error) if is_first_address => failed_at(error).unwrap_or(step),
+                Progress::Failed(_) => step,
                 _ => dial.step(),
             };
             if reached != step {
-                // A handshake with a near server may be over before it was looked at.
-                if secure && step == Step::Connect && reached != Step::Tls {
-                    on_step(Step::Tls, dial.address());
+                // What a near server answers may be over before it was looked at.
+                for (_, between) in passed.iter().filter(|(is_part, _)| *is_part) {
+                    if (step..reached).contains(between) && *between != step {
+                        on_way(Way::Step(*between, dial.address()));
+                    }
                 }
                 log::debug!("next step: {reached:?}, {:?}", dial.address());
                 step = reached;
-                on_step(step, dial.address());
+                on_way(Way::Step(step, dial.address()));
             }
             match progress {
                 Progress::Pending => {}
@@ -139,6 +160,11 @@ impl Drive {
                 dial.mark(event.is_readable(), event.is_writable(), event.is_read_closed());
             }
         }
+    }
+
+    /// The TLS version and cipher of the connection, for people; `None` without TLS.
+    pub(super) fn agreed(&self) -> Option<String> {
+        self.peer.transport().agreed()
     }
 
     /// From now on SIGINT and SIGTERM are events and no longer end the process.

@@ -74,6 +74,7 @@ fn target(service: &ServiceConfig, model: &str, tls: &ClientConfigs) -> Result<R
         host_field: endpoint.authority(),
         credential: format!("api-key: {}", service.key.expose()),
         tls,
+        proxy: service.proxy.clone(),
     }))
 }
 

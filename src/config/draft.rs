@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
 use super::{Endpoint, Files, Limits, Secret, SessionConfig, Web, endpoint as address};
+use crate::net::proxy::Proxy;
 use crate::net::tls;
 
 const MAX_TEXT_FILE: usize = 64 * 1024;
@@ -22,6 +23,7 @@ pub(super) struct Draft {
     pub(super) key: Option<Secret>,
     pub(super) api_version: String,
     pub(super) authorities: Vec<CertificateDer<'static>>,
+    pub(super) proxy: Option<Proxy>,
     pub(super) session: SessionConfig,
     pub(super) limits: Limits,
     pub(super) web: Web,

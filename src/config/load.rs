@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 
 use super::draft::Draft;
 use super::names::{
-    AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, KEY, LISTEN, OWN_PREFIX, PAIRS, STATE_DIR,
-    TLS_LISTEN, TOKEN, TOKEN_FILE,
+    ALL_PROXY, AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, HTTPS_PROXY, KEY, LISTEN, NO_PROXY,
+    OWN_PREFIX, PAIRS, SECRETS, STATE_DIR, TLS_LISTEN, TOKEN, TOKEN_FILE,
 };
 use super::spelling::{is_ours, near_miss, nearest};
 use super::{
     AccessConfig, Config, ConfigError, Endpoint, Files, Limits, Place, Purpose, Secret,
     ServiceConfig, VARIABLES, Variable, dotenv,
 };
+use crate::net::proxy::{self, Proxy};
 use crate::system::files;
 
 /// Where settings come from.
@@ -91,6 +92,7 @@ pub(super) fn load(
     loader.parse_all(&|variable| purpose == Purpose::Service || !variable.service_only);
     loader.draft.state_dir = loader.draft.state_dir.take().or(state_dir);
     if purpose == Purpose::Service {
+        loader.settle_proxy();
         loader.find_credential(credentials);
         let missing = loader.require_service();
         if !supervised {
@@ -166,14 +168,12 @@ struct Loader<'a> {
     draft: Draft,
     settings: Vec<Setting>,
     errors: Vec<ConfigError>,
-    /// The variable that names a proxy.
-    proxy: Option<String>,
 }
 
 impl<'a> Loader<'a> {
     fn new(files: Files<'a>) -> Self {
         let (settings, errors) = (Vec::new(), Vec::new());
-        Self { files, draft: Draft::default(), settings, errors, proxy: None }
+        Self { files, draft: Draft::default(), settings, errors }
     }
 
     fn fault(&mut self, what: &str, place: Option<Place>, message: impl Into<String>) {
@@ -194,9 +194,6 @@ impl<'a> Loader<'a> {
             }
         }
         for (name, value) in sources.environment {
-            if PROXIES.iter().any(|proxy| name == *proxy) && !value.is_empty() {
-                self.proxy = name.to_str().map(str::to_owned);
-            }
             let Some(name) = name.to_str() else { continue };
             if !is_ours(name) {
                 self.warn_of_near_miss(name, &Place::Environment);
@@ -282,7 +279,7 @@ impl<'a> Loader<'a> {
                 continue;
             }
             if let Some(Setting { place: Place::File { path, .. }, .. }) = &setting
-                && [KEY, TOKEN].contains(&variable.name)
+                && SECRETS.contains(&variable.name)
                 && !self.draft.secret_files.contains(path)
             {
                 self.draft.secret_files.push(path.clone());
@@ -299,6 +296,11 @@ impl<'a> Loader<'a> {
 
     /// The setting that counts for `variable`. Two of the same rank must agree.
     fn choose(&mut self, variable: &Variable) -> Option<Setting> {
+        if let Some(spellings) = variable.shared() {
+            let strength = |name: &str| spellings.iter().position(|known| *known == name);
+            let found = self.settings.iter().filter(|s| spellings.contains(&s.name.as_str()));
+            return found.min_by_key(|s| (s.rank, strength(&s.name))).cloned();
+        }
         let names = variable.spellings();
         let mut found = self.settings.iter().filter(|s| names.contains(&s.name));
         let first = found.clone().min_by_key(|s| s.rank)?.clone();
@@ -396,6 +398,29 @@ impl<'a> Loader<'a> {
         ConfigError { what: name.to_owned(), place: None, message }
     }
 
+    /// The proxy on the way to the service, if there is one. A proxy that is not asked, because the
+    /// service is this machine or `NO_PROXY` names it, is not judged either.
+    fn settle_proxy(&mut self) {
+        let Some(host) = self.draft.endpoint.as_ref().map(|endpoint| endpoint.host.clone()) else {
+            return;
+        };
+        let mut chosen = |name| {
+            let variable = VARIABLES.iter().find(|variable| variable.name == name)?;
+            self.choose(variable)
+        };
+        let (named, exceptions) = (chosen(HTTPS_PROXY), chosen(NO_PROXY));
+        let Some(Setting { name, value, place, .. }) = named.or_else(|| chosen(ALL_PROXY)) else {
+            return;
+        };
+        if proxy::is_direct(&host, &exceptions.map(|s| s.value).unwrap_or_default()) {
+            return;
+        }
+        match Proxy::parse(value.trim(), &name) {
+            Ok(proxy) => self.draft.proxy = Some(proxy),
+            Err(message) => self.fault(&name, Some(place), message),
+        }
+    }
+
     /// Each call reserves blocks at its start. So the pool must be large enough for all calls
     /// together.
     fn check_pool(&mut self) {
@@ -478,12 +503,7 @@ impl<'a> Loader<'a> {
         if !self.errors.is_empty() {
             return Err(self.errors);
         }
-        let mut draft = self.draft;
-        if let (Some(name), true) = (self.proxy, draft.endpoint.as_ref().is_some_and(|at| at.tls)) {
-            draft.warnings.push(format!(
-                "{name} (environment): not used by voicelived; it connects to the service directly"
-            ));
-        }
+        let draft = self.draft;
         // Only the demo has no endpoint, and it sets its own later.
         let nowhere = || Endpoint::plain(([127, 0, 0, 1], 0).into());
         let mut endpoint = draft.endpoint.unwrap_or_else(nowhere);
@@ -495,6 +515,7 @@ impl<'a> Loader<'a> {
                 key: draft.key.unwrap_or_else(Secret::placeholder),
                 api_version: draft.api_version,
                 extra_authorities: draft.authorities,
+                proxy: draft.proxy,
             },
             session: draft.session,
             limits: draft.limits,
@@ -508,9 +529,6 @@ impl<'a> Loader<'a> {
         })
     }
 }
-
-/// The variables that tell many programs of a proxy for HTTPS.
-const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 #[cfg(test)]
 mod tests {

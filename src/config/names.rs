@@ -11,6 +11,18 @@ pub(super) const TOKEN_FILE: &str = "VOICELIVED_ACCESS_TOKEN_FILE";
 pub(super) const LISTEN: &str = "VOICELIVED_LISTEN";
 pub(super) const TLS_LISTEN: &str = "VOICELIVED_TLS_LISTEN";
 pub(super) const STATE_DIR: &str = "VOICELIVED_STATE_DIR";
+pub(super) const HTTPS_PROXY: &str = "HTTPS_PROXY";
+pub(super) const ALL_PROXY: &str = "ALL_PROXY";
+pub(super) const NO_PROXY: &str = "NO_PROXY";
+/// Settings whose values are secrets. A proxy's address may hold its password.
+pub(super) const SECRETS: [&str; 4] = [KEY, TOKEN, HTTPS_PROXY, ALL_PROXY];
+/// Settings that many programs read, and all their spellings, the strongest first. As with curl, two
+/// spellings may differ: the stronger one counts.
+pub(super) const SHARED: [(&str, &[&str]); 3] = [
+    (HTTPS_PROXY, &["wss_proxy", "WSS_PROXY", "https_proxy", HTTPS_PROXY]),
+    (ALL_PROXY, &["all_proxy", ALL_PROXY]),
+    (NO_PROXY, &["no_proxy", NO_PROXY]),
+];
 /// Pairs of settings that say the same thing. At most one of each pair may be set.
 pub(super) const PAIRS: [(&str, &str); 3] = [
     (KEY, "AZURE_VOICE_LIVE_API_KEY_FILE"),

@@ -1,12 +1,13 @@
 //! Misspelt names of settings: which setting a name is probably meant for.
 
-use super::names::{AZURE_PREFIX, AZURE_SHORT_PREFIX, OWN_PREFIX};
+use super::names::{AZURE_PREFIX, AZURE_SHORT_PREFIX, OWN_PREFIX, SHARED};
 use super::{VARIABLES, Variable};
 
-/// Whether a variable of this name can only be meant for this program.
+/// Whether this program reads a variable of this name, or the name can only be meant for it.
 pub(super) fn is_ours(name: &str) -> bool {
     let prefixes = [OWN_PREFIX, AZURE_PREFIX, AZURE_SHORT_PREFIX];
-    prefixes.iter().any(|prefix| name.starts_with(prefix)) || name == "VOICE_LIVE_MODEL"
+    let shared = SHARED.iter().any(|(_, spellings)| spellings.contains(&name));
+    shared || prefixes.iter().any(|prefix| name.starts_with(prefix)) || name == "VOICE_LIVE_MODEL"
 }
 
 /// The prefixes that people put before a setting's name, the longest first. Each product and each

@@ -2,10 +2,10 @@
 
 use super::draft::{self, Draft};
 use super::names::{
-    AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, KEY, LISTEN, STATE_DIR, TLS_LISTEN, TOKEN,
-    TOKEN_FILE,
+    ALL_PROXY, AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, HTTPS_PROXY, KEY, LISTEN, NO_PROXY,
+    SECRETS, SHARED, STATE_DIR, TLS_LISTEN, TOKEN, TOKEN_FILE,
 };
-use super::{Files, Secret};
+use super::{Files, Secret, network};
 use crate::models;
 
 /// One setting as users know it.
@@ -29,6 +29,11 @@ impl Variable {
     /// All names under which it is accepted, the documented one first.
     #[must_use]
     pub fn spellings(&self) -> Vec<String> {
+        if let Some(shared) = self.shared() {
+            let mut names: Vec<_> = shared.iter().map(|name| (*name).to_owned()).collect();
+            names.sort_by_key(|name| name != self.name);
+            return names;
+        }
         let mut names = vec![self.name.to_owned()];
         if self.name == "VOICE_LIVE_MODEL" {
             names.push("AZURE_VOICE_LIVE_MODEL".to_owned());
@@ -40,11 +45,16 @@ impl Variable {
         names.extend(official);
         names
     }
+
+    /// For a setting that many programs read: its spellings, the strongest first.
+    pub(super) fn shared(&self) -> Option<&'static [&'static str]> {
+        SHARED.iter().find(|(name, _)| *name == self.name).map(|(_, spellings)| *spellings)
+    }
 }
 
 /// Names whose values are secrets: to be removed from the environment of child processes.
 pub fn secret_names() -> impl Iterator<Item = String> {
-    let secret = VARIABLES.iter().filter(|variable| [KEY, TOKEN].contains(&variable.name));
+    let secret = VARIABLES.iter().filter(|variable| SECRETS.contains(&variable.name));
     secret.flat_map(Variable::spellings)
 }
 
@@ -104,6 +114,30 @@ pub static VARIABLES: &[Variable] = &[
         group: SERVICE,
         service_only: true,
         parse: draft::authorities,
+    },
+    Variable {
+        name: HTTPS_PROXY,
+        default: "",
+        explanation: "Proxy on the way to the service: http://HOST:PORT or https://HOST:PORT, with USER:PASSWORD@ before the host if it wants a login. Unset: ALL_PROXY. As with curl, https_proxy is stronger.",
+        group: SERVICE,
+        service_only: true,
+        parse: |_, _, _| Ok(()),
+    },
+    Variable {
+        name: ALL_PROXY,
+        default: "",
+        explanation: "Proxy to use when HTTPS_PROXY is not set.",
+        group: SERVICE,
+        service_only: true,
+        parse: |_, _, _| Ok(()),
+    },
+    Variable {
+        name: NO_PROXY,
+        default: "",
+        explanation: "Hosts that are reached without a proxy, separated by commas: names (with all names below them), addresses, networks such as 10.0.0.0/8; * alone for all.",
+        group: SERVICE,
+        service_only: true,
+        parse: |_, _, _| Ok(()),
     },
     Variable {
         name: "AZURE_VOICE_LIVE_VOICE",
@@ -200,9 +234,35 @@ pub static VARIABLES: &[Variable] = &[
         },
     },
     Variable {
+        name: "VOICELIVED_NAMES",
+        default: "",
+        explanation: "More names and addresses of this device, separated by commas, such as pi-2.local or 192.168.1.7: what the system cannot know, like the other side of a published port. They count for certificate, Host and Origin, links and QR code. A port that clients see instead of the listener's follows a colon: pi.local:443.",
+        group: LISTENING,
+        service_only: false,
+        parse: |draft, text, _| network::names(text).map(|names| draft.web.names = names),
+    },
+    Variable {
+        name: "VOICELIVED_TRUSTED_PROXIES",
+        default: "",
+        explanation: "Addresses and networks of reverse proxies, separated by commas, such as 127.0.0.1 or 10.0.0.0/8. A client's address is then what they say in Forwarded or X-Forwarded-For. It counts for limits, for the slowing of guesses and in the log.",
+        group: LISTENING,
+        service_only: false,
+        parse: |draft, text, _| {
+            network::networks(text).map(|networks| draft.web.trusted_proxies = networks)
+        },
+    },
+    Variable {
+        name: "VOICELIVED_FRAME_ANCESTORS",
+        default: "",
+        explanation: "Origins whose pages may show the page in a frame, separated by commas, such as https://dashboard.example.com. Unset: none. It weakens the protection of the cookie, see operations.md.",
+        group: LISTENING,
+        service_only: false,
+        parse: |draft, text, _| network::frame_ancestors(draft, text),
+    },
+    Variable {
         name: "VOICELIVED_ACCESS",
         default: "",
-        explanation: "Who may call. With token a client must show the access token; with open everybody may call. Unset: token if a token is set or if other devices can reach the daemon, else open.",
+        explanation: "Who may call. With token a client must show the access token; with open everybody may call. Unset: token if a token is set, if other devices can reach the daemon or if a proxy is trusted, else open.",
         group: ACCESS,
         service_only: false,
         parse: |draft, text, _| draft::asks_token(text).map(|asked| draft.asks_token = Some(asked)),

@@ -55,7 +55,7 @@ families! {
          bad_protocol client_stalled flood access_changed refused daily_limit internal unreachable tls \
          bad_answer bad_request unauthorized forbidden not_found quota redirect service_trouble \
          service_timeout session_refused service_error service_closed service_lost \
-         service_protocol",
+         service_protocol proxy sign_in",
         "Calls that ended, by the reason that the client and the log get.";
     Microphone: "microphone_bytes_total", "", "", "Microphone audio that came from clients.";
     MicrophoneDropped: "microphone_dropped_bytes_total", "", "",

@@ -18,6 +18,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 
 use super::inbox::{Inbox, Open};
+use super::suites;
 
 /// Bytes that one turn of the loop may read from one transport: no peer can hold the loop.
 pub const TURN_ALLOWANCE: usize = 128 * 1024;
@@ -33,10 +34,21 @@ pub struct Transport<S> {
     left: bool,
 }
 
+/// TLS between this process and a proxy that wants it.
+#[derive(Debug)]
+struct Tunnel {
+    tls: rustls::Connection,
+    /// It may hold opened bytes. As with `Transport::left`, no event tells of them.
+    left: bool,
+}
+
 /// The socket with what is known of the kernel's side of it.
 #[derive(Debug)]
 struct Wire<S> {
     stream: S,
+    /// TLS to a proxy, under our own TLS to the service; `None` where the kernel carries our bytes as they
+    /// are. Its handshake is over before it comes here.
+    tunnel: Option<Box<Tunnel>>,
     /// The last read took all there was; nothing new until the next readable event. Set too early, bytes
     /// would lie in the kernel unnoticed (R1).
     drained: bool,
@@ -66,6 +78,29 @@ impl<S: Read + Write> Transport<S> {
         Self { wire: Wire::new(stream), tls: Some(Box::new(connection)), left: true }
     }
 
+    /// The proxy has opened its tunnel: from now on `connection` speaks through what this transport
+    /// carries, plain or TLS. `early` are bytes from the far end that came with the proxy's answer.
+    ///
+    /// # Errors
+    /// `InvalidData` with what rustls says of the early bytes.
+    pub fn tunnelled(
+        mut self,
+        mut connection: rustls::Connection,
+        early: &[u8],
+    ) -> io::Result<Self> {
+        connection.set_buffer_limit(Some(TLS_BUFFER));
+        let mut rest = early;
+        while !rest.is_empty() {
+            connection.read_tls(&mut rest)?;
+            let processed = connection.process_new_packets();
+            processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        }
+        if let Some(tls) = self.tls.take() {
+            self.wire.tunnel = Some(Box::new(Tunnel { tls: *tls, left: self.left }));
+        }
+        Ok(Self { wire: self.wire, tls: Some(Box::new(connection)), left: true })
+    }
+
     /// The poll reported new bytes, or (`ending`) that the peer will send no more.
     pub fn mark_readable(&mut self, ending: bool) {
         self.wire.drained = false;
@@ -84,12 +119,12 @@ impl<S: Read + Write> Transport<S> {
 
     /// Whether a read may still find something without a new readable event (R2).
     pub fn has_more(&self) -> bool {
-        !self.wire.drained
+        self.wire.has_more()
     }
 
     /// Whether [`fill`](Self::fill) may find something.
     pub(super) fn may_fill(&self) -> bool {
-        !self.wire.drained || self.left
+        self.wire.has_more() || self.left
     }
 
     /// Whether the kernel refused the last write, so that only a writable event can help (W1).
@@ -100,6 +135,12 @@ impl<S: Read + Write> Transport<S> {
     /// Whether the TLS handshake is still going on.
     pub fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// TLS version and cipher that both sides have agreed on, for people. `None` without TLS, and before
+    /// the handshake has come so far.
+    pub fn agreed(&self) -> Option<String> {
+        agreed(self.tls.as_ref()?)
     }
 
     /// Bytes the kernel has handed over so far (TLS overhead included).
@@ -150,7 +191,9 @@ impl<S: Read + Write> Transport<S> {
 
     /// Whether TLS has bytes that the kernel has not taken.
     pub fn holds_output(&self) -> bool {
+        let tunnel = self.wire.tunnel.as_ref();
         self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+            || tunnel.is_some_and(|tunnel| tunnel.tls.wants_write())
     }
 
     /// Announces the end of our data: TLS `close_notify` if there is TLS. Flush afterwards.
@@ -176,7 +219,11 @@ impl<S: Read + Write> Read for Transport<S> {
                 other => return other,
             }
             let taken = tls.read_tls(&mut self.wire)?;
+            let was_handshaking = tls.is_handshaking();
             let processed = tls.process_new_packets();
+            if was_handshaking && !tls.is_handshaking() {
+                tell_agreed(tls);
+            }
             // Handshake answers and alerts leave at once; what is refused waits for `flush`.
             let flushed = flush_tls(tls, &mut self.wire);
             processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
@@ -260,6 +307,20 @@ fn fill_tls<S: Read + Write>(
     }
 }
 
+fn agreed(tls: &rustls::Connection) -> Option<String> {
+    let suite = tls.negotiated_cipher_suite()?.suite();
+    Some(suites::named(tls.protocol_version()?, suite))
+}
+
+/// Logs what a handshake has agreed on. It happens once for each connection, when the handshake ends.
+fn tell_agreed(tls: &rustls::Connection) {
+    let other = match tls {
+        rustls::Connection::Client(_) => "the service",
+        rustls::Connection::Server(_) => "a client",
+    };
+    log::debug!("TLS with {other}: {}", agreed(tls).unwrap_or_default());
+}
+
 /// Bytes that rustls reads at once, and keeps allocated.
 const RUSTLS_READ: usize = 4096;
 
@@ -305,13 +366,19 @@ fn flush_tls<S: Read + Write>(tls: &mut rustls::Connection, wire: &mut Wire<S>) 
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    wire.flush()
 }
 
 impl<S> Wire<S> {
+    /// Whether a read may find something without a new event.
+    fn has_more(&self) -> bool {
+        !self.drained || self.tunnel.as_ref().is_some_and(|tunnel| tunnel.left)
+    }
+
     fn new(stream: S) -> Self {
         Self {
             stream,
+            tunnel: None,
             drained: false,
             ending: false,
             blocked: false,
@@ -322,8 +389,18 @@ impl<S> Wire<S> {
     }
 }
 
-impl<S: Read> Read for Wire<S> {
+impl<S: Read + Write> Read for Wire<S> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        // The tunnel comes back in any case. Meanwhile this is the kernel's side alone.
+        let Some(mut tunnel) = self.tunnel.take() else { return self.read_kernel(buf) };
+        let result = tunnel.read(self, buf);
+        self.tunnel = Some(tunnel);
+        result
+    }
+}
+
+impl<S: Read> Wire<S> {
+    fn read_kernel(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.drained || self.allowance == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
@@ -346,18 +423,72 @@ impl<S: Read> Read for Wire<S> {
     }
 }
 
-impl<S: Write> Write for Wire<S> {
+impl<S: Read + Write> Write for Wire<S> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.tunnel.is_some() {
+            return self.write_vectored(&[io::IoSlice::new(buf)]);
+        }
         self.write_with(buf.len(), |stream| stream.write(buf))
     }
 
     fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        let offered = bufs.iter().map(|buf| buf.len()).sum();
-        self.write_with(offered, |stream| stream.write_vectored(bufs))
+        let Some(mut tunnel) = self.tunnel.take() else {
+            let offered = bufs.iter().map(|buf| buf.len()).sum();
+            return self.write_with(offered, |stream| stream.write_vectored(bufs));
+        };
+        let result = tunnel.write(self, bufs);
+        self.tunnel = Some(tunnel);
+        result
     }
 
+    /// Moves what a tunnel holds into the kernel. Blocked is `Ok`.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        let Some(mut tunnel) = self.tunnel.take() else { return Ok(()) };
+        let result = flush_tls(&mut tunnel.tls, self);
+        self.tunnel = Some(tunnel);
+        result
+    }
+}
+
+impl Tunnel {
+    fn read<S: Read + Write>(&mut self, wire: &mut Wire<S>, buf: &mut [u8]) -> io::Result<usize> {
+        self.left = true;
+        loop {
+            match self.tls.reader().read(buf) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.left = false,
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
+                other => return other,
+            }
+            let taken = self.tls.read_tls(wire)?;
+            let processed = self.tls.process_new_packets();
+            let flushed = flush_tls(&mut self.tls, wire);
+            processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+            flushed?;
+            if taken == 0 {
+                return Ok(0);
+            }
+        }
+    }
+
+    /// As `Transport::write`: when rustls is at its limit, it is flushed and tried once more. So a
+    /// `WouldBlock` means that the kernel has refused something (W1).
+    fn write<S: Read + Write>(
+        &mut self,
+        wire: &mut Wire<S>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> io::Result<usize> {
+        if wire.blocked {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let taken = match self.tls.writer().write_vectored(bufs)? {
+            0 => {
+                flush_tls(&mut self.tls, wire)?;
+                self.tls.writer().write_vectored(bufs)?
+            }
+            taken => taken,
+        };
+        flush_tls(&mut self.tls, wire)?;
+        if taken == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(taken) }
     }
 }
 

@@ -160,7 +160,11 @@ impl Server {
             return;
         };
         let known = resolver.finish(result);
-        let fault = known.map_err(|why| connection_faults::unresolved(resolver.host(), &why));
+        let proxy = self.calls.as_ref().and_then(|it| it.terms.candidate.target().proxy.as_ref());
+        let fault = known.map_err(|why| match proxy {
+            Some(proxy) => connection_faults::proxy_unresolved(proxy, &why),
+            None => connection_faults::unresolved(resolver.name().0, &why),
+        });
         let mut anybody = false;
         for at in 0..self.slots.len() {
             let waiting =

@@ -24,10 +24,14 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// A resolver for the service's name; `None` while no service is configured.
+    /// A resolver for what is connected to: the service, or the proxy before it. `None` while no service
+    /// is configured.
     pub(super) fn resolver(&self) -> Option<Resolver> {
         let target = Some(self.candidate.target()).filter(|_| self.unready.is_none());
-        target.map(|target| Resolver::new(&target.host, target.port))
+        target.map(|target| {
+            let (host, port) = target.next_hop();
+            Resolver::new(host, port)
+        })
     }
 }
 
@@ -67,8 +71,10 @@ impl Server {
         }
         let access = calls.terms.access.clone();
         log::info!("settings: read again, for new calls");
-        if self.resolver.is_none() {
-            self.resolver = calls.terms.resolver();
+        // The addresses of an old proxy must not be taken for the new way.
+        let (old, new) = (self.resolver.as_ref(), calls.terms.resolver());
+        if old.map(Resolver::name) != new.as_ref().map(Resolver::name) {
+            self.resolver = new;
             self.refresh_addresses(now);
         }
         self.change_access(access, now);

@@ -185,6 +185,7 @@ fn calls(port: u16) -> Calls {
         request_target: "/voice-live/realtime?api-version=2025-10-01&model=m".to_owned(),
         credential: "api-key: k".to_owned(),
         tls: None,
+        proxy: None,
     };
     Calls {
         certificates: None,

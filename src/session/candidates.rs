@@ -247,6 +247,7 @@ mod tests {
             host_field: "h".to_owned(),
             credential: String::new(),
             tls: None,
+            proxy: None,
         };
         ModelTarget { model: model.to_owned(), target: Rc::new(target) }
     }

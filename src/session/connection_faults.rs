@@ -1,12 +1,11 @@
 //! What a failed service connection means, in words that say what to fix.
 
+use super::service_words::{Words, quote};
 use crate::call::ending::ServiceFault;
-use crate::net::dial::DialError;
+use crate::net::dial::{DialError, ProxyFault};
+use crate::net::proxy::{self, Proxy};
 use crate::net::tls_words;
 use crate::net::upgrade::Refusal;
-
-/// Bytes of the service's own words that are passed on.
-const MAX_QUOTE: usize = 300;
 
 /// Turns a failed attempt to reach `host` into a fault for the call, the log and `check`.
 #[must_use]
@@ -19,6 +18,7 @@ pub fn explain(error: &DialError, host: &str) -> ServiceFault {
             ),
             true,
         ),
+        DialError::Proxy(proxy, fault) => through(proxy, fault, host),
         DialError::Tls(error) => tls(error, host),
         DialError::Broken(error) => fault(
             "unreachable",
@@ -56,6 +56,108 @@ pub fn unresolved(host: &str, why: &str) -> ServiceFault {
         ),
         true,
     )
+}
+
+/// The look-up of the proxy's name failed.
+#[must_use]
+pub fn proxy_unresolved(proxy: &Proxy, why: &str) -> ServiceFault {
+    fault(
+        "proxy",
+        format!(
+            "The name of the proxy {proxy} could not be looked up: {why}. Check the network, the DNS and {}.",
+            proxy.variable
+        ),
+        true,
+    )
+}
+
+/// No tunnel through the proxy to `host`. Its credentials are in no sentence.
+fn through(proxy: &Proxy, why: &ProxyFault, host: &str) -> ServiceFault {
+    let variable = &proxy.variable;
+    let (what, retryable) = match why {
+        ProxyFault::Unreachable(error) => {
+            let assumed = if proxy.port_assumed {
+                format!(" It names no port, so {} was tried.", proxy.port)
+            } else {
+                String::new()
+            };
+            (
+                format!("cannot be reached ({error}). Check the network and {variable}.{assumed}"),
+                true,
+            )
+        }
+        ProxyFault::Tls(rustls::Error::InvalidMessage(_)) => (
+            format!(
+                "does not speak TLS on this port. If it is a plain one, write http:// in {variable}."
+            ),
+            false,
+        ),
+        ProxyFault::Tls(rustls::Error::InvalidCertificate(error)) => (
+            format!(
+                "is not trusted: {}. If its authority is your own, name it in VOICELIVED_UPSTREAM_CA_FILE.",
+                tls_words::certificate_fault(error)
+            ),
+            false,
+        ),
+        ProxyFault::Tls(error) => (format!("failed in TLS ({error})."), false),
+        ProxyFault::Broken(error) => {
+            (format!("closed the connection without an answer ({error})."), true)
+        }
+        ProxyFault::Silent(seconds) => (
+            format!(
+                "took the connection and said nothing for {seconds} seconds. Check {variable}."
+            ),
+            true,
+        ),
+        ProxyFault::Invalid(what) => {
+            (format!("does not answer like an HTTP proxy: {what}. Check {variable}."), false)
+        }
+        ProxyFault::Refused(refusal) => proxy_refused(proxy, refusal, host),
+    };
+    fault("proxy", format!("The proxy {proxy} {what}"), retryable)
+}
+
+fn proxy_refused(proxy: &Proxy, refusal: &proxy::Refusal, host: &str) -> (String, bool) {
+    let variable = &proxy.variable;
+    let said = format!("{} {}", refusal.status, refusal.reason);
+    let said = said.trim_end();
+    let scheme = |challenge: &String| challenge.split(' ').next().unwrap_or_default().to_owned();
+    let offers: Vec<_> = refusal.challenges.iter().map(scheme).collect();
+    let basic = offers.iter().any(|offer| offer.eq_ignore_ascii_case("basic"));
+    match refusal.status {
+        401 | 407 if !basic && !offers.is_empty() => (
+            format!(
+                "wants a login ({said}) and offers only {}, which voicelived does not speak. A helper on this device, such as cntlm or px, can log in for it.",
+                offers.join(", ")
+            ),
+            false,
+        ),
+        401 | 407 if proxy.logs_in() => {
+            (format!("does not accept the user name and password in {variable} ({said})."), false)
+        }
+        401 | 407 => (
+            format!(
+                "wants a user name and a password ({said}). Write http://USER:PASSWORD@HOST:PORT in {variable}."
+            ),
+            false,
+        ),
+        403 => (
+            format!(
+                "does not allow a connection to {host} ({said}). Its administrator must allow it, or NO_PROXY must name {host}."
+            ),
+            false,
+        ),
+        502..=504 => (
+            format!(
+                "has no way to {host} ({said}). Check AZURE_VOICE_LIVE_ENDPOINT, and the proxy's own network and DNS."
+            ),
+            true,
+        ),
+        status => (
+            format!("opens no tunnel to {host} ({said}). Check {variable}."),
+            status == 429 || status >= 500,
+        ),
+    }
 }
 
 /// Whether the service closed because its session has lasted as long as it may: no fault.
@@ -154,11 +256,10 @@ fn tls(error: &rustls::Error, host: &str) -> ServiceFault {
 }
 
 fn refused(refusal: &Refusal, body: &str, host: &str) -> ServiceFault {
-    let quoted = quote(&service_message(body));
-    let mut said = if quoted.is_empty() { String::new() } else { format!(" It said: {quoted}") };
-    if let Some(id) = &refusal.request_id {
-        said.push_str(&format!(" (request {})", quote(id)));
-    }
+    let quoted = quote(&Words::of_body(body).message);
+    let said = if quoted.is_empty() { String::new() } else { format!(" It said: {quoted}") };
+    let id = refusal.request_id.as_deref().map(quote).unwrap_or_default();
+    let id = if id.is_empty() { id } else { format!(" (request {id})") };
     let (word, advice, retryable) = match refusal.status {
         400 => ("bad_request", "Check VOICE_LIVE_MODEL and AZURE_VOICE_LIVE_API_VERSION.".to_owned(), false),
         401 => ("unauthorized", "Check that AZURE_VOICE_LIVE_API_KEY is a key of this very resource and region.".to_owned(), false),
@@ -169,30 +270,13 @@ fn refused(refusal: &Refusal, body: &str, host: &str) -> ServiceFault {
         500..=599 => ("service_trouble", "The service has trouble. Try again later.".to_owned(), true),
         _ => ("refused", "Check AZURE_VOICE_LIVE_ENDPOINT.".to_owned(), false),
     };
-    fault(word, format!("{host} answered {}. {advice}{said}", refusal.status), retryable)
+    fault(word, format!("{host} answered {}{id}. {advice}{said}", refusal.status), retryable)
 }
 
 fn quota_advice(retry_after: Option<u32>) -> String {
     let when = retry_after
         .map_or_else(|| "in a minute".to_owned(), |seconds| format!("in {seconds} seconds"));
     format!("The resource's quota of calls or tokens is used up. Try again {when}.")
-}
-
-/// `error.message` of Azure's JSON bodies; nothing of HTML or other bodies.
-fn service_message(body: &str) -> String {
-    let json: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-    let message = json.pointer("/error/message").or_else(|| json.pointer("/message"));
-    message.and_then(|text| text.as_str()).unwrap_or_default().to_owned()
-}
-
-/// Somebody else's words for a log or a page: one line, bounded, no control characters.
-pub(super) fn quote(text: &str) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let mut end = clean.len().min(MAX_QUOTE);
-    while !clean.is_char_boundary(end) {
-        end -= 1;
-    }
-    clean[..end].trim().to_owned()
 }
 
 #[cfg(test)]

@@ -6,17 +6,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::Dialect;
 use super::conversation::{Position, normalise};
-use super::family::Past;
+use super::defaults::complete;
+use super::family::{Past, check_voice};
 use super::ga;
 use super::outcome::Outcome;
-use super::pending::{Request, RequestKind};
+use super::pending::{Request, RequestKind, Unanswered};
 use super::response::Response;
 use super::script::{ModelRefusal, Moment};
-use super::simulation::{Simulation, WELCOME_DELAY, model_fault};
-use super::turns::quoted;
+use super::simulation::{Configuration, Simulation, WELCOME_DELAY, model_fault};
+use super::turns::{MOST_WAITING, quoted};
 use super::validate::{Fault, check_event};
+use super::{Admission, Dialect};
 
 /// The SDK's limit for one append: 15 MiB of audio.
 const MOST_APPENDED: usize = 15 * 1024 * 1024;
@@ -35,14 +36,24 @@ impl Simulation {
             .get("event_id")
             .and_then(Value::as_str)
             .map(|id| id.chars().take(EVENT_ID_CHARS).collect());
-        if let Err(fault) = self.client_event(&mut event, now) {
+        let update = event.get("type").is_some_and(|kind| kind == "session.update");
+        let result = match self.configuration {
+            Configuration::Refused => Err(unconfigured()),
+            _ => self.client_event(&mut event, now),
+        };
+        if let Err(fault) = result {
+            // Echo cancellation is refused in calls that go on.
+            let harmless = fault.code == Fault::NO_ECHO_CANCELLATION;
+            if update && !harmless && self.configuration == Configuration::Untouched {
+                self.configuration = Configuration::Refused;
+            }
             self.refuse(&fault, cause.as_deref());
         }
     }
 
     fn client_event(&mut self, event: &mut Map<String, Value>, now: Instant) -> Result<(), Fault> {
         if self.dialect() == Dialect::Ga {
-            ga::client_event(event)?;
+            ga::client_event(event, &self.admission.model)?;
         }
         match check_event(event)? {
             "session.update" => self.session_update(event, now),
@@ -61,7 +72,8 @@ impl Simulation {
             "response.create" => self.response_create(event, now),
             "response.cancel" => self.response_cancel(event, now),
             "output_audio_buffer.clear" => {
-                self.send("output_audio_buffer.cleared", json!({}));
+                let response_id = self.last_response.clone();
+                self.send("output_audio_buffer.cleared", json!({ "response_id": response_id }));
                 Ok(())
             }
             other => Err(Fault::value("type", format!("The simulator has no '{other}'."))),
@@ -69,7 +81,7 @@ impl Simulation {
     }
 
     fn session_update(&mut self, event: &Map<String, Value>, now: Instant) -> Result<(), Fault> {
-        let first = !self.configured;
+        let first = self.configuration != Configuration::Accepted;
         if first && self.end_at(Moment::Update) {
             return Ok(());
         }
@@ -81,17 +93,13 @@ impl Simulation {
         }
         self.refused_by_script(&event["session"])?;
         if let Some(patch) = event.get("session").and_then(Value::as_object) {
-            let past = Past {
-                model: &self.admission.model,
-                agent: self.admission.agent,
-                spoken: self.spoken,
-            };
+            let past = past(&self.admission, self.spoken);
             self.session.update(patch, &past)?;
         }
         self.input.configure(&self.session.settings);
         let session = self.session.value();
         self.send("session.updated", json!({ "session": session }));
-        self.configured = true;
+        self.configuration = Configuration::Accepted;
         if first && self.options.welcome && !self.options.script.no_welcome && self.responses == 0 {
             self.welcome_at = Some(now + WELCOME_DELAY);
         }
@@ -175,7 +183,12 @@ impl Simulation {
             None => self.new_id("item"),
         };
         let item = normalise(item, id);
-        let before = self.conversation.insert(item.clone(), place)?;
+        let before = match (place, &item["role"]) {
+            (Position::Last, role) if role == "user" => Some(self.before_user_item()),
+            _ => None,
+        };
+        let inserted = self.conversation.insert(item.clone(), place)?;
+        let before = before.unwrap_or(inserted);
         self.note(&item);
         self.announce(item, before, false);
         Ok(())
@@ -194,8 +207,7 @@ impl Simulation {
 
     fn item_retrieve(&mut self, id: &str) -> Result<(), Fault> {
         let item = self.conversation.get(id).cloned();
-        let item =
-            item.ok_or_else(|| Fault::value("item_id", format!("Item '{id}' not found.")))?;
+        let item = item.ok_or_else(|| not_found("item_id", id))?;
         self.send("conversation.item.retrieved", json!({ "item": item }));
         Ok(())
     }
@@ -217,30 +229,101 @@ impl Simulation {
 
     fn response_create(&mut self, event: &Map<String, Value>, now: Instant) -> Result<(), Fault> {
         let params = event.get("response").cloned().unwrap_or_default();
-        let kind = match params.get("pre_generated_assistant_message") {
-            None | Some(Value::Null) => RequestKind::Answer,
-            Some(message) => RequestKind::Fixed(fixed_text(message)?),
+        self.check_response_voice(&params["voice"])?;
+        if !matches!(params["conversation"].as_str(), None | Some("auto" | "none")) {
+            let message = "Supported values are: 'auto' and 'none'.";
+            return Err(Fault::value("response.conversation", message));
+        }
+        let kept = params["commit"] != false && params["conversation"] != "none";
+        let fixed = params.get("pre_generated_assistant_message").filter(|it| !it.is_null());
+        let given = params["input_items"].as_array();
+        let kind = match (fixed, given) {
+            (Some(message), _) => RequestKind::Fixed(fixed_text(message)?),
+            (None, Some(items)) => {
+                let mut given = Unanswered::default();
+                self.add_items(&mut given, items)?;
+                RequestKind::Given(given)
+            }
+            (None, None) if !kept => RequestKind::Given(self.unanswered.clone()),
+            (None, None) => RequestKind::Answer,
         };
-        if let Some(response) = &self.response {
-            if !self.options.script.cancel_previous {
-                let message = format!(
-                    "Conversation already has an active response in progress: {}. Wait until the \
-                     response is finished before creating a new one.",
-                    response.id()
-                );
-                return Err(Fault::new("conversation_already_has_active_response", message));
-            }
-            self.waiting.clear();
-            self.cancel_response(Outcome::ClientCancelled, 0, now);
+        let more = params["append_input_items"].as_array().map_or(&[][..], Vec::as_slice);
+        let mut added = Unanswered::default();
+        self.add_items(&mut added, more)?;
+        if kept {
+            self.make_way(now)?;
+        } else if self.waiting.len() >= MOST_WAITING {
+            return Err(busy("Too many responses outside of the conversation wait."));
         }
+        let kind = match kind {
+            RequestKind::Given(mut given) => {
+                given.add(added);
+                RequestKind::Given(given)
+            }
+            other => {
+                self.unanswered.add(added);
+                other
+            }
+        };
         self.welcome_at = None;
-        for list in ["input_items", "append_input_items"] {
-            let items = params[list].as_array().into_iter().flatten();
-            if let Some(text) = items.filter_map(user_text).next_back() {
-                self.unanswered.text = Some(quoted(&text));
+        self.request(Request { params, kind, kept }, now);
+        Ok(())
+    }
+
+    /// A response of the conversation must not meet another one. Responses outside of it, which the
+    /// service makes side by side, wait their turn here.
+    fn make_way(&mut self, now: Instant) -> Result<(), Fault> {
+        let Some(response) = self.response.as_ref().filter(|response| response.kept()) else {
+            return Ok(());
+        };
+        if !self.options.script.cancel_previous {
+            return Err(busy(&format!(
+                "Conversation already has an active response in progress: {}. Wait until the \
+                 response is finished before creating a new one.",
+                response.id()
+            )));
+        }
+        self.waiting.retain(|request| !request.kept);
+        self.cancel_response(Outcome::ClientCancelled, 0, now);
+        Ok(())
+    }
+
+    /// The voice of a single response obeys the rules of the session's.
+    fn check_response_voice(&self, voice: &Value) -> Result<(), Fault> {
+        if voice.is_null() {
+            return Ok(());
+        }
+        let past = past(&self.admission, self.spoken);
+        let voice = complete("voice", voice);
+        check_voice(&voice, "response.voice", &past)?;
+        if self.spoken && voice != self.session.field("voice") {
+            let message = "Cannot update a conversation's voice if assistant audio is present.";
+            return Err(Fault::new("cannot_update_voice", message));
+        }
+        Ok(())
+    }
+
+    /// What items that are given with a response ask for. A reference stands for an item of the
+    /// conversation.
+    fn add_items(&self, context: &mut Unanswered, items: &[Value]) -> Result<(), Fault> {
+        for item in items {
+            let item = match item["type"].as_str() {
+                Some("item_reference") => {
+                    let id = item["id"].as_str().unwrap_or_default();
+                    let found = self.conversation.get(id);
+                    found.ok_or_else(|| not_found("response.input", id))?
+                }
+                _ => {
+                    check_parts(item)?;
+                    item
+                }
+            };
+            if item["type"] == "function_call_output" {
+                context.outputs.push(quoted(item["output"].as_str().unwrap_or_default()));
+            } else if let Some(text) = user_text(item) {
+                context.text = Some(quoted(&text));
             }
         }
-        self.request(Request { params, kind }, now);
         Ok(())
     }
 
@@ -254,6 +337,25 @@ impl Simulation {
         self.cancel_response(Outcome::ClientCancelled, self.options.script.late_deltas, now);
         Ok(())
     }
+}
+
+fn past(admission: &Admission, spoken: bool) -> Past<'_> {
+    Past { model: &admission.model, agent: admission.agent, spoken }
+}
+
+fn not_found(param: &str, id: &str) -> Fault {
+    Fault::value(param, format!("Item '{id}' not found."))
+}
+
+fn busy(message: &str) -> Fault {
+    Fault::new("conversation_already_has_active_response", message)
+}
+
+/// What the service says to everything that follows a refused configuration, as far as known: that
+/// it refuses it, and not in which words.
+fn unconfigured() -> Fault {
+    let message = "The session was not configured: its first session.update was refused.";
+    Fault::new(Fault::UNCODED, message)
 }
 
 fn not_json(message: &str) -> Fault {

@@ -28,6 +28,8 @@ struct Entry {
     size: usize,
     /// Bytes of reply audio sent for this item.
     audio_bytes: usize,
+    /// The service has cut it to what was heard.
+    cut: bool,
 }
 
 /// See the module's text.
@@ -40,6 +42,18 @@ pub(super) struct Conversation {
 impl Conversation {
     pub(super) fn last_id(&self) -> Option<&str> {
         self.entries.back().map(|entry| entry.id.as_str())
+    }
+
+    /// The last item of the user.
+    pub(super) fn last_user_id(&self) -> Option<&str> {
+        let mut latest = self.entries.iter().rev();
+        latest.find(|entry| entry.value["role"] == "user").map(|entry| entry.id.as_str())
+    }
+
+    /// The id before an item.
+    pub(super) fn before(&self, id: &str) -> Option<&str> {
+        let index = self.find(id)?.checked_sub(1)?;
+        self.entries.get(index).map(|entry| entry.id.as_str())
     }
 
     pub(super) fn get(&self, id: &str) -> Option<&Value> {
@@ -66,7 +80,7 @@ impl Conversation {
         };
         let before = index.checked_sub(1).map(|index| self.entries[index].id.clone());
         self.bytes += size;
-        self.entries.insert(index, Entry { id, value: item, size, audio_bytes: 0 });
+        self.entries.insert(index, Entry { id, value: item, size, audio_bytes: 0, cut: false });
         self.forget_oldest();
         Ok(before.into())
     }
@@ -92,6 +106,15 @@ impl Conversation {
         }
     }
 
+    /// The service's own truncation, after which it refuses the client's.
+    pub(super) fn cut(&mut self, id: &str, end_ms: i64) -> Result<(), Fault> {
+        self.truncate(id, 0, end_ms)?;
+        if let Some(index) = self.find(id) {
+            self.entries[index].cut = true;
+        }
+        Ok(())
+    }
+
     /// Checks a truncation and shortens the item's audio.
     pub(super) fn truncate(&mut self, id: &str, part: i64, end_ms: i64) -> Result<(), Fault> {
         let index = self.find(id).ok_or_else(|| missing("item_id", id))?;
@@ -101,6 +124,10 @@ impl Conversation {
         }
         if part != 0 || entry.audio_bytes == 0 {
             return Err(Fault::value("content_index", "There is no audio at this index."));
+        }
+        if entry.cut {
+            let message = format!("Item '{id}' was already truncated.");
+            return Err(Fault::new(Fault::ALREADY_TRUNCATED, message));
         }
         let end = usize::try_from(end_ms)
             .map_err(|_| Fault::value("audio_end_ms", "Expected a value that is not negative."))?;
@@ -151,6 +178,11 @@ fn missing(param: &str, id: &str) -> Fault {
     Fault::value(param, format!("Item with item_id '{id}' not found."))
 }
 
+/// The parts of a message. An item of another type has none, and no key for them either.
+pub(super) fn parts_of(item: &mut Value) -> impl Iterator<Item = &mut Value> {
+    item.get_mut("content").and_then(Value::as_array_mut).into_iter().flatten()
+}
+
 /// The client's item as the service keeps it: without audio, with the names the service uses.
 pub(super) fn normalise(item: &Value, id: String) -> Value {
     let mut item = item.clone();
@@ -159,7 +191,7 @@ pub(super) fn normalise(item: &Value, id: String) -> Value {
     if item["type"] == "message" {
         item["status"] = "completed".into();
     }
-    for part in item["content"].as_array_mut().into_iter().flatten() {
+    for part in parts_of(&mut item) {
         match part["type"].as_str() {
             Some("input_audio") => {
                 *part = json!({ "type": "input_audio", "transcript": part["transcript"] });
@@ -203,6 +235,8 @@ mod tests {
         assert!(all.truncate("a", 0, -1).is_err() && all.truncate("a", 1, 1).is_err());
         all.truncate("a", 0, 60).unwrap();
         assert!(all.truncate("a", 0, 61).is_err());
+        all.cut("a", 50).unwrap();
+        assert_eq!(all.truncate("a", 0, 40).unwrap_err().code, "item_already_truncated");
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub(super) fn event(kind: &'static str, fields: Value) -> Event {
     Event { kind, fields }
 }
 
+/// Codes of errors that were seen without the `event_id` of the client's event.
+const NAMELESS: [&str; 2] = [Fault::UNCODED, Fault::ALREADY_TRUNCATED];
+
 /// The service's answer to a client's mistake. `cause` is the `event_id` of the client's event.
 pub(super) fn error(fault: &Fault, cause: Option<&str>) -> Event {
     let fields = json!({
@@ -37,7 +40,7 @@ pub(super) fn error(fault: &Fault, cause: Option<&str>) -> Event {
         "code": fault.code,
         "message": format!("[simulator] {}", fault.message),
         "param": fault.param,
-        "event_id": cause.filter(|_| fault.code != Fault::UNCODED),
+        "event_id": cause.filter(|_| !NAMELESS.contains(&fault.code)),
     });
     event("error", json!({ "error": fields }))
 }

@@ -1,7 +1,8 @@
-//! The voices, transcribers and languages that a session's model accepts or refuses.
+//! The settings that a session's model accepts or refuses: voices, transcribers and their languages,
+//! detection of turns, noise reduction, interim responses.
 //!
 //! The refusals are those recorded or reported from the real service. A model of unknown name, such
-//! as a deployment, refuses nothing.
+//! as a deployment, refuses nothing but what every session refuses.
 
 use serde_json::{Map, Value, json};
 
@@ -23,57 +24,101 @@ const MAX_LANGUAGES: usize = 10;
 
 /// How the session's model hears and speaks, if its name is known. An agent has no model of its
 /// own.
-fn known_kind(model: &str, agent: bool) -> Option<Kind> {
+pub(super) fn known_kind(model: &str, agent: bool) -> Option<Kind> {
     let known = agent
         || models::find(model).is_some()
         || ["gpt-realtime", "azure-realtime"].iter().any(|family| model.starts_with(family));
     known.then(|| models::kind(model))
 }
 
-/// The differences of this model's untouched session from the recorded one of `gpt-realtime`.
-pub(super) fn defaults(model: &str, agent: bool) -> Value {
-    match known_kind(model, agent) {
-        Some(Kind::Native) => {
-            let voice = models::find(model).map_or("alloy", |model| model.voice);
-            json!({ "voice": { "type": "openai", "name": voice } })
-        }
-        Some(Kind::Cascade) => json!({
-            "modalities": ["text", "audio"],
-            "voice": { "type": "azure-standard", "name": "en-US-AvaNeural" },
-            "input_audio_transcription": { "model": AZURE_SPEECH },
-            "temperature": 0.8,
-        }),
-        Some(Kind::AzureNative) => json!({
-            "voice": {
-                "type": "azure-realtime-native",
-                "name": models::DEFAULT_AZURE_NATIVE_VOICE,
-            },
-        }),
-        None => json!({}),
-    }
-}
-
 /// Judges a session as it would be after an update.
 pub(super) fn check(next: &Map<String, Value>, past: &Past<'_>) -> Result<(), Fault> {
+    check_echo_cancellation(next)?;
     let Some(kind) = known_kind(past.model, past.agent) else {
         return Ok(());
     };
-    check_voice(next, kind, past.model)?;
-    check_transcriber(next, kind, past.model)
+    let voice = next.get("voice").unwrap_or(&Value::Null);
+    check_voice(voice, "session.voice", past)?;
+    check_transcriber(next, kind, past.model)?;
+    check_turns(next, kind, past.model)?;
+    check_extras(next, kind, past.model)
 }
 
-fn check_voice(next: &Map<String, Value>, kind: Kind, model: &str) -> Result<(), Fault> {
-    let voice = next.get("voice").map_or("", |voice| voice["type"].as_str().unwrap_or_default());
-    let refused = match kind {
-        Kind::Native => voice == "azure-realtime-native",
-        Kind::Cascade => ["openai", "azure-realtime-native"].contains(&voice),
-        Kind::AzureNative => voice == "azure-standard",
+/// Judges the voice of a session or of a single response, as an object.
+pub(super) fn check_voice(voice: &Value, param: &str, past: &Past<'_>) -> Result<(), Fault> {
+    let kind_of_voice = voice["type"].as_str().unwrap_or_default();
+    let refused = match known_kind(past.model, past.agent) {
+        Some(Kind::Native) => kind_of_voice == "azure-realtime-native",
+        Some(Kind::Cascade) => ["openai", "azure-realtime-native"].contains(&kind_of_voice),
+        Some(Kind::AzureNative) => !["", "azure-realtime-native"].contains(&kind_of_voice),
+        None => false,
     };
     if refused {
-        let message = format!("Voices of type '{voice}' are not supported by the model '{model}'.");
-        return Err(Fault::value("session.voice", message));
+        let model = past.model;
+        let message =
+            format!("Voices of type '{kind_of_voice}' are not supported by the model '{model}'.");
+        return Err(Fault::value(param, message));
     }
     Ok(())
+}
+
+/// Without audio there is no echo. The service says so with a code of its own.
+fn check_echo_cancellation(next: &Map<String, Value>) -> Result<(), Fault> {
+    let modalities = next.get("modalities").and_then(Value::as_array);
+    let wanted = next.get("input_audio_echo_cancellation").is_some_and(|it| !it.is_null());
+    if wanted && modalities.is_some_and(|modalities| is_text_only(modalities)) {
+        return Err(Fault {
+            code: Fault::NO_ECHO_CANCELLATION,
+            message: "Echo cancellation is not supported in a session without audio output."
+                .to_owned(),
+            param: Some("session.input_audio_echo_cancellation".to_owned()),
+        });
+    }
+    Ok(())
+}
+
+/// End-of-utterance detection reads what the recogniser has written down. A model that hears audio
+/// has no recogniser before it. The semantic detection of OpenAI's models is theirs alone.
+fn check_turns(next: &Map<String, Value>, kind: Kind, model: &str) -> Result<(), Fault> {
+    let turns = next.get("turn_detection").unwrap_or(&Value::Null);
+    let (refused, key) = match kind {
+        Kind::Cascade => (turns["type"] == "semantic_vad", "type"),
+        Kind::Native | Kind::AzureNative => {
+            let key = "end_of_utterance_detection";
+            (!turns[key].is_null(), key)
+        }
+    };
+    if refused {
+        return Err(unsupported(&format!("session.turn_detection.{key}"), model));
+    }
+    Ok(())
+}
+
+fn check_extras(next: &Map<String, Value>, kind: Kind, model: &str) -> Result<(), Fault> {
+    let reduction = next.get("input_audio_noise_reduction").unwrap_or(&Value::Null);
+    let of_openai = ["near_field", "far_field"].iter().any(|it| reduction["type"] == *it);
+    if kind == Kind::Cascade && of_openai {
+        return Err(unsupported("session.input_audio_noise_reduction.type", model));
+    }
+    let interim = next.get("interim_response").is_some_and(|it| !it.is_null());
+    if kind != Kind::Cascade && interim {
+        return Err(unsupported("session.interim_response", model));
+    }
+    Ok(())
+}
+
+/// Whether a reply has no sound.
+pub(super) fn is_text_only(modalities: &[Value]) -> bool {
+    modalities == [json!("text")]
+}
+
+/// A setting that this kind of model does not have.
+fn unsupported(param: &str, model: &str) -> Fault {
+    Fault {
+        code: Fault::UNCODED,
+        message: format!("'{param}' is not supported by the model '{model}'."),
+        param: Some(param.to_owned()),
+    }
 }
 
 fn check_transcriber(next: &Map<String, Value>, kind: Kind, model: &str) -> Result<(), Fault> {
@@ -135,6 +180,7 @@ mod tests {
             ("phi4-mm-realtime", "openai", false),
             ("gpt-4.1", "azure-standard", true),
             ("azure-realtime", "azure-standard", false),
+            ("azure-realtime", "openai", false),
             ("azure-realtime", "azure-realtime-native", true),
             ("my-deployment", "openai", true),
         ] {
@@ -169,6 +215,55 @@ mod tests {
             let expected = ("invalid_request_error", Some("session.turn_detection".to_owned()));
             assert_eq!(refusal("gpt-realtime", false, session.clone()), Some(expected));
             assert_eq!(refusal("gpt-4.1", false, session), None);
+        }
+    }
+
+    #[test]
+    fn a_text_only_session_has_no_echo_to_cancel() {
+        let echo = json!({"type": "server_echo_cancellation"});
+        for (modalities, echo, refused) in [
+            (json!(["text"]), echo.clone(), true),
+            (json!(["text"]), json!(null), false),
+            (json!(["text", "audio"]), echo.clone(), false),
+            (json!(["audio"]), echo, false),
+        ] {
+            let session = json!({"modalities": modalities, "input_audio_echo_cancellation": echo});
+            for model in ["gpt-realtime", "gpt-4.1-mini", "my-deployment"] {
+                let found = refusal(model, false, session.clone()).map(|(code, _)| code);
+                assert_eq!(found, refused.then_some("ec_not_supported"), "{model} {session}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_reads_the_recogniser_s_text_is_for_cascade_models_and_openai_s_own_for_native_ones() {
+        let end = json!({"model": "semantic_detection_v1"});
+        let ends = |kind: &str| json!({"turn_detection": {"type": kind, "end_of_utterance_detection": end}});
+        let end_param = "session.turn_detection.end_of_utterance_detection";
+        let noise = |kind: &str| json!({"input_audio_noise_reduction": {"type": kind}});
+        let noise_param = "session.input_audio_noise_reduction.type";
+        let semantic = json!({"turn_detection": {"type": "semantic_vad"}});
+        let interim = json!({"interim_response": {"type": "static_interim_response"}});
+        for (session, cascade, native, azure_native) in [
+            (ends("server_vad"), None, Some(end_param), Some(end_param)),
+            (ends("azure_semantic_vad"), None, Some(end_param), Some(end_param)),
+            (ends("azure_semantic_vad_multilingual"), None, Some(end_param), Some(end_param)),
+            (semantic, Some("session.turn_detection.type"), None, None),
+            (noise("near_field"), Some(noise_param), None, None),
+            (noise("azure_deep_noise_suppression"), None, None, None),
+            (interim, None, Some("session.interim_response"), Some("session.interim_response")),
+        ] {
+            for (model, agent, param) in [
+                ("gpt-4.1-mini", false, cascade),
+                ("", true, cascade),
+                ("gpt-realtime", false, native),
+                ("gpt-realtime-2.1", false, native),
+                ("azure-realtime", false, azure_native),
+                ("my-deployment", false, None),
+            ] {
+                let expected = param.map(|it| ("invalid_request_error", Some(it.to_owned())));
+                assert_eq!(refusal(model, agent, session.clone()), expected, "{model} {session}");
+            }
         }
     }
 

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::conversation::parts_of;
+use super::defaults::MODEL;
 use super::event::Event;
 use super::validate::{Fault, is_enum_value};
 
@@ -22,36 +24,89 @@ pub(super) fn event(mut event: Event) -> Event {
         event.kind = name;
     }
     for (key, value) in &mut event.fields {
+        // The part of a `content_part` event keeps its short name.
         match key.as_str() {
             "session" => *value = session(value),
             "response" => *value = response(value),
-            "item" => rename_parts(value),
-            "part" => rename_part(value),
+            "item" => item(value),
             _ => {}
         }
+    }
+    if PADDED.contains(&event.kind) {
+        let delta = event.fields.get("delta").and_then(Value::as_str).unwrap_or_default();
+        // Together 16 characters or more, so that the length of a message tells less.
+        let padding = "x".repeat(16_usize.saturating_sub(delta.chars().count()).max(1));
+        event.fields.insert("obfuscation".to_owned(), padding.into());
     }
     event
 }
 
-/// Translates a client event in place.
-pub(super) fn client_event(event: &mut Map<String, Value>) -> Result<(), Fault> {
+/// Pieces of text that are padded; audio is not.
+const PADDED: [&str; 4] = [
+    "response.output_audio_transcript.delta",
+    "response.output_text.delta",
+    "response.function_call_arguments.delta",
+    "conversation.item.input_audio_transcription.delta",
+];
+
+/// Translates a client event in place. `model` is the session's, which a client may repeat.
+pub(super) fn client_event(event: &mut Map<String, Value>, model: &str) -> Result<(), Fault> {
     match event.get("type").and_then(Value::as_str) {
         Some("session.update") => {
             if let Some(session) = event.get_mut("session") {
                 *session = update(session)?;
+                if [model, MODEL].iter().any(|own| session["model"] == *own) {
+                    session["model"] = Value::Null;
+                }
             }
         }
         Some("response.create") => {
             if let Some(params) = event.get_mut("response").and_then(Value::as_object_mut) {
-                params.remove("audio");
-                if let Some(value) = params.remove("output_modalities") {
-                    params.insert("modalities".to_owned(), modalities(&value)?);
-                }
+                *params = response_params(params)?;
             }
         }
         _ => {}
     }
     Ok(())
+}
+
+/// Translates the `response` of a client's `response.create` into the dated shape. Names that the
+/// dialect has replaced are unknown in it.
+fn response_params(params: &Map<String, Value>) -> Result<Map<String, Value>, Fault> {
+    let mut dated = Map::new();
+    for (key, value) in params {
+        match key.as_str() {
+            "output_modalities" => {
+                dated.insert("modalities".to_owned(), modalities(value)?);
+            }
+            "input" => {
+                dated.insert("input_items".to_owned(), value.clone());
+            }
+            "audio" => {
+                if let Some(given) = value["output"].get("voice").filter(|it| !it.is_null()) {
+                    dated.insert("voice".to_owned(), voice(given));
+                }
+            }
+            "tool_choice" => {
+                let name = value.get("name").cloned();
+                dated.insert(key.clone(), name.unwrap_or_else(|| value.clone()));
+            }
+            // The simulator ignores these.
+            "prompt" | "reasoning" | "parallel_tool_calls" => {}
+            "modalities"
+            | "input_items"
+            | "voice"
+            | "output_audio_format"
+            | "temperature"
+            | "max_response_output_tokens" => {
+                return Err(Fault::unknown(&format!("response.{key}")));
+            }
+            _ => {
+                dated.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    Ok(dated)
 }
 
 /// Translates the `session` of a client's `session.update` into the dated shape.
@@ -248,14 +303,19 @@ fn response(dated: &Value) -> Value {
         let output = json!({ "format": format, "voice": voice["name"] });
         map.insert("audio".to_owned(), json!({ "output": output }));
     }
-    for item in response["output"].as_array_mut().into_iter().flatten() {
-        rename_parts(item);
+    let outputs = response.get_mut("output").and_then(Value::as_array_mut);
+    for output in outputs.into_iter().flatten() {
+        item(output);
     }
     response
 }
 
-fn rename_parts(item: &mut Value) {
-    for part in item["content"].as_array_mut().into_iter().flatten() {
+/// An item has no `object` here, and other names of parts.
+fn item(item: &mut Value) {
+    if let Some(item) = item.as_object_mut() {
+        item.remove("object");
+    }
+    for part in parts_of(item) {
         rename_part(part);
     }
 }
@@ -296,7 +356,7 @@ mod tests {
     fn events_and_parts_get_their_ga_names() {
         let part = json!({"part": {"type": "audio", "transcript": ""}});
         let part = event(dated::event("response.content_part.added", part));
-        assert_eq!(part.fields["part"]["type"], "output_audio");
+        assert_eq!(part.fields["part"]["type"], "audio");
         let delta = event(dated::event("response.audio.delta", json!({"delta": "AAAA"})));
         assert_eq!(delta.kind, "response.output_audio.delta");
     }

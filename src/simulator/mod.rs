@@ -15,7 +15,7 @@
 //! ```text
 //! mod ── simulation ─┬─ client (client events) ── validate (table of the SDK's models)
 //!                    ├─ turns  (speech → items → what to answer) ── tools
-//!                    ├─ input ── vad         session ── family        conversation
+//!                    ├─ input ── vad         session ── defaults ── family ── habits        conversation
 //!                    └─ response ── plan ── sound          wire ── ga
 //! admit (upgrade)    script (faults)
 //! ```
@@ -23,9 +23,11 @@
 mod admit;
 mod client;
 mod conversation;
+mod defaults;
 mod event;
 mod family;
 mod ga;
+mod habits;
 mod input;
 mod outcome;
 mod pending;
@@ -48,9 +50,9 @@ use std::fmt;
 pub mod peer;
 
 pub use admit::{Admission, Refusal, admit};
+pub use defaults::MODEL;
 pub use event::Dialect;
 pub use script::{Ending, ModelRefusal, Moment, Refuse, ReplyFault, Script, TranscriptTiming};
-pub use session::MODEL;
 pub use simulation::Simulation;
 pub use sound::pattern_sample;
 
@@ -61,23 +63,13 @@ pub struct Options {
     pub script: Script,
     /// The only key (or bearer token) let in; any, if absent.
     pub api_key: Option<String>,
-    /// How long a session lasts, in seconds. The service's limit is an hour.
-    pub session_seconds: u64,
-    /// Reply pace in multiples of real time.
-    pub speed: u32,
     /// Whether the simulator speaks first.
     pub welcome: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            script: Script::default(),
-            api_key: None,
-            session_seconds: 3600,
-            speed: 5,
-            welcome: true,
-        }
+        Self { script: Script::default(), api_key: None, welcome: true }
     }
 }
 
@@ -86,8 +78,6 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("script", &self.script)
             .field("api_key", &self.api_key.as_ref().map(|_| "[redacted]"))
-            .field("session_seconds", &self.session_seconds)
-            .field("speed", &self.speed)
             .field("welcome", &self.welcome)
             .finish()
     }

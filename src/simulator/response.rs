@@ -13,12 +13,10 @@ use serde_json::{Value, json};
 use super::Action;
 use super::conversation::{Conversation, Position};
 use super::event::{Event, event};
+use super::habits::Habits;
 use super::outcome::Outcome;
 use super::plan::{Content, Noise, Output, Step};
 use super::sound::BYTES_PER_MS;
-
-/// Sizes of audio deltas in milliseconds: about 260 on average, as the recordings suggest.
-const DELTA_MS: [usize; 3] = [200, 250, 300];
 
 /// What the next step of a response is.
 #[derive(Debug)]
@@ -40,6 +38,10 @@ pub(super) struct Manner {
     pub(super) not_before: Instant,
     /// Multiples of real time.
     pub(super) speed: u32,
+    pub(super) habits: &'static Habits,
+    /// Whether it belongs to the conversation. If not, its items are in no history: they are not
+    /// announced, and nobody can name, truncate or answer them.
+    pub(super) kept: bool,
     pub(super) odd_pcm: bool,
     pub(super) bad_base64: bool,
     /// GA announces finished items of the assistant too.
@@ -87,6 +89,11 @@ impl Response {
 
     pub(super) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Whether it belongs to the conversation.
+    pub(super) fn kept(&self) -> bool {
+        self.manner.kept
     }
 
     /// Whether `response.done` was taken: the client may ask for another one.
@@ -165,6 +172,7 @@ impl Response {
         let sent = match step {
             Step::Created => self.created(),
             Step::ItemAdded => self.item_added(),
+            Step::ItemCreated if !self.manner.kept => return None,
             Step::ItemCreated => self.item_created(all),
             Step::PartAdded => self.part_added(),
             Step::Words(words) => self.words(&words),
@@ -182,7 +190,7 @@ impl Response {
             Step::ArgumentsDone => self.arguments_done(),
             Step::ItemDone => {
                 let done = self.item_done(all);
-                if self.manner.announce_items {
+                if self.manner.announce_items && self.manner.kept {
                     self.steps.push_front(Step::Announced(done));
                     self.announcement(all)
                 } else {
@@ -225,7 +233,7 @@ impl Response {
         if let Some(output) = self.outputs.get_mut(self.current) {
             output.open = true;
         }
-        self.output_event("response.output_item.added", "in_progress", false)
+        self.output_event("response.output_item.added", self.manner.habits.begun, false)
     }
 
     fn output_event(&self, kind: &'static str, status: &str, full: bool) -> Event {
@@ -235,7 +243,7 @@ impl Response {
     }
 
     fn item_created(&self, all: &mut Conversation) -> Event {
-        let item = self.output().map(|output| output.item("in_progress", false));
+        let item = self.output().map(|output| output.item(self.manner.habits.begun, false));
         let item = item.unwrap_or_default();
         // Ids are made here and are unique, so the conversation cannot refuse one.
         let before = all.insert(item.clone(), Position::Last).unwrap_or_default();
@@ -280,7 +288,8 @@ impl Response {
 
     /// The next piece of audio, or `None` at its end.
     fn audio(&mut self, all: &mut Conversation, now: Instant) -> Option<Event> {
-        let milliseconds = DELTA_MS[self.deltas % DELTA_MS.len()];
+        let sizes = self.manner.habits.delta_ms;
+        let milliseconds = sizes[self.deltas % sizes.len()];
         let bytes = match (self.manner.odd_pcm, self.deltas % 2) {
             (false, _) => milliseconds * BYTES_PER_MS,
             (true, 0) => milliseconds * BYTES_PER_MS + 1,
@@ -369,14 +378,15 @@ impl Response {
     }
 
     fn announcement(&self, all: &Conversation) -> Event {
-        let item = all.get(self.item_id()).cloned();
-        event("conversation.item.done", json!({ "item": item }))
+        let (item, before) = (all.get(self.item_id()).cloned(), all.before(self.item_id()));
+        let fields = json!({ "previous_item_id": before, "item": item });
+        event("conversation.item.done", fields)
     }
 
     fn truncated(&self, all: &mut Conversation, end_ms: usize) -> Option<Event> {
         let (item_id, _, sent) = self.playing()?;
         let end_ms = i64::try_from(end_ms.min(sent / BYTES_PER_MS)).ok()?;
-        all.truncate(&item_id, 0, end_ms).ok()?;
+        all.cut(&item_id, end_ms).ok()?;
         Some(truncated(&item_id, end_ms))
     }
 

@@ -134,7 +134,7 @@ pub struct Script {
     pub transcript: TranscriptTiming,
     /// Replies of exactly this many seconds of [`super::pattern_sample`].
     pub reply_seconds: Option<u32>,
-    /// Reply pace in multiples of real time; overrides the option.
+    /// Reply pace in multiples of real time; overrides the model's.
     pub speed: Option<u32>,
     /// Milliseconds between a request for a reply and `response.created`.
     pub latency_ms: u32,
@@ -142,7 +142,7 @@ pub struct Script {
     pub trickle: bool,
     /// Shell: pings are not answered.
     pub no_pong: bool,
-    /// Seconds a session lasts; overrides the option.
+    /// Seconds a session lasts; overrides the model's.
     pub session_seconds: Option<u64>,
     /// No spoken welcome after the first `session.updated`.
     pub no_welcome: bool,

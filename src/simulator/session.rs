@@ -1,16 +1,11 @@
-//! The session object: the defaults of an untouched session, how `session.update` is merged, and
-//! the settings the simulation acts on.
+//! The session object: how `session.update` is merged, what it may not hold whatever the model is,
+//! and the settings the simulation acts on.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::family::{self, Past};
+use super::defaults::{MODEL, PCM16, complete, untouched};
+use super::family::{self, Past, is_text_only};
 use super::validate::Fault;
-
-/// The name every session reports as its model, whatever was asked for.
-pub const MODEL: &str = "voicelived-simulator";
-
-/// The audio formats that the simulator supports.
-const PCM16: &str = "pcm16";
 
 /// Voice activity detection as configured.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +51,20 @@ pub(super) struct Settings {
     pub(super) tool_choice: ToolChoice,
 }
 
+impl Settings {
+    /// The settings of one response, whose own tools and choice replace the session's.
+    pub(super) fn with(&self, params: &Value) -> Self {
+        let mut settings = self.clone();
+        if params["tools"].is_array() {
+            settings.tools = tools(&params["tools"]);
+        }
+        if !params["tool_choice"].is_null() {
+            settings.tool_choice = tool_choice(&params["tool_choice"]);
+        }
+        settings
+    }
+}
+
 /// The effective session.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -64,40 +73,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// An untouched session, as recorded: audio only, and a voice activity detector with the short
-    /// silence of 200 ms. Other models have other voices and transcribers.
+    /// An untouched session.
     pub(super) fn new(id: u64, expires_at: u64, model: &str, agent: bool) -> Self {
-        let value = json!({
-            "id": format!("sim_{id}"),
-            "object": "realtime.session",
-            "model": MODEL,
-            "expires_at": expires_at,
-            "modalities": ["audio"],
-            "instructions": "(the simulator follows no instructions)",
-            "voice": { "type": "openai", "name": "alloy" },
-            "input_audio_format": PCM16,
-            "output_audio_format": null,
-            "input_audio_sampling_rate": 24_000,
-            "input_audio_transcription": null,
-            "input_audio_noise_reduction": null,
-            "input_audio_echo_cancellation": null,
-            "turn_detection": server_vad(300, 200),
-            "tools": [],
-            "tool_choice": "auto",
-            "max_response_output_tokens": "inf",
-            "animation": null,
-            "avatar": null,
-            "output_audio_timestamp_types": null,
-            "truncation_strategy": null,
-            "include": null,
-        });
-        let mut value = match value {
-            Value::Object(value) => value,
-            _ => Map::new(),
-        };
-        if let Value::Object(own) = family::defaults(model, agent) {
-            value.extend(own);
-        }
+        let value = untouched(id, expires_at, model, agent);
         Self { settings: settings(&value), value }
     }
 
@@ -133,8 +111,9 @@ impl Session {
         past: &Past<'_>,
     ) -> Result<(), Fault> {
         let model = patch.get("model").and_then(Value::as_str);
-        if model.is_some_and(|model| model != past.model && model != MODEL) {
-            return Err(Fault::value("session.model", "The model of a session can't change."));
+        if model.is_some() {
+            let message = "The model of a session is that of its address and can't be set.";
+            return Err(Fault::value("session.model", message));
         }
         if past.agent && patch.get("instructions").is_some_and(|text| !text.is_null()) {
             return Err(Fault::value("session.instructions", "Not allowed with an agent."));
@@ -148,59 +127,6 @@ impl Session {
         family::check(next, past)?;
         check_tools(next)
     }
-}
-
-fn server_vad(prefix_padding_ms: u32, silence_duration_ms: u32) -> Value {
-    json!({
-        "type": "server_vad",
-        "threshold": 0.5,
-        "prefix_padding_ms": prefix_padding_ms,
-        "silence_duration_ms": silence_duration_ms,
-        "create_response": true,
-        "interrupt_response": true,
-        "idle_timeout_ms": null,
-        "speech_duration_ms": null,
-        "end_of_utterance_detection": null,
-        "auto_truncate": false,
-        "appended_text_after_truncation": null,
-    })
-}
-
-/// A nested object replaces the old one. Its missing fields get the defaults of the api-versions
-/// from 2026-04-10 on, which differ from those of the untouched session.
-fn complete(key: &str, value: &Value) -> Value {
-    match (key, value) {
-        ("voice", Value::String(name)) => json!({ "type": "openai", "name": name }),
-        ("turn_detection", Value::Object(given)) => {
-            let mut full = match given.get("type").and_then(Value::as_str) {
-                Some("server_vad") => server_vad(400, 500),
-                kind => semantic_vad(kind),
-            };
-            for (key, value) in given.iter().filter(|(_, value)| !value.is_null()) {
-                full[key] = value.clone();
-            }
-            full
-        }
-        ("tools", Value::Null) => json!([]),
-        ("tool_choice", Value::Null) => json!("auto"),
-        _ => value.clone(),
-    }
-}
-
-fn semantic_vad(kind: Option<&str>) -> Value {
-    json!({
-        "type": kind,
-        "threshold": 0.5,
-        "prefix_padding_ms": 420,
-        "silence_duration_ms": 500,
-        "speech_duration_ms": 80,
-        "remove_filler_words": false,
-        "languages": null,
-        "end_of_utterance_detection": null,
-        "create_response": true,
-        "interrupt_response": true,
-        "auto_truncate": false,
-    })
 }
 
 fn check_formats(next: &Map<String, Value>) -> Result<(), Fault> {
@@ -284,10 +210,6 @@ fn settings(value: &Map<String, Value>) -> Settings {
     }
 }
 
-pub(super) fn is_text_only(modalities: &[Value]) -> bool {
-    modalities == [json!("text")]
-}
-
 fn vad_settings(turn: &Value) -> Option<VadSettings> {
     let turn = turn.as_object()?;
     let number = |key: &str, default| turn.get(key).and_then(Value::as_u64).unwrap_or(default);
@@ -318,14 +240,16 @@ fn tool_choice(value: &Value) -> ToolChoice {
     match (value.as_str(), value["name"].as_str()) {
         (Some("none"), _) => ToolChoice::None,
         (Some("required"), _) => ToolChoice::Required,
-        (_, Some(name)) => ToolChoice::Named(name.to_owned()),
-        _ => ToolChoice::Auto,
+        (Some("auto"), _) | (None, None) => ToolChoice::Auto,
+        // A response names its function by a plain string.
+        (Some(name), _) | (None, Some(name)) => ToolChoice::Named(name.to_owned()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     const FRESH: Past<'_> = Past { model: "gpt-realtime", agent: false, spoken: false };
 
@@ -367,6 +291,8 @@ mod tests {
             assert!(update(&mut session, patch, past).is_err());
             assert_eq!(session.value(), before);
         }
-        update(&mut session, json!({"model":"gpt-realtime","voice":"alloy"}), &spoken).unwrap();
+        let own = json!({"model":"gpt-realtime","voice":"alloy"});
+        assert_eq!(update(&mut session, own, &FRESH).unwrap_err().code, "invalid_value");
+        update(&mut session, json!({"voice":"alloy"}), &spoken).unwrap();
     }
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::conversation::Conversation;
 use super::event::{self, Event, event};
+use super::habits::{Habits, habits};
 use super::input::InputBuffer;
 use super::outcome::Outcome;
 use super::pending::{Playing, Request, Transcription, Unanswered};
@@ -46,11 +47,24 @@ enum State {
     Ended,
 }
 
+/// What has become of the client's first `session.update`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Configuration {
+    /// None has come, or one without consequences. The defaults are in force.
+    Untouched,
+    /// One was accepted. What is refused from now on changes nothing.
+    Accepted,
+    /// The first one was refused. The service refuses whatever follows it, a right one too: only
+    /// another connection helps.
+    Refused,
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Simulation {
     pub(super) options: Rc<Options>,
     pub(super) admission: Admission,
+    pub(super) habits: &'static Habits,
     id: u64,
     state: State,
     expires: Instant,
@@ -62,7 +76,9 @@ pub struct Simulation {
     pub(super) unanswered: Unanswered,
     outbox: VecDeque<Outgoing>,
     pub(super) response: Option<Response>,
-    /// Responses that wait for the present one to end; one of each kind at most.
+    /// The response that began last, running or over.
+    pub(super) last_response: Option<String>,
+    /// Responses that wait for the present one to end, see [`Simulation::request`].
     pub(super) waiting: VecDeque<Request>,
     /// The turn's transcription, until its place in the reply comes.
     pub(super) transcription: Option<Transcription>,
@@ -73,7 +89,7 @@ pub struct Simulation {
     pub(super) turns: usize,
     pub(super) responses: usize,
     pub(super) spoken: bool,
-    pub(super) configured: bool,
+    pub(super) configuration: Configuration,
 }
 
 impl Simulation {
@@ -87,7 +103,8 @@ impl Simulation {
         now: Instant,
         unix_seconds: u64,
     ) -> Self {
-        let seconds = options.script.session_seconds.unwrap_or(options.session_seconds);
+        let habits = habits(&admission.model, admission.agent);
+        let seconds = options.script.session_seconds.unwrap_or(habits.session_seconds);
         let expires_at = unix_seconds.saturating_add(seconds);
         let session = Session::new(id, expires_at, &admission.model, admission.agent);
         let mut simulation = Self {
@@ -101,8 +118,10 @@ impl Simulation {
             session,
             conversation: Conversation::default(),
             unanswered: Unanswered::default(),
+            habits,
             outbox: VecDeque::new(),
             response: None,
+            last_response: None,
             waiting: VecDeque::new(),
             transcription: None,
             playing: None,
@@ -111,7 +130,7 @@ impl Simulation {
             turns: 0,
             responses: 0,
             spoken: false,
-            configured: false,
+            configuration: Configuration::Untouched,
             options,
             admission,
         };
@@ -294,7 +313,8 @@ impl Simulation {
     }
 
     fn expire(&mut self) {
-        let seconds = self.options.script.session_seconds.unwrap_or(self.options.session_seconds);
+        let script = &self.options.script;
+        let seconds = script.session_seconds.unwrap_or(self.habits.session_seconds);
         let message = format!("Your session hit the maximum duration of {seconds} seconds.");
         self.refuse(&Fault::new("session_expired", message.as_str()), None);
         self.outbox.push_back(Outgoing::Raw(Action::Close { code: Some(1001), reason: message }));
@@ -311,7 +331,8 @@ impl Simulation {
         while let Progress::Send(event) = ended.next(&mut self.conversation, now) {
             self.outbox.push_back(Outgoing::Event(event));
         }
-        if let Some((item_id, first, bytes)) = ended.playing() {
+        let playing = ended.playing().filter(|_| ended.kept());
+        if let Some((item_id, first, bytes)) = playing {
             self.playing = Some(Playing { item_id, first, bytes });
         }
         self.send_transcription();

@@ -7,16 +7,19 @@ use serde_json::{Value, json};
 
 use super::Dialect;
 use super::conversation::Position;
+use super::family::is_text_only;
 use super::input::{Heard, Turn};
 use super::outcome::Outcome;
 use super::pending::{Request, RequestKind, Transcription, Unanswered};
 use super::plan::{self, Content, Output};
 use super::response::{Manner, Response, truncated};
 use super::script::{ReplyFault, TranscriptTiming};
-use super::session::is_text_only;
 use super::simulation::Simulation;
 use super::sound::{BYTES_PER_MS, Sound};
 use super::tools::{self, Call};
+
+/// Responses with a context of their own that wait, at most.
+pub(super) const MOST_WAITING: usize = 8;
 
 /// A transcript repeats no more characters than this of what a client or tool wrote.
 const QUOTED_CHARS: usize = 2000;
@@ -39,12 +42,14 @@ impl Simulation {
         let Some(vad) = self.session.settings.vad.clone() else {
             return;
         };
-        if self.response.is_some() {
+        // Speech interrupts what belongs to the conversation only.
+        let interruptible = self.response.as_ref().map(Response::kept);
+        if interruptible == Some(true) {
             if vad.interrupt_response {
-                self.waiting.clear();
+                self.waiting.retain(|request| !request.kept);
                 self.cancel_response(Outcome::TurnDetected, self.options.script.late_deltas, now);
             }
-        } else if vad.auto_truncate {
+        } else if interruptible.is_none() && vad.auto_truncate {
             self.truncate_playing(now);
         }
     }
@@ -59,7 +64,7 @@ impl Simulation {
             return;
         }
         let end_ms = i64::try_from(heard).unwrap_or(0);
-        if self.conversation.truncate(&playing.item_id, 0, end_ms).is_ok() {
+        if self.conversation.cut(&playing.item_id, end_ms).is_ok() {
             self.send_event(truncated(&playing.item_id, end_ms));
         }
     }
@@ -74,7 +79,7 @@ impl Simulation {
         let answer = self.session.settings.vad.as_ref().is_some_and(|vad| vad.create_response);
         self.commit_turn(item_id, turn, true, answer);
         if answer {
-            self.request(Request { params: Value::Null, kind: RequestKind::Answer }, now);
+            self.request(Request::plain(RequestKind::Answer), now);
         }
     }
 
@@ -86,28 +91,48 @@ impl Simulation {
         detected: bool,
         answered: bool,
     ) {
-        let before = self.conversation.last_id().map(str::to_owned);
+        let before = self.before_user_item();
         let fields = json!({ "item_id": item_id, "previous_item_id": before });
         self.send("input_audio_buffer.committed", fields);
-        let item = json!({
-            "id": item_id, "object": "realtime.item", "type": "message", "status": "completed",
-            "role": "user", "content": [{ "type": "input_audio", "transcript": null }],
-        });
-        // The id is new, so the item can't be refused.
-        let before = self.conversation.insert(item.clone(), Position::Last).unwrap_or_default();
-        self.announce(item, before, detected);
-        let seconds = seconds(turn.milliseconds);
-        self.turns += 1;
-        self.unanswered.turn = Some(turn);
         // The transcription of an earlier turn, whose reply never came, is due by now.
         self.send_transcription();
-        if self.session.settings.transcription {
-            let text = format!("[simulator] ({seconds} of speech)");
-            self.transcription = Some(Transcription { item_id, text });
+        let milliseconds = turn.milliseconds;
+        self.turns += 1;
+        self.unanswered.turn = Some(turn);
+        // A recogniser writes for the text model behind it, asked or not.
+        if self.session.settings.transcription || self.habits.transcript_first {
+            let text = format!("[simulator] ({} of speech)", seconds(milliseconds));
+            let item_id = item_id.clone();
+            self.transcription = Some(Transcription { item_id, text, milliseconds });
         }
-        let reply = self.options.script.reply != ReplyFault::Missing;
-        if !(answered && reply) || self.options.script.transcript == TranscriptTiming::Early {
+        let timing = self.options.script.transcript;
+        let words = match &self.transcription {
+            Some(words) if self.habits.transcript_first && timing != TranscriptTiming::Failed => {
+                Value::from(words.text.as_str())
+            }
+            _ => Value::Null,
+        };
+        if self.habits.transcript_first && timing != TranscriptTiming::Late {
             self.send_transcription();
+        }
+        let item = json!({
+            "id": item_id, "object": "realtime.item", "type": "message", "status": "completed",
+            "role": "user", "content": [{ "type": "input_audio", "transcript": words }],
+        });
+        // The id is new, so the item can't be refused.
+        let _ = self.conversation.insert(item.clone(), Position::Last);
+        self.announce(item, before, detected && self.habits.announces_turns);
+        let reply = self.options.script.reply != ReplyFault::Missing;
+        if !(answered && reply) || timing == TranscriptTiming::Early {
+            self.send_transcription();
+        }
+    }
+
+    /// What an item of the user will name as the one before it, when it is added at the end.
+    pub(super) fn before_user_item(&self) -> Value {
+        match self.habits.counts_users_only {
+            true => self.conversation.last_user_id().into(),
+            false => self.conversation.last_id().into(),
         }
     }
 
@@ -121,7 +146,7 @@ impl Simulation {
 
     /// Sends the user's words, once.
     pub(super) fn send_transcription(&mut self) {
-        let Some(Transcription { item_id, text }) = self.transcription.take() else {
+        let Some(Transcription { item_id, text, milliseconds }) = self.transcription.take() else {
             return;
         };
         let mut fields = json!({ "item_id": item_id, "content_index": 0 });
@@ -132,20 +157,41 @@ impl Simulation {
             self.send("conversation.item.input_audio_transcription.failed", fields);
             return;
         }
-        let mut delta = fields.clone();
-        delta["delta"] = text.clone().into();
-        self.send("conversation.item.input_audio_transcription.delta", delta);
+        // A recogniser was seen to tell a turn as a whole, a transcriber in pieces.
+        if !self.habits.transcript_first {
+            let mut delta = fields.clone();
+            delta["delta"] = text.clone().into();
+            self.send("conversation.item.input_audio_transcription.delta", delta);
+        }
         fields["transcript"] = text.into();
+        if self.dialect() == Dialect::Ga {
+            fields["usage"] = self.transcription_usage(milliseconds);
+        }
         self.send("conversation.item.input_audio_transcription.completed", fields);
+    }
+
+    /// What a transcription is said to have cost, in the unit of its transcriber; ten tokens a second.
+    fn transcription_usage(&self, milliseconds: u64) -> Value {
+        let by = self.session.field("input_audio_transcription");
+        if by["model"].as_str().is_some_and(|name| name.starts_with("gpt-")) {
+            let heard = milliseconds / 100;
+            let details = json!({ "text_tokens": 0, "audio_tokens": heard });
+            return json!({
+                "type": "tokens", "total_tokens": heard + 6, "input_tokens": heard,
+                "input_token_details": details, "output_tokens": 6,
+            });
+        }
+        json!({ "type": "duration", "seconds": milliseconds.div_ceil(1000) })
     }
 
     /// Speaks first.
     pub(super) fn welcome(&mut self, now: Instant) {
         self.welcome_at = None;
-        self.request(Request { params: Value::Null, kind: RequestKind::Welcome }, now);
+        self.request(Request::plain(RequestKind::Welcome), now);
     }
 
-    /// Begins a response. If one is running, the new one waits.
+    /// Begins a response. If one is running, the new one waits: of each kind that answers all that is
+    /// unanswered one at most, and of those with a context of their own [`MOST_WAITING`].
     pub(super) fn request(&mut self, request: Request, now: Instant) {
         if self.options.script.reply == ReplyFault::Missing {
             self.unanswered = Unanswered::default();
@@ -153,14 +199,14 @@ impl Simulation {
         }
         if self.response.is_none() {
             self.begin(request, now);
-        } else if !self.waiting.iter().any(|other| other.kind == request.kind) {
-            // One response answers everything that has no answer by then.
+        } else if !self.waiting.iter().any(|other| other.same(&request)) {
             self.waiting.push_back(request);
         }
     }
 
     pub(super) fn begin(&mut self, request: Request, now: Instant) {
-        let contents = self.contents(&request);
+        let (kept, params) = (request.kept, request.params.clone());
+        let contents = self.contents(request);
         let outputs: Vec<Output> =
             contents.into_iter().map(|content| Output::new(self.new_id("item"), content)).collect();
         let spoken =
@@ -171,28 +217,31 @@ impl Simulation {
         let script = &self.options.script;
         let manner = Manner {
             not_before: now + Duration::from_millis(script.latency_ms.into()),
-            speed: script.speed.unwrap_or(self.options.speed),
+            speed: script.speed.unwrap_or(self.habits.speed),
+            habits: self.habits,
+            kept,
             odd_pcm: script.odd_pcm,
             bad_base64: script.bad_base64,
             announce_items: self.dialect() == Dialect::Ga,
-            template: self.template(&request.params),
+            template: self.template(&params, kept),
         };
         let steps = plan::steps(&outputs, script);
         let id = self.new_id("resp");
+        self.last_response = Some(id.clone());
         self.response = Some(Response::new(id, outputs, steps, manner));
     }
 
-    fn template(&self, params: &Value) -> Value {
+    fn template(&self, params: &Value, kept: bool) -> Value {
         let modalities = match self.text_only(params) {
             true => json!(["text"]),
             false => json!(["audio", "text"]),
         };
         json!({
-            "conversation_id": "conv_sim",
+            "conversation_id": kept.then_some(self.habits.conversation_id),
             "modalities": modalities,
             "voice": self.session.field("voice"),
             "output_audio_format": "pcm16",
-            "temperature": null,
+            "temperature": self.session.field("temperature"),
             "max_output_tokens": self.session.field("max_response_output_tokens"),
             "metadata": params["metadata"],
         })
@@ -205,19 +254,27 @@ impl Simulation {
         }
     }
 
-    fn contents(&mut self, request: &Request) -> Vec<Content> {
+    fn contents(&mut self, request: Request) -> Vec<Content> {
         let silent = self.text_only(&request.params);
-        let calls = match request.kind {
-            RequestKind::Answer => self.calls(),
-            RequestKind::Welcome | RequestKind::Fixed(_) => Vec::new(),
-        };
-        if !calls.is_empty() {
-            return self.call_contents(calls, silent);
-        }
-        let (words, sound) = match &request.kind {
+        let (words, sound) = match request.kind {
             RequestKind::Welcome => (WELCOME_TEXT.to_owned(), Sound::Welcome),
-            RequestKind::Fixed(text) => (quoted(text), Sound::Welcome),
-            RequestKind::Answer => self.answer(),
+            RequestKind::Fixed(text) => (quoted(&text), Sound::Welcome),
+            RequestKind::Answer => {
+                let mut open = std::mem::take(&mut self.unanswered);
+                let calls = self.calls(&mut open, &request.params);
+                if !calls.is_empty() {
+                    self.unanswered = open;
+                    return self.call_contents(calls, silent);
+                }
+                self.answer(open)
+            }
+            RequestKind::Given(mut given) => {
+                let calls = self.calls(&mut given, &request.params);
+                if !calls.is_empty() {
+                    return self.call_contents(calls, silent);
+                }
+                self.answer(given)
+            }
         };
         let welcome = matches!(sound, Sound::Welcome);
         let sound = match self.options.script.reply_seconds {
@@ -227,17 +284,17 @@ impl Simulation {
         vec![message(&words, sound, silent)]
     }
 
-    /// The function calls the unanswered turn asks for.
-    fn calls(&mut self) -> Vec<Call> {
-        let settings = &self.session.settings;
-        let calls = match (&self.unanswered.turn, &self.unanswered.text) {
-            (Some(_), _) => tools::for_speech(settings, self.turns, self.options.script.tools),
-            (None, Some(text)) => tools::for_text(settings, text),
+    /// The function calls that an open turn asks for, which are its answer.
+    fn calls(&self, open: &mut Unanswered, params: &Value) -> Vec<Call> {
+        let settings = self.session.settings.with(params);
+        let calls = match (&open.turn, &open.text) {
+            (Some(_), _) => tools::for_speech(&settings, self.turns, self.options.script.tools),
+            (None, Some(text)) => tools::for_text(&settings, text),
             (None, None) => Vec::new(),
         };
         if !calls.is_empty() {
-            self.unanswered.turn = None;
-            self.unanswered.text = None;
+            open.turn = None;
+            open.text = None;
         }
         calls
     }
@@ -258,9 +315,9 @@ impl Simulation {
         contents
     }
 
-    /// Words and sound for all that is unanswered.
-    fn answer(&mut self) -> (String, Sound) {
-        let Unanswered { turn, text, outputs } = std::mem::take(&mut self.unanswered);
+    /// Words and sound for all that is open.
+    fn answer(&self, open: Unanswered) -> (String, Sound) {
+        let Unanswered { turn, text, outputs } = open;
         let mut words = Vec::new();
         let mut sound = None;
         if let Some(turn) = turn {

@@ -21,6 +21,10 @@ impl Fault {
     /// The code of faults to which the service gives none of their own: their type. It was seen with
     /// no `event_id` of the command either.
     pub(super) const UNCODED: &str = "invalid_request_error";
+    /// The code for a truncation that comes too late. Seen without an `event_id`, too.
+    pub(super) const ALREADY_TRUNCATED: &str = "item_already_truncated";
+    /// The code for echo cancellation where nothing can echo.
+    pub(super) const NO_ECHO_CANCELLATION: &str = "ec_not_supported";
 
     pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), param: None }

@@ -49,10 +49,10 @@ impl Resolver {
         Self { host, port, addresses, asked: None, running: false, doubted: false, proven: None }
     }
 
-    /// The host's name.
+    /// The host's name and the port.
     #[must_use]
-    pub fn host(&self) -> &str {
-        &self.host
+    pub fn name(&self) -> (&str, u16) {
+        (&self.host, self.port)
     }
 
     /// The last good answer, in the order to try. Empty if there was none, or if it is in doubt.

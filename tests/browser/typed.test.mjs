@@ -68,7 +68,7 @@ for (const { name, open } of engines) {
     // It leaves, and the call ends before an answer to it.
     await talk.page.evaluate(() => {
       delete window.tap.socket.readyState;
-      window.tap.socket.send = () => window.tap.socket.close();
+      window.tap.socket.send = (data) => typeof data === 'string' && JSON.parse(data).type === 'text' && window.tap.socket.close();
     });
     await send(talk, 'Still there?');
     await talk.state('error');

@@ -450,6 +450,10 @@ async def step_greeting(talk):
 
 async def step_text_only(talk):
     await talk.connection.session.update(session={"modalities": ["text"]})
+    refused = (await talk.until("error", allow_error=True))[-1].error
+    require(refused.code == "ec_not_supported", f"echo cancellation without audio: {refused}")
+    silent = {"modalities": ["text"], "input_audio_echo_cancellation": None}
+    await talk.connection.session.update(session=silent)
     await talk.until("session.updated")
     await talk.type("Good evening")
     events = await talk.reply()

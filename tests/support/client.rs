@@ -75,9 +75,20 @@ impl Client {
         Self::upgrade(socket.into(), address, "")
     }
 
+    /// A client of a service, such as `voicelived simulate`, whose events are text messages.
+    pub(crate) fn of_service(address: SocketAddr, target: &str) -> Self {
+        let socket = TcpStream::connect(address).expect("the service accepts");
+        let head = upgrade_head(address, "api-key: k\r\n").replacen("/ws", target, 1);
+        Self::upgraded(socket, &head)
+    }
+
     /// Opens a call on a connection that is there already.
     pub(crate) fn upgrade(socket: TcpStream, address: SocketAddr, fields: &str) -> Self {
-        let (socket, answer) = exchange(socket, &upgrade_head(address, fields));
+        Self::upgraded(socket, &upgrade_head(address, fields))
+    }
+
+    fn upgraded(socket: TcpStream, head: &str) -> Self {
+        let (socket, answer) = exchange(socket, head);
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
         let socket = WebSocket::from_raw_socket(socket, Role::Client, None);

@@ -71,6 +71,7 @@ fn daemon(
             request_target: "/voice-live/realtime?api-version=1&model=m".to_owned(),
             credential: "api-key: k".to_owned(),
             tls: None,
+            proxy: None,
         };
         let gate = Gate::new(false, address, Vec::new());
         let site = Site::Calls(CallSite { gate, simulated: true, https: None, ca_pem: None });

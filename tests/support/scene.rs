@@ -65,6 +65,7 @@ pub(crate) fn target() -> Target {
         host_field: "service".to_owned(),
         credential: String::new(),
         tls: None,
+        proxy: None,
     }
 }
 

@@ -246,6 +246,7 @@ fn target(address: SocketAddr, shape: Shape, trusting: &Arc<ClientConfig>) -> Ta
         host_field: address.to_string(),
         credential: "api-key: bench".to_owned(),
         tls: shape.service_tls.then(|| Arc::clone(trusting)),
+        proxy: None,
     }
 }
 

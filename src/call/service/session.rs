@@ -25,6 +25,11 @@ pub fn session_with(settings: &SessionSettings, which: Transcription, hinted: bo
     let mut session = everyday(settings);
     session["input_audio_transcription"] = transcription::object(settings, which, hinted);
     lay_over(&mut session, &Value::Object(settings.overrides.clone()));
+    let echo = "input_audio_echo_cancellation";
+    if session["modalities"] == json!(["text"]) && !settings.overrides.contains_key(echo) {
+        // Nothing is spoken, so nothing echoes; the service refuses the default then.
+        session[echo] = Value::Null;
+    }
     if which == Transcription::Off {
         // An owner's options alone, without a transcriber, would be refused.
         session["input_audio_transcription"] = Value::Null;

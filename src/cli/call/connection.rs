@@ -52,8 +52,7 @@ pub(super) fn connect(
         keep_token_safe(url, &addresses)?;
     }
     let target = target(url, token, authorities).map_err(unreachable)?;
-    let silent = |_, _: Option<SocketAddr>| {};
-    Drive::connect(target, addresses, SIZES, silent)
+    Drive::connect(target, addresses, String::new(), SIZES, |_| {})
         .map_err(|error| unreachable(explain(&error, url)))
 }
 
@@ -88,6 +87,7 @@ fn target(
         credential: token
             .map_or_else(String::new, |token| format!("Authorization: Bearer {}", token.expose())),
         tls,
+        proxy: None,
     }))
 }
 
@@ -125,6 +125,8 @@ fn explain(error: &DialError, url: &Endpoint) -> String {
             format!("{daemon} refused the call with status {status}{hint}{said}")
         }
         DialError::Invalid(what) => format!("{daemon} does not answer as a daemon: {what}"),
+        // It never asks for a proxy.
+        DialError::Proxy(proxy, _) => format!("the proxy {proxy} opens no way"),
         DialError::Internal(what) => format!("the connection could not be tried: {what}"),
     }
 }

@@ -8,12 +8,11 @@
 mod report;
 mod state;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
 use super::args::CheckArgs;
-use super::drive::{self, Drive, Ended, Event};
+use super::drive::{self, Drive, Ended, Event, Way};
 use super::exit::{self, Failure};
 use super::screen::plain;
 use super::service;
@@ -25,7 +24,9 @@ use crate::certificates::OwnFiles;
 use crate::config::{Config, Purpose};
 use crate::models;
 use crate::net::dial::{Step, Target};
+use crate::net::suites;
 use crate::net::tls::ClientConfigs;
+use crate::net::upgrade;
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 use crate::session::candidates::Candidate;
 use crate::session::connection_faults;
@@ -94,9 +95,21 @@ fn try_candidates(mut candidate: Candidate, report: &mut Report) -> Result<(), F
 
 fn try_candidate(candidate: &Candidate, report: &mut Report) -> Result<(), Setback> {
     let mut drive = connect(candidate, report)?;
+    if let Some(agreed) = drive.agreed() {
+        report.fact("cipher", &format!("{agreed}; {}", processor()));
+    }
     let outcome = configure(&mut drive, candidate, report);
     drive.close();
     outcome
+}
+
+/// Why this cipher may stand first in our offer: see `net::suites`.
+fn processor() -> &'static str {
+    if suites::is_aes_fast() {
+        "this processor has instructions for AES"
+    } else {
+        "this processor has no instructions for AES, so ChaCha20-Poly1305 is asked for first"
+    }
 }
 
 /// Why a candidate failed, and what the service has refused, if a fallback may do without it.
@@ -115,16 +128,36 @@ fn connect(candidate: &Candidate, report: &mut Report) -> Result<Drive, Setback>
     let target: Rc<Target> = Rc::clone(candidate.target());
     let host = target.host.clone();
     report.begin_step();
-    let addresses = drive::look_up(&host, target.port)
-        .map_err(|error| refused(connection_faults::unresolved(&host, &error.to_string())))?;
+    let (hop, port) = target.next_hop();
+    let addresses = drive::look_up(hop, port).map_err(|error| {
+        let why = error.to_string();
+        refused(match &target.proxy {
+            Some(proxy) => connection_faults::proxy_unresolved(proxy, &why),
+            None => connection_faults::unresolved(&host, &why),
+        })
+    })?;
     let count = addresses.len();
     let plural = if count == 1 { "" } else { "es" };
-    report.done("resolve", &format!("{host}, {count} address{plural}"));
+    let what = if target.proxy.is_some() { "the proxy " } else { "" };
+    report.done("resolve", &format!("{what}{hop}, {count} address{plural}"));
+    let tunnel = target.proxy.as_ref().map(|proxy| {
+        format!("{proxy} ({}) opens a tunnel to {host}:{}", proxy.variable, target.port)
+    });
+    let request_id = upgrade::request_id().map_err(|why| (exit::UNAVAILABLE, why))?;
+    report.fact("request id", &request_id);
     let mut running = Step::Connect;
-    let on_step = |next, address: Option<SocketAddr>| {
+    let on_way = |way: Way| {
+        let (next, address) = match way {
+            Way::Step(next, address) => (next, address),
+            Way::Setback(clause) => {
+                running = Step::Connect;
+                return report.note(&clause);
+            }
+        };
         let detail = address.map(|address| address.to_string()).unwrap_or_default();
         match std::mem::replace(&mut running, next) {
             Step::Connect => report.done("connect", &detail),
+            Step::Tunnel => report.done("proxy", tunnel.as_deref().unwrap_or_default()),
             Step::Tls => report.done("TLS", "certificate accepted"),
             Step::Upgrade | Step::Over => {}
         }
@@ -133,7 +166,7 @@ fn connect(candidate: &Candidate, report: &mut Report) -> Result<Drive, Setback>
             report.done("upgrade", "credential accepted");
         }
     };
-    Drive::connect(target, addresses, SIZES, on_step).map_err(|error| Setback {
+    Drive::connect(target, addresses, request_id, SIZES, on_way).map_err(|error| Setback {
         failure: refused(connection_faults::explain(&error, &host)),
         refused: refusals::model_refusal(&error, candidate.model())
             .map(|said| (Refused::Model, said)),

@@ -2,7 +2,10 @@
 //! whatever is due after each thing it does.
 
 mod chaos;
+mod contexts;
 mod errors;
+mod families;
+mod ga;
 mod random;
 mod replies;
 mod turns;
@@ -26,7 +29,11 @@ struct Client {
 
 impl Client {
     fn with(options: Options, dialect: Dialect) -> Self {
-        let admission = Admission { dialect, model: "gpt-realtime".to_owned(), agent: false };
+        Self::of_model("gpt-realtime", options, dialect)
+    }
+
+    fn of_model(model: &str, options: Options, dialect: Dialect) -> Self {
+        let admission = Admission { dialect, model: model.to_owned(), agent: model.is_empty() };
         let now = Instant::now();
         let simulation = Simulation::new(Rc::new(options), admission, 7, now, 1_795_400_000);
         let mut client = Self { simulation, now, events: Vec::new(), others: Vec::new() };
