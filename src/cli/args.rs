@@ -35,6 +35,8 @@ pub enum Command {
         /// The tool's name.
         name: String,
     },
+    /// Internal: fetches a token of Entra ID; its job is on standard input.
+    Token,
     /// Print [`help`].
     Help(Topic),
     /// Print [`version`].
@@ -175,6 +177,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
             let port = port.parse().map_err(|_| "the port is not a number".to_owned())?;
             Ok(Command::Resolve { host, port })
         }
+        Some("__token") => match parser.next()? {
+            None => Ok(Command::Token),
+            Some(argument) => Err(argument.unexpected().into()),
+        },
         Some("__tool") => Ok(Command::Tool { name: positional(&mut parser, "tool")? }),
         _ => Err(format!("there is no command {command:?}").into()),
     }

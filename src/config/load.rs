@@ -8,14 +8,16 @@ use std::path::{Path, PathBuf};
 
 use super::draft::Draft;
 use super::names::{
-    ALL_PROXY, AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, HTTPS_PROXY, KEY, LISTEN, NO_PROXY,
-    OWN_PREFIX, PAIRS, SECRETS, STATE_DIR, TLS_LISTEN, TOKEN, TOKEN_FILE,
+    ALL_PROXY, AZURE_PREFIX, AZURE_SHORT_PREFIX, CLIENT, CLIENT_SECRET, ENDPOINT, ENTRA_COMMAND,
+    ENTRA_FILE, FEDERATED_FILE, HTTPS_PROXY, KEY, KEY_FILE, LISTEN, NO_PROXY, OWN_PREFIX, PAIRS,
+    SECRETS, STATE_DIR, TENANT, TLS_LISTEN, TOKEN, TOKEN_FILE,
 };
 use super::spelling::{is_ours, near_miss, nearest};
 use super::{
     AccessConfig, Config, ConfigError, Endpoint, Files, Limits, Place, Purpose, Secret,
     ServiceConfig, VARIABLES, Variable, dotenv,
 };
+use crate::identity::{SignIn, Source};
 use crate::net::proxy::{self, Proxy};
 use crate::system::files;
 
@@ -92,8 +94,10 @@ pub(super) fn load(
     loader.parse_all(&|variable| purpose == Purpose::Service || !variable.service_only);
     loader.draft.state_dir = loader.draft.state_dir.take().or(state_dir);
     if purpose == Purpose::Service {
-        loader.settle_proxy();
-        loader.find_credential(credentials);
+        let host = loader.draft.endpoint.as_ref().map(|endpoint| endpoint.host.clone());
+        loader.draft.proxy = host.and_then(|host| loader.proxy_to(&host));
+        loader.find_credentials(credentials);
+        loader.settle_login();
         let missing = loader.require_service();
         if !supervised {
             loader.errors.extend(missing);
@@ -342,28 +346,43 @@ impl<'a> Loader<'a> {
         chosen[weaker] = None;
     }
 
-    /// Takes the key that systemd passes in a file, if no key was set otherwise.
-    fn find_credential(&mut self, directory: Option<PathBuf>) {
-        let wanted = PAIRS[0];
-        let set = |s: &Setting| {
-            let variables = VARIABLES.iter();
-            let mut key = variables.filter(|v| v.name == wanted.0 || v.name == wanted.1);
-            key.any(|v| v.spellings().contains(&s.name))
-        };
-        let Some(directory) = directory.filter(|_| !self.settings.iter().any(set)) else {
-            return;
-        };
-        let outcome = match (self.files)(&directory.join(KEY), Secret::MAX_BYTES) {
-            // A unit may pass a blank credential while there is no key yet.
+    /// Takes the key, and the secret of a service principal, that systemd passes in files, unless they
+    /// were set otherwise.
+    fn find_credentials(&mut self, directory: Option<PathBuf>) {
+        let Some(directory) = directory else { return };
+        if !self.is_set(&[KEY, KEY_FILE, ENTRA_FILE, ENTRA_COMMAND]) {
+            self.take_credential(&directory, KEY, |draft, text| draft.set_key(text));
+        }
+        if !self.is_set(&[CLIENT_SECRET]) {
+            self.take_credential(&directory, CLIENT_SECRET, |draft, text| {
+                super::draft::entra_secret(text).map(|secret| draft.entra.secret = Some(secret))
+            });
+        }
+    }
+
+    fn is_set(&self, names: &[&str]) -> bool {
+        let variables = VARIABLES.iter().filter(|variable| names.contains(&variable.name));
+        let spellings: Vec<_> = variables.flat_map(Variable::spellings).collect();
+        self.settings.iter().any(|setting| spellings.contains(&setting.name))
+    }
+
+    fn take_credential(
+        &mut self,
+        directory: &Path,
+        name: &str,
+        set: fn(&mut Draft, &str) -> Result<(), String>,
+    ) {
+        let outcome = match (self.files)(&directory.join(name), Secret::MAX_BYTES) {
+            // A unit may pass a blank credential while there is none yet.
             Ok(bytes) if bytes.trim_ascii().is_empty() => Ok(()),
             Ok(bytes) => String::from_utf8(bytes)
                 .map_err(|_| "is not UTF-8 text".to_owned())
-                .and_then(|text| self.draft.set_key(&text)),
+                .and_then(|text| set(&mut self.draft, &text)),
             Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(fault) => Err(format!("cannot be read: {fault}")),
         };
         if let Err(message) = outcome {
-            self.fault(KEY, Some(Place::Credential), message);
+            self.fault(name, Some(Place::Credential), message);
         }
     }
 
@@ -379,9 +398,14 @@ impl<'a> Loader<'a> {
                           `voicelived demo`";
             missing.push(self.missing(ENDPOINT, remedy));
         }
-        if self.draft.key.is_none() && !faulty(&self.errors, KEY) {
+        let entra = [ENTRA_FILE, ENTRA_COMMAND, TENANT, CLIENT, CLIENT_SECRET, FEDERATED_FILE]
+            .iter()
+            .any(|name| faulty(&self.errors, name));
+        let none = self.draft.key.is_none() && self.draft.sign_in.is_none();
+        if none && !entra && !faulty(&self.errors, KEY) {
             let remedy = "put the resource's key into the environment or .env, or name its file in \
-                          AZURE_VOICE_LIVE_API_KEY_FILE";
+                          AZURE_VOICE_LIVE_API_KEY_FILE; or log in with Entra ID \
+                          (docs/operations.md)";
             missing.push(self.missing(KEY, remedy));
         }
         missing
@@ -398,27 +422,61 @@ impl<'a> Loader<'a> {
         ConfigError { what: name.to_owned(), place: None, message }
     }
 
-    /// The proxy on the way to the service, if there is one. A proxy that is not asked, because the
-    /// service is this machine or `NO_PROXY` names it, is not judged either.
-    fn settle_proxy(&mut self) {
-        let Some(host) = self.draft.endpoint.as_ref().map(|endpoint| endpoint.host.clone()) else {
-            return;
-        };
+    /// The proxy on the way to a host, if there is one. A proxy that is not asked, because the host is
+    /// this machine or `NO_PROXY` names it, is not judged either.
+    fn proxy_to(&mut self, host: &str) -> Option<Proxy> {
         let mut chosen = |name| {
             let variable = VARIABLES.iter().find(|variable| variable.name == name)?;
             self.choose(variable)
         };
         let (named, exceptions) = (chosen(HTTPS_PROXY), chosen(NO_PROXY));
-        let Some(Setting { name, value, place, .. }) = named.or_else(|| chosen(ALL_PROXY)) else {
-            return;
+        let Setting { name, value, place, .. } = named.or_else(|| chosen(ALL_PROXY))?;
+        if proxy::is_direct(host, &exceptions.map(|s| s.value).unwrap_or_default()) {
+            return None;
+        }
+        let parsed = Proxy::parse(value.trim(), &name);
+        parsed.map_err(|message| self.fault(&name, Some(place), message)).ok()
+    }
+
+    /// Decides between the key and Entra ID. The settings of this program win over those that many
+    /// programs share: another program's variables must not change how calls log in.
+    fn settle_login(&mut self) {
+        let source = match self.draft.entra.own() {
+            Some(source) => Some(source),
+            None if self.draft.key.is_some() => {
+                let entra = &self.draft.entra;
+                if entra.secret.is_some() || entra.federated.is_some() {
+                    let unused = format!(
+                        "{CLIENT_SECRET} and {FEDERATED_FILE} are not used: the key is set, and it wins"
+                    );
+                    self.draft.warnings.push(unused);
+                }
+                None
+            }
+            None => match self.draft.entra.shared() {
+                Ok(source) => source,
+                Err(missing) => {
+                    for name in missing {
+                        let message = "is not set, but Entra ID needs it beside the variables that are; set it, or the key";
+                        if !self.errors.iter().any(|error| error.what == name) {
+                            self.fault(name, None, message);
+                        }
+                    }
+                    None
+                }
+            },
         };
-        if proxy::is_direct(&host, &exceptions.map(|s| s.value).unwrap_or_default()) {
-            return;
-        }
-        match Proxy::parse(value.trim(), &name) {
-            Ok(proxy) => self.draft.proxy = Some(proxy),
-            Err(message) => self.fault(&name, Some(place), message),
-        }
+        let Some(source) = source else { return };
+        let host = match &source {
+            Source::Principal { authority, .. } | Source::Workload { authority, .. } => {
+                Endpoint::exact(authority).ok().map(|parsed| parsed.host)
+            }
+            // A command has its own ways. All others are on this machine or beside it.
+            Source::Command(_) | Source::File(_) | Source::Managed { .. } => None,
+        };
+        let proxy = host.and_then(|host| self.proxy_to(&host));
+        let authorities = self.draft.authorities.clone();
+        self.draft.sign_in = Some(SignIn { source, proxy, authorities });
     }
 
     /// Each call reserves blocks at its start. So the pool must be large enough for all calls
@@ -513,6 +571,7 @@ impl<'a> Loader<'a> {
             service: ServiceConfig {
                 endpoint,
                 key: draft.key.unwrap_or_else(Secret::placeholder),
+                sign_in: draft.sign_in,
                 api_version: draft.api_version,
                 extra_authorities: draft.authorities,
                 proxy: draft.proxy,

@@ -9,6 +9,7 @@ mod change;
 pub mod dotenv;
 mod draft;
 pub mod endpoint;
+mod entra;
 mod load;
 mod names;
 pub mod secret;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
+use crate::identity::SignIn;
 use crate::net::proxy::Proxy;
 use crate::system::files;
 
@@ -63,8 +65,11 @@ pub struct Config {
 pub struct ServiceConfig {
     /// Complete address, with `api-version` and `model` in its query.
     pub endpoint: Endpoint,
-    /// Value of the `api-key` header: visible ASCII, so it cannot break out of its header line.
+    /// Value of the `api-key` header: visible ASCII, so it cannot break out of its header line. It is a
+    /// placeholder where [`Self::sign_in`] stands for it.
     pub key: Secret,
+    /// Entra ID in place of the key.
+    pub sign_in: Option<SignIn>,
     /// The `api-version` that is part of [`Self::endpoint`].
     pub api_version: String,
     /// Trust anchors besides the built-in ones; usually none.

@@ -121,8 +121,15 @@ impl Server {
         else {
             return;
         };
-        if !resolver.addresses().is_empty() {
-            session.dial(resolver.addresses(), now);
+        if resolver.addresses().is_empty() {
+            return;
+        }
+        if self.tokens.is_none() {
+            return session.dial(resolver.addresses(), now);
+        }
+        session.await_token(resolver.addresses(), now);
+        if session.is_authorising() {
+            self.authorise(at, now);
         }
     }
 
@@ -133,6 +140,7 @@ impl Server {
             (News::Reached(address), Some(resolver)) => resolver.reached(address),
             (News::Unreached(address), Some(resolver)) => resolver.unreached(address),
             (News::FallBack, _) => self.dial(at, now),
+            (News::TokenRefused, _) => self.token_refused(at, now),
             (News::Accepted, _) => self.remember_candidate(at, now),
             (News::Socket, _) | (_, None) => {}
         }
@@ -206,6 +214,7 @@ impl Server {
                     now,
                 ),
             },
+            Purpose::SignIn(generation) => self.signed_in(generation, outcome, now),
             Purpose::Tool { slot, session, call_id } => {
                 let (output, ok) = tool_output(outcome);
                 let here =

@@ -29,6 +29,7 @@ mod spending;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod visitors;
 
 use accept::AcceptLimiter;
@@ -52,6 +53,7 @@ use crate::access::{Access, Guard};
 use crate::call::ending::EndReason;
 use crate::call::sooner;
 use crate::certificates::Certificates;
+use crate::identity::Tokens;
 use crate::metrics::{Family, nanos};
 use crate::session::{LoopResources, News, Progress, Session, TurnContext};
 use crate::spending::Ledger;
@@ -150,6 +152,8 @@ pub struct Server {
     calls: Option<Calls>,
     guard: Guard,
     resolver: Option<Resolver>,
+    /// `None` where a key logs in.
+    tokens: Option<Tokens>,
     resources: LoopResources,
     limiter: AcceptLimiter,
     /// When to look at the certificates again; `None` without certificates.
@@ -222,6 +226,7 @@ impl Server {
             calls,
             guard: Guard::new(access),
             resolver,
+            tokens: None,
             resources: LoopResources::new(blocks),
             limiter: AcceptLimiter::new(now),
             certificates_due,
@@ -247,6 +252,7 @@ impl Server {
         let mut now = Instant::now();
         self.manager.ready(now);
         self.refresh_addresses(now);
+        self.change_sign_in(now);
         loop {
             let end = Instant::now();
             self.resources.metrics.turn(end.saturating_duration_since(now));
@@ -270,6 +276,7 @@ impl Server {
         self.mark_due(now);
         self.look_at_certificates(now);
         self.take_ended_children(now);
+        self.renew_token(now);
         self.pump_slots(now);
         self.watch_spending(now);
         self.watch_drain(now);
@@ -298,7 +305,7 @@ impl Server {
         let nearest = sooner(self.soonest, stop);
         let nearest = sooner(nearest, sooner(self.children.deadline(), self.accept_deadline()));
         let nearest = sooner(nearest, sooner(self.certificates_due, self.spending_deadline()));
-        let nearest = sooner(nearest, self.manager.deadline())?;
+        let nearest = sooner(nearest, sooner(self.token_deadline(), self.manager.deadline()))?;
         Some(nearest.saturating_duration_since(now))
     }
 

@@ -193,6 +193,7 @@ fn calls(port: u16) -> Calls {
         terms: Terms {
             access: Access::Open,
             candidate: Chosen::new(Candidate::only(settings, target)),
+            sign_in: None,
             unready: None,
         },
         reread: Box::new(|| Err("nothing is read again".to_owned())),

@@ -3,7 +3,9 @@
 //!
 //! ```text
 //! Resolving ─► Dialling ─► Configuring ─► Open ─► Closing ─► Gone
-//!     │           └─────────────┴─► Resolving, when the service is asked otherwise
+//!     │  │        │ └───────────┴─► Resolving, when the service is asked otherwise
+//!     │  └─► Authorising ─► Dialling, when Entra ID stands for the key
+//!     │           ▲ └─ Dialling, when the service has refused a token that was kept
 //!     └───────────┴─────────────┴───────────┴────────────────► Gone
 //! ```
 //!
@@ -38,6 +40,10 @@ const SERVICE_SIZES: Sizes = Sizes { message: 1024 * 1024 + 64 * 1024, waiting: 
 /// time means that one of the two clocks is wrong.
 const LONGEST_SESSION: Duration = Duration::from_secs(24 * 3600);
 
+/// How long a call waits for a token. The fetch goes on for the next call. It is shorter than the call's
+/// time to get ready, so that the call ends with the right words.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(12);
+
 /// See the module's text.
 pub(super) struct ServiceSide<S> {
     /// The session that the call asks for, and where.
@@ -46,6 +52,9 @@ pub(super) struct ServiceSide<S> {
     untried: bool,
     state: State<S>,
     microphone: MicrophonePath,
+    /// The dial shows a token that had been fetched before this call asked. If the service refuses it,
+    /// a new one is fetched, once: the kept one may have been revoked, or be for a role of before.
+    kept_token: bool,
     /// What the loop does not know yet.
     news: Option<News>,
 }
@@ -55,6 +64,9 @@ enum State<S> {
     /// The loop is looking up the service's addresses. There is no socket and no deadline here: the
     /// look-up has its own, and the call's time to get ready bounds both.
     Resolving,
+    /// The loop is getting a token of Entra ID, or has one that must not be used. There is no socket, and
+    /// after `until` the call ends. The addresses wait here: they were known first.
+    Authorising { addresses: Vec<SocketAddr>, until: Instant },
     /// The connection is being made: TCP, TLS, upgrade. The dial owns the socket.
     Dialling(Box<Dial<S>>),
     /// Events flow, but the service has not taken the session's settings. Microphone audio is held:
@@ -87,6 +99,8 @@ pub enum News {
     Reached(SocketAddr),
     /// There is none, and this address was tried last.
     Unreached(SocketAddr),
+    /// The service has refused a token that was kept. A new one is wanted.
+    TokenRefused,
     /// The service has refused the candidate. Its fallback is to be dialled.
     FallBack,
     /// The service has accepted the fallback.
@@ -114,7 +128,7 @@ impl<S: Socket> State<S> {
             Self::Configuring(connection) | Self::Open(connection) | Self::Closing(connection) => {
                 Some(connection)
             }
-            Self::Resolving | Self::Dialling(_) | Self::Gone => None,
+            Self::Resolving | Self::Authorising { .. } | Self::Dialling(_) | Self::Gone => None,
         }
     }
 
@@ -123,7 +137,7 @@ impl<S: Socket> State<S> {
             Self::Configuring(connection) | Self::Open(connection) | Self::Closing(connection) => {
                 Some(connection)
             }
-            Self::Resolving | Self::Dialling(_) | Self::Gone => None,
+            Self::Resolving | Self::Authorising { .. } | Self::Dialling(_) | Self::Gone => None,
         }
     }
 
@@ -135,7 +149,14 @@ impl<S: Socket> State<S> {
 impl<S: Socket> ServiceSide<S> {
     /// A service that is still to be called. `microphone` is its share of the PCM pool.
     pub(super) fn new(candidate: Candidate, microphone: MicrophonePath) -> Self {
-        Self { candidate, untried: false, state: State::Resolving, microphone, news: None }
+        Self {
+            candidate,
+            untried: false,
+            state: State::Resolving,
+            microphone,
+            kept_token: false,
+            news: None,
+        }
     }
 
     // ---- the way to the service ----
@@ -154,9 +175,42 @@ impl<S: Socket> ServiceSide<S> {
         }
     }
 
+    /// Whether a token is wanted.
+    pub(super) fn is_authorising(&self) -> bool {
+        matches!(self.state, State::Authorising { .. })
+    }
+
+    /// Resolving → Authorising: Entra ID stands for the key, so the addresses alone are not enough.
+    pub(super) fn await_token(&mut self, addresses: &[SocketAddr], now: Instant) {
+        if self.is_resolving() {
+            let (addresses, until) = (addresses.to_vec(), now + TOKEN_PATIENCE);
+            self.state = State::Authorising { addresses, until };
+        }
+    }
+
+    /// Authorising → Dialling with the token in this header line. `kept` says that it had been fetched
+    /// before this call asked. In any other state it comes too late and changes nothing.
+    pub(super) fn authorise(&mut self, header: &str, kept: bool, now: Instant) {
+        if let State::Authorising { addresses, .. } = &mut self.state {
+            let addresses = std::mem::take(addresses);
+            self.candidate.log_in_with(header);
+            self.kept_token = kept;
+            let target = Rc::clone(self.candidate.target());
+            self.state =
+                State::Dialling(Box::new(Dial::new(target, addresses, SERVICE_SIZES, now)));
+        }
+    }
+
     /// Lets the dial go on. Dialling → Configuring when the WebSocket is open, → Gone when no
     /// address is left.
     pub(super) fn advance_dial(&mut self, cx: &mut TurnContext<'_>) -> Dialled {
+        if let State::Authorising { until, .. } = &self.state
+            && cx.now >= *until
+        {
+            self.state = State::Gone;
+            let fault = connection_faults::token_late(TOKEN_PATIENCE.as_secs());
+            return Dialled::Failed { fault, refused: None };
+        }
         let State::Dialling(dial) = &mut self.state else {
             return Dialled::Pending;
         };
@@ -178,10 +232,16 @@ impl<S: Socket> ServiceSide<S> {
             }
             DialProgress::Failed(error) => {
                 cx.metrics.count(Family::Connects, "failed");
+                if std::mem::take(&mut self.kept_token) && error.is_unauthorized() {
+                    let (addresses, until) = (dial.addresses().to_vec(), cx.now + TOKEN_PATIENCE);
+                    self.state = State::Authorising { addresses, until };
+                    self.news = Some(News::TokenRefused);
+                    return Dialled::Pending;
+                }
                 self.news = dial.address().filter(|_| error.is_absence()).map(News::Unreached);
                 self.state = State::Gone;
                 Dialled::Failed {
-                    fault: connection_faults::explain(&error, &self.candidate.target().host),
+                    fault: connection_faults::explain(&error, self.candidate.target()),
                     refused: refusals::model_refusal(&error, self.candidate.model()),
                 }
             }
@@ -373,6 +433,7 @@ impl<S: Socket> ServiceSide<S> {
     /// When the dial, the keep-alive or the expiry needs a turn at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.state {
+            State::Authorising { until, .. } => Some(*until),
             State::Dialling(dial) => Some(dial.deadline()),
             state => {
                 let Connection { peer, keep_alive, expires } = state.connection()?;
@@ -398,7 +459,9 @@ impl<S: Socket> ServiceSide<S> {
                 connection.peer.close(1000, "");
                 State::Closing(connection)
             }
-            State::Resolving | State::Dialling(_) | State::Gone => State::Gone,
+            State::Resolving | State::Authorising { .. } | State::Dialling(_) | State::Gone => {
+                State::Gone
+            }
         };
     }
 
