@@ -230,7 +230,8 @@ fn visit(address: SocketAddr, request_target: String) -> Outcome<Option<String>>
         tls: None,
         proxy: None,
     };
-    let mut dial = Dial::new(Rc::new(target), vec![address], CLIENT_SIZES, Instant::now());
+    let mut dial =
+        Dial::new(Rc::new(target), vec![address], String::new(), CLIENT_SIZES, Instant::now());
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(8));
     let peer = loop {
         match dial.advance(Instant::now()) {

@@ -1,7 +1,12 @@
 // The conversation as text. A screen reader reads whole turns only. A line is hidden from it while the line
 // grows. When it is complete, a new line replaces it, and the log announces new lines.
+//
+// Lines stand in the order of the conversation. Each begins where the daemon names its item first, and what comes
+// of that item later, in whatever order, goes to this line.
 
+const MARKS = { cut: 'interrupted', failed: 'could not be written down' };
 const NAMES = { user: 'You', assistant: 'Assistant' };
+const UNHEARD_MS = 10000; // speech without any words for so long was a cough
 
 /** A line of the log that may still change. */
 class Line {
@@ -9,20 +14,32 @@ class Line {
     this.role = role;
     this.id = id;
     this.text = '';
-    this.interrupted = false;
+    this.mark = null; // why the words are not all there
+    this.since = performance.now();
     this.element = this.#build(true);
   }
 
   /** @param {string} text @param {boolean} partial */
   show(text, partial) {
     this.text = text;
+    if (this.mark === 'failed') this.mark = null;
     if (partial && this.element.ariaHidden) this.element.lastChild.textContent = text;
     else this.#replace(partial);
   }
 
   interrupt() {
-    this.interrupted = true;
+    this.mark = 'cut';
     this.#replace(false);
+  }
+
+  /** Nothing can be shown of what was said. */
+  fail() {
+    this.mark = 'failed';
+    this.#replace(false);
+  }
+
+  get unheard() {
+    return this.role === 'user' && !this.text && !this.mark;
   }
 
   #replace(partial) {
@@ -34,7 +51,7 @@ class Line {
   #build(partial) {
     const element = part('p', `turn ${this.role}`);
     element.append(part('span', 'who', NAMES[this.role] ?? this.role), part('span', 'text', this.text || '…'));
-    if (this.interrupted) element.append(part('span', 'cut', 'interrupted'));
+    if (this.mark) element.append(part('span', this.mark, MARKS[this.mark]));
     if (partial) element.ariaHidden = 'true';
     return element;
   }
@@ -42,7 +59,8 @@ class Line {
 
 export class Captions {
   #log;
-  #open = []; // lines that may still change, oldest first
+  #open = []; // lines that may still grow, oldest first
+  #named = new Map(); // the lines of this call by their item
   #tools = [];
   #following = true; // the end of the log, unless the user scrolled back
   #typed = null; // shown already, in case the daemon repeats it
@@ -63,8 +81,11 @@ export class Captions {
   #react(message) {
     switch (message.type) {
       case 'speech_started':
-        this.#dropUnheard();
-        return this.#add('user');
+        return this.#speech(message);
+      case 'speech_stopped':
+        return message.item_id && this.#line('user', message);
+      case 'transcript_failed':
+        return this.#line('user', message).fail();
       case 'response_started':
         return this.#forget('assistant');
       case 'transcript_delta':
@@ -89,36 +110,50 @@ export class Captions {
 
   /** A call begins. The lines that are there belong to an earlier call. */
   begin() {
+    this.#named.clear();
+    this.#typed = null;
     if (this.#log.lastChild && this.#log.lastChild.className !== 'divider') this.#append(part('p', 'divider', 'New call'));
   }
 
   /** The call is over: nothing grows any more. */
   end() {
-    for (const line of this.#open) line.text ? line.show(line.text, false) : line.element.remove();
+    for (const line of [...this.#open, ...this.#named.values()]) if (line.unheard) line.element.remove();
+    for (const line of this.#open) if (line.text) line.show(line.text, false);
     for (const { element } of this.#tools) element.remove();
     this.#open = [];
     this.#tools = [];
   }
 
-  #delta({ role, item_id: id, text }) {
-    let line = this.#find(role, id);
-    if (!line || (id && line.id && line.id !== id)) line = this.#add(role, id);
-    line.id ??= id;
-    line.show(line.text + text, true);
+  /** A typed turn that interrupts an answer tells of speech too, without an item. Its line is there already. */
+  #speech(message) {
+    this.#dropUnheard();
+    if (message.item_id) this.#line('user', message);
+    else if (this.#typed === null) this.#add('user');
   }
 
-  #final({ role, item_id: id, text, typed }) {
+  #delta(message) {
+    const line = this.#line(message.role, message);
+    line.show(line.text + message.text, true);
+  }
+
+  #final({ role, text, typed, ...item }) {
     if (role === 'user' && text === this.#typed) return void (this.#typed = null);
-    const line = (!typed && this.#find(role, id)) || this.#add(role, id);
+    const line = typed ? this.#add(role) : this.#line(role, item);
     if (text) line.show(text, false);
     else line.element.remove();
     // A line of the assistant stays open until the next reply, because it may still be marked as interrupted.
     if (role !== 'assistant') this.#open = this.#open.filter((other) => other !== line);
   }
 
-  #find(role, id) {
-    const own = this.#open.filter((line) => line.role === role);
-    return own.find((line) => id && line.id === id) ?? own.find((line) => !line.id || !id);
+  /** The line of an item, or of a part of it: there already, or new. Where either has no name, the oldest that
+   *  may still grow is taken for it. */
+  #line(role, { item_id, content_index }) {
+    const id = item_id && (content_index ? `${item_id} ${content_index}` : item_id);
+    const unnamed = (line) => line.role === role && (!line.id || !id);
+    const line = this.#named.get(id) ?? this.#open.find(unnamed) ?? this.#add(role, id);
+    line.id ??= id;
+    if (id) this.#named.set(id, line);
+    return line;
   }
 
   #add(role, id) {
@@ -133,9 +168,14 @@ export class Captions {
     this.#open = this.#open.filter((line) => line.role !== role);
   }
 
-  /** Speech that became no turn (a cough) still has no text when the user speaks again. */
+  /** Speech that became no turn (a cough) still has no text when the user speaks again. The line of an item is
+   *  only hidden, since its words would still have to go there. */
   #dropUnheard() {
-    for (const line of this.#open) if (line.role === 'user' && !line.text) line.element.remove();
+    const now = performance.now();
+    for (const line of this.#open.filter((line) => line.unheard)) {
+      if (!line.id) line.element.remove();
+      else line.element.hidden = now - line.since > UNHEARD_MS;
+    }
     this.#open = this.#open.filter((line) => line.element.isConnected);
   }
 

@@ -174,6 +174,39 @@ fn a_failed_response_is_told_and_the_call_goes_on() {
 }
 
 #[test]
+fn an_answer_that_breaks_off_is_told_logged_and_counted() {
+    let service = Daemon::simulate(&["no-welcome", "incomplete-response"]);
+    let daemon = Daemon::run(service.address, &[]);
+    let mut client = Client::connect(daemon.address);
+    client.wait_until_active();
+    client.tell(&json!({"type": "text", "text": "Hello?"}));
+    let error = client.wait_for_next("error");
+    assert_eq!(error["code"], "response_incomplete");
+    assert!(error["message"].as_str().expect("a sentence").contains("longest length"), "{error}");
+    daemon.wait_for_log("max_response_output_tokens");
+    daemon.assert_counted("responses_unfinished_total", "max_output_tokens", 1);
+}
+
+#[test]
+fn turns_without_a_transcript_are_told_each_and_logged_once() {
+    let service = Daemon::simulate(&["no-welcome", "reply-seconds=1", "transcript=failed"]);
+    let daemon = Daemon::run(service.address, &[]);
+    let mut client = Client::connect(daemon.address);
+    client.wait_until_active();
+    for turn in 1..=2 {
+        client.speak(&[speech("weather"), vec![0; 48_000]].concat(), 4);
+        client.wait_for_next("response_done");
+        let spoken =
+            client.of_type("speech_started").last().expect("it was heard")["item_id"].clone();
+        let failed = client.of_type("transcript_failed");
+        assert_eq!(failed.len(), turn);
+        assert_eq!(failed[turn - 1]["item_id"], spoken);
+    }
+    daemon.assert_counted("transcripts_failed_total", "", 2);
+    assert_eq!(daemon.log().matches("input_audio_transcription").count(), 1, "{}", daemon.log());
+}
+
+#[test]
 fn what_comes_of_an_interrupted_reply_is_dropped() {
     let service = Daemon::simulate(&["no-welcome", "reply-seconds=20", "late-deltas=5"]);
     let daemon = Daemon::run(service.address, &[]);

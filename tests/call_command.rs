@@ -180,40 +180,105 @@ fn control_c_hangs_up_in_order() {
     assert!(lines.contains("state: ended (hang_up)"), "{lines}");
 }
 
+/// The daemon's side of a call, played by the test.
+struct Played(WebSocket<std::net::TcpStream>);
+
+impl Played {
+    /// Starts the command with these arguments, and takes its call.
+    fn call(arguments: &[&str]) -> (Self, std::process::Child) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let process = command(listener.local_addr().expect("bound"), arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let (mut socket, _) = listener.accept().expect("it connects");
+        let head = read_head(&mut socket);
+        let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+        let accept = voicelived::net::upgrade::accept_key(key.expect("a key"));
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        socket.write_all(answer.as_bytes()).expect("it reads");
+        let mut played = Self(WebSocket::from_raw_socket(socket, Role::Server, None));
+        played.say(r#"{"type":"call_state","state":"active"}"#);
+        (played, process)
+    }
+
+    fn say(&mut self, message: &str) {
+        self.0.send(Message::text(message)).expect("it listens");
+    }
+
+    /// Waits until the command says this.
+    fn wait_for(&mut self, word: &str) {
+        while !matches!(self.0.read(), Ok(Message::Text(text)) if text.contains(word)) {}
+    }
+
+    /// The call is over: what the command has told.
+    fn end(mut self, process: std::process::Child) -> (i32, String, String) {
+        self.say(r#"{"type":"call_state","state":"ended","reason":"hang_up"}"#);
+        let _ = self.0.close(None);
+        while self.0.read().is_ok() {}
+        told(&process.wait_with_output().expect("it ends"))
+    }
+}
+
 /// The daemon's last words may come late, such as what the call has cost.
 #[test]
 fn a_goodbye_is_waited_for_longer_than_three_seconds() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("bound");
-    let process = command(address, &["--text", "hello", "--timeout", "1"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it runs");
-    let (mut socket, _) = listener.accept().expect("it connects");
-    let head = read_head(&mut socket);
-    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
-    let accept = voicelived::net::upgrade::accept_key(key.expect("a key"));
-    let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {accept}\r\n\r\n"
-    );
-    socket.write_all(answer.as_bytes()).expect("it reads");
-    let mut daemon = WebSocket::from_raw_socket(socket, Role::Server, None);
-    let say = |daemon: &mut WebSocket<_>, state: &str| {
-        daemon.send(Message::text(format!(r#"{{"type":"call_state",{state}}}"#)))
-    };
-    say(&mut daemon, r#""state":"active""#).expect("it listens");
+    let (mut daemon, process) = Played::call(&["--text", "hello", "--timeout", "1"]);
     // Its turn gets no answer, so it hangs up.
-    while !matches!(daemon.read(), Ok(Message::Text(text)) if text.contains("hang_up")) {}
+    daemon.wait_for("hang_up");
     std::thread::sleep(Duration::from_secs(3));
-    say(&mut daemon, r#""state":"ended","reason":"hang_up""#).expect("it still listens");
-    let _ = daemon.close(None);
-    while daemon.read().is_ok() {}
-    let (code, lines, fault) = told(&process.wait_with_output().expect("it ends"));
+    let (code, lines, fault) = daemon.end(process);
     assert!(code == 1 && fault.contains("no answer came"), "{fault}");
     assert!(lines.contains("state: ended (hang_up)"), "it left before the last word: {lines}");
+}
+
+#[test]
+fn what_was_said_is_printed_in_the_order_of_the_conversation() {
+    let (mut daemon, process) = Played::call(&["--text", "hello"]);
+    daemon.wait_for("hello");
+    daemon.say(r#"{"type":"pong","id":"typed"}"#);
+    let speech = |item: &str| {
+        ["started", "stopped"]
+            .map(|kind| format!(r#"{{"type":"speech_{kind}","item_id":"{item}"}}"#))
+    };
+    let words = |role: &str, item: &str, text: &str| {
+        format!(r#"{{"type":"transcript","role":"{role}","item_id":"{item}","text":"{text}"}}"#)
+    };
+    // The words of two turns come the wrong way round, and those of the third after the answer to it.
+    for message in [speech("u1"), speech("u2"), speech("u3")].as_flattened() {
+        daemon.say(message);
+    }
+    daemon.say(&words("user", "u2", "Second."));
+    daemon.say(&words("user", "u1", "First."));
+    daemon.say(r#"{"type":"response_started"}"#);
+    daemon.say(&words("assistant", "a1", "Answer."));
+    daemon.say(r#"{"type":"transcript_failed","item_id":"u3"}"#);
+    daemon.say(r#"{"type":"response_done","status":"completed"}"#);
+    daemon.wait_for("hang_up");
+    // What waits for words that never come is printed at the latest at the end.
+    for message in &speech("u4") {
+        daemon.say(message);
+    }
+    daemon.say(&words("assistant", "a2", "Good bye."));
+    let (code, lines, fault) = daemon.end(process);
+    assert_eq!(code, 0, "{lines}{fault}");
+    let said: Vec<_> = lines.lines().filter(|line| !line.starts_with("latency")).collect();
+    let expected = [
+        "state: active",
+        "you: hello",
+        "you: First.",
+        "you: Second.",
+        "you: (no transcript)",
+        "assistant: Answer.",
+        "assistant: Good bye.",
+        "state: ended (hang_up)",
+    ];
+    assert_eq!(said, expected);
 }
 
 #[test]

@@ -333,7 +333,7 @@ const SIZES: Sizes = Sizes { message: 1 << 20, waiting: 1 << 20 };
 
 fn dial(addresses: usize, start: Instant) -> Dial<Socket> {
     let address = |at: usize| ([127, 0, 0, 1], u16::try_from(at + 1).expect("few")).into();
-    Dial::new(Rc::new(target()), (0..addresses).map(address).collect(), SIZES, start)
+    Dial::new(Rc::new(target()), (0..addresses).map(address).collect(), String::new(), SIZES, start)
 }
 
 #[test]
@@ -375,6 +375,55 @@ fn an_upgrade_has_ten_seconds() {
         Progress::Failed(DialError::Timeout(step)) => assert_eq!(step, "the WebSocket upgrade"),
         other => panic!("{other:?}"),
     }
+}
+
+/// The next address gets its turn, and enough of the 15 s in which a call must reach the service.
+#[test]
+fn an_address_that_stalls_after_it_has_accepted_is_followed_by_the_next() {
+    for addresses in [2, 3, 5] {
+        let start = Instant::now();
+        let mut dial = dial(addresses, start);
+        let mut now = start;
+        let mut stalled = Vec::new();
+        for left in (0..addresses).rev() {
+            assert!(matches!(dial.advance(now), Progress::NewSocket), "{left} of {addresses}");
+            stalled.push(kernel::called().expect("it connects"));
+            assert!(matches!(dial.advance(now), Progress::Pending));
+            let deadline = dial.deadline();
+            assert!(deadline > now && deadline <= start + seconds(13), "{:?}", deadline - start);
+            assert!(matches!(dial.advance(deadline - TICK), Progress::Pending));
+            now = deadline;
+        }
+        assert!(now - start > seconds(10), "the last one has the rest: {:?}", now - start);
+        match dial.advance(now) {
+            Progress::Failed(DialError::Timeout(step)) => assert_eq!(step, "the WebSocket upgrade"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_first_of_two_addresses_has_four_seconds_for_the_upgrade() {
+    let start = Instant::now();
+    let mut dial = dial(2, start);
+    assert!(matches!(dial.advance(start), Progress::NewSocket));
+    let _stalled = kernel::called().expect("it connects");
+    assert!(matches!(dial.advance(start), Progress::Pending));
+    assert_eq!(dial.deadline(), start + seconds(4));
+    let setback = |dial: &mut Dial<Socket>| dial.take_setback().map(|it| it.to_string());
+    assert_eq!(setback(&mut dial), None);
+    assert!(matches!(dial.advance(start + seconds(4)), Progress::NewSocket));
+    let told = setback(&mut dial).expect("it is told once");
+    assert!(told.contains("127.0.0.1:1") && told.contains("the WebSocket upgrade"), "{told}");
+    assert_eq!(setback(&mut dial), None);
+    let mut service = kernel::called().expect("it connects");
+    assert!(matches!(dial.advance(start + seconds(4)), Progress::Pending));
+    assert_eq!(dial.deadline(), start + seconds(13));
+    // A refusal is the service's own word: no other address is asked.
+    service.write_all(b"HTTP/1.1 401 X\r\nContent-Length: 0\r\n\r\n").expect("memory");
+    service.carry(usize::MAX);
+    dial.mark(true, true, false);
+    assert!(matches!(dial.advance(start + seconds(5)), Progress::Failed(DialError::Refused(..))));
 }
 
 /// A refusal that says how long it is, and one that ends, are not waited for.

@@ -206,7 +206,7 @@ fn dial(addresses: Vec<SocketAddr>) -> Progress {
         proxy: None,
     };
     let sizes = Sizes { message: 65_536, waiting: USUAL_WAITING };
-    let mut dial = Dial::new(Rc::new(target), addresses, sizes, Instant::now());
+    let mut dial = Dial::new(Rc::new(target), addresses, String::new(), sizes, Instant::now());
     let (mut poll, mut events) = (Poll::new().expect("a poll"), Events::with_capacity(8));
     loop {
         match dial.advance(Instant::now()) {

@@ -6,6 +6,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::proxies::Proxies;
+
 /// A host name or address with a port (RFC 3986, section 3.2), normalised: lower case, no trailing dot,
 /// addresses in their canonical form. So equal authorities compare as equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,13 +81,24 @@ impl Origin {
     }
 }
 
-/// The Host and Origin rules of one listener.
+/// The most addresses that a gate learns from connections. A device has few, and the oldest one makes way.
+const MAX_MET: usize = 16;
+
+/// The Host and Origin rules of one listener, and whom it believes in front of it and around it.
 #[derive(Debug, Clone)]
 pub struct Gate {
     secure: bool,
     address: SocketAddr,
     names: Vec<String>,
     extra: Vec<Origin>,
+    /// Where clients reach this listener under another port than its own, such as the published one of a
+    /// container. Each name here is also in `names`.
+    published: Vec<Authority>,
+    /// Addresses at which connections were accepted and that `names` lacks.
+    met: Vec<IpAddr>,
+    proxies: Proxies,
+    /// What `frame-ancestors` says in the content security policy (CSP level 3).
+    frame_ancestors: String,
 }
 
 impl Gate {
@@ -94,7 +107,16 @@ impl Gate {
     /// `VOICELIVED_ALLOWED_ORIGINS`.
     #[must_use]
     pub fn new(secure: bool, address: SocketAddr, extra: Vec<Origin>) -> Self {
-        let mut gate = Self { secure, address, names: Vec::new(), extra };
+        let mut gate = Self {
+            secure,
+            address,
+            names: Vec::new(),
+            extra,
+            published: Vec::new(),
+            met: Vec::new(),
+            proxies: Proxies::default(),
+            frame_ancestors: "'none'".to_owned(),
+        };
         gate.set_device_names(&[], &[]);
         gate
     }
@@ -104,6 +126,60 @@ impl Gate {
         self.names = vec!["localhost".to_owned(), self.address.ip().to_canonical().to_string()];
         self.names.extend(names.iter().filter_map(|name| normal_name(name)));
         self.names.extend(addresses.iter().map(|address| address.to_canonical().to_string()));
+        self.met.clear();
+    }
+
+    /// Learns that a connection was accepted at this address. So it is one of the device's own, since when ever:
+    /// the kernel accepts no other. True if the gate did not know that, which means that the device's addresses
+    /// have changed since they were read.
+    pub fn meet(&mut self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        if address.is_loopback()
+            || self.met.contains(&address)
+            || self.names.contains(&address.to_string())
+        {
+            return false;
+        }
+        if self.met.len() >= MAX_MET {
+            self.met.remove(0);
+        }
+        self.met.push(address);
+        true
+    }
+
+    /// The names under which clients reach this listener at another port than its own. The gate must know the
+    /// names already, or from now on with [`set_device_names`](Self::set_device_names).
+    pub fn set_published(&mut self, published: Vec<Authority>) {
+        self.published = published;
+    }
+
+    /// The reverse proxies whose word on a client's address is believed. Nobody's is until then.
+    pub fn set_proxies(&mut self, proxies: Proxies) {
+        self.proxies = proxies;
+    }
+
+    /// The reverse proxies whose word is believed.
+    #[must_use]
+    pub fn proxies(&self) -> &Proxies {
+        &self.proxies
+    }
+
+    /// The origins whose pages may show this page in a frame. No page may until then.
+    pub fn set_frame_ancestors(&mut self, origins: &[String]) {
+        self.frame_ancestors =
+            if origins.is_empty() { "'none'".to_owned() } else { origins.join(" ") };
+    }
+
+    /// The value of `frame-ancestors` in the page's content security policy.
+    #[must_use]
+    pub fn frame_ancestors(&self) -> &str {
+        &self.frame_ancestors
+    }
+
+    /// Whether the page may be shown in a frame of another origin.
+    #[must_use]
+    pub fn admits_frames(&self) -> bool {
+        self.frame_ancestors != "'none'"
     }
 
     /// Whether `Host` is a name of this device, or of an origin that the owner has listed.
@@ -144,12 +220,18 @@ impl Gate {
     }
 
     /// The origin to redirect a visitor to that came over the network without TLS: the same host at
-    /// the HTTPS port. `None` in two cases: over loopback, which browsers trust and no one else can
-    /// read; and by the name of a listed origin, where a proxy has its own rules.
+    /// the HTTPS port, or at the port under which that is published. `None` in two cases: over loopback,
+    /// which browsers trust and no one else can read; and by the name of a listed origin, where a proxy
+    /// has its own rules.
     #[must_use]
     pub fn elsewhere(&self, host: &str, https_port: u16) -> Option<String> {
         let authority = Authority::parse(host, self.default_port())?;
         let own = self.is_own(&authority);
+        // The port that the visitor came by is the plain one.
+        let other = |published: &&Authority| {
+            published.host == authority.host && published.port != authority.port
+        };
+        let https_port = self.published.iter().find(other).map_or(https_port, |found| found.port);
         let Authority { host, .. } = authority;
         let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         if local || !own {
@@ -177,8 +259,12 @@ impl Gate {
     /// Whether this is one of the device's own names or addresses, with the listener's port. Every
     /// loopback address is: only this machine can reach it, and DNS rebinding needs a name.
     fn is_own(&self, authority: &Authority) -> bool {
-        let loopback = authority.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        authority.port == self.address.port() && (loopback || self.names.contains(&authority.host))
+        let address = authority.host.parse::<IpAddr>();
+        let known = |address: &IpAddr| address.is_loopback() || self.met.contains(address);
+        let here = authority.port == self.address.port()
+            && (address.is_ok_and(|address| known(&address))
+                || self.names.contains(&authority.host));
+        here || self.published.contains(authority)
     }
 
     fn default_port(&self) -> u16 {
@@ -244,6 +330,49 @@ mod tests {
         ] {
             assert!(!gate().admits_host(host), "{host}");
         }
+    }
+
+    #[test]
+    fn an_address_that_a_connection_came_to_is_its_own() {
+        let mut gate = Gate::new(true, "[::]:8443".parse().expect("an address"), Vec::new());
+        gate.set_device_names(&[], &["192.168.1.7".parse().expect("an address")]);
+        let meet = |gate: &mut Gate, text: &str| gate.meet(text.parse().expect("an address"));
+        for known in ["192.168.1.7", "::ffff:192.168.1.7", "127.0.0.1", "::1"] {
+            assert!(!meet(&mut gate, known), "{known}");
+        }
+        assert!(!gate.admits_host("10.0.0.9:8443") && !gate.admits_host("[fd00::9]:8443"));
+        assert!(meet(&mut gate, "::ffff:10.0.0.9") && meet(&mut gate, "fd00::9"));
+        assert!(!meet(&mut gate, "10.0.0.9"), "it is known now");
+        assert!(gate.admits_host("10.0.0.9:8443") && gate.admits_host("[fd00::9]:8443"));
+        let own = "https://10.0.0.9:8443".to_owned();
+        assert!(gate.admits_origin(&[own], "10.0.0.9:8443"));
+        assert!(!gate.admits_host("10.0.0.9:8000") && !gate.admits_host("10.0.0.8:8443"));
+        for number in 0..100 {
+            meet(&mut gate, &format!("10.1.0.{number}"));
+        }
+        assert!(gate.met.len() <= MAX_MET && !gate.admits_host("10.0.0.9:8443"));
+    }
+
+    #[test]
+    fn a_published_port_counts_for_its_name_alone() {
+        let mut gate = Gate::new(true, "0.0.0.0:8443".parse().expect("an address"), Vec::new());
+        gate.set_device_names(&["pi.local".to_owned(), "pi-2.local".to_owned()], &[]);
+        gate.set_published(vec![Authority { host: "pi.local".to_owned(), port: 443 }]);
+        for host in ["pi.local", "pi.local:443", "pi.local:8443", "pi-2.local:8443"] {
+            assert!(gate.admits_host(host), "{host}");
+        }
+        for host in ["pi-2.local", "localhost", "pi.local:444"] {
+            assert!(!gate.admits_host(host), "{host}");
+        }
+        assert!(gate.admits_origin(&["https://pi.local".to_owned()], "pi.local"));
+        assert!(!gate.admits_origin(&["http://pi.local".to_owned()], "pi.local"));
+        assert!(!gate.admits_origin(&["https://pi.local:8443".to_owned()], "pi.local"));
+        let mut plain = Gate { secure: false, ..gate };
+        assert_eq!(plain.elsewhere("pi.local:8443", 1).as_deref(), Some("https://pi.local:443"));
+        assert_eq!(plain.elsewhere("pi-2.local:8443", 1).as_deref(), Some("https://pi-2.local:1"));
+        let both = [80, 443].map(|port| Authority { host: "pi.local".to_owned(), port });
+        plain.set_published(both.into());
+        assert_eq!(plain.elsewhere("pi.local", 1).as_deref(), Some("https://pi.local:443"));
     }
 
     #[test]

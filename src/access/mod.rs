@@ -1,9 +1,11 @@
 //! Access control: decides whether a client may open a call. Pure: no socket, no file, no clock.
 //!
-//! [`gate`] judges the request's fields `Host` and `Origin`. [`token`] judges the access token or the
+//! [`gate`] judges the request's fields `Host` and `Origin`. [`proxies`] tells whose request it is when a
+//! reverse proxy has sent it. [`token`] judges the access token or the
 //! cookie. [`throttle`] limits how often an address may guess. [`Guard`] joins the last two.
 
 pub mod gate;
+pub mod proxies;
 pub mod throttle;
 pub mod token;
 
@@ -11,6 +13,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 pub use gate::{Authority, Gate, Origin};
+pub use proxies::{Forwarding, Proxies};
 use throttle::Throttle;
 pub use token::Access;
 
@@ -72,6 +75,12 @@ impl Guard {
     #[must_use]
     pub fn cookie(&self) -> Option<String> {
         self.access.cookie()
+    }
+
+    /// As [`cookie`](Self::cookie), for a page that may be shown in another site's frame.
+    #[must_use]
+    pub fn cookie_for_frames(&self) -> Option<String> {
+        self.access.cookie_for_frames()
     }
 
     /// The generation of the rules: how many changes have taken rights away. A call keeps the

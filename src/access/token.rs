@@ -97,6 +97,17 @@ impl Access {
     /// The value of `Set-Cookie` for a browser that was admitted; `None` if no token is asked for.
     #[must_use]
     pub fn cookie(&self) -> Option<String> {
+        Some(set_cookie(&self.cookie_value()?, COOKIE_SECONDS, OWN_SITE))
+    }
+
+    /// As [`cookie`](Self::cookie), for a page that may be shown in another site's frame. There a browser
+    /// neither keeps nor sends a `SameSite=Strict` cookie.
+    #[must_use]
+    pub fn cookie_for_frames(&self) -> Option<String> {
+        Some(set_cookie(&self.cookie_value()?, COOKIE_SECONDS, FRAMES))
+    }
+
+    fn cookie_value(&self) -> Option<String> {
         let Self::Token(token) = self else {
             return None;
         };
@@ -106,7 +117,7 @@ impl Access {
             // A String takes everything.
             let _ = write!(value, "{byte:02x}");
         }
-        Some(set_cookie(&value, COOKIE_SECONDS))
+        Some(value)
     }
 }
 
@@ -119,11 +130,25 @@ impl fmt::Debug for Access {
 /// The value of `Set-Cookie` that makes a browser drop a cookie that is not right any more.
 #[must_use]
 pub fn forget_cookie() -> String {
-    set_cookie("", 0)
+    set_cookie("", 0, OWN_SITE)
 }
 
-fn set_cookie(value: &str, seconds: u32) -> String {
-    format!("{COOKIE}={value}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={seconds}")
+/// As [`forget_cookie`], for the cookie of [`Access::cookie_for_frames`]. To a browser it is another cookie of
+/// the same name.
+#[must_use]
+pub fn forget_cookie_of_frames() -> String {
+    set_cookie("", 0, FRAMES)
+}
+
+/// Which sites' pages may make a browser send the cookie: only the daemon's own.
+const OWN_SITE: &str = "SameSite=Strict";
+
+/// Pages of any site may, with a cookie that the browser keeps apart for each site in its address bar
+/// (`Partitioned`, CHIPS). So a page elsewhere cannot use the cookie of a dashboard's frame.
+const FRAMES: &str = "SameSite=None; Partitioned";
+
+fn set_cookie(value: &str, seconds: u32, sites: &str) -> String {
+    format!("{COOKIE}={value}; Path=/; Secure; HttpOnly; {sites}; Max-Age={seconds}")
 }
 
 /// What is needed to recognise a token. The token itself cannot be read from it.

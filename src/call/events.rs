@@ -50,12 +50,12 @@ impl Call {
                 self.on_transcript_failed(&part, error);
             }
             ServiceEvent::ResponseCreated { response_id } => self.open_response(&response_id, now),
-            ServiceEvent::ReplyTextDelta { response_id, part, text } => {
-                // The words of an interrupted response are dropped as its audio is: the client would
-                // show what nobody heard.
-                if !self.interrupted.is(&response_id) {
-                    self.on_words("assistant", Some(&response_id), &part, &text);
-                }
+            // The words of an interrupted response are dropped as its audio is: the client would show
+            // what nobody heard.
+            ServiceEvent::ReplyTextDelta { response_id, part, text }
+                if !self.interrupted.is(&response_id) =>
+            {
+                self.on_words("assistant", Some(&response_id), &part, &text);
             }
             ServiceEvent::ReplyText { response_id, part, text } => {
                 let text = if self.interrupted.is(&response_id) {

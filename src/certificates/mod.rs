@@ -17,7 +17,7 @@ use std::time::SystemTime;
 use rustls::ServerConfig;
 
 pub use authority::Authority;
-pub use names::{Names, device_names};
+pub use names::{DeviceNames, Names, device_names};
 pub use own_files::OwnFiles;
 
 /// Where the listener's certificate comes from.
@@ -41,21 +41,19 @@ pub enum Refreshed {
 }
 
 impl Certificates {
-    /// Checks whether the owner's files have changed, or whether the leaf must be made anew. The loop
-    /// calls it at SIGHUP and once an hour. The validity alone would need it every few months, but the
-    /// device's address may change at any time.
-    pub fn refresh(&mut self, now: SystemTime) -> Refreshed {
+    /// Checks whether the owner's files have changed, or whether the leaf must be made anew for `names`. The
+    /// loop calls it at SIGHUP, once an hour, and when the device's names or addresses have changed.
+    pub fn refresh(&mut self, names: &Names, now: SystemTime) -> Refreshed {
         let result = match self {
             Self::Own(files) if files.changed() => files.load(now),
             // An expired certificate is reported at each look until it is renewed, because browsers
             // refuse it.
             Self::Own(files) => return files.expired(now).map_or(Refreshed::Same, Refreshed::Kept),
             Self::Local(authority) => {
-                let names = device_names();
-                if !authority.needs_renewal(&names, now) {
+                if !authority.needs_renewal(names, now) {
                     return Refreshed::Same;
                 }
-                let renewed = authority.renew(&names, now);
+                let renewed = authority.renew(names, now);
                 for warning in authority.take_warnings() {
                     log::warn!("{warning}");
                 }
@@ -87,16 +85,33 @@ impl Certificates {
     }
 
     /// The names and addresses under which a listener at `address` is reached, besides `localhost` and
-    /// the address itself. The names of the owner's certificate come first. Other devices do not reach a
-    /// loopback listener, so the device's names do not count there. The certificate's names do for HTTPS,
+    /// the address itself. `all` are the device's, and `set` those of its owner among them. The names of the
+    /// owner's certificate come first. Other devices do not reach a loopback listener, so the device's
+    /// names do not count there. What the owner has set does, and so do the certificate's names for HTTPS,
     /// because a forwarded port may lead to it.
     #[must_use]
-    pub fn names_at(certificates: Option<&Self>, address: IpAddr, secure: bool) -> Names {
+    pub fn names_at(
+        certificates: Option<&Self>,
+        (all, set): (&Names, &Names),
+        address: IpAddr,
+        secure: bool,
+    ) -> Names {
         let remote = !address.to_canonical().is_loopback();
-        let mut names = if remote { device_names() } else { Names::default() };
+        let names = if remote { all } else { set };
         let own = certificates.filter(|_| remote || secure).map_or(&[][..], Self::own_names);
-        let mut dns = own.to_vec();
-        dns.append(&mut names.dns);
-        Names { dns, ..names }
+        Names { dns: own.to_vec(), addresses: Vec::new() }.and(names.clone())
+    }
+
+    /// Those of `names` for which the certificate does not hold, so that browsers refuse it there.
+    #[must_use]
+    pub fn lacks(&self, names: &Names) -> Vec<String> {
+        let covered = match self {
+            Self::Own(files) => files.all_names(),
+            Self::Local(authority) => authority.names(),
+        };
+        let dns = names.dns.iter().filter(|name| !covered.covers(name)).cloned();
+        let addresses =
+            names.addresses.iter().filter(|&address| !covered.addresses.contains(address));
+        dns.chain(addresses.map(IpAddr::to_string)).collect()
     }
 }

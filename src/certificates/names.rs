@@ -26,6 +26,30 @@ pub struct Names {
 }
 
 impl Names {
+    /// These, and then those of `more` that are not among them.
+    #[must_use]
+    pub fn and(mut self, more: Self) -> Self {
+        self.dns.extend(more.dns);
+        self.addresses.extend(more.addresses);
+        deduplicate(&mut self.dns);
+        deduplicate(&mut self.addresses);
+        self
+    }
+
+    /// Whether a certificate with these names holds for a name. A wildcard stands for one label (RFC 6125,
+    /// section 6.4.3).
+    #[must_use]
+    pub(super) fn covers(&self, name: &str) -> bool {
+        let parent = name.split_once('.').map(|(_, parent)| parent);
+        self.dns.iter().any(|own| {
+            own.eq_ignore_ascii_case(name)
+                || own
+                    .strip_prefix("*.")
+                    .zip(parent)
+                    .is_some_and(|(under, parent)| under.eq_ignore_ascii_case(parent))
+        })
+    }
+
     /// URLs to open in a browser on another device, the most useful first: `host.local`, other names,
     /// addresses. Loopback ones are left out. `scheme` is `https` or `http`. Its usual `port` is not
     /// written.
@@ -46,6 +70,33 @@ impl Names {
                 IpAddr::V6(address) => format!("{scheme}://[{address}]{port}/"),
             }))
             .collect()
+    }
+}
+
+/// Where the names of this device come from: its owner, and the system.
+#[derive(Debug, Clone, Default)]
+pub struct DeviceNames {
+    /// What the owner has set (`VOICELIVED_NAMES`). It is there from the start and does not change.
+    set: Names,
+}
+
+impl DeviceNames {
+    /// The system's names, and these of the owner before them.
+    #[must_use]
+    pub fn new(set: Names) -> Self {
+        Self { set }
+    }
+
+    /// What the owner has set.
+    #[must_use]
+    pub fn set(&self) -> &Names {
+        &self.set
+    }
+
+    /// The owner's names, then those that the system has now ([`device_names`]).
+    #[must_use]
+    pub fn read(&self) -> Names {
+        self.set.clone().and(device_names())
     }
 }
 
@@ -77,6 +128,18 @@ pub fn device_names() -> Names {
         }
     }
     Names { dns: dns_names(&host, &read("/etc/resolv.conf")), addresses: known }
+}
+
+/// Leaves the first of equal entries. The lists are short.
+fn deduplicate<T: PartialEq + Clone>(list: &mut Vec<T>) {
+    let mut known: Vec<T> = Vec::with_capacity(list.len());
+    list.retain(|entry| {
+        let is_new = !known.contains(entry);
+        if is_new {
+            known.push(entry.clone());
+        }
+        is_new
+    });
 }
 
 /// The names made of a host name and the resolver's search domains.
@@ -222,6 +285,20 @@ mod tests {
         assert!(names.dns.contains(&"localhost".to_owned()), "{names:?}");
         assert!(names.addresses.iter().any(|a| a.to_string() == "127.0.0.1"), "{names:?}");
         assert!(names.addresses.len() <= MAX_ADDRESSES);
+    }
+
+    #[test]
+    fn what_the_owner_has_set_comes_first_and_once() {
+        let set = Names {
+            dns: vec!["pi-2.local".to_owned(), "localhost".to_owned()],
+            addresses: vec!["192.0.2.1".parse().unwrap(), "127.0.0.1".parse().unwrap()],
+        };
+        let all = DeviceNames::new(set.clone()).read();
+        assert_eq!(all.dns[..2], set.dns);
+        assert_eq!(all.addresses[..2], set.addresses);
+        assert_eq!(all.dns.iter().filter(|name| *name == "localhost").count(), 1);
+        let loopback = |address: &&IpAddr| address.to_string() == "127.0.0.1";
+        assert_eq!(all.addresses.iter().filter(loopback).count(), 1);
     }
 
     #[test]

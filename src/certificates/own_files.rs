@@ -10,6 +10,7 @@ use rustls::ServerConfig;
 
 use super::facts::{self, Facts};
 use super::files::fault;
+use super::names::Names;
 use crate::net::tls;
 use crate::system::clock::is_clock_set;
 use crate::system::files;
@@ -28,6 +29,8 @@ pub struct OwnFiles {
     key: PathBuf,
     seen: [Stamp; 2],
     names: Vec<String>,
+    /// All of the certificate's names and addresses, wildcards among them.
+    all_names: Names,
     /// The certificate's last second since 1970, and its date in words.
     end: Option<(u64, String)>,
 }
@@ -36,7 +39,14 @@ impl OwnFiles {
     /// Files that have not been looked at yet: the chain, leaf first, and its key.
     #[must_use]
     pub fn new(cert: PathBuf, key: PathBuf) -> Self {
-        Self { cert, key, seen: [None; 2], names: Vec::new(), end: None }
+        Self {
+            cert,
+            key,
+            seen: [None; 2],
+            names: Vec::new(),
+            all_names: Names::default(),
+            end: None,
+        }
     }
 
     /// Reads both. A caller that has an older configuration keeps it when this fails.
@@ -61,7 +71,8 @@ impl OwnFiles {
             return Err(expired);
         }
         let names = leaf.first().and_then(|leaf| Facts::names_of(leaf)).unwrap_or_default();
-        self.names = names.dns.into_iter().filter(|name| !name.contains('*')).collect();
+        self.names = names.dns.iter().filter(|name| !name.contains('*')).cloned().collect();
+        self.all_names = names;
         Ok(config)
     }
 
@@ -80,6 +91,11 @@ impl OwnFiles {
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// The names and addresses of the certificate that was loaded last, with its wildcards.
+    pub(super) fn all_names(&self) -> &Names {
+        &self.all_names
     }
 
     /// Whether a file has been replaced or written since the last [`load`](Self::load). A failed load

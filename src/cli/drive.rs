@@ -60,6 +60,15 @@ pub(super) enum Ended {
     Violation(String),
 }
 
+/// What [`Drive::connect`] tells of the way.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// This step begins, at this address.
+    Step(Step, Option<SocketAddr>),
+    /// An address was given up for the next one, which begins with [`Step::Connect`]; a clause.
+    Setback(String),
+}
+
 /// An open WebSocket.
 #[allow(missing_debug_implementations, reason = "signals have none")]
 pub(super) struct Drive {
@@ -96,38 +105,46 @@ fn failed_at(error: &DialError) -> Option<Step> {
 }
 
 impl Drive {
-    /// Connects, and returns when the WebSocket is open or the attempt has failed. `on_step` is
-    /// called as each step begins, with the address that it concerns.
+    /// Connects, and returns when the WebSocket is open or the attempt has failed. `request_id` is the
+    /// one that the service is told, or empty. `on_way` is told what happens.
     ///
     /// # Errors
     /// As for every [`Dial`]; also `Internal`, when the system gives no poll.
     pub(super) fn connect(
         target: Rc<Target>,
         addresses: Vec<SocketAddr>,
+        request_id: String,
         sizes: Sizes,
-        mut on_step: impl FnMut(Step, Option<SocketAddr>),
+        mut on_way: impl FnMut(Way),
     ) -> Result<Self, DialError> {
         let mut poll = Poll::new().map_err(internal)?;
         let mut events = Events::with_capacity(8);
         let passed = [(target.proxy.is_some(), Step::Tunnel), (target.tls.is_some(), Step::Tls)];
-        let mut dial = Dial::new(target, addresses, sizes, Instant::now());
-        let mut step = Step::Connect;
+        let mut dial = Dial::new(target, addresses, request_id, sizes, Instant::now());
+        let (mut step, mut is_first_address) = (Step::Connect, true);
         loop {
             let progress = dial.advance(Instant::now());
+            if let Some(setback) = dial.take_setback() {
+                log::debug!("{setback}");
+                on_way(Way::Setback(setback.to_string()));
+                (step, is_first_address) = (Step::Connect, false);
+            }
             let reached = match &progress {
-                Progress::Failed(error) => failed_at(error).unwrap_or(step),
+                // With several addresses the error may be of an earlier one.
+                Progress::Failed(error) if is_first_address => failed_at(error).unwrap_or(step),
+                Progress::Failed(_) => step,
                 _ => dial.step(),
             };
             if reached != step {
                 // What a near server answers may be over before it was looked at.
                 for (_, between) in passed.iter().filter(|(is_part, _)| *is_part) {
                     if (step..reached).contains(between) && *between != step {
-                        on_step(*between, dial.address());
+                        on_way(Way::Step(*between, dial.address()));
                     }
                 }
                 log::debug!("next step: {reached:?}, {:?}", dial.address());
                 step = reached;
-                on_step(step, dial.address());
+                on_way(Way::Step(step, dial.address()));
             }
             match progress {
                 Progress::Pending => {}
@@ -147,6 +164,11 @@ impl Drive {
                 dial.mark(event.is_readable(), event.is_writable(), event.is_read_closed());
             }
         }
+    }
+
+    /// The TLS version and cipher of the connection, for people; `None` without TLS.
+    pub(super) fn agreed(&self) -> Option<String> {
+        self.peer.transport().agreed()
     }
 
     /// From now on SIGINT and SIGTERM are events and no longer end the process.

@@ -9,6 +9,7 @@ mod call;
 mod check;
 mod drive;
 pub mod exit;
+mod own_names;
 pub mod run;
 mod screen;
 pub mod service;

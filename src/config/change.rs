@@ -20,6 +20,9 @@ impl Config {
             ("VOICELIVED_TLS_LISTEN", web.tls_listen != new_web.tls_listen),
             ("VOICELIVED_TLS_CERT, VOICELIVED_TLS_KEY", web.tls_files != new_web.tls_files),
             ("VOICELIVED_ALLOWED_ORIGINS", web.allowed_origins != new_web.allowed_origins),
+            ("VOICELIVED_NAMES", web.names != new_web.names),
+            ("VOICELIVED_TRUSTED_PROXIES", web.trusted_proxies != new_web.trusted_proxies),
+            ("VOICELIVED_FRAME_ANCESTORS", web.frame_ancestors != new_web.frame_ancestors),
             ("VOICELIVED_STATE_DIR", self.state_dir != new.state_dir),
             ("VOICELIVED_MAX_SESSIONS", limits.max_sessions != new_limits.max_sessions),
             (

@@ -12,6 +12,7 @@ pub mod endpoint;
 mod entra;
 mod load;
 mod names;
+mod network;
 pub mod secret;
 mod spelling;
 mod table;
@@ -22,6 +23,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 
 use crate::identity::SignIn;
@@ -30,6 +32,7 @@ use crate::system::files;
 
 pub use endpoint::Endpoint;
 pub use load::{EnvFile, PassedSocket, Sources};
+pub use network::OwnName;
 pub use secret::Secret;
 pub use table::{VARIABLES, Variable, secret_names};
 
@@ -131,14 +134,22 @@ pub struct Web {
     pub tls_files: Option<(PathBuf, PathBuf)>,
     /// Origins besides the daemon's own whose pages may open `/ws`, in the form browsers send.
     pub allowed_origins: Vec<String>,
+    /// Names and addresses by which clients reach the daemon, besides those that the system knows.
+    pub names: Vec<OwnName>,
+    /// Reverse proxies: their word on a client's address is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Origins whose pages may show the daemon's page in a frame, in the form browsers send.
+    pub frame_ancestors: Vec<String>,
 }
 
 impl Web {
-    /// Whether other machines can reach the daemon.
+    /// Whether other machines can reach the daemon. Through a proxy they can, although to the daemon each of
+    /// them may come from loopback.
     #[must_use]
     pub fn is_beyond_loopback(&self) -> bool {
-        let all = self.listen.iter().chain(&self.tls_listen);
-        all.into_iter().any(|address| !address.ip().to_canonical().is_loopback())
+        let mut all = self.listen.iter().chain(&self.tls_listen);
+        !self.trusted_proxies.is_empty()
+            || all.any(|address| !address.ip().to_canonical().is_loopback())
     }
 }
 

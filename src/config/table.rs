@@ -7,7 +7,7 @@ use super::names::{
     IDENTITY_HEADER, IMDS_ENDPOINT, KEY, KEY_FILE, LISTEN, METADATA, NO_PROXY, SECRETS, SHARED,
     STATE_DIR, TENANT, TLS_LISTEN, TOKEN, TOKEN_FILE,
 };
-use super::{Files, Secret};
+use super::{Files, Secret, network};
 use crate::models;
 
 /// One setting as users know it.
@@ -349,9 +349,35 @@ pub static VARIABLES: &[Variable] = &[
         },
     },
     Variable {
+        name: "VOICELIVED_NAMES",
+        default: "",
+        explanation: "More names and addresses of this device, separated by commas, such as pi-2.local or 192.168.1.7: what the system cannot know, like the other side of a published port. They count for certificate, Host and Origin, links and QR code. A port that clients see instead of the listener's follows a colon: pi.local:443.",
+        group: LISTENING,
+        service_only: false,
+        parse: |draft, text, _| network::names(text).map(|names| draft.web.names = names),
+    },
+    Variable {
+        name: "VOICELIVED_TRUSTED_PROXIES",
+        default: "",
+        explanation: "Addresses and networks of reverse proxies, separated by commas, such as 127.0.0.1 or 10.0.0.0/8. A client's address is then what they say in Forwarded or X-Forwarded-For. It counts for limits, for the slowing of guesses and in the log.",
+        group: LISTENING,
+        service_only: false,
+        parse: |draft, text, _| {
+            network::networks(text).map(|networks| draft.web.trusted_proxies = networks)
+        },
+    },
+    Variable {
+        name: "VOICELIVED_FRAME_ANCESTORS",
+        default: "",
+        explanation: "Origins whose pages may show the page in a frame, separated by commas, such as https://dashboard.example.com. Unset: none. It weakens the protection of the cookie, see operations.md.",
+        group: LISTENING,
+        service_only: false,
+        parse: |draft, text, _| network::frame_ancestors(draft, text),
+    },
+    Variable {
         name: "VOICELIVED_ACCESS",
         default: "",
-        explanation: "Who may call. With token a client must show the access token; with open everybody may call. Unset: token if a token is set or if other devices can reach the daemon, else open.",
+        explanation: "Who may call. With token a client must show the access token; with open everybody may call. Unset: token if a token is set, if other devices can reach the daemon or if a proxy is trusted, else open.",
         group: ACCESS,
         service_only: false,
         parse: |draft, text, _| draft::asks_token(text).map(|asked| draft.asks_token = Some(asked)),

@@ -1,17 +1,34 @@
-//! The way to the service: connect (next address on failure), a proxy's tunnel if there is a proxy, TLS,
-//! WebSocket upgrade.
+//! The way to the service: connect, a proxy's tunnel if there is a proxy, TLS, WebSocket upgrade, at one
+//! address after the other.
+//!
+//! A state machine over non-blocking sockets. Its owner registers the socket it makes, feeds it
+//! readiness and time, and gets an open [`WsPeer`] or a [`DialError`].
 //!
 //! ```text
-//! Start ─► Connecting ─┬─────────────────► Upgrading ─► Finished
-//!             ▲   │    └─► Tunnelling ────────▲
-//!             └───┘ the next address
+//! Start ──► Connecting ──┬──────────────────► Upgrading ──► Finished: open, or refused by the service
+//!             ▲   │      └──► Tunnelling ───────▲ │            ▲
+//!             │   │               │   └───────────┼────────────┘  refused by the proxy
+//!             └───┴───────────────┴───────────────┘  silence or a break: the next address
 //! ```
 //!
 //! Through a proxy the addresses are the proxy's, and the proxy looks the service's name up. The proxy
 //! sees name and port of the service, never the credential: that leaves only inside TLS to the service.
 //!
-//! A state machine over non-blocking sockets. Its owner registers the socket it makes, feeds it
-//! readiness and time, and gets an open [`WsPeer`] or a [`DialError`].
+//! What may be relied on, and what would break without it:
+//!
+//! - **There is one socket at a time.** Each new one is announced by [`Progress::NewSocket`] before
+//!   anything is expected of it. An owner that did not register it then would never hear of it again.
+//! - **A deadline is always set**, and no later than the dial's own end. Many things on the way take a
+//!   connection and then say nothing (a firewall that knows IPv6 by half, a full proxy). Without it the
+//!   call would wait for its own end, and so would every call after it, since only an address that was
+//!   given up is moved behind the others.
+//! - **Only an address is given up for silence and breaks; an answer ends the dial.** A refusal is the
+//!   service's own word, and holds at its other addresses too. Asking there would only use up the
+//!   quota of connections.
+//! - **The request leaves after TLS has proved who is there.** [`Transport`] keeps it until then. So a
+//!   credential reaches no address of another.
+//! - **`Finished` is never left.** It stands in whenever a stage is taken out to be worked on, so a
+//!   path that forgot to put one back would end the dial and not repeat it.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -21,6 +38,8 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
+use super::body;
+pub use super::dial_error::{DialError, ProxyFault, Setback};
 use super::proxy::{self, Proxy};
 use super::socket::Socket;
 use super::transport::Transport;
@@ -30,11 +49,20 @@ use super::ws::{Role, Sizes, WsPeer};
 /// How long one address may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a proxy may take to open its tunnel, TLS to it included, once connected.
+/// How long a proxy may take to open its tunnel, TLS to it included, once connected, where no other
+/// address is left.
 const TUNNEL_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How long TLS and the upgrade may take together, once connected.
+/// How long TLS and the upgrade may take together, once connected, where no other address is left.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same where others are left. It is more than a slow network takes for it, and little enough
+/// for three addresses to be tried.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long all addresses may take together. A call has 15 s to reach the service and to configure
+/// its session; the rest is for the second part.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(13);
 
 /// How long the rest of a refusal's body may take.
 const REFUSAL_BODY_WAIT: Duration = Duration::from_secs(1);
@@ -101,64 +129,6 @@ impl Target {
     }
 }
 
-/// Why there is no tunnel through a proxy.
-#[derive(Debug)]
-pub enum ProxyFault {
-    /// No address of it accepted; the last one's error.
-    Unreachable(io::Error),
-    /// TLS to the proxy itself failed.
-    Tls(rustls::Error),
-    /// It closed the connection without an answer.
-    Broken(io::Error),
-    /// It did not answer in so many seconds.
-    Silent(u64),
-    /// It refused, and shows these words.
-    Refused(proxy::Refusal),
-    /// Its answer made no sense.
-    Invalid(&'static str),
-}
-
-/// Why there is no connection.
-#[derive(Debug)]
-pub enum DialError {
-    /// The proxy is not there, or opens no tunnel.
-    Proxy(Box<Proxy>, ProxyFault),
-    /// No address accepted; the last one's error.
-    Connect(io::Error),
-    /// TLS failed: certificate, version, clock.
-    Tls(rustls::Error),
-    /// The connection broke before the upgrade was answered.
-    Broken(io::Error),
-    /// Nothing came in time; the text names the step.
-    Timeout(&'static str),
-    /// The answer was no upgrade: status, and the body's beginning.
-    Refused(Refusal, String),
-    /// The answer made no sense.
-    Invalid(&'static str),
-    /// Our own side could not even try.
-    Internal(String),
-}
-
-impl DialError {
-    /// Whether the service does not know the credential.
-    #[must_use]
-    pub fn is_unauthorized(&self) -> bool {
-        matches!(self, Self::Refused(refusal, _) if refusal.status == 401)
-    }
-
-    /// Whether it may be that the service is not at the address; a refusal is the service's own.
-    #[must_use]
-    pub fn is_absence(&self) -> bool {
-        match self {
-            Self::Connect(_) | Self::Tls(_) | Self::Broken(_) | Self::Timeout(_) => true,
-            Self::Proxy(_, fault) => {
-                !matches!(fault, ProxyFault::Refused(_) | ProxyFault::Invalid(_))
-            }
-            Self::Refused(..) | Self::Invalid(_) | Self::Internal(_) => false,
-        }
-    }
-}
-
 /// What has become of the attempt.
 #[allow(clippy::large_enum_variant, reason = "lives on the stack of one call")]
 #[derive(Debug)]
@@ -193,10 +163,19 @@ pub enum Step {
 pub struct Dial<S = TcpStream> {
     target: Rc<Target>,
     addresses: Vec<SocketAddr>,
+    /// The index of the address that is tried after the present one.
     next: usize,
+    /// The call's `x-ms-client-request-id`; empty for none.
+    request_id: String,
     stage: Stage<S>,
     deadline: Instant,
-    last_error: io::Error,
+    /// How long the proxy has for its tunnel.
+    tunnel_time: Duration,
+    /// When the whole dial is over.
+    end: Instant,
+    /// The failure that is told if no address is left: of those that got furthest, the last.
+    worst: DialError,
+    setback: Option<Setback>,
     sizes: Sizes,
 }
 
@@ -215,16 +194,27 @@ enum Stage<S> {
 }
 
 impl<S: Socket> Dial<S> {
-    /// Prepares an attempt over these addresses, in order.
+    /// Prepares an attempt over these addresses, in order. `request_id` is an
+    /// [`upgrade::request_id`], the same for all of them, or empty.
     #[must_use]
-    pub fn new(target: Rc<Target>, addresses: Vec<SocketAddr>, sizes: Sizes, now: Instant) -> Self {
+    pub fn new(
+        target: Rc<Target>,
+        addresses: Vec<SocketAddr>,
+        request_id: String,
+        sizes: Sizes,
+        now: Instant,
+    ) -> Self {
         Self {
             target,
             addresses,
             next: 0,
+            request_id,
             stage: Stage::Start,
             deadline: now,
-            last_error: ErrorKind::AddrNotAvailable.into(),
+            tunnel_time: TUNNEL_TIMEOUT,
+            end: now + DIAL_TIMEOUT,
+            worst: DialError::Connect(ErrorKind::AddrNotAvailable.into()),
+            setback: None,
             sizes,
         }
     }
@@ -299,25 +289,49 @@ impl<S: Socket> Dial<S> {
         }
     }
 
+    /// Start → Connecting at the first address that lets a connection begin, → Finished if there is
+    /// none.
     fn try_next(&mut self, now: Instant) -> Progress<S> {
-        while let Some(address) = self.addresses.get(self.next) {
+        while let Some(address) = self.addresses.get(self.next).filter(|_| now < self.end) {
             self.next += 1;
             match S::connect(*address) {
                 Ok(socket) => {
                     self.stage = Stage::Connecting(socket);
-                    self.deadline = now + CONNECT_TIMEOUT;
+                    self.deadline = self.end.min(now + CONNECT_TIMEOUT);
                     return Progress::NewSocket;
                 }
-                Err(error) => self.last_error = error,
+                Err(error) => self.note(DialError::Connect(error)),
             }
         }
-        let error = std::mem::replace(&mut self.last_error, ErrorKind::NotConnected.into());
-        Progress::Failed(match &self.target.proxy {
-            Some(proxy) => {
+        let none = DialError::Connect(ErrorKind::NotConnected.into());
+        let worst = std::mem::replace(&mut self.worst, none);
+        Progress::Failed(match (worst, &self.target.proxy) {
+            (DialError::Connect(error), Some(proxy)) => {
                 DialError::Proxy(Box::new(proxy.clone()), ProxyFault::Unreachable(error))
             }
-            None => DialError::Connect(error),
+            (worst, _) => worst,
         })
+    }
+
+    /// Connecting, Upgrading → Connecting at the next address. The socket was dropped with its stage,
+    /// which takes it out of the poll.
+    fn give_up_address(&mut self, error: DialError, now: Instant) -> Progress<S> {
+        self.note(error);
+        self.try_next(now)
+    }
+
+    fn note(&mut self, error: DialError) {
+        if self.next < self.addresses.len() {
+            self.setback = Some(Setback::new(self.address(), &error));
+        }
+        if error.reach() >= self.worst.reach() {
+            self.worst = error;
+        }
+    }
+
+    /// The address that was given up last, said once.
+    pub fn take_setback(&mut self) -> Option<Setback> {
+        self.setback.take()
     }
 
     /// C1: connected means a writable event, no pending error, and a peer address.
@@ -329,14 +343,22 @@ impl<S: Socket> Dial<S> {
                 Progress::Pending
             }
             Ok(false) => {
-                self.last_error = ErrorKind::TimedOut.into();
-                self.try_next(now)
+                drop(socket);
+                self.give_up_address(DialError::Connect(ErrorKind::TimedOut.into()), now)
             }
             Err(error) => {
-                self.last_error = error;
-                self.try_next(now)
+                drop(socket);
+                self.give_up_address(DialError::Connect(error), now)
             }
         }
+    }
+
+    /// When the present address must have gone so far, if it may take `most` where no other is left.
+    fn stage_deadline(&self, most: Duration, now: Instant) -> Instant {
+        let others = self.addresses.len().saturating_sub(self.next);
+        let most = if others == 0 { most } else { ADDRESS_TIMEOUT };
+        let all = u32::try_from(others + 1).unwrap_or(u32::MAX);
+        now + most.min(self.end.saturating_duration_since(now) / all)
     }
 
     /// Connecting → Tunnelling through a proxy, else → Upgrading.
@@ -358,7 +380,8 @@ impl<S: Socket> Dial<S> {
                 Ok(Some(connection)) => Transport::tls(socket, connection),
                 Err(error) => return Progress::Failed(DialError::Internal(error)),
             };
-        self.deadline = now + TUNNEL_TIMEOUT;
+        self.deadline = self.stage_deadline(TUNNEL_TIMEOUT, now);
+        self.tunnel_time = self.deadline.saturating_duration_since(now);
         let request = proxy.request(host, target.port).into_bytes();
         self.tunnelling(transport, request, Vec::new(), now)
     }
@@ -374,19 +397,21 @@ impl<S: Socket> Dial<S> {
         transport.begin_turn();
         let ended = match exchange(&mut transport, &mut request, &mut answer) {
             Ok(ended) => ended,
-            Err(error) => return self.no_tunnel(proxy_broken(error)),
+            Err(error) => return self.no_tunnel(proxy_broken(error), now),
         };
         match proxy::answer(&answer) {
             proxy::Answer::Open(head) => return self.tunnel(transport, &answer[head..], now),
-            proxy::Answer::Refused(refusal) => return self.no_tunnel(ProxyFault::Refused(refusal)),
-            proxy::Answer::Invalid(what) => return self.no_tunnel(ProxyFault::Invalid(what)),
+            proxy::Answer::Refused(refusal) => {
+                return self.no_tunnel(ProxyFault::Refused(refusal), now);
+            }
+            proxy::Answer::Invalid(what) => return self.no_tunnel(ProxyFault::Invalid(what), now),
             proxy::Answer::Partial => {}
         }
         if ended {
-            return self.no_tunnel(ProxyFault::Broken(ErrorKind::UnexpectedEof.into()));
+            return self.no_tunnel(ProxyFault::Broken(ErrorKind::UnexpectedEof.into()), now);
         }
         if now >= self.deadline {
-            return self.no_tunnel(ProxyFault::Silent(TUNNEL_TIMEOUT.as_secs()));
+            return self.no_tunnel(ProxyFault::Silent(self.tunnel_time.as_secs()), now);
         }
         self.stage = Stage::Tunnelling { transport, request, answer };
         Progress::Pending
@@ -405,11 +430,12 @@ impl<S: Socket> Dial<S> {
         };
         match transport.tunnelled(connection, early) {
             Ok(transport) => self.begin_upgrade(transport, now),
-            Err(error) => Progress::Failed(broken(error)),
+            Err(error) => self.give_up_address(broken(error), now),
         }
     }
 
-    fn no_tunnel(&self, mut fault: ProxyFault) -> Progress<S> {
+    /// Tunnelling → Finished, or → Connecting if the address is to blame.
+    fn no_tunnel(&mut self, mut fault: ProxyFault, now: Instant) -> Progress<S> {
         let Some(proxy) = self.target.proxy.clone() else {
             return Progress::Failed(DialError::Internal("there is no proxy".to_owned()));
         };
@@ -419,20 +445,23 @@ impl<S: Socket> Dial<S> {
                 *challenge = proxy.conceal(challenge);
             }
         }
-        Progress::Failed(DialError::Proxy(Box::new(proxy), fault))
+        let error = DialError::Proxy(Box::new(proxy), fault);
+        // As the service's, its refusal holds at its other addresses too.
+        if error.is_absence() { self.give_up_address(error, now) } else { Progress::Failed(error) }
     }
 
     fn begin_upgrade(&mut self, transport: Transport<S>, now: Instant) -> Progress<S> {
         let Target { host_field, request_target, credential, .. } = &*self.target;
-        match upgrade::request(host_field, request_target, credential) {
+        match upgrade::request(host_field, request_target, credential, &self.request_id) {
             Ok(upgrade::Request { text, accept }) => {
-                self.deadline = now + UPGRADE_TIMEOUT;
+                self.deadline = self.stage_deadline(UPGRADE_TIMEOUT, now);
                 self.upgrading(transport, text.into_bytes(), accept, Vec::new(), now)
             }
             Err(error) => Progress::Failed(DialError::Internal(error)),
         }
     }
 
+    /// Goes on with TLS, the request and the answer, and judges what there is of the answer.
     fn upgrading(
         &mut self,
         mut transport: Transport<S>,
@@ -444,7 +473,7 @@ impl<S: Socket> Dial<S> {
         transport.begin_turn();
         let ended = match exchange(&mut transport, &mut request, &mut answer) {
             Ok(ended) => ended,
-            Err(error) => return Progress::Failed(broken(error)),
+            Err(error) => return self.give_up_address(broken(error), now),
         };
         match upgrade::answer(&answer, &accept) {
             Answer::Upgraded(head) => {
@@ -458,7 +487,7 @@ impl<S: Socket> Dial<S> {
             Answer::Refused(mut refusal)
                 if ended || body_complete(&refusal, &answer) || now >= self.deadline =>
             {
-                let body = String::from_utf8_lossy(&answer[refusal.head_bytes..]).into_owned();
+                let body = body_text(&refusal, &answer);
                 let body = self.target.conceal(&body).unwrap_or(body);
                 let id = refusal.request_id.as_deref().and_then(|id| self.target.conceal(id));
                 refusal.request_id = id.or(refusal.request_id);
@@ -470,7 +499,8 @@ impl<S: Socket> Dial<S> {
             Answer::Partial => {}
         }
         if ended {
-            return Progress::Failed(DialError::Broken(ErrorKind::UnexpectedEof.into()));
+            let error = DialError::Broken(ErrorKind::UnexpectedEof.into());
+            return self.give_up_address(error, now);
         }
         if now >= self.deadline {
             let step = if transport.is_handshaking() {
@@ -478,7 +508,7 @@ impl<S: Socket> Dial<S> {
             } else {
                 "the WebSocket upgrade"
             };
-            return Progress::Failed(DialError::Timeout(step));
+            return self.give_up_address(DialError::Timeout(step), now);
         }
         self.stage = Stage::Upgrading { transport, request, accept, answer };
         Progress::Pending
@@ -531,9 +561,22 @@ fn is_reset(error: &io::Error) -> bool {
     )
 }
 
+/// Whether no more of a refusal's body is to be waited for.
 fn body_complete(refusal: &Refusal, answer: &[u8]) -> bool {
-    let body = answer.len() - refusal.head_bytes;
-    body >= refusal.content_length.unwrap_or(usize::MAX).min(MAX_REFUSAL_BODY)
+    let body = &answer[refusal.head_bytes..];
+    if refusal.chunked {
+        let (body, ended) = body::unchunked(body);
+        return ended || body.len() >= MAX_REFUSAL_BODY;
+    }
+    body.len() >= refusal.content_length.unwrap_or(usize::MAX).min(MAX_REFUSAL_BODY)
+}
+
+/// What there is of a refusal's body, at most [`MAX_REFUSAL_BODY`] bytes of it.
+fn body_text(refusal: &Refusal, answer: &[u8]) -> String {
+    let body = &answer[refusal.head_bytes..];
+    let mut body = if refusal.chunked { body::unchunked(body).0 } else { body.to_vec() };
+    body.truncate(refusal.content_length.unwrap_or(usize::MAX).min(MAX_REFUSAL_BODY));
+    body::text(&body)
 }
 
 fn proxy_broken(error: io::Error) -> ProxyFault {

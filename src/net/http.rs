@@ -54,6 +54,10 @@ pub struct Request {
     pub authorization: String,
     /// Every `Cookie` field, as one; empty if there is none.
     pub cookies: String,
+    /// Every `Forwarded` field, as sent. A proxy's; but anybody can write it.
+    pub forwarded: Vec<String>,
+    /// Every `X-Forwarded-For` field, as sent. A proxy's; but anybody can write it.
+    pub forwarded_for: Vec<String>,
 }
 
 /// A WebSocket opening handshake (RFC 6455, section 4.2.1).
@@ -215,6 +219,8 @@ fn request(head: &httparse::Request<'_, '_>) -> Result<Request, Status> {
         api_key: fields.first("api-key").unwrap_or_default().to_owned(),
         authorization: fields.joined("authorization"),
         cookies: fields.cookies(),
+        forwarded: fields.all("forwarded").map(str::to_owned).collect(),
+        forwarded_for: fields.all("x-forwarded-for").map(str::to_owned).collect(),
     })
 }
 

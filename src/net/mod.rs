@@ -1,10 +1,13 @@
 //! Bytes in and out: sockets, TLS, WebSocket, HTTP. Knows nothing of calls.
 
+pub mod body;
 pub mod dial;
+mod dial_error;
 pub mod http;
 pub mod inbox;
 pub mod proxy;
 pub mod socket;
+pub mod suites;
 pub mod tls;
 pub mod tls_words;
 pub mod transport;

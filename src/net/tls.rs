@@ -4,14 +4,11 @@ use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{
-    CipherSuite, ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection,
-};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
-use super::tls_words;
+use super::{suites, tls_words};
 
 /// The client side towards the service: Mozilla's roots (webpki-roots) and, if given, further
 /// trust anchors (`VOICELIVED_UPSTREAM_CA_FILE`).
@@ -26,7 +23,7 @@ pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> Result<Arc<Clie
             other => format!("a certificate cannot be trusted ({other})"),
         })?;
     }
-    let mut config = ClientConfig::builder_with_provider(short_keys_first())
+    let mut config = ClientConfig::builder_with_provider(suites::provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
@@ -71,14 +68,15 @@ impl ClientConfigs {
 pub fn server_config(chain: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, String> {
     let chain = certificates(chain)?;
     let key = private_key(key)?;
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_provider(suites::provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|error| tls_words::own_certificate_fault(&error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // No suite that rustls has is weak; but scanners rightly ask that a client cannot choose.
+    // No suite that rustls has is weak; but scanners rightly ask that a client cannot choose. And this device has
+    // to encrypt for all its clients, so its order counts: see `suites`.
     config.ignore_client_order = true;
     Ok(Arc::new(config))
 }
@@ -124,49 +122,4 @@ pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String>
 pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(text)
         .map_err(|error| tls_words::pem_fault(&error, text, "private key"))
-}
-
-/// All suites that rustls holds safe, AES-128 before AES-256 as in browsers: 10 rounds for 14 in each block
-/// of audio. A service that heeds our order takes it; one with an order of its own does as it likes.
-fn short_keys_first() -> Arc<CryptoProvider> {
-    let mut provider = rustls::crypto::ring::default_provider();
-    let suites = &mut provider.cipher_suites;
-    // rustls has each behind its longer twin.
-    for at in 1..suites.len() {
-        if is_aes_128(suites[at].suite()) {
-            suites.swap(at - 1, at);
-        }
-    }
-    Arc::new(provider)
-}
-
-fn is_aes_128(suite: CipherSuite) -> bool {
-    matches!(
-        suite,
-        CipherSuite::TLS13_AES_128_GCM_SHA256
-            | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
-    )
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_service_is_offered_all_safe_suites_short_keys_first() {
-        let known = provider().cipher_suites.clone();
-        let offered = short_keys_first().cipher_suites.clone();
-        assert!(known.iter().all(|suite| offered.contains(suite)) && known.len() == offered.len());
-        let versions = |suites: &[rustls::SupportedCipherSuite]| {
-            suites.iter().map(|suite| suite.version().version).collect::<Vec<_>>()
-        };
-        assert_eq!(versions(&known), versions(&offered));
-        let shorts: Vec<_> = offered.iter().map(|suite| is_aes_128(suite.suite())).collect();
-        assert_eq!(shorts, [true, false, false].repeat(3).as_slice()[..shorts.len()]);
-    }
 }

@@ -18,6 +18,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 
 use super::inbox::{Inbox, Open};
+use super::suites;
 
 /// Bytes that one turn of the loop may read from one transport: no peer can hold the loop.
 pub const TURN_ALLOWANCE: usize = 128 * 1024;
@@ -136,6 +137,12 @@ impl<S: Read + Write> Transport<S> {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
+    /// TLS version and cipher that both sides have agreed on, for people. `None` without TLS, and before
+    /// the handshake has come so far.
+    pub fn agreed(&self) -> Option<String> {
+        agreed(self.tls.as_ref()?)
+    }
+
     /// Bytes the kernel has handed over so far (TLS overhead included).
     pub fn received(&self) -> u64 {
         self.wire.received
@@ -212,7 +219,11 @@ impl<S: Read + Write> Read for Transport<S> {
                 other => return other,
             }
             let taken = tls.read_tls(&mut self.wire)?;
+            let was_handshaking = tls.is_handshaking();
             let processed = tls.process_new_packets();
+            if was_handshaking && !tls.is_handshaking() {
+                tell_agreed(tls);
+            }
             // Handshake answers and alerts leave at once; what is refused waits for `flush`.
             let flushed = flush_tls(tls, &mut self.wire);
             processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
@@ -294,6 +305,20 @@ fn fill_tls<S: Read + Write>(
             return Ok(opened);
         }
     }
+}
+
+fn agreed(tls: &rustls::Connection) -> Option<String> {
+    let suite = tls.negotiated_cipher_suite()?.suite();
+    Some(suites::named(tls.protocol_version()?, suite))
+}
+
+/// Logs what a handshake has agreed on. It happens once for each connection, when the handshake ends.
+fn tell_agreed(tls: &rustls::Connection) {
+    let other = match tls {
+        rustls::Connection::Client(_) => "the service",
+        rustls::Connection::Server(_) => "a client",
+    };
+    log::debug!("TLS with {other}: {}", agreed(tls).unwrap_or_default());
 }
 
 /// Bytes that rustls reads at once, and keeps allocated.

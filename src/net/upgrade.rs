@@ -33,18 +33,42 @@ pub fn random<const N: usize>() -> Result<[u8; N], String> {
     Ok(bytes)
 }
 
+/// A random UUID (RFC 9562, version 4), by which Azure's support finds a request.
+///
+/// # Errors
+/// When the system has no randomness to give.
+pub fn request_id() -> Result<String, String> {
+    let mut bytes = random::<16>()?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex = |part: &[u8]| part.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let parts = [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]].map(hex);
+    Ok(parts.join("-"))
+}
+
 /// The client's request. `credential` is a whole header line without line end (for example
-/// `api-key: …`) or empty; it must already be free of control characters.
+/// `api-key: …`) or empty, and `request_id` is a [`request_id`] or empty; both must already be free of
+/// control characters.
 ///
 /// # Errors
 /// When the system has no randomness for the key.
-pub fn request(host: &str, target: &str, credential: &str) -> Result<Request, String> {
+pub fn request(
+    host: &str,
+    target: &str,
+    credential: &str,
+    request_id: &str,
+) -> Result<Request, String> {
     let key = STANDARD.encode(random::<16>()?);
     let separator = if credential.is_empty() { "" } else { "\r\n" };
+    let id = if request_id.is_empty() {
+        String::new()
+    } else {
+        format!("x-ms-client-request-id: {request_id}\r\n")
+    };
     let text = format!(
         "GET {target} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\
-         User-Agent: voicelived/{}\r\n{credential}{separator}\r\n",
+         User-Agent: voicelived/{}\r\n{id}{credential}{separator}\r\n",
         env!("CARGO_PKG_VERSION")
     );
     Ok(Request { text, accept: accept_key(&key) })
@@ -83,8 +107,10 @@ pub struct Refusal {
     pub request_id: Option<String>,
     /// `Date`, as sent: tells whether our own clock is wrong.
     pub date: Option<String>,
-    /// `Content-Length`, if given.
+    /// `Content-Length`, if given. A chunked body has none that counts.
     pub content_length: Option<usize>,
+    /// Whether the body comes in chunks (RFC 9112, section 7.1).
+    pub chunked: bool,
     /// Bytes of the head; what follows is the body.
     pub head_bytes: usize,
 }
@@ -132,13 +158,15 @@ fn check_upgrade(fields: &[httparse::Header<'_>], accept: &str) -> Result<(), &'
 
 fn refusal(status: u16, fields: &[httparse::Header<'_>], head_bytes: usize) -> Refusal {
     let number = |name| field(fields, name).and_then(|value| value.parse().ok());
+    let chunked = field(fields, "transfer-encoding").is_some_and(|it| has_token(it, "chunked"));
     let id = field(fields, "apim-request-id").or_else(|| field(fields, "x-ms-request-id"));
     Refusal {
         status,
         retry_after: number("retry-after").and_then(|seconds: usize| u32::try_from(seconds).ok()),
         request_id: id.map(|value| value.chars().take(64).collect()),
         date: field(fields, "date").map(|value| value.chars().take(64).collect()),
-        content_length: number("content-length"),
+        content_length: number("content-length").filter(|_| !chunked),
+        chunked,
         head_bytes,
     }
 }
@@ -232,9 +260,11 @@ mod tests {
 
     #[test]
     fn the_request_carries_the_credential_once_and_ends_properly() {
-        let request = request("h:1", "/p?x=1", "api-key: k").expect("randomness");
+        let request = request("h:1", "/p?x=1", "api-key: k", "u").expect("randomness");
+        assert!(request.text.contains("\r\nx-ms-client-request-id: u\r\n"));
         assert!(request.text.ends_with("\r\napi-key: k\r\n\r\n"));
-        assert!(super::request("h", "/", "").expect("randomness").text.ends_with("\r\n\r\n"));
+        let bare = super::request("h", "/", "", "").expect("randomness").text;
+        assert!(bare.ends_with("\r\n\r\n") && !bare.contains("request-id"));
         assert_eq!(request.text.matches("\r\n\r\n").count(), 1);
     }
 }

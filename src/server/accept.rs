@@ -161,6 +161,10 @@ impl Server {
         if (self.visitors() >= VISITORS || self.free.is_empty()) && !self.evict(now) {
             return self.resources.metrics.count(Family::Dropped, "no_place");
         }
+        // Before the handshake begins, since the certificate may have to be made for this address.
+        if let Ok(local) = socket.local_addr() {
+            self.notice_address(listener, local.ip(), now);
+        }
         let Some(at) = self.free.pop() else { return };
         match self.seat(socket, at, listener) {
             Ok(transport) => {

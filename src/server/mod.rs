@@ -35,6 +35,7 @@ mod visitors;
 use accept::AcceptLimiter;
 pub use accept::bind;
 use allowance::Allowance;
+use certificates::KnownNames;
 use children::{Children, MAX_CHILDREN};
 use reload::{Reread, Terms};
 use slot::{Conn, Slot, pump_turned_away};
@@ -52,7 +53,7 @@ use signal_hook_mio::v1_0::Signals;
 use crate::access::{Access, Guard};
 use crate::call::ending::EndReason;
 use crate::call::sooner;
-use crate::certificates::Certificates;
+use crate::certificates::{Certificates, DeviceNames};
 use crate::identity::Tokens;
 use crate::metrics::{Family, nanos};
 use crate::session::{LoopResources, News, Progress, Session, TurnContext};
@@ -158,6 +159,7 @@ pub struct Server {
     limiter: AcceptLimiter,
     /// When to look at the certificates again; `None` without certificates.
     certificates_due: Option<Instant>,
+    names: KnownNames,
     lifecycle: Lifecycle,
     terminal: Terminal,
     manager: Manager,
@@ -230,6 +232,7 @@ impl Server {
             resources: LoopResources::new(blocks),
             limiter: AcceptLimiter::new(now),
             certificates_due,
+            names: KnownNames::default(),
             lifecycle: Lifecycle::Serving,
             terminal: Terminal::at_start(),
             manager: Manager::default(),
@@ -240,6 +243,13 @@ impl Server {
     #[must_use]
     pub fn managed_by(mut self, manager: Manager) -> Self {
         self.manager = manager;
+        self
+    }
+
+    /// Sets where the names of this device come from. Without it the system's alone count.
+    #[must_use]
+    pub fn named_by(mut self, names: DeviceNames) -> Self {
+        self.names = KnownNames::new(names);
         self
     }
 

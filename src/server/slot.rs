@@ -45,7 +45,8 @@ pub(super) enum Conn {
 /// One place for a connection.
 pub(super) struct Slot {
     pub(super) conn: Conn,
-    /// The client's address, canonical (IPv4 is never mapped into IPv6).
+    /// The peer's address, and of a call the client's, which differs behind a trusted proxy. It is canonical: IPv4 is
+    /// never mapped into IPv6.
     pub(super) address: IpAddr,
     /// The generation of the access rules that admitted the call. The call ends when it is older than
     /// the rules in force.

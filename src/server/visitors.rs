@@ -60,6 +60,10 @@ impl Server {
                 )))
             }
             Some(Site::Calls(_)) => {
+                // Behind a proxy the caller is not the peer. The limit of calls is one for each caller.
+                if let Some(client) = visitor.client() {
+                    self.slots[at].address = client;
+                }
                 // The rules may have changed since the 101 was granted. `begin_call` compares this.
                 self.slots[at].generation = visitor.generation();
                 let (transport, early) = visitor.into_transport();

@@ -1,13 +1,11 @@
 //! What a failed service connection means, in words that say what to fix.
 
+use super::service_words::{Words, quote};
 use crate::call::ending::ServiceFault;
 use crate::net::dial::{DialError, ProxyFault, Target};
 use crate::net::proxy::{self, Proxy};
 use crate::net::tls_words;
 use crate::net::upgrade::Refusal;
-
-/// Bytes of the service's own words that are passed on.
-const MAX_QUOTE: usize = 300;
 
 /// Turns a failed attempt to reach `target` into a fault for the call, the log and `check`.
 #[must_use]
@@ -278,11 +276,10 @@ const ROLES: &str = "With Entra ID the identity needs the roles Cognitive Servic
 
 /// `entra` says that a token was shown and no key.
 fn refused(refusal: &Refusal, body: &str, host: &str, entra: bool) -> ServiceFault {
-    let quoted = quote(&service_message(body));
-    let mut said = if quoted.is_empty() { String::new() } else { format!(" It said: {quoted}") };
-    if let Some(id) = &refusal.request_id {
-        said.push_str(&format!(" (request {})", quote(id)));
-    }
+    let quoted = quote(&Words::of_body(body).message);
+    let said = if quoted.is_empty() { String::new() } else { format!(" It said: {quoted}") };
+    let id = refusal.request_id.as_deref().map(quote).unwrap_or_default();
+    let id = if id.is_empty() { id } else { format!(" (request {id})") };
     let (word, advice, retryable) = match refusal.status {
         400 => ("bad_request", "Check VOICE_LIVE_MODEL and AZURE_VOICE_LIVE_API_VERSION.".to_owned(), false),
         401 if entra => ("unauthorized", ROLES.to_owned(), false),
@@ -295,30 +292,13 @@ fn refused(refusal: &Refusal, body: &str, host: &str, entra: bool) -> ServiceFau
         500..=599 => ("service_trouble", "The service has trouble. Try again later.".to_owned(), true),
         _ => ("refused", "Check AZURE_VOICE_LIVE_ENDPOINT.".to_owned(), false),
     };
-    fault(word, format!("{host} answered {}. {advice}{said}", refusal.status), retryable)
+    fault(word, format!("{host} answered {}{id}. {advice}{said}", refusal.status), retryable)
 }
 
 fn quota_advice(retry_after: Option<u32>) -> String {
     let when = retry_after
         .map_or_else(|| "in a minute".to_owned(), |seconds| format!("in {seconds} seconds"));
     format!("The resource's quota of calls or tokens is used up. Try again {when}.")
-}
-
-/// `error.message` of Azure's JSON bodies; nothing of HTML or other bodies.
-fn service_message(body: &str) -> String {
-    let json: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-    let message = json.pointer("/error/message").or_else(|| json.pointer("/message"));
-    message.and_then(|text| text.as_str()).unwrap_or_default().to_owned()
-}
-
-/// Somebody else's words for a log or a page: one line, bounded, no control characters.
-pub(super) fn quote(text: &str) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let mut end = clean.len().min(MAX_QUOTE);
-    while !clean.is_char_boundary(end) {
-        end -= 1;
-    }
-    clean[..end].trim().to_owned()
 }
 
 #[cfg(test)]

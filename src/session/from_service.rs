@@ -22,6 +22,7 @@ impl<S: Socket> Session<S> {
     pub(super) fn advance_dial(&mut self, cx: &mut TurnContext<'_>) {
         match self.service.advance_dial(cx) {
             Dialled::Pending => {}
+            Dialled::NextAddress(setback) => log::info!("[{}] {setback}", self.id),
             Dialled::Open => self.input(Input::ServiceOpened, cx),
             Dialled::Failed { fault, refused } => {
                 let again = refused.is_some_and(|said| self.fall_back(Refused::Model, &said, cx));

@@ -30,6 +30,7 @@ mod microphone;
 pub mod refusals;
 mod reply;
 mod service_side;
+mod service_words;
 mod waits;
 
 use std::net::SocketAddr;
@@ -320,10 +321,11 @@ impl<S: Socket> Session<S> {
         };
         log::log!(
             if fault { log::Level::Warn } else { log::Level::Info },
-            "[{}] ended: {reason} after {:.1} s; microphone {microphone_bytes} bytes, {microphone_dropped} dropped; reply {reply_bytes} bytes; {waits}; service session {:?}",
+            "[{}] ended: {reason} after {:.1} s; microphone {microphone_bytes} bytes, {microphone_dropped} dropped; reply {reply_bytes} bytes; {waits}; service session {:?}, request {}",
             self.id,
             (now - self.started).as_secs_f64(),
             self.call.service_session(),
+            self.service.request_id(),
         );
     }
 

@@ -5,9 +5,7 @@
 //! OpenAI's shapes. Taking another refusal for one of these costs a second connection, which is
 //! refused in the same way; only what the service has taken is remembered.
 
-use serde_json::Value;
-
-use super::connection_faults::quote;
+use super::service_words::Words;
 use crate::call::service::ServiceError;
 use crate::net::dial::DialError;
 
@@ -20,15 +18,6 @@ pub enum Refused {
     Transcriber,
     /// The language that it is told.
     Language,
-}
-
-/// A refusal's fields, as far as there are any.
-#[derive(Debug, Default)]
-struct Words {
-    /// All codes and types, one behind the other.
-    codes: String,
-    param: String,
-    message: String,
 }
 
 /// Whether the answer to the upgrade refuses `model`; the service's words for it. Only 400, 404 and
@@ -66,37 +55,6 @@ pub fn choice_refusal(error: &ServiceError, model: &str) -> Option<(Refused, Str
 }
 
 impl Words {
-    /// `{"error":{…}}`, `{"error":"…"}` or the fields alone; a text that is no JSON is a message,
-    /// but HTML comes from a proxy.
-    fn of_body(body: &str) -> Self {
-        let Ok(json) = serde_json::from_str::<Value>(body) else {
-            let message = if body.trim_start().starts_with('<') { "" } else { body };
-            return Self { message: message.to_owned(), ..Self::default() };
-        };
-        let error = json.get("error").unwrap_or(&json);
-        let text = |pointer: &str| {
-            let value = error.pointer(pointer).or_else(|| json.pointer(pointer));
-            value.and_then(Value::as_str).unwrap_or_default()
-        };
-        let codes = ["/code", "/type", "/innererror/code", "/details/0/code"].map(text).join(" ");
-        let message = error.as_str().unwrap_or_else(|| text("/message"));
-        Self { codes, param: text("/param").to_owned(), message: message.to_owned() }
-    }
-
-    fn quoted(&self) -> String {
-        // A status in digits is told already.
-        let mut codes = self.codes.split_whitespace();
-        let is_word = |code: &&str| !code.bytes().all(|byte| byte.is_ascii_digit());
-        let code = codes.find(is_word).unwrap_or_default();
-        let message = quote(&self.message);
-        match (message.trim_end_matches('.'), code) {
-            ("", "") => "without a reason".to_owned(),
-            ("", code) => format!("({})", quote(code)),
-            (message, "") => message.to_owned(),
-            (message, code) => format!("{message} ({})", quote(code)),
-        }
-    }
-
     /// The setting that it is about, without what the dialects put in front.
     fn setting(&self) -> &str {
         self.param.trim_start_matches("session.").trim_start_matches("audio.")

@@ -27,9 +27,10 @@ use crate::call::ending::ServiceFault;
 use crate::call::pcm::PcmPool;
 use crate::call::sooner;
 use crate::metrics::Family;
-use crate::net::dial::{Dial, Progress as DialProgress};
+use crate::net::dial::{Dial, Progress as DialProgress, Setback};
 use crate::net::inbox::Inbox;
 use crate::net::socket::Socket;
+use crate::net::upgrade;
 use crate::net::ws::{Message, Raw, Sizes, USUAL_WAITING, WsError, WsPeer};
 
 /// Bounds of the service's connection, in bytes. An audio delta has about 17 KB. Both public SDKs
@@ -48,6 +49,8 @@ const TOKEN_PATIENCE: Duration = Duration::from_secs(12);
 pub(super) struct ServiceSide<S> {
     /// The session that the call asks for, and where.
     candidate: Candidate,
+    /// The call's `x-ms-client-request-id`, on each of its upgrades.
+    request_id: String,
     /// `candidate` is not the one that the call began with, and the service has not accepted it yet.
     untried: bool,
     state: State<S>,
@@ -111,6 +114,8 @@ pub enum News {
 pub(super) enum Dialled {
     /// Nothing that the call has to know.
     Pending,
+    /// An address was given up, and the next one is tried.
+    NextAddress(Setback),
     /// The WebSocket is open.
     Open,
     /// No address led to the service, or it has refused.
@@ -149,14 +154,11 @@ impl<S: Socket> State<S> {
 impl<S: Socket> ServiceSide<S> {
     /// A service that is still to be called. `microphone` is its share of the PCM pool.
     pub(super) fn new(candidate: Candidate, microphone: MicrophonePath) -> Self {
-        Self {
-            candidate,
-            untried: false,
-            state: State::Resolving,
-            microphone,
-            kept_token: false,
-            news: None,
-        }
+        // Without randomness the dial fails too, and says so.
+        let request_id = upgrade::request_id().unwrap_or_default();
+        let state = State::Resolving;
+        let kept_token = false;
+        Self { candidate, request_id, untried: false, state, microphone, kept_token, news: None }
     }
 
     // ---- the way to the service ----
@@ -170,7 +172,8 @@ impl<S: Socket> ServiceSide<S> {
     pub(super) fn dial(&mut self, addresses: &[SocketAddr], now: Instant) {
         if self.is_resolving() {
             let target = Rc::clone(self.candidate.target());
-            let dial = Dial::new(target, addresses.to_vec(), SERVICE_SIZES, now);
+            let id = self.request_id.clone();
+            let dial = Dial::new(target, addresses.to_vec(), id, SERVICE_SIZES, now);
             self.state = State::Dialling(Box::new(dial));
         }
     }
@@ -195,9 +198,9 @@ impl<S: Socket> ServiceSide<S> {
             let addresses = std::mem::take(addresses);
             self.candidate.log_in_with(header);
             self.kept_token = kept;
-            let target = Rc::clone(self.candidate.target());
-            self.state =
-                State::Dialling(Box::new(Dial::new(target, addresses, SERVICE_SIZES, now)));
+            let (target, id) = (Rc::clone(self.candidate.target()), self.request_id.clone());
+            let dial = Dial::new(target, addresses, id, SERVICE_SIZES, now);
+            self.state = State::Dialling(Box::new(dial));
         }
     }
 
@@ -218,7 +221,7 @@ impl<S: Socket> ServiceSide<S> {
             DialProgress::Pending => Dialled::Pending,
             DialProgress::NewSocket => {
                 self.news = Some(News::Socket);
-                Dialled::Pending
+                dial.take_setback().map_or(Dialled::Pending, Dialled::NextAddress)
             }
             DialProgress::Open(mut peer) => {
                 self.news = dial.address().map(News::Reached);
@@ -246,6 +249,11 @@ impl<S: Socket> ServiceSide<S> {
                 }
             }
         }
+    }
+
+    /// What Azure's support asks for to find the call's requests.
+    pub(super) fn request_id(&self) -> &str {
+        &self.request_id
     }
 
     /// The session that the call asks for, and where.

@@ -12,10 +12,9 @@ use crate::simulator::{self, Admission};
 const COMMON_FIELDS: &str = "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
     Cross-Origin-Resource-Policy: same-origin\r\n";
 
-/// Fields of the page's files. `'self'` covers the page's own WebSocket too (CSP level 3).
-const PAGE_FIELDS: &str = "Content-Security-Policy: default-src 'self'; base-uri 'none'; \
-    frame-ancestors 'none'; form-action 'none'\r\nPermissions-Policy: microphone=(self)\r\n\
-    Cache-Control: no-cache\r\nVary: Accept-Encoding\r\n";
+/// Further fields of the page's files. In a frame the microphone needs the permission of the page around it, too.
+const PAGE_FIELDS: &str = "Permissions-Policy: microphone=(self)\r\nCache-Control: no-cache\r\n\
+    Vary: Accept-Encoding\r\n";
 
 /// Field of the page's files over HTTPS (RFC 6797), see [`CallSite::is_lasting`].
 const STAY_SECURE: &str = "Strict-Transport-Security: max-age=31536000\r\n";
@@ -24,18 +23,19 @@ const STAY_SECURE: &str = "Strict-Transport-Security: max-age=31536000\r\n";
 const ASK_FOR_TOKEN: &str = "WWW-Authenticate: Bearer\r\nCache-Control: no-store\r\n";
 
 /// Answers a request to a listener that serves calls: the page, `/ws`, `/pair`, `/healthz`, `/metrics`,
-/// and the local authority's root. The order of the checks matters: Host comes first, so a name that
+/// and the local authority's root. `by_proxy` says that a trusted proxy has passed it on. The order of the checks matters: Host comes first, so a name that
 /// was pointed at this device (DNS rebinding) gets nothing at all.
 pub(super) fn answer_visitor(
     out: &mut Vec<u8>,
     request: &Request,
     site: &CallSite,
+    by_proxy: bool,
     cx: &mut VisitContext<'_>,
 ) -> Phase {
     let CallSite { gate, simulated, https, ca_pem } = site;
     if !gate.admits_scheme(request.secure) || !gate.admits_host(&request.host) {
         cx.metrics.count(Family::Refused, "host");
-        let text = "This name is not one of this device's own. Add its origin to VOICELIVED_ALLOWED_ORIGINS.";
+        let text = "This name is not one of this device's own. If the device is reached by it, add it to VOICELIVED_NAMES. If it is that of a proxy, add its origin to VOICELIVED_ALLOWED_ORIGINS.";
         return plain(out, request, Status::MISDIRECTED_REQUEST, "", text);
     }
     let is_read = matches!(request.method.as_str(), "GET" | "HEAD");
@@ -45,12 +45,14 @@ pub(super) fn answer_visitor(
         ("/trust" | "/trust.html" | "/trust.css" | "/style.css", Some(_)) if is_read => {
             let path = if request.path == "/trust" { "/trust.html" } else { &request.path };
             if let Some(asset) = assets::find(path) {
-                return answer_asset(out, request, asset, "");
+                return answer_asset(out, request, asset, gate, "");
             }
         }
         _ => {}
     }
+    // Behind a proxy the connection says nothing about the visitor's: the proxy may have taken off the TLS.
     if let Some(location) = https.and_then(|port| gate.elsewhere(&request.host, port))
+        && !by_proxy
         && request.path != "*"
     {
         let extra = format!("Location: {location}{}\r\n", path_and_query(request));
@@ -77,7 +79,7 @@ pub(super) fn answer_visitor(
         ("/ws", _) => answer_call(out, request, gate, cx),
         ("/pair" | "/metrics", _) => match refuse_stranger(out, request, gate, cx) {
             Some(phase) => phase,
-            None if request.path == "/pair" => answer_pairing(out, request, cx),
+            None if request.path == "/pair" => answer_pairing(out, request, gate, cx),
             None => answer_metrics(out, request, cx),
         },
         ("/healthz", _) => {
@@ -94,7 +96,7 @@ pub(super) fn answer_visitor(
         }
         (_, Some(asset)) => {
             let extra = if site.is_lasting(&request.host) { STAY_SECURE } else { "" };
-            answer_asset(out, request, asset, extra)
+            answer_asset(out, request, asset, gate, extra)
         }
         (_, None) => plain(out, request, Status::NOT_FOUND, "", "There is nothing here."),
     }
@@ -150,8 +152,15 @@ fn answer_call(
 
 /// Answers `/pair` for a browser that was admitted. It either showed the token and gets a cookie for
 /// it, or it showed its cookie and gets it renewed.
-fn answer_pairing(out: &mut Vec<u8>, request: &Request, cx: &VisitContext<'_>) -> Phase {
-    let cookie = cx.guard.cookie().map(|value| format!("Set-Cookie: {value}\r\n"));
+fn answer_pairing(
+    out: &mut Vec<u8>,
+    request: &Request,
+    gate: &Gate,
+    cx: &VisitContext<'_>,
+) -> Phase {
+    let cookie =
+        if gate.admits_frames() { cx.guard.cookie_for_frames() } else { cx.guard.cookie() };
+    let cookie = cookie.map(|value| format!("Set-Cookie: {value}\r\n"));
     let cookie = cookie.unwrap_or_default();
     let extra = format!("{COMMON_FIELDS}Cache-Control: no-store\r\n{cookie}");
     http::answer_head(out, Status::NO_CONTENT, &extra, None, request.keep_alive);
@@ -204,13 +213,32 @@ fn refuse_stranger(
             log::warn!("a wrong access token from {address}");
             // A browser would go on sending a cookie that is not right any more, and the throttle would
             // slow it down.
-            let extra = format!("{ASK_FOR_TOKEN}Set-Cookie: {}\r\n", token::forget_cookie());
+            let mut extra = format!("{ASK_FOR_TOKEN}Set-Cookie: {}\r\n", token::forget_cookie());
+            if gate.admits_frames() {
+                extra.push_str(&format!("Set-Cookie: {}\r\n", token::forget_cookie_of_frames()));
+            }
             Some(plain(out, request, Status::UNAUTHORIZED, &extra, "The access token is wrong."))
         }
     }
 }
 
-fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset, extra: &str) -> Phase {
+/// The field of the page's files that says what they may load and who may frame them. `'self'` covers the page's own
+/// WebSocket too (CSP level 3). `X-Frame-Options` is not sent: it knows no list, and browsers follow this one.
+fn content_security_policy(gate: &Gate) -> String {
+    let ancestors = gate.frame_ancestors();
+    format!(
+        "Content-Security-Policy: default-src 'self'; base-uri 'none'; frame-ancestors {ancestors}; \
+         form-action 'none'\r\n"
+    )
+}
+
+fn answer_asset(
+    out: &mut Vec<u8>,
+    request: &Request,
+    asset: &Asset,
+    gate: &Gate,
+    extra: &str,
+) -> Phase {
     let gzip = request.gzip && !asset.is_document();
     // The two encodings are two representations, so each has a strong tag of its own (RFC 9110,
     // section 8.8.3.3).
@@ -224,8 +252,9 @@ fn answer_asset(out: &mut Vec<u8>, request: &Request, asset: &Asset, extra: &str
         known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag
     });
     let status = if unchanged { Status::NOT_MODIFIED } else { Status::OK };
+    let policy = content_security_policy(gate);
     let extra = format!(
-        "{COMMON_FIELDS}{PAGE_FIELDS}{extra}{encoding}ETag: {tag}\r\nContent-Type: {}\r\n",
+        "{COMMON_FIELDS}{policy}{PAGE_FIELDS}{extra}{encoding}ETag: {tag}\r\nContent-Type: {}\r\n",
         asset.media_type
     );
     let length = (!unchanged).then_some(length);

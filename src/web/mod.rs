@@ -18,9 +18,9 @@ use mio::net::TcpStream;
 
 use answers::{answer_as_service, answer_visitor, text_head};
 
-use crate::access::{Gate, Guard};
+use crate::access::{Forwarding, Gate, Guard};
 use crate::metrics::{Family, Metrics};
-use crate::net::http::{self, MAX_HEAD, ParsedHead, Status};
+use crate::net::http::{self, MAX_HEAD, ParsedHead, Request, Status};
 use crate::net::transport::Transport;
 use crate::simulator::{self, Admission};
 
@@ -81,7 +81,7 @@ pub struct VisitContext<'a> {
     pub guard: &'a mut Guard,
     /// The counters.
     pub metrics: &'a mut Metrics,
-    /// The client's address.
+    /// The client's address: the peer's, or what a trusted proxy says of it.
     pub address: IpAddr,
     /// The daemon is stopping. `/healthz` says so, and no connection is kept for another request.
     pub draining: bool,
@@ -122,6 +122,8 @@ pub struct Visitor {
     admission: Option<Admission>,
     /// The generation of the access rules that admitted the last request.
     generation: u32,
+    /// The client of the last request: a proxy sends requests of many on one connection.
+    client: Option<IpAddr>,
 }
 
 /// The state of a visitor. The deadline belongs to the state, and is set anew with each change but for
@@ -172,6 +174,7 @@ impl Visitor {
             deadline: now + HEAD_TIMEOUT,
             admission: None,
             generation: 0,
+            client: None,
         }
     }
 
@@ -184,6 +187,13 @@ impl Visitor {
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.generation
+    }
+
+    /// The address of the client whose upgrade was granted, if a trusted proxy may have told another than the
+    /// peer's. `None` before the first request, and for other sites.
+    #[must_use]
+    pub fn client(&self) -> Option<IpAddr> {
+        self.client
     }
 
     /// The transport, to mark its readiness.
@@ -330,7 +340,7 @@ impl Visitor {
                 self.deadline = cx.now + ANSWER_TIMEOUT;
                 self.generation = cx.guard.generation();
                 self.phase = match site {
-                    Site::Calls(site) => answer_visitor(&mut self.output, &request, site, cx),
+                    Site::Calls(site) => self.answer_client(&request, site, cx),
                     Site::Simulator(options) => {
                         answer_as_service(&mut self.output, &request, options, &mut self.admission)
                     }
@@ -341,6 +351,25 @@ impl Visitor {
                 true
             }
         }
+    }
+
+    /// Answers a request as that of its client, which may not be the peer. The peer's address is put back, since
+    /// the next request on this connection may be another client's.
+    fn answer_client(
+        &mut self,
+        request: &Request,
+        site: &CallSite,
+        cx: &mut VisitContext<'_>,
+    ) -> Phase {
+        let peer = cx.address;
+        let Request { forwarded, forwarded_for, .. } = request;
+        let client = site.gate.proxies().client(peer, Forwarding { forwarded, forwarded_for });
+        cx.address = client;
+        self.client = Some(client);
+        let by_proxy = site.gate.proxies().trusts(peer);
+        let phase = answer_visitor(&mut self.output, request, site, by_proxy, cx);
+        cx.address = peer;
+        phase
     }
 
     /// Answers a head that cannot be served, as the last answer: where the next request would begin is

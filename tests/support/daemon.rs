@@ -100,6 +100,11 @@ impl Daemon {
         Self::spawn(command, settings)
     }
 
+    /// The program as this command starts it, for example under an emulator.
+    pub(crate) fn started_by(command: Command, settings: &[(&str, &str)]) -> Self {
+        Self::spawn(command, settings)
+    }
+
     /// `voicelived run` at a log level that need not tell where it listens. What it prints counts
     /// as logged.
     pub(crate) fn quiet(level: &str, endpoint: &str, settings: &[(&str, &str)]) -> Self {

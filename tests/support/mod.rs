@@ -11,6 +11,7 @@ pub(crate) mod http;
 pub(crate) mod inside;
 pub(crate) mod manager;
 pub(crate) mod metrics;
+pub(crate) mod network;
 pub(crate) mod proxy;
 pub(crate) mod recorder;
 pub(crate) mod service;

@@ -82,7 +82,7 @@ impl Answer {
                 self.last = now;
             }
             "transcript_delta" if self.response == Response::Answer => self.last = now,
-            "error" if text("code") == "response_failed" => {
+            "error" if matches!(text("code"), "response_failed" | "response_incomplete") => {
                 self.failure = Some(text("message").to_owned());
             }
             _ => {}
@@ -180,8 +180,8 @@ impl Answer {
                 self.done = true;
                 self.completed += u32::from(self.heard);
             }
-            // The user went on speaking: another answer comes.
-            "cancelled" => {}
+            // The user went on speaking: another answer comes. A lost one may go on.
+            "cancelled" | "lost" => {}
             _ => self.failure = Some(format!("the service broke the answer off ({status})")),
         }
     }
@@ -375,6 +375,19 @@ mod tests {
         assert_eq!(scene.answer.failure(scene.now + GRACE), Some("No quota."));
         scene.play("started");
         assert!(scene.answer.failure(scene.now + GRACE).is_none());
+        scene.play("incomplete");
+        let error = json!({"type": "error", "code": "response_incomplete", "message": "Too long."});
+        scene.answer.on_message(&error, scene.now);
+        assert_eq!(scene.answer.failure(scene.now + GRACE), Some("Too long."));
+    }
+
+    #[test]
+    fn a_lost_response_may_go_on() {
+        let mut scene = Scene::new();
+        scene.play("typed started audio lost");
+        assert!(scene.answer.failure(scene.now + GRACE).is_none() && !scene.is_complete());
+        scene.play("started audio completed");
+        assert!(scene.is_complete());
     }
 
     #[test]

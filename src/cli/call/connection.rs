@@ -52,8 +52,7 @@ pub(super) fn connect(
         keep_token_safe(url, &addresses)?;
     }
     let target = target(url, token, authorities).map_err(unreachable)?;
-    let silent = |_, _: Option<SocketAddr>| {};
-    Drive::connect(target, addresses, SIZES, silent)
+    Drive::connect(target, addresses, String::new(), SIZES, |_| {})
         .map_err(|error| unreachable(explain(&error, url)))
 }
 

@@ -11,6 +11,7 @@ pub(super) fn line(message: &Value) -> Option<String> {
     Some(match message["type"].as_str()? {
         "transcript" if message["role"] == "user" => format!("you: {}", text("text")),
         "transcript" => format!("assistant: {}", text("text")),
+        "transcript_failed" => "you: (no transcript)".to_owned(),
         "call_state" => state_line(message)?,
         "tool" if message["state"] == "running" => format!("tool: {} running", text("name")),
         "tool" => format!("tool: {} {} after {} ms", text("name"), text("state"), ms("ms")),
@@ -50,6 +51,7 @@ mod tests {
                 "you: Hi\u{fffd}[2J",
             ),
             (json!({"type": "transcript", "role": "assistant", "text": "Yes."}), "assistant: Yes."),
+            (json!({"type": "transcript_failed", "item_id": "u1"}), "you: (no transcript)"),
             (json!({"type": "call_state", "state": "connecting"}), "state: connecting"),
             (json!({"type": "call_state", "state": "active", "service": "azure"}), "state: active"),
             (

@@ -12,6 +12,7 @@
 mod answer;
 mod connection;
 mod lines;
+mod order;
 mod record;
 mod source;
 mod wav;
@@ -33,6 +34,7 @@ use crate::system::terminal_log;
 use answer::{Answer, GRACE};
 use connection::{authorities, connect};
 use lines::line;
+use order::Order;
 use record::Record;
 use source::{FRAME, Fill, Source};
 
@@ -115,6 +117,8 @@ struct Talk<'a> {
     answer: Answer,
     record: &'a mut Record,
     screen: &'a mut Screen,
+    /// What was said and is not printed yet.
+    order: Order,
     /// Whether there is speech at all.
     speaks: bool,
     /// When the last of our own turns ended. `None` while no answer is due.
@@ -143,6 +147,7 @@ impl<'a> Talk<'a> {
             answer: Answer::new(now),
             record,
             screen,
+            order: Order::default(),
             speaks: !matches!(source, Source::Silence),
             source,
             said: None,
@@ -153,6 +158,12 @@ impl<'a> Talk<'a> {
     }
 
     fn run(mut self) -> Result<(), Failure> {
+        let outcome = self.talk();
+        self.print_rest();
+        outcome
+    }
+
+    fn talk(&mut self) -> Result<(), Failure> {
         loop {
             let now = Instant::now();
             if let Phase::Leaving { until, verdict } = &self.phase
@@ -166,8 +177,8 @@ impl<'a> Talk<'a> {
                 Event::Binary(pcm) => self.on_audio(&pcm, Instant::now())?,
                 Event::Deadline => {}
                 Event::Signal => {
-                    if let Phase::Leaving { verdict, .. } = self.phase {
-                        return verdict;
+                    if let Phase::Leaving { verdict, .. } = &self.phase {
+                        return verdict.clone();
                     }
                     let stopped = || unanswered("stopped before an answer was complete");
                     let answered = self.answer.completed() > 0;
@@ -188,6 +199,7 @@ impl<'a> Talk<'a> {
 
     /// Does what is due.
     fn act(&mut self, now: Instant) -> Result<(), Failure> {
+        self.print_said(now);
         match self.phase {
             Phase::Opening if now >= self.started + self.timeout => {
                 let text =
@@ -319,9 +331,7 @@ impl<'a> Talk<'a> {
         let message: Value = serde_json::from_str(text).unwrap_or_default();
         self.answer.on_message(&message, now);
         self.settle_typed(&message);
-        if let Some(line) = line(&message) {
-            self.screen.line(&line);
-        }
+        self.print(&message, now);
         match (message["type"].as_str(), message["state"].as_str()) {
             (Some("speech_started"), _) => self.record.interrupt(now)?,
             (Some("call_state"), Some("active")) => {
@@ -334,6 +344,41 @@ impl<'a> Talk<'a> {
         Ok(())
     }
 
+    /// Prints what the message says to a person. What was said waits for its place.
+    fn print(&mut self, message: &Value, now: Instant) {
+        let item = message["item_id"].as_str().unwrap_or_default();
+        let line = line(message);
+        match (message["type"].as_str(), line) {
+            (Some("speech_started" | "speech_stopped" | "transcript_delta"), _) => {
+                self.order.expect(item);
+            }
+            (Some("transcript" | "transcript_failed"), Some(line)) => {
+                self.order.say(item, line, now);
+            }
+            (kind, Some(line)) => {
+                if kind == Some("call_state") && message["state"] == "ended" {
+                    self.print_rest();
+                }
+                self.screen.line(&line);
+            }
+            (_, None) => {}
+        }
+        self.print_said(now);
+    }
+
+    fn print_said(&mut self, now: Instant) {
+        while let Some(line) = self.order.next(now) {
+            self.screen.line(&line);
+        }
+    }
+
+    /// Nothing is waited for any more.
+    fn print_rest(&mut self) {
+        while let Some(line) = self.order.next_at_all() {
+            self.screen.line(&line);
+        }
+    }
+
     /// Whether the daemon has taken the typed turn, if this message tells: the pong behind it, or the
     /// answer itself, from a daemon that answers no ping.
     fn settle_typed(&mut self, message: &Value) {
@@ -344,6 +389,7 @@ impl<'a> Talk<'a> {
             let why = plain(message["message"].as_str().unwrap_or("the daemon refused the text"));
             self.hang_up(Err(unanswered(&why)));
         } else if taken && let Some(text) = self.untaken.take() {
+            self.print_rest();
             self.screen.line(&format!("you: {}", plain(text)));
         }
     }
@@ -368,7 +414,7 @@ impl<'a> Talk<'a> {
         }
     }
 
-    fn ended(self, ended: &Ended) -> Result<(), Failure> {
+    fn ended(&self, ended: &Ended) -> Result<(), Failure> {
         let why = match ended {
             Ended::Closed { code: Some(code), reason } => {
                 format!("the daemon closed the connection: {} (code {code})", plain(reason))
@@ -378,7 +424,7 @@ impl<'a> Talk<'a> {
             Ended::Violation(what) => format!("the daemon broke the protocol: {what}"),
         };
         let verdict = self.verdict(&why);
-        if let Phase::Leaving { verdict, .. } = self.phase { verdict } else { verdict }
+        if let Phase::Leaving { verdict, .. } = &self.phase { verdict.clone() } else { verdict }
     }
 
     /// Whether all turns were answered when the other side ended the call, because of `why`.

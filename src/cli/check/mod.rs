@@ -8,7 +8,6 @@
 mod report;
 mod state;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 
 use super::args::CheckArgs;
-use super::drive::{self, Drive, Ended, Event};
+use super::drive::{self, Drive, Ended, Event, Way};
 use super::exit::{self, Failure};
 use super::screen::plain;
 use super::service;
@@ -30,7 +29,9 @@ use crate::identity;
 use crate::identity::answer::{self, Refusal};
 use crate::models;
 use crate::net::dial::{Step, Target};
+use crate::net::suites;
 use crate::net::tls::ClientConfigs;
+use crate::net::upgrade;
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 use crate::session::candidates::Candidate;
 use crate::session::connection_faults;
@@ -148,9 +149,21 @@ fn try_candidates(
 
 fn try_candidate(candidate: &Candidate, report: &mut Report) -> Result<(), Setback> {
     let mut drive = connect(candidate, report)?;
+    if let Some(agreed) = drive.agreed() {
+        report.fact("cipher", &format!("{agreed}; {}", processor()));
+    }
     let outcome = configure(&mut drive, candidate, report);
     drive.close();
     outcome
+}
+
+/// Why this cipher may stand first in our offer: see `net::suites`.
+fn processor() -> &'static str {
+    if suites::is_aes_fast() {
+        "this processor has instructions for AES"
+    } else {
+        "this processor has no instructions for AES, so ChaCha20-Poly1305 is asked for first"
+    }
 }
 
 /// Why a candidate failed, and what the service has refused, if a fallback may do without it.
@@ -184,8 +197,17 @@ fn connect(candidate: &Candidate, report: &mut Report) -> Result<Drive, Setback>
     let tunnel = target.proxy.as_ref().map(|proxy| {
         format!("{proxy} ({}) opens a tunnel to {host}:{}", proxy.variable, target.port)
     });
+    let request_id = upgrade::request_id().map_err(|why| (exit::UNAVAILABLE, why))?;
+    report.fact("request id", &request_id);
     let mut running = Step::Connect;
-    let on_step = |next, address: Option<SocketAddr>| {
+    let on_way = |way: Way| {
+        let (next, address) = match way {
+            Way::Step(next, address) => (next, address),
+            Way::Setback(clause) => {
+                running = Step::Connect;
+                return report.note(&clause);
+            }
+        };
         let detail = address.map(|address| address.to_string()).unwrap_or_default();
         match std::mem::replace(&mut running, next) {
             Step::Connect => report.done("connect", &detail),
@@ -199,7 +221,7 @@ fn connect(candidate: &Candidate, report: &mut Report) -> Result<Drive, Setback>
         }
     };
     let shown = Rc::clone(&target);
-    Drive::connect(target, addresses, SIZES, on_step).map_err(|error| Setback {
+    Drive::connect(target, addresses, request_id, SIZES, on_way).map_err(|error| Setback {
         failure: refused(connection_faults::explain(&error, &shown)),
         refused: refusals::model_refusal(&error, candidate.model())
             .map(|said| (Refused::Model, said)),

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::report::Report;
-use crate::certificates::{Authority, device_names};
-use crate::cli::access_token;
+use crate::certificates::Authority;
 use crate::cli::exit::{self, Failure};
+use crate::cli::{access_token, own_names};
 use crate::config::{AccessConfig, Config};
 
 /// `O_TMPFILE` of Linux: makes a file without a name, which shows that the folder can be written.
@@ -36,7 +36,8 @@ pub(super) fn check(config: &Config, report: &mut Report) -> Result<(), Failure>
         report.done("access token", if missing { "made at the next start" } else { "usable" });
     }
     if local {
-        let inspected = Authority::inspect(folder, &device_names(), SystemTime::now());
+        let inspected =
+            Authority::inspect(folder, &own_names::of(config).read(), SystemTime::now());
         let (to_make, warnings) = inspected.map_err(refused)?;
         to_write |= to_make;
         report.done(

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::qr;
 use crate::certificates::{Names, device_names};
 use crate::cli::access_token;
-use crate::config::Secret;
+use crate::config::{OwnName, Secret};
 use crate::server::Listen;
 
 /// The addresses to type into a browser, or to scan with a phone.
@@ -16,16 +16,21 @@ pub(super) struct Invitation {
     pages: Vec<String>,
     /// A page by its IP address, for phones without mDNS, which cannot find `HOST.local`.
     by_address: Option<String>,
+    /// The owner has set by what the device is reached. So what the system knows may not lead here, like the
+    /// address of a container.
+    is_set: bool,
     /// Whether other devices reach a page to which their browsers give no microphone.
     lacks_microphone: bool,
 }
 
 impl Invitation {
     /// The addresses of these listeners. `own` are the names in the owner's certificate, if there
-    /// is one. Browsers accept it for no other names.
-    pub(super) fn to(doors: &[Listen], own: &[String]) -> Self {
+    /// is one. Browsers accept it for no other names. What the owner has `set` comes first: it was set because
+    /// the system does not know by what the device is reached.
+    pub(super) fn to(doors: &[Listen], own: &[String], set: &[OwnName]) -> Self {
         let mut all = Self::default();
         let secured = doors.iter().any(|door| door.tls.is_some());
+        all.add_set(doors, set);
         for door in doors {
             let Ok(address) = door.socket.local_addr() else { continue };
             let (port, ip) = (address.port(), address.ip().to_canonical());
@@ -49,8 +54,36 @@ impl Invitation {
         all
     }
 
+    /// The pages by what the owner has set: over HTTPS if there is a listener for it.
+    fn add_set(&mut self, doors: &[Listen], set: &[OwnName]) {
+        let door = doors.iter().max_by_key(|door| door.tls.is_some());
+        let Some((door, Ok(at))) = door.map(|door| (door, door.socket.local_addr())) else {
+            return;
+        };
+        let scheme = if door.tls.is_some() { "https" } else { "http" };
+        for OwnName { host, port } in set {
+            let (mut names, port) = (Names::default(), port.unwrap_or(at.port()));
+            match host.parse() {
+                Ok(address) => names.addresses.push(address),
+                Err(_) => names.dns.push(host.clone()),
+            }
+            self.is_set = true;
+            self.pages.extend(names.urls(scheme, port));
+            names.dns.clear();
+            self.by_address = self.by_address.take().or_else(|| names.urls(scheme, port).pop());
+        }
+    }
+
     fn add(&mut self, scheme: &str, names: &Names, port: u16) {
-        self.pages.extend(names.urls(scheme, port));
+        let pages: Vec<_> = names
+            .urls(scheme, port)
+            .into_iter()
+            .filter(|page| !self.pages.contains(page))
+            .collect();
+        self.pages.extend(pages);
+        if self.is_set {
+            return;
+        }
         // The first one is that towards the network, where that is known.
         let addresses = names.addresses.iter().copied().take(1).collect();
         let outward = Names { addresses, ..Names::default() };
@@ -136,6 +169,28 @@ mod tests {
     }
 
     #[test]
+    fn what_the_owner_has_set_is_the_link_and_the_code() {
+        let own = |host: &str, port| OwnName { host: host.to_owned(), port };
+        let socket = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let site = crate::web::Site::Simulator(std::rc::Rc::default());
+        let doors = [Listen { socket, site, tls: None, passed: false }];
+        let token = Secret::access_token("0123456789abcdefghij").unwrap();
+        let shown = |set: &[OwnName]| {
+            let text = Invitation::to(&doors, &[], set).text(Some(&token));
+            let links: Vec<_> = text.lines().filter(|line| line.contains("#token=")).collect();
+            let scanned = links.last().unwrap().split_whitespace().next().unwrap().to_owned();
+            assert!(text.contains(&qr::terminal(&scanned).unwrap()), "{text}");
+            (text, scanned)
+        };
+        let (text, scanned) = shown(&[own("pi-2.local", None)]);
+        assert!(scanned.starts_with(&format!("http://pi-2.local:{port}/#")), "{text}");
+        let (text, scanned) = shown(&[own("pi.lan", Some(80)), own("192.0.2.7", Some(8080))]);
+        assert!(text.contains("    http://pi.lan/\n"), "{text}");
+        assert!(scanned.starts_with("http://192.0.2.7:8080/#"), "{text}");
+    }
+
+    #[test]
     fn a_plain_page_on_the_network_is_named_by_what_other_devices_can_open() {
         use std::net::TcpListener;
 
@@ -146,7 +201,7 @@ mod tests {
         let site = Site::Simulator(std::rc::Rc::default());
         let doors = [Listen { socket, site, tls: None, passed: false }];
         let token = Secret::access_token("0123456789abcdefghij").unwrap();
-        let text = Invitation::to(&doors, &[]).text(Some(&token));
+        let text = Invitation::to(&doors, &[], &[]).text(Some(&token));
         assert!(text.contains(&format!("    http://localhost:{port}/\n")), "{text}");
         assert!(text.contains("no microphone") && text.contains("VOICELIVED_TLS_LISTEN"), "{text}");
         let links = text.lines().filter(|line| line.contains("#token="));

@@ -13,13 +13,13 @@ use std::time::{Instant, SystemTime};
 
 use log::LevelFilter;
 
-use crate::access::{Gate, Origin};
+use crate::access::{Gate, Origin, Proxies};
 use crate::call::pcm::BLOCK_BYTES;
-use crate::certificates::Certificates;
-use crate::certificates::{Authority, OwnFiles, device_names};
+use crate::certificates::{Authority, OwnFiles};
+use crate::certificates::{Certificates, Names};
 use crate::cli::args::{RunArgs, SimulateArgs};
 use crate::cli::exit::{self, Failure};
-use crate::cli::{access_token, service};
+use crate::cli::{access_token, own_names, service};
 use crate::config::{Config, PassedSocket, Purpose};
 use crate::net::tls::{self, ClientConfigs};
 use crate::server::{Calls, Listen, Server, bind};
@@ -127,7 +127,11 @@ fn serve(
     let doors = listen_for_calls(&config, passed, certificates.as_ref(), simulated)?;
     let urls: Vec<String> = doors.iter().filter_map(url).collect();
     let own = certificates.as_ref().map_or(&[][..], |(certificates, _)| certificates.own_names());
-    let invitation = Invitation::to(&doors, own);
+    let names = own_names::of(&config);
+    if let Some((certificates, _)) = &certificates {
+        warn_of_names(certificates, names.set());
+    }
+    let invitation = Invitation::to(&doors, own, &config.web.names);
     listen.extend(doors);
     let token = access_token::token(&config)?;
     let tls = ClientConfigs::default();
@@ -145,7 +149,8 @@ fn serve(
         reread: reload::reread(from, config, tools.clone(), tls),
         tools,
     };
-    let server = Server::new(listen, Some(calls)).map_err(system)?.managed_by(manager());
+    let server =
+        Server::new(listen, Some(calls)).map_err(system)?.named_by(names).managed_by(manager());
     invitation.print(token.as_ref());
     // Only now is every socket served and every signal heard.
     for url in urls {
@@ -246,8 +251,13 @@ fn call_site(
     // With port 0 the kernel chooses a port, and the gate must know it.
     let address = socket.local_addr().map_err(system)?;
     let mut gate = Gate::new(secure, address, extra);
-    let names = Certificates::names_at(certificates, address.ip(), secure);
+    let own = own_names::of(config);
+    let of_device = (&own.read(), own.set());
+    let names = Certificates::names_at(certificates, of_device, address.ip(), secure);
     gate.set_device_names(&names.dns, &names.addresses);
+    gate.set_published(own_names::published(config));
+    gate.set_proxies(Proxies::new(config.web.trusted_proxies.clone()));
+    gate.set_frame_ancestors(&config.web.frame_ancestors);
     let ca_pem = certificates.and_then(Certificates::ca_pem).map(Rc::from);
     let site = CallSite { gate, simulated, https: None, ca_pem };
     Ok(Listen { socket, site: Site::Calls(site), tls: None, passed: false })
@@ -268,14 +278,28 @@ fn certificates(config: &Config) -> Result<Secured, Failure> {
         let message = "VOICELIVED_STATE_DIR: there is no folder to keep certificates in; set it, or VOICELIVED_TLS_CERT and VOICELIVED_TLS_KEY";
         return Err(refused(message.to_owned()));
     };
-    let mut authority =
-        Authority::open(folder, &device_names(), SystemTime::now()).map_err(refused)?;
+    let names = own_names::of(config).read();
+    let mut authority = Authority::open(folder, &names, SystemTime::now()).map_err(refused)?;
     for warning in authority.take_warnings() {
         log::warn!("{warning}");
     }
     let tls = authority.server_config().map_err(refused)?;
     log::info!("devices must trust the authority of /ca.pem (SHA-256 {})", authority.fingerprint());
     Ok((Certificates::Local(Box::new(authority)), tls))
+}
+
+/// Warns of names that the owner has set, and for which the certificate does not hold.
+fn warn_of_names(certificates: &Certificates, set: &Names) {
+    let remedy = match certificates {
+        Certificates::Own(_) => "get one that names it",
+        // The authority itself warns of names. Of addresses it does not, since the system's come and go.
+        Certificates::Local(_) => {
+            "the authority is older, and it may vouch for private addresses only"
+        }
+    };
+    for name in certificates.lacks(set) {
+        log::warn!("VOICELIVED_NAMES: the certificate does not hold for {name}: {remedy}");
+    }
 }
 
 /// A listener of the simulator.

@@ -1,5 +1,6 @@
 //! HTTP heads, both ways: how the bytes were cut into reads must not matter.
 
+use voicelived::net::body;
 use voicelived::net::http::{self, MAX_HEAD, ParsedHead, Request, Upgrade};
 use voicelived::net::upgrade::{self, Answer, MAX_ANSWER_HEAD};
 
@@ -72,6 +73,10 @@ pub fn fuzz_upgrade_answer(data: &[u8]) {
         Answer::Refused(refusal) => {
             assert!(data[..refusal.head_bytes].ends_with(b"\n"));
             assert!(refusal.status != 101);
+            let raw = &data[refusal.head_bytes..];
+            let (body, _) = body::unchunked(raw);
+            assert!(body.len() <= raw.len());
+            assert!(body::text(&body).len() <= 3 * body.len());
             let texts = [refusal.request_id, refusal.date];
             assert!(texts.iter().flatten().all(|text| text.chars().count() <= 64));
         }

@@ -1,0 +1,125 @@
+//! Why there is no connection to the service, and why an address was given up for the next one.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use super::proxy::{self, Proxy};
+use super::tls_words;
+use super::upgrade::Refusal;
+
+/// Why there is no tunnel through a proxy.
+#[derive(Debug)]
+pub enum ProxyFault {
+    /// No address of it accepted; the last one's error.
+    Unreachable(io::Error),
+    /// TLS to the proxy itself failed.
+    Tls(rustls::Error),
+    /// It closed the connection without an answer.
+    Broken(io::Error),
+    /// It did not answer in so many seconds.
+    Silent(u64),
+    /// It refused, and shows these words.
+    Refused(proxy::Refusal),
+    /// Its answer made no sense.
+    Invalid(&'static str),
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum DialError {
+    /// The proxy is not there, or opens no tunnel.
+    Proxy(Box<Proxy>, ProxyFault),
+    /// No address accepted; the last one's error.
+    Connect(io::Error),
+    /// TLS failed: certificate, version, clock.
+    Tls(rustls::Error),
+    /// The connection broke before the upgrade was answered.
+    Broken(io::Error),
+    /// Nothing came in time; the text names the step.
+    Timeout(&'static str),
+    /// The answer was no upgrade: status, and the body's beginning.
+    Refused(Refusal, String),
+    /// The answer made no sense.
+    Invalid(&'static str),
+    /// Our own side could not even try.
+    Internal(String),
+}
+
+impl DialError {
+    /// Whether the service does not know the credential.
+    #[must_use]
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Refused(refusal, _) if refusal.status == 401)
+    }
+
+    /// Whether it may be that the service is not at the address; a refusal is the service's own.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Tls(_) | Self::Broken(_) | Self::Timeout(_) => true,
+            Self::Proxy(_, fault) => {
+                !matches!(fault, ProxyFault::Refused(_) | ProxyFault::Invalid(_))
+            }
+            Self::Refused(..) | Self::Invalid(_) | Self::Internal(_) => false,
+        }
+    }
+
+    /// How much it says: what got further says more of what is wrong.
+    pub(super) fn reach(&self) -> u8 {
+        match self {
+            Self::Connect(_) | Self::Proxy(_, ProxyFault::Unreachable(_)) => 0,
+            Self::Broken(_) | Self::Proxy(_, ProxyFault::Broken(_)) => 1,
+            Self::Timeout(_) | Self::Proxy(_, ProxyFault::Silent(_)) => 2,
+            Self::Tls(_) | Self::Proxy(_, ProxyFault::Tls(_)) => 3,
+            Self::Proxy(..) | Self::Refused(..) | Self::Invalid(_) | Self::Internal(_) => 4,
+        }
+    }
+}
+
+/// An address that was given up for the next one. It displays as a clause for the log.
+#[derive(Debug)]
+pub struct Setback {
+    address: Option<SocketAddr>,
+    why: String,
+}
+
+impl Setback {
+    pub(super) fn new(address: Option<SocketAddr>, error: &DialError) -> Self {
+        let why = match error {
+            DialError::Connect(error) | DialError::Proxy(_, ProxyFault::Unreachable(error)) => {
+                format!("cannot be reached ({error})")
+            }
+            DialError::Timeout(step) => format!("did not finish {step} in time"),
+            DialError::Tls(error) | DialError::Proxy(_, ProxyFault::Tls(error)) => tls_fault(error),
+            DialError::Broken(error) | DialError::Proxy(_, ProxyFault::Broken(error)) => {
+                format!("broke the connection before it answered ({error})")
+            }
+            DialError::Proxy(_, ProxyFault::Silent(_)) => "opened no tunnel in time".to_owned(),
+            // These end the dial, so no address follows.
+            DialError::Proxy(..)
+            | DialError::Refused(..)
+            | DialError::Invalid(_)
+            | DialError::Internal(_) => "did not work".to_owned(),
+        };
+        Self { address, why }
+    }
+}
+
+fn tls_fault(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(fault) => {
+            format!("is not trusted: {}", tls_words::certificate_fault(fault))
+        }
+        error => format!("failed in TLS ({error})"),
+    }
+}
+
+impl fmt::Display for Setback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => write!(f, "{address} {}; the next address is tried", self.why),
+            None => write!(f, "the address {}; the next one is tried", self.why),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A name has several addresses, and one of them takes connections and then does nothing, or goes away.
+//! The call goes on to the next one, and later calls begin there.
+
+mod support;
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+use mio::{Events, Interest, Poll, Token};
+use support::certificates::Authority;
+use support::client::Client;
+use support::daemon::Daemon;
+use support::inside::daemon_with_names;
+use voicelived::net::dial::{Dial, Progress, Target};
+use voicelived::net::upgrade;
+use voicelived::net::ws::{Sizes, USUAL_WAITING};
+
+/// The years in which these tests are run.
+const NOW: std::ops::Range<i32> = 2020..2080;
+
+fn file(name: &str, text: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("stalled-{name}"));
+    std::fs::write(&path, text).expect("a file");
+    path
+}
+
+/// What an address does with a connection.
+type Manner = fn(TcpStream);
+
+/// Takes it and never says anything.
+fn silent(socket: TcpStream) {
+    std::thread::spawn(move || std::thread::park_timeout(support::daemon::PATIENCE * 3));
+    std::mem::forget(socket);
+}
+
+fn ended(socket: TcpStream) {
+    let mut socket = socket;
+    // The request is read first: unread bytes would make a reset of the end.
+    let _ = std::io::Read::read(&mut socket, &mut [0; 4096]);
+}
+
+fn reset(socket: TcpStream) {
+    let linger = socket2::SockRef::from(&socket);
+    linger.set_linger(Some(std::time::Duration::ZERO)).expect("a socket");
+}
+
+fn half_an_answer(mut socket: TcpStream) {
+    let _ = socket.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n");
+    silent(socket);
+}
+
+/// An address at this port where every connection is treated so.
+fn bad_address(port: u16, last: u8, manner: Manner) -> SocketAddr {
+    let address = SocketAddr::from(([127, 0, 0, last], port));
+    let listener = TcpListener::bind(address).expect("nobody is there");
+    std::thread::spawn(move || listener.incoming().map_while(Result::ok).for_each(manner));
+    address
+}
+
+#[test]
+fn an_address_that_stalls_or_breaks_off_is_followed_by_the_next() {
+    for (name, last, manner) in [
+        ("silent", 11, silent as Manner),
+        ("ended", 12, ended),
+        ("reset", 13, reset),
+        ("half", 14, half_an_answer),
+    ] {
+        let service = Daemon::simulate(&["no-welcome"]);
+        let port = service.address.port();
+        let bad = bad_address(port, last, manner);
+        let names = file(&format!("{name}-names"), &format!("{bad}\n{}\n", service.address));
+        let address = daemon_with_names("service.test", port, &names);
+        for _ in 0..2 {
+            Client::connect(address).wait_until_active();
+        }
+    }
+}
+
+/// A service with a certificate, a silent one at the same port, and what both are told to trust.
+fn secure_service(last: u8) -> (Daemon, SocketAddr, PathBuf) {
+    let authority = Authority::new("Ours");
+    let (certificate, key) = authority.certify("localhost", NOW);
+    let files = [
+        file(&format!("{last}.pem"), &certificate),
+        file(&format!("{last}.key"), &key),
+        file(&format!("{last}-ca.pem"), &authority.pem),
+    ];
+    let [certificate, key, _] = files.each_ref().map(|path| path.to_str().expect("a plain path"));
+    let service = Daemon::start(
+        &["simulate", "--listen", "127.0.0.1:0", "--cert", certificate, "--key", key],
+        &[],
+    );
+    let bad = bad_address(service.address.port(), last, silent);
+    let [.., trusted] = files;
+    (service, bad, trusted)
+}
+
+#[test]
+fn a_tls_handshake_that_stalls_is_followed_by_the_next_address() {
+    let (service, bad, trusted) = secure_service(17);
+    let trusted = std::fs::read(trusted).expect("it was written");
+    let roots = voicelived::net::tls::certificates(&trusted).expect("PEM");
+    let target = Target {
+        host: "localhost".to_owned(),
+        port: service.address.port(),
+        request_target: "/voice-live/realtime?api-version=1&model=m".to_owned(),
+        host_field: "localhost".to_owned(),
+        credential: "api-key: k".to_owned(),
+        tls: Some(voicelived::net::tls::client_config(&roots).expect("TLS")),
+        proxy: None,
+    };
+    let (end, setbacks) = dial(target, vec![bad, service.address]);
+    assert!(matches!(end, Progress::Open(_)), "{end:?}");
+    let expected =
+        format!("{bad} did not finish the TLS handshake in time; the next address is tried");
+    assert_eq!(setbacks, [expected]);
+}
+
+/// Drives an attempt to its end; what was told of addresses that were given up.
+fn dial(target: Target, addresses: Vec<SocketAddr>) -> (Progress, Vec<String>) {
+    let sizes = Sizes { message: 65_536, waiting: USUAL_WAITING };
+    let id = upgrade::request_id().expect("randomness");
+    let mut dial = Dial::new(Rc::new(target), addresses, id, sizes, Instant::now());
+    let (mut poll, mut events) = (Poll::new().expect("a poll"), Events::with_capacity(8));
+    let mut setbacks = Vec::new();
+    loop {
+        let progress = dial.advance(Instant::now());
+        setbacks.extend(dial.take_setback().map(|setback| setback.to_string()));
+        match progress {
+            Progress::Pending => {
+                let wait = dial.deadline().saturating_duration_since(Instant::now());
+                poll.poll(&mut events, Some(wait)).expect("it polls");
+                for event in &events {
+                    dial.mark(event.is_readable(), event.is_writable(), event.is_read_closed());
+                }
+            }
+            Progress::NewSocket => {
+                let both = Interest::READABLE | Interest::WRITABLE;
+                let socket = dial.socket().expect("it was just made");
+                poll.registry().register(socket, Token(0), both).expect("it registers");
+            }
+            end => return (end, setbacks),
+        }
+    }
+}
+
+#[test]
+fn when_no_address_is_left_the_one_that_got_furthest_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("it is bound").port();
+    drop(listener);
+    // The last one refuses to connect, which says less than what the first one did.
+    let bad = bad_address(port, 15, ended);
+    let nobody = SocketAddr::from(([127, 0, 0, 16], port));
+    let names = file("furthest-names", &format!("{bad}\n{nobody}\n"));
+    let address = daemon_with_names("service.test", port, &names);
+    let message = Client::connect(address).assert_ends("both", 1011, "unreachable");
+    assert!(message.contains("broke before the service answered"), "{message}");
+}

@@ -1,0 +1,37 @@
+//! A network namespace for a test, with interfaces, addresses and a host name of its own.
+
+use std::process::Command;
+
+/// Says so to the test in the namespace.
+const INSIDE: &str = "VOICELIVED_TEST_OWN_NETWORK";
+
+/// Whether this process has a network of its own. If not, it runs the test of this name again in one, fails as
+/// that does, and says false: there is nothing left to do.
+pub(crate) fn is_own(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--net", "--uts"]);
+    if !is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    unshare.arg("--").arg(std::env::current_exe().expect("this program"));
+    unshare.args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    let status = unshare.status().expect("util-linux is installed");
+    assert!(status.success(), "{test} has failed in a network of its own");
+    false
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").expect("Linux").uid() == 0
+}
+
+/// Runs a command of words without quotes.
+pub(crate) fn run(command: &str) {
+    let mut words = command.split(' ');
+    let program = words.next().expect("a program");
+    let status = Command::new(program).args(words).status().expect("it is installed");
+    assert!(status.success(), "{command}");
+}
