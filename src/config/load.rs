@@ -8,17 +8,15 @@ use std::path::{Path, PathBuf};
 
 use super::draft::Draft;
 use super::names::{
-    ALL_PROXY, AZURE_PREFIX, AZURE_SHORT_PREFIX, CLIENT, CLIENT_SECRET, ENDPOINT, ENTRA_COMMAND,
-    ENTRA_FILE, FEDERATED_FILE, HTTPS_PROXY, KEY, KEY_FILE, LISTEN, NO_PROXY, OWN_PREFIX, PAIRS,
-    SECRETS, STATE_DIR, TENANT, TLS_LISTEN, TOKEN, TOKEN_FILE,
+    AZURE_PREFIX, AZURE_SHORT_PREFIX, CLIENT, CLIENT_SECRET, ENDPOINT, ENTRA_COMMAND, ENTRA_FILE,
+    FEDERATED_FILE, KEY, LISTEN, OWN_PREFIX, PAIRS, SECRETS, STATE_DIR, TENANT, TLS_LISTEN, TOKEN,
+    TOKEN_FILE,
 };
 use super::spelling::{is_ours, near_miss, nearest};
 use super::{
     AccessConfig, Config, ConfigError, Endpoint, Files, Limits, Place, Purpose, Secret,
     ServiceConfig, VARIABLES, Variable, dotenv,
 };
-use crate::identity::{SignIn, Source};
-use crate::net::proxy::{self, Proxy};
 use crate::system::files;
 
 /// Where settings come from.
@@ -159,19 +157,19 @@ fn credentials_directory(sources: &Sources) -> Option<PathBuf> {
 
 /// One value from one source.
 #[derive(Debug, Clone)]
-struct Setting {
+pub(super) struct Setting {
     /// The rank of the source. The lowest one wins.
-    rank: u8,
-    place: Place,
-    name: String,
-    value: String,
+    pub(super) rank: u8,
+    pub(super) place: Place,
+    pub(super) name: String,
+    pub(super) value: String,
 }
 
-struct Loader<'a> {
-    files: Files<'a>,
-    draft: Draft,
-    settings: Vec<Setting>,
-    errors: Vec<ConfigError>,
+pub(super) struct Loader<'a> {
+    pub(super) files: Files<'a>,
+    pub(super) draft: Draft,
+    pub(super) settings: Vec<Setting>,
+    pub(super) errors: Vec<ConfigError>,
 }
 
 impl<'a> Loader<'a> {
@@ -180,7 +178,7 @@ impl<'a> Loader<'a> {
         Self { files, draft: Draft::default(), settings, errors }
     }
 
-    fn fault(&mut self, what: &str, place: Option<Place>, message: impl Into<String>) {
+    pub(super) fn fault(&mut self, what: &str, place: Option<Place>, message: impl Into<String>) {
         self.errors.push(ConfigError { what: what.to_owned(), place, message: message.into() });
     }
 
@@ -299,7 +297,7 @@ impl<'a> Loader<'a> {
     }
 
     /// The setting that counts for `variable`. Two of the same rank must agree.
-    fn choose(&mut self, variable: &Variable) -> Option<Setting> {
+    pub(super) fn choose(&mut self, variable: &Variable) -> Option<Setting> {
         if let Some(spellings) = variable.shared() {
             let strength = |name: &str| spellings.iter().position(|known| *known == name);
             let found = self.settings.iter().filter(|s| spellings.contains(&s.name.as_str()));
@@ -346,46 +344,6 @@ impl<'a> Loader<'a> {
         chosen[weaker] = None;
     }
 
-    /// Takes the key, and the secret of a service principal, that systemd passes in files, unless they
-    /// were set otherwise.
-    fn find_credentials(&mut self, directory: Option<PathBuf>) {
-        let Some(directory) = directory else { return };
-        if !self.is_set(&[KEY, KEY_FILE, ENTRA_FILE, ENTRA_COMMAND]) {
-            self.take_credential(&directory, KEY, |draft, text| draft.set_key(text));
-        }
-        if !self.is_set(&[CLIENT_SECRET]) {
-            self.take_credential(&directory, CLIENT_SECRET, |draft, text| {
-                super::draft::entra_secret(text).map(|secret| draft.entra.secret = Some(secret))
-            });
-        }
-    }
-
-    fn is_set(&self, names: &[&str]) -> bool {
-        let variables = VARIABLES.iter().filter(|variable| names.contains(&variable.name));
-        let spellings: Vec<_> = variables.flat_map(Variable::spellings).collect();
-        self.settings.iter().any(|setting| spellings.contains(&setting.name))
-    }
-
-    fn take_credential(
-        &mut self,
-        directory: &Path,
-        name: &str,
-        set: fn(&mut Draft, &str) -> Result<(), String>,
-    ) {
-        let outcome = match (self.files)(&directory.join(name), Secret::MAX_BYTES) {
-            // A unit may pass a blank credential while there is none yet.
-            Ok(bytes) if bytes.trim_ascii().is_empty() => Ok(()),
-            Ok(bytes) => String::from_utf8(bytes)
-                .map_err(|_| "is not UTF-8 text".to_owned())
-                .and_then(|text| set(&mut self.draft, &text)),
-            Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(fault) => Err(format!("cannot be read: {fault}")),
-        };
-        if let Err(message) = outcome {
-            self.fault(name, Some(Place::Credential), message);
-        }
-    }
-
     /// The faults for missing settings without which no call can be made.
     fn require_service(&self) -> Vec<ConfigError> {
         let mut missing = Vec::new();
@@ -420,63 +378,6 @@ impl<'a> Loader<'a> {
             None => format!("is not set; {remedy}"),
         };
         ConfigError { what: name.to_owned(), place: None, message }
-    }
-
-    /// The proxy on the way to a host, if there is one. A proxy that is not asked, because the host is
-    /// this machine or `NO_PROXY` names it, is not judged either.
-    fn proxy_to(&mut self, host: &str) -> Option<Proxy> {
-        let mut chosen = |name| {
-            let variable = VARIABLES.iter().find(|variable| variable.name == name)?;
-            self.choose(variable)
-        };
-        let (named, exceptions) = (chosen(HTTPS_PROXY), chosen(NO_PROXY));
-        let Setting { name, value, place, .. } = named.or_else(|| chosen(ALL_PROXY))?;
-        if proxy::is_direct(host, &exceptions.map(|s| s.value).unwrap_or_default()) {
-            return None;
-        }
-        let parsed = Proxy::parse(value.trim(), &name);
-        parsed.map_err(|message| self.fault(&name, Some(place), message)).ok()
-    }
-
-    /// Decides between the key and Entra ID. The settings of this program win over those that many
-    /// programs share: another program's variables must not change how calls log in.
-    fn settle_login(&mut self) {
-        let source = match self.draft.entra.own() {
-            Some(source) => Some(source),
-            None if self.draft.key.is_some() => {
-                let entra = &self.draft.entra;
-                if entra.secret.is_some() || entra.federated.is_some() {
-                    let unused = format!(
-                        "{CLIENT_SECRET} and {FEDERATED_FILE} are not used: the key is set, and it wins"
-                    );
-                    self.draft.warnings.push(unused);
-                }
-                None
-            }
-            None => match self.draft.entra.shared() {
-                Ok(source) => source,
-                Err(missing) => {
-                    for name in missing {
-                        let message = "is not set, but Entra ID needs it beside the variables that are; set it, or the key";
-                        if !self.errors.iter().any(|error| error.what == name) {
-                            self.fault(name, None, message);
-                        }
-                    }
-                    None
-                }
-            },
-        };
-        let Some(source) = source else { return };
-        let host = match &source {
-            Source::Principal { authority, .. } | Source::Workload { authority, .. } => {
-                Endpoint::exact(authority).ok().map(|parsed| parsed.host)
-            }
-            // A command has its own ways. All others are on this machine or beside it.
-            Source::Command(_) | Source::File(_) | Source::Managed { .. } => None,
-        };
-        let proxy = host.and_then(|host| self.proxy_to(&host));
-        let authorities = self.draft.authorities.clone();
-        self.draft.sign_in = Some(SignIn { source, proxy, authorities });
     }
 
     /// Each call reserves blocks at its start. So the pool must be large enough for all calls

@@ -11,6 +11,7 @@ mod draft;
 pub mod endpoint;
 mod entra;
 mod load;
+mod login;
 mod names;
 mod network;
 pub mod secret;

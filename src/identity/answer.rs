@@ -80,7 +80,7 @@ pub fn parse(output: &[u8], today: SystemTime) -> Result<Token, Refusal> {
     let found = found.ok_or_else(|| Refusal::lasting("it has no access token"))?;
     // A device without a clock battery may have the wrong time. So the life counts, not the date.
     let life = seconds(&json["expires_in"]).or_else(|| {
-        let at = UNIX_EPOCH + seconds(&json["expires_on"])?;
+        let at = UNIX_EPOCH.checked_add(seconds(&json["expires_on"])?)?;
         at.duration_since(today).ok()
     });
     token(found, life.filter(|life| *life <= LONGEST_LIFE), seconds(&json["refresh_in"]))
@@ -99,8 +99,8 @@ fn token(text: &str, life: Option<Duration>, refresh: Option<Duration>) -> Resul
 
 /// Whole seconds, as a number or, as the metadata services write it, as text.
 fn seconds(value: &Value) -> Option<Duration> {
-    let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
-    number.or_else(|| value.as_f64().map(|number| number as u64)).map(Duration::from_secs)
+    let whole = value.as_u64().or_else(|| value.as_str()?.parse().ok()).map(Duration::from_secs);
+    whole.or_else(|| Duration::try_from_secs_f64(value.as_f64()?).ok())
 }
 
 /// The first line of Entra ID's words, bounded, without control characters: the rest are ids.
@@ -131,6 +131,9 @@ mod tests {
             (r#"{"accessToken":"canary","expires_on":"1000060"}"#, Some(60)),
             (r#"{"accessToken":"canary","expires_on":999999}"#, None),
             (r#"{"accessToken":"canary","expires_on":9999999999}"#, None),
+            (r#"{"accessToken":"canary","expires_on":18446744073709551615}"#, None),
+            (r#"{"accessToken":"canary","expires_in":-1}"#, None),
+            (r#"{"accessToken":"canary","expires_in":60.0}"#, Some(60)),
             (r#"{"token":"canary","expiresOn":"2026-01-01T00:00:00Z"}"#, None),
         ] {
             let token = of(text).unwrap();
