@@ -95,9 +95,6 @@ fn what_cannot_be_read_ends_the_call() {
     let scene = Scene::new();
     for (fault, reason, hint) in [
         ("refuse-session", "session_refused", "Refused by script"),
-        ("garbage", "service_protocol", "unreadable"),
-        ("bad-base64", "service_protocol", "unreadable"),
-        ("odd-pcm", "service_protocol", "whole number of samples"),
         ("big-message=2000000", "service_protocol", "longer than"),
         ("big-message=16000000", "service_protocol", "longer than"),
     ] {
@@ -125,6 +122,8 @@ fn oddities_leave_a_whole_turn_working() {
         "cancel-previous",
         "dialect=ga",
         "latency=300",
+        "garbage",
+        "odd-pcm",
     ];
     let turns = words.map(|word| std::thread::spawn(move || take_a_turn(word)));
     for (word, turn) in words.iter().zip(turns) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::service::{Part, bounded_str, member};
+use super::service::{Part, bounded_str, member, read_json};
 
 /// Longest typed turn, in UTF-16 code units: what `maxlength` and `length` count in a browser, so
 /// that the page's field and the daemon agree about every text. In UTF-8 it has three times as many
@@ -48,10 +48,10 @@ pub enum ClientMessage<'a> {
 /// Reads one text message of the client.
 ///
 /// # Errors
-/// A sentence, when the text is no JSON object with a string `type`: the call ends with 1007.
+/// A sentence, when the text is no JSON object with a string `type`.
 pub fn parse(text: &str) -> Result<ClientMessage<'_>, String> {
-    let value: Value = serde_json::from_str(text)
-        .map_err(|error| format!("A text message must be JSON: {error}."))?;
+    let (value, _) =
+        read_json(text).map_err(|error| format!("A text message must be JSON: {error}."))?;
     let Value::Object(mut message) = value else {
         return Err("A text message must be a JSON object.".to_owned());
     };

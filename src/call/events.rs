@@ -6,18 +6,11 @@
 
 use std::time::Instant;
 
-use super::client::{self, ToolState, quoted};
+use super::client::{self, quoted};
 use super::ending::{EndReason, ServiceFault};
-use super::playback::whole_ms;
 use super::response_gate::ResponseRequest;
-use super::service::{FunctionCall, Part, ServiceError, ServiceEvent, commands};
-use super::tool_calls::{OpenCall, Opened};
+use super::service::{Part, ServiceError, ServiceEvent, commands};
 use super::{Call, Output, State};
-
-/// Longest tool output passed to the model, in bytes.
-const MAX_TOOL_OUTPUT_BYTES: usize = 64 * 1024;
-/// Longest arguments passed to a tool, in bytes.
-const MAX_TOOL_ARGUMENT_BYTES: usize = 64 * 1024;
 
 impl Call {
     pub(super) fn on_service(&mut self, event: ServiceEvent<'_>, now: Instant) {
@@ -66,13 +59,13 @@ impl Call {
                 self.tell_transcript("assistant", &part, text);
             }
             ServiceEvent::FunctionCall(call) => self.on_function_call(*call, now),
-            // Nobody is asked for approval, so it is refused: the model then says so.
-            ServiceEvent::ApprovalRequest { id } => {
-                self.send(commands::approval(&id, false));
-                self.gate.want(ResponseRequest::Answer);
-            }
+            ServiceEvent::ApprovalRequest { id } => self.on_approval_request(&id),
             ServiceEvent::McpCallFinished => self.gate.want(ResponseRequest::Answer),
-            ServiceEvent::ResponseDone(done) => self.on_response_done(&done, now),
+            ServiceEvent::ResponseDone(mut done) => {
+                // What it calls is answered or begun before it counts as over: one follow-up answers all.
+                self.on_response_output(&mut done, now);
+                self.on_response_done(&done, now);
+            }
             // The session logs warnings.
             _ => {}
         }
@@ -99,60 +92,6 @@ impl Call {
         }
     }
 
-    /// The model calls a tool. Every call that stands in the conversation gets exactly one output,
-    /// also if it is not run: without one the model would never learn what became of it.
-    fn on_function_call(&mut self, call: FunctionCall, now: Instant) {
-        // The items of a cancelled response come to their end too, as incomplete.
-        if !call.completed || call.call_id.is_empty() {
-            return;
-        }
-        if self.interrupted.is(&call.response_id) {
-            // It is in the conversation, so it needs an output, but nobody waits for the work.
-            let output = r#"{"error":"The user interrupted before the tool was run."}"#;
-            self.send(commands::function_call_output(&call.call_id, output));
-            return;
-        }
-        match self.tools.open(&call.call_id, &call.name, now) {
-            Opened::Run if call.arguments.len() > MAX_TOOL_ARGUMENT_BYTES => {
-                self.outputs.push_back(Output::ToolRefused);
-                let output = r#"{"error":"The arguments are too long."}"#;
-                self.on_tool_finished(&call.call_id, output, false, now);
-            }
-            Opened::Run => {
-                self.tell(client::tool(&call.name, ToolState::Running, 0));
-                let FunctionCall { call_id, name, arguments, .. } = call;
-                self.outputs.push_back(Output::RunTool { call_id, name, arguments });
-            }
-            Opened::TooMany => {
-                self.outputs.push_back(Output::ToolRefused);
-                let output = r#"{"error":"Too many tools are running at once."}"#;
-                self.send(commands::function_call_output(&call.call_id, output));
-                self.tell(client::tool(&call.name, ToolState::Failed, 0));
-            }
-            Opened::Ignore => {}
-        }
-    }
-
-    /// A tool has ended. Its output goes to the service at once; the answer is asked for when the
-    /// whole batch is complete.
-    pub(super) fn on_tool_finished(&mut self, call_id: &str, output: &str, ok: bool, now: Instant) {
-        // Not open any more: its deadline has answered for it.
-        let Some(call) = self.tools.close(call_id) else {
-            return;
-        };
-        self.limits.touch(now);
-        let fits = output.len() <= MAX_TOOL_OUTPUT_BYTES;
-        let output = if fits { output } else { r#"{"error":"The tool's output is too long."}"# };
-        self.send(commands::function_call_output(call_id, output));
-        self.tell_tool_end(&call, ok && fits, now);
-    }
-
-    pub(super) fn tell_tool_end(&mut self, call: &OpenCall, ok: bool, now: Instant) {
-        let state = if ok { ToolState::Done } else { ToolState::Failed };
-        let ms = whole_ms(now.saturating_duration_since(call.started));
-        self.tell(client::tool(&call.name, state, ms));
-    }
-
     /// An `error` event. What it means depends on the state: before the call is active it is the end,
     /// because the call would go on without a session or with other settings. In a running call it
     /// is a sentence for the client, and the call goes on.
@@ -172,17 +111,11 @@ impl Call {
         }
     }
 
-    /// An error in a running call. Some are the ordinary outcome of a race (a response ended while it
-    /// was being cancelled or cut), so nobody is told of them.
+    /// An error in a running call. Nobody is told of the harmless ones; the session logs them all.
     fn on_talk_error(&mut self, error: &ServiceError, now: Instant) {
-        let harmless = error.event_id == commands::EVENT_TRUNCATE
-            || error.event_id == commands::EVENT_CANCEL
-            || error.event_id == commands::EVENT_COMMIT
-            || error.param.ends_with("audio_end_ms");
         match error.code.as_str() {
             "conversation_already_has_active_response" => self.gate.refused(now),
-            "response_cancel_not_active" | "input_audio_buffer_commit_empty" => {}
-            _ if harmless => {}
+            _ if error.is_harmless() => {}
             code => {
                 if error.event_id == commands::EVENT_CREATE {
                     self.gate.failed();

@@ -279,9 +279,8 @@ pub(super) fn answer_as_service(
     }
     let field = |name: &str| match name {
         "api-key" if !request.api_key.is_empty() => Some(request.api_key.as_str()),
-        "authorization" if !request.authorization.is_empty() => {
-            Some(request.authorization.as_str())
-        }
+        // An empty one has no token in it.
+        "authorization" => Some(request.authorization.as_str()),
         _ => None,
     };
     let target = format!("{}?{}", request.path, request.query);
