@@ -11,6 +11,7 @@ use super::names::{
     ALL_PROXY, AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, HTTPS_PROXY, KEY, LISTEN, NO_PROXY,
     OWN_PREFIX, PAIRS, SECRETS, STATE_DIR, TLS_LISTEN, TOKEN, TOKEN_FILE,
 };
+use super::pasted::Pasted;
 use super::spelling::{is_ours, near_miss, nearest};
 use super::{
     AccessConfig, Config, ConfigError, Endpoint, Files, Limits, Place, Purpose, Secret,
@@ -92,6 +93,7 @@ pub(super) fn load(
     loader.parse_all(&|variable| purpose == Purpose::Service || !variable.service_only);
     loader.draft.state_dir = loader.draft.state_dir.take().or(state_dir);
     if purpose == Purpose::Service {
+        loader.settle_pasted();
         loader.settle_proxy();
         loader.find_credential(credentials);
         let missing = loader.require_service();
@@ -167,13 +169,15 @@ struct Loader<'a> {
     files: Files<'a>,
     draft: Draft,
     settings: Vec<Setting>,
+    /// The variables that are set: each with the name and the place that count.
+    set: Vec<(&'static str, String, Place)>,
     errors: Vec<ConfigError>,
 }
 
 impl<'a> Loader<'a> {
     fn new(files: Files<'a>) -> Self {
-        let (settings, errors) = (Vec::new(), Vec::new());
-        Self { files, draft: Draft::default(), settings, errors }
+        let (settings, set, errors) = (Vec::new(), Vec::new(), Vec::new());
+        Self { files, draft: Draft::default(), settings, set, errors }
     }
 
     fn fault(&mut self, what: &str, place: Option<Place>, message: impl Into<String>) {
@@ -284,6 +288,9 @@ impl<'a> Loader<'a> {
             {
                 self.draft.secret_files.push(path.clone());
             }
+            if let Some(setting) = &setting {
+                self.set.push((variable.name, setting.name.clone(), setting.place.clone()));
+            }
             if let Err(message) = (variable.parse)(&mut self.draft, text, self.files) {
                 let (name, place) = match setting {
                     Some(setting) => (setting.name, Some(setting.place)),
@@ -291,6 +298,20 @@ impl<'a> Loader<'a> {
                 };
                 self.fault(&name, place, message);
             }
+        }
+    }
+
+    /// Lets the endpoint's query count where the settings say nothing.
+    fn settle_pasted(&mut self) {
+        let pasted = Pasted::read(&self.draft.own_query);
+        let set = std::mem::take(&mut self.set);
+        let find = |wanted: &str| set.iter().find(|(variable, ..)| *variable == wanted);
+        let told = |wanted: &str| find(wanted).map(|(_, name, place)| format!("{name} ({place})"));
+        let outcome = pasted.settle(&mut self.draft, &told);
+        let (name, place) = find(ENDPOINT)
+            .map_or((ENDPOINT, None), |(_, name, place)| (name.as_str(), Some(place.clone())));
+        for message in outcome.err().into_iter().flatten() {
+            self.fault(name, place.clone(), message);
         }
     }
 

@@ -12,6 +12,7 @@ pub mod endpoint;
 mod load;
 mod names;
 mod network;
+mod pasted;
 pub mod secret;
 mod spelling;
 mod table;
@@ -80,7 +81,7 @@ pub struct ServiceConfig {
 #[derive(Debug, Clone, Default)]
 pub struct SessionConfig {
     /// Names of the models. The first one is asked for first. The others follow when it is refused.
-    /// The first is also part of the endpoint's query.
+    /// The first is also part of the endpoint's query. There is none if the endpoint names an agent.
     pub models: Vec<String>,
     /// Name of the voice.
     pub voice: String,
