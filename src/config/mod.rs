@@ -9,11 +9,14 @@ mod change;
 pub mod dotenv;
 mod draft;
 pub mod endpoint;
+pub mod environment_file;
+mod installed;
 mod load;
 mod names;
 mod network;
 mod pasted;
 pub mod secret;
+mod sources;
 mod spelling;
 mod table;
 
@@ -30,9 +33,9 @@ use crate::net::proxy::Proxy;
 use crate::system::files;
 
 pub use endpoint::Endpoint;
-pub use load::{EnvFile, PassedSocket, Sources};
 pub use network::OwnName;
 pub use secret::Secret;
+pub use sources::{EnvFile, PassedSocket, Sources};
 pub use table::{VARIABLES, Variable, secret_names};
 
 /// Everything the daemon can be told, validated. Hand each layer its own part, not the whole.
