@@ -111,13 +111,14 @@ fn of_systemd(name: &str, bytes: &[u8]) -> Vec<(String, String)> {
     pairs(&output.stdout).into_iter().filter(|(name, _)| name.len() == 1).collect()
 }
 
-/// What we make of it.
+/// What we make of it. That generator does not tell of empty values.
 fn pairs(bytes: &[u8]) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     for entry in environment_file::parse(bytes).into_iter().flatten() {
         found.retain(|(name, _)| *name != entry.name);
         found.push((entry.name, entry.value));
     }
+    found.retain(|(_, value)| !value.is_empty());
     found.sort();
     found
 }
