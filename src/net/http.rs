@@ -14,7 +14,7 @@ use super::upgrade::has_token;
 pub const MAX_HEAD: usize = 8 * 1024;
 
 /// The longest request line, in bytes.
-const MAX_LINE: usize = 4 * 1024;
+pub(super) const MAX_LINE: usize = 4 * 1024;
 
 /// The most fields a head may have.
 const MAX_FIELDS: usize = 64;

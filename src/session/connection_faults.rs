@@ -205,6 +205,8 @@ pub fn lost(why: &dyn std::fmt::Display) -> ServiceFault {
 /// The service broke the WebSocket protocol or sent what no client can read.
 #[must_use]
 pub fn violation(what: &str) -> ServiceFault {
+    // What is quoted may be a sentence of its own.
+    let what = what.trim_end_matches('.');
     fault(
         "service_protocol",
         format!("The voice service sent something unreadable: {what}."),
