@@ -107,18 +107,44 @@ fn of_systemd(name: &str, bytes: &[u8]) -> Vec<(String, String)> {
         .env("XDG_CONFIG_HOME", &home)
         .output()
         .expect("systemd is installed");
-    // It quotes for a shell, which is one of the forms that it reads.
-    pairs(&output.stdout).into_iter().filter(|(name, _)| name.len() == 1).collect()
+    let told = String::from_utf8(output.stdout).expect("UTF-8");
+    let pairs = told.lines().filter_map(|line| line.split_once('='));
+    let mut pairs: Vec<_> = pairs
+        .filter(|(name, _)| name.len() == 1)
+        .map(|(name, value)| (name.to_owned(), unquoted(value)))
+        .collect();
+    pairs.sort();
+    pairs
 }
 
-/// What we make of it. That generator does not tell of empty values.
+/// A value as that generator writes it: in double quotes where it must be, control characters as in C.
+fn unquoted(value: &str) -> String {
+    let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    let Some(inner) = inner else { return value.to_owned() };
+    let mut letters = inner.chars();
+    let mut text = String::new();
+    while let Some(letter) = letters.next() {
+        text.push(match letter {
+            '\\' => match letters.next().expect("something is escaped") {
+                'n' => '\n',
+                't' => '\t',
+                'r' => '\r',
+                other => other,
+            },
+            other => other,
+        });
+    }
+    text
+}
+
+/// What we make of it. That generator passes over empty values.
 fn pairs(bytes: &[u8]) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
-    for entry in environment_file::parse(bytes).into_iter().flatten() {
+    let entries = environment_file::parse(bytes).into_iter().flatten();
+    for entry in entries.filter(|entry| !entry.value.is_empty()) {
         found.retain(|(name, _)| *name != entry.name);
         found.push((entry.name, entry.value));
     }
-    found.retain(|(_, value)| !value.is_empty());
     found.sort();
     found
 }
