@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::draft::Draft;
 use super::load::{Loader, Setting};
 use super::names::{
-    ALL_PROXY, CLIENT_SECRET, ENTRA_COMMAND, ENTRA_FILE, FEDERATED_FILE, HTTPS_PROXY, KEY,
-    KEY_FILE, NO_PROXY,
+    ALL_PROXY, API_KEY_FILE, CLIENT_SECRET, ENTRA_COMMAND, ENTRA_FILE, FEDERATED_FILE, HTTPS_PROXY,
+    KEY, NO_PROXY,
 };
 use super::{Endpoint, Place, Secret, VARIABLES, Variable};
 use crate::identity::{SignIn, Source};
@@ -19,7 +19,7 @@ impl Loader<'_> {
     /// were set otherwise.
     pub(super) fn find_credentials(&mut self, directory: Option<PathBuf>) {
         let Some(directory) = directory else { return };
-        if !self.is_set(&[KEY, KEY_FILE, ENTRA_FILE, ENTRA_COMMAND]) {
+        if !self.is_set(&[KEY, API_KEY_FILE, ENTRA_FILE, ENTRA_COMMAND]) {
             self.take_credential(&directory, KEY, |draft, text| draft.set_key(text));
         }
         if !self.is_set(&[CLIENT_SECRET]) {

@@ -10,11 +10,15 @@ pub mod dotenv;
 mod draft;
 pub mod endpoint;
 mod entra;
+pub mod environment_file;
+mod installed;
 mod load;
 mod login;
 mod names;
 mod network;
+mod pasted;
 pub mod secret;
+mod sources;
 mod spelling;
 mod table;
 
@@ -32,9 +36,9 @@ use crate::net::proxy::Proxy;
 use crate::system::files;
 
 pub use endpoint::Endpoint;
-pub use load::{EnvFile, PassedSocket, Sources};
 pub use network::OwnName;
 pub use secret::Secret;
+pub use sources::{EnvFile, PassedSocket, Sources};
 pub use table::{VARIABLES, Variable, secret_names};
 
 /// Everything the daemon can be told, validated. Hand each layer its own part, not the whole.
@@ -86,7 +90,7 @@ pub struct ServiceConfig {
 #[derive(Debug, Clone, Default)]
 pub struct SessionConfig {
     /// Names of the models. The first one is asked for first. The others follow when it is refused.
-    /// The first is also part of the endpoint's query.
+    /// The first is also part of the endpoint's query. There is none if the endpoint names an agent.
     pub models: Vec<String>,
     /// Name of the voice.
     pub voice: String,

@@ -6,6 +6,9 @@ pub(super) const OWN_PREFIX: &str = "VOICELIVED_";
 
 pub(super) const ENDPOINT: &str = "AZURE_VOICE_LIVE_ENDPOINT";
 pub(super) const KEY: &str = "AZURE_VOICE_LIVE_API_KEY";
+/// Where the package's units read the settings and the key.
+pub(super) const SERVICE_FILE: &str = "/etc/voicelived/voicelived.env";
+pub(super) const KEY_FILE: &str = "/etc/voicelived/api-key";
 pub(super) const TOKEN: &str = "VOICELIVED_ACCESS_TOKEN";
 pub(super) const TOKEN_FILE: &str = "VOICELIVED_ACCESS_TOKEN_FILE";
 pub(super) const LISTEN: &str = "VOICELIVED_LISTEN";
@@ -46,14 +49,14 @@ pub(super) const SHARED: [(&str, &[&str]); 13] = [
     (IDENTITY_HEADER, &[IDENTITY_HEADER]),
     (IMDS_ENDPOINT, &[IMDS_ENDPOINT]),
 ];
-pub(super) const KEY_FILE: &str = "AZURE_VOICE_LIVE_API_KEY_FILE";
+pub(super) const API_KEY_FILE: &str = "AZURE_VOICE_LIVE_API_KEY_FILE";
 /// Pairs of settings that say the same thing. At most one of each pair may be set.
 pub(super) const PAIRS: [(&str, &str); 8] = [
-    (KEY, KEY_FILE),
+    (KEY, API_KEY_FILE),
     (KEY, ENTRA_FILE),
     (KEY, ENTRA_COMMAND),
-    (KEY_FILE, ENTRA_FILE),
-    (KEY_FILE, ENTRA_COMMAND),
+    (API_KEY_FILE, ENTRA_FILE),
+    (API_KEY_FILE, ENTRA_COMMAND),
     (ENTRA_FILE, ENTRA_COMMAND),
     ("AZURE_VOICE_LIVE_INSTRUCTIONS", "AZURE_VOICE_LIVE_INSTRUCTIONS_FILE"),
     (TOKEN, TOKEN_FILE),

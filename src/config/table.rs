@@ -2,10 +2,10 @@
 
 use super::draft::{self, Draft};
 use super::names::{
-    ALL_PROXY, AUTHORITY, AZURE_PREFIX, AZURE_SHORT_PREFIX, CLIENT, CLIENT_SECRET, CREDENTIALS,
-    ENDPOINT, ENTRA_COMMAND, ENTRA_FILE, FEDERATED_FILE, HTTPS_PROXY, IDENTITY_ENDPOINT,
-    IDENTITY_HEADER, IMDS_ENDPOINT, KEY, KEY_FILE, LISTEN, METADATA, NO_PROXY, SECRETS, SHARED,
-    STATE_DIR, TENANT, TLS_LISTEN, TOKEN, TOKEN_FILE,
+    ALL_PROXY, API_KEY_FILE, AUTHORITY, AZURE_PREFIX, AZURE_SHORT_PREFIX, CLIENT, CLIENT_SECRET,
+    CREDENTIALS, ENDPOINT, ENTRA_COMMAND, ENTRA_FILE, FEDERATED_FILE, HTTPS_PROXY,
+    IDENTITY_ENDPOINT, IDENTITY_HEADER, IMDS_ENDPOINT, KEY, LISTEN, METADATA, NO_PROXY, SECRETS,
+    SHARED, STATE_DIR, TENANT, TLS_LISTEN, TOKEN, TOKEN_FILE,
 };
 use super::{Files, Secret, network};
 use crate::models;
@@ -86,7 +86,7 @@ pub static VARIABLES: &[Variable] = &[
         parse: |draft, text, _| draft.set_key(text),
     },
     Variable {
-        name: KEY_FILE,
+        name: API_KEY_FILE,
         default: "",
         explanation: "File that holds the key: one line, at most 4 KiB.",
         group: SERVICE,
