@@ -5,6 +5,7 @@ mod support;
 use serde_json::json;
 use support::client::{Client, speech};
 use support::daemon::Daemon;
+use support::service::{Lines, Service};
 use support::switch::Switch;
 use support::witness::{self, Witness};
 
@@ -95,9 +96,6 @@ fn what_cannot_be_read_ends_the_call() {
     let scene = Scene::new();
     for (fault, reason, hint) in [
         ("refuse-session", "session_refused", "Refused by script"),
-        ("garbage", "service_protocol", "unreadable"),
-        ("bad-base64", "service_protocol", "unreadable"),
-        ("odd-pcm", "service_protocol", "whole number of samples"),
         ("big-message=2000000", "service_protocol", "longer than"),
         ("big-message=16000000", "service_protocol", "longer than"),
     ] {
@@ -125,6 +123,8 @@ fn oddities_leave_a_whole_turn_working() {
         "cancel-previous",
         "dialect=ga",
         "latency=300",
+        "garbage",
+        "odd-pcm",
     ];
     let turns = words.map(|word| std::thread::spawn(move || take_a_turn(word)));
     for (word, turn) in words.iter().zip(turns) {
@@ -135,7 +135,8 @@ fn oddities_leave_a_whole_turn_working() {
 /// Speaks and compares the answer, which the service chooses so that every byte is known.
 fn take_a_turn(word: &str) {
     let service = Daemon::simulate(&["no-welcome", "reply-seconds=1", word]);
-    let daemon = Daemon::run(service.address, &[]);
+    // This model's transcriber needs no turn detection that only one of the dialects has.
+    let daemon = Daemon::run(service.address, &[("VOICE_LIVE_MODEL", "gpt-realtime-mini")]);
     let descriptors = daemon.descriptors();
     let mut client = Client::connect(daemon.address);
     client.wait_until_active();
@@ -185,6 +186,29 @@ fn an_answer_that_breaks_off_is_told_logged_and_counted() {
     assert!(error["message"].as_str().expect("a sentence").contains("longest length"), "{error}");
     daemon.wait_for_log("max_response_output_tokens");
     daemon.assert_counted("responses_unfinished_total", "max_output_tokens", 1);
+}
+
+#[test]
+fn a_tools_result_is_spoken_about_though_its_response_never_ends() {
+    let call = json!({"type": "function_call", "id": "f", "status": "completed", "call_id": "c1",
+        "name": "get_weather", "arguments": r#"{"location": "Seattle"}"#});
+    let service = Service::saying(Lines {
+        first: vec![json!({"type": "session.created", "session": {"id": "s", "model": "m"}})],
+        updated: None,
+        then: vec![
+            json!({"type": "response.created", "response": {"id": "r1"}}),
+            json!({"type": "response.output_item.done", "response_id": "r1", "item": call}),
+        ],
+    });
+    let daemon = Daemon::run(service.address, &[]);
+    let mut client = Client::connect(daemon.address);
+    client.wait_for("the tool has run", |message| message["state"] == "done");
+    daemon.wait_until("its result has come", |_| service.items().len() == 1);
+    assert_eq!(service.items()[0]["call_id"], "c1");
+    client.wait_for("it counts as over", |message| message["status"] == "lost");
+    daemon.wait_until("its result is asked about", |_| service.requests() == 1);
+    daemon.wait_for_log(r#"response "r1" shows no sign of life"#);
+    daemon.assert_counted("responses_unfinished_total", "silent", 1);
 }
 
 #[test]

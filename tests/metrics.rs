@@ -191,7 +191,9 @@ fn nothing_a_client_sends_becomes_a_label() {
     }
     let mut client = Client::connect(daemon.address);
     client.wait_until_active();
-    client.send(Message::text("canary"));
+    for _ in 0..8 {
+        client.send(Message::text("canary"));
+    }
     client.assert_ends("no JSON", 1007, "bad_text");
     let text = scrape(daemon.address);
     assert!(!text.contains("canary"), "{text}");

@@ -252,11 +252,14 @@ fn two_hundred_messages_a_second_are_borne_and_one_more_is_a_flood() {
 }
 
 #[test]
-fn a_text_that_is_no_message_ends_the_call() {
+fn eight_texts_in_a_row_that_are_no_messages_end_the_call() {
     let mut scene = Scene::new();
-    scene.client().send(Message::Text("no JSON")).expect("there is room");
-    scene.client().flush().expect("memory");
-    scene.turn();
+    for _ in 0..8 {
+        assert!(scene.session_is_talking(), "{}", scene.texts);
+        scene.client().send(Message::Text("no JSON")).expect("there is room");
+        scene.client().flush().expect("memory");
+        scene.turn();
+    }
     assert!(ended(&scene, "bad_text"), "{}", scene.texts);
 }
 

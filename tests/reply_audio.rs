@@ -52,29 +52,79 @@ fn every_spelling_of_audio_is_played() {
     }
 }
 
+/// The words that the log and the client would get of it, if it went on.
 #[test]
-fn what_is_no_audio_ends_the_call_and_is_not_played() {
+fn what_is_no_audio_is_passed_over_and_not_played() {
     let base64 = STANDARD.encode(pcm(48_000));
     let bad = |what: &[u8]| {
         let start = event("");
         let start = start.trim_end_matches("\"}").as_bytes();
         [start, base64.as_bytes(), what, b"\"}"].concat()
     };
-    let utf8 = "not UTF-8";
     for (text, words) in [
-        (bad(b"\xff\xff\xff\xff"), utf8),
-        ([b"{\"x\":\"\xff\",", &event("AAAA").as_bytes()[1..]].concat(), utf8),
         (bad("ä".as_bytes()), "not base64"),
         (bad(b"!!!!"), "not base64"),
         (bad(b"AAA"), "not base64"),
-        (bad(b"AA=="), "samples"),
         (bad(b"AAA=AAAA"), "not base64"),
-        (bad(b"AA\nA"), "not JSON"),
+        (bad(b"AA\nA"), "not base64"),
+        (bad(b"\\ud83d"), "not base64"),
         (bad(b"AA\"A"), "not JSON"),
-        (event("AA==").into_bytes(), "samples"),
+    ] {
+        let what = String::from_utf8_lossy(&text[text.len() - 20..]).into_owned();
+        let mut scene = Scene::new();
+        for _ in 0..7 {
+            scene.say(&text);
+        }
+        assert!(scene.session_is_talking(), "{what}: {}", scene.texts);
+        let sound = pcm(960);
+        scene.say(event(&STANDARD.encode(&sound)).as_bytes());
+        assert!(scene.audio == sound, "{what}: {}", scene.audio.len());
+        for _ in 0..7 {
+            scene.say(&text);
+        }
+        assert_eq!(scene.counted("messages_passed_over_total{side=\"service\"}"), 14, "{what}");
+        scene.audio.clear();
+        scene.say(&text);
+        scene.assert_ended(&what, words);
+    }
+}
+
+/// What the WebSocket protocol itself forbids ends the call at once (RFC 6455, section 8.1).
+#[test]
+fn a_text_that_is_no_utf_8_ends_the_call_and_is_not_played() {
+    let start = event(&STANDARD.encode(pcm(48_000)));
+    let start = start.trim_end_matches("\"}").as_bytes();
+    for text in [
+        [start, b"\xff\xff\xff\xff\"}"].concat(),
+        [b"{\"x\":\"\xff\",", &event("AAAA").as_bytes()[1..]].concat(),
+        // A surrogate as UTF-8 would have it.
+        b"{\"type\":\"later\",\"x\":\"\xed\xa0\xbd\"}".to_vec(),
     ] {
         let mut scene = Scene::new();
         scene.say(&text);
-        scene.assert_ended(&String::from_utf8_lossy(&text[text.len() - 20..]), words);
+        scene.assert_ended(&String::from_utf8_lossy(&text[text.len() - 20..]), "not UTF-8");
+    }
+}
+
+/// In every cut, also in frames that the client takes late, and in the rarer spellings.
+#[test]
+fn half_samples_are_put_together() {
+    let sound = pcm(9_600);
+    for room in [usize::MAX, 3_000] {
+        for cut in [1, 2, 3, 959, 961, 1_000, 4_801] {
+            for rare in [false, true] {
+                let mut scene = Scene::active(scene::settings(), room);
+                for part in sound.chunks(cut) {
+                    let text = event(&STANDARD.encode(part));
+                    let text = if rare { text.replace("item_id", r"item_i\u0064") } else { text };
+                    scene.say(text.as_bytes());
+                }
+                for _ in 0..100 {
+                    scene.turn();
+                }
+                assert!(scene.audio == sound, "{room} {cut} {rare}: {}", scene.audio.len());
+                assert!(scene.frames.iter().all(|frame| frame % 2 == 0 && *frame > 0));
+            }
+        }
     }
 }

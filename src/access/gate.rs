@@ -454,4 +454,26 @@ mod tests {
         let own = "http://localhost:8000".to_owned();
         assert!(!gate().admits_origin(&[own.clone(), own], "localhost:8000"));
     }
+
+    #[test]
+    fn a_port_is_digits_or_left_out() {
+        let port = |text: &str| Authority::parse(text, 7).map(|authority| authority.port);
+        for (text, found) in [
+            ("a", Some(7)),
+            ("a:", Some(7)),
+            ("a:80", Some(80)),
+            ("a:080", Some(80)),
+            ("a:65535", Some(65535)),
+            ("[::1]", Some(7)),
+            ("[::1]:80", Some(80)),
+            ("a:+80", None),
+            ("a:-80", None),
+            ("a:8 0", None),
+            ("a:65536", None),
+            ("[::1]80", None),
+            ("[::1]x", None),
+        ] {
+            assert_eq!(port(text), found, "{text}");
+        }
+    }
 }

@@ -143,7 +143,8 @@ mod tests {
         assert!(guard.replace(Access::token("one-token-of-many")));
         assert!(!guard.replace(Access::token("one-token-of-many")));
         assert!(guard.replace(Access::token("another-of-the-many")));
+        assert!(guard.cookie().is_some_and(|cookie| cookie.starts_with("__Host-voicelived=")));
         assert!(!guard.replace(Access::Open));
-        assert_eq!(guard.generation(), 2);
+        assert_eq!((guard.generation(), guard.cookie()), (2, None));
     }
 }

@@ -238,4 +238,25 @@ mod tests {
         assert_eq!(throttle.addresses.entries.len(), MAX_ADDRESSES);
         assert!(throttle.wait(address(0), start + Duration::from_secs(10)).is_some());
     }
+
+    /// The list of admitted addresses is for IPv6: a crowd of IPv4 does not push one out of it.
+    #[test]
+    fn right_callers_of_ipv4_take_no_place_from_those_of_ipv6() {
+        let now = Instant::now();
+        let mut throttle = Throttle::default();
+        let here = ip("2001:db8::1");
+        throttle.forget(here);
+        for at in 0..=MAX_ADDRESSES {
+            throttle.forget(IpAddr::from([10, 0, (at / 256) as u8, (at % 256) as u8]));
+        }
+        for at in 0..200_u32 {
+            throttle.fail(ip(&format!("2001:db8::ff:{at}")), now);
+        }
+        assert!(throttle.wait(ip("2001:db8::2"), now).is_some(), "its network is slowed");
+        assert_eq!(throttle.wait(here, now), None);
+        for at in 0..=MAX_ADDRESSES {
+            throttle.forget(ip(&format!("2001:db8:0:1::{at}")));
+        }
+        assert!(throttle.wait(here, now).is_some(), "the list has a bound");
+    }
 }

@@ -17,9 +17,7 @@ pub enum EndReason {
     SessionExpired,
     /// The daemon stops.
     Stopping,
-    /// A binary frame that is no whole number of samples, or audio otherwise unusable.
-    BadAudio(String),
-    /// A text message that is no JSON object with a `type`.
+    /// Many text messages in a row that were no JSON objects with a `type`, or one that was no UTF-8.
     BadText(String),
     /// A frame larger than allowed.
     TooBig,
@@ -71,7 +69,6 @@ impl EndReason {
             Self::TimeLimit(_) => "time_limit",
             Self::SessionExpired => "session_expired",
             Self::Stopping => "stopping",
-            Self::BadAudio(_) => "bad_audio",
             Self::BadText(_) => "bad_text",
             Self::TooBig => "too_big",
             Self::BadProtocol(_) => "bad_protocol",
@@ -124,8 +121,7 @@ impl EndReason {
             Self::ServiceTimeout => {
                 "The voice service did not get ready in time. Try again.".into()
             }
-            Self::BadAudio(message)
-            | Self::BadText(message)
+            Self::BadText(message)
             | Self::BadProtocol(message)
             | Self::Refused(message)
             | Self::NotConfigured(message)
@@ -145,7 +141,6 @@ impl EndReason {
             | Self::SessionExpired => 1000,
             Self::Stopping => 1001,
             Self::BadProtocol(_) => 1002,
-            Self::BadAudio(_) => 1003,
             Self::BadText(_) => 1007,
             Self::ClientStalled(_) | Self::AccessChanged | Self::Refused(_) => 1008,
             Self::TooBig => 1009,
@@ -164,7 +159,6 @@ impl EndReason {
         match self {
             Self::HangUp
             | Self::ClientLost
-            | Self::BadAudio(_)
             | Self::BadText(_)
             | Self::TooBig
             | Self::BadProtocol(_)
@@ -231,7 +225,6 @@ mod tests {
             EndReason::TimeLimit(3600),
             EndReason::SessionExpired,
             EndReason::Stopping,
-            EndReason::BadAudio(text()),
             EndReason::BadText(text()),
             EndReason::TooBig,
             EndReason::BadProtocol(text()),

@@ -6,18 +6,12 @@
 
 use std::time::Instant;
 
-use super::client::{self, ToolState, quoted};
+use super::captions::Told;
+use super::client::{self, Role, quoted};
 use super::ending::{EndReason, ServiceFault};
-use super::playback::whole_ms;
 use super::response_gate::ResponseRequest;
-use super::service::{FunctionCall, Part, ServiceError, ServiceEvent, commands};
-use super::tool_calls::{OpenCall, Opened};
+use super::service::{Part, ServiceError, ServiceEvent, commands};
 use super::{Call, Output, State};
-
-/// Longest tool output passed to the model, in bytes.
-const MAX_TOOL_OUTPUT_BYTES: usize = 64 * 1024;
-/// Longest arguments passed to a tool, in bytes.
-const MAX_TOOL_ARGUMENT_BYTES: usize = 64 * 1024;
 
 impl Call {
     pub(super) fn on_service(&mut self, event: ServiceEvent<'_>, now: Instant) {
@@ -40,11 +34,11 @@ impl Call {
             ServiceEvent::SpeechStopped { item_id } => self.on_speech_stopped(&item_id, now),
             ServiceEvent::Committed { item_id } => self.on_committed(&item_id, now),
             ServiceEvent::UserTranscriptDelta { part, text } => {
-                self.on_words("user", None, &part, &text);
+                self.on_words(Role::User, "", &part, &text);
             }
             ServiceEvent::UserTranscript { part, text } => {
-                let text = self.captions.finish(&part, &text);
-                self.tell_transcript("user", &part, text);
+                let text = self.captions.finish(Role::User, &part, &text);
+                self.tell_transcript(Role::User, &part, text);
             }
             ServiceEvent::UserTranscriptFailed { part, error } => {
                 self.on_transcript_failed(&part, error);
@@ -55,36 +49,36 @@ impl Call {
             ServiceEvent::ReplyTextDelta { response_id, part, text }
                 if !self.interrupted.is(&response_id) =>
             {
-                self.on_words("assistant", Some(&response_id), &part, &text);
+                self.on_words(Role::Assistant, &response_id, &part, &text);
             }
             ServiceEvent::ReplyText { response_id, part, text } => {
                 let text = if self.interrupted.is(&response_id) {
                     self.captions.cut_off(&part)
                 } else {
-                    self.captions.finish(&part, &text)
+                    self.captions.finish(Role::Assistant, &part, &text)
                 };
-                self.tell_transcript("assistant", &part, text);
+                self.tell_transcript(Role::Assistant, &part, text);
             }
             ServiceEvent::FunctionCall(call) => self.on_function_call(*call, now),
-            // Nobody is asked for approval, so it is refused: the model then says so.
-            ServiceEvent::ApprovalRequest { id } => {
-                self.send(commands::approval(&id, false));
-                self.gate.want(ResponseRequest::Answer);
-            }
+            ServiceEvent::ApprovalRequest { id } => self.on_approval_request(&id),
             ServiceEvent::McpCallFinished => self.gate.want(ResponseRequest::Answer),
-            ServiceEvent::ResponseDone(done) => self.on_response_done(&done, now),
+            ServiceEvent::ResponseDone(mut done) => {
+                // What it calls is answered or begun before it counts as over: one follow-up answers all.
+                self.on_response_output(&mut done, now);
+                self.on_response_done(&done, now);
+            }
             // The session logs warnings.
             _ => {}
         }
     }
 
-    fn on_words(&mut self, role: &str, response_id: Option<&str>, part: &Part, text: &str) {
-        if let Some(text) = self.captions.push(response_id, part, text) {
+    fn on_words(&mut self, role: Role, response_id: &str, part: &Part, text: &str) {
+        if let Some(text) = self.captions.push(role, response_id, part, text) {
             self.tell(client::transcript_delta(role, part, &text));
         }
     }
 
-    pub(super) fn tell_transcript(&mut self, role: &str, part: &Part, text: Option<String>) {
+    pub(super) fn tell_transcript(&mut self, role: Role, part: &Part, text: Option<String>) {
         if let Some(text) = text {
             self.tell(client::transcript(role, part, &text));
         }
@@ -93,64 +87,13 @@ impl Call {
     /// What the user said has no transcript. The model has heard it all the same, so the conversation
     /// goes on.
     fn on_transcript_failed(&mut self, part: &Part, error: Box<ServiceError>) {
-        if self.captions.fail(part) {
+        let before = self.captions.fail(part);
+        if before.is_none() {
             self.tell(client::transcript_failed(&part.item_id));
+        }
+        if before != Some(Told::Failed) {
             self.outputs.push_back(Output::TranscriptFailed { error });
         }
-    }
-
-    /// The model calls a tool. Every call that stands in the conversation gets exactly one output,
-    /// also if it is not run: without one the model would never learn what became of it.
-    fn on_function_call(&mut self, call: FunctionCall, now: Instant) {
-        // The items of a cancelled response come to their end too, as incomplete.
-        if !call.completed || call.call_id.is_empty() {
-            return;
-        }
-        if self.interrupted.is(&call.response_id) {
-            // It is in the conversation, so it needs an output, but nobody waits for the work.
-            let output = r#"{"error":"The user interrupted before the tool was run."}"#;
-            self.send(commands::function_call_output(&call.call_id, output));
-            return;
-        }
-        match self.tools.open(&call.call_id, &call.name, now) {
-            Opened::Run if call.arguments.len() > MAX_TOOL_ARGUMENT_BYTES => {
-                self.outputs.push_back(Output::ToolRefused);
-                let output = r#"{"error":"The arguments are too long."}"#;
-                self.on_tool_finished(&call.call_id, output, false, now);
-            }
-            Opened::Run => {
-                self.tell(client::tool(&call.name, ToolState::Running, 0));
-                let FunctionCall { call_id, name, arguments, .. } = call;
-                self.outputs.push_back(Output::RunTool { call_id, name, arguments });
-            }
-            Opened::TooMany => {
-                self.outputs.push_back(Output::ToolRefused);
-                let output = r#"{"error":"Too many tools are running at once."}"#;
-                self.send(commands::function_call_output(&call.call_id, output));
-                self.tell(client::tool(&call.name, ToolState::Failed, 0));
-            }
-            Opened::Ignore => {}
-        }
-    }
-
-    /// A tool has ended. Its output goes to the service at once; the answer is asked for when the
-    /// whole batch is complete.
-    pub(super) fn on_tool_finished(&mut self, call_id: &str, output: &str, ok: bool, now: Instant) {
-        // Not open any more: its deadline has answered for it.
-        let Some(call) = self.tools.close(call_id) else {
-            return;
-        };
-        self.limits.touch(now);
-        let fits = output.len() <= MAX_TOOL_OUTPUT_BYTES;
-        let output = if fits { output } else { r#"{"error":"The tool's output is too long."}"# };
-        self.send(commands::function_call_output(call_id, output));
-        self.tell_tool_end(&call, ok && fits, now);
-    }
-
-    pub(super) fn tell_tool_end(&mut self, call: &OpenCall, ok: bool, now: Instant) {
-        let state = if ok { ToolState::Done } else { ToolState::Failed };
-        let ms = whole_ms(now.saturating_duration_since(call.started));
-        self.tell(client::tool(&call.name, state, ms));
     }
 
     /// An `error` event. What it means depends on the state: before the call is active it is the end,
@@ -172,17 +115,11 @@ impl Call {
         }
     }
 
-    /// An error in a running call. Some are the ordinary outcome of a race (a response ended while it
-    /// was being cancelled or cut), so nobody is told of them.
+    /// An error in a running call. Nobody is told of the harmless ones; the session logs them all.
     fn on_talk_error(&mut self, error: &ServiceError, now: Instant) {
-        let harmless = error.event_id == commands::EVENT_TRUNCATE
-            || error.event_id == commands::EVENT_CANCEL
-            || error.event_id == commands::EVENT_COMMIT
-            || error.param.ends_with("audio_end_ms");
         match error.code.as_str() {
             "conversation_already_has_active_response" => self.gate.refused(now),
-            "response_cancel_not_active" | "input_audio_buffer_commit_empty" => {}
-            _ if harmless => {}
+            _ if error.is_harmless() => {}
             code => {
                 if error.event_id == commands::EVENT_CREATE {
                     self.gate.failed();

@@ -131,6 +131,7 @@ impl Call {
         }
         self.send_silence(now);
         self.lapse(now);
+        self.run_overdue_calls(now);
         while let Some(call) = self.tools.close_overdue(now) {
             let output = r#"{"error":"The tool took too long and was given up."}"#;
             self.send(commands::function_call_output(&call.call_id, output));
@@ -153,5 +154,36 @@ impl Call {
         let text =
             format!("Nobody has spoken for a while. The call will end in {seconds} seconds.");
         self.error("idle_soon", &text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(idle: Duration, max: Duration, now: Instant) -> Limits {
+        let (last_activity, idle_warned, time_warned) = (now, None, false);
+        Limits { created: now, idle, max, last_activity, idle_warned, time_warned }
+    }
+
+    /// A short call is not warned: half of it would be over.
+    #[test]
+    fn a_call_of_more_than_two_minutes_is_warned_a_minute_before_its_end() {
+        let now = Instant::now();
+        let active = State::Active { since: now };
+        for (seconds, warned) in [(61, false), (120, false), (121, true), (3600, true)] {
+            let max = Duration::from_secs(seconds);
+            let mut limits = limits(Duration::from_secs(9_999), max, now);
+            let first = if warned { now + max - TIME_WARNING } else { now + max };
+            assert_eq!(limits.deadline(active, true, None), Some(first), "{seconds}");
+            let early = first - Duration::from_millis(1);
+            assert_eq!(limits.due(true, None, early), Due::Nothing, "{seconds}");
+            if warned {
+                assert_eq!(limits.due(true, None, first), Due::TimeSoon, "{seconds}");
+                assert_eq!(limits.due(true, None, first), Due::Nothing, "it is told once");
+                assert_eq!(limits.deadline(active, true, None), Some(now + max), "{seconds}");
+            }
+            assert_eq!(limits.due(true, None, now + max), Due::Time, "{seconds}");
+        }
     }
 }

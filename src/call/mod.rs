@@ -17,12 +17,13 @@
 //! All changes of `State` are in this file. `interface` is what goes in and comes out. `events`
 //! handles what the service says, `turns` what the client says and barge-in, `end_of_turn` the end of
 //! a turn on the client's word, `limits` the clock.
-//! `response_gate`, `playback`, `tool_calls`, `captions`, `interrupted`, `first_audio` and
-//! `service_session` each keep one thing; `responses` is the life of a response.
+//! `response_gate`, `playback`, `announced_calls`, `tool_calls`, `seen`, `captions`, `interrupted`,
+//! `first_audio` and `service_session` each keep one thing; `responses` is the life of a response.
 //!
 //! What is not here: sockets, and audio itself. The call decides about audio by its length and its
 //! response, and never sees a sample.
 
+mod announced_calls;
 mod captions;
 pub mod client;
 mod end_of_turn;
@@ -36,6 +37,7 @@ pub mod pcm;
 mod playback;
 pub mod response_gate;
 mod responses;
+mod seen;
 pub mod service;
 mod service_session;
 pub mod tool_calls;
@@ -46,6 +48,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use announced_calls::AnnouncedCalls;
 use captions::Captions;
 use client::CallState;
 use end_of_turn::EndOfTurn;
@@ -56,6 +59,7 @@ use interrupted::Interrupted;
 use limits::Limits;
 use playback::Playback;
 use response_gate::{ResponseGate, ResponseRequest};
+use seen::Seen;
 use service::session::{Dialect, SessionInfo, ga_session};
 use service::{AudioDelta, commands};
 use service_session::ServiceSession;
@@ -106,7 +110,10 @@ pub struct Call {
     gate: ResponseGate,
     playback: Playback,
     captions: Captions,
+    announced: AnnouncedCalls,
     tools: ToolCalls,
+    /// Requests for approval that were answered.
+    approvals: Seen,
     limits: Limits,
     totals: Totals,
     first_audio: FirstAudio,
@@ -133,7 +140,9 @@ impl Call {
             gate: ResponseGate::default(),
             playback: Playback::default(),
             captions: Captions::default(),
+            announced: AnnouncedCalls::default(),
             tools: ToolCalls::default(),
+            approvals: Seen::default(),
             totals: Totals::default(),
             first_audio: FirstAudio::default(),
             interrupted: Interrupted::default(),
@@ -183,7 +192,8 @@ impl Call {
         }
         let limits = self.limits.deadline(self.state, self.is_busy(), self.playback.end());
         let gate = self.gate.deadline(self.tools.has_complete_batch(), self.playback.end());
-        let waiting = sooner(self.tools.deadline(), self.end_of_turn.deadline());
+        let tools = sooner(self.announced.deadline(), self.tools.deadline());
+        let waiting = sooner(tools, self.end_of_turn.deadline());
         sooner(sooner(limits, gate), waiting)
     }
 

@@ -277,4 +277,29 @@ mod tests {
         }
         assert_eq!(playback.items.len(), MAX_ITEMS);
     }
+
+    /// Nine items, of which eight are remembered. What the forgotten one still has to send comes first.
+    #[test]
+    fn a_forgotten_item_is_still_sent_and_played() {
+        let now = Instant::now();
+        let mut playback = Playback::default();
+        let items: Vec<String> = (0..=MAX_ITEMS).map(|at| at.to_string()).collect();
+        playback.accept(&delta("r0", &items[0], 100));
+        assert!(playback.is_playing(now), "it waits");
+        assert_eq!(playback.sent(40 * 48, now), Some("r0"));
+        for item in &items[1..] {
+            playback.accept(&delta(item, item, 100));
+        }
+        assert_eq!(playback.sent(25 * 48, now), None);
+        assert_eq!(playback.end(), Some(now + ms(65)));
+        assert_eq!(playback.sent(35 * 48, now), None, "the last of what is forgotten");
+        assert_eq!(playback.end(), Some(now + ms(100)));
+        for (before, item) in items[1..].iter().enumerate() {
+            assert!(playback.is_playing(now + ms(10_000)), "{item} waits");
+            assert_eq!(playback.sent(100 * 48, now), Some(item.as_str()));
+            assert_eq!(playback.end(), Some(now + ms(before as u64 * 100 + 200)));
+        }
+        let end = now + ms(1_000 - 100);
+        assert!(playback.is_playing(end - ms(1)) && !playback.is_playing(end));
+    }
 }

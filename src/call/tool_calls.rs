@@ -1,4 +1,4 @@
-//! Function calls of the model that have no output yet.
+//! Function calls of the model that are run: what has no output yet, and what a call is answered.
 //!
 //! Every call id is answered exactly once: by the tool, by its deadline, or at once when there are
 //! too many. Without an answer the model would never learn what became of its call, and no
@@ -9,6 +9,15 @@
 
 use std::time::{Duration, Instant};
 
+use super::announced_calls::{FinishedCall, MAX_TOOL_ARGUMENT_BYTES};
+use super::client::{self, ToolState};
+use super::playback::whole_ms;
+use super::response_gate::ResponseRequest;
+use super::service::{FunctionCall, ResponseDone, commands};
+use super::{Call, Output};
+
+/// Longest tool output passed to the model, in bytes.
+const MAX_TOOL_OUTPUT_BYTES: usize = 64 * 1024;
 /// How long a tool may take. After that its call is answered with an error, so that the model can say
 /// so. The loop ends the process by its own, shorter limit; this one holds if that fails.
 pub const TOOL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,8 +37,6 @@ pub(super) struct OpenCall {
 pub(super) enum Opened {
     /// It is open: run the tool.
     Run,
-    /// It is open already, or has no id to answer to.
-    Ignore,
     /// Too many are open: answer with an error.
     TooMany,
 }
@@ -43,12 +50,9 @@ pub(super) struct ToolCalls {
 }
 
 impl ToolCalls {
-    /// A new call of the model. One that is [`TooMany`](Opened::TooMany) counts as answered: the
-    /// caller must send the error.
+    /// A new call of the model, with an id that was not opened before. One that is
+    /// [`TooMany`](Opened::TooMany) counts as answered: the caller must send the error.
     pub(super) fn open(&mut self, call_id: &str, name: &str, now: Instant) -> Opened {
-        if call_id.is_empty() || self.open.iter().any(|call| call.call_id == call_id) {
-            return Opened::Ignore;
-        }
         if self.open.len() == MAX_OPEN_CALLS {
             self.answered = true;
             return Opened::TooMany;
@@ -97,6 +101,102 @@ impl ToolCalls {
     }
 }
 
+impl Call {
+    /// What an event says of a function call. It is run once, as soon as it is finished and whole.
+    pub(super) fn on_function_call(&mut self, call: FunctionCall, now: Instant) {
+        self.learn_call(call, false, now);
+    }
+
+    /// The items of a response that is done. Some services tell a call here alone; and no event of
+    /// the response will complete a call any more.
+    pub(super) fn on_response_output(&mut self, done: &mut ResponseDone, now: Instant) {
+        let cancelled = done.status == "cancelled";
+        let completed = matches!(done.status.as_str(), "completed" | "");
+        for call in std::mem::take(&mut done.calls) {
+            self.learn_call(call, cancelled, now);
+        }
+        while let Some(call) = self.announced.settle(&done.response_id, completed) {
+            self.run_call(call, cancelled, now);
+        }
+        for id in std::mem::take(&mut done.approvals) {
+            self.on_approval_request(&id);
+        }
+    }
+
+    /// Finished calls whose arguments have not come in time are run without them.
+    pub(super) fn run_overdue_calls(&mut self, now: Instant) {
+        while let Some(call) = self.announced.overdue(now) {
+            self.run_call(call, false, now);
+        }
+    }
+
+    fn learn_call(&mut self, call: FunctionCall, cancelled: bool, now: Instant) {
+        let interrupted = &self.interrupted;
+        let interrupted = |response_id: &str| cancelled || interrupted.is(response_id);
+        if let Some(call) = self.announced.learn(call, interrupted, now) {
+            self.run_call(call, cancelled, now);
+        }
+    }
+
+    /// The model calls a tool. Every call that stands in the conversation gets exactly one output,
+    /// also if it is not run: without one the model would never learn what became of it.
+    fn run_call(&mut self, call: FinishedCall, cancelled: bool, now: Instant) {
+        if cancelled || self.interrupted.is(&call.response_id) {
+            // It is in the conversation, so it needs an output, but nobody waits for the work.
+            let output = r#"{"error":"The user interrupted before the tool was run."}"#;
+            self.send(commands::function_call_output(&call.call_id, output));
+            return;
+        }
+        match self.tools.open(&call.call_id, &call.name, now) {
+            Opened::Run if call.arguments.len() > MAX_TOOL_ARGUMENT_BYTES => {
+                self.outputs.push_back(Output::ToolRefused);
+                let output = r#"{"error":"The arguments are too long."}"#;
+                self.on_tool_finished(&call.call_id, output, false, now);
+            }
+            Opened::Run => {
+                self.tell(client::tool(&call.name, ToolState::Running, 0));
+                let FinishedCall { call_id, name, arguments, .. } = call;
+                self.outputs.push_back(Output::RunTool { call_id, name, arguments });
+            }
+            Opened::TooMany => {
+                self.outputs.push_back(Output::ToolRefused);
+                let output = r#"{"error":"Too many tools are running at once."}"#;
+                self.send(commands::function_call_output(&call.call_id, output));
+                self.tell(client::tool(&call.name, ToolState::Failed, 0));
+            }
+        }
+    }
+
+    /// A tool of the service's own. Nobody is asked for approval, so it is refused: the model then
+    /// says so. Each request is answered once, however many events tell it.
+    pub(super) fn on_approval_request(&mut self, id: &str) {
+        if !id.is_empty() && self.approvals.note(id) {
+            self.send(commands::approval(id, false));
+            self.gate.want(ResponseRequest::Answer);
+        }
+    }
+
+    /// A tool has ended. Its output goes to the service at once; the answer is asked for when the
+    /// whole batch is complete.
+    pub(super) fn on_tool_finished(&mut self, call_id: &str, output: &str, ok: bool, now: Instant) {
+        // Not open any more: its deadline has answered for it.
+        let Some(call) = self.tools.close(call_id) else {
+            return;
+        };
+        self.limits.touch(now);
+        let fits = output.len() <= MAX_TOOL_OUTPUT_BYTES;
+        let output = if fits { output } else { r#"{"error":"The tool's output is too long."}"# };
+        self.send(commands::function_call_output(call_id, output));
+        self.tell_tool_end(&call, ok && fits, now);
+    }
+
+    pub(super) fn tell_tool_end(&mut self, call: &OpenCall, ok: bool, now: Instant) {
+        let state = if ok { ToolState::Done } else { ToolState::Failed };
+        let ms = whole_ms(now.saturating_duration_since(call.started));
+        self.tell(client::tool(&call.name, state, ms));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,8 +207,6 @@ mod tests {
         let mut calls = ToolCalls::default();
         assert!(!calls.take_complete_batch());
         assert_eq!(calls.open("a", "t", now), Opened::Run);
-        assert_eq!(calls.open("a", "t", now), Opened::Ignore);
-        assert_eq!(calls.open("", "t", now), Opened::Ignore);
         assert_eq!(calls.open("b", "t", now), Opened::Run);
         assert!(calls.close("a").is_some() && calls.close("a").is_none());
         assert!(!calls.take_complete_batch());

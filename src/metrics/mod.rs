@@ -51,7 +51,7 @@ families! {
         "full address_limit daily_limit access_changed not_configured pool internal",
         "Calls that were refused after the WebSocket had opened.";
     Ended: "calls_ended_total", "reason",
-        "hang_up client_lost idle time_limit session_expired stopping bad_audio bad_text too_big \
+        "hang_up client_lost idle time_limit session_expired stopping bad_text too_big \
          bad_protocol client_stalled flood access_changed refused daily_limit internal unreachable tls \
          bad_answer bad_request unauthorized forbidden not_found quota redirect service_trouble \
          service_timeout session_refused service_error service_closed service_lost \
@@ -67,6 +67,16 @@ families! {
         "Messages dropped because the service did not take them.";
     Connects: "service_connects_total", "outcome", "ok failed unresolved",
         "Attempts to reach the service.";
+    PassedOver: "messages_passed_over_total", "side", "client service",
+        "Messages that meant nothing and were passed over.";
+    HalfSamples: "half_samples_dropped_total", "side", "client service",
+        "Bytes of audio dropped because their sound ended with half a sample.";
+    ServiceErrors: "service_errors_total", "code",
+        "conversation_already_has_active_response ec_not_supported input_audio_buffer_commit_empty \
+         insufficient_quota invalid_request_error invalid_value item_already_truncated \
+         missing_required_parameter rate_limit_exceeded response_cancel_not_active server_error \
+         session_expired unknown_parameter other",
+        "Errors that the service has reported.";
     Unfinished: "responses_unfinished_total", "reason",
         "max_output_tokens content_filter incomplete failed silent cancel_unanswered superseded \
          not_created",
@@ -138,6 +148,14 @@ impl Metrics {
         if let Some(count) = at.and_then(|at| self.counts[family as usize].get_mut(at)) {
             *count += 1;
         }
+    }
+
+    /// As [`count`](Self::count), for a word of a peer: one that the family does not have counts as its
+    /// word `other`, so no peer can add a series.
+    pub fn count_known(&mut self, family: Family, word: &str) {
+        let [_, _, words, _] = parts(family as usize);
+        let known = words.split(' ').any(|known| known == word);
+        self.count(family, if known { word } else { "other" });
     }
 
     /// Adds to the counter of a family without a label.

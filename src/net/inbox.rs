@@ -1,5 +1,9 @@
 //! The buffer that bytes are read into. The loop has one and lends it to whoever is read; so
 //! connections own no read buffer, only the part of a message that has not come whole.
+//!
+//! It is empty whenever a connection's turn begins, and whatever a turn leaves in it is kept by that
+//! connection before the next one begins. This is what sharing stands on: a byte that stayed would be
+//! read as the next caller's, in a call of somebody else.
 
 use std::ops::Range;
 
@@ -104,9 +108,7 @@ impl Inbox {
     /// Empties it for the next one, and gives back what an unusual message took.
     pub fn clear(&mut self) {
         (self.open.start, self.open.end) = (0, 0);
-        if self.joined.capacity() > 0 {
-            self.joined = Vec::new();
-        }
+        self.joined = Vec::new();
         if self.open.bytes.len() > USUAL {
             self.open.bytes.truncate(USUAL);
             self.open.bytes.shrink_to_fit();
@@ -143,5 +145,61 @@ impl Open {
         if self.end + bytes > self.bytes.len() {
             self.bytes.resize((self.end + bytes).max(USUAL), 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_a_usual_size_is_kept_for_the_next_one() {
+        let mut inbox = Inbox::new();
+        assert_eq!(inbox.take_spare().capacity(), 0);
+        let spare = |capacity: usize| {
+            let mut spare = Vec::with_capacity(capacity);
+            spare.push(7);
+            spare
+        };
+        inbox.give_spare(spare(SPARES.1 + 1));
+        assert_eq!(inbox.take_spare().capacity(), 0, "an unusual one goes back");
+        for _ in 0..=SPARES.0 {
+            inbox.give_spare(spare(SPARES.1));
+        }
+        for at in 0..SPARES.0 {
+            let spare = inbox.take_spare();
+            assert!(spare.capacity() >= SPARES.1 && spare.is_empty(), "{at}");
+        }
+        assert_eq!(inbox.take_spare().capacity(), 0, "there is a bound");
+    }
+
+    #[test]
+    fn what_a_long_message_took_is_given_back() {
+        let mut inbox = Inbox::new();
+        inbox.open().append(&[1; 10]);
+        assert_eq!(inbox.open.bytes.len(), USUAL);
+        inbox.clear();
+        assert_eq!(inbox.open.bytes.len(), USUAL, "the usual memory stays");
+        inbox.open().append(&vec![1; USUAL * 4]);
+        inbox.join(vec![1; 100]);
+        inbox.clear();
+        assert!(inbox.waiting().is_empty() && inbox.message(Place::Joined).is_empty());
+        assert_eq!((inbox.open.bytes.len(), inbox.joined.capacity()), (USUAL, 0));
+        assert!(inbox.open.bytes.capacity() < USUAL * 2, "{}", inbox.open.bytes.capacity());
+    }
+
+    /// Bytes that were taken make room for others.
+    #[test]
+    fn it_grows_only_when_what_waits_does_not_fit() {
+        let mut inbox = Inbox::new();
+        inbox.open().append(&vec![1; USUAL - 10]);
+        assert_eq!(inbox.take(10, USUAL - 30), 10..USUAL - 20);
+        inbox.open().append(&[2; 10]);
+        assert_eq!(inbox.waiting(), [[1; 10], [2; 10]].concat());
+        inbox.open().append(&[3; 100]);
+        assert_eq!(inbox.open.bytes.len(), USUAL);
+        assert_eq!(inbox.waiting()[..30], *[[1; 10], [2; 10], [3; 10]].concat());
+        inbox.open().append(&vec![4; USUAL]);
+        assert_eq!(inbox.waiting().len(), 120 + USUAL);
     }
 }

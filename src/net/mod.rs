@@ -8,6 +8,8 @@ pub mod inbox;
 pub mod proxy;
 pub mod socket;
 pub mod suites;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 pub mod tls_words;
 pub mod transport;

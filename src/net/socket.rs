@@ -51,3 +51,46 @@ impl Socket for TcpStream {
         let _ = self.shutdown(Shutdown::Write);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::{Duration, Instant};
+
+    use socket2::{Domain, Type};
+
+    use super::*;
+
+    /// What becomes of a connect, asked as often as it is under way.
+    fn outcome(socket: &TcpStream) -> io::Result<bool> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match socket.is_connected() {
+                Ok(false) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    #[test]
+    fn a_connect_goes_on_comes_through_or_fails() {
+        // A listener that accepts none, with the shortest queue.
+        let listener = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a port");
+        let address = listener.local_addr().expect("bound").as_socket().expect("IP");
+        let nobody =
+            <TcpStream as Socket>::connect(address).and_then(|it| outcome(&it).map(|_| it));
+        assert_eq!(nobody.expect_err("it does not listen").kind(), ErrorKind::ConnectionRefused);
+        listener.listen(0).expect("a queue");
+        let sockets: Vec<TcpStream> =
+            (0..20).map(|_| Socket::connect(address).expect("it begins")).collect();
+        assert!(outcome(&sockets[0]).expect("no error"));
+        let last = &sockets[19];
+        assert!(!last.is_connected().expect("no error"), "the queue is full");
+        assert!(!sockets[0].nodelay().expect("a socket"));
+        sockets[0].hurry();
+        assert!(sockets[0].nodelay().expect("a socket"));
+    }
+}

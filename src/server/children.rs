@@ -134,3 +134,154 @@ impl Children {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mio::{Events, Poll};
+
+    use super::*;
+
+    const FIRST: usize = 40;
+    const TIME: Duration = Duration::from_secs(20);
+
+    struct Table {
+        children: Children,
+        poll: Poll,
+        now: Instant,
+    }
+
+    impl Table {
+        fn new() -> Self {
+            let poll = Poll::new().expect("a poll");
+            Self { children: Children::new(FIRST), poll, now: Instant::now() }
+        }
+
+        fn spawn(&mut self, command: &[&str], input: &str, call: &str) -> Result<(), String> {
+            let command: Vec<OsString> = command.iter().map(OsString::from).collect();
+            let job = Job {
+                command: &command,
+                input: input.into(),
+                max_output: input.len() + 100,
+                deadline: self.now + TIME,
+                purpose: Purpose::Tool { slot: 0, session: call.into(), call_id: String::new() },
+            };
+            self.children.spawn(job, self.poll.registry())
+        }
+
+        /// Waits for the poll, and marks what it announces: nothing else is looked at.
+        fn wait(&mut self) {
+            let mut events = Events::with_capacity(100);
+            if self.poll.poll(&mut events, Some(Duration::from_millis(20))).is_err() {
+                // Another test's child has sent its signal.
+                return;
+            }
+            for event in &events {
+                self.children.mark(event.token().0);
+            }
+        }
+
+        /// The next one that ends, by its call, with what became of it. Exits have no event here but a
+        /// SIGCHLD, as in the loop.
+        fn next(&mut self, exits: bool) -> (String, Outcome) {
+            let patience = Instant::now() + TIME;
+            loop {
+                if let Some((Purpose::Tool { session, .. }, outcome)) =
+                    self.children.ended(self.now)
+                {
+                    return (session, outcome);
+                }
+                assert!(Instant::now() < patience, "none ends");
+                self.wait();
+                if exits {
+                    self.children.mark_all();
+                }
+            }
+        }
+    }
+
+    fn done(text: &str) -> Outcome {
+        Outcome::Done(text.into())
+    }
+
+    /// More than both pipes hold. So each child goes on only when its own events reach it.
+    #[test]
+    fn each_child_gets_its_own_events() {
+        let mut table = Table::new();
+        let texts: Vec<String> = (0..3).map(|at| at.to_string().repeat(300_000)).collect();
+        for (at, text) in texts.iter().enumerate() {
+            table.spawn(&["/bin/cat"], text, &at.to_string()).expect("there is a place");
+        }
+        // Until then only the pipes' events count, and then the exits.
+        let all_read = |table: &mut Table| {
+            let here = table.children.list.iter_mut().flatten();
+            here.map(|running| running.child.pipes().1.is_some()).all(|open| !open)
+        };
+        let patience = Instant::now() + TIME;
+        let mut ended = Vec::new();
+        while ended.len() < 3 && !all_read(&mut table) {
+            assert!(Instant::now() < patience, "a child stands still");
+            table.wait();
+            ended.extend(table.children.ended(table.now));
+        }
+        while ended.len() < 3 {
+            assert!(Instant::now() < patience, "an exit is not seen");
+            table.children.mark_all();
+            ended.extend(table.children.ended(table.now));
+        }
+        for (purpose, outcome) in ended {
+            let Purpose::Tool { session, .. } = purpose else { panic!("no tool") };
+            let text = &texts[session.parse::<usize>().expect("a number")];
+            assert!(outcome == done(text), "{session}");
+        }
+        assert_eq!((table.children.running, table.children.deadline()), (0, None));
+    }
+
+    #[test]
+    fn the_table_has_an_end_and_places_are_used_again() {
+        let mut table = Table::new();
+        for _ in 0..MAX_CHILDREN {
+            table.spawn(&["/bin/cat"], "x", "a").expect("there is a place");
+        }
+        let refused = table.spawn(&["/bin/cat"], "x", "a");
+        assert_eq!(refused, Err("too many helpers are running".to_owned()));
+        assert_eq!(table.next(true), ("a".to_owned(), done("x")));
+        table.spawn(&["/bin/cat"], "y", "b").expect("there is a place again");
+        let mut ends: Vec<_> = (0..MAX_CHILDREN).map(|_| table.next(true).0).collect();
+        ends.sort();
+        assert_eq!(ends.concat(), "a".repeat(MAX_CHILDREN - 1) + "b");
+        assert!(table.children.ended(table.now).is_none());
+        let missing = table.spawn(&["/nowhere"], "", "c").expect_err("there is no such program");
+        assert!(missing.starts_with("it cannot be started: "), "{missing}");
+        assert_eq!(table.children.running, 0);
+    }
+
+    #[test]
+    fn time_and_the_end_of_a_call_end_its_tools() {
+        let mut table = Table::new();
+        for call in ["first", "second", "first"] {
+            table.spawn(&["/bin/sleep", "60"], "", call).expect("there is a place");
+            table.now += Duration::from_secs(1);
+        }
+        let first = table.now - Duration::from_secs(3) + TIME;
+        assert_eq!(table.children.deadline(), Some(first));
+        table.children.stop_tools_of("first");
+        let stopped = || Outcome::Failed("its call ended".to_owned());
+        for _ in 0..2 {
+            assert_eq!(table.next(true), ("first".to_owned(), stopped()));
+        }
+        let due = first + Duration::from_secs(1);
+        assert_eq!(table.children.deadline(), Some(due));
+        table.now = due - Duration::from_millis(1);
+        assert!(table.children.ended(table.now).is_none());
+        assert_eq!(table.children.deadline(), Some(due), "it is looked at in time, and not killed");
+        table.now = due;
+        assert!(table.children.ended(table.now).is_none() || table.children.running == 0);
+        assert_eq!(table.children.deadline(), None, "it is killed, and nothing is waited for");
+        if table.children.running > 0 {
+            let slow = Outcome::Failed("it took too long".to_owned());
+            assert_eq!(table.next(true), ("second".to_owned(), slow));
+        }
+    }
+}

@@ -1,4 +1,8 @@
 //! What a failed service connection means, in words that say what to fix.
+//!
+//! Each fault has a word for machines, which never changes for one cause, a sentence for people, and
+//! whether another try may help. Clients call again by the last one: a fault that no try mends, such as
+//! a wrong key, must never say so, or every page would knock at the service for ever.
 
 use super::service_words::{Words, quote};
 use crate::call::ending::ServiceFault;
@@ -201,6 +205,8 @@ pub fn lost(why: &dyn std::fmt::Display) -> ServiceFault {
 /// The service broke the WebSocket protocol or sent what no client can read.
 #[must_use]
 pub fn violation(what: &str) -> ServiceFault {
+    // What is quoted may be a sentence of its own.
+    let what = what.trim_end_matches('.');
     fault(
         "service_protocol",
         format!("The voice service sent something unreadable: {what}."),

@@ -72,16 +72,25 @@ impl<S: Socket> Session<S> {
         self.input(input, cx);
     }
 
-    /// A text message. One that is no JSON object ends the call: a client that sends such things would
-    /// also misunderstand what it is told.
+    /// A text message. The maker of a client is told of one that is no message, and the call goes on:
+    /// only many in a row end it.
     fn on_text(&mut self, text: &str, cx: &mut TurnContext<'_>) {
         self.count_chatter(cx);
         if !self.is_talking() {
             return;
         }
         match client::parse(text) {
-            Ok(message) => self.input(Input::Client(message), cx),
-            Err(what) => self.input(Input::End(EndReason::BadText(what)), cx),
+            Ok(message) => {
+                self.oddities.client.end_row();
+                self.input(Input::Client(message), cx);
+            }
+            Err(what) if self.oddities.client.another() => {
+                self.input(Input::End(EndReason::BadText(what)), cx);
+            }
+            Err(what) => {
+                self.count_passed_over("client", &what, cx);
+                self.client.tell(&client::error("bad_text", &what));
+            }
         }
     }
 
@@ -93,26 +102,30 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    /// A binary message: PCM16, 24 kHz, mono. Half a sample would shift every later one by a byte and
-    /// turn the rest of the call into noise, so it ends the call. An empty frame is no audio and
-    /// counts as chatter. After the call's end audio is dropped.
+    /// A binary message: PCM16, 24 kHz, mono. Half a sample waits for the next frame. An empty frame is
+    /// no audio and counts as chatter. After the call's end audio is dropped.
     fn on_microphone(&mut self, data: &[u8], cx: &mut TurnContext<'_>) {
-        if !data.len().is_multiple_of(2) {
-            if self.is_talking() {
-                let message = "A binary frame must hold whole 16-bit samples.".to_owned();
-                self.input(Input::End(EndReason::BadAudio(message)), cx);
-            }
-            return;
-        }
         if data.is_empty() {
             return self.count_chatter(cx);
         }
+        self.oddities.client.end_row();
         self.totals.microphone_bytes += data.len() as u64;
         cx.metrics.add(Family::Microphone, data.len() as u64);
-        if self.call.microphone(data.len(), cx.now) == Microphone::Discard {
+        let (completed, whole) = self.half_microphone.join(data);
+        if let Some(sample) = completed {
+            self.take_microphone(&sample, cx);
+        }
+        if !whole.is_empty() {
+            self.take_microphone(whole, cx);
+        }
+    }
+
+    /// Whole samples of the microphone.
+    fn take_microphone(&mut self, pcm: &[u8], cx: &mut TurnContext<'_>) {
+        if self.call.microphone(pcm.len(), cx.now) == Microphone::Discard {
             return;
         }
-        let dropped = self.service.take_microphone(data, cx.pool);
+        let dropped = self.service.take_microphone(pcm, cx.pool);
         self.totals.microphone_dropped += dropped as u64;
         cx.metrics.add(Family::MicrophoneDropped, dropped as u64);
     }

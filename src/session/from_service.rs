@@ -8,9 +8,10 @@ use super::context::TurnContext;
 use super::refusals::{self, Refused};
 use super::reply::Decoded;
 use super::service_side::Dialled;
+use super::service_words::quote;
 use super::{Session, TURN_MESSAGES};
 use crate::call::ending::{EndReason, ServiceFault};
-use crate::call::service::{self, AudioDelta, Parsed, ServiceEvent};
+use crate::call::service::{self, AudioDelta, Parsed, ServiceError, ServiceEvent};
 use crate::call::{Input, Reply};
 use crate::metrics::Family;
 use crate::net::inbox::Inbox;
@@ -121,12 +122,43 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    /// The service sent what cannot be relayed, and the call ends: passing it over would leave a hole in
-    /// the reply that nobody can explain.
-    fn service_error(&mut self, what: &str, cx: &mut TurnContext<'_>) {
-        if self.is_talking() {
-            log::warn!("[{}] the service sent {what}", self.id);
+    /// The service sent what means nothing. The call goes on without it, unless that happens again and
+    /// again.
+    fn pass_over(&mut self, what: &str, cx: &mut TurnContext<'_>) {
+        if !self.is_talking() {
+            return;
+        }
+        if self.oddities.service.another() {
+            log::warn!("[{}] the service sent {what}, and before it nothing better", self.id);
             self.input(Input::ServiceLost(connection_faults::violation(what)), cx);
+        } else {
+            self.count_passed_over("service", what, cx);
+        }
+    }
+
+    /// A delta of audio cannot be decoded. It leaves a hole in the reply, which the log explains. Words
+    /// that come between such deltas make nothing better, so these rows are counted apart.
+    fn pass_over_audio(&mut self, cx: &mut TurnContext<'_>) {
+        self.oddities.service.end_row();
+        let what = "audio that is not base64";
+        if self.oddities.audio.another() {
+            log::warn!("[{}] the service sent {what}, and before it no better", self.id);
+            self.input(Input::ServiceLost(connection_faults::violation(what)), cx);
+        } else {
+            self.count_passed_over("service", what, cx);
+        }
+    }
+
+    /// Logs and counts a message that was passed over.
+    pub(super) fn count_passed_over(
+        &mut self,
+        side: &'static str,
+        what: &str,
+        cx: &mut TurnContext<'_>,
+    ) {
+        cx.metrics.count(Family::PassedOver, side);
+        if let Some(last) = self.oddities.lines.another() {
+            log::warn!("[{}] passed over what the {side} sent: {what}{last}", self.id);
         }
     }
 
@@ -139,7 +171,7 @@ impl<S: Socket> Session<S> {
         {
             let mut decoded = std::mem::take(&mut cx.buffers.decoded);
             let pcm = decoded.decode(&bytes[delta.base64.clone()]);
-            let taken = pcm.map(|pcm| self.on_audio(&delta, pcm, cx));
+            let taken = pcm.map(|pcm| self.on_audio(delta, pcm, cx));
             cx.buffers.decoded = decoded;
             if taken.is_some() {
                 return;
@@ -148,7 +180,7 @@ impl<S: Socket> Session<S> {
         match std::str::from_utf8(bytes) {
             Ok(text) => self.on_event(text, cx),
             Err(_) if kind == Kind::Binary => {
-                self.service_error("a binary message that is no JSON", cx);
+                self.pass_over("a binary message that is not JSON", cx);
             }
             Err(_) => {
                 if let Some(error) = self.service.refuse_text() {
@@ -163,48 +195,104 @@ impl<S: Socket> Session<S> {
         if !self.is_talking() {
             return;
         }
-        match service::parse(text) {
+        // Its words go to the client and the log.
+        let concealed = self.service.conceal(text);
+        let text = concealed.as_deref().unwrap_or(text);
+        match service::parse_next(text, &mut self.oddities.halves) {
             Ok(Parsed::Audio(delta)) => {
-                self.on_rare_audio(&delta, &text.as_bytes()[delta.base64.clone()], cx);
+                let base64 = &text.as_bytes()[delta.base64.clone()];
+                self.on_rare_audio(delta, base64, cx);
             }
             Ok(Parsed::AudioOwned(owned)) => {
-                self.on_rare_audio(&owned.delta(), owned.base64.as_bytes(), cx);
+                self.on_rare_audio(owned.delta(), owned.base64.as_bytes(), cx);
             }
             Ok(Parsed::Event(event)) => {
-                // Its words go to the client and the log. It gets shorter, so this ends.
-                if let Some(text) = self.service.conceal(text) {
-                    return self.on_event(&text, cx);
-                }
-                self.note(&event);
+                self.oddities.service.end_row();
+                self.note(&event, cx);
                 if self.falls_back(&event, cx) {
                     return;
                 }
+                self.end_sound(&event, cx);
                 self.input(Input::Service(event), cx);
                 self.service.learn_expiry(self.call.expires_at(), cx.now);
             }
-            Err(what) => self.service_error(&what, cx),
+            Err(what) => self.pass_over(&what, cx),
         }
     }
 
-    /// Logs what the service says to the operator of the daemon.
-    fn note(&self, event: &ServiceEvent<'_>) {
-        if let ServiceEvent::Warning { code, message } = event {
-            log::warn!("[{}] the service warns: {message} ({code})", self.id);
+    /// Tells the operator of the daemon what the service says of itself: in the log, and as counts. A
+    /// service's code is a word of its own, but its message may quote what was said in the call: so the
+    /// messages of errors are told to the client only.
+    fn note(&mut self, event: &ServiceEvent<'_>, cx: &mut TurnContext<'_>) {
+        match event {
+            ServiceEvent::Warning { code, message } => {
+                log::warn!("[{}] the service warns: {message} ({code})", self.id);
+            }
+            ServiceEvent::Error(error) => {
+                let code = if error.code.is_empty() { &error.kind } else { &error.code };
+                cx.metrics.count_known(Family::ServiceErrors, code);
+                self.log_error(error, code);
+            }
+            ServiceEvent::Ignored { kind, .. } if log::log_enabled!(log::Level::Debug) => {
+                if self.oddities.ignored.is_new(kind) {
+                    let kind = quote(kind);
+                    log::debug!("[{}] events of the type {kind} are ignored", self.id);
+                }
+            }
+            _ => {}
         }
     }
 
-    /// Decoded reply audio. The call is asked first: audio of an interrupted response is dropped here,
-    /// before it takes up any memory.
-    fn on_audio(&mut self, delta: &AudioDelta<'_>, pcm: &[u8], cx: &mut TurnContext<'_>) {
-        if self.fate_of(delta, cx) == Reply::Discard {
+    fn log_error(&mut self, error: &ServiceError, code: &str) {
+        let (level, last) = match error.is_harmless() {
+            true => (log::Level::Debug, Some("")),
+            false => (log::Level::Warn, self.oddities.error_lines.another()),
+        };
+        if let Some(last) = last.filter(|_| log::log_enabled!(level)) {
+            let told = |text: &str| match text {
+                "" => "none".to_owned(),
+                text => quote(text),
+            };
+            log::log!(
+                level,
+                "[{}] the service reports an error: code {}, param {}, in answer to {}, event {}{last}",
+                self.id,
+                told(code),
+                told(&error.param),
+                told(&error.event_id),
+                told(&error.reported_as),
+            );
+        }
+    }
+
+    /// Decoded reply audio, behind one byte of room. The call is asked first: audio of an interrupted
+    /// response is dropped here, before it takes up any memory. Only whole samples are passed on and
+    /// counted; half a sample waits for the item's next delta.
+    fn on_audio(&mut self, mut delta: AudioDelta<'_>, room: &mut [u8], cx: &mut TurnContext<'_>) {
+        self.oddities.end_rows();
+        delta.pcm_bytes = self.half_reply.whole(&delta, room.len().saturating_sub(1));
+        if self.fate_of(&delta, cx) == Reply::Discard {
             return;
         }
-        if !pcm.len().is_multiple_of(2) {
-            return self.service_error("audio that is no whole number of samples", cx);
+        let (pcm, dropped) = self.half_reply.join(&delta, room);
+        if dropped {
+            cx.metrics.count(Family::HalfSamples, "service");
         }
         let sent = self.client.accept_reply(pcm, cx.pool);
         self.reply_left(sent, cx);
         cx.metrics.add(Family::Backpressure, u64::from(self.client.is_backed_up()));
+    }
+
+    /// The end of an item, or of all items of a response, is the end of its sound.
+    fn end_sound(&mut self, event: &ServiceEvent<'_>, cx: &mut TurnContext<'_>) {
+        let dropped = match event {
+            ServiceEvent::AudioDone { item_id, .. } => self.half_reply.end_item(item_id),
+            ServiceEvent::ResponseDone(done) => self.half_reply.end_response(&done.response_id),
+            _ => false,
+        };
+        if dropped {
+            cx.metrics.count(Family::HalfSamples, "service");
+        }
     }
 
     /// Asks the call about audio. A response that nobody has announced begins with it, and the client
@@ -217,11 +305,11 @@ impl<S: Socket> Session<S> {
 
     /// Audio in another spelling than the usual one, or a delta that is no audio. It may allocate, since
     /// services that spell like this are rare. Of an interrupted response nothing is judged.
-    fn on_rare_audio(&mut self, delta: &AudioDelta<'_>, base64: &[u8], cx: &mut TurnContext<'_>) {
+    fn on_rare_audio(&mut self, delta: AudioDelta<'_>, base64: &[u8], cx: &mut TurnContext<'_>) {
         match Decoded::default().decode(base64) {
             Some(pcm) => self.on_audio(delta, pcm, cx),
-            None if self.fate_of(delta, cx) == Reply::Discard => {}
-            None => self.service_error("audio that is not base64", cx),
+            None if self.fate_of(&delta, cx) == Reply::Discard => {}
+            None => self.pass_over_audio(cx),
         }
     }
 

@@ -25,12 +25,14 @@ pub mod connection_faults;
 mod context;
 mod from_client;
 mod from_service;
+mod half_samples;
 mod keep_alive;
 mod microphone;
 pub mod refusals;
 mod reply;
 mod service_side;
 mod service_words;
+mod strays;
 mod waits;
 
 use std::net::SocketAddr;
@@ -41,8 +43,8 @@ use mio::net::TcpStream;
 
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
-use crate::call::service::ServiceError;
-use crate::call::{Call, Input, MAX_SILENCE_BYTES, Output, sooner};
+use crate::call::service::{HalfCharacters, ServiceError};
+use crate::call::{Call, Input, MAX_SILENCE_BYTES, Output, Unfinished, sooner};
 use crate::metrics::Family;
 use crate::net::socket::Socket;
 use crate::net::ws::{WsError, WsPeer};
@@ -51,11 +53,13 @@ use candidates::Candidate;
 pub use client_side::CLIENT_SIZES;
 use client_side::ClientSide;
 pub use context::{Buffers, LoopResources, TurnContext, WantedTool};
+use half_samples::{MicrophoneHalf, ReplyHalf};
 use keep_alive::{Dead, STALL_TIMEOUT};
 use microphone::MicrophonePath;
 use reply::ReplyPath;
 pub use service_side::News;
 use service_side::ServiceSide;
+use strays::{IgnoredTypes, Lines, Strays};
 use waits::Waits;
 
 /// Messages that one side may bring in one turn. The rest is read in the next one, so no call can hold
@@ -123,6 +127,29 @@ struct Totals {
     waits: Waits,
 }
 
+/// What the two sides have said oddly, and what of it is still to be put together.
+#[derive(Debug, Default)]
+struct Oddities {
+    client: Strays,
+    service: Strays,
+    /// The service's deltas of audio that are none.
+    audio: Strays,
+    /// Half characters at the end of the service's deltas.
+    halves: HalfCharacters,
+    /// Lines in the log about messages that were passed over, and about the service's errors.
+    lines: Lines,
+    error_lines: Lines,
+    ignored: IgnoredTypes,
+}
+
+impl Oddities {
+    /// The service has sent audio: it is understood.
+    fn end_rows(&mut self) {
+        self.service.end_row();
+        self.audio.end_row();
+    }
+}
+
 /// One call and its two connections. See the module's text.
 ///
 /// Invariant: between two turns the call has no outputs left, and `tick` is the call's deadline.
@@ -137,6 +164,9 @@ pub struct Session<S = TcpStream> {
     tick: Option<Instant>,
     totals: Totals,
     started: Instant,
+    half_reply: ReplyHalf,
+    half_microphone: MicrophoneHalf,
+    oddities: Oddities,
 }
 
 impl<S: Socket> Session<S> {
@@ -162,6 +192,9 @@ impl<S: Socket> Session<S> {
             tick: None,
             totals: Totals::default(),
             started: now,
+            half_reply: ReplyHalf::default(),
+            half_microphone: MicrophoneHalf::default(),
+            oddities: Oddities::default(),
         };
         session.carry_out(cx);
         session.tick = session.call.deadline();
@@ -332,7 +365,10 @@ impl<S: Socket> Session<S> {
                     cx.metrics.add(Family::MicrophoneDropped, dropped as u64);
                 }
                 Output::ToClient(json) => self.client.tell(&json),
-                Output::DropPlayback => self.client.drop_reply(cx.pool),
+                Output::DropPlayback => {
+                    self.client.drop_reply(cx.pool);
+                    self.drop_half_reply(cx);
+                }
                 Output::ReleaseMicrophone => self.service.open_microphone(cx.pool),
                 Output::RunTool { call_id, name, arguments } => {
                     if let Err(error) = cx.want_tool(&call_id, &name, &arguments) {
@@ -344,7 +380,10 @@ impl<S: Socket> Session<S> {
                 Output::Unfinished { how, response_id, said } => {
                     let (id, meaning) = (&self.id, how.meaning());
                     let said = if said.is_empty() { said } else { format!(": {said}") };
-                    log::warn!("[{id}] response {response_id:?} {meaning}{said}");
+                    // After an interruption the next response may well come before the end of the first.
+                    let usual = how == Unfinished::Superseded;
+                    let level = if usual { log::Level::Debug } else { log::Level::Warn };
+                    log::log!(level, "[{id}] response {response_id:?} {meaning}{said}");
                     cx.metrics.count(Family::Unfinished, how.word());
                 }
                 Output::TranscriptFailed { error } => self.on_transcript_failed(&error, cx),
@@ -354,6 +393,13 @@ impl<S: Socket> Session<S> {
         for (call_id, error) in refused {
             let output = serde_json::json!({ "error": error }).to_string();
             self.input(Input::ToolFinished { call_id: &call_id, output: &output, ok: false }, cx);
+        }
+    }
+
+    /// Half a sample of a reply that is over will not be completed.
+    fn drop_half_reply(&mut self, cx: &mut TurnContext<'_>) {
+        if self.half_reply.drop() {
+            cx.metrics.count(Family::HalfSamples, "service");
         }
     }
 
@@ -368,9 +414,8 @@ impl<S: Socket> Session<S> {
             return;
         }
         log::warn!(
-            "[{id}] the service has no transcript of what the user said: {message} ({code}). The call \
-             goes on without. If it happens at every turn, set another transcriber as \
-             input_audio_transcription in AZURE_VOICE_LIVE_SESSION_FILE, or change \
+            "[{id}] the service has no transcript: {message} ({code}). The call goes on without. \
+             If it happens at every turn, set another transcriber as input_audio_transcription in AZURE_VOICE_LIVE_SESSION_FILE, or change \
              AZURE_VOICE_LIVE_LANGUAGE"
         );
     }
@@ -398,6 +443,10 @@ impl<S: Socket> Session<S> {
         }
         self.client.close(&reason, cx.pool);
         self.service.close(cx.pool);
+        self.drop_half_reply(cx);
+        if self.half_microphone.drop() {
+            cx.metrics.count(Family::HalfSamples, "client");
+        }
         self.phase = Phase::Closing { reason, deadline: cx.now + CLOSE_TIMEOUT };
     }
 

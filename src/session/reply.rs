@@ -32,13 +32,14 @@ impl Decoded {
     /// Bytes that are kept allocated: more than twice the usual delta.
     const USUAL: usize = 32 * 1024;
 
-    /// The PCM in a base64 text; `None` if it is none.
-    pub(super) fn decode(&mut self, base64: &[u8]) -> Option<&[u8]> {
-        let most = base64_audio::most_decoded(base64.len());
+    /// The PCM in a base64 text, behind one byte of room for half a sample; `None` if it is none.
+    pub(super) fn decode(&mut self, base64: &[u8]) -> Option<&mut [u8]> {
+        let most = 1 + base64_audio::most_decoded(base64.len());
         if self.0.len() < most || self.0.len() > Self::USUAL.max(most) {
             self.0 = vec![0; most.max(Self::USUAL)];
         }
-        base64_audio::decode(base64, &mut self.0)
+        let pcm = base64_audio::decode(base64, self.0.get_mut(1..)?)?.len();
+        self.0.get_mut(..=pcm)
     }
 }
 

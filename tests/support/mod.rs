@@ -13,6 +13,7 @@ pub(crate) mod metrics;
 pub(crate) mod network;
 pub(crate) mod proxy;
 pub(crate) mod recorder;
+pub(crate) mod script;
 pub(crate) mod service;
 pub(crate) mod standin;
 pub(crate) mod switch;

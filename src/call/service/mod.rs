@@ -6,6 +6,8 @@
 
 pub mod commands;
 mod ga;
+mod items;
+mod lenient_json;
 mod overlay;
 mod scan;
 pub mod session;
@@ -17,6 +19,9 @@ use std::ops::Range;
 
 use serde_json::{Map, Value};
 
+pub use items::{FunctionCall, Stage};
+pub use lenient_json::HalfCharacters;
+pub(in crate::call) use lenient_json::{object as json_object, read as read_json};
 use scan::Scan;
 pub(in crate::call) use scan::member;
 use session::SessionInfo;
@@ -147,9 +152,17 @@ pub enum ServiceEvent<'a> {
         /// All words generated, heard or not.
         text: String,
     },
-    /// `response.output_item.done` of a `function_call`.
+    /// `response.audio.done` (or `response.output_audio.done`): no more audio of this item comes.
+    AudioDone {
+        /// The response.
+        response_id: String,
+        /// The assistant's item.
+        item_id: String,
+    },
+    /// `response.output_item.added` or `.done`, `conversation.item.created`, `.added` or `.done` of a
+    /// `function_call`, and `response.function_call_arguments.delta` or `.done`.
     FunctionCall(Box<FunctionCall>),
-    /// `conversation.item.created` (or `.added`) of an `mcp_approval_request`.
+    /// An event of an item that is an `mcp_approval_request`.
     ApprovalRequest {
         /// The item's id.
         id: String,
@@ -190,9 +203,9 @@ impl ServiceEvent<'_> {
     #[must_use]
     pub fn response_id(&self) -> Option<&str> {
         match self {
-            Self::ReplyTextDelta { response_id, .. } | Self::ReplyText { response_id, .. } => {
-                Some(response_id)
-            }
+            Self::ReplyTextDelta { response_id, .. }
+            | Self::ReplyText { response_id, .. }
+            | Self::AudioDone { response_id, .. } => Some(response_id),
             Self::FunctionCall(call) => Some(&call.response_id),
             Self::McpCallFinished => Some(""),
             Self::Ignored { response_id, .. } => response_id.as_deref(),
@@ -214,22 +227,34 @@ pub struct ServiceError {
     pub param: String,
     /// `event_id` of the command it answers.
     pub event_id: String,
+    /// `event_id` of the event itself: Azure's support finds it by that.
+    pub reported_as: String,
 }
 
-/// A finished `function_call` item.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FunctionCall {
-    /// The response that holds it.
-    pub response_id: String,
-    /// The id its output must name.
-    pub call_id: String,
-    /// The tool.
-    pub name: String,
-    /// JSON text as the model wrote it: may be empty or invalid.
-    pub arguments: String,
-    /// Whether the item's status is `completed` (or not given).
-    pub completed: bool,
+impl ServiceError {
+    /// Whether it is the ordinary outcome of a race: a response ended while it was being cancelled, an
+    /// item was cut while it ended. Nobody can do anything about it. The service does not always name
+    /// the command it answers, so the codes count too.
+    #[must_use]
+    pub fn is_harmless(&self) -> bool {
+        let code = self.code.as_str();
+        self.event_id == commands::EVENT_TRUNCATE
+            || self.event_id == commands::EVENT_CANCEL
+            || self.event_id == commands::EVENT_COMMIT
+            || self.param.ends_with("audio_end_ms")
+            || code.starts_with("item_truncate_")
+            || HARMLESS.contains(&code)
+    }
 }
+
+/// Codes to expect in a healthy call. Seen at the service, or listed by clients that were.
+const HARMLESS: [&str; 5] = [
+    "conversation_already_has_active_response",
+    "response_cancel_not_active",
+    "input_audio_buffer_commit_empty",
+    "item_already_truncated",
+    "ec_not_supported",
+];
 
 /// The outcome of a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -242,6 +267,10 @@ pub struct ResponseDone {
     pub reason: String,
     /// `status_details.error`.
     pub error: ServiceError,
+    /// What its `output` says of function calls.
+    pub calls: Vec<FunctionCall>,
+    /// The ids of the requests for approval in its `output`.
+    pub approvals: Vec<String>,
     /// Tokens, if the service counted any.
     pub usage: Option<Usage>,
 }
@@ -266,19 +295,31 @@ pub fn reply_audio(message: &[u8]) -> Option<AudioDelta<'_>> {
 /// Recognises one event of the service, in both dialects.
 ///
 /// # Errors
-/// A sentence saying what is wrong, when the text is no JSON object with a string `type`, or holds
-/// an id longer than [`MAX_ID_BYTES`].
+/// What the service has sent, in words that can follow "the service sent": when the text is no JSON
+/// object with a string `type`, or holds an id longer than [`MAX_ID_BYTES`].
 pub fn parse(text: &str) -> Result<Parsed<'_>, String> {
+    parse_next(text, &mut HalfCharacters::default())
+}
+
+/// As [`parse`], for the next of a service's events. `halves` is the service's own: a character whose
+/// halves come in two deltas of an item is put together.
+///
+/// # Errors
+/// As for `parse`.
+pub fn parse_next<'a>(text: &'a str, halves: &mut HalfCharacters) -> Result<Parsed<'a>, String> {
     if let Some(delta) = scan::audio_delta(text.as_bytes(), Scan::Whole) {
         return Ok(Parsed::Audio(delta));
     }
-    let value: Value = serde_json::from_str(text)
-        .map_err(|error| format!("The service sent text that is not JSON: {error}."))?;
-    let Value::Object(event) = value else {
-        return Err("The service sent JSON that is not an object.".to_owned());
+    let (value, mended) =
+        read_json(text).map_err(|error| format!("text that is not JSON: {error}"))?;
+    let Value::Object(mut event) = value else {
+        return Err("JSON that is not an object".to_owned());
     };
+    if mended || !halves.is_empty() {
+        join_halves(text, &mut event, mended, halves);
+    }
     let Some(kind) = event.get("type").and_then(Value::as_str) else {
-        return Err("The service sent an event without a type.".to_owned());
+        return Err("an event without a type".to_owned());
     };
     if scan::AUDIO_DELTA_TYPES.contains(&kind) {
         return Ok(Parsed::AudioOwned(OwnedAudio {
@@ -288,6 +329,7 @@ pub fn parse(text: &str) -> Result<Parsed<'_>, String> {
         }));
     }
     session_event(kind, &event)
+        .or_else(|| items::item_event(kind, &event))
         .or_else(|| user_event(kind, &event))
         .or_else(|| reply_event(kind, &event))
         .unwrap_or_else(|| Ok(ignored(kind, &event)))
@@ -295,6 +337,25 @@ pub fn parse(text: &str) -> Result<Parsed<'_>, String> {
 }
 
 type Event = Result<ServiceEvent<'static>, String>;
+
+/// Puts a delta's text together with a half character that the delta before it ended with.
+fn join_halves(
+    text: &str,
+    event: &mut Map<String, Value>,
+    mended: bool,
+    halves: &mut HalfCharacters,
+) {
+    let kind = text_of(event, "type");
+    let (stream, end) = kind.rsplit_once('.').unwrap_or_default();
+    let stream = format!("{stream} {}", text_of(event, "item_id"));
+    match (end, event.get_mut("delta")) {
+        ("delta", Some(Value::String(delta))) if !scan::AUDIO_DELTA_TYPES.contains(&&*kind) => {
+            *delta = halves.join(&stream, text, delta, mended);
+        }
+        ("done" | "completed" | "failed", _) => halves.end(&stream),
+        _ => {}
+    }
+}
 
 fn session_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
     Some(Ok(match kind {
@@ -339,9 +400,6 @@ fn user_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
             let audio_end_ms = number(event, "audio_end_ms");
             id(event, "item_id").map(|item_id| ServiceEvent::Truncated { item_id, audio_end_ms })
         }
-        "conversation.item.created" | "conversation.item.added" => {
-            return approval_request(object(event, "item")?);
-        }
         _ => return None,
     })
 }
@@ -361,7 +419,7 @@ fn reply_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
             reply_text(event, "transcript")
         }
         "response.text.done" | "response.output_text.done" => reply_text(event, "text"),
-        "response.output_item.done" => return function_call(event),
+        "response.audio.done" | "response.output_audio.done" => audio_done(event),
         "response.mcp_call.completed" | "response.mcp_call.failed" => {
             Ok(ServiceEvent::McpCallFinished)
         }
@@ -382,6 +440,7 @@ fn service_error(event: &Map<String, Value>) -> ServiceError {
         message: short(error, "message"),
         param: short(error, "param"),
         event_id: short(error, "event_id"),
+        reported_as: short(Some(event), "event_id"),
     }
 }
 
@@ -405,6 +464,13 @@ fn ignored(kind: &str, event: &Map<String, Value>) -> ServiceEvent<'static> {
     ServiceEvent::Ignored { kind: bounded(kind, MAX_ID_BYTES).into(), response_id }
 }
 
+fn audio_done(event: &Map<String, Value>) -> Event {
+    Ok(ServiceEvent::AudioDone {
+        response_id: id(event, "response_id")?,
+        item_id: id(event, "item_id")?,
+    })
+}
+
 fn reply_delta(event: &Map<String, Value>) -> Event {
     Ok(ServiceEvent::ReplyTextDelta {
         response_id: id(event, "response_id")?,
@@ -421,28 +487,6 @@ fn reply_text(event: &Map<String, Value>, key: &str) -> Event {
     })
 }
 
-fn approval_request(item: &Map<String, Value>) -> Option<Event> {
-    (text_of(item, "type") == "mcp_approval_request")
-        .then(|| id(item, "id").map(|id| ServiceEvent::ApprovalRequest { id }))
-}
-
-fn function_call(event: &Map<String, Value>) -> Option<Event> {
-    let item = object(event, "item")?;
-    if text_of(item, "type") != "function_call" {
-        return None;
-    }
-    let read = || {
-        Ok(ServiceEvent::FunctionCall(Box::new(FunctionCall {
-            response_id: id(event, "response_id")?,
-            call_id: id(item, "call_id")?,
-            name: id(item, "name")?,
-            arguments: text_of(item, "arguments"),
-            completed: matches!(text_of(item, "status").as_str(), "completed" | ""),
-        })))
-    };
-    Some(read())
-}
-
 fn response_done(event: &Map<String, Value>) -> Event {
     let empty = Map::new();
     let response = object(event, "response").unwrap_or(&empty);
@@ -451,8 +495,11 @@ fn response_done(event: &Map<String, Value>) -> Event {
         input_tokens: number(usage, "input_tokens"),
         output_tokens: number(usage, "output_tokens"),
     });
+    let (calls, approvals) = items::of_response(response);
     Ok(ServiceEvent::ResponseDone(Box::new(ResponseDone {
         response_id: id(response, "id")?,
+        calls,
+        approvals,
         status: short(Some(response), "status"),
         reason: short(details, "reason"),
         error: details.map(service_error).unwrap_or_default(),
@@ -486,7 +533,7 @@ fn short(map: Option<&Map<String, Value>>, key: &str) -> String {
 fn id(map: &Map<String, Value>, key: &str) -> Result<String, String> {
     let text = map.get(key).and_then(Value::as_str).unwrap_or_default();
     if text.len() > MAX_ID_BYTES {
-        return Err(format!("The service sent a {key} of {} bytes.", text.len()));
+        return Err(format!("a {key} of {} bytes", text.len()));
     }
     Ok(text.to_owned())
 }

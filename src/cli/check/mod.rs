@@ -44,7 +44,12 @@ const SIZES: Sizes = Sizes { message: 4 * 1024 * 1024, waiting: USUAL_WAITING };
 /// [`Failure`]: all faults of the configuration, or what the service doesn't like.
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let mut report = Report::new();
-    let config = Config::from_process(Purpose::Service, args.env_file.as_deref(), None, &[]);
+    let env_file = args.env_file.as_deref();
+    let config = if args.service {
+        Config::of_service(env_file)
+    } else {
+        Config::from_process(Purpose::Service, env_file, None, &[])
+    };
     let config = config.map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;
     if let Some(sentence) = config.unready {
         return Err((exit::CONFIG, sentence));
@@ -234,18 +239,21 @@ fn describe(session: &SessionInfo) -> String {
     format!("model {}, session {}", named(&session.model), named(&session.id))
 }
 
+/// Messages without a meaning that are put up with before an event.
+const MOST_PASSED_OVER: usize = 7;
+
 /// The service's next event; warnings that come before it are printed.
 fn next_event(
     drive: &mut Drive,
     deadline: Instant,
     report: &mut Report,
 ) -> Result<ServiceEvent<'static>, Failure> {
+    let mut passed_over = 0;
     loop {
         let text = match drive.next(deadline) {
             Event::Text(text) => text,
-            Event::Binary(data) => String::from_utf8(data).map_err(|_| {
-                refused(connection_faults::violation("a binary message that is not JSON"))
-            })?,
+            // What is no text is no JSON either.
+            Event::Binary(data) => String::from_utf8(data).unwrap_or_default(),
             Event::Deadline | Event::Signal => {
                 return Err((exit::UNAVAILABLE, EndReason::ServiceTimeout.message().into_owned()));
             }
@@ -259,13 +267,20 @@ fn next_event(
                 return Err(refused(connection_faults::violation(&what)));
             }
         };
-        match codec::parse(&text).map_err(|what| (exit::UNAVAILABLE, plain(&what)))? {
-            Parsed::Event(ServiceEvent::Warning { code, message }) => {
+        match codec::parse(&text) {
+            Ok(Parsed::Event(ServiceEvent::Warning { code, message })) => {
                 report.note(&format!("the service says: {message} ({code})"));
             }
-            Parsed::Event(ServiceEvent::Ignored { .. }) | Parsed::Audio(_) => {}
-            Parsed::AudioOwned(_) => {}
-            Parsed::Event(event) => return Ok(owned(event)),
+            Ok(Parsed::Event(ServiceEvent::Ignored { .. }) | Parsed::Audio(_)) => {}
+            Ok(Parsed::AudioOwned(_)) => {}
+            Ok(Parsed::Event(event)) => return Ok(owned(event)),
+            // A call passes it over too.
+            Err(what) if passed_over < MOST_PASSED_OVER => {
+                passed_over += 1;
+                report
+                    .note(&format!("the service sent {}, which a call passes over", plain(&what)));
+            }
+            Err(what) => return Err(refused(connection_faults::violation(&what))),
         }
     }
 }

@@ -80,7 +80,8 @@ struct Scene {
     requested: Option<Instant>,
     audio: Audio,
     running: Vec<String>,
-    /// Function calls without an output, by id.
+    /// Function calls that were told of, by id: how many outputs they may still get. Each gets one in a
+    /// session, however often it is told.
     unanswered: HashMap<String, usize>,
 }
 
@@ -173,16 +174,19 @@ impl Scene {
                 self.response = Some(response_id.clone());
                 self.requested = None;
             }
-            ServiceEvent::ResponseDone(done)
-                if self.response.as_ref() == Some(&done.response_id) =>
-            {
-                self.response = None;
+            ServiceEvent::ResponseDone(done) => {
+                for call in &done.calls {
+                    self.unanswered.entry(call.call_id.clone()).or_insert(1);
+                }
+                if self.response.as_ref() == Some(&done.response_id) {
+                    self.response = None;
+                }
             }
             ServiceEvent::Error(error) if error.event_id == commands::EVENT_CREATE => {
                 self.requested = None;
             }
             ServiceEvent::FunctionCall(call) => {
-                *self.unanswered.entry(call.call_id.clone()).or_default() += 1;
+                self.unanswered.entry(call.call_id.clone()).or_insert(1);
             }
             _ => {}
         }

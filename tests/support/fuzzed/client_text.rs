@@ -9,6 +9,13 @@ pub fn fuzz_client_text(data: &[u8]) {
         return;
     };
     let value: Result<Value, _> = serde_json::from_str(text);
+    if value.is_err() && client::parse(text).is_ok() {
+        // Half a character may be escaped in JSON, though `serde_json` does not take it; and a bare
+        // control character is forgiven.
+        let escape = text.to_ascii_lowercase().contains("\\ud");
+        assert!(escape || text.contains(|letter| letter < ' '), "{text:?}");
+        return;
+    }
     let kind = value.as_ref().ok().filter(|value| value.is_object()).map(|value| &value["type"]);
     let Some(kind) = kind.and_then(Value::as_str) else {
         assert!(client::parse(text).is_err(), "no object with a type, and accepted");

@@ -21,6 +21,15 @@ pub fn fuzz_service_event(data: &[u8]) {
     };
     let parsed = parse(text);
     let value: Result<Value, _> = serde_json::from_str(text);
+    if value.is_err() && parsed.is_ok() {
+        // Half a character may be escaped in JSON, though `serde_json` does not take it; and a bare
+        // control character is forgiven.
+        let bare = |letter: char| letter < ' ' && !letter.is_ascii_whitespace();
+        let in_string = text.contains(bare) || text.contains(['\t', '\n', '\r']);
+        let escape = |digits: &str| text.to_ascii_lowercase().contains(&format!("\\ud{digits}"));
+        assert!(in_string || ["8", "9", "a", "b", "c", "d", "e", "f"].iter().any(|d| escape(d)));
+        return;
+    }
     let Some(event) = value.as_ref().ok().and_then(Value::as_object) else {
         assert!(parsed.is_err(), "no JSON object, and accepted: {parsed:?}");
         return;
@@ -120,9 +129,10 @@ fn check_event(event: &ServiceEvent<'_>) {
         | ServiceEvent::ReplyText { response_id, part, .. } => {
             (vec![response_id, &part.item_id], vec![])
         }
+        ServiceEvent::AudioDone { response_id, item_id } => (vec![response_id, item_id], vec![]),
         ServiceEvent::FunctionCall(call) => {
-            let FunctionCall { response_id, call_id, name, .. } = call.as_ref();
-            (vec![response_id, call_id, name], vec![])
+            let FunctionCall { response_id, item_id, call_id, name, .. } = call.as_ref();
+            (vec![response_id, item_id, call_id, name], vec![])
         }
         ServiceEvent::ApprovalRequest { id } => (vec![id], vec![]),
         ServiceEvent::ResponseDone(done) => {

@@ -1,5 +1,7 @@
 //! A visitor on a real socket, by a clock that the test moves.
 
+mod answers;
+
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use super::*;
@@ -67,6 +69,19 @@ impl Scene {
         }
     }
 
+    /// Asks until an answer waits for room.
+    fn block_with_answers(&mut self) {
+        // What the two kernels hold is more than one answer, and no more than a thousand.
+        self.other.set_nonblocking(true).expect("a socket");
+        let ask = self.get("/app.js", "").repeat(100);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !(self.visitor.phase == Phase::Answering && self.visitor.transport.is_blocked()) {
+            assert!(Instant::now() < deadline, "all of it has left");
+            let _ = self.other.write(ask.as_bytes());
+            assert!(matches!(self.turn(), Visit::Stays));
+        }
+    }
+
     fn send(&mut self, text: &str) {
         self.other.write_all(text.as_bytes()).expect("there is room");
     }
@@ -103,16 +118,8 @@ fn a_visitor_that_asks_nothing_has_five_seconds() {
 #[test]
 fn an_answer_has_five_seconds_to_leave() {
     let mut scene = Scene::new();
-    // What the two kernels hold is more than one answer, and no more than a thousand.
-    scene.other.set_nonblocking(true).expect("a socket");
-    let ask = scene.get("/app.js", "").repeat(100);
-    let deadline = Instant::now() + Duration::from_secs(10);
     scene.now += Duration::from_secs(1);
-    while !(scene.visitor.phase == Phase::Answering && scene.visitor.transport.is_blocked()) {
-        assert!(Instant::now() < deadline, "all of it has left");
-        let _ = scene.other.write(ask.as_bytes());
-        assert!(matches!(scene.turn(), Visit::Stays));
-    }
+    scene.block_with_answers();
     let since = scene.now;
     scene.assert_goes_at(since + Duration::from_secs(5));
     assert!(scene.counted("dropped").contains("slow_reader"));
@@ -229,6 +236,45 @@ fn an_upgrade_keeps_the_rules_it_was_granted_under_and_the_bytes_behind_it() {
     assert!(scene.visitor.take_admission().is_none(), "it is no simulator");
     assert!(!scene.visitor.is_waiting(), "it does not make way");
     assert_eq!(scene.visitor.into_transport().1, b"bytes");
+}
+
+#[test]
+fn a_reset_is_the_end_at_once() {
+    for answered in [false, true] {
+        let mut scene = Scene::new();
+        if answered {
+            scene.block_with_answers();
+        } else {
+            scene.send("GET / HT");
+            scene.until("it has come", |visitor| !visitor.input.is_empty());
+        }
+        // The kernel then sends a reset instead of an end.
+        let idle = Scene::new().other;
+        let other = std::mem::replace(&mut scene.other, idle);
+        socket2::SockRef::from(&other).set_linger(Some(Duration::ZERO)).expect("a socket");
+        drop(other);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !matches!(scene.turn(), Visit::Gone) {
+            assert!(Instant::now() < deadline, "the reset is not seen; answered: {answered}");
+        }
+        assert_eq!(scene.counted("dropped"), "", "no time limit has passed");
+    }
+}
+
+/// The simulated service can be told not to answer. It is a fault of the service, not of the visitor.
+#[test]
+fn a_silent_service_keeps_its_visitor_and_says_nothing() {
+    let mut scene = Scene::new();
+    let script = simulator::Script::parse(["silent"]).expect("it is a fault");
+    scene.site = Site::Simulator(Rc::new(simulator::Options { script, ..Default::default() }));
+    let request = scene.get("/", "");
+    scene.send(&request);
+    scene.until("it is read", |visitor| visitor.phase == Phase::Silent);
+    assert!(!scene.visitor.is_waiting() && !scene.visitor.is_unserved());
+    scene.now += Duration::from_secs(1000);
+    assert!(matches!(scene.turn(), Visit::Stays));
+    scene.other.set_nonblocking(true).expect("a socket");
+    assert!(scene.other.read(&mut [0]).is_err(), "nothing was said");
 }
 
 /// Not with a local authority, and not for what many machines call themselves.

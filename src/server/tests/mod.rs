@@ -1,6 +1,8 @@
 //! A whole loop on real sockets, by a clock that the test moves. Its service is the simulator, in the
 //! same loop.
 
+mod calls;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::rc::Rc;
@@ -73,7 +75,10 @@ impl Scene {
 
     /// One turn; whether the loop goes on.
     fn turn(&mut self) -> bool {
-        self.server.poll.poll(&mut self.events, Some(TICK)).expect("it polls");
+        if let Err(error) = self.server.poll.poll(&mut self.events, Some(TICK)) {
+            assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
+            self.events.clear();
+        }
         self.server.turn(&self.events, self.now)
     }
 
@@ -133,20 +138,22 @@ impl Scene {
     /// Turns until the client is told a call state; its message.
     fn hears(&mut self, client: &mut Socket, state: &str) -> Value {
         let deadline = Instant::now() + Duration::from_secs(10);
+        let mut last = Value::Null;
         loop {
-            assert!(Instant::now() < deadline, "{state}");
+            assert!(Instant::now() < deadline, "{state}: {last}");
             match client.read() {
                 Ok(tungstenite::Message::Text(text)) => {
                     let told: Value = serde_json::from_str(&text).expect("JSON");
                     if told["state"] == state {
                         return told;
                     }
+                    last = told;
                 }
                 Ok(_) => {}
                 Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
                     self.turn();
                 }
-                Err(error) => panic!("{state}: {error}"),
+                Err(error) => panic!("{state}: {error} after {last}"),
             }
         }
     }
@@ -159,10 +166,7 @@ impl Scene {
 
 const ZERO: Option<Duration> = Some(Duration::ZERO);
 
-fn calls(port: u16) -> Calls {
-    // A tool that prints its own name and `get_weather`.
-    let program = PathBuf::from("/bin/echo");
-    let tools = Tools::builtin(&program);
+fn settings(tools: &Tools) -> CallSettings {
     let session = SessionSettings {
         model: "m".to_owned(),
         voice: "en-US-AvaNeural".to_owned(),
@@ -172,13 +176,16 @@ fn calls(port: u16) -> Calls {
         overrides: serde_json::Map::new(),
         expected: Dialect::Beta,
     };
-    let settings = CallSettings {
+    CallSettings {
         session: session_object(&session),
         greeting: None,
         idle: Duration::from_secs(600),
         max_duration: Duration::from_secs(6000),
-    };
-    let target = Target {
+    }
+}
+
+fn target_at(port: u16) -> Target {
+    Target {
         host_field: format!("127.0.0.1:{port}"),
         host: "127.0.0.1".to_owned(),
         port,
@@ -186,13 +193,19 @@ fn calls(port: u16) -> Calls {
         credential: "api-key: k".to_owned(),
         tls: None,
         proxy: None,
-    };
+    }
+}
+
+fn calls(port: u16) -> Calls {
+    // A tool that prints its own name and `get_weather`.
+    let program = PathBuf::from("/bin/echo");
+    let tools = Tools::builtin(&program);
     Calls {
         certificates: None,
         spending: None,
         terms: Terms {
             access: Access::Open,
-            candidate: Chosen::new(Candidate::only(settings, target)),
+            candidate: Chosen::new(Candidate::only(settings(&tools), target_at(port))),
             unready: None,
         },
         reread: Box::new(|| Err("nothing is read again".to_owned())),
@@ -200,7 +213,7 @@ fn calls(port: u16) -> Calls {
         program,
         max_sessions: 2,
         max_sessions_per_address: 2,
-        pool_blocks: 400,
+        pool_blocks: 1000,
         drain: DRAIN,
     }
 }
@@ -266,6 +279,76 @@ fn the_poll_waits_for_the_nearest_of_all_times() {
     assert_eq!(server.timeout(now), Some(later), "a child");
     server.want_pump(0);
     assert_eq!(server.timeout(now), ZERO, "a marked slot");
+}
+
+/// The first child has the lowest of the children's tokens. Its input is more than a pipe holds, so it
+/// ends only if the poll's events reach it.
+#[test]
+fn events_of_the_first_child_reach_it() {
+    let mut scene = Scene::new(|_| ());
+    let cat = ["/bin/cat".into()];
+    let job = children::Job {
+        command: &cat,
+        input: vec![b'x'; 300_000],
+        max_output: 300_000,
+        deadline: scene.now + Duration::from_secs(10),
+        purpose: children::Purpose::Resolve,
+    };
+    let server = &mut scene.server;
+    server.children.spawn(job, server.poll.registry()).expect("a child");
+    scene.until("it ends", |scene| scene.server.children.deadline().is_none());
+}
+
+/// A name that a script looks up: it prints the addresses in a file.
+#[test]
+fn calls_wait_for_one_look_up_and_running_ones_are_left_alone() {
+    let file = |name: &str| {
+        std::env::temp_dir().join(format!("voicelived-loop-{name}-{}", std::process::id()))
+    };
+    let (script, list) = (file("resolve"), file("addresses"));
+    std::fs::write(&list, "").expect("a file");
+    let text = format!("#!/bin/sh\necho x >>'{0}.asked'; exec cat '{0}'\n", list.display());
+    std::fs::write(&script, text).expect("a file");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, mode).expect("ours");
+    let mut port = 0;
+    let mut scene = Scene::new(|calls| {
+        let target = calls.terms.candidate.target();
+        port = target.port;
+        let target = Target {
+            host: "service.test".into(),
+            host_field: "service.test".into(),
+            ..target_at(port)
+        };
+        calls.terms.candidate = Chosen::new(Candidate::only(settings(&calls.tools), target));
+        calls.program = script.clone();
+        calls.max_sessions = 3;
+        calls.max_sessions_per_address = 3;
+    });
+    let asked =
+        || std::fs::read_to_string(list.with_extension("asked")).unwrap_or_default().len() / 2;
+    // The look-up of the start found nothing, and so does the next one: the caller learns why.
+    scene.until("it is looked up at the start", |scene| scene.server.children.deadline().is_none());
+    let mut client = scene.client();
+    let told = scene.hears(&mut client, "ended");
+    assert_eq!(told["reason"], "unreachable", "{told}");
+    assert!(told["message"].as_str().is_some_and(|text| text.contains("service.test")), "{told}");
+    assert_eq!(asked(), 2);
+    std::fs::write(&list, format!("127.0.0.1:{port}\n")).expect("a file");
+    let (mut first, mut second) = (scene.client(), scene.client());
+    scene.hears(&mut first, "active");
+    scene.hears(&mut second, "active");
+    assert_eq!(asked(), 3, "one look-up served both");
+    // Five minutes later the next call starts another one, whose answer moves nobody.
+    let running = scene.server.running_calls();
+    scene.server.resolver.as_mut().expect("it has a name").reached(([127, 0, 0, 1], port).into());
+    scene.server.refresh_addresses(scene.now + Duration::from_secs(301));
+    scene.until("it is looked up again", |scene| scene.server.children.deadline().is_none());
+    scene.settle();
+    assert_eq!((asked(), scene.server.running_calls()), (4, running));
+    for path in [script, list.with_extension("asked"), list] {
+        std::fs::remove_file(path).expect("it is there");
+    }
 }
 
 #[test]

@@ -1,0 +1,143 @@
+//! What events say of the items of a conversation: function calls, and requests for approval.
+//!
+//! An item is told by many events, and services differ in which of them has what: the arguments may
+//! stand in the item, in an event of their own, or in `response.done` alone. So all of them are read
+//! in the same way, and [`AnnouncedCalls`](crate::call) puts them together.
+
+use serde_json::{Map, Value};
+
+use super::{Event, ServiceEvent, id, object, text_of};
+
+/// Items of a `response.done` that are looked at. A response has one or two, and eight tools at most
+/// run at once.
+const MAX_ITEMS: usize = 64;
+
+/// What one event says of a function call. What it does not say is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FunctionCall {
+    /// The response that holds it.
+    pub response_id: String,
+    /// The item's id. Some events name the call by it alone.
+    pub item_id: String,
+    /// The id its output must name.
+    pub call_id: String,
+    /// The tool.
+    pub name: String,
+    /// JSON text as the model wrote it: may be empty or invalid. Of a [`Stage::More`] a part.
+    pub arguments: String,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// How far a function call is, by what one event says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// It has begun; what the event says may be incomplete.
+    #[default]
+    Begun,
+    /// The event has more of its arguments.
+    More,
+    /// The model has written all of its arguments. The item may still be broken off.
+    Written,
+    /// It is finished, and wants an output.
+    Finished,
+    /// It was broken off, and wants none.
+    BrokenOff,
+}
+
+/// The event of an item, if it is one that the call acts on.
+pub(super) fn item_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
+    let done = match kind {
+        "response.output_item.done" | "conversation.item.done" => true,
+        "response.output_item.added" | "conversation.item.created" | "conversation.item.added" => {
+            false
+        }
+        "response.function_call_arguments.delta" => {
+            return Some(arguments(event, "delta", Stage::More));
+        }
+        "response.function_call_arguments.done" => {
+            return Some(arguments(event, "arguments", Stage::Written));
+        }
+        _ => return None,
+    };
+    let item = object(event, "item")?;
+    if is_approval_request(item) {
+        return Some(id(item, "id").map(|id| ServiceEvent::ApprovalRequest { id }));
+    }
+    is_function_call(item).then(|| {
+        let stage = match (text_of(item, "status").as_str(), done) {
+            ("completed", _) | ("", true) => Stage::Finished,
+            // Cascade models call an item so that has only begun.
+            ("in_progress", _) | (_, false) => Stage::Begun,
+            _ => Stage::BrokenOff,
+        };
+        function_call(item, id(event, "response_id")?, stage).map(announced)
+    })
+}
+
+/// The function calls and the requests for approval in a response that is done. Items that cannot be
+/// used are left out.
+pub(super) fn of_response(response: &Map<String, Value>) -> (Vec<FunctionCall>, Vec<String>) {
+    let response_id = id(response, "id").unwrap_or_default();
+    let completed = matches!(text_of(response, "status").as_str(), "completed" | "");
+    let output = response.get("output").and_then(Value::as_array);
+    let items = || output.into_iter().flatten().take(MAX_ITEMS).filter_map(Value::as_object);
+    let calls = items().filter(|item| is_function_call(item)).filter_map(|item| {
+        let stage = match text_of(item, "status").as_str() {
+            "completed" => Stage::Finished,
+            "" | "in_progress" if completed => Stage::Finished,
+            _ => Stage::BrokenOff,
+        };
+        function_call(item, response_id.clone(), stage).ok()
+    });
+    let approvals = items().filter(|item| is_approval_request(item));
+    (calls.collect(), approvals.filter_map(|item| id(item, "id").ok()).collect())
+}
+
+fn is_function_call(item: &Map<String, Value>) -> bool {
+    text_of(item, "type") == "function_call"
+}
+
+fn is_approval_request(item: &Map<String, Value>) -> bool {
+    text_of(item, "type") == "mcp_approval_request"
+}
+
+fn announced(call: FunctionCall) -> ServiceEvent<'static> {
+    ServiceEvent::FunctionCall(Box::new(call))
+}
+
+fn function_call(
+    item: &Map<String, Value>,
+    response_id: String,
+    stage: Stage,
+) -> Result<FunctionCall, String> {
+    let arguments = match item.get("arguments") {
+        // They should be a text with JSON in it, but some make no text of it.
+        Some(Value::Object(arguments)) => Value::Object(arguments.clone()).to_string(),
+        _ => text_of(item, "arguments"),
+    };
+    Ok(FunctionCall {
+        response_id,
+        item_id: id(item, "id")?,
+        call_id: id(item, "call_id")?,
+        name: id(item, "name")?,
+        arguments,
+        stage,
+    })
+}
+
+/// An event of the arguments alone.
+fn arguments(event: &Map<String, Value>, key: &str, stage: Stage) -> Event {
+    let call = FunctionCall {
+        response_id: id(event, "response_id")?,
+        item_id: id(event, "item_id")?,
+        call_id: id(event, "call_id")?,
+        name: id(event, "name")?,
+        arguments: match event.get(key) {
+            Some(Value::Object(arguments)) => Value::Object(arguments.clone()).to_string(),
+            _ => text_of(event, key),
+        },
+        stage,
+    };
+    Ok(announced(call))
+}

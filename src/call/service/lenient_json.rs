@@ -1,0 +1,244 @@
+//! JSON as others write it. `serde_json` refuses two things that are common in the field:
+//!
+//! - an escape that is half of a surrogate pair (`"\ud83d"`): half an emoji, cut off by a stream of
+//!   deltas or by a token limit. RFC 8259, section 8.2, allows it, and Python's and JavaScript's libraries
+//!   write it;
+//! - a control character that stands in a string unescaped.
+//!
+//! A text is looked at in this way only after `serde_json` has refused it, so nothing else pays for it.
+//! Half a character becomes U+FFFD, as it does elsewhere, unless its other half comes in the next delta
+//! ([`HalfCharacters`]).
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::scan;
+
+/// Deltas that may wait for their other half at once. The texts, captions and arguments of one response
+/// come side by side, hardly more.
+const MAX_WAITING: usize = 4;
+
+/// Reads a JSON text. The second value says whether it had to be mended for that.
+///
+/// # Errors
+/// Those of `serde_json`.
+pub(in crate::call) fn read(text: &str) -> Result<(Value, bool), serde_json::Error> {
+    match serde_json::from_str(text) {
+        Ok(value) => Ok((value, false)),
+        Err(error) => match mended(text) {
+            Some(mended) => serde_json::from_str(&mended).map(|value| (value, true)),
+            None => Err(error),
+        },
+    }
+}
+
+/// The text of a JSON object, as `serde_json` takes it; `None` if it is none.
+pub(in crate::call) fn object(text: &str) -> Option<String> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(_)) => Some(text.to_owned()),
+        Ok(_) => None,
+        Err(_) => {
+            let mended = mended(text)?;
+            let value: Value = serde_json::from_str(&mended).ok()?;
+            value.is_object().then_some(mended)
+        }
+    }
+}
+
+/// The same JSON without halves of surrogate pairs and without bare control characters; `None` if it
+/// has neither.
+fn mended(text: &str) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    let (mut rest, mut in_string, mut changed) = (text, false, false);
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            '"' => {
+                in_string = !in_string;
+                1
+            }
+            '\\' => match unit(rest) {
+                Some(0xd800..0xdc00) if low_half(&rest[ESCAPE..]).is_some() => 2 * ESCAPE,
+                Some(0xd800..0xe000) => {
+                    out.push_str("\\ufffd");
+                    (rest, changed) = (&rest[ESCAPE..], true);
+                    continue;
+                }
+                // An escaped quote ends no string.
+                _ => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            },
+            '\0'..' ' if in_string => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{:04x}", u32::from(first));
+                (rest, changed) = (&rest[1..], true);
+                continue;
+            }
+            other => other.len_utf8(),
+        };
+        out.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    changed.then_some(out)
+}
+
+/// Bytes of `\uXXXX`.
+const ESCAPE: usize = 6;
+
+/// The UTF-16 unit of the escape `\uXXXX` that `text` begins with.
+fn unit(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.as_bytes().get(..4)?;
+    digits.iter().try_fold(0_u16, |unit, digit| {
+        let digit = char::from(*digit).to_digit(16)?;
+        Some(unit << 4 | u16::try_from(digit).ok()?)
+    })
+}
+
+fn low_half(text: &str) -> Option<u16> {
+    unit(text).filter(|unit| (0xdc00..0xe000).contains(unit))
+}
+
+/// The lone halves at the two ends of a JSON string, given as it is written, with its quotes: a second
+/// half that it begins with, and a first half that it ends with.
+fn halves_at_ends(written: &str) -> (Option<u16>, Option<u16>) {
+    let inner = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let Some(mut rest) = inner else { return (None, None) };
+    let first = low_half(rest);
+    let mut last = None;
+    while let Some(letter) = rest.chars().next() {
+        let length = match (letter, unit(rest)) {
+            ('\\', Some(0xd800..0xdc00)) if low_half(&rest[ESCAPE..]).is_some() => 2 * ESCAPE,
+            ('\\', Some(_)) => ESCAPE,
+            ('\\', None) => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            _ => letter.len_utf8(),
+        };
+        last = unit(rest).filter(|unit| length == ESCAPE && (0xd800..0xdc00).contains(unit));
+        rest = &rest[length..];
+    }
+    (first, last)
+}
+
+/// First halves of characters that deltas of one service ended with. A second half that the next delta
+/// of the same item begins with makes them whole.
+#[derive(Debug, Default)]
+pub struct HalfCharacters {
+    /// The deltas' stream, and the half; the oldest first, at most [`MAX_WAITING`].
+    waiting: Vec<(String, u16)>,
+}
+
+impl HalfCharacters {
+    /// Nothing waits: an event need not be looked at for it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Puts a delta's text together with the half before it. `stream` names what it belongs to: kind of
+    /// event and item. `event` is the whole text of the event, `delta` its delta as it was read, mended.
+    /// What the delta ends with half is kept for the next one of the stream and left out of the text.
+    pub(super) fn join(&mut self, stream: &str, event: &str, delta: &str, mended: bool) -> String {
+        let before = self.waiting.iter().position(|(of, _)| of == stream);
+        let before = before.map(|at| self.waiting.remove(at).1);
+        let written = if mended { scan::member(event, "delta") } else { None };
+        let (first, last) = written.map_or((None, None), halves_at_ends);
+        let mut text = delta;
+        let mut out = String::with_capacity(delta.len() + 4);
+        match (before, first) {
+            (Some(high), Some(low)) => {
+                text = text.strip_prefix(char::REPLACEMENT_CHARACTER).unwrap_or(text);
+                out.extend(char::decode_utf16([high, low]).flatten());
+            }
+            // The other half will not come any more.
+            (Some(_), None) if !delta.is_empty() => out.push(char::REPLACEMENT_CHARACTER),
+            _ => {}
+        }
+        let kept = last.or(before.filter(|_| delta.is_empty()));
+        if let Some(high) = kept {
+            if last.is_some() {
+                text = text.strip_suffix(char::REPLACEMENT_CHARACTER).unwrap_or(text);
+            }
+            if self.waiting.len() == MAX_WAITING {
+                self.waiting.remove(0);
+            }
+            self.waiting.push((stream.to_owned(), high));
+        }
+        out.push_str(text);
+        out
+    }
+
+    /// The stream has ended, and a half that is left over with it: the end of an item tells its whole
+    /// text again.
+    pub(super) fn end(&mut self, stream: &str) {
+        self.waiting.retain(|(of, _)| of != stream);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_of_pairs_become_the_replacement_character_and_pairs_stay() {
+        for (text, expected) in [
+            (r#""\ud83d""#, "\u{fffd}"),
+            (r#""\ude00""#, "\u{fffd}"),
+            (r#""\ud83d\ud83d\ude00""#, "\u{fffd}\u{1f600}"),
+            (r#""\ude00\ud83d""#, "\u{fffd}\u{fffd}"),
+            (r#""a\ud83dA\ude00b""#, "a\u{fffd}A\u{fffd}b"),
+            (r#""\ud83d\u0041""#, "\u{fffd}A"),
+            (r#""\ud83d\\ude00""#, "\u{fffd}\\ude00"),
+            (r#""\ud83d\"\uDEAD""#, "\u{fffd}\"\u{fffd}"),
+            ("\"\\ud83d\0\n\u{1f}\u{ffff}ä\"", "\u{fffd}\0\n\u{1f}\u{ffff}ä"),
+        ] {
+            assert_eq!(read(text).unwrap(), (expected.into(), true), "{text}");
+        }
+        let (value, mended) = read(r#"{"\ud83d":[{"x":"\ude00"}]}"#).unwrap();
+        assert!(mended);
+        assert_eq!(value, serde_json::json!({"\u{fffd}": [{"x": "\u{fffd}"}]}));
+    }
+
+    #[test]
+    fn what_serde_json_takes_is_not_touched_and_what_is_no_json_stays_none() {
+        for text in [r#""\ud83d\ude00""#, r#""\\ud83d""#, "\"\u{fffe}\"", " {} "] {
+            assert!(!read(text).unwrap().1, "{text}");
+        }
+        for text in
+            ["", "\0", r#""\ud83"#, r#""\ud83d"#, r#""\u""#, r#"\ud83d"#, "{\0}", "\"\\\0\""]
+        {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    fn join(halves: &mut HalfCharacters, stream: &str, delta: &str) -> String {
+        let event = format!(r#"{{"type":"x","delta":"{delta}","y":1}}"#);
+        let (value, mended) = read(&event).unwrap();
+        halves.join(stream, &event, value["delta"].as_str().unwrap(), mended)
+    }
+
+    #[test]
+    fn halves_of_neighbouring_deltas_are_one_character() {
+        let mut halves = HalfCharacters::default();
+        let mut text = |deltas: &[&str]| -> String {
+            deltas.iter().map(|delta| join(&mut halves, "a", delta)).collect()
+        };
+        assert_eq!(text(&[r"Hi \ud83d", r"\ude00!"]), "Hi \u{1f600}!");
+        assert_eq!(text(&[r"\ud83d", r"\ude00\ud83c", "", r"\udfa7"]), "\u{1f600}\u{1f3a7}");
+        assert_eq!(text(&[r"\ud83d", "!"]), "\u{fffd}!");
+        assert_eq!(text(&[r"\ud83d", r"\ud83d", r"\ude00"]), "\u{fffd}\u{1f600}");
+        assert_eq!(text(&[r"\ude00", r"\\ud83d", r"\ude00"]), "\u{fffd}\\ud83d\u{fffd}");
+        assert_eq!(text(&[r"a\ud83db"]), "a\u{fffd}b");
+        assert!(halves.is_empty());
+    }
+
+    #[test]
+    fn halves_of_other_streams_are_kept_apart_and_bounded() {
+        let mut halves = HalfCharacters::default();
+        assert_eq!(join(&mut halves, "a", r"\ud83d"), "");
+        assert_eq!(join(&mut halves, "b", r"\ude00"), "\u{fffd}");
+        assert_eq!(join(&mut halves, "a", r"\ude00"), "\u{1f600}");
+        for stream in 0..100 {
+            join(&mut halves, &stream.to_string(), r"\ud83d");
+        }
+        assert_eq!(halves.waiting.len(), MAX_WAITING);
+        halves.end("99");
+        assert_eq!(halves.waiting.len(), MAX_WAITING - 1);
+    }
+}
