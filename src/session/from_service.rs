@@ -233,11 +233,11 @@ impl<S: Socket> Session<S> {
                 cx.metrics.count_known(Family::ServiceErrors, code);
                 self.log_error(error, code);
             }
-            ServiceEvent::Ignored { kind, .. } if log::log_enabled!(log::Level::Debug) => {
-                if self.oddities.ignored.is_new(kind) {
-                    let kind = quote(kind);
-                    log::debug!("[{}] events of the type {kind} are ignored", self.id);
-                }
+            ServiceEvent::Ignored { kind, .. }
+                if log::log_enabled!(log::Level::Debug) && self.oddities.ignored.is_new(kind) =>
+            {
+                let kind = quote(kind);
+                log::debug!("[{}] events of the type {kind} are ignored", self.id);
             }
             _ => {}
         }
