@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::{ClientConfig, ServerConfig};
+use rustls::crypto::CryptoProvider;
+use rustls::{CipherSuite, ClientConfig, ServerConfig};
 use voicelived::call::CallSettings;
 use voicelived::call::service::session::{Dialect, SessionSettings, session_object};
 use voicelived::net::dial::Target;
 use voicelived::net::socket::Socket;
+use voicelived::net::suites;
 use voicelived::net::tls;
 use voicelived::net::transport::Transport;
 use voicelived::net::ws::{Role, WsPeer};
@@ -24,6 +26,8 @@ use crate::unavoidable::Side;
 
 const CREATED: &str = r#"{"type":"session.created","event_id":"event_BGn1wOZ4Y3q7VQ0s","session":{"id":"sess_BGn1wPq0HcXtm5E2","model":"gpt-realtime-mini"}}"#;
 const UPDATED: &str = r#"{"type":"session.updated","event_id":"event_BGn1wRf7jK2eWc9d","session":{"id":"sess_BGn1wPq0HcXtm5E2","model":"gpt-realtime-mini","turn_detection":{"type":"server_vad","auto_truncate":true}}}"#;
+/// Of the response whose audio is relayed. Without it the first frame would open that response.
+const RESPONSE: &str = r#"{"type":"response.created","event_id":"event_BGn1wTb3nP5uYh8k","response":{"id":"resp_BGn1xZyXwVuTsRqP","status":"in_progress"}}"#;
 
 /// What the loop lends to a call.
 struct Loop {
@@ -105,20 +109,24 @@ impl<G: Ground> Stage<G> {
         });
         self.plain.clear();
         self.event(UPDATED);
+        self.event(RESPONSE);
         self.finish_client();
     }
 
-    /// The client's end hears `hello` and the states, and is silent after them.
+    /// The client's end hears `hello`, the states and the begin of the response, and is silent after them.
     fn finish_client(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         G::set_nonblocking(&self.client.stream, true);
         loop {
             drive(&mut self.client, &mut self.wire, &mut self.plain, &mut self.sealed);
             self.turn();
-            if self.plain.windows(8).any(|text| text == b"\"active\"") {
+            if self.plain.windows(18).any(|text| text == b"\"response_started\"") {
                 break;
             }
-            assert!(Instant::now() < deadline, "the call does not become active");
+            assert!(
+                Instant::now() < deadline,
+                "the call does not become active, or no response begins"
+            );
         }
         self.plain.clear();
         G::set_nonblocking(&self.client.stream, false);
@@ -203,10 +211,20 @@ impl<G: Ground> Stage<G> {
 fn tls_configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("names");
     let key = made.signing_key.serialize_pem();
-    let server = tls::server_config(made.cert.pem().as_bytes(), key.as_bytes()).expect("a pair");
-    // As services are that leave the suite to their client.
-    let mut server = ServerConfig::clone(&server);
-    server.ignore_client_order = false;
+    let mut provider = CryptoProvider::clone(&suites::provider());
+    if std::env::var_os("AES_ONLY").is_some() {
+        let aes = CipherSuite::TLS13_AES_128_GCM_SHA256;
+        provider.cipher_suites.retain(|suite| suite.suite() == aes);
+    }
+    let chain = tls::certificates(made.cert.pem().as_bytes()).expect("PEM");
+    // As services are: rustls leaves the suite to its client, unless it is told otherwise.
+    let mut server = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .expect("suites")
+        .with_no_client_auth()
+        .with_single_cert(chain, tls::private_key(key.as_bytes()).expect("a key"))
+        .expect("a pair");
+    server.alpn_protocols = vec![b"http/1.1".to_vec()];
     let client = tls::client_config(&[made.cert.der().clone()]).expect("an anchor");
     (Arc::new(server), client)
 }
