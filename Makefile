@@ -1,6 +1,6 @@
 # Short names for the scripts; `tests/run` installs what it needs and is all that CI runs.
 
-.PHONY: check test bench judges deny fuzz soak mutants
+.PHONY: check test bench judges clients deny fuzz soak mutants
 
 check:    # what every change must pass before anything else
 	cargo fmt --all --check
@@ -14,6 +14,9 @@ bench:    # all figures, beside other relays, into docs/performance.md: 10 minut
 
 judges:   # Autobahn, sslscan, testssl.sh in full, slowhttptest: about 4 minutes
 	tests/run judges testssl
+
+clients:  # six public clients talk with the simulator, each in its own environment: 1 GB, minutes at first
+	tests/run all-clients
 
 deny:     # licences, sources, doubles; builds cargo-deny once, for minutes
 	tests/run deny

@@ -25,6 +25,33 @@ function tokenInAddress() {
   return token;
 }
 
+/** The access token in what somebody typed or pasted: the token itself, or a whole pairing link. Mail and chat break
+ *  links into lines and put quotes around them. No token holds a blank.
+ *  @param {string} typed
+ *  @returns {string} */
+export function tokenIn(typed) {
+  const text = typed.replace(/[\s\u200b-\u200d\u2060\ufeff]/g, '');
+  const link = /(?:^|[#?&/])token(?:=|%3d)([^#&"'<>“”‘’«»]+)/i.exec(text);
+  const found = link ? link[1] : text;
+  const bare = link ? found.replace(/[.,;]+$/, '') : unquoted(found);
+  return link ? decoded(bare) : bare;
+}
+
+const PAIRS = ['""', "''", '``', '<>', '“”', '„“', '‘’', '«»', '()', '[]'];
+
+function unquoted(text) {
+  const quoted = text.length > 2 && PAIRS.includes(text[0] + text.at(-1));
+  return quoted ? text.slice(1, -1) : text;
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 /** The form, which is there only while the daemon asks for an access token. */
 export class Entrance {
   #form;
@@ -55,7 +82,7 @@ export class Entrance {
 
   async #onSubmit(event) {
     event.preventDefault();
-    const token = this.#field.value.trim();
+    const token = tokenIn(this.#field.value);
     if (!token) return this.#field.focus();
     // A text that no header can carry cannot be a token.
     if (!/^[\x21-\x7e]+$/.test(token)) return this.#ask(tokenWords('typed'));

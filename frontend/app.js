@@ -7,7 +7,7 @@ import { Captions } from './captions.js';
 import { Hold } from './hold.js';
 import { Settings } from './settings.js';
 import { Picture } from './visual.js';
-import { healthWords, pageWords } from './words.js';
+import { askHealth, pageWords } from './words.js';
 
 const byId = (id) => document.getElementById(id);
 const main = byId('talk');
@@ -55,8 +55,10 @@ function showState(state, note = '') {
   picture.state(state);
 }
 
-function showProblem(words) {
+/** @param {string} words @param {'settings'} [remedy] what may mend it */
+function showProblem(words, remedy) {
   byId('problem').textContent = words;
+  byId('choose').hidden = remedy !== 'settings';
 }
 
 function onMessage(message) {
@@ -75,6 +77,7 @@ function start() {
     message: onMessage,
     interrupted: () => captions.interrupted(),
     problem: showProblem,
+    manual: onManual,
     level: (side, level) => picture.level(side, level),
     over: onOver,
   });
@@ -123,7 +126,12 @@ function showControls(on) {
 }
 
 function pushing() {
-  return settings.choices.mode === 'push';
+  return settings.choices.mode === 'push' || Boolean(call?.manual);
+}
+
+/** The service waits for the end of each turn: this call is push-to-talk, whatever the user has chosen. */
+function onManual() {
+  showControls(true);
 }
 
 /** Push-to-talk needs no mute button. */
@@ -153,36 +161,42 @@ function toggleMute() {
   call.mute(on);
 }
 
-function say(event) {
+/** Only what the daemon has taken is shown as said. The rest stays in the field, also beyond the call's end. */
+async function say(event) {
   event.preventDefault();
   const field = byId('text');
-  const text = field.value.trim();
+  const written = field.value;
+  const text = written.trim();
   if (!text || !call) return;
-  captions.typed(text);
-  call.say(text);
-  field.value = '';
+  const place = captions.place();
+  const said = await call.say(text);
+  if (said) captions.typed(text, place);
+  else place.remove();
+  // The user may have gone on typing meanwhile.
+  if (said && field.value.startsWith(written)) field.value = field.value.slice(written.length);
 }
 
 function onKey(event) {
-  call?.resume();
+  call?.resume(true);
   if (!call || settings.open || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === 'Escape') call.stop();
   else if (event.key.toLowerCase() === 'm' && event.target !== byId('text') && !event.repeat && !pushing()) toggleMute();
 }
 
 async function askDaemon() {
-  const reply = await fetch('healthz', { cache: 'no-store' }).catch(() => null);
-  if (reply?.headers.get('voicelived-service') === 'simulator') byId('simulator').hidden = false;
-  const words = reply && healthWords(await reply.text().catch(() => ''));
-  if (words && !call) showProblem(words);
+  const health = await askHealth();
+  if (health?.simulator) byId('simulator').hidden = false;
+  if (health?.ownAuthority) byId('certificate').hidden = false;
+  if (health?.words && !call) showProblem(health.words);
 }
 
 main.addEventListener('click', () => (call ? call.stop() : start()));
 muteButton.addEventListener('click', toggleMute);
 stopAnswer.addEventListener('click', () => document.body.dataset.state === 'speaking' && call.interrupt());
+byId('choose').addEventListener('click', () => settings.show());
 typed.addEventListener('submit', say);
 document.addEventListener('keydown', onKey);
-document.addEventListener('pointerdown', () => call?.resume());
+document.addEventListener('pointerdown', () => call?.resume(true));
 document.addEventListener('visibilitychange', () => document.hidden || call?.resume());
 addEventListener('hashchange', () => call || entrance.open()); // a pairing link opened in this tab
 addEventListener('pagehide', () => call?.stop());

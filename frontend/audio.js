@@ -1,6 +1,7 @@
-// The sound of one call: the audio context, the microphone, the loudspeaker and the two worklets. It knows
+// The sound of one call: the microphone, the loudspeaker and the two worklets in an audio context. It knows
 // nothing of sockets.
 
+import { SoundContext } from './context.js';
 import { find, listDevices } from './devices.js';
 import { Microphone } from './microphone.js';
 import { Outlet } from './outlet.js';
@@ -8,27 +9,32 @@ import { Outlet } from './outlet.js';
 const SOUND_START_MS = 5000;
 const FRAME_BYTES = 960;
 const DEAF_MS = 4000; // a microphone without any frame for so long, not even silence, is gone
+const MAX_EARLY_BYTES = 60 * 48000; // a minute of the reply before its worklet is loaded; what comes then is lost
 
 /** @typedef {object} AudioEvents
  *  @property {(frame: ArrayBuffer) => void} frame 20 ms of microphone: 480 samples, PCM16, 24 kHz
  *  @property {(report: {playing?: boolean, flushed?: boolean, full?: boolean, ms: number, level: number}) => void} playback
  *    `ms` of the current reply heard so far, `level` 0 to 1
- *  @property {(lost: boolean) => void} lost the microphone is gone, or one is there again
+ *  @property {(why: import('./microphone.js').Loss|null) => void} lost the microphone is gone; null: one is there again
+ *  @property {(name: string|null) => void} silent the microphone of this name gives no sound at all; null: it does
  *  @property {(paused: boolean) => void} paused the system took the sound away, or gave it back
  *  @property {(on: boolean) => void} misaimed the chosen loudspeaker cannot be used, so the system's choice plays */
 
 export class CallAudio {
   #events;
+  /** @type {SoundContext} */
   #context;
   #microphone;
   #outlet;
   #loudspeaker = null; // the one that the user chose
-  #source; // of the open microphone
+  #stream; // of the open microphone
+  #source;
   #capture;
   #playback; // kept here, because a node without a reference may be collected while it works
   #early = []; // for the loudspeaker, before its worklet is loaded
+  #earlyBytes = 0;
+  #heardMs = 0; // of the current reply, as the last report says
   #closed = false;
-  #paused = false;
   #muted = false;
   #frameAt = Infinity; // when the last frame came, once a microphone is open
   #patience = DEAF_MS;
@@ -40,7 +46,8 @@ export class CallAudio {
     this.#events = events;
     this.#microphone = new Microphone({
       open: (stream) => this.#onMicrophone(stream),
-      lost: () => events.lost(true),
+      lost: (why) => events.lost(why),
+      silenced: (on) => (on ? this.#onSilence() : this.#listenAnew()),
     });
   }
 
@@ -49,12 +56,12 @@ export class CallAudio {
    *  @returns {Promise<void>} rejects with an error whose name words.js knows */
   async open({ microphone, loudspeaker }) {
     if (navigator.audioSession) navigator.audioSession.type = 'play-and-record';
-    // At the device's rate. A 24 kHz context loses Firefox's echo cancellation and may freeze its tab.
-    this.#context = new AudioContext({ latencyHint: 'interactive' });
-    this.#context.addEventListener('statechange', () => this.#onState());
-    this.#outlet = new Outlet(this.#context);
-    const running = this.#context.resume();
-    running.catch(() => {}); // closed before it ran
+    this.#context = new SoundContext({
+      paused: (paused) => this.#events.paused(paused),
+      renewed: () => this.#onRenewed(),
+    });
+    this.#outlet = new Outlet(this.#context.audio);
+    const running = this.#context.start();
     this.#watch = setInterval(() => this.#notice(), DEAF_MS / 2);
     await Promise.all([this.#load(), this.#microphone.open(microphone)]);
     // Only now, because browsers name loudspeakers only to pages that may use the microphone.
@@ -89,6 +96,7 @@ export class CallAudio {
   /** Stops playing at once. A playback report with `flushed` follows. */
   flush() {
     this.#early = [];
+    this.#earlyBytes = 0;
     this.#tell('flush');
   }
 
@@ -97,11 +105,12 @@ export class CallAudio {
     this.#muted = on;
     this.#frameAt = performance.now();
     this.#microphone.mute(on);
+    this.#listenAnew();
   }
 
-  /** After a hidden tab, a phone call, a locked screen. */
-  resume() {
-    if (this.#context && this.#context.state !== 'closed') this.#context.resume().catch(() => {});
+  /** After a hidden tab, a phone call, a locked screen. @param {boolean} touched the user has touched the page */
+  resume(touched) {
+    this.#context?.resume(touched);
   }
 
   close() {
@@ -110,30 +119,38 @@ export class CallAudio {
     navigator.mediaDevices.removeEventListener('devicechange', this.#onDevices);
     this.#microphone.close();
     this.#outlet?.close();
-    if (this.#context && this.#context.state !== 'closed') this.#context.close().catch(() => {});
+    this.#context?.close();
     if (navigator.audioSession) navigator.audioSession.type = 'auto';
   }
 
+  /** @returns {Promise<void>} for the context of now: another may have taken its place at the end */
   async #load() {
+    const context = this.#context.audio;
     try {
       for (const file of ['resampler.js', 'capture-worklet.js', 'playback-worklet.js']) {
-        await this.#context.audioWorklet.addModule(file);
+        await context.audioWorklet.addModule(file);
       }
     } catch (cause) {
       throw Object.assign(new Error('worklet', { cause }), { name: 'WorkletError' });
     }
-    if (this.#closed) return;
-    this.#connectLoudspeaker();
-    this.#connectCapture();
+    if (this.#closed || context !== this.#context.audio) return;
+    this.#connectLoudspeaker(context);
+    this.#connectCapture(context);
   }
 
-  #connectLoudspeaker() {
-    const node = new AudioWorkletNode(this.#context, 'playback', { numberOfInputs: 0, outputChannelCount: [1] });
-    node.port.onmessage = ({ data }) => this.#closed || this.#events.playback(data);
+  #connectLoudspeaker(context) {
+    const node = new AudioWorkletNode(context, 'playback', { numberOfInputs: 0, outputChannelCount: [1] });
+    node.port.onmessage = ({ data }) => this.#closed || node !== this.#playback || this.#onPlayback(data);
     this.#outlet.connect(node);
     this.#playback = node;
     for (const [message, transfer] of this.#early) node.port.postMessage(message, transfer);
     this.#early = [];
+    this.#earlyBytes = 0;
+  }
+
+  #onPlayback(report) {
+    this.#heardMs = report.ms ?? this.#heardMs;
+    this.#events.playback(report);
   }
 
   /** Called again when devices come and go, because the chosen one may be among them. */
@@ -147,33 +164,51 @@ export class CallAudio {
     if (!this.#closed) this.#events.misaimed(!aimed);
   }
 
-  #connectCapture() {
+  #connectCapture(context) {
     // Explicitly mono: Chromium gives two channels, whatever was asked, when its processing is off.
-    const node = new AudioWorkletNode(this.#context, 'capture', { channelCount: 1, channelCountMode: 'explicit' });
-    node.port.onmessage = ({ data }) => this.#closed || this.#onFrame(data);
-    node.connect(this.#context.destination); // writes nothing there; Safari leaves nodes that lead nowhere asleep
+    const node = new AudioWorkletNode(context, 'capture', { channelCount: 1, channelCountMode: 'explicit' });
+    node.port.onmessage = ({ data }) => this.#closed || node !== this.#capture || this.#onCapture(data);
+    node.connect(context.destination); // writes nothing there; Safari leaves nodes that lead nowhere asleep
     this.#capture = node;
     this.#source?.connect(node);
   }
 
+  /** Takes the place of the one before only when all of it works. May throw, as Firefox does with some headsets. */
   #onMicrophone(stream) {
+    const source = this.#context.audio.createMediaStreamSource(stream);
+    if (this.#capture) source.connect(this.#capture);
     this.#source?.disconnect();
-    this.#source = this.#context.createMediaStreamSource(stream);
-    if (this.#capture) this.#source.connect(this.#capture);
+    this.#source = source;
+    this.#stream = stream;
     this.#frameAt = performance.now();
-    this.#events.lost(false);
+    this.#listenAnew();
+    this.#events.lost(null);
   }
 
-  /** @param {ArrayBuffer|null} frame null when there was no input */
-  #onFrame(frame) {
-    if (frame) this.#frameAt = performance.now();
-    if (frame) this.#patience = DEAF_MS;
-    this.#events.frame(frame ?? new ArrayBuffer(FRAME_BYTES));
+  /** @param {ArrayBuffer|null|'silent'|'heard'} data a frame, null when there was no input, or what the worklet found */
+  #onCapture(data) {
+    if (data === 'silent') return this.#onSilence();
+    if (data === 'heard') return this.#events.silent(null);
+    if (data) this.#frameAt = performance.now();
+    if (data) this.#patience = DEAF_MS;
+    this.#events.frame(data ?? new ArrayBuffer(FRAME_BYTES));
+  }
+
+  /** The microphone gives nothing but zeros, which no room does. */
+  #onSilence() {
+    if (!this.#muted) this.#events.silent(this.#stream?.getTracks()[0]?.label ?? '');
+  }
+
+  /** Another microphone, or one that the user has unmuted: the search for sound begins anew. */
+  #listenAnew() {
+    this.#events.silent(null);
+    this.#capture?.port.postMessage('listen');
+    if (this.#stream?.getTracks()[0]?.muted) this.#onSilence(); // the system has muted it already
   }
 
   /** Some browsers do not report an unplugged microphone. Its frames just stop. */
   #notice() {
-    const running = this.#context.state === 'running' && document.visibilityState === 'visible';
+    const running = this.#context.running && document.visibilityState === 'visible';
     if (!running || this.#muted || !this.#capture) this.#frameAt = performance.now(); // nothing need come now
     if (performance.now() - this.#frameAt < this.#patience) return;
     this.#frameAt = performance.now();
@@ -182,16 +217,26 @@ export class CallAudio {
   }
 
   #tell(message, transfer = []) {
-    if (this.#playback) this.#playback.port.postMessage(message, transfer);
-    else this.#early.push([message, transfer]);
+    if (this.#playback) return this.#playback.port.postMessage(message, transfer);
+    this.#earlyBytes += message.byteLength ?? 1;
+    if (this.#earlyBytes > MAX_EARLY_BYTES) return this.#events.playback({ full: true, ms: 0, level: 0 });
+    this.#early.push([message, transfer]);
   }
 
-  #onState() {
-    if (this.#closed) return;
-    const paused = this.#context.state !== 'running';
-    if (paused && document.visibilityState === 'visible') this.resume();
-    if (paused !== this.#paused) this.#events.paused(paused);
-    this.#paused = paused;
+  /** Another context. What waited in the old one is lost with it, and counts as played to its end. */
+  #onRenewed() {
+    if (this.#playback) this.#events.playback({ playing: false, ms: this.#heardMs, level: 0 });
+    this.#playback = this.#capture = this.#source = undefined;
+    this.#frameAt = performance.now();
+    this.#outlet.close();
+    this.#outlet = new Outlet(this.#context.audio);
+    try {
+      if (this.#stream) this.#source = this.#context.audio.createMediaStreamSource(this.#stream);
+    } catch {
+      this.#microphone.lost(); // it is opened anew
+    }
+    this.#load().catch(() => this.#events.paused(true)); // the daemon has just gone, or the context has again
+    if (this.#loudspeaker) this.#aim();
   }
 }
 

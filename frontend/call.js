@@ -5,13 +5,17 @@
 
 import { CallAudio } from './audio.js';
 import { Gate } from './gate.js';
-import { closeWords, deviceWords, refusalWords, startWords } from './words.js';
+import { blockedWords } from './blocked.js';
+import { NOT_SENT, HOLD_WORDS, closeWords, deviceWords, refusalWords, refusedWords, silentWords, startWords, tooLongWords } from './words.js';
 
 const HELD_FRAMES = 100; // 2 s of microphone, kept until the socket is open
 const MAX_UNSENT_BYTES = 96000; // 2 s: audio that a stalled network has not taken by then is too old
 const PLAYED_EVERY_MS = 300;
 // Why a call is over although nothing went wrong.
 const DUE = ['idle', 'time_limit', 'session_expired'];
+/** The longest typed turn, in UTF-16 code units, as `length` and `maxlength` count and as the daemon does. */
+const MAX_TEXT_UNITS = 8192;
+const REFUSED = ['text_too_long', 'not_ready']; // the daemon's words for a typed turn that it did not take
 const OWED_MS = 20000; // after this time no reply is expected any more
 
 /** @typedef {'idle'|'connecting'|'listening'|'thinking'|'speaking'|'reconnecting'|'error'} State */
@@ -21,7 +25,9 @@ const OWED_MS = 20000; // after this time no reply is expected any more
  *  @property {(state: State, note?: string) => void} state `note` says why, where there is a why
  *  @property {(message: {type: string}) => void} message each of the daemon's, in order
  *  @property {() => void} interrupted the reply that was being heard was cut off
- *  @property {(words: string) => void} problem something is wrong, the call goes on; '' when it is right again
+ *  @property {(words: string, remedy?: 'settings') => void} problem something is wrong, the call goes on; '' when it is
+ *    right again; `remedy` is what would mend it
+ *  @property {() => void} manual the service waits for the end of each turn: the user has to hold the button
  *  @property {(side: 'in'|'out', level: number) => void} level 0 to 1, of microphone and reply
  *  @property {(words: string|null, fault: boolean) => void} over once; null when the user ended it */
 
@@ -29,11 +35,13 @@ export class Call {
   #events;
   #audio;
   #socket;
-  #held = [];
+  #held = []; // frames, and the ends of turns among them
   #phase = 'connecting';
   #note;
   #over = false;
   #gate = new Gate();
+  #untaken = null; // the typed turn that the daemon has not answered for yet
+  #texts = 0; // typed turns so far
   #playing = false; // the speaker has something to play
   #replying = false; // between response_started and response_done
   #heard = false; // something of this reply has been played
@@ -41,7 +49,7 @@ export class Call {
   #tools = 0; // running, or done with the reply about them still to start
   #discard = false; // audio on its way when the user stopped the answer
   #playedAt = 0;
-  #troubles = { paused: '', lost: '', refused: '', aim: '', said: '' }; // the first that has words is shown
+  #troubles = { paused: '', lost: '', refused: '', aim: '', said: '', silent: '' }; // the first that has words is shown
 
   /** @param {CallEvents} events */
   constructor(events) {
@@ -49,7 +57,8 @@ export class Call {
     this.#audio = new CallAudio({
       frame: (frame) => this.#onFrame(frame),
       playback: (report) => this.#onPlayback(report),
-      lost: (lost) => this.#trouble('lost', lost ? deviceWords('lost') : ''),
+      lost: (why) => this.#onLost(why),
+      silent: (name) => this.#trouble('silent', name === null ? '' : silentWords(name)),
       paused: (paused) => this.#trouble('paused', paused ? deviceWords('paused') : ''),
       misaimed: (on) => this.#trouble('aim', on ? deviceWords('aim') : ''),
     });
@@ -61,7 +70,7 @@ export class Call {
     this.#gate.mode = choices.mode;
     this.#show();
     this.#connect(url);
-    this.#audio.open(choices).catch(async ({ name }) => this.#finish(await startWords(name)));
+    this.#audio.open(choices).catch(async (error) => this.#finish(await startWords(error)));
   }
 
   /** The user is done. */
@@ -77,7 +86,12 @@ export class Call {
 
   /** @param {import('./gate.js').Mode} mode */
   listen(mode) {
-    this.#gate.mode = mode;
+    this.#gate.mode = this.#gate.manual ? 'push' : mode;
+  }
+
+  /** Whether the service waits for the end of each turn. */
+  get manual() {
+    return this.#gate.manual;
   }
 
   /** Push-to-talk. When the user begins to talk, the answer stops. @param {boolean} on */
@@ -89,7 +103,7 @@ export class Call {
   /** @param {import('./choices.js').Device|null} wish */
   useMicrophone(wish) {
     this.#trouble('refused', '');
-    this.#audio.useMicrophone(wish).catch(({ name }) => this.#trouble('refused', deviceWords('refused', name)));
+    this.#audio.useMicrophone(wish).catch(async (error) => this.#trouble('refused', await refusedWords(error)));
   }
 
   /** @param {import('./choices.js').Device|null} wish */
@@ -104,16 +118,38 @@ export class Call {
     this.#cut();
   }
 
-  /** A typed turn, which takes the place of what is being said. @param {string} text */
+  /** A typed turn, which takes the place of what is being said.
+   *  @param {string} text
+   *  @returns {Promise<boolean>} whether the daemon has taken it. A text that it has not taken was not said */
   say(text) {
+    const open = !this.#over && this.#phase === 'active' && this.#socket.readyState === WebSocket.OPEN;
+    if (text.length > MAX_TEXT_UNITS) this.#trouble('said', tooLongWords(MAX_TEXT_UNITS));
+    else if (!open) this.#trouble('said', NOT_SENT);
+    if (text.length > MAX_TEXT_UNITS || !open || this.#untaken) return Promise.resolve(false);
     if (this.#playing) this.interrupt();
     this.#send({ type: 'text', text });
+    // The daemon answers in order: a refusal of the text comes before this pong.
+    const id = `text ${++this.#texts}`;
+    this.#send({ type: 'ping', id });
     this.#owe();
+    return new Promise((resolve) => (this.#untaken = { id, resolve }));
   }
 
-  /** The page is in front again. */
-  resume() {
-    this.#audio.resume();
+  #settleText(taken) {
+    const { resolve } = this.#untaken;
+    this.#untaken = null;
+    if (taken) this.#trouble('said', '');
+    resolve(taken);
+  }
+
+  /** The page is in front again. @param {boolean} [touched] the user has even touched it */
+  resume(touched = false) {
+    this.#audio.resume(touched);
+  }
+
+  async #onLost(why) {
+    const words = why === null ? '' : typeof why === 'string' ? deviceWords(why) : await blockedWords(why);
+    this.#trouble('lost', words);
   }
 
   #connect(url) {
@@ -152,12 +188,14 @@ export class Call {
         return this.#onReplyDone();
       case 'tool':
         return this.#onTool(message);
+      case 'pong':
+        return message.id === this.#untaken?.id && this.#settleText(true);
       case 'error':
         return this.#onError(message);
     }
   }
 
-  #onCallState({ state, reason, message }) {
+  #onCallState({ state, reason, message, turns }) {
     if (state === 'ended') {
       if (reason === 'hang_up') return this.#finish(null);
       return this.#finish(message ?? 'The call has ended.', !DUE.includes(reason));
@@ -165,10 +203,20 @@ export class Call {
     if (!['connecting', 'active', 'reconnecting'].includes(state)) return;
     this.#phase = state;
     this.#note = message;
+    if (state === 'active' && turns === 'client') this.#waitForEnds();
     this.#settle();
   }
 
+  /** Without the end of a turn nothing would be answered, so the user has to tell it. */
+  #waitForEnds() {
+    if (this.#gate.mode !== 'push') this.#note ??= HOLD_WORDS;
+    this.#gate.manual = true;
+    this.#gate.mode = 'push';
+    this.#events.manual();
+  }
+
   #onError({ code, message }) {
+    if (this.#untaken && REFUSED.includes(code)) this.#settleText(false);
     this.#settle();
     this.#trouble('said', message ?? code);
   }
@@ -212,10 +260,18 @@ export class Call {
   #onFrame(frame) {
     const fate = this.#gate.next();
     this.#events.level('in', fate === 'sound' ? loudness(frame) : 0);
+    if (this.#gate.takeEnd()) this.#endTurn();
     if (fate === 'nothing') return;
     if (fate === 'silence') new Int16Array(frame).fill(0);
     if (this.#held) this.#hold(frame);
     else if (this.#socket.bufferedAmount < MAX_UNSENT_BYTES) this.#socket.send(frame);
+  }
+
+  /** The user has let go of the key. It goes behind the frames that came before. */
+  #endTurn() {
+    const end = { type: 'end_turn' };
+    if (this.#held) this.#hold(JSON.stringify(end));
+    else this.#send(end);
   }
 
   #hold(frame) {
@@ -273,11 +329,18 @@ export class Call {
   #trouble(kind, words) {
     const before = this.#worst();
     this.#troubles[kind] = words;
-    if (!this.#over && this.#worst() !== before) this.#events.problem(this.#worst());
+    if (!this.#over && this.#worst() !== before) this.#events.problem(this.#worst(), this.#remedy());
   }
 
   #worst() {
     return Object.values(this.#troubles).find((words) => words !== '') ?? '';
+  }
+
+  /** Trouble with the microphone is mended by choosing another one. */
+  #remedy() {
+    const worst = this.#worst();
+    const { lost, refused, silent, aim } = this.#troubles;
+    return worst && [lost, refused, silent, aim].includes(worst) ? 'settings' : undefined;
   }
 
   #show() {
@@ -299,6 +362,7 @@ export class Call {
     if (this.#over) return;
     this.#send({ type: 'hang_up' });
     this.#over = true;
+    if (this.#untaken) this.#settleText(false);
     clearTimeout(this.#owed);
     this.#audio.close();
     this.#socket.close(1000);

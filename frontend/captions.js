@@ -64,6 +64,7 @@ export class Captions {
   #tools = [];
   #following = true; // the end of the log, unless the user scrolled back
   #typed = null; // shown already, in case the daemon repeats it
+  #place = null; // of the last typed turn, while it is in the log
 
   /** @param {HTMLElement} log */
   constructor(log) {
@@ -97,10 +98,21 @@ export class Captions {
     }
   }
 
-  /** What the user typed, shown at once. @param {string} text */
-  typed(text) {
+  /** A place in the conversation for a typed turn that the daemon has not taken yet. Remove it if it never does.
+   *  @returns {HTMLElement} */
+  place() {
+    this.#place = part('p', 'place');
+    this.#place.hidden = true;
+    this.#append(this.#place);
+    return this.#place;
+  }
+
+  /** What the user typed. @param {string} text @param {HTMLElement} [place] where it is shown, at the end without one */
+  typed(text, place) {
     this.message({ type: 'transcript', role: 'user', text, typed: true });
+    place?.replaceWith(this.#log.lastChild);
     this.#typed = text;
+    this.#dropUnheard(); // a typed turn that interrupts is announced as speech is
   }
 
   /** The assistant was cut off in its last line. */
@@ -128,7 +140,7 @@ export class Captions {
   #speech(message) {
     this.#dropUnheard();
     if (message.item_id) this.#line('user', message);
-    else if (this.#typed === null) this.#add('user');
+    else if (this.#typed === null && !this.#place?.isConnected) this.#add('user');
   }
 
   #delta(message) {

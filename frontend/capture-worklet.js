@@ -4,11 +4,15 @@
 
 const WIRE_RATE_HZ = 24000;
 const FRAME_SAMPLES = 480; // 20 ms: shorter frames arrive no sooner, as browsers run worklets in bursts
+const SILENT_SECONDS = 4; // of nothing but zeros, which no room gives
 
 /** Posts one ArrayBuffer of 960 bytes for each frame. The buffer is transferred and does not come back.
  *
  *  Posts `null` for 20 ms without input. Firefox gives none while the microphone is muted, but the service must
- *  hear silence then. */
+ *  hear silence then.
+ *
+ *  Posts 'silent' once when there was nothing but zeros for a while, and 'heard' with the first sound after that. It
+ *  looks at the samples before they are rounded: a quiet room may be zero in 16 bits. 'listen' begins anew. */
 class Capture extends AudioWorkletProcessor {
   constructor() {
     super();
@@ -18,16 +22,28 @@ class Capture extends AudioWorkletProcessor {
     this.filled = 0;
     this.heard = false; // something of this frame
     this.silence = null; // what stands for missing input, once there was any
+    this.zeros = 0; // samples in a row
+    this.port.onmessage = () => (this.zeros = 0);
   }
 
   process([channels], [[out]]) {
     const samples = channels[0] ?? this.silence;
     if (!samples) return true; // not connected yet
     this.heard ||= channels.length > 0;
+    this.#listen(samples);
     if (this.silence?.length !== out.length) this.silence = new Float32Array(out.length);
     this.resampler.push(samples);
     for (let n; (n = this.resampler.read(this.scratch)) > 0; ) this.#frame(n);
     return true;
+  }
+
+  #listen(samples) {
+    const limit = SILENT_SECONDS * sampleRate;
+    const before = this.zeros;
+    if (samples.some((sample) => sample !== 0)) this.zeros = 0;
+    else this.zeros += samples.length;
+    if (before < limit && this.zeros >= limit) this.port.postMessage('silent');
+    if (before >= limit && this.zeros === 0) this.port.postMessage('heard');
   }
 
   #frame(count) {

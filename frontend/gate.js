@@ -1,13 +1,15 @@
 // Decides what to send for each microphone frame. It has no clock: each frame counts as 20 ms.
 //
-// The end of a turn: /ws has no message that ends a turn. The service ends it after enough silence, and only
-// the service knows how much. So when the gate closes, frames of silence follow in real time:
+// The end of a turn: with push-to-talk the user ends it, and the page says so (`takeEnd`). Otherwise the service
+// ends it after enough silence, and only the service knows how much. So when the gate closes, frames of silence
+// follow in real time:
 //
 // - for at least a second, because the service reports the beginning of speech late;
 // - then until the service says that the turn is over (`speech_stopped`);
 // - for at most ten seconds.
 //
-// After that nothing is sent. The protocol allows this, and it costs neither network nor daemon anything.
+// After that nothing is sent. The protocol allows this, and it costs neither network nor daemon anything. A service
+// that finds no ends of turns (`manual`) gets no silence at all: it would become part of the next turn.
 
 const RELEASE_FRAMES = 3; // 60 ms: audio from before the key came up still arrives
 const ECHO_FRAMES = 20; // 400 ms: the output's own buffer, 250 ms with Bluetooth, and the room's echo
@@ -22,6 +24,9 @@ export class Gate {
   mode = 'open';
   muted = false;
   turn = false; // the service hears the user speak
+  manual = false; // the service waits to be told the end of each turn
+  #talked = false; // the last frame was talk by push-to-talk
+  #ended = false; // the user has let go of the key, and nobody was told yet
   #held = false;
   #playing = false;
   #release = 0; // frames that still count as held
@@ -43,11 +48,21 @@ export class Gate {
   /** @returns {'sound'|'silence'|'nothing'} what to send for the next frame */
   next() {
     const open = !this.muted && this.#isOpen();
+    if (!open && this.#talked) this.#ended = true;
+    this.#talked = open && this.mode === 'push';
     this.#release = Math.max(0, this.#release - 1);
     this.#echo = Math.max(0, this.#echo - 1);
     this.#silence = open ? 0 : this.#silence + 1;
     if (open) return 'sound';
+    if (this.manual) return 'nothing';
     return this.#silence <= (this.turn ? MOST_SILENCE_FRAMES : LEAST_SILENCE_FRAMES) ? 'silence' : 'nothing';
+  }
+
+  /** Asked after each frame. @returns {boolean} the user's turn has just ended; say it before what comes next */
+  takeEnd() {
+    const ended = this.#ended;
+    this.#ended = false;
+    return ended;
   }
 
   #isOpen() {

@@ -37,6 +37,11 @@ export class Settings {
     return this.#dialog.open;
   }
 
+  /** Opens the dialog. */
+  show() {
+    this.#show();
+  }
+
   /** Updates the lists, because permissions and devices change. */
   async refresh() {
     if (!navigator.mediaDevices) return;
@@ -73,8 +78,8 @@ export class Settings {
       const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
       await this.refresh();
       for (const track of stream.getTracks()) track.stop();
-    } catch ({ name }) {
-      byId('trouble').textContent = await startWords(name);
+    } catch (error) {
+      byId('trouble').textContent = await startWords(error);
     }
     if (byId('unnamed').hidden && this.open) byId('microphone').focus();
   }

@@ -1,8 +1,8 @@
 // Sentences for the user about problems: what happened, and what to do.
 
+import { blockedWords, isBlocked } from './blocked.js';
+
 const PROBLEMS = {
-  NotAllowedError:
-    'The microphone is blocked for this page. Allow it in the browser’s site settings (the icon beside the address), then press Start Talking again.',
   NotFoundError: 'No microphone was found. Plug one in or switch it on, then press Start Talking again.',
   NotReadableError:
     'The microphone is there, but the browser cannot use it. Another program may be using it. Close that program, then press Start Talking again.',
@@ -30,17 +30,42 @@ function problemWords(name) {
 }
 
 const DEVICES = {
-  lost: 'The microphone was disconnected. Plug it in again, or choose another one under Settings. Until then you can type.',
+  gone: 'The microphone was disconnected. Plug it in again, or choose another one under Settings. Until then you can type.',
+  brief:
+    'The browser ends the microphone as soon as it has begun. Choose another one under Settings, or reload the page. Until then you can type.',
   paused: 'The sound is paused. Tap or press a key to go on.',
   aim: 'The chosen loudspeaker is not connected, or this page may not use it. The system’s own choice plays instead. You can choose another one under Settings.',
 };
 
-/** @param {'lost'|'paused'|'aim'|'refused'} trouble with a device in a call
- *  @param {string} [name] of the error, when the chosen microphone was refused
+/** @param {'gone'|'brief'|'paused'|'aim'} trouble with a device in a call
  *  @returns {string} */
-export function deviceWords(trouble, name) {
-  return DEVICES[trouble] ?? `The chosen microphone could not be opened (${name}). The one before stays in use.`;
+export function deviceWords(trouble) {
+  return DEVICES[trouble];
 }
+
+/** @param {string} name of the microphone, which may be empty
+ *  @returns {string} */
+export function silentWords(name) {
+  const which = name ? `The microphone “${name}”` : 'The microphone';
+  return `${which} gives no sound, only silence. It may be muted on the device or in the system, or a phone call or another program has it. Unmute it, or choose another one under Settings.`;
+}
+
+/** @param {DOMException} error why the chosen microphone was refused in a call
+ *  @returns {Promise<string>} */
+export async function refusedWords(error) {
+  const why = isBlocked(error) ? ` ${await blockedWords(error)}` : '';
+  return `The chosen microphone could not be opened (${error.name}). The one before stays in use.${why}`;
+}
+
+/** @param {number} most
+ *  @returns {string} */
+export function tooLongWords(most) {
+  return `This text is too long: it may have ${most} characters. It was not sent. Shorten it, then send it again.`;
+}
+
+export const NOT_SENT = 'The text was not sent, because the call is not connected. Send it again in a moment.';
+
+export const HOLD_WORDS = 'Hold the button or the space bar while you speak: this voice service waits for the end of each turn.';
 
 /** @returns {string|null} why this page cannot work here at all */
 export function pageWords() {
@@ -53,12 +78,6 @@ const HEALTH = {
   not_configured:
     'This voicelived is not set up yet. Its owner has to set the endpoint and the key of the voice service. Press Start Talking to see which settings are missing.',
 };
-
-/** @param {string} health as `/healthz` tells it
- *  @returns {string|undefined} why no call can begin now, if that is known before anyone tries */
-export function healthWords(health) {
-  return HEALTH[health.trim()];
-}
 
 const WHERE =
   'voicelived prints the token on the terminal where it was started. As a system service it keeps the token in /var/lib/voicelived/access-token. In a pairing link the token comes after “token=”.';
@@ -90,19 +109,41 @@ export function closeWords(code) {
   return CLOSED[code] ?? 'The connection was lost. Press Start Talking for a new call.';
 }
 
-/** A socket that never opened does not tell the reason. A plain request does.
+const UNTRUSTED =
+  'The browser refused the connection for the call, although it showed this page. On an iPhone, an iPad or a Mac this is so when the warning about the certificate was only waved through. ' +
+  'Tell this device once to trust the certificate of voicelived (the link below shows how). Then open the page again.';
+
+/** A socket that never opened does not tell the reason. A plain request does. When that comes through and the socket
+ *  does not, over HTTPS with a certificate of the daemon's own making, the browser takes the certificate for pages
+ *  only: Safari does so.
  *  @returns {Promise<string>} */
 export async function refusalWords() {
-  return (
-    (await awayWords()) ?? (await strangerWords()) ?? 'voicelived is running but did not take the call. All lines may be busy. Try again in a moment.'
-  );
+  const words = (await awayWords()) ?? (await strangerWords());
+  if (words) return words;
+  if (location.protocol === 'https:' && (await askHealth())?.ownAuthority) return UNTRUSTED;
+  return 'voicelived is running but did not take the call. All lines may be busy. Try again in a moment.';
 }
 
 /** The audio code comes from the daemon. So if the daemon is gone, the browser is not the cause.
- *  @param {string} name of the error
+ *  @param {DOMException} error
  *  @returns {Promise<string>} */
-export async function startWords(name) {
-  return (name === 'WorkletError' && (await awayWords())) || problemWords(name);
+export async function startWords(error) {
+  if (isBlocked(error)) return `${await blockedWords(error)} Then press Start Talking again.`;
+  return (error.name === 'WorkletError' && (await awayWords())) || problemWords(error.name);
+}
+
+/** What the daemon says of itself.
+ *  @returns {Promise<{draining: boolean, words: string|undefined, simulator: boolean, ownAuthority: boolean}|null>} null if
+ *    it cannot be reached; `words`: why no call can begin now; `ownAuthority`: its certificate is of its own making */
+export async function askHealth() {
+  const reply = await fetch('healthz', { cache: 'no-store' }).catch(() => null);
+  if (!reply) return null;
+  return {
+    draining: reply.status === 503,
+    words: HEALTH[(await reply.text().catch(() => '')).trim()],
+    simulator: reply.headers.get('voicelived-service') === 'simulator',
+    ownAuthority: reply.headers.get('voicelived-certificate') === 'local',
+  };
 }
 
 async function strangerWords() {
@@ -112,10 +153,7 @@ async function strangerWords() {
 }
 
 async function awayWords() {
-  try {
-    const reply = await fetch('healthz', { cache: 'no-store' });
-    return reply.status === 503 ? (healthWords(await reply.text()) ?? CLOSED[1001]) : null;
-  } catch {
-    return 'voicelived cannot be reached. Check that it is running and that this device is on its network.';
-  }
+  const health = await askHealth();
+  if (!health) return 'voicelived cannot be reached. Check that it is running and that this device is on its network.';
+  return health.draining ? (health.words ?? CLOSED[1001]) : null;
 }

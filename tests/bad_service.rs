@@ -5,6 +5,7 @@ mod support;
 use serde_json::json;
 use support::client::{Client, speech};
 use support::daemon::Daemon;
+use support::service::{Lines, Service};
 use support::switch::Switch;
 use support::witness::{self, Witness};
 
@@ -134,7 +135,8 @@ fn oddities_leave_a_whole_turn_working() {
 /// Speaks and compares the answer, which the service chooses so that every byte is known.
 fn take_a_turn(word: &str) {
     let service = Daemon::simulate(&["no-welcome", "reply-seconds=1", word]);
-    let daemon = Daemon::run(service.address, &[]);
+    // This model's transcriber needs no turn detection that only one of the dialects has.
+    let daemon = Daemon::run(service.address, &[("VOICE_LIVE_MODEL", "gpt-realtime-mini")]);
     let descriptors = daemon.descriptors();
     let mut client = Client::connect(daemon.address);
     client.wait_until_active();
@@ -184,6 +186,29 @@ fn an_answer_that_breaks_off_is_told_logged_and_counted() {
     assert!(error["message"].as_str().expect("a sentence").contains("longest length"), "{error}");
     daemon.wait_for_log("max_response_output_tokens");
     daemon.assert_counted("responses_unfinished_total", "max_output_tokens", 1);
+}
+
+#[test]
+fn a_tools_result_is_spoken_about_though_its_response_never_ends() {
+    let call = json!({"type": "function_call", "id": "f", "status": "completed", "call_id": "c1",
+        "name": "get_weather", "arguments": r#"{"location": "Seattle"}"#});
+    let service = Service::saying(Lines {
+        first: vec![json!({"type": "session.created", "session": {"id": "s", "model": "m"}})],
+        updated: None,
+        then: vec![
+            json!({"type": "response.created", "response": {"id": "r1"}}),
+            json!({"type": "response.output_item.done", "response_id": "r1", "item": call}),
+        ],
+    });
+    let daemon = Daemon::run(service.address, &[]);
+    let mut client = Client::connect(daemon.address);
+    client.wait_for("the tool has run", |message| message["state"] == "done");
+    daemon.wait_until("its result has come", |_| service.items().len() == 1);
+    assert_eq!(service.items()[0]["call_id"], "c1");
+    client.wait_for("it counts as over", |message| message["status"] == "lost");
+    daemon.wait_until("its result is asked about", |_| service.requests() == 1);
+    daemon.wait_for_log(r#"response "r1" shows no sign of life"#);
+    daemon.assert_counted("responses_unfinished_total", "silent", 1);
 }
 
 #[test]

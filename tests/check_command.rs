@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::daemon::Daemon;
+use support::script::{Script, Step};
 
 fn check(endpoint: &str, settings: &[(&str, &str)]) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_voicelived"))
@@ -50,6 +51,25 @@ fn all_steps_are_named_in_both_dialects() {
             rest = &rest[at..];
         }
     }
+}
+
+/// What a call passes over does not fail a check. It is told, since a call's log would tell it too.
+#[test]
+fn messages_that_mean_nothing_are_passed_over() {
+    let stray =
+        || [Step::Text(String::new()), Step::Binary(vec![0xff]), Step::Text("{".to_owned())];
+    let created = r#"{"type":"session.created","session":{"id":"s\ud83d","model":"m"}}"#;
+    let first: Vec<_> = stray().into_iter().chain([Step::Text(created.to_owned())]).collect();
+    let service = Script::beginning(first, vec![]);
+    let (code, lines, fault) = check(&plain(service.address), &[]);
+    assert_eq!(code, 0, "{lines}{fault}");
+    assert!(lines.contains("passes over") && lines.contains("All is well"), "{lines}");
+    assert!(!lines.contains("1.."), "{lines}");
+    // Nothing else ever comes.
+    let service = Script::beginning([stray(), stray(), stray()].concat(), vec![]);
+    let (code, lines, fault) = check(&plain(service.address), &[]);
+    assert_eq!(code, 69, "{lines}{fault}");
+    assert!(fault.contains("unreadable") && !fault.contains(".."), "{fault}");
 }
 
 #[test]

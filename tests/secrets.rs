@@ -88,7 +88,7 @@ fn chatty() -> Vec<(Service, &'static str)> {
         error(""),
         json!({"type": format!("{heard}.delta"), "item_id": KEY, "delta": key()}),
         json!({"type": format!("{heard}.completed"), "item_id": KEY, "transcript": key()}),
-        json!({"type": format!("{heard}.failed"), "item_id": KEY, "error": {"message": key()}}),
+        json!({"type": format!("{heard}.failed"), "item_id": "failed", "error": {"message": key()}}),
         json!({"type": "conversation.item.truncated", "item_id": KEY, "audio_end_ms": 1}),
         json!({"type": "response.created", "response": {"id": KEY}}),
         json!({"type": format!("{words}.delta"), "response_id": KEY, "item_id": "answer", "delta": key()}),
@@ -354,7 +354,7 @@ impl<'a> Scene<'a> {
         assert_eq!(log.contains(" WARN "), *level != "error", "{log}");
         assert_eq!(log.contains("a wrong access token from"), *level != "error", "{log}");
         assert_eq!(log.contains("PCM blocks free"), ["debug", "trace"].contains(level), "{log}");
-        for said in ["warns: Look: ***!", "no transcript: Look: ***!"] {
+        for said in ["warns: Look: ***!", "what the user said: Look: ***!"] {
             assert_eq!(log.contains(said), *level != "error", "{said}: {log}");
         }
         assert!(!log.contains("weather and stock"), "what is said is not logged: {log}");

@@ -96,6 +96,8 @@ fn no_part_installs_a_server_that_would_start() {
         "rust",
         "instructions",
         "interop",
+        "clients",
+        "all-clients",
         "metrics",
         "judges",
         "testssl",

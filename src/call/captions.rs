@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 
+use super::client::Role;
 use super::service::{Part, bounded, bounded_str};
 
 /// Most text kept of one part, in bytes.
@@ -21,8 +22,9 @@ const MAX_TOLD: usize = 32;
 /// A part whose words are still coming.
 #[derive(Debug)]
 struct Caption {
-    /// The response that it belongs to; `None` for words of the user.
-    response_id: Option<String>,
+    role: Role,
+    /// The response that it belongs to; empty for words of the user.
+    response_id: String,
     part: Part,
     text: String,
     /// How much of the text was told as deltas, in bytes. Blanks at its end are told with what follows,
@@ -32,7 +34,7 @@ struct Caption {
 
 /// What the client knows of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+pub(super) enum Told {
     /// All its words. Nothing more is told of it.
     All,
     /// What had come when its response was given up. If the response goes on all the same, its full
@@ -46,22 +48,23 @@ enum Told {
 #[derive(Debug, Default)]
 pub(super) struct Captions {
     open: VecDeque<Caption>,
-    told: VecDeque<(Part, Told)>,
+    told: VecDeque<(Role, Part, Told)>,
 }
 
 impl Captions {
     /// More words of a part. Returns those to tell now; `None` if all of it was told before, or if they
-    /// are blank so far. `response_id` is `None` for words of the user.
+    /// are blank so far. `response_id` is empty for words of the user.
     pub(super) fn push(
         &mut self,
-        response_id: Option<&str>,
+        role: Role,
+        response_id: &str,
         part: &Part,
         text: &str,
     ) -> Option<String> {
-        if self.was_told(part) == Some(Told::All) {
+        if self.was_told(role, part) == Some(Told::All) {
             return None;
         }
-        let at = self.position(part).unwrap_or_else(|| self.begin(response_id, part));
+        let at = self.position(role, part).unwrap_or_else(|| self.begin(role, response_id, part));
         let Caption { text: all, shown, .. } = self.open.get_mut(at)?;
         all.push_str(bounded_str(text, MAX_CAPTION_BYTES.saturating_sub(all.len())));
         let end = all.trim_end().len();
@@ -73,9 +76,9 @@ impl Captions {
 
     /// The end of a part: its full text, bounded, or its deltas if there is none. `None` if it was told
     /// before, or is blank.
-    pub(super) fn finish(&mut self, part: &Part, full: &str) -> Option<String> {
-        let deltas = self.take(part);
-        if self.was_told(part) == Some(Told::All) {
+    pub(super) fn finish(&mut self, role: Role, part: &Part, full: &str) -> Option<String> {
+        let deltas = self.take(role, part);
+        if self.was_told(role, part) == Some(Told::All) {
             return None;
         }
         let text = match full.trim() {
@@ -85,18 +88,18 @@ impl Captions {
         if text.is_empty() {
             return None;
         }
-        self.remember(part, Told::All);
+        self.remember(role, part, Told::All);
         Some(bounded(text, MAX_CAPTION_BYTES))
     }
 
-    /// The end of a part that was cut off: what had come, with a mark that more was meant. The mark
+    /// The end of a part of a reply that was cut off: what had come, with a mark that more was meant. The mark
     /// takes the place of a full stop.
     pub(super) fn cut_off(&mut self, part: &Part) -> Option<String> {
-        let text = self.take(part);
-        if self.was_told(part) == Some(Told::All) {
+        let text = self.take(Role::Assistant, part);
+        if self.was_told(Role::Assistant, part) == Some(Told::All) {
             return None;
         }
-        self.remember(part, Told::All);
+        self.remember(Role::Assistant, part, Told::All);
         marked(&text)
     }
 
@@ -114,19 +117,20 @@ impl Captions {
     pub(super) fn give_up(&mut self, response_id: &str) -> Vec<(Part, String)> {
         let parts = self.close(response_id, marked);
         for (part, _) in &parts {
-            self.remember(part, Told::SoFar);
+            self.remember(Role::Assistant, part, Told::SoFar);
         }
         parts
     }
 
-    /// The part has no words. Returns whether that is news to the client.
-    pub(super) fn fail(&mut self, part: &Part) -> bool {
-        self.take(part);
-        let known = matches!(self.was_told(part), Some(Told::All | Told::Failed));
-        if !known {
-            self.remember(part, Told::Failed);
+    /// The user's part has no words. Returns what the client knew of it before. What it has been told is
+    /// not taken back.
+    pub(super) fn fail(&mut self, part: &Part) -> Option<Told> {
+        self.take(Role::User, part);
+        let before = self.was_told(Role::User, part);
+        if before.is_none() {
+            self.remember(Role::User, part, Told::Failed);
         }
-        !known
+        before
     }
 
     /// Closes the parts of a response. Where either id is missing, it is taken for this response.
@@ -136,51 +140,52 @@ impl Captions {
         words: impl Fn(&str) -> Option<String>,
     ) -> Vec<(Part, String)> {
         let belongs = |caption: &mut Caption| {
-            let id = caption.response_id.as_deref();
-            id.is_some_and(|id| id == response_id || id.is_empty() || response_id.is_empty())
+            let id = &caption.response_id;
+            let same = id == response_id || id.is_empty() || response_id.is_empty();
+            caption.role == Role::Assistant && same
         };
         let mut closed = Vec::new();
         while let Some(at) = self.open.iter_mut().position(belongs) {
             let Some(caption) = self.open.remove(at) else { break };
-            self.remember(&caption.part, Told::All);
+            self.remember(caption.role, &caption.part, Told::All);
             closed.extend(words(&caption.text).map(|text| (caption.part, text)));
         }
         closed
     }
 
-    fn position(&self, part: &Part) -> Option<usize> {
-        self.open.iter().position(|caption| caption.part == *part)
+    fn position(&self, role: Role, part: &Part) -> Option<usize> {
+        self.open.iter().position(|caption| caption.role == role && caption.part == *part)
     }
 
-    fn begin(&mut self, response_id: Option<&str>, part: &Part) -> usize {
+    fn begin(&mut self, role: Role, response_id: &str, part: &Part) -> usize {
         if self.open.len() == MAX_OPEN {
             self.open.pop_front();
         }
-        let response_id = response_id.map(str::to_owned);
-        let (part, text) = (part.clone(), String::new());
-        self.open.push_back(Caption { response_id, part, text, shown: 0 });
+        let (response_id, part) = (response_id.to_owned(), part.clone());
+        self.open.push_back(Caption { role, response_id, part, text: String::new(), shown: 0 });
         self.open.len() - 1
     }
 
-    fn take(&mut self, part: &Part) -> String {
-        let caption = self.position(part).and_then(|at| self.open.remove(at));
+    fn take(&mut self, role: Role, part: &Part) -> String {
+        let caption = self.position(role, part).and_then(|at| self.open.remove(at));
         caption.map(|caption| caption.text).unwrap_or_default()
     }
 
-    fn was_told(&self, part: &Part) -> Option<Told> {
-        self.told.iter().find(|(known, _)| known == part).map(|(_, told)| *told)
+    fn was_told(&self, role: Role, part: &Part) -> Option<Told> {
+        let same = |(whose, known, _): &&(Role, Part, Told)| *whose == role && known == part;
+        self.told.iter().find(same).map(|(.., told)| *told)
     }
 
     /// A part without an item cannot be told from the next one, so nothing is remembered of it.
-    fn remember(&mut self, part: &Part, told: Told) {
+    fn remember(&mut self, role: Role, part: &Part, told: Told) {
         if part.item_id.is_empty() {
             return;
         }
-        self.told.retain(|(known, _)| known != part);
+        self.told.retain(|(whose, known, _)| *whose != role || known != part);
         if self.told.len() == MAX_TOLD {
             self.told.pop_front();
         }
-        self.told.push_back((part.clone(), told));
+        self.told.push_back((role, part.clone(), told));
     }
 }
 
@@ -209,21 +214,28 @@ mod tests {
             (" ", None),
         ] {
             let mut captions = Captions::default();
-            captions.push(Some("r"), &part("a"), text);
+            captions.push(Role::Assistant, "r", &part("a"), text);
             assert_eq!(captions.cut_off(&part("a")).as_deref(), wanted);
-            assert_eq!(captions.finish(&part("a"), "All of it."), None, "it was told");
+            assert_eq!(
+                captions.finish(Role::Assistant, &part("a"), "All of it."),
+                None,
+                "it was told"
+            );
         }
     }
 
     #[test]
     fn everything_that_is_kept_is_bounded() {
         let mut captions = Captions::default();
-        captions.push(Some("r"), &part("b"), &"é".repeat(MAX_CAPTION_BYTES));
-        assert_eq!(captions.push(Some("r"), &part("b"), "more"), None);
-        assert_eq!(captions.finish(&part("b"), "").map(|text| text.len()), Some(MAX_CAPTION_BYTES));
+        captions.push(Role::Assistant, "r", &part("b"), &"é".repeat(MAX_CAPTION_BYTES));
+        assert_eq!(captions.push(Role::Assistant, "r", &part("b"), "more"), None);
+        assert_eq!(
+            captions.finish(Role::Assistant, &part("b"), "").map(|text| text.len()),
+            Some(MAX_CAPTION_BYTES)
+        );
         for index in 0..1_000 {
-            captions.push(None, &part(&index.to_string()), "x");
-            captions.finish(&part(&format!("f{index}")), "x");
+            captions.push(Role::User, "", &part(&index.to_string()), "x");
+            captions.finish(Role::Assistant, &part(&format!("f{index}")), "x");
         }
         assert_eq!((captions.open.len(), captions.told.len()), (MAX_OPEN, MAX_TOLD));
     }
@@ -231,23 +243,29 @@ mod tests {
     #[test]
     fn a_response_that_was_given_up_may_yet_be_told_in_full() {
         let mut captions = Captions::default();
-        captions.push(Some("r"), &part("a"), "Once upon");
-        captions.push(None, &part("u"), "Tell me");
+        captions.push(Role::Assistant, "r", &part("a"), "Once upon");
+        captions.push(Role::User, "", &part("u"), "Tell me");
         assert_eq!(captions.give_up("r"), [(part("a"), "Once upon…".to_owned())]);
-        assert_eq!(captions.push(Some("r"), &part("a"), " a time").as_deref(), Some("a time"));
         assert_eq!(
-            captions.finish(&part("a"), "Once upon a time.").as_deref(),
+            captions.push(Role::Assistant, "r", &part("a"), " a time").as_deref(),
+            Some("a time")
+        );
+        assert_eq!(
+            captions.finish(Role::Assistant, &part("a"), "Once upon a time.").as_deref(),
             Some("Once upon a time.")
         );
-        assert_eq!(captions.finish(&part("a"), "Once upon a time."), None);
-        assert_eq!(captions.finish(&part("u"), "").as_deref(), Some("Tell me"));
+        assert_eq!(captions.finish(Role::Assistant, &part("a"), "Once upon a time."), None);
+        assert_eq!(captions.finish(Role::User, &part("u"), "").as_deref(), Some("Tell me"));
     }
 
     #[test]
     fn parts_without_an_item_are_each_told() {
         let mut captions = Captions::default();
         for _ in 0..2 {
-            assert_eq!(captions.finish(&part(""), "Yes.").as_deref(), Some("Yes."));
+            assert_eq!(
+                captions.finish(Role::Assistant, &part(""), "Yes.").as_deref(),
+                Some("Yes.")
+            );
         }
     }
 }

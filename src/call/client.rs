@@ -160,15 +160,24 @@ pub fn call_state(state: CallState<'_>) -> String {
     .to_string()
 }
 
-/// `transcript`: `role` is `assistant` or `user`.
+/// Who says something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The person at the client.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// `transcript`: all words of an item.
 #[must_use]
-pub fn transcript(role: &str, part: &Part, text: &str) -> String {
+pub fn transcript(role: Role, part: &Part, text: &str) -> String {
     words("transcript", role, part, text)
 }
 
 /// `transcript_delta`: more words of an item.
 #[must_use]
-pub fn transcript_delta(role: &str, part: &Part, text: &str) -> String {
+pub fn transcript_delta(role: Role, part: &Part, text: &str) -> String {
     words("transcript_delta", role, part, text)
 }
 
@@ -192,7 +201,11 @@ pub fn speech_stopped(item_id: &str) -> String {
 }
 
 /// An item without an id is not named; nor is the first part of one, which is almost always the only.
-fn words(kind: &str, role: &str, part: &Part, text: &str) -> String {
+fn words(kind: &str, role: Role, part: &Part, text: &str) -> String {
+    let role = match role {
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    };
     let text = bounded_str(text, MAX_TRANSCRIPT_BYTES);
     let mut message = json!({"type": kind, "role": role, "text": text});
     if !part.item_id.is_empty() {
@@ -382,7 +395,7 @@ mod tests {
         };
         same(&speech_started(""), json!({"type": "speech_started"}));
         same(
-            &transcript("user", &Part::default(), "a\"b"),
+            &transcript(Role::User, &Part::default(), "a\"b"),
             json!({"type": "transcript", "role": "user", "text": "a\"b"}),
         );
         let ended = call_state(CallState::Ended { reason: "idle", message: "m" });

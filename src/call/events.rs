@@ -6,7 +6,8 @@
 
 use std::time::Instant;
 
-use super::client::{self, quoted};
+use super::captions::Told;
+use super::client::{self, Role, quoted};
 use super::ending::{EndReason, ServiceFault};
 use super::response_gate::ResponseRequest;
 use super::service::{Part, ServiceError, ServiceEvent, commands};
@@ -33,11 +34,11 @@ impl Call {
             ServiceEvent::SpeechStopped { item_id } => self.on_speech_stopped(&item_id, now),
             ServiceEvent::Committed { item_id } => self.on_committed(&item_id, now),
             ServiceEvent::UserTranscriptDelta { part, text } => {
-                self.on_words("user", None, &part, &text);
+                self.on_words(Role::User, "", &part, &text);
             }
             ServiceEvent::UserTranscript { part, text } => {
-                let text = self.captions.finish(&part, &text);
-                self.tell_transcript("user", &part, text);
+                let text = self.captions.finish(Role::User, &part, &text);
+                self.tell_transcript(Role::User, &part, text);
             }
             ServiceEvent::UserTranscriptFailed { part, error } => {
                 self.on_transcript_failed(&part, error);
@@ -48,15 +49,15 @@ impl Call {
             ServiceEvent::ReplyTextDelta { response_id, part, text }
                 if !self.interrupted.is(&response_id) =>
             {
-                self.on_words("assistant", Some(&response_id), &part, &text);
+                self.on_words(Role::Assistant, &response_id, &part, &text);
             }
             ServiceEvent::ReplyText { response_id, part, text } => {
                 let text = if self.interrupted.is(&response_id) {
                     self.captions.cut_off(&part)
                 } else {
-                    self.captions.finish(&part, &text)
+                    self.captions.finish(Role::Assistant, &part, &text)
                 };
-                self.tell_transcript("assistant", &part, text);
+                self.tell_transcript(Role::Assistant, &part, text);
             }
             ServiceEvent::FunctionCall(call) => self.on_function_call(*call, now),
             ServiceEvent::ApprovalRequest { id } => self.on_approval_request(&id),
@@ -71,13 +72,13 @@ impl Call {
         }
     }
 
-    fn on_words(&mut self, role: &str, response_id: Option<&str>, part: &Part, text: &str) {
-        if let Some(text) = self.captions.push(response_id, part, text) {
+    fn on_words(&mut self, role: Role, response_id: &str, part: &Part, text: &str) {
+        if let Some(text) = self.captions.push(role, response_id, part, text) {
             self.tell(client::transcript_delta(role, part, &text));
         }
     }
 
-    pub(super) fn tell_transcript(&mut self, role: &str, part: &Part, text: Option<String>) {
+    pub(super) fn tell_transcript(&mut self, role: Role, part: &Part, text: Option<String>) {
         if let Some(text) = text {
             self.tell(client::transcript(role, part, &text));
         }
@@ -86,8 +87,11 @@ impl Call {
     /// What the user said has no transcript. The model has heard it all the same, so the conversation
     /// goes on.
     fn on_transcript_failed(&mut self, part: &Part, error: Box<ServiceError>) {
-        if self.captions.fail(part) {
+        let before = self.captions.fail(part);
+        if before.is_none() {
             self.tell(client::transcript_failed(&part.item_id));
+        }
+        if before != Some(Told::Failed) {
             self.outputs.push_back(Output::TranscriptFailed { error });
         }
     }

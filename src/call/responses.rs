@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use super::client;
+use super::client::{self, Role};
 use super::response_gate::{Ended, Sign};
 use super::service::{Part, ResponseDone, commands};
 use super::unfinished::{Unfinished, why};
@@ -103,7 +103,7 @@ impl Call {
 
     fn tell_end(&mut self, response_id: &str, words: Vec<(Part, String)>, status: &str) {
         for (part, text) in words {
-            self.tell_transcript("assistant", &part, Some(text));
+            self.tell_transcript(Role::Assistant, &part, Some(text));
         }
         let cancelled = status == LOST && self.interrupted.is(response_id);
         self.tell(client::response_done(if cancelled { "cancelled" } else { status }));

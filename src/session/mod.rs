@@ -44,7 +44,7 @@ use mio::net::TcpStream;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
 use crate::call::service::{HalfCharacters, ServiceError};
-use crate::call::{Call, Input, MAX_SILENCE_BYTES, Output, sooner};
+use crate::call::{Call, Input, MAX_SILENCE_BYTES, Output, Unfinished, sooner};
 use crate::metrics::Family;
 use crate::net::socket::Socket;
 use crate::net::ws::{WsError, WsPeer};
@@ -380,7 +380,10 @@ impl<S: Socket> Session<S> {
                 Output::Unfinished { how, response_id, said } => {
                     let (id, meaning) = (&self.id, how.meaning());
                     let said = if said.is_empty() { said } else { format!(": {said}") };
-                    log::warn!("[{id}] response {response_id:?} {meaning}{said}");
+                    // After an interruption the next response may well come before the end of the first.
+                    let usual = how == Unfinished::Superseded;
+                    let level = if usual { log::Level::Debug } else { log::Level::Warn };
+                    log::log!(level, "[{id}] response {response_id:?} {meaning}{said}");
                     cx.metrics.count(Family::Unfinished, how.word());
                 }
                 Output::TranscriptFailed { error } => self.on_transcript_failed(&error, cx),
@@ -411,9 +414,8 @@ impl<S: Socket> Session<S> {
             return;
         }
         log::warn!(
-            "[{id}] the service has no transcript of what the user said: {message} ({code}). The call \
-             goes on without. If it happens at every turn, set another transcriber as \
-             input_audio_transcription in AZURE_VOICE_LIVE_SESSION_FILE, or change \
+            "[{id}] the service has no transcript: {message} ({code}). The call goes on without. \
+             If it happens at every turn, set another transcriber as input_audio_transcription in AZURE_VOICE_LIVE_SESSION_FILE, or change \
              AZURE_VOICE_LIVE_LANGUAGE"
         );
     }

@@ -84,7 +84,10 @@ pub(super) fn answer_visitor(
         },
         ("/healthz", _) => {
             let service = if *simulated { "voicelived-service: simulator\r\n" } else { "" };
-            let extra = format!("Cache-Control: no-store\r\n{service}");
+            // Browsers that have not been told to trust it may show the page and refuse its calls, so
+            // the page leads to `/trust`.
+            let own = if ca_pem.is_some() { "voicelived-certificate: local\r\n" } else { "" };
+            let extra = format!("Cache-Control: no-store\r\n{service}{own}");
             let (status, text) = if cx.draining {
                 (Status::SERVICE_UNAVAILABLE, "draining")
             } else if cx.unready {

@@ -1,4 +1,5 @@
-//! Random conversations: whatever the order of events, the call keeps its promises.
+//! Random conversations: whatever the order of events, the call keeps its promises. The service forgets
+//! to tell the beginnings and the ends of some responses, and says things of past ones.
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ impl Random {
 struct World {
     responses: u64,
     active: Option<String>,
+    /// What the client knows: a response is under way.
+    answering: bool,
     /// When a `response.create` was seen that has no response yet.
     requested: Option<Instant>,
     calls: u64,
@@ -40,6 +43,13 @@ impl World {
             assert_eq!(self.closes, 0, "{what}: {output:?} after the end");
             match output {
                 Output::ToService(text) => self.command(&text, scene.now, what),
+                Output::ToClient(text) => {
+                    let begins = text.contains(r#""response_started""#);
+                    if begins || text.contains(r#""response_done""#) {
+                        assert_ne!(self.answering, begins, "{what}: {text} twice");
+                        self.answering = begins;
+                    }
+                }
                 Output::RunTool { call_id, .. } => self.running.push(call_id),
                 Output::Close(_) => self.closes += 1,
                 // It counts as over. The service says nothing more of it.
@@ -56,6 +66,7 @@ impl World {
         match command["type"].as_str().unwrap() {
             "response.create" => {
                 assert!(self.active.is_none(), "{what}: requested while one is active");
+                assert!(!self.answering, "{what}: requested while the client hears of one");
                 assert!(self.requested.is_none(), "{what}: requested twice");
                 self.requested = Some(now);
             }
@@ -78,12 +89,31 @@ impl World {
                 self.responses += 1;
                 self.requested = None;
                 let id = format!("r{}", self.responses);
-                scene.created(&id);
+                match random.below(4) {
+                    0 => drop(scene.audio(&id, &format!("item_{id}"), 10)),
+                    1 => scene.function_call(&id, "", "completed"),
+                    _ => scene.created(&id),
+                }
                 self.active = Some(id);
             }
             (1, Some(id)) => {
                 self.active = None;
-                scene.done(&id, if random.below(2) == 0 { "completed" } else { "cancelled" });
+                match random.below(5) {
+                    // Its end is never told.
+                    0 => {}
+                    1 | 2 => scene.done(&id, "completed"),
+                    _ => scene.done(&id, "cancelled"),
+                }
+            }
+            (11, _) if random.below(3) == 0 && self.responses > 1 => {
+                let past =
+                    format!("r{}", self.responses - 1 - random.below(self.responses.min(9) - 1));
+                let known = self.active.as_ref() != Some(&past);
+                match random.below(3) {
+                    0 if known => scene.done(&past, "completed"),
+                    1 if known => drop(scene.audio(&past, &format!("item_{past}"), 1)),
+                    _ => {}
+                }
             }
             (2 | 3, Some(id)) => {
                 // One item a response, never longer than two seconds.

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     calls: Arc<Mutex<Vec<Told>>>,
     items: Arc<Mutex<Vec<Value>>>,
+    requests: Arc<AtomicUsize>,
 }
 
 /// What one call has told.
@@ -48,15 +50,21 @@ impl Service {
         let address = listener.local_addr().expect("it is bound");
         let calls = Arc::new(Mutex::new(Vec::new()));
         let items = Arc::new(Mutex::new(Vec::new()));
-        let shared = (Arc::clone(&calls), Arc::clone(&items));
+        let requests = Arc::new(AtomicUsize::new(0));
+        let shared = (Arc::clone(&calls), Arc::clone(&items), Arc::clone(&requests));
         std::thread::spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
-                let ((calls, items), lines) = (shared.clone(), Arc::clone(&lines));
+                let ((calls, items, requests), lines) = (shared.clone(), Arc::clone(&lines));
                 // A call that has ended says so by an error.
-                std::thread::spawn(move || serve(socket, &lines, &calls, &items));
+                std::thread::spawn(move || serve(socket, &lines, &calls, &items, &requests));
             }
         });
-        Self { address, calls, items }
+        Self { address, calls, items, requests }
+    }
+
+    /// How often a response was asked for.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// What was added to conversations, such as outputs of tools.
@@ -75,6 +83,7 @@ fn serve(
     lines: &Lines,
     calls: &Mutex<Vec<Told>>,
     items: &Mutex<Vec<Value>>,
+    requests: &AtomicUsize,
 ) -> tungstenite::Result<()> {
     let head = read_head(&mut socket)?;
     let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
@@ -108,6 +117,7 @@ fn serve(
                     "delta": event["audio"]});
                 socket.send(Message::text(delta.to_string()))?;
             }
+            Some("response.create") => drop(requests.fetch_add(1, Ordering::Relaxed)),
             Some("conversation.item.create") => {
                 items.lock().expect("no panic holds it").push(event["item"].clone());
             }
