@@ -66,7 +66,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
         let mut files = OwnFiles::new(certificate.clone(), key.clone());
         files.load(SystemTime::now()).map_err(|error| (exit::CONFIG, error))?;
         report.done("certificate", "usable");
-        for name in Certificates::Own(files).lacks(own_names::of(&config).set()) {
+        for name in Certificates::Own(Box::new(files)).lacks(own_names::of(&config).set()) {
             report.note(&format!("VOICELIVED_NAMES: the certificate does not hold for {name}"));
         }
     }
