@@ -375,6 +375,9 @@ impl<S: Socket> Session<S> {
     /// Does what the call wants, in its order, until it wants nothing more. Refused tools are answered
     /// afterwards: their answer is an input, and an input must not come between two outputs.
     fn carry_out(&mut self, cx: &mut TurnContext<'_>) {
+        if self.call.is_drained() {
+            return;
+        }
         let mut refused = Vec::new();
         while let Some(output) = self.call.poll() {
             match output {

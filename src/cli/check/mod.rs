@@ -17,13 +17,14 @@ use time::OffsetDateTime;
 use super::args::CheckArgs;
 use super::drive::{self, Drive, Ended, Event, Way};
 use super::exit::{self, Failure};
+use super::own_names;
 use super::screen::plain;
 use super::service;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::service::session::{Dialect, SessionInfo, ga_session};
 use crate::call::service::{self as codec, Parsed, ServiceError, ServiceEvent, commands};
 use crate::call::{CallSettings, SERVICE_TIMEOUT};
-use crate::certificates::OwnFiles;
+use crate::certificates::{Certificates, OwnFiles};
 use crate::config::{Config, Purpose};
 use crate::identity;
 use crate::identity::answer::{self, Refusal};
@@ -76,6 +77,9 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
         let mut files = OwnFiles::new(certificate.clone(), key.clone());
         files.load(SystemTime::now()).map_err(|error| (exit::CONFIG, error))?;
         report.done("certificate", "usable");
+        for name in Certificates::Own(Box::new(files)).lacks(own_names::of(&config).set()) {
+            report.note(&format!("VOICELIVED_NAMES: the certificate does not hold for {name}"));
+        }
     }
     state::check(&config, &mut report)?;
     let program = std::env::current_exe().unwrap_or_default();
