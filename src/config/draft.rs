@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
+use super::endpoint::OwnQuery;
 use super::{Endpoint, Files, Limits, Secret, SessionConfig, Web, endpoint as address};
 use crate::net::proxy::Proxy;
 use crate::net::tls;
@@ -20,6 +21,8 @@ const MAX_PEM_FILE: usize = 1024 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     pub(super) endpoint: Option<Endpoint>,
+    /// The endpoint's own query, which may say something of other settings.
+    pub(super) own_query: OwnQuery,
     pub(super) key: Option<Secret>,
     pub(super) api_version: String,
     pub(super) authorities: Vec<CertificateDer<'static>>,
@@ -49,6 +52,7 @@ impl Draft {
 pub(super) fn endpoint(draft: &mut Draft, text: &str, _: Files<'_>) -> Result<(), String> {
     let (endpoint, warning) = Endpoint::service(text)?;
     draft.endpoint = Some(endpoint);
+    draft.own_query = Endpoint::own_query(text)?;
     let warning = warning.map(|text| format!("{}: {text}", super::names::ENDPOINT));
     draft.warnings.extend(warning);
     Ok(())

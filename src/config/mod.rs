@@ -9,10 +9,14 @@ mod change;
 pub mod dotenv;
 mod draft;
 pub mod endpoint;
+pub mod environment_file;
+mod installed;
 mod load;
 mod names;
 mod network;
+mod pasted;
 pub mod secret;
+mod sources;
 mod spelling;
 mod table;
 
@@ -29,9 +33,9 @@ use crate::net::proxy::Proxy;
 use crate::system::files;
 
 pub use endpoint::Endpoint;
-pub use load::{EnvFile, PassedSocket, Sources};
 pub use network::OwnName;
 pub use secret::Secret;
+pub use sources::{EnvFile, PassedSocket, Sources};
 pub use table::{VARIABLES, Variable, secret_names};
 
 /// Everything the daemon can be told, validated. Hand each layer its own part, not the whole.
@@ -80,7 +84,7 @@ pub struct ServiceConfig {
 #[derive(Debug, Clone, Default)]
 pub struct SessionConfig {
     /// Names of the models. The first one is asked for first. The others follow when it is refused.
-    /// The first is also part of the endpoint's query.
+    /// The first is also part of the endpoint's query. There is none if the endpoint names an agent.
     pub models: Vec<String>,
     /// Name of the voice.
     pub voice: String,

@@ -1,4 +1,8 @@
 //! What a failed service connection means, in words that say what to fix.
+//!
+//! Each fault has a word for machines, which never changes for one cause, a sentence for people, and
+//! whether another try may help. Clients call again by the last one: a fault that no try mends, such as
+//! a wrong key, must never say so, or every page would knock at the service for ever.
 
 use super::service_words::{Words, quote};
 use crate::call::ending::ServiceFault;

@@ -79,6 +79,8 @@ pub enum TranscriptTiming {
     Early,
     /// After `response.done`.
     Late,
+    /// As usual, and once more, empty, after `response.done`: seen with cascade models.
+    Twice,
     /// Never: `conversation.item.input_audio_transcription.failed` in the middle of the reply.
     Failed,
 }
@@ -330,6 +332,7 @@ fn timing(name: &str) -> Option<TranscriptTiming> {
         "usual" => TranscriptTiming::Usual,
         "early" => TranscriptTiming::Early,
         "late" => TranscriptTiming::Late,
+        "twice" => TranscriptTiming::Twice,
         "failed" => TranscriptTiming::Failed,
         _ => return None,
     })
@@ -356,7 +359,7 @@ const WORDS: &[(&str, &str)] = &[
     ("tools=1|2", "make so many function calls in every spoken turn"),
     ("say-first", "speak a sentence before the function calls of a reply"),
     ("bad-arguments", "send function call arguments that are not JSON"),
-    ("transcript=WHEN", "send the user's words at this time: usual, early, late or failed"),
+    ("transcript=WHEN", "send the user's words at this time: usual, early, late, twice or failed"),
     ("late-deltas=N", "send N more audio deltas after an interruption"),
     ("cancel-previous", "let a response.create during a reply cancel the reply"),
     ("fail-response", "let replies fail"),

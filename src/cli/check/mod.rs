@@ -44,7 +44,12 @@ const SIZES: Sizes = Sizes { message: 4 * 1024 * 1024, waiting: USUAL_WAITING };
 /// [`Failure`]: all faults of the configuration, or what the service doesn't like.
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let mut report = Report::new();
-    let config = Config::from_process(Purpose::Service, args.env_file.as_deref(), None, &[]);
+    let env_file = args.env_file.as_deref();
+    let config = if args.service {
+        Config::of_service(env_file)
+    } else {
+        Config::from_process(Purpose::Service, env_file, None, &[])
+    };
     let config = config.map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;
     if let Some(sentence) = config.unready {
         return Err((exit::CONFIG, sentence));
