@@ -24,6 +24,7 @@ pub mod call;
 pub mod certificates;
 pub mod cli;
 pub mod config;
+pub mod identity;
 pub mod metrics;
 pub mod models;
 pub mod net;

@@ -85,9 +85,16 @@ fn the_owners_certificate_is_part_of_the_configuration() {
             &[
                 ("VOICELIVED_TLS_CERT", certificate.to_str().expect("UTF-8")),
                 ("VOICELIVED_TLS_KEY", key.to_str().expect("UTF-8")),
+                ("VOICELIVED_NAMES", "localhost,pi-2.local"),
             ],
         );
         assert_eq!((code, lines.contains("usable")), (expected, expected == 0), "{lines}{fault}");
+        let lacking = lines.contains("does not hold for pi-2.local");
+        assert_eq!(
+            (lacking, lines.contains("hold for localhost")),
+            (expected == 0, false),
+            "{lines}"
+        );
         assert!(expected == 0 || fault.contains("other-key.pem"), "{fault}");
     }
     for path in [certificate, key, other] {

@@ -206,6 +206,118 @@ fn a_proxy_is_chosen_as_curl_does() {
     assert!(load(&local, "").unwrap().service.proxy.is_none());
 }
 
+/// What calls log in with, in the words of log and `check`.
+fn login(settings: &[(&str, &str)]) -> Result<String, Vec<String>> {
+    let endpoint = ("AZURE_VOICE_LIVE_ENDPOINT", "https://a.example.com");
+    match load(&[&[endpoint], settings].concat(), "") {
+        Ok(config) => {
+            let text = config.service.sign_in.as_ref().map(|it| it.source.to_string());
+            assert!(!format!("{config:?}").contains("canary"), "{config:?}");
+            Ok(text.unwrap_or_else(|| "the key".to_owned()))
+        }
+        Err(faults) => Err(faults.iter().map(ToString::to_string).collect()),
+    }
+}
+
+#[test]
+fn the_login_that_counts() {
+    const PRINCIPAL: [(&str, &str); 3] =
+        [("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "c"), ("AZURE_CLIENT_SECRET", "canary-s")];
+    let federated = ("AZURE_FEDERATED_TOKEN_FILE", "/f");
+    let file = ("AZURE_VOICE_LIVE_TOKEN_FILE", "/t");
+    let short_file = ("AZURE_VOICELIVE_TOKEN_FILE", "/t");
+    let command = ("AZURE_VOICE_LIVE_TOKEN_COMMAND", "az 'a b'");
+    let [tenant, client, secret] = PRINCIPAL;
+    let endpoint = ("IDENTITY_ENDPOINT", "http://localhost:1/x");
+    let (app, arc) = (("IDENTITY_HEADER", "canary-h"), ("IMDS_ENDPOINT", "http://localhost:1"));
+    let choose = |name| ("AZURE_TOKEN_CREDENTIALS", name);
+    let named_principal = "the service principal c (AZURE_CLIENT_SECRET)";
+    let named_workload = "the workload identity c (AZURE_FEDERATED_TOKEN_FILE)";
+    for (settings, expected) in [
+        (&[KEY][..], "the key"),
+        (&[KEY, tenant, client, secret], "the key"),
+        (&[KEY, choose("ManagedIdentityCredential")], "the key"),
+        (&PRINCIPAL, named_principal),
+        (&[tenant, client, secret, federated], named_principal),
+        (&[tenant, client, federated], named_workload),
+        (
+            &[tenant, client, secret, federated, choose("workloadidentitycredential")],
+            named_workload,
+        ),
+        (
+            &[tenant, client, secret, choose("ManagedIdentityCredential")],
+            "the managed identity c (virtual machine)",
+        ),
+        (&[client], "the managed identity c (virtual machine)"),
+        (
+            &[choose("ManagedIdentityCredential")],
+            "the machine's managed identity (virtual machine)",
+        ),
+        (
+            &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://10.0.0.1/")],
+            "the machine's managed identity (virtual machine)",
+        ),
+        (&[endpoint, app], "the machine's managed identity (app)"),
+        (&[endpoint, arc], "the machine's managed identity (Azure Arc)"),
+        (&[file], "the file /t (AZURE_VOICE_LIVE_TOKEN_FILE)"),
+        (&[short_file, tenant, client, secret], "the file /t (AZURE_VOICE_LIVE_TOKEN_FILE)"),
+        (&[command], "the command az (AZURE_VOICE_LIVE_TOKEN_COMMAND)"),
+    ] {
+        assert_eq!(login(settings).as_deref(), Ok(expected), "{settings:?}");
+    }
+    for (settings, hint) in [
+        (
+            &[KEY, file][..],
+            "AZURE_VOICE_LIVE_TOKEN_FILE (environment): AZURE_VOICE_LIVE_API_KEY (environment) is set too",
+        ),
+        (&[KEY, command], "is set too; keep only one"),
+        (&[file, command], "is set too; keep only one"),
+        (&[tenant, secret], "AZURE_CLIENT_ID: is not set, but Entra ID needs it"),
+        (&[secret], "AZURE_TENANT_ID: is not set, but Entra ID needs it"),
+        (&[choose("EnvironmentCredential"), tenant], "AZURE_CLIENT_SECRET: is not set"),
+        (&[tenant], "AZURE_VOICE_LIVE_API_KEY: is not set"),
+        (&[choose("AzureCliCredential")], "AZURE_VOICE_LIVE_API_KEY: is not set"),
+        (&[("AZURE_VOICE_LIVE_TOKEN_COMMAND", "az 'canary")], "lacks the closing '"),
+        (&[("AZURE_VOICE_LIVE_TOKEN_COMMAND", "[1]")], "must be a JSON array"),
+        (
+            &[tenant, client, ("AZURE_CLIENT_SECRET", "canary x")],
+            "must be one line of visible ASCII",
+        ),
+        (
+            &[tenant, client, secret, ("AZURE_AUTHORITY_HOST", "http://login.example")],
+            "would send the secret unencrypted",
+        ),
+        (&[client, ("AZURE_TENANT_ID", "a b"), secret], "must be one word"),
+    ] {
+        let faults = login(settings).expect_err(hint).concat();
+        assert!(faults.contains(hint) && !faults.contains("canary"), "{settings:?}: {faults}");
+    }
+    // The key wins over variables of other programs, and says so only where a secret lies idle.
+    let all = [ENDPOINT, KEY, tenant, client, secret];
+    assert!(load(&all, "").unwrap().warnings[0].contains("the key is set, and it wins"));
+    assert_eq!(load(&[ENDPOINT, KEY, client], "").unwrap().warnings, [""; 0]);
+    // The stronger source wins: a token in the environment, a key in the file.
+    let config = load(&[ENDPOINT, file], "AZURE_VOICE_LIVE_API_KEY=canary-key").unwrap();
+    assert!(config.service.sign_in.is_some());
+}
+
+#[test]
+fn a_command_is_words() {
+    let words = |text| {
+        let set = ("AZURE_VOICE_LIVE_TOKEN_COMMAND", text);
+        let config = load(&[ENDPOINT, set], "").unwrap();
+        let sign_in = config.service.sign_in.unwrap();
+        sign_in
+            .command(Path::new("/p"))
+            .into_iter()
+            .map(|it| it.into_string().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(words("az  account x''y \"\" $HOME"), ["az", "account", "xy", "", "$HOME"]);
+    assert_eq!(words("a 'b c'\"d\""), ["a", "b cd"]);
+    assert_eq!(words(r#"["a","b c",""]"#), ["a", "b c", ""]);
+}
+
 #[test]
 fn unknown_names_of_the_service_only_warn() {
     let config = with("AZURE_VOICE_LIVE_AGENT_NAME", "x").unwrap();

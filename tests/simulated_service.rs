@@ -249,6 +249,22 @@ fn a_text_only_call_sends_no_echo_cancellation_and_is_answered_in_text() {
     let _ = std::fs::remove_file(path);
 }
 
+#[test]
+fn a_transcript_that_comes_again_without_words_is_told_once() {
+    let service = Daemon::simulate(&["no-welcome", "transcript=twice"]);
+    for model in ["gpt-4.1-mini", "gpt-realtime"] {
+        let daemon = Daemon::run(service.address, &[("VOICE_LIVE_MODEL", model)]);
+        let mut client = Client::connect(daemon.address);
+        client.wait_until_active();
+        client.speak(&[speech("weather"), speech("silence-1s")].concat(), 4);
+        client.wait_for("the reply", |it| it["type"] == "response_done");
+        client.read_until_time(Instant::now() + Duration::from_millis(300));
+        let users = client.of_type("transcript").into_iter().filter(|it| it["role"] == "user");
+        let words: Vec<_> = users.map(|it| it["text"].as_str().unwrap_or_default()).collect();
+        assert!(words.len() == 1 && words[0].ends_with("of speech)"), "{model}: {words:?}");
+    }
+}
+
 /// The service has finished its reply before the user hears a second of it. So the barge-in finds
 /// no response, and yet nothing of the reply may follow it.
 #[test]

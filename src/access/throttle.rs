@@ -246,8 +246,9 @@ mod tests {
         let mut throttle = Throttle::default();
         let here = ip("2001:db8::1");
         throttle.forget(here);
-        for at in 0..=MAX_ADDRESSES {
-            throttle.forget(IpAddr::from([10, 0, (at / 256) as u8, (at % 256) as u8]));
+        let first = u32::from(std::net::Ipv4Addr::new(10, 0, 0, 0));
+        for address in (first..).take(MAX_ADDRESSES + 1) {
+            throttle.forget(IpAddr::from(std::net::Ipv4Addr::from(address)));
         }
         for at in 0..200_u32 {
             throttle.fail(ip(&format!("2001:db8::ff:{at}")), now);

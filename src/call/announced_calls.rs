@@ -136,6 +136,10 @@ impl AnnouncedCalls {
 
     /// When [`overdue`](Self::overdue) must be asked at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
+        // Asked in every turn.
+        if self.calls.is_empty() {
+            return None;
+        }
         self.calls.iter().filter_map(Announced::until).min()
     }
 

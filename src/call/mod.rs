@@ -221,6 +221,12 @@ impl Call {
         self.outputs.pop_front()
     }
 
+    /// Whether [`poll`](Self::poll) has nothing: after most frames of audio.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.outputs.is_empty()
+    }
+
     /// When to call again with [`Input::Tick`] at the latest. Changes with every input and with
     /// [`Call::reply_sent`].
     #[must_use]

@@ -187,7 +187,7 @@ impl Call {
     /// How many bytes of the microphone audio that was sent are worth keeping. Asked for every frame.
     #[must_use]
     pub fn microphone_keep(&self) -> usize {
-        let in_turn = !self.gate.is_quiet() || self.open_turn.is_some();
+        let in_turn = self.gate.is_in_turn() || self.open_turn.is_some();
         if in_turn || !self.session.turns.detects { KEPT_BYTES } else { KEPT_QUIET_BYTES }
     }
 

@@ -24,7 +24,7 @@ pub use own_files::OwnFiles;
 #[derive(Debug)]
 pub enum Certificates {
     /// The owner's files, which something else renews.
-    Own(OwnFiles),
+    Own(Box<OwnFiles>),
     /// The local authority.
     Local(Box<Authority>),
 }

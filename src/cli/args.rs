@@ -35,6 +35,8 @@ pub enum Command {
         /// The tool's name.
         name: String,
     },
+    /// Internal: fetches a token of Entra ID; its job is on standard input.
+    Token,
     /// Print [`help`].
     Help(Topic),
     /// Print [`version`].
@@ -53,8 +55,10 @@ pub struct RunArgs {
 /// Options of `check`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CheckArgs {
-    /// File to use in place of `.env`.
+    /// File to use in place of `.env`, or of the service's file.
     pub env_file: Option<PathBuf>,
+    /// Whether the settings are those of the installed service.
+    pub service: bool,
 }
 
 /// Options of `simulate`.
@@ -175,6 +179,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
             let port = port.parse().map_err(|_| "the port is not a number".to_owned())?;
             Ok(Command::Resolve { host, port })
         }
+        Some("__token") => match parser.next()? {
+            None => Ok(Command::Token),
+            Some(argument) => Err(argument.unexpected().into()),
+        },
         Some("__tool") => Ok(Command::Tool { name: positional(&mut parser, "tool")? }),
         _ => Err(format!("there is no command {command:?}").into()),
     }
@@ -234,6 +242,7 @@ fn check_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
         }
         match option {
             Long("env-file") => args.env_file = Some(parser.value()?.into()),
+            Long("service") => args.service = true,
             other => return Err(other.unexpected().into()),
         }
     }
@@ -390,7 +399,11 @@ const CHECK_HELP: &str = "\
 voicelived check reads the settings, connects to the service, logs in and sets up a
 session. It prints each step with its time.
 
-Usage: voicelived check [--env-file FILE]
+Usage: voicelived check [OPTIONS]
+
+  --env-file FILE        read FILE in place of .env
+  --service              use the settings of the installed service: voicelived.env as
+                         systemd reads it, and the key in /etc/voicelived/api-key
 
 Exit status: 0 if all is well, 78 if a setting is wrong, 69 if the service fails.
 ";

@@ -15,12 +15,16 @@ use signal_hook_mio::v1_0::Signals;
 use crate::net::dial::{Dial, DialError, Progress, ProxyFault, Step, Target};
 use crate::net::inbox::Inbox;
 use crate::net::ws::{Incoming, Message, Sizes, WsError, WsPeer, said};
+use crate::system::child::{Child, Outcome};
 
 const SOCKET: Token = Token(0);
 const SIGNALS: Token = Token(1);
 
 /// The signals that end a command in order.
 const STOP_SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
+
+/// How often a child is looked at whose pipes are quiet.
+const CHILD_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How long the other side may take to answer our close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -252,6 +256,28 @@ impl Drive {
             }
         }
         Ok(())
+    }
+}
+
+/// Waits until a child is over. It has a deadline of its own.
+///
+/// # Errors
+/// When the system gives no poll, or refuses its pipes.
+pub(super) fn finish(mut child: Child) -> io::Result<Outcome> {
+    let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(8));
+    let (stdin, stdout) = child.pipes();
+    if let Some(pipe) = stdin {
+        poll.registry().register(pipe, SOCKET, Interest::WRITABLE)?;
+    }
+    if let Some(pipe) = stdout {
+        poll.registry().register(pipe, SOCKET, Interest::READABLE)?;
+    }
+    loop {
+        if let Some(outcome) = child.pump(Instant::now()) {
+            return Ok(outcome);
+        }
+        // The exit itself is no event here.
+        wait(&mut poll, &mut events, Instant::now() + CHILD_INTERVAL)?;
     }
 }
 

@@ -49,6 +49,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             found.map_err(|error| (exit::UNAVAILABLE, error.to_string()))
         }
         Command::Tool { name } => tool(&name),
+        Command::Token => print(&crate::identity::fetch::run(&mut io::stdin())),
         Command::Help(args::Topic::Simulate) => {
             let faults = crate::simulator::Script::help();
             print(&format!(

@@ -85,13 +85,15 @@ fn expected_dialect(api_version: &str) -> Dialect {
 }
 
 fn session_settings(config: &Config, model: &str, tools: serde_json::Value) -> SessionSettings {
+    // An agent has instructions and tools of its own; the service refuses others.
+    let is_agent = config.session.models.is_empty();
     SessionSettings {
         model: model.to_owned(),
         expected: expected_dialect(&config.service.api_version),
         voice: config.session.voice.clone(),
-        instructions: Some(config.session.instructions.clone()),
+        instructions: (!is_agent).then(|| config.session.instructions.clone()),
         language: config.session.language.clone(),
-        tools,
+        tools: if is_agent { serde_json::Value::Null } else { tools },
         overrides: config.session.overrides.clone(),
     }
 }

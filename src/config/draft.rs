@@ -10,8 +10,10 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
+use super::endpoint::OwnQuery;
 use super::{Endpoint, Files, Limits, Secret, SessionConfig, Web, endpoint as address};
-use crate::net::proxy::Proxy;
+use crate::identity::SignIn;
+use crate::net::proxy::{self, Proxy};
 use crate::net::tls;
 
 const MAX_TEXT_FILE: usize = 64 * 1024;
@@ -20,10 +22,14 @@ const MAX_PEM_FILE: usize = 1024 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     pub(super) endpoint: Option<Endpoint>,
+    /// The endpoint's own query, which may say something of other settings.
+    pub(super) own_query: OwnQuery,
     pub(super) key: Option<Secret>,
     pub(super) api_version: String,
     pub(super) authorities: Vec<CertificateDer<'static>>,
     pub(super) proxy: Option<Proxy>,
+    pub(super) entra: super::entra::EntraDraft,
+    pub(super) sign_in: Option<SignIn>,
     pub(super) session: SessionConfig,
     pub(super) limits: Limits,
     pub(super) web: Web,
@@ -49,6 +55,7 @@ impl Draft {
 pub(super) fn endpoint(draft: &mut Draft, text: &str, _: Files<'_>) -> Result<(), String> {
     let (endpoint, warning) = Endpoint::service(text)?;
     draft.endpoint = Some(endpoint);
+    draft.own_query = Endpoint::own_query(text)?;
     let warning = warning.map(|text| format!("{}: {text}", super::names::ENDPOINT));
     draft.warnings.extend(warning);
     Ok(())
@@ -116,6 +123,69 @@ pub(super) fn word(text: &str, max: usize) -> Result<String, String> {
         return Err(format!("must not hold blanks, but is {}", shown(text)));
     }
     line(text, max)
+}
+
+/// Program and arguments: words separated by blanks, in double or single quotes where they hold blanks,
+/// or a JSON array of texts. Nothing is expanded.
+pub(super) fn command(text: &str) -> Result<Vec<String>, String> {
+    if text.starts_with('[') {
+        let words: Vec<String> = serde_json::from_str::<Value>(text)
+            .ok()
+            .and_then(|list| {
+                list.as_array()?.iter().map(|it| it.as_str().map(str::to_owned)).collect()
+            })
+            .ok_or("must be a JSON array of texts, such as [\"az\", \"account\"]")?;
+        return if words.is_empty() { Err("names no program".to_owned()) } else { Ok(words) };
+    }
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for c in line(text, 4096)?.chars() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '"' | '\'') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, ' ') => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    match quote {
+        Some(open) => Err(format!("lacks the closing {open}")),
+        None if words.is_empty() => Err("names no program".to_owned()),
+        None => Ok(words),
+    }
+}
+
+/// A part of a request to Entra ID: an id or a name.
+pub(super) fn entra_word(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:/".contains(&byte);
+    if text.len() > 256 || !text.bytes().all(allowed) {
+        return Err("must be one word of letters, digits, dots and hyphens".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A secret for a request to Entra ID. No fault quotes it.
+pub(super) fn entra_secret(text: &str) -> Result<String, String> {
+    Secret::header_value(text).map(|secret| secret.expose().to_owned())
+}
+
+/// The address of Entra ID, without a `/` at its end. The secret goes there, so it must be encrypted,
+/// unless it stays on this machine.
+pub(super) fn authority(text: &str) -> Result<String, String> {
+    let whole = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+    let parsed = Endpoint::exact(&whole)?;
+    if !parsed.tls && !proxy::is_direct(&parsed.host, "") {
+        return Err("would send the secret unencrypted; it must begin with https://".to_owned());
+    }
+    Ok(whole.trim_end_matches('/').to_owned())
+}
+
+/// The address of an endpoint beside this machine, without a `/` at its end.
+pub(super) fn near_address(text: &str) -> Result<String, String> {
+    Endpoint::exact(text)?;
+    Ok(text.trim_end_matches('/').to_owned())
 }
 
 /// One line without control characters.

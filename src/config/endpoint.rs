@@ -9,6 +9,15 @@ use crate::net::upgrade::percent_encoded;
 const SERVICE_PATH: &str = "/voice-live/realtime";
 const MAX_BYTES: usize = 2048;
 
+/// What stood behind the path of an endpoint.
+#[derive(Debug, Default)]
+pub(super) struct OwnQuery {
+    /// The query, without its `?`.
+    pub(super) text: String,
+    /// Whether the path is one of another API, whose versions mean nothing here.
+    pub(super) foreign: bool,
+}
+
 /// The address of a WebSocket server, normalised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -47,6 +56,16 @@ impl Endpoint {
         Ok((endpoint, warning))
     }
 
+    /// The query of an endpoint as it was pasted.
+    ///
+    /// # Errors
+    /// As [`Endpoint::service`].
+    pub(super) fn own_query(text: &str) -> Result<OwnQuery, String> {
+        let (_, path, query) = split(text)?;
+        let text = query.unwrap_or_default().to_owned();
+        Ok(OwnQuery { text, foreign: is_foreign(path) })
+    }
+
     /// Reads any `ws://`, `wss://`, `http://` or `https://` address and keeps its path and query.
     ///
     /// # Errors
@@ -72,17 +91,17 @@ impl Endpoint {
         }
     }
 
-    /// Puts `api-version` and `model` in front of the query's other parameters.
+    /// Puts `api-version` and `model` in front of the query's other parameters. An empty model is that
+    /// of an agent, which is named by the others.
     pub fn set_query(&mut self, api_version: &str, model: &str) {
         let (path, others) = match self.path_and_query.split_once('?') {
             Some((path, others)) => (path, others),
             None => (&*self.path_and_query, ""),
         };
-        let mut target = format!(
-            "{path}?api-version={}&model={}",
-            percent_encoded(api_version),
-            percent_encoded(model)
-        );
+        let mut target = format!("{path}?api-version={}", percent_encoded(api_version));
+        if !model.is_empty() {
+            target.push_str(&format!("&model={}", percent_encoded(model)));
+        }
         for parameter in parameters(others).filter(|parameter| !is_ours(parameter)) {
             target.push('&');
             target.push_str(parameter);
@@ -223,14 +242,19 @@ fn foreign_host(host: &str) -> Option<String> {
     None
 }
 
+/// Whether a path is one of another API than Voice Live's.
+fn is_foreign(path: &str) -> bool {
+    !path.trim_end_matches('/').ends_with(SERVICE_PATH)
+        && (path.starts_with("/openai") || format!("{path}/").contains("/api/projects/"))
+}
+
 /// The path to ask for, and a warning when the given one was dropped.
 fn service_path(path: &str) -> (String, Option<String>) {
     let path = path.trim_end_matches('/');
     if path.ends_with(SERVICE_PATH) {
         return (path.to_owned(), None);
     }
-    let foreign = path.starts_with("/openai") || format!("{path}/").contains("/api/projects/");
-    if foreign {
+    if is_foreign(path) {
         let warning = format!("the path {path} belongs to another API and was left out");
         return (SERVICE_PATH.to_owned(), Some(warning));
     }
@@ -260,8 +284,31 @@ fn parameter_name(parameter: &str) -> &str {
     parameter.split_once('=').map_or(parameter, |(name, _)| name)
 }
 
+/// Whether the settings decide about a parameter.
 fn is_ours(parameter: &str) -> bool {
-    ["api-version", "model"].contains(&parameter_name(parameter))
+    let name = parameter_name(parameter).to_ascii_lowercase();
+    ["api-version", "model", "deployment"].contains(&name.as_str())
+}
+
+/// A query's value as it was meant. A `+` stands for a blank, as in forms; what is no UTF-8 becomes
+/// U+FFFD.
+pub(super) fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|it| u8::try_from(it).ok());
+    while let [first, tail @ ..] = rest {
+        let (byte, next) = match (first, tail) {
+            (b'%', [high, low, next @ ..]) => match (digit(*high), digit(*low)) {
+                (Some(high), Some(low)) => (high << 4 | low, next),
+                _ => (b'%', tail),
+            },
+            (b'+', _) => (b' ', tail),
+            _ => (*first, tail),
+        };
+        bytes.push(byte);
+        rest = next;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

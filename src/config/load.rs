@@ -1,82 +1,22 @@
 //! Collects the settings from their sources, decides which source counts, and builds the
 //! configuration.
 
-use std::ffi::OsString;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::draft::Draft;
 use super::names::{
-    ALL_PROXY, AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, HTTPS_PROXY, KEY, LISTEN, NO_PROXY,
-    OWN_PREFIX, PAIRS, SECRETS, STATE_DIR, TLS_LISTEN, TOKEN, TOKEN_FILE,
+    AZURE_PREFIX, AZURE_SHORT_PREFIX, CLIENT, CLIENT_SECRET, ENDPOINT, ENTRA_COMMAND, ENTRA_FILE,
+    FEDERATED_FILE, KEY, KEY_FILE, LISTEN, OWN_PREFIX, PAIRS, SECRETS, SERVICE_FILE, STATE_DIR,
+    TENANT, TLS_LISTEN, TOKEN, TOKEN_FILE,
 };
+use super::pasted::Pasted;
+use super::sources::{EnvFile, Sources};
 use super::spelling::{is_ours, near_miss, nearest};
 use super::{
     AccessConfig, Config, ConfigError, Endpoint, Files, Limits, Place, Purpose, Secret,
-    ServiceConfig, VARIABLES, Variable, dotenv,
+    ServiceConfig, VARIABLES, Variable, dotenv, environment_file,
 };
-use crate::net::proxy::{self, Proxy};
-use crate::system::files;
-
-/// Where settings come from.
-#[derive(Debug, Default)]
-pub struct Sources {
-    /// Value of `--listen`: stands for `VOICELIVED_LISTEN` and wins over it.
-    pub listen: Option<String>,
-    /// Listening sockets that were handed over: they stand for `VOICELIVED_TLS_LISTEN` and
-    /// `VOICELIVED_LISTEN` and win over them.
-    pub sockets: Vec<PassedSocket>,
-    /// The environment; other programs' variables may be among them.
-    pub environment: Vec<(OsString, OsString)>,
-    /// The `.env` file.
-    pub env_file: Option<EnvFile>,
-}
-
-/// A listening socket that another process has bound, such as systemd.
-#[derive(Debug, Clone, Copy)]
-pub struct PassedSocket {
-    /// Its address.
-    pub address: SocketAddr,
-    /// Whether it is for HTTPS.
-    pub secure: bool,
-}
-
-impl Sources {
-    /// Sources with an environment only.
-    pub fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
-        Self { environment: variables.collect(), ..Self::default() }
-    }
-}
-
-/// The content of a `.env` file.
-#[derive(Debug)]
-pub struct EnvFile {
-    /// Its name, for messages.
-    pub path: PathBuf,
-    /// Its content.
-    pub bytes: Vec<u8>,
-}
-
-impl EnvFile {
-    /// Reads the file `named` by the user, or `.env` in the working directory if it is there.
-    ///
-    /// # Errors
-    /// When a file that is there, or was named, cannot be read or is longer than
-    /// [`dotenv::MAX_BYTES`].
-    pub fn find(named: Option<&Path>) -> Result<Option<Self>, ConfigError> {
-        let path = named.unwrap_or_else(|| Path::new(".env"));
-        match files::read(path, dotenv::MAX_BYTES) {
-            Ok(bytes) => Ok(Some(Self { path: path.to_owned(), bytes })),
-            Err(fault) if named.is_none() && fault.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(fault) => Err(ConfigError {
-                what: path.display().to_string().escape_debug().to_string(),
-                place: None,
-                message: format!("cannot read this file: {fault}"),
-            }),
-        }
-    }
-}
 
 pub(super) fn load(
     purpose: Purpose,
@@ -92,17 +32,17 @@ pub(super) fn load(
     loader.parse_all(&|variable| purpose == Purpose::Service || !variable.service_only);
     loader.draft.state_dir = loader.draft.state_dir.take().or(state_dir);
     if purpose == Purpose::Service {
-        loader.settle_proxy();
-        loader.find_credential(credentials);
+        loader.settle_pasted();
+        let host = loader.draft.endpoint.as_ref().map(|endpoint| endpoint.host.clone());
+        loader.draft.proxy = host.and_then(|host| loader.proxy_to(&host));
+        loader.find_credentials(credentials);
+        loader.settle_login();
         let missing = loader.require_service();
         if !supervised {
             loader.errors.extend(missing);
         } else if !missing.is_empty() {
             let names: Vec<_> = missing.iter().map(|fault| fault.what.as_str()).collect();
-            let names = names.join(" and ");
-            loader.draft.unready = Some(format!(
-                "This device is not set up yet: its owner must set {names} and restart the daemon."
-            ));
+            loader.draft.unready = Some(loader.unready(&names));
         }
     }
     loader.check_pool();
@@ -155,28 +95,30 @@ fn credentials_directory(sources: &Sources) -> Option<PathBuf> {
 
 /// One value from one source.
 #[derive(Debug, Clone)]
-struct Setting {
+pub(super) struct Setting {
     /// The rank of the source. The lowest one wins.
-    rank: u8,
-    place: Place,
-    name: String,
-    value: String,
+    pub(super) rank: u8,
+    pub(super) place: Place,
+    pub(super) name: String,
+    pub(super) value: String,
 }
 
-struct Loader<'a> {
-    files: Files<'a>,
-    draft: Draft,
-    settings: Vec<Setting>,
-    errors: Vec<ConfigError>,
+pub(super) struct Loader<'a> {
+    pub(super) files: Files<'a>,
+    pub(super) draft: Draft,
+    pub(super) settings: Vec<Setting>,
+    /// The variables that are set: each with the name and the place that count.
+    set: Vec<(&'static str, String, Place)>,
+    pub(super) errors: Vec<ConfigError>,
 }
 
 impl<'a> Loader<'a> {
     fn new(files: Files<'a>) -> Self {
-        let (settings, errors) = (Vec::new(), Vec::new());
-        Self { files, draft: Draft::default(), settings, errors }
+        let (settings, set, errors) = (Vec::new(), Vec::new(), Vec::new());
+        Self { files, draft: Draft::default(), settings, set, errors }
     }
 
-    fn fault(&mut self, what: &str, place: Option<Place>, message: impl Into<String>) {
+    pub(super) fn fault(&mut self, what: &str, place: Option<Place>, message: impl Into<String>) {
         self.errors.push(ConfigError { what: what.to_owned(), place, message: message.into() });
     }
 
@@ -204,6 +146,9 @@ impl<'a> Loader<'a> {
                 Err(_) => self.fault(name, Some(Place::Environment), "is not UTF-8 text"),
             }
         }
+        if let Some(file) = sources.service_file {
+            self.collect_service_file(&file);
+        }
         if let Some(file) = sources.env_file {
             self.collect_file(&file);
         }
@@ -224,6 +169,35 @@ impl<'a> Loader<'a> {
                 _ => {}
             }
         }
+    }
+
+    /// What systemd makes of the file. Lines that it ignores are no faults, but told. Of several with one
+    /// name the last counts.
+    fn collect_service_file(&mut self, file: &EnvFile) {
+        let place = |line| Place::File { path: file.path.clone(), line };
+        let mut last: Vec<dotenv::Entry> = Vec::new();
+        for line in environment_file::parse(&file.bytes) {
+            match line {
+                Ok(entry) => {
+                    last.retain(|other| other.name != entry.name);
+                    last.push(entry);
+                }
+                Err(fault) if fault.message.contains("the whole file") => {
+                    self.fault("setting", Some(place(fault.line)), fault.message);
+                }
+                Err(_) => {}
+            }
+        }
+        for entry in last {
+            if is_ours(&entry.name) {
+                self.add(1, place(entry.line), entry.name, entry.value);
+            } else {
+                self.warn_of_near_miss(&entry.name, &place(entry.line));
+            }
+        }
+        let told = environment_file::differences(&file.bytes);
+        let told = told.into_iter().map(|(line, clause)| format!("{}: {clause}", place(line)));
+        self.draft.warnings.extend(told);
     }
 
     fn add(&mut self, rank: u8, place: Place, name: String, value: String) {
@@ -284,6 +258,9 @@ impl<'a> Loader<'a> {
             {
                 self.draft.secret_files.push(path.clone());
             }
+            if let Some(setting) = &setting {
+                self.set.push((variable.name, setting.name.clone(), setting.place.clone()));
+            }
             if let Err(message) = (variable.parse)(&mut self.draft, text, self.files) {
                 let (name, place) = match setting {
                     Some(setting) => (setting.name, Some(setting.place)),
@@ -294,8 +271,22 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// Lets the endpoint's query count where the settings say nothing.
+    fn settle_pasted(&mut self) {
+        let pasted = Pasted::read(&self.draft.own_query);
+        let set = std::mem::take(&mut self.set);
+        let find = |wanted: &str| set.iter().find(|(variable, ..)| *variable == wanted);
+        let told = |wanted: &str| find(wanted).map(|(_, name, place)| format!("{name} ({place})"));
+        let outcome = pasted.settle(&mut self.draft, &told);
+        let (name, place) = find(ENDPOINT)
+            .map_or((ENDPOINT, None), |(_, name, place)| (name.as_str(), Some(place.clone())));
+        for message in outcome.err().into_iter().flatten() {
+            self.fault(name, place.clone(), message);
+        }
+    }
+
     /// The setting that counts for `variable`. Two of the same rank must agree.
-    fn choose(&mut self, variable: &Variable) -> Option<Setting> {
+    pub(super) fn choose(&mut self, variable: &Variable) -> Option<Setting> {
         if let Some(spellings) = variable.shared() {
             let strength = |name: &str| spellings.iter().position(|known| *known == name);
             let found = self.settings.iter().filter(|s| spellings.contains(&s.name.as_str()));
@@ -342,31 +333,6 @@ impl<'a> Loader<'a> {
         chosen[weaker] = None;
     }
 
-    /// Takes the key that systemd passes in a file, if no key was set otherwise.
-    fn find_credential(&mut self, directory: Option<PathBuf>) {
-        let wanted = PAIRS[0];
-        let set = |s: &Setting| {
-            let variables = VARIABLES.iter();
-            let mut key = variables.filter(|v| v.name == wanted.0 || v.name == wanted.1);
-            key.any(|v| v.spellings().contains(&s.name))
-        };
-        let Some(directory) = directory.filter(|_| !self.settings.iter().any(set)) else {
-            return;
-        };
-        let outcome = match (self.files)(&directory.join(KEY), Secret::MAX_BYTES) {
-            // A unit may pass a blank credential while there is no key yet.
-            Ok(bytes) if bytes.trim_ascii().is_empty() => Ok(()),
-            Ok(bytes) => String::from_utf8(bytes)
-                .map_err(|_| "is not UTF-8 text".to_owned())
-                .and_then(|text| self.draft.set_key(&text)),
-            Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(fault) => Err(format!("cannot be read: {fault}")),
-        };
-        if let Err(message) = outcome {
-            self.fault(KEY, Some(Place::Credential), message);
-        }
-    }
-
     /// The faults for missing settings without which no call can be made.
     fn require_service(&self) -> Vec<ConfigError> {
         let mut missing = Vec::new();
@@ -379,12 +345,39 @@ impl<'a> Loader<'a> {
                           `voicelived demo`";
             missing.push(self.missing(ENDPOINT, remedy));
         }
-        if self.draft.key.is_none() && !faulty(&self.errors, KEY) {
+        let entra = [ENTRA_FILE, ENTRA_COMMAND, TENANT, CLIENT, CLIENT_SECRET, FEDERATED_FILE]
+            .iter()
+            .any(|name| faulty(&self.errors, name));
+        let none = self.draft.key.is_none() && self.draft.sign_in.is_none();
+        if none && !entra && !faulty(&self.errors, KEY) {
             let remedy = "put the resource's key into the environment or .env, or name its file in \
-                          AZURE_VOICE_LIVE_API_KEY_FILE";
+                          AZURE_VOICE_LIVE_API_KEY_FILE; or log in with Entra ID \
+                          (docs/operations.md)";
             missing.push(self.missing(KEY, remedy));
         }
         missing
+    }
+
+    /// Why a daemon under a service manager can make no call. The key's usual file may be there without
+    /// having been handed over: some containers' images empty `LoadCredential=` of every service.
+    fn unready(&self, missing: &[&str]) -> String {
+        let is_there = match (self.files)(Path::new(KEY_FILE), Secret::MAX_BYTES) {
+            Ok(bytes) => !bytes.trim_ascii().is_empty(),
+            // The daemon may not read it. That it may not tells that it is there.
+            Err(fault) => fault.kind() == io::ErrorKind::PermissionDenied,
+        };
+        let names = missing.join(" and ");
+        let mut sentence = format!(
+            "This device is not set up yet: its owner must set {names} and restart the daemon."
+        );
+        if is_there && missing.contains(&KEY) {
+            sentence.push_str(&format!(
+                " The file {KEY_FILE} exists, but systemd has not handed it over: a drop-in has \
+                 emptied LoadCredential= (systemctl cat voicelived shows it). Put the key into \
+                 {SERVICE_FILE} instead, as {KEY}=…"
+            ));
+        }
+        sentence
     }
 
     /// Says that `name` is not set, and which misspelt name may be meant for it.
@@ -396,29 +389,6 @@ impl<'a> Loader<'a> {
             None => format!("is not set; {remedy}"),
         };
         ConfigError { what: name.to_owned(), place: None, message }
-    }
-
-    /// The proxy on the way to the service, if there is one. A proxy that is not asked, because the
-    /// service is this machine or `NO_PROXY` names it, is not judged either.
-    fn settle_proxy(&mut self) {
-        let Some(host) = self.draft.endpoint.as_ref().map(|endpoint| endpoint.host.clone()) else {
-            return;
-        };
-        let mut chosen = |name| {
-            let variable = VARIABLES.iter().find(|variable| variable.name == name)?;
-            self.choose(variable)
-        };
-        let (named, exceptions) = (chosen(HTTPS_PROXY), chosen(NO_PROXY));
-        let Some(Setting { name, value, place, .. }) = named.or_else(|| chosen(ALL_PROXY)) else {
-            return;
-        };
-        if proxy::is_direct(&host, &exceptions.map(|s| s.value).unwrap_or_default()) {
-            return;
-        }
-        match Proxy::parse(value.trim(), &name) {
-            Ok(proxy) => self.draft.proxy = Some(proxy),
-            Err(message) => self.fault(&name, Some(place), message),
-        }
     }
 
     /// Each call reserves blocks at its start. So the pool must be large enough for all calls
@@ -513,6 +483,7 @@ impl<'a> Loader<'a> {
             service: ServiceConfig {
                 endpoint,
                 key: draft.key.unwrap_or_else(Secret::placeholder),
+                sign_in: draft.sign_in,
                 api_version: draft.api_version,
                 extra_authorities: draft.authorities,
                 proxy: draft.proxy,

@@ -9,10 +9,16 @@ mod change;
 pub mod dotenv;
 mod draft;
 pub mod endpoint;
+mod entra;
+pub mod environment_file;
+mod installed;
 mod load;
+mod login;
 mod names;
 mod network;
+mod pasted;
 pub mod secret;
+mod sources;
 mod spelling;
 mod table;
 
@@ -25,13 +31,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 
+use crate::identity::SignIn;
 use crate::net::proxy::Proxy;
 use crate::system::files;
 
 pub use endpoint::Endpoint;
-pub use load::{EnvFile, PassedSocket, Sources};
 pub use network::OwnName;
 pub use secret::Secret;
+pub use sources::{EnvFile, PassedSocket, Sources};
 pub use table::{VARIABLES, Variable, secret_names};
 
 /// Everything the daemon can be told, validated. Hand each layer its own part, not the whole.
@@ -66,8 +73,11 @@ pub struct Config {
 pub struct ServiceConfig {
     /// Complete address, with `api-version` and `model` in its query.
     pub endpoint: Endpoint,
-    /// Value of the `api-key` header: visible ASCII, so it cannot break out of its header line.
+    /// Value of the `api-key` header: visible ASCII, so it cannot break out of its header line. It is a
+    /// placeholder where [`Self::sign_in`] stands for it.
     pub key: Secret,
+    /// Entra ID in place of the key.
+    pub sign_in: Option<SignIn>,
     /// The `api-version` that is part of [`Self::endpoint`].
     pub api_version: String,
     /// Trust anchors besides the built-in ones; usually none.
@@ -80,7 +90,7 @@ pub struct ServiceConfig {
 #[derive(Debug, Clone, Default)]
 pub struct SessionConfig {
     /// Names of the models. The first one is asked for first. The others follow when it is refused.
-    /// The first is also part of the endpoint's query.
+    /// The first is also part of the endpoint's query. There is none if the endpoint names an agent.
     pub models: Vec<String>,
     /// Name of the voice.
     pub voice: String,

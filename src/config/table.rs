@@ -2,8 +2,10 @@
 
 use super::draft::{self, Draft};
 use super::names::{
-    ALL_PROXY, AZURE_PREFIX, AZURE_SHORT_PREFIX, ENDPOINT, HTTPS_PROXY, KEY, LISTEN, NO_PROXY,
-    SECRETS, SHARED, STATE_DIR, TLS_LISTEN, TOKEN, TOKEN_FILE,
+    ALL_PROXY, API_KEY_FILE, AUTHORITY, AZURE_PREFIX, AZURE_SHORT_PREFIX, CLIENT, CLIENT_SECRET,
+    CREDENTIALS, ENDPOINT, ENTRA_COMMAND, ENTRA_FILE, FEDERATED_FILE, HTTPS_PROXY,
+    IDENTITY_ENDPOINT, IDENTITY_HEADER, IMDS_ENDPOINT, KEY, LISTEN, METADATA, NO_PROXY, SECRETS,
+    SHARED, STATE_DIR, TENANT, TLS_LISTEN, TOKEN, TOKEN_FILE,
 };
 use super::{Files, Secret, network};
 use crate::models;
@@ -78,18 +80,131 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: KEY,
         default: "",
-        explanation: "Key of the Azure resource. Required, unless the file below or a systemd credential of this name holds it.",
+        explanation: "Key of the Azure resource. Required, unless the file below or a systemd credential of this name holds it, or Entra ID is used.",
         group: SERVICE,
         service_only: true,
         parse: |draft, text, _| draft.set_key(text),
     },
     Variable {
-        name: "AZURE_VOICE_LIVE_API_KEY_FILE",
+        name: API_KEY_FILE,
         default: "",
         explanation: "File that holds the key: one line, at most 4 KiB.",
         group: SERVICE,
         service_only: true,
         parse: draft::key_file,
+    },
+    Variable {
+        name: ENTRA_FILE,
+        default: "",
+        explanation: "Entra ID in place of the key: file that holds an access token, read for each connection.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| {
+            let path = draft::path(text)?;
+            draft.secret_files.push(path.clone());
+            draft.entra.file = Some(path);
+            Ok(())
+        },
+    },
+    Variable {
+        name: ENTRA_COMMAND,
+        default: "",
+        explanation: "Entra ID in place of the key: command that prints an access token, alone or as JSON, such as: az account get-access-token --output json --resource https://ai.azure.com. No shell reads it.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| draft::command(text).map(|words| draft.entra.command = Some(words)),
+    },
+    Variable {
+        name: TENANT,
+        default: "",
+        explanation: "Entra ID without another program: directory (tenant) of the service principal. These variables count if no key and no token is set above.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| draft::entra_word(text).map(|text| draft.entra.tenant = Some(text)),
+    },
+    Variable {
+        name: CLIENT,
+        default: "",
+        explanation: "Client id of the service principal or of the workload identity; alone, that of a user-assigned managed identity.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| draft::entra_word(text).map(|text| draft.entra.client = Some(text)),
+    },
+    Variable {
+        name: CLIENT_SECRET,
+        default: "",
+        explanation: "Secret of the service principal, unless a systemd credential of this name holds it.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| {
+            draft::entra_secret(text).map(|text| draft.entra.secret = Some(text))
+        },
+    },
+    Variable {
+        name: FEDERATED_FILE,
+        default: "",
+        explanation: "Workload identity: file with the token of the other system, read for each fetch.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| draft::path(text).map(|text| draft.entra.federated = Some(text)),
+    },
+    Variable {
+        name: AUTHORITY,
+        default: "",
+        explanation: "Address of Entra ID. Unset: https://login.microsoftonline.com.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| {
+            draft::authority(text).map(|text| draft.entra.authority = Some(text))
+        },
+    },
+    Variable {
+        name: CREDENTIALS,
+        default: "",
+        explanation: "ManagedIdentityCredential chooses the managed identity of a virtual machine, where no other variable tells of it; EnvironmentCredential and WorkloadIdentityCredential choose those.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| {
+            draft::entra_word(text).map(|text| draft.entra.credentials = Some(text))
+        },
+    },
+    Variable {
+        name: IDENTITY_ENDPOINT,
+        default: "",
+        explanation: "Endpoint for managed identities; App Service, Container Apps and Azure Arc set it.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| {
+            draft::near_address(text).map(|text| draft.entra.endpoint = Some(text))
+        },
+    },
+    Variable {
+        name: IDENTITY_HEADER,
+        default: "",
+        explanation: "Its secret; App Service and Container Apps set it.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| {
+            draft::entra_secret(text).map(|text| draft.entra.header = Some(text))
+        },
+    },
+    Variable {
+        name: IMDS_ENDPOINT,
+        default: "",
+        explanation: "Set by Azure Arc, beside IDENTITY_ENDPOINT.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| draft::entra_word(text).map(|text| draft.entra.imds = Some(text)),
+    },
+    Variable {
+        name: METADATA,
+        default: "",
+        explanation: "Address of the metadata service of a virtual machine or a cluster. Unset: http://169.254.169.254.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| {
+            draft::near_address(text).map(|text| draft.entra.metadata = Some(text))
+        },
     },
     Variable {
         name: "VOICE_LIVE_MODEL",

@@ -93,6 +93,8 @@ families! {
         "Responses that did not end as they should; interrupted ones are not among them.";
     TranscriptsFailed: "transcripts_failed_total", "", "",
         "Turns of which the service has no transcript.";
+    SignIns: "sign_ins_total", "outcome", "ok failed refused",
+        "Tokens of Entra ID: fetched, not fetched, and refused by the service.";
     Tools: "tool_runs_total", "outcome", "ok failed refused not_started abandoned",
         "Tool runs that the model asked for.";
     LogLost: "log_lines_lost_total", "", "", "Log lines that standard error did not take.";

@@ -100,6 +100,26 @@ impl Target {
         self.proxy.as_ref().map_or((&self.host, self.port), |proxy| (&proxy.host, proxy.port))
     }
 
+    /// The same target with another credential.
+    #[must_use]
+    pub fn with_credential(&self, header: &str) -> Self {
+        Self {
+            host: self.host.clone(),
+            request_target: self.request_target.clone(),
+            host_field: self.host_field.clone(),
+            credential: header.to_owned(),
+            tls: self.tls.clone(),
+            proxy: self.proxy.clone(),
+            ..*self
+        }
+    }
+
+    /// Whether a token of Entra ID is shown, and no key.
+    #[must_use]
+    pub fn shows_token(&self) -> bool {
+        self.credential.starts_with("Authorization:")
+    }
+
     /// `text` without the credential, should the other side have put it there; else `None`. What
     /// is short is a word of its own, such as the simulator's, and no secret.
     #[must_use]
@@ -228,6 +248,12 @@ impl<S: Socket> Dial<S> {
             Stage::Upgrading { .. } => Step::Upgrade,
             Stage::Finished => Step::Over,
         }
+    }
+
+    /// All addresses.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// The address tried last.

@@ -47,6 +47,12 @@ pub enum DialError {
 }
 
 impl DialError {
+    /// Whether the service does not know the credential.
+    #[must_use]
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Refused(refusal, _) if refusal.status == 401)
+    }
+
     /// Whether it may be that the service is not at the address; a refusal is the service's own.
     #[must_use]
     pub fn is_absence(&self) -> bool {

@@ -1,4 +1,9 @@
 //! HTTP/1.1 heads: bytes to [`Request`], and answers to bytes. Pure; no request bodies.
+//!
+//! A head is judged anew with each arrival: [`ParsedHead::Partial`] → `Complete` or `Bad`, and more bytes
+//! never change either. A `Bad` one ends the connection: after it nobody can tell where the next
+//! request begins, and a guess is what request smuggling lives on. `Complete` tells its length, since
+//! the client may have sent the next request, or its first frame, behind it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

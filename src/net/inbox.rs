@@ -1,5 +1,9 @@
 //! The buffer that bytes are read into. The loop has one and lends it to whoever is read; so
 //! connections own no read buffer, only the part of a message that has not come whole.
+//!
+//! It is empty whenever a connection's turn begins, and whatever a turn leaves in it is kept by that
+//! connection before the next one begins. This is what sharing stands on: a byte that stayed would be
+//! read as the next caller's, in a call of somebody else.
 
 use std::ops::Range;
 

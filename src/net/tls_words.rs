@@ -71,8 +71,10 @@ pub fn certificate_fault(fault: &CertificateError) -> String {
         ),
         (
             "CaUsedAsEndEntity",
-            "the certificate is an authority's own, and a server may not show that one; make an \
-             authority and, signed by it, a certificate for the server (basicConstraints CA:FALSE)",
+            "the certificate is an authority's own (CA:TRUE), and a server may not show that one, \
+             although it is trusted; make an authority and, signed by it, a certificate for the \
+             server with basicConstraints=CA:FALSE and subjectAltName=DNS:HOST (docs/operations.md \
+             has the commands, under Troubleshoot)",
         ),
         ("RequiredEkuNotFound", "the certificate is not made for servers (extendedKeyUsage)"),
         ("InvalidPurpose", "the certificate is not made for servers (extendedKeyUsage)"),

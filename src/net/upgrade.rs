@@ -1,4 +1,13 @@
 //! The WebSocket opening handshake in both roles (RFC 6455, section 4): pure text and checks.
+//!
+//! What has arrived of an answer is judged anew each time: [`Answer::Partial`] → any other one, and that
+//! stays, whatever follows. So the caller needs no state, and how the bytes were cut cannot matter.
+//! Without that a slow network could get another verdict than a fast one.
+//!
+//! [`Answer::Upgraded`] says where frames begin. The service may send its first frame in the same
+//! packet; bytes behind the head that were thrown away would be missing from the middle of a frame.
+//! The accept key proves that the answer is to this request: without the check a cache or another
+//! server that says 101 to anything would be taken for the service.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -76,7 +76,7 @@ impl AcceptLimiter {
 
     /// Counts a handshake, and begins a new window if the last one is over. True for the last
     /// handshake that the window allows: the pause that follows is counted once.
-    fn count_handshake(&mut self, now: Instant) -> bool {
+    pub(super) fn count_handshake(&mut self, now: Instant) -> bool {
         let (since, count) = &mut self.handshakes;
         if now >= *since + SECOND {
             (*since, *count) = (now, 0);

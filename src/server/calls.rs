@@ -122,12 +122,17 @@ impl Server {
             return;
         };
         // A call that waits for its turn is resolving too.
-        if !resolver.addresses().is_empty()
-            && session.is_resolving()
-            && !self.connects.is_waiting(at)
-        {
-            session.dial(resolver.addresses(), now);
-            self.connects.count(now);
+        let may_dial = session.is_resolving() && !self.connects.is_waiting(at);
+        if resolver.addresses().is_empty() || !may_dial {
+            return;
+        }
+        self.connects.count(now);
+        if self.tokens.is_none() {
+            return session.dial(resolver.addresses(), now);
+        }
+        session.await_token(resolver.addresses(), now);
+        if session.is_authorising() {
+            self.authorise(at, now);
         }
     }
 
@@ -150,6 +155,7 @@ impl Server {
                 self.connects.wait(at);
                 self.redial(now);
             }
+            (News::TokenRefused, _) => self.token_refused(at, now),
             (News::Accepted, _) => self.remember_candidate(at, now),
             (News::Socket, _) | (_, None) => {}
         }
@@ -223,6 +229,7 @@ impl Server {
                     now,
                 ),
             },
+            Purpose::SignIn(generation) => self.signed_in(generation, outcome, now),
             Purpose::Tool { slot, session, call_id } => {
                 let (output, ok) = tool_output(outcome);
                 let here =

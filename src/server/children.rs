@@ -1,4 +1,4 @@
-//! The child processes of the loop: a bounded table of name look-ups and tool runs.
+//! The child processes of the loop: a bounded table of name look-ups, fetches of tokens and tool runs.
 //!
 //! An entry goes from empty to running (`spawn`) and back to empty (`ended`). Nothing else empties
 //! it. A child that was killed also leaves through `ended`, because the process must be waited for,
@@ -19,6 +19,9 @@ pub(super) const MAX_CHILDREN: usize = 24;
 pub(super) enum Purpose {
     /// A look-up of the service's addresses.
     Resolve,
+    /// A token of Entra ID, for the [`Tokens`](crate::identity::Tokens) of this generation. What is
+    /// fetched for older ones, before the settings were read again, is dropped.
+    SignIn(u64),
     /// A tool of a call. The call may end before the tool does, and its slot may be given to another
     /// call. So the result goes to the slot only if the call in it has this session id.
     Tool { slot: usize, session: String, call_id: String },

@@ -30,6 +30,7 @@ mod spending;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod visitors;
 
 use accept::AcceptLimiter;
@@ -55,6 +56,7 @@ use crate::access::{Access, Guard};
 use crate::call::ending::EndReason;
 use crate::call::sooner;
 use crate::certificates::{Certificates, DeviceNames};
+use crate::identity::Tokens;
 use crate::metrics::{Family, nanos};
 use crate::session::{LoopResources, News, Progress, Session, TurnContext};
 use crate::spending::Ledger;
@@ -156,6 +158,8 @@ pub struct Server {
     guard: Guard,
     resolver: Option<Resolver>,
     connects: ConnectBudget,
+    /// `None` where a key logs in.
+    tokens: Option<Tokens>,
     resources: LoopResources,
     limiter: AcceptLimiter,
     /// When to look at the certificates again; `None` without certificates.
@@ -231,6 +235,7 @@ impl Server {
             guard: Guard::new(access),
             resolver,
             connects: ConnectBudget::new(connects),
+            tokens: None,
             resources: LoopResources::new(blocks),
             limiter: AcceptLimiter::new(now),
             certificates_due,
@@ -264,6 +269,7 @@ impl Server {
         let mut now = Instant::now();
         self.manager.ready(now);
         self.refresh_addresses(now);
+        self.change_sign_in(now);
         loop {
             let end = Instant::now();
             self.resources.metrics.turn(end.saturating_duration_since(now));
@@ -287,6 +293,7 @@ impl Server {
         self.mark_due(now);
         self.look_at_certificates(now);
         self.take_ended_children(now);
+        self.renew_token(now);
         self.redial(now);
         self.pump_slots(now);
         self.watch_spending(now);
@@ -316,7 +323,7 @@ impl Server {
         let nearest = sooner(self.soonest, stop);
         let nearest = sooner(nearest, sooner(self.children.deadline(), self.accept_deadline()));
         let nearest = sooner(nearest, sooner(self.certificates_due, self.spending_deadline()));
-        let nearest = sooner(nearest, self.connects.deadline(now));
+        let nearest = sooner(nearest, sooner(self.connects.deadline(now), self.token_deadline()));
         let nearest = sooner(nearest, self.manager.deadline())?;
         Some(nearest.saturating_duration_since(now))
     }

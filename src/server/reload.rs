@@ -2,12 +2,14 @@
 //! One change also concerns running calls: if the access token has changed, the calls that the old
 //! token admitted end.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::slot::Conn;
 use super::{Calls, Server};
 use crate::access::Access;
 use crate::call::ending::EndReason;
+use crate::identity::SignIn;
 use crate::session::candidates::Chosen;
 use crate::system::resolve::Resolver;
 
@@ -18,6 +20,8 @@ pub struct Terms {
     pub access: Access,
     /// The service's address and credential, and the session that it is asked for.
     pub candidate: Chosen,
+    /// Entra ID in place of the key that the candidate holds.
+    pub sign_in: Option<Rc<SignIn>>,
     /// Why no call can be made: a sentence for the caller about the settings that are missing. `None`
     /// when they are complete.
     pub unready: Option<String>,
@@ -49,9 +53,12 @@ impl Calls {
         let moved = !same || old.tls.is_some() != new.tls.is_some();
         // As long as the settings were incomplete, there was no address and no key to protect.
         let moved = moved && self.terms.unready.is_none();
-        let candidate =
-            if moved { terms.candidate.at(&self.terms.candidate) } else { terms.candidate };
-        self.terms = Terms { candidate, ..terms };
+        self.terms = if moved {
+            let candidate = terms.candidate.at(&self.terms.candidate);
+            Terms { candidate, sign_in: self.terms.sign_in.clone(), ..terms }
+        } else {
+            terms
+        };
     }
 }
 
@@ -77,6 +84,7 @@ impl Server {
             self.resolver = new;
             self.refresh_addresses(now);
         }
+        self.change_sign_in(now);
         self.change_access(access, now);
     }
 

@@ -113,6 +113,12 @@ impl Candidate {
         &self.target
     }
 
+    /// From now on this candidate logs in with `header`. The others that it may fall back to do not: each
+    /// needs a token of its own time.
+    pub fn log_in_with(&mut self, header: &str) {
+        self.target = Rc::new(self.target.with_credential(header));
+    }
+
     /// The model's name; empty if it is not known here.
     #[must_use]
     pub fn model(&self) -> &str {

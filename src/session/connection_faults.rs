@@ -1,17 +1,22 @@
 //! What a failed service connection means, in words that say what to fix.
+//!
+//! Each fault has a word for machines, which never changes for one cause, a sentence for people, and
+//! whether another try may help. Clients call again by the last one: a fault that no try mends, such as
+//! a wrong key, must never say so, or every page would knock at the service for ever.
 
 use std::time::Duration;
 
 use super::service_words::{Words, quote};
 use crate::call::ending::ServiceFault;
-use crate::net::dial::{DialError, ProxyFault};
+use crate::net::dial::{DialError, ProxyFault, Target};
 use crate::net::proxy::{self, Proxy};
 use crate::net::tls_words;
 use crate::net::upgrade::Refusal;
 
-/// Turns a failed attempt to reach `host` into a fault for the call, the log and `check`.
+/// Turns a failed attempt to reach `target` into a fault for the call, the log and `check`.
 #[must_use]
-pub fn explain(error: &DialError, host: &str) -> ServiceFault {
+pub fn explain(error: &DialError, target: &Target) -> ServiceFault {
+    let host = &target.host;
     match error {
         DialError::Connect(error) => fault(
             "unreachable",
@@ -34,7 +39,7 @@ pub fn explain(error: &DialError, host: &str) -> ServiceFault {
             format!("{host} did not finish {step} in time. Check the network and try again."),
             true,
         ),
-        DialError::Refused(refusal, body) => refused(refusal, body, host),
+        DialError::Refused(refusal, body) => refused(refusal, body, host, target.shows_token()),
         DialError::Invalid(what) => fault(
             "bad_answer",
             format!(
@@ -58,6 +63,21 @@ pub fn unresolved(host: &str, why: &str) -> ServiceFault {
         ),
         true,
     )
+}
+
+/// No token came in time. The fetch has its own words in the log.
+#[must_use]
+pub fn token_late(seconds: u64) -> ServiceFault {
+    let message = format!(
+        "No token of Entra ID came in {seconds} seconds. The log of the daemon says what it waits for."
+    );
+    fault("sign_in", message, true)
+}
+
+/// There is no token. `source` is where it should come from, and `why` follows a colon.
+#[must_use]
+pub fn no_token(source: &dyn std::fmt::Display, why: &str) -> ServiceFault {
+    fault("sign_in", format!("There is no token of {source}: {why}."), true)
 }
 
 /// The look-up of the proxy's name failed.
@@ -258,13 +278,19 @@ fn tls(error: &rustls::Error, host: &str) -> ServiceFault {
     fault("tls", message, false)
 }
 
-fn refused(refusal: &Refusal, body: &str, host: &str) -> ServiceFault {
+/// What a token of Entra ID needs at the resource.
+const ROLES: &str = "With Entra ID the identity needs the roles Cognitive Services User and Foundry User on this resource (new roles take some minutes), the resource's own endpoint, and its tenant.";
+
+/// `entra` says that a token was shown and no key.
+fn refused(refusal: &Refusal, body: &str, host: &str, entra: bool) -> ServiceFault {
     let quoted = quote(&Words::of_body(body).message);
     let said = if quoted.is_empty() { String::new() } else { format!(" It said: {quoted}") };
     let id = refusal.request_id.as_deref().map(quote).unwrap_or_default();
     let id = if id.is_empty() { id } else { format!(" (request {id})") };
     let (word, advice, retryable) = match refusal.status {
         400 => ("bad_request", "Check VOICE_LIVE_MODEL and AZURE_VOICE_LIVE_API_VERSION.".to_owned(), false),
+        401 if entra => ("unauthorized", ROLES.to_owned(), false),
+        403 if entra => ("forbidden", format!("{ROLES} Check its network rules too."), false),
         401 => ("unauthorized", "Check that AZURE_VOICE_LIVE_API_KEY is a key of this very resource and region.".to_owned(), false),
         403 => ("forbidden", "Check the resource's network rules and roles, and that key authentication is switched on.".to_owned(), false),
         404 => ("not_found", "Check AZURE_VOICE_LIVE_ENDPOINT, and that VOICE_LIVE_MODEL exists in the resource's region.".to_owned(), false),
@@ -289,9 +315,33 @@ fn quota_advice(retry_after: Option<u32>) -> String {
 mod tests {
     use super::*;
 
+    fn target(credential: &str) -> Target {
+        Target {
+            host: "x.example".to_owned(),
+            port: 443,
+            request_target: "/".to_owned(),
+            host_field: "x.example".to_owned(),
+            credential: credential.to_owned(),
+            tls: None,
+            proxy: None,
+        }
+    }
+
     fn of_status(status: u16, body: &str) -> ServiceFault {
         let refusal = Refusal { status, retry_after: Some(7), ..Refusal::default() };
-        explain(&DialError::Refused(refusal, body.to_owned()), "x.example")
+        explain(&DialError::Refused(refusal, body.to_owned()), &target("api-key: k"))
+    }
+
+    #[test]
+    fn both_roles_are_named_where_a_token_is_refused() {
+        for status in [401, 403] {
+            let refusal = Refusal { status, ..Refusal::default() };
+            let error = DialError::Refused(refusal, String::new());
+            let message = explain(&error, &target("Authorization: Bearer t")).message;
+            for role in ["Cognitive Services User", "Foundry User"] {
+                assert!(message.contains(role) && !message.contains("API_KEY"), "{message}");
+            }
+        }
     }
 
     #[test]
@@ -333,6 +383,6 @@ mod tests {
     #[test]
     fn a_wrong_clock_is_named() {
         let error = rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidYet);
-        assert!(explain(&DialError::Tls(error), "x").message.contains("clock"));
+        assert!(explain(&DialError::Tls(error), &target("")).message.contains("clock"));
     }
 }

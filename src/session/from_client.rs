@@ -111,6 +111,9 @@ impl<S: Socket> Session<S> {
         self.oddities.client.end_row();
         self.totals.microphone_bytes += data.len() as u64;
         cx.metrics.add(Family::Microphone, data.len() as u64);
+        if self.half_microphone.is_even(data.len()) {
+            return self.take_microphone(data, cx);
+        }
         let (completed, whole) = self.half_microphone.join(data);
         if let Some(sample) = completed {
             self.take_microphone(&sample, cx);

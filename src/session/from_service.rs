@@ -233,11 +233,11 @@ impl<S: Socket> Session<S> {
                 cx.metrics.count_known(Family::ServiceErrors, code);
                 self.log_error(error, code);
             }
-            ServiceEvent::Ignored { kind, .. } if log::log_enabled!(log::Level::Debug) => {
-                if self.oddities.ignored.is_new(kind) {
-                    let kind = quote(kind);
-                    log::debug!("[{}] events of the type {kind} are ignored", self.id);
-                }
+            ServiceEvent::Ignored { kind, .. }
+                if log::log_enabled!(log::Level::Debug) && self.oddities.ignored.is_new(kind) =>
+            {
+                let kind = quote(kind);
+                log::debug!("[{}] events of the type {kind} are ignored", self.id);
             }
             _ => {}
         }
@@ -270,17 +270,30 @@ impl<S: Socket> Session<S> {
     /// counted; half a sample waits for the item's next delta.
     fn on_audio(&mut self, mut delta: AudioDelta<'_>, room: &mut [u8], cx: &mut TurnContext<'_>) {
         self.oddities.end_rows();
-        delta.pcm_bytes = self.half_reply.whole(&delta, room.len().saturating_sub(1));
+        let bytes = room.len().saturating_sub(1);
+        let even = self.half_reply.is_even(bytes);
+        delta.pcm_bytes = if even { bytes } else { self.half_reply.whole(&delta, bytes) };
         if self.fate_of(&delta, cx) == Reply::Discard {
             return;
         }
-        let (pcm, dropped) = self.half_reply.join(&delta, room);
-        if dropped {
-            cx.metrics.count(Family::HalfSamples, "service");
-        }
+        let pcm = if even { &room[1..] } else { self.whole_samples(&delta, room, cx) };
         let sent = self.client.accept_reply(pcm, cx.pool);
         self.reply_left(sent, cx);
         cx.metrics.add(Family::Backpressure, u64::from(self.client.is_backed_up()));
+    }
+
+    /// The whole samples of a delta that needs its other half, or leaves one.
+    fn whole_samples<'r>(
+        &mut self,
+        delta: &AudioDelta<'_>,
+        room: &'r mut [u8],
+        cx: &mut TurnContext<'_>,
+    ) -> &'r [u8] {
+        let (pcm, dropped) = self.half_reply.join(delta, room);
+        if dropped {
+            cx.metrics.count(Family::HalfSamples, "service");
+        }
+        pcm
     }
 
     /// The end of an item, or of all items of a response, is the end of its sound.

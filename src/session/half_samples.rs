@@ -26,6 +26,12 @@ impl ReplyHalf {
         (bytes + usize::from(self.waits() && self.is_of(delta))) & !1
     }
 
+    /// Whether a delta of `bytes` can be passed on as it is, as nearly all can: no half waits for it, and
+    /// it leaves none.
+    pub(super) fn is_even(&self, bytes: usize) -> bool {
+        !self.waits() && bytes.is_multiple_of(2)
+    }
+
     /// The whole samples of a delta. `room` is its PCM behind one byte of room, where the half that
     /// waits is put in front. The second value says whether a half of another item was dropped.
     pub(super) fn join<'r>(
@@ -76,6 +82,11 @@ impl ReplyHalf {
 pub(super) struct MicrophoneHalf(Option<u8>);
 
 impl MicrophoneHalf {
+    /// Whether a frame of `bytes` can be passed on as it is.
+    pub(super) fn is_even(&self, bytes: usize) -> bool {
+        self.0.is_none() && bytes.is_multiple_of(2)
+    }
+
     /// What a frame brings: the sample that it completes, and its own whole samples. What is left over
     /// waits for the next frame.
     pub(super) fn join<'f>(&mut self, frame: &'f [u8]) -> (Option<[u8; 2]>, &'f [u8]) {

@@ -224,6 +224,31 @@ impl<S: Socket> Session<S> {
         self.service.dial(addresses, now);
     }
 
+    /// The service's addresses are known, and a token is needed besides. Follow with
+    /// [`authorise`](Self::authorise) or [`unauthorised`](Self::unauthorised).
+    pub fn await_token(&mut self, addresses: &[SocketAddr], now: Instant) {
+        self.service.await_token(addresses, now);
+    }
+
+    /// Whether a token is wanted.
+    #[must_use]
+    pub fn is_authorising(&self) -> bool {
+        self.service.is_authorising()
+    }
+
+    /// There is a token: connect with this header line. `kept` says that it was fetched before this call
+    /// asked, so that a newer one may be had. Follow with [`pump`](Self::pump).
+    pub fn authorise(&mut self, header: &str, kept: bool, now: Instant) {
+        self.service.authorise(header, kept, now);
+    }
+
+    /// There is no token: the call ends with this fault, unless it has got past needing one.
+    pub fn unauthorised(&mut self, fault: ServiceFault, cx: &mut TurnContext<'_>) {
+        if self.is_authorising() {
+            self.lose_service(fault, cx);
+        }
+    }
+
     /// The service's addresses cannot be had: the call ends with this fault, unless it has got past
     /// needing them.
     pub fn unresolved(&mut self, fault: ServiceFault, cx: &mut TurnContext<'_>) {
@@ -350,6 +375,9 @@ impl<S: Socket> Session<S> {
     /// Does what the call wants, in its order, until it wants nothing more. Refused tools are answered
     /// afterwards: their answer is an input, and an input must not come between two outputs.
     fn carry_out(&mut self, cx: &mut TurnContext<'_>) {
+        if self.call.is_drained() {
+            return;
+        }
         let mut refused = Vec::new();
         while let Some(output) = self.call.poll() {
             match output {

@@ -3,7 +3,9 @@
 //!
 //! ```text
 //! Resolving ─► Dialling ─► Configuring ─► Open ─► Closing ─► Gone
-//!     │           └─────────────┴─► Resolving, when the service is asked otherwise
+//!     │  │        │ └───────────┴─► Resolving, when the service is asked otherwise
+//!     │  └─► Authorising ─► Dialling, when Entra ID stands for the key
+//!     │           ▲ └─ Dialling, when the service has refused a token that was kept
 //!     └───────────┴─────────────┴───────────┴────────────────► Gone
 //! ```
 //!
@@ -39,6 +41,10 @@ const SERVICE_SIZES: Sizes = Sizes { message: 1024 * 1024 + 64 * 1024, waiting: 
 /// time means that one of the two clocks is wrong.
 const LONGEST_SESSION: Duration = Duration::from_secs(24 * 3600);
 
+/// How long a call waits for a token. The fetch goes on for the next call. It is shorter than the call's
+/// time to get ready, so that the call ends with the right words.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(12);
+
 /// See the module's text.
 pub(super) struct ServiceSide<S> {
     /// The session that the call asks for, and where.
@@ -51,6 +57,9 @@ pub(super) struct ServiceSide<S> {
     microphone: MicrophonePath,
     /// An agent's conversation to go on with; empty for none.
     conversation: String,
+    /// The dial shows a token that had been fetched before this call asked. If the service refuses it,
+    /// a new one is fetched, once: the kept one may have been revoked, or be for a role of before.
+    kept_token: bool,
     /// What the loop does not know yet, in order: at most one of each kind in a turn.
     news: Vec<News>,
 }
@@ -60,6 +69,9 @@ enum State<S> {
     /// The loop is looking up the service's addresses. There is no socket and no deadline here: the
     /// look-up has its own, and the call's time to get ready bounds both.
     Resolving,
+    /// The loop is getting a token of Entra ID, or has one that must not be used. There is no socket, and
+    /// after `until` the call ends. The addresses wait here: they were known first.
+    Authorising { addresses: Vec<SocketAddr>, until: Instant },
     /// The connection is being made: TCP, TLS, upgrade. The dial owns the socket.
     Dialling(Box<Dial<S>>),
     /// Events flow, but the service has not taken the session's settings. Microphone audio is held:
@@ -92,6 +104,8 @@ pub enum News {
     Reached(SocketAddr),
     /// There is none, and this address was tried last.
     Unreached(SocketAddr),
+    /// The service has refused a token that was kept. A new one is wanted.
+    TokenRefused,
     /// The service has refused the candidate. Its fallback is to be dialled.
     FallBack,
     /// The service has accepted the fallback.
@@ -124,7 +138,7 @@ impl<S: Socket> State<S> {
             Self::Configuring(connection) | Self::Open(connection) | Self::Closing(connection) => {
                 Some(connection)
             }
-            Self::Resolving | Self::Dialling(_) | Self::Gone => None,
+            Self::Resolving | Self::Authorising { .. } | Self::Dialling(_) | Self::Gone => None,
         }
     }
 
@@ -133,7 +147,7 @@ impl<S: Socket> State<S> {
             Self::Configuring(connection) | Self::Open(connection) | Self::Closing(connection) => {
                 Some(connection)
             }
-            Self::Resolving | Self::Dialling(_) | Self::Gone => None,
+            Self::Resolving | Self::Authorising { .. } | Self::Dialling(_) | Self::Gone => None,
         }
     }
 
@@ -154,6 +168,7 @@ impl<S: Socket> ServiceSide<S> {
             state: State::Resolving,
             microphone,
             conversation: String::new(),
+            kept_token: false,
             news: Vec::new(),
         }
     }
@@ -168,17 +183,51 @@ impl<S: Socket> ServiceSide<S> {
     /// Resolving → Dialling. In any other state the addresses come too late and change nothing.
     pub(super) fn dial(&mut self, addresses: &[SocketAddr], now: Instant) {
         if self.is_resolving() {
-            let target = Rc::clone(self.candidate.target());
-            let id = self.request_id.clone();
-            let dial = Dial::new(target, addresses.to_vec(), id, SERVICE_SIZES, now)
-                .with_conversation(&self.conversation);
-            self.state = State::Dialling(Box::new(dial));
+            self.begin_dial(addresses.to_vec(), now);
+        }
+    }
+
+    fn begin_dial(&mut self, addresses: Vec<SocketAddr>, now: Instant) {
+        let (target, id) = (Rc::clone(self.candidate.target()), self.request_id.clone());
+        let dial = Dial::new(target, addresses, id, SERVICE_SIZES, now)
+            .with_conversation(&self.conversation);
+        self.state = State::Dialling(Box::new(dial));
+    }
+
+    /// Whether a token is wanted.
+    pub(super) fn is_authorising(&self) -> bool {
+        matches!(self.state, State::Authorising { .. })
+    }
+
+    /// Resolving → Authorising: Entra ID stands for the key, so the addresses alone are not enough.
+    pub(super) fn await_token(&mut self, addresses: &[SocketAddr], now: Instant) {
+        if self.is_resolving() {
+            let (addresses, until) = (addresses.to_vec(), now + TOKEN_PATIENCE);
+            self.state = State::Authorising { addresses, until };
+        }
+    }
+
+    /// Authorising → Dialling with the token in this header line. `kept` says that it had been fetched
+    /// before this call asked. In any other state it comes too late and changes nothing.
+    pub(super) fn authorise(&mut self, header: &str, kept: bool, now: Instant) {
+        if let State::Authorising { addresses, .. } = &mut self.state {
+            let addresses = std::mem::take(addresses);
+            self.candidate.log_in_with(header);
+            self.kept_token = kept;
+            self.begin_dial(addresses, now);
         }
     }
 
     /// Lets the dial go on. Dialling → Configuring when the WebSocket is open, → Gone when no
     /// address is left.
     pub(super) fn advance_dial(&mut self, cx: &mut TurnContext<'_>) -> Dialled {
+        if let State::Authorising { until, .. } = &self.state
+            && cx.now >= *until
+        {
+            self.state = State::Gone;
+            let fault = connection_faults::token_late(TOKEN_PATIENCE.as_secs());
+            return Dialled::Failed { fault, refused: None };
+        }
         let State::Dialling(dial) = &mut self.state else {
             return Dialled::Pending;
         };
@@ -202,9 +251,15 @@ impl<S: Socket> ServiceSide<S> {
                 cx.metrics.count(Family::Connects, "failed");
                 let absent = dial.address().filter(|_| error.is_absence());
                 self.news.extend(absent.map(News::Unreached));
+                if std::mem::take(&mut self.kept_token) && error.is_unauthorized() {
+                    let (addresses, until) = (dial.addresses().to_vec(), cx.now + TOKEN_PATIENCE);
+                    self.state = State::Authorising { addresses, until };
+                    self.news.push(News::TokenRefused);
+                    return Dialled::Pending;
+                }
                 self.state = State::Gone;
                 Dialled::Failed {
-                    fault: connection_faults::explain(&error, &self.candidate.target().host),
+                    fault: connection_faults::explain(&error, self.candidate.target()),
                     refused: refusals::model_refusal(&error, self.candidate.model()),
                 }
             }
@@ -441,6 +496,7 @@ impl<S: Socket> ServiceSide<S> {
     /// When the dial, the keep-alive or the expiry needs a turn at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.state {
+            State::Authorising { until, .. } => Some(*until),
             State::Dialling(dial) => Some(dial.deadline()),
             state => {
                 let Connection { peer, keep_alive, expires } = state.connection()?;
@@ -470,7 +526,9 @@ impl<S: Socket> ServiceSide<S> {
                 connection.peer.close(1000, "");
                 State::Closing(connection)
             }
-            State::Resolving | State::Dialling(_) | State::Gone => State::Gone,
+            State::Resolving | State::Authorising { .. } | State::Dialling(_) | State::Gone => {
+                State::Gone
+            }
         };
     }
 

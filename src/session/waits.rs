@@ -1,5 +1,8 @@
 //! How long the user of a call waited for the first sound of each answer: the last
 //! [`KEPT`] times, in memory that is there from the start.
+//!
+//! A ring: the newest time takes the place of the oldest. `answers` counts all of them and never goes
+//! back, so it tells both how many places are filled and which one comes next.
 
 use std::fmt;
 use std::time::Duration;

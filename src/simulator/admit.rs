@@ -97,6 +97,14 @@ fn check_credential<'a>(
     header: &impl Fn(&str) -> Option<&'a str>,
     query: &str,
 ) -> Result<(), Refusal> {
+    if let Some(wanted) = &options.script.require_token {
+        let token = header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+        if token.is_some_and(|token| !token.is_empty() && (wanted.is_empty() || token == wanted)) {
+            return Ok(());
+        }
+        let message = "Access denied: a valid Microsoft Entra ID token is required.";
+        return Err(refusal(401, "401", message));
+    }
     let bearer = |value: &str| value.strip_prefix("Bearer ").map(str::trim).map(str::to_owned);
     let given = header("api-key")
         .map(str::to_owned)
@@ -212,6 +220,19 @@ mod tests {
         assert!(admit(&options, target, bearer).unwrap().agent);
         let ga = admit(&options, "/openai/v1/realtime?model=a%2Fb+c", bearer).unwrap();
         assert_eq!((ga.dialect, ga.model.as_str()), (Dialect::Ga, "a/b c"));
+    }
+
+    #[test]
+    fn a_script_may_ask_for_a_token_in_place_of_the_key() {
+        for (word, admitted) in
+            [("require-token", true), ("require-token=token", true), ("require-token=x", false)]
+        {
+            let script = Script::parse([word]).unwrap();
+            let options = Options { script, ..Options::default() };
+            assert_eq!(ask(&options, GOOD, Some("key")).err(), Some(401), "{word}");
+            let bearer = |name: &str| (name == "authorization").then_some("Bearer token");
+            assert_eq!(admit(&options, GOOD, bearer).is_ok(), admitted, "{word}");
+        }
     }
 
     #[test]

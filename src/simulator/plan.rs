@@ -217,7 +217,8 @@ fn in_the_middle(script: &Script, first: bool) -> Vec<Step> {
     if !first {
         return steps;
     }
-    if matches!(script.transcript, TranscriptTiming::Usual | TranscriptTiming::Failed) {
+    let in_passing = [TranscriptTiming::Usual, TranscriptTiming::Twice, TranscriptTiming::Failed];
+    if in_passing.contains(&script.transcript) {
         steps.push(Step::Heard);
     }
     match &script.ending {

@@ -79,6 +79,8 @@ pub enum TranscriptTiming {
     Early,
     /// After `response.done`.
     Late,
+    /// As usual, and once more, empty, after `response.done`: seen with cascade models.
+    Twice,
     /// Never: `conversation.item.input_audio_transcription.failed` in the middle of the reply.
     Failed,
 }
@@ -98,6 +100,9 @@ pub struct Script {
     pub refused_models: Vec<(String, ModelRefusal)>,
     /// Transcribers that are refused.
     pub refused_transcribers: Vec<String>,
+    /// Only a token of Entra ID is let in, in `Authorization: Bearer`, and no key; with a text only the token
+    /// with that text.
+    pub require_token: Option<String>,
     /// Every language hint is refused.
     pub refuse_language: bool,
     /// Audio deltas sent after `speech_started` interrupted a reply.
@@ -208,6 +213,7 @@ impl Script {
             "close-after-upgrade" => {
                 self.ending = Some((Ending::Close(None, String::new()), Moment::Start));
             }
+            "require-token" => self.require_token = Some(String::new()),
             "fail-response" => self.reply = ReplyFault::Failed,
             "incomplete-response" => self.reply = ReplyFault::Incomplete,
             "no-reply" => self.reply = ReplyFault::Missing,
@@ -250,6 +256,7 @@ impl Script {
     fn apply_value(&mut self, key: &str, value: &str) -> Option<()> {
         match key {
             "refuse" => self.refuse = Some(refuse(value)?),
+            "require-token" if !value.is_empty() => self.require_token = Some(value.to_owned()),
             "refuse-model" => self.refused_models.push(refused_model(value)?),
             "refuse-transcriber" if !value.is_empty() => {
                 self.refused_transcribers.push(value.to_owned());
@@ -330,6 +337,7 @@ fn timing(name: &str) -> Option<TranscriptTiming> {
         "usual" => TranscriptTiming::Usual,
         "early" => TranscriptTiming::Early,
         "late" => TranscriptTiming::Late,
+        "twice" => TranscriptTiming::Twice,
         "failed" => TranscriptTiming::Failed,
         _ => return None,
     })
@@ -347,6 +355,7 @@ const WORDS: &[(&str, &str)] = &[
     ("refuse-model=NAME[:HOW]", "refuse this model by 404 (default), 400, error or update"),
     ("refuse-transcriber=NAME", "refuse this transcriber"),
     ("refuse-language", "refuse every language hint for the transcriber"),
+    ("require-token[=TOKEN]", "let in a token of Entra ID only (or this one only), and no key"),
     ("session-seconds=N", "end the session after N seconds"),
     ("dialect=dated|ga", "use this dialect's event names and session shape, whatever the path"),
     ("no-welcome", "don't speak first"),
@@ -356,7 +365,7 @@ const WORDS: &[(&str, &str)] = &[
     ("tools=1|2", "make so many function calls in every spoken turn"),
     ("say-first", "speak a sentence before the function calls of a reply"),
     ("bad-arguments", "send function call arguments that are not JSON"),
-    ("transcript=WHEN", "send the user's words at this time: usual, early, late or failed"),
+    ("transcript=WHEN", "send the user's words at this time: usual, early, late, twice or failed"),
     ("late-deltas=N", "send N more audio deltas after an interruption"),
     ("cancel-previous", "let a response.create during a reply cancel the reply"),
     ("fail-response", "let replies fail"),

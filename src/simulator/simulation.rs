@@ -82,6 +82,8 @@ pub struct Simulation {
     pub(super) waiting: VecDeque<Request>,
     /// The turn's transcription, until its place in the reply comes.
     pub(super) transcription: Option<Transcription>,
+    /// The item whose transcription will come once more, empty.
+    pub(super) repeated: Option<String>,
     pub(super) playing: Option<Playing>,
     /// When to speak first.
     pub(super) welcome_at: Option<Instant>,
@@ -124,6 +126,7 @@ impl Simulation {
             last_response: None,
             waiting: VecDeque::new(),
             transcription: None,
+            repeated: None,
             playing: None,
             welcome_at: None,
             speech_item: None,
@@ -336,6 +339,7 @@ impl Simulation {
             self.playing = Some(Playing { item_id, first, bytes });
         }
         self.send_transcription();
+        self.repeat_transcription();
     }
 
     pub(super) fn cancel_response(&mut self, outcome: Outcome, late: u8, now: Instant) {

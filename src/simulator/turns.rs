@@ -164,10 +164,21 @@ impl Simulation {
             self.send("conversation.item.input_audio_transcription.delta", delta);
         }
         fields["transcript"] = text.into();
+        if self.options.script.transcript == TranscriptTiming::Twice {
+            self.repeated = Some(item_id);
+        }
         if self.dialect() == Dialect::Ga {
             fields["usage"] = self.transcription_usage(milliseconds);
         }
         self.send("conversation.item.input_audio_transcription.completed", fields);
+    }
+
+    /// Sends a transcription again that was sent before, without words.
+    pub(super) fn repeat_transcription(&mut self) {
+        if let Some(item_id) = self.repeated.take() {
+            let fields = json!({ "item_id": item_id, "content_index": 0, "transcript": "" });
+            self.send("conversation.item.input_audio_transcription.completed", fields);
+        }
     }
 
     /// What a transcription is said to have cost, in the unit of its transcriber; ten tokens a second.

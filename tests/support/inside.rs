@@ -80,6 +80,7 @@ fn daemon(
             terms: Terms {
                 access: Access::Open,
                 candidate: Chosen::new(Candidate::only(settings, target)),
+                sign_in: None,
                 unready: None,
             },
             reread: Box::new(|| Err("nothing is read again".to_owned())),

@@ -150,7 +150,7 @@ impl HalfCharacters {
             (Some(_), None) if !delta.is_empty() => out.push(char::REPLACEMENT_CHARACTER),
             _ => {}
         }
-        let kept = last.or(before.filter(|_| delta.is_empty()));
+        let kept = last.or_else(|| before.filter(|_| delta.is_empty()));
         if let Some(high) = kept {
             if last.is_some() {
                 text = text.strip_suffix(char::REPLACEMENT_CHARACTER).unwrap_or(text);

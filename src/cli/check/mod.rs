@@ -8,20 +8,26 @@
 mod report;
 mod state;
 
+use std::path::Path;
 use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
 
 use super::args::CheckArgs;
 use super::drive::{self, Drive, Ended, Event, Way};
 use super::exit::{self, Failure};
+use super::own_names;
 use super::screen::plain;
 use super::service;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::service::session::{Dialect, SessionInfo, ga_session};
 use crate::call::service::{self as codec, Parsed, ServiceError, ServiceEvent, commands};
 use crate::call::{CallSettings, SERVICE_TIMEOUT};
-use crate::certificates::OwnFiles;
+use crate::certificates::{Certificates, OwnFiles};
 use crate::config::{Config, Purpose};
+use crate::identity;
+use crate::identity::answer::{self, Refusal};
 use crate::models;
 use crate::net::dial::{Step, Target};
 use crate::net::suites;
@@ -31,6 +37,7 @@ use crate::net::ws::{Message, Sizes, USUAL_WAITING};
 use crate::session::candidates::Candidate;
 use crate::session::connection_faults;
 use crate::session::refusals::{self, Refused};
+use crate::system::child::{Child, Outcome};
 use crate::system::terminal_log;
 use crate::tools::Tools;
 use report::Report;
@@ -44,7 +51,12 @@ const SIZES: Sizes = Sizes { message: 4 * 1024 * 1024, waiting: USUAL_WAITING };
 /// [`Failure`]: all faults of the configuration, or what the service doesn't like.
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let mut report = Report::new();
-    let config = Config::from_process(Purpose::Service, args.env_file.as_deref(), None, &[]);
+    let env_file = args.env_file.as_deref();
+    let config = if args.service {
+        Config::of_service(env_file)
+    } else {
+        Config::from_process(Purpose::Service, env_file, None, &[])
+    };
     let config = config.map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;
     if let Some(sentence) = config.unready {
         return Err((exit::CONFIG, sentence));
@@ -65,26 +77,77 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
         let mut files = OwnFiles::new(certificate.clone(), key.clone());
         files.load(SystemTime::now()).map_err(|error| (exit::CONFIG, error))?;
         report.done("certificate", "usable");
+        for name in Certificates::Own(Box::new(files)).lacks(own_names::of(&config).set()) {
+            report.note(&format!("VOICELIVED_NAMES: the certificate does not hold for {name}"));
+        }
     }
     state::check(&config, &mut report)?;
     let program = std::env::current_exe().unwrap_or_default();
     let candidate =
         service::first_candidate(&config, &Tools::builtin(&program), &ClientConfigs::default())
             .map_err(|error| (exit::CONFIG, error))?;
-    try_candidates(candidate, &mut report)?;
+    let login = log_in(&config, &program, &mut report)?;
+    try_candidates(candidate, login.as_deref(), &mut report)?;
     report.line("All is well: calls can be made.");
     Ok(())
 }
 
+/// Says which credential is used. A token of Entra ID is fetched as the daemon does it, by the same
+/// child, and given back as a header line.
+fn log_in(config: &Config, program: &Path, report: &mut Report) -> Result<Option<String>, Failure> {
+    let Some(sign_in) = &config.service.sign_in else {
+        report.fact("credential", "the key (AZURE_VOICE_LIVE_API_KEY)");
+        return Ok(None);
+    };
+    report.begin_step();
+    if let Some(proxy) = &sign_in.proxy {
+        report.fact("sign-in", &format!("through the proxy {proxy} ({})", proxy.variable));
+    }
+    let deadline = Instant::now() + identity::TIMEOUT;
+    let command = sign_in.command(program);
+    let child = Child::spawn(&command, sign_in.input(), identity::MAX_OUTPUT, deadline);
+    let outcome = child.and_then(drive::finish);
+    let token = match outcome {
+        Ok(Outcome::Done(output)) => answer::parse(&output, SystemTime::now()),
+        Ok(Outcome::Failed(why)) => Err(sign_in.failed(&why)),
+        Err(error) => Err(Refusal::lasting(format!("it cannot be started: {error}"))),
+    };
+    let token = token
+        .map_err(|refusal| refused(connection_faults::no_token(&sign_in.source, &refusal.why)))?;
+    let until = match token.life {
+        Some(life) => good_until(life, SystemTime::now()),
+        None => "it is fetched for each connection".to_owned(),
+    };
+    report.done("sign-in", &plain(&format!("token of {}; {until}", sign_in.source)));
+    Ok(Some(token.header()))
+}
+
+/// A token's life, and its end by this device's clock.
+fn good_until(life: Duration, now: SystemTime) -> String {
+    let end = (now + life).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let end = i64::try_from(end).ok().and_then(|end| OffsetDateTime::from_unix_timestamp(end).ok());
+    let end = end.map_or_else(String::new, |end| {
+        let (date, time) = (end.date(), end.time());
+        format!(", until {date} {:02}:{:02} UTC", time.hour(), time.minute())
+    });
+    format!("good for {} minutes{end}", life.as_secs() / 60)
+}
+
 /// Tries the owner's first choice, and falls back as a call does when the service refuses it.
-fn try_candidates(mut candidate: Candidate, report: &mut Report) -> Result<(), Failure> {
+fn try_candidates(
+    mut candidate: Candidate,
+    login: Option<&str>,
+    report: &mut Report,
+) -> Result<(), Failure> {
     let first = candidate.model().to_owned();
+    login.iter().for_each(|header| candidate.log_in_with(header));
     while let Err(Setback { failure, refused }) = try_candidate(&candidate, report) {
         let Some((refused, said)) = refused else { return Err(failure) };
         let Some((next, clause)) = candidate.fallback(refused) else { return Err(failure) };
         let said = candidate.target().conceal(&said).unwrap_or(said);
         report.note(&format!("{clause}. The service said: {said}"));
         candidate = next;
+        login.iter().for_each(|header| candidate.log_in_with(header));
     }
     let model = candidate.model();
     if model != first {
@@ -166,8 +229,9 @@ fn connect(candidate: &Candidate, report: &mut Report) -> Result<Drive, Setback>
             report.done("upgrade", "credential accepted");
         }
     };
+    let shown = Rc::clone(&target);
     Drive::connect(target, addresses, request_id, SIZES, on_way).map_err(|error| Setback {
-        failure: refused(connection_faults::explain(&error, &host)),
+        failure: refused(connection_faults::explain(&error, &shown)),
         refused: refusals::model_refusal(&error, candidate.model())
             .map(|said| (Refused::Model, said)),
     })

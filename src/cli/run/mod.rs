@@ -273,7 +273,7 @@ fn certificates(config: &Config) -> Result<Secured, Failure> {
     if let Some((certificate, key)) = &config.web.tls_files {
         let mut files = OwnFiles::new(certificate.clone(), key.clone());
         let tls = files.load(SystemTime::now()).map_err(refused)?;
-        return Ok((Certificates::Own(files), tls));
+        return Ok((Certificates::Own(Box::new(files)), tls));
     }
     let Some(folder) = &config.state_dir else {
         let message = "VOICELIVED_STATE_DIR: there is no folder to keep certificates in; set it, or VOICELIVED_TLS_CERT and VOICELIVED_TLS_KEY";

@@ -2,6 +2,7 @@
 //! Files may have changed since then, but the environment cannot.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use crate::cli::args::RunArgs;
 use crate::cli::{access_token, service};
@@ -50,7 +51,9 @@ pub(super) fn terms(
     tls: &ClientConfigs,
 ) -> Result<Terms, String> {
     let candidate = Chosen::new(service::first_candidate(config, tools, tls)?);
-    Ok(Terms { access: access_token::access(token), candidate, unready: config.unready.clone() })
+    let sign_in = config.service.sign_in.clone().map(Rc::new);
+    let access = access_token::access(token);
+    Ok(Terms { access, candidate, sign_in, unready: config.unready.clone() })
 }
 
 /// Reads the terms again for SIGHUP. As long as a setting that needs a restart differs from

@@ -126,6 +126,16 @@ fn a_cascade_s_recogniser_can_fail_or_be_late() {
 }
 
 #[test]
+fn an_empty_transcription_can_come_again() {
+    let mut client = configured_cascade(&["transcript=twice"]);
+    let events = say_aloud(&mut client, "weather");
+    let told = all(&events, "conversation.item.input_audio_transcription.completed");
+    assert_eq!((told.len(), &told[1]["transcript"]), (2, &json!("")));
+    assert_eq!(told[0]["item_id"], told[1]["item_id"]);
+    assert_eq!(events.last().unwrap()["transcript"], "", "behind response.done");
+}
+
+#[test]
 fn nothing_is_taken_after_a_refused_configuration() {
     let mut client = Client::scripted(&[]);
     let bad = json!({"turn_detection": {"type": "server_vad"}, "input_audio_transcription": {"model": "azure-speech"}});
