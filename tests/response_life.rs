@@ -164,6 +164,21 @@ fn a_spoken_turn_that_meets_a_dead_response_is_answered() {
     call.speech_ends("u1");
     call.pass(30);
     assert_eq!(call.requests(), 1);
+    // Or within a long sentence: the user's speech has cancelled it, as far as we know.
+    let mut call = Call::new();
+    call.created("r1");
+    call.speech("u1");
+    for _ in 0..20 {
+        call.pass(1);
+        call.0.client().send(Message::Binary(&[0; 960])).expect("memory");
+        call.0.client().flush().expect("memory");
+        call.0.turn();
+    }
+    call.speech_ends("u1");
+    call.commands();
+    call.pass(30);
+    let commands = call.commands();
+    assert_eq!(commands, ["response.cancel", "response.create"]);
     // A service that answers by itself is not asked.
     let mut call = Call::new();
     call.created("r1");

@@ -88,8 +88,29 @@ enum Response {
     /// Between its beginning and its `response.done`; the id is in `response_id`. `seen` is its last
     /// sign of life.
     Active { seen: Instant },
-    /// The same, after it was cancelled by us or by the user's speech: only its end is missing.
-    Cancelled { seen: Instant },
+    /// The same, after it was cancelled: only its end is missing.
+    Cancelled { seen: Instant, by: Canceller },
+}
+
+/// What has cancelled a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Canceller {
+    /// Our `response.cancel`.
+    Us,
+    /// The service, because the user speaks. It does so by itself, or was meant to.
+    Service,
+}
+
+/// The last response, if it counts as over and its end has not come. From then on a turn of the user may
+/// meet a service that is stuck in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    /// It is not lost.
+    No,
+    /// It was given up. It is taken up again at a sign of life, until we ask for another one.
+    Silent,
+    /// It was cancelled, by this.
+    Cancelled(Canceller),
 }
 
 /// What an event is for the gate that belongs to a response.
@@ -142,9 +163,7 @@ pub struct ResponseGate {
     response: Response,
     /// Id of the active response, or of the last one.
     response_id: String,
-    /// The last response was given up, and its end has not come. It is taken up again at a sign of life,
-    /// until we ask for another one.
-    lost: bool,
+    lost: Lost,
     /// The ids of those before it that have ended, the newest last.
     past: VecDeque<String>,
     /// The user's turn came while a response was active or lost: a service that hangs does not answer it
@@ -166,7 +185,7 @@ impl Default for ResponseGate {
             turn: Turn::Quiet,
             response: Response::None,
             response_id: String::new(),
-            lost: false,
+            lost: Lost::No,
             past: VecDeque::new(),
             owed: false,
             answer: Answer::Unwanted,
@@ -248,7 +267,7 @@ impl ResponseGate {
     pub fn committed(&mut self, now: Instant) {
         if let Turn::Announced { until } = &mut self.turn {
             *until = now + ANNOUNCED;
-            self.owed = self.active().is_some() || self.lost;
+            self.owed = self.active().is_some() || self.lost != Lost::No;
         }
     }
 
@@ -277,14 +296,15 @@ impl ResponseGate {
     /// for every audio delta: it does not allocate.
     pub fn sign(&mut self, response_id: &str, now: Instant) -> Sign {
         if response_id.is_empty() || self.active().is_some_and(|id| id == response_id) {
-            if let Response::Active { seen } | Response::Cancelled { seen } = &mut self.response {
+            if let Response::Active { seen } | Response::Cancelled { seen, .. } = &mut self.response
+            {
                 *seen = now;
             }
             return Sign::Known;
         }
         if self.response_id == response_id {
-            if self.lost && self.response == Response::None {
-                self.lost = false;
+            if self.lost == Lost::Silent && self.response == Response::None {
+                self.lost = Lost::No;
                 self.response = Response::Active { seen: now };
                 return Sign::Revived;
             }
@@ -293,10 +313,10 @@ impl ResponseGate {
         if self.past.iter().any(|id| id == response_id) { Sign::Known } else { Sign::New }
     }
 
-    /// The active response is cancelled, by us or by the user's speech: Active → Cancelled.
-    pub fn cancelled(&mut self, now: Instant) {
+    /// The active response is cancelled: Active → Cancelled.
+    pub fn cancelled(&mut self, by: Canceller, now: Instant) {
         if matches!(self.response, Response::Active { .. }) {
-            self.response = Response::Cancelled { seen: now };
+            self.response = Response::Cancelled { seen: now, by };
         }
     }
 
@@ -319,7 +339,7 @@ impl ResponseGate {
         }
         let last = !anonymous && self.response_id == response_id;
         if last {
-            self.lost = false;
+            self.lost = Lost::No;
         }
         if last || self.past.iter().any(|id| id == response_id) {
             Ended::Past
@@ -328,15 +348,18 @@ impl ResponseGate {
         }
     }
 
-    /// The response that was given up, if it was the last one: the caller must cancel it before it asks
-    /// for another one, or a service in which it is alive would refuse that. It is not taken up again.
+    /// The last response, if it counts as over and nobody has cancelled it on our side: the caller must
+    /// do so before it asks for another one, or a service in which it is alive would refuse that. It is
+    /// not taken up again.
     pub fn take_lost(&mut self) -> Option<&str> {
-        std::mem::take(&mut self.lost).then_some(self.response_id.as_str())
+        let lost = std::mem::replace(&mut self.lost, Lost::No);
+        let uncancelled = matches!(lost, Lost::Silent | Lost::Cancelled(Canceller::Service));
+        uncancelled.then_some(self.response_id.as_str())
     }
 
     /// The last response moves to the past, and makes room for the next one's id.
     fn bury(&mut self) {
-        self.lost = false;
+        self.lost = Lost::No;
         let id = std::mem::take(&mut self.response_id);
         if id.is_empty() {
             return;
@@ -411,11 +434,12 @@ impl ResponseGate {
                 Some(Unfinished::NotCreated)
             }
             Response::Active { .. } => {
-                self.lost = true;
+                self.lost = Lost::Silent;
                 self.outstanding = None;
                 Some(Unfinished::Silent)
             }
-            Response::Cancelled { .. } => {
+            Response::Cancelled { by, .. } => {
+                self.lost = Lost::Cancelled(by);
                 self.outstanding = None;
                 Some(Unfinished::CancelUnanswered)
             }
@@ -439,7 +463,7 @@ impl ResponseGate {
                     if awaited || self.is_wanted() { SILENT_AND_AWAITED } else { SILENT };
                 Some(play_end.map_or(seen, |end| end.max(seen)) + patience)
             }
-            Response::Cancelled { seen } => Some(seen + CANCELLED),
+            Response::Cancelled { seen, .. } => Some(seen + CANCELLED),
         }
     }
 
@@ -456,13 +480,6 @@ impl ResponseGate {
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         self.greeting || self.owed || self.answer != Answer::Unwanted
-    }
-
-    /// Whether the user has had the last word, as far as is known: nobody speaks, and no response is
-    /// announced.
-    #[must_use]
-    pub fn is_quiet(&self) -> bool {
-        self.turn == Turn::Quiet
     }
 
     /// The active response's id.
@@ -486,113 +503,4 @@ impl ResponseGate {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn start() -> (ResponseGate, Instant) {
-        (ResponseGate::default(), Instant::now())
-    }
-
-    #[test]
-    fn requests_merge_and_only_one_is_outstanding() {
-        let (mut gate, now) = start();
-        gate.want(ResponseRequest::Answer);
-        gate.want(ResponseRequest::Answer);
-        assert_eq!(gate.next(now), Some(ResponseRequest::Answer));
-        gate.want(ResponseRequest::Answer);
-        assert_eq!(gate.next(now), None);
-        gate.created("r1", now);
-        assert_eq!(gate.next(now), None);
-        gate.done("other");
-        assert_eq!(gate.next(now), None);
-        gate.done("r1");
-        assert_eq!(gate.next(now), Some(ResponseRequest::Answer));
-    }
-
-    #[test]
-    fn speech_announces_a_response_until_it_lapses() {
-        let (mut gate, now) = start();
-        gate.speech_started(now);
-        gate.want(ResponseRequest::Answer);
-        assert_eq!(gate.next(now), None);
-        gate.speech_stopped(true, now);
-        assert_eq!(gate.next(now), None);
-        assert_eq!(gate.deadline(false, None), Some(now + ANNOUNCED));
-        let later = now + ANNOUNCED;
-        assert!(gate.tick(false, None, later).any);
-        assert_eq!(gate.next(later), Some(ResponseRequest::Answer));
-    }
-
-    #[test]
-    fn the_services_own_response_meets_an_earlier_wish() {
-        let (mut gate, now) = start();
-        gate.speech_started(now);
-        gate.want(ResponseRequest::Answer);
-        gate.speech_stopped(true, now);
-        gate.created("vad", now);
-        gate.done("vad");
-        assert_eq!(gate.next(now), None);
-    }
-
-    #[test]
-    fn a_wish_during_the_announcement_is_asked_for_afterwards() {
-        let (mut gate, now) = start();
-        gate.speech_started(now);
-        gate.speech_stopped(true, now);
-        gate.want(ResponseRequest::Answer);
-        gate.created("vad", now);
-        gate.done("vad");
-        assert_eq!(gate.next(now), Some(ResponseRequest::Answer));
-    }
-
-    #[test]
-    fn a_refusal_is_retried_once_after_the_other_response() {
-        let (mut gate, now) = start();
-        gate.want(ResponseRequest::Answer);
-        assert!(gate.next(now).is_some());
-        gate.refused(now);
-        assert_eq!(gate.next(now), None);
-        gate.created("theirs", now);
-        gate.done("theirs");
-        assert_eq!(gate.next(now), Some(ResponseRequest::Answer));
-        gate.refused(now);
-        gate.created("again", now);
-        gate.done("again");
-        assert_eq!(gate.next(now), None);
-        gate.want(ResponseRequest::Answer);
-        assert_eq!(gate.next(now), Some(ResponseRequest::Answer));
-        gate.created("r", now);
-        gate.refused(now);
-        gate.done("r");
-        assert_eq!(
-            gate.next(now),
-            Some(ResponseRequest::Answer),
-            "a new request may be retried again"
-        );
-    }
-
-    #[test]
-    fn a_request_without_an_answer_lapses() {
-        let (mut gate, now) = start();
-        gate.want(ResponseRequest::Greeting);
-        assert_eq!(gate.next(now), Some(ResponseRequest::Greeting));
-        assert!(gate.is_busy());
-        assert_eq!(gate.tick(false, None, now + REQUESTED).response, Some(Unfinished::NotCreated));
-        assert!(!gate.is_busy());
-        assert_eq!(gate.next(now), None);
-    }
-
-    #[test]
-    fn stop_takes_what_is_on_its_way_only() {
-        let (mut gate, now) = start();
-        gate.stop_next();
-        gate.want(ResponseRequest::Answer);
-        assert!(gate.next(now).is_some());
-        assert_eq!(gate.created("r1", now), Some(false));
-        gate.done("r1");
-        gate.speech_started(now);
-        gate.speech_stopped(true, now);
-        gate.stop_next();
-        assert_eq!(gate.created("r2", now), Some(true));
-    }
-}
+mod tests;

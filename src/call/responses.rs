@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use super::client::{self, Role};
-use super::response_gate::{Ended, Sign};
+use super::response_gate::{Canceller, Ended, Sign};
 use super::service::{Part, ResponseDone, commands};
 use super::unfinished::{Unfinished, why};
 use super::{Call, Output};
@@ -50,7 +50,7 @@ impl Call {
     /// Cancels the active response. Nothing of it is heard from here on.
     pub(super) fn cancel(&mut self, response_id: &str, now: Instant) {
         self.interrupted.set(response_id);
-        self.gate.cancelled(now);
+        self.gate.cancelled(Canceller::Us, now);
         self.send(commands::response_cancel(response_id));
     }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::client::{self, ClientMessage};
 use super::ending::EndReason;
-use super::response_gate::ResponseRequest;
+use super::response_gate::{Canceller, ResponseRequest};
 use super::service::commands;
 use super::{Call, Output};
 
@@ -92,7 +92,7 @@ impl Call {
         // The service cancels its response itself; ours to do is to drop what is still under way.
         if let Some(response_id) = self.gate.active() {
             self.interrupted.set(response_id);
-            self.gate.cancelled(now);
+            self.gate.cancelled(Canceller::Service, now);
         }
         self.drop_playback(!self.session.turns.auto_truncate, now);
         self.tell_speech(item_id);
