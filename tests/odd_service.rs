@@ -433,7 +433,8 @@ fn half_an_emoji_ends_no_call() {
         .map(|message| (message["item_id"].to_string(), message["text"].to_string()))
         .collect();
     let of = |item: &str| -> String {
-        let of_item = deltas.iter().filter(|(id, _)| *id == json!(item).to_string());
+        let item = json!(item).to_string();
+        let of_item = deltas.iter().filter(|(id, _)| *id == item);
         of_item.map(|(_, text)| serde_json::from_str::<String>(text).expect("JSON")).collect()
     };
     assert!(of("i").starts_with("Hi \u{1f600} there \u{fffd}!"), "{deltas:?}");

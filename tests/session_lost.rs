@@ -150,7 +150,8 @@ impl Call {
 /// may have heard of the user's turn, so none is missing but those that are counted: an outage may be
 /// longer than what can be held.
 fn check_microphone(call: &mut Call, seed: u64) {
-    let counted = call.scene.counted("microphone_dropped_bytes_total") as usize / 2;
+    let counted = call.scene.counted("microphone_dropped_bytes_total") / 2;
+    let counted = usize::try_from(counted).expect("it fits");
     let (mut known, mut missing) = (0, 0);
     for (at, session) in call.heard.iter().enumerate() {
         for pair in session.windows(2) {

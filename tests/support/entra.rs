@@ -88,7 +88,7 @@ fn answer(stream: &mut (impl Read + Write), answers: &[String], heard: &Mutex<Ve
         heard.push(request);
         heard.len() - 1
     };
-    let text = answers.get(at).or(answers.last());
+    let text = answers.get(at).or_else(|| answers.last());
     let _ = stream.write_all(text.expect("an answer").as_bytes());
     let _ = stream.flush();
 }
