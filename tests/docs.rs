@@ -152,7 +152,10 @@ fn readme_has_every_setting_once_with_its_default() {
             let words = !row.default.is_empty() && row.default != "-";
             assert!(words, "{}: what without it?", variable.name);
         } else {
-            assert_eq!(row.default, format!("`{}`", variable.default), "{}", variable.name);
+            // A row of several settings may have a default for each, in their order.
+            let at = row.names.iter().position(|name| name == variable.name).unwrap_or_default();
+            let own = row.default.split(", ").nth(at).unwrap_or(&row.default);
+            assert_eq!(own, format!("`{}`", variable.default), "{}", variable.name);
         }
     }
 }

@@ -136,7 +136,7 @@ impl<'a> Scene<'a> {
         let endpoint = format!("ws://{}", switch.address);
         let file = token_file.to_str().expect("a plain path");
         let settings =
-            [("VOICELIVED_ACCESS_TOKEN_FILE", file), ("VOICELIVED_RECONNECT_SECONDS", "1")];
+            [("VOICELIVED_ACCESS_TOKEN_FILE", file), ("VOICELIVED_RECONNECT_SECONDS", "0")];
         let daemon = Daemon::quiet(level, &endpoint, &settings);
         let (cookies, seen) = (Vec::new(), String::new());
         Self { level, daemon, switch, services, token_file, cookies, seen }

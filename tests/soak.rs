@@ -39,9 +39,8 @@ const FLAT: u64 = 512;
 const CALLS_A_SECOND: u64 = 10;
 const AUDIO_A_SECOND: u64 = 5 * 48_000;
 
-/// Ways to end that must have been among them.
-const ENDS: [&str; 5] =
-    ["hang_up", "client_lost", "bad_protocol", "service_lost", "service_closed"];
+/// Ways to end that must have been among them. A reset connection ends no call.
+const ENDS: [&str; 4] = ["hang_up", "client_lost", "bad_protocol", "service_closed"];
 
 #[derive(Default)]
 struct Totals {

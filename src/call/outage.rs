@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 /// A call that was active for this long is tried again at once.
 pub(super) const SETTLED: Duration = Duration::from_secs(10);
 /// The longest wait before the second try. It doubles with each further one.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 /// The longest wait before any try.
-const LONGEST_WAIT: Duration = Duration::from_secs(8);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(8);
 /// How long the service may take, once it is reached, to take the settings.
 const CONFIGURE: Duration = Duration::from_secs(15);
 
@@ -45,7 +45,8 @@ impl Outage {
     ) -> Self {
         let mut outage =
             Self { lost: now, give_up: now + patience, tries: 0, next: None, try_ends: None };
-        let wait = if active_for >= SETTLED { Duration::ZERO } else { jitter.part_of(FIRST_WAIT) };
+        let wait =
+            if active_for >= SETTLED { Duration::ZERO } else { jitter.part_of(FIRST_BACKOFF) };
         outage.wait(wait, retry_after, now);
         outage
     }
@@ -57,8 +58,8 @@ impl Outage {
         jitter: &mut Jitter,
         now: Instant,
     ) {
-        let doubled = FIRST_WAIT * (1 << self.tries.saturating_sub(1).min(8));
-        self.wait(jitter.part_of(doubled.min(LONGEST_WAIT)), retry_after, now);
+        let doubled = FIRST_BACKOFF * (1 << self.tries.saturating_sub(1).min(8));
+        self.wait(jitter.part_of(doubled.min(LONGEST_BACKOFF)), retry_after, now);
     }
 
     /// The session that had ended the outage did not last.
@@ -155,7 +156,7 @@ mod tests {
         assert!(outage.begin_try(now));
         assert!(!outage.begin_try(now), "one try at a time");
         let fresh = Outage::new(Duration::ZERO, MINUTE, None, &mut jitter, now);
-        assert!(fresh.deadline() <= now + FIRST_WAIT);
+        assert!(fresh.deadline() <= now + FIRST_BACKOFF);
     }
 
     #[test]

@@ -406,6 +406,7 @@ mod tests {
                 .replace("=TYPE", "=server_error")
                 .replace("1|2", "2")
                 .replace("dated|ga", "ga")
+                .replace("[=TOKEN]", "=secret")
                 .replace("=BYTES", "=1048576")
                 .replace("=N", "=3")
                 .replace("=MS", "=250");
