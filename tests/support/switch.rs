@@ -1,7 +1,7 @@
 //! A service address behind which the service can be exchanged from call to call, so that a good
 //! call and a bad one can share a daemon. It also counts the connections.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,8 +13,7 @@ pub(crate) struct Switch {
     pub(crate) address: SocketAddr,
     target: Arc<Mutex<SocketAddr>>,
     visits: Arc<AtomicUsize>,
-    /// The daemon's ends of the connections.
-    open: Arc<Mutex<Vec<TcpStream>>>,
+    cuts: Arc<AtomicUsize>,
 }
 
 impl Switch {
@@ -23,21 +22,18 @@ impl Switch {
         let address = listener.local_addr().expect("it is bound");
         let target = Arc::new(Mutex::new(target));
         let visits = Arc::new(AtomicUsize::new(0));
-        let open = Arc::default();
-        let (now, count) = (Arc::clone(&target), Arc::clone(&visits));
-        let visitors: Arc<Mutex<Vec<TcpStream>>> = Arc::clone(&open);
+        let cuts = Arc::new(AtomicUsize::new(0));
+        let (now, count, cut) = (Arc::clone(&target), Arc::clone(&visits), Arc::clone(&cuts));
         std::thread::spawn(move || {
             for visitor in listener.incoming().map_while(Result::ok) {
                 count.fetch_add(1, Ordering::Relaxed);
                 let target = *now.lock().expect("no panic holds it");
                 if let Ok(service) = TcpStream::connect(target) {
-                    let copy = visitor.try_clone().expect("a socket");
-                    visitors.lock().expect("no panic holds it").push(copy);
-                    relay(visitor, service);
+                    relay(visitor, service, &cut);
                 }
             }
         });
-        Self { address, target, visits, open }
+        Self { address, target, visits, cuts }
     }
 
     /// The next connection goes there.
@@ -47,9 +43,7 @@ impl Switch {
 
     /// Breaks all connections.
     pub(crate) fn cut(&self) {
-        for socket in self.open.lock().expect("no panic holds it").drain(..) {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        self.cuts.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Connections so far.
@@ -58,21 +52,31 @@ impl Switch {
     }
 }
 
-fn relay(a: TcpStream, b: TcpStream) {
+fn relay(a: TcpStream, b: TcpStream, cuts: &Arc<AtomicUsize>) {
     for socket in [&a, &b] {
         socket.set_nodelay(true).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket");
     }
     let (from_a, to_b) = (a.try_clone().expect("a socket"), b.try_clone().expect("a socket"));
-    std::thread::spawn(move || carry(from_a, to_b));
-    std::thread::spawn(move || carry(b, a));
+    let (cuts_there, cuts_back) = (Arc::clone(cuts), Arc::clone(cuts));
+    std::thread::spawn(move || carry(from_a, to_b, &cuts_there));
+    std::thread::spawn(move || carry(b, a, &cuts_back));
 }
 
-/// Passes bytes on, and the end as it came: in order, or as a reset.
-fn carry(mut from: TcpStream, mut to: TcpStream) {
+/// Passes bytes on, and the end as it came: in order, or as a reset. A cut ends both ways at once.
+fn carry(mut from: TcpStream, mut to: TcpStream, cuts: &AtomicUsize) {
+    let before = cuts.load(Ordering::Relaxed);
     let mut chunk = [0; 64 * 1024];
     loop {
         let (count, reset) = match from.read(&mut chunk) {
             Ok(count) => (count, false),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                if cuts.load(Ordering::Relaxed) == before {
+                    continue;
+                }
+                let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+                return;
+            }
             Err(_) => (0, true),
         };
         if count > 0 && to.write_all(&chunk[..count]).is_ok() {
