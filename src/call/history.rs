@@ -13,6 +13,7 @@
 
 use std::collections::VecDeque;
 
+use super::service::commands::Item;
 use super::service::{bounded, bounded_str};
 
 /// Most entries kept. With a tool's two items this makes at most 128 items.
@@ -49,19 +50,6 @@ impl Entry {
     fn is_user(&self) -> bool {
         matches!(self, Self::User { .. })
     }
-}
-
-/// One item to create in the new session's conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::call) enum Item<'a> {
-    /// Words of the user.
-    User { id: &'a str, text: &'a str },
-    /// Words of the assistant.
-    Assistant { id: &'a str, text: &'a str },
-    /// A function call.
-    Call { call_id: &'a str, name: &'a str, arguments: &'a str },
-    /// The output of the call before it.
-    Output { call_id: &'a str, output: &'a str },
 }
 
 /// See the module's text.

@@ -6,7 +6,6 @@
 use serde_json::{Value, json};
 
 use super::session::Dialect;
-use crate::call::history::Item;
 
 /// The text before the base64 of an `input_audio_buffer.append`: the hot path writes audio between
 /// two constants.
@@ -31,6 +30,19 @@ pub const EVENT_REPLAY: &str = "replay_";
 const MAX_ITEM_ID_BYTES: usize = 32;
 /// `event_id` of every `conversation.item.create`.
 pub const EVENT_ITEM: &str = "item";
+
+/// One item to create in the new session's conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::call) enum Item<'a> {
+    /// Words of the user.
+    User { id: &'a str, text: &'a str },
+    /// Words of the assistant.
+    Assistant { id: &'a str, text: &'a str },
+    /// A function call.
+    Call { call_id: &'a str, name: &'a str, arguments: &'a str },
+    /// The output of the call before it.
+    Output { call_id: &'a str, output: &'a str },
+}
 
 /// `session.update` with the complete `session` object.
 #[must_use]
