@@ -138,8 +138,7 @@ impl MicrophonePath {
         pool: &mut PcmPool,
     ) -> usize {
         if self.queue.is_empty() && !self.has_commands() && append(pcm, service) {
-            self.keep(pcm, pool);
-            self.trim(keep, pool);
+            self.keep(pcm, keep, pool);
             return 0;
         }
         self.hold(pcm, pool)
@@ -195,7 +194,7 @@ impl MicrophonePath {
         }
         self.queue.consume(pool, bytes);
         self.passed(bytes);
-        self.keep(&block[..bytes], pool);
+        self.keep(&block[..bytes], KEPT_BYTES, pool);
         Some(bytes)
     }
 
@@ -250,21 +249,14 @@ impl MicrophonePath {
         self.sent.consume(pool, std::mem::take(&mut self.committed));
     }
 
-    /// Keeps audio that was sent. Its blocks are the first that are given back when the pool gets
+    /// Keeps audio that was sent: the newest `most` bytes. Its blocks are the first that are given back when the pool gets
     /// short: a turn that may have to be repeated is worth less than audio that waits to be heard.
-    fn keep(&mut self, pcm: &[u8], pool: &mut PcmPool) {
+    fn keep(&mut self, pcm: &[u8], most: usize, pool: &mut PcmPool) {
         if pool.spare_blocks() < pool.total_blocks() / 8 {
             return self.forget(pool);
         }
-        let dropped = self.sent.push_dropping_oldest(pool, pcm);
-        self.committed = self.committed.saturating_sub(dropped);
-    }
-
-    /// Forgets the oldest of what was sent, beyond this many bytes.
-    fn trim(&mut self, keep: usize, pool: &mut PcmPool) {
-        let over = self.sent.len_bytes().saturating_sub(keep);
-        self.sent.consume(pool, over);
-        self.committed = self.committed.saturating_sub(over);
+        let forgotten = self.sent.push_recent(pool, pcm, most);
+        self.committed = self.committed.saturating_sub(forgotten);
     }
 
     fn forget(&mut self, pool: &mut PcmPool) {
