@@ -72,6 +72,7 @@ impl<S: Socket> Session<S> {
         }
         let mut inbox = cx.buffers.inbox.take().unwrap_or_default();
         self.hear_service(&mut inbox, cx);
+        self.tick = self.call.deadline();
         self.service.keep(&mut inbox);
         cx.buffers.inbox = Some(inbox);
     }
@@ -330,6 +331,7 @@ impl<S: Socket> Session<S> {
     pub(super) fn send_reply(&mut self, cx: &mut TurnContext<'_>) {
         if let Some(sent) = self.client.send_reply(cx.pool) {
             self.reply_left(sent, cx);
+            self.tick = self.call.deadline();
         }
     }
 

@@ -151,6 +151,9 @@ impl MicrophonePath {
         pool: &mut PcmPool,
         now: Instant,
     ) {
+        if self.queue.is_empty() && self.commands.is_empty() && matches!(self.pace, Pace::Free) {
+            return;
+        }
         let mut allowed = self.allowed(now);
         while let Some(sent) = self.send_next(allowed, service, pool) {
             allowed -= sent;

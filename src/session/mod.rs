@@ -152,7 +152,8 @@ impl Oddities {
 
 /// One call and its two connections. See the module's text.
 ///
-/// Invariant: between two turns the call has no outputs left, and `tick` is the call's deadline.
+/// Invariant: between two turns the call has no outputs left, and `tick` is not later than
+/// the call's deadline.
 #[allow(missing_debug_implementations, reason = "the dial's target holds the credential")]
 pub struct Session<S = TcpStream> {
     id: String,
@@ -160,7 +161,9 @@ pub struct Session<S = TcpStream> {
     client: ClientSide<S>,
     service: ServiceSide<S>,
     phase: Phase,
-    /// When the call wants to be told the time, as it said after its last input or turn.
+    /// When the call wants to be told the time, as it said after its last input or reply audio. The
+    /// microphone's audio only ever puts it off, so after that it is too early: an empty turn is
+    /// cheaper than asking at each frame.
     tick: Option<Instant>,
     totals: Totals,
     started: Instant,
@@ -320,8 +323,6 @@ impl<S: Socket> Session<S> {
         self.flush(cx);
         self.client.end_turn(&mut cx.buffers.to_client);
         self.service.end_turn(&mut cx.buffers.to_service);
-        // Audio has put it off.
-        self.tick = self.call.deadline();
         self.progress(cx.now)
     }
 
@@ -516,8 +517,12 @@ impl<S: Socket> Session<S> {
             return;
         }
         let is_due = |deadline: Option<Instant>| deadline.is_some_and(|due| cx.now >= due);
-        if is_due(self.tick) && is_due(self.call.deadline()) {
-            self.input(Input::Tick, cx);
+        if is_due(self.tick) {
+            // Audio may have put it off since.
+            self.tick = self.call.deadline();
+            if is_due(self.tick) {
+                self.input(Input::Tick, cx);
+            }
         }
         if self.service.has_expired(cx.now) {
             self.input(Input::SessionExpired, cx);

@@ -184,21 +184,28 @@ pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) {
 }
 
 /// Masking keys that nobody who sees only some of them can foretell (section 10.3): a keyed hash
-/// (SipHash, its key from the system's randomness) of a counter. No system call for each frame.
+/// (SipHash, its key from the system's randomness) of a counter. No system call for each frame, and a
+/// hash for two of them.
 #[derive(Debug)]
 pub(super) struct Masks {
     keyed: RandomState,
     count: u64,
+    /// The other half of the last hash.
+    spare: Option<[u8; 4]>,
 }
 
 impl Masks {
     pub(super) fn new() -> Self {
-        Self { keyed: RandomState::new(), count: 0 }
+        Self { keyed: RandomState::new(), count: 0, spare: None }
     }
 
     pub(super) fn next(&mut self) -> [u8; 4] {
+        if let Some(spare) = self.spare.take() {
+            return spare;
+        }
         self.count += 1;
-        let [a, b, c, d, ..] = self.keyed.hash_one(self.count).to_ne_bytes();
+        let [a, b, c, d, e, f, g, h] = self.keyed.hash_one(self.count).to_ne_bytes();
+        self.spare = Some([e, f, g, h]);
         [a, b, c, d]
     }
 }
