@@ -260,6 +260,23 @@ fn all_reply_audio_that_came_before_the_cut_is_heard() {
 }
 
 #[test]
+fn half_a_sample_of_a_lost_session_is_no_part_of_the_next_one() {
+    let mut call = Call::new();
+    let odd = |bytes: usize, first: u8| STANDARD.encode(vec![first; bytes]);
+    let delta = |response: &str, item: &str, base64: &str| {
+        json!({"type": "response.audio.delta", "response_id": response, "item_id": item,
+            "output_index": 0, "content_index": 0, "delta": base64})
+    };
+    call.say(&delta("r", "a", &odd(961, 1)));
+    call.lose();
+    call.wait_for_redial();
+    call.come_back();
+    call.say(&delta("r", "a", &odd(960, 2)));
+    assert!(call.scene.audio == [vec![1; 960], vec![2; 960]].concat(), "no byte was shifted");
+    assert_eq!(call.scene.counted("half_samples_dropped_total{side=\"service\"}"), 1);
+}
+
+#[test]
 fn what_was_held_is_sent_at_twice_real_time() {
     let mut call = Call::new();
     call.lose();

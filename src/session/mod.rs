@@ -435,6 +435,10 @@ impl<S: Socket> Session<S> {
     fn drop_session(&mut self, word: &str, message: &str, cx: &mut TurnContext<'_>) {
         log::warn!("[{}] {message} The call connects again.", self.id);
         cx.metrics.count_known(Family::Outages, word);
+        // Halves of samples and characters have nothing to wait for any more.
+        self.drop_half_reply(cx);
+        self.oddities.halves = HalfCharacters::default();
+        self.oddities.end_rows();
         self.service.drop_session(cx.pool);
     }
 
