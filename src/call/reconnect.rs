@@ -185,8 +185,12 @@ impl Call {
     // ---- what has to be known of the conversation ----
 
     /// How many bytes of the microphone audio that was sent are worth keeping. Asked for every frame.
+    /// None if the call does not outlive its session.
     #[must_use]
     pub fn microphone_keep(&self) -> usize {
+        if self.settings.reconnect.is_zero() {
+            return 0;
+        }
         let in_turn = self.gate.is_in_turn() || self.open_turn.is_some();
         if in_turn || !self.session.turns.detects { KEPT_BYTES } else { KEPT_QUIET_BYTES }
     }

@@ -255,7 +255,7 @@ impl MicrophonePath {
     /// Keeps audio that was sent: the newest `most` bytes. Its blocks are the first that are given back when the pool gets
     /// short: a turn that may have to be repeated is worth less than audio that waits to be heard.
     fn keep(&mut self, pcm: &[u8], most: usize, pool: &mut PcmPool) {
-        if pool.spare_blocks() < pool.total_blocks() / 8 {
+        if most == 0 || pool.spare_blocks() < pool.total_blocks() / 8 {
             return self.forget(pool);
         }
         let forgotten = self.sent.push_recent(pool, pcm, most);

@@ -128,6 +128,7 @@ fn what_no_try_mends_ends_the_call_and_so_does_a_service_that_never_was_there() 
     assert_eq!(scene.ended(), EndReason::Service(fault("service_lost", true)));
 
     let mut scene = call_with(settings(), Value::Null);
+    assert_eq!(scene.call.microphone_keep(), 0, "nothing is sent again");
     lose(&mut scene);
     assert_eq!(
         scene.ended(),
