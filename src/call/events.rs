@@ -115,9 +115,12 @@ impl Call {
     /// because the call would go on without a session or with other settings. In a running call it
     /// is a sentence for the client, and the call goes on.
     fn on_error(&mut self, error: &ServiceError, now: Instant) {
+        // An error of a new session that names no setting is the service's trouble of the moment.
+        let of_settings = error.event_id == commands::EVENT_CONFIG || !error.param.is_empty();
+        let fails_try = self.is_reconnecting() && !of_settings;
         if error.code == "session_expired" {
             self.on_session_expired(now);
-        } else if self.state == State::Connecting {
+        } else if self.state == State::Connecting || fails_try {
             let said = quoted(&error.message);
             let advice = if self.is_reconnecting() { "" } else { " Check VOICE_LIVE_MODEL." };
             let message = format!("The voice service reports: {said}{advice}");

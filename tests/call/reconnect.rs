@@ -155,6 +155,14 @@ fn an_error_in_answer_to_a_try_is_a_failed_try_but_for_the_hopeless_ones() {
     assert_eq!(scene.story(), ["lost service_error"]);
     scene.pass_secs(1);
     assert_eq!(scene.story(), ["redial"]);
+    // It comes after the first words of the session.
+    scene.client(Input::ServiceOpened);
+    scene.service(json!({"type": "session.created", "session": {"id": "s"}}));
+    scene.story();
+    scene.service(error("server_error"));
+    assert_eq!(scene.story(), ["lost service_error"]);
+    scene.pass_secs(2);
+    assert_eq!(scene.story(), ["redial"]);
     scene.client(Input::ServiceOpened);
     scene.service(error("insufficient_quota"));
     assert!(matches!(scene.ended(), EndReason::Service(fault) if !fault.retryable));
