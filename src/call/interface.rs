@@ -57,6 +57,11 @@ pub enum Input<'a> {
         /// Whether the tool did its work (for the client's `tool` message only).
         ok: bool,
     },
+    /// A tool that was to run is the one that hangs up: the call ends when the goodbye has been heard.
+    HangUp {
+        /// The service's id of the function call.
+        call_id: &'a str,
+    },
     /// The time given by [`Call::deadline`](super::Call::deadline) has come. Harmless at any time.
     Tick,
 }
@@ -105,7 +110,7 @@ pub enum Output {
     },
     /// The service has refused an item of the conversation that was sent again: for the count.
     ItemRefused,
-    /// Run a tool beside the loop; answer with [`Input::ToolFinished`], exactly once. An answer that
+    /// Run a tool beside the loop; answer with [`Input::ToolFinished`] or [`Input::HangUp`], exactly once. An answer that
     /// comes after the tool's deadline is ignored.
     RunTool {
         /// The service's id of the function call.

@@ -39,6 +39,7 @@ pub(super) struct Draft {
     pub(super) asks_token: Option<bool>,
     pub(super) token: Option<Secret>,
     pub(super) state_dir: Option<PathBuf>,
+    pub(super) tools_dir: Option<PathBuf>,
     pub(super) log: Option<log::LevelFilter>,
     pub(super) unready: Option<String>,
     pub(super) secret_files: Vec<PathBuf>,

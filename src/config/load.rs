@@ -493,6 +493,7 @@ impl<'a> Loader<'a> {
             web: draft.web,
             access,
             state_dir: draft.state_dir,
+            tools_dir: draft.tools_dir,
             log: draft.log.unwrap_or(log::LevelFilter::Info),
             unready: draft.unready,
             secret_files: draft.secret_files,

@@ -57,6 +57,8 @@ pub struct Config {
     /// Folder for what is kept from one start to the next; `None` if nothing names one. It may not
     /// be there yet.
     pub state_dir: Option<PathBuf>,
+    /// Folder with the owner's tools, one JSON file each; `None` for none.
+    pub tools_dir: Option<PathBuf>,
     /// The most detailed level that is logged.
     pub log: log::LevelFilter,
     /// Why no call can be made: the settings that are missing. Only a daemon under a service
