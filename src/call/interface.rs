@@ -57,6 +57,13 @@ pub enum Input<'a> {
         /// Whether the tool did its work (for the client's `tool` message only).
         ok: bool,
     },
+    /// A tool that runs may take longer than most do.
+    ToolTakes {
+        /// The service's id of the function call.
+        call_id: &'a str,
+        /// From its beginning to its result.
+        most: Duration,
+    },
     /// A tool that was to run is the one that hangs up: the call ends when the goodbye has been heard.
     HangUp {
         /// The service's id of the function call.

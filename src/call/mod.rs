@@ -215,6 +215,7 @@ impl Call {
             Input::ToolFinished { call_id, output, ok } => {
                 self.on_tool_finished(call_id, output, ok, now);
             }
+            Input::ToolTakes { call_id, most } => self.tools.takes(call_id, most),
             Input::HangUp { call_id } => self.on_hang_up(call_id, now),
             Input::Tick => self.on_tick(now),
         }

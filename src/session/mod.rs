@@ -407,17 +407,9 @@ impl<S: Socket> Session<S> {
                 Output::SettleMicrophone => self.service.settle_microphone(cx.pool),
                 Output::ItemRefused => cx.metrics.add(Family::ItemsRefused, 1),
                 Output::RunTool { call_id, name, arguments } => {
-                    match cx.want_tool(&call_id, &name, &arguments) {
-                        Ok(Carried::Run) => {}
-                        Ok(Carried::HangUp) => {
-                            cx.metrics.count(Family::Tools, "ok");
-                            settled.push((call_id, None));
-                        }
-                        Err(error) => {
-                            cx.metrics.count(Family::Tools, "refused");
-                            settled.push((call_id, Some(error)));
-                        }
-                    }
+                    let wanted = cx.want_tool(&call_id, &name, &arguments);
+                    cx.count_wanted(&wanted);
+                    settled.push((call_id, wanted));
                 }
                 Output::ToolRefused => cx.metrics.count(Family::Tools, "refused"),
                 Output::Unfinished { how, response_id, said } => {
@@ -433,13 +425,16 @@ impl<S: Socket> Session<S> {
                 Output::Close(reason) => self.begin_close(reason, cx),
             }
         }
-        for (call_id, refused) in settled {
-            let Some(error) = refused else {
-                self.input(Input::HangUp { call_id: &call_id }, cx);
-                continue;
-            };
-            let output = serde_json::json!({ "error": error }).to_string();
-            self.input(Input::ToolFinished { call_id: &call_id, output: &output, ok: false }, cx);
+        for (call_id, wanted) in settled {
+            let call_id = &call_id;
+            match wanted {
+                Ok(Carried::Run { most }) => self.input(Input::ToolTakes { call_id, most }, cx),
+                Ok(Carried::HangUp) => self.input(Input::HangUp { call_id }, cx),
+                Err(error) => {
+                    let output = &serde_json::json!({ "error": error }).to_string();
+                    self.input(Input::ToolFinished { call_id, output, ok: false }, cx);
+                }
+            }
         }
     }
 
