@@ -34,17 +34,20 @@ pub(super) fn authorities(path: Option<&Path>) -> Result<Vec<CertificateDer<'sta
     tls::certificates(&pem).map_err(|error| (exit::DATA, format!("{path:?}: {error}")))
 }
 
+/// Where the daemon is, and what it and we show each other.
+pub(super) struct Way<'a> {
+    pub(super) args: &'a CallArgs,
+    pub(super) token: Option<Secret>,
+    pub(super) authorities: Vec<CertificateDer<'static>>,
+}
+
 /// Connects to the daemon. `query` is added to the address's own.
 ///
 /// # Errors
 /// [`Failure`]: no daemon, a refusal, or a token that would leave this machine unencrypted.
-pub(super) fn connect(
-    args: &CallArgs,
-    query: &str,
-    token: Option<&Secret>,
-    authorities: &[CertificateDer<'static>],
-) -> Result<Drive, Failure> {
-    let url = &args.url;
+pub(super) fn connect(way: &Way<'_>, query: &str) -> Result<Drive, Failure> {
+    let Way { args, token, authorities } = way;
+    let (url, token) = (&args.url, token.as_ref());
     let unreachable = |text: String| (exit::UNAVAILABLE, text);
     let addresses = drive::look_up(&url.host, url.port).map_err(|error| {
         unreachable(format!("the name {} could not be looked up: {error}", url.host))

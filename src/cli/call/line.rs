@@ -4,16 +4,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-use super::connection::connect;
+use super::connection::{Way, connect};
 use super::source::FRAME;
-use crate::cli::args::CallArgs;
 use crate::cli::drive::{Drive, Ended, Event};
 use crate::cli::exit::Failure;
 use crate::cli::screen::Screen;
-use crate::config::Secret;
 use crate::net::ws::Message;
 
 /// The pause after the second try, which doubles. The first try is made at once.
@@ -32,9 +29,7 @@ type Entry = Option<Vec<u8>>;
 
 /// One call, and one connection after another.
 pub(super) struct Line<'a> {
-    args: &'a CallArgs,
-    token: Option<&'a Secret>,
-    authorities: &'a [CertificateDer<'static>],
+    way: Way<'a>,
     drive: Drive,
     /// For the next joining; empty when the call cannot be joined again.
     secret: String,
@@ -61,17 +56,11 @@ impl<'a> Line<'a> {
     ///
     /// # Errors
     /// As [`connect`]; or the system gives no signals.
-    pub(super) fn open(
-        args: &'a CallArgs,
-        token: Option<&'a Secret>,
-        authorities: &'a [CertificateDer<'static>],
-    ) -> Result<Self, Failure> {
-        let mut drive = connect(args, "resume", token, authorities)?;
+    pub(super) fn open(way: Way<'a>) -> Result<Self, Failure> {
+        let mut drive = connect(&way, "resume")?;
         drive.watch_signals().map_err(|error| (crate::cli::exit::SYSTEM, error.to_string()))?;
         Ok(Self {
-            args,
-            token,
-            authorities,
+            way,
             drive,
             secret: String::new(),
             hold: Duration::ZERO,
@@ -191,7 +180,7 @@ impl<'a> Line<'a> {
                 "resume={}&received={}&messages={}",
                 self.secret, self.received, self.messages
             );
-            match connect(self.args, &query, self.token, self.authorities) {
+            match connect(&self.way, &query) {
                 Ok(drive) => {
                     self.drive.become_next(drive);
                     (self.sign, self.asked) = (Instant::now(), false);

@@ -35,7 +35,7 @@ use crate::call::client::{MAX_TEXT_UNITS, is_too_long};
 use crate::config::Config;
 use crate::system::terminal_log;
 use answer::{Answer, GRACE};
-use connection::authorities;
+use connection::{Way, authorities};
 use line::Line;
 use lines::line;
 use order::Order;
@@ -70,7 +70,7 @@ pub(super) fn call(args: &CallArgs) -> Result<(), Failure> {
     let mut record = Record::create(args.output.as_deref())?;
     let mut screen = Screen::new();
     let authorities = authorities(args.authorities.as_deref())?;
-    let outcome = Line::open(args, token.as_ref(), &authorities)
+    let outcome = Line::open(Way { args, token, authorities })
         .and_then(|line| Talk::new(args, source, line, &mut record, &mut screen).run());
     let saved = record.finish(&mut screen);
     outcome.and(saved)
