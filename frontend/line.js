@@ -14,7 +14,8 @@ import { Outbox } from './outbox.js';
 const HELD_FRAMES = 100; // 2 s of microphone, kept until the first socket is open
 const MAX_UNSENT_BYTES = 96000; // 2 s: audio that a stalled network has not taken by then is too old
 const BROKEN = [1006, 1012, 1014, 1015]; // close codes without anybody's goodbye (RFC 6455, section 7.4)
-const FIRST_PAUSE_MS = 250; // after the second try; the first one comes at once, and pauses double
+// The first try comes at once. Each further pause is as long as the time gone: tries at 250 and 500 ms, 1, 2 and 4 s.
+const LEAST_PAUSE_MS = 250;
 const MOST_PAUSE_MS = 4000;
 const TRY_MS = 8000; // for a socket to open: some browsers hold tries back that follow failed ones
 const LOOK_MS = 1000;
@@ -46,7 +47,7 @@ export class Line {
   #seconds = 0; // for which the daemon holds the call
   #received = 0; // bytes of reply, on all sockets
   #messages = 0; // texts, on all sockets
-  #tries = 0;
+  #from = 0; // when the first try of a row was made; 0 before it
   #until = 0; // when it is too late to join again
   #timer = 0; // of the next try, or of the one under way
   #asked = 0; // the timer of a sign of life that was asked for
@@ -89,7 +90,7 @@ export class Line {
   doubt() {
     if (this.#state === 'joined') this.#ask(BRIEF_MS);
     if (this.#state !== 'away' || this.#socket?.readyState === WebSocket.OPEN) return;
-    this.#tries = 0;
+    this.#from = 0;
     this.#retry();
   }
 
@@ -168,26 +169,29 @@ export class Line {
     this.#state = 'away';
     clearTimeout(this.#asked);
     this.#asked = 0;
-    this.#tries = 0;
+    this.#from = 0;
     this.#until = performance.now() + this.#seconds * 1000;
     this.#events.away();
     this.#retry();
   }
 
-  #retry() {
+  /** @param {boolean} [hung] the try before has taken its time already */
+  #retry(hung = false) {
     this.#drop();
-    const left = this.#until - performance.now();
+    const now = performance.now();
+    const left = this.#until - now;
     if (left <= 0) return this.#startAnew();
-    const pause = this.#tries === 0 ? 0 : Math.min(MOST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (this.#tries - 1));
-    this.#tries++;
+    const pause = this.#from && !hung ? Math.min(MOST_PAUSE_MS, Math.max(LEAST_PAUSE_MS, now - this.#from)) : 0;
+    this.#from ||= now;
     this.#wait(Math.min(pause, left), () => this.#join());
   }
 
   #join() {
     this.#dial(`resume=${this.#secret}&received=${this.#received}&messages=${this.#messages}`);
     const socket = this.#socket;
-    const look = () => (socket.readyState === WebSocket.OPEN ? this.#wait(TRY_MS, () => this.#retry()) : this.#retry());
-    this.#wait(TRY_MS, look); // one that is open may have joined: its `hello` is given more time
+    const next = () => this.#retry(true);
+    // One that is open may have joined: its `hello` is given more time.
+    this.#wait(TRY_MS, () => (socket.readyState === WebSocket.OPEN ? this.#wait(TRY_MS, next) : next()));
   }
 
   /** The call cannot be had any more. A new one is better than none, if its user is still there. @param {string} [why] */

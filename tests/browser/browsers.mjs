@@ -136,6 +136,24 @@ export class Talk {
     await dialog.waitFor({ state: 'hidden' });
   }
 
+  /** All sound of replies that came over all sockets, as 16-bit samples. @returns {Promise<Int16Array>} */
+  async pcm() {
+    const { bytes } = await this.page.evaluate(() => {
+      const bytes = new Uint8Array(new Int16Array(window.tap.pcm.flatMap((samples) => [...samples])).buffer);
+      let text = '';
+      for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
+      return { bytes: btoa(text) };
+    });
+    const raw = Buffer.from(bytes, 'base64');
+    return new Int16Array(raw.buffer.slice(raw.byteOffset, raw.byteOffset + raw.length));
+  }
+
+  /** The queries of the sockets so far, without their secrets. @returns {Promise<string[]>} */
+  async joinings() {
+    const urls = await this.page.evaluate(() => window.tap.sockets);
+    return urls.map((url) => new URL(url).search.replace(/resume=[0-9a-f]{32}&/, 'resume=SECRET&'));
+  }
+
   /** The time in the page. */
   now() {
     return this.page.evaluate(() => Date.now());

@@ -14,7 +14,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SPEECH = ROOT / "tests/audio/weather.wav"
 WHOLE_RUN = 60.0
 WORDS = [
-    "assistant: [simulator] This is the simulator, not the real model. Speak, and I will play it back…",
     "user: [simulator] (3.0 seconds of speech)",
     "assistant: [simulator] You said that for 3.0 seconds; here it is again.",
     "ended You ended the call.",
@@ -24,8 +23,8 @@ WORDS = [
 class Relay:
     """Passes bytes on, until it breaks."""
 
-    def __init__(self, port):
-        self.port, self.pairs, self.away, self.visits = port, [], False, 0
+    def __init__(self):
+        self.port, self.pairs, self.away, self.visits = 0, [], False, 0
 
     async def start(self):
         server = await asyncio.start_server(self.relay, "127.0.0.1", 0)
@@ -54,10 +53,14 @@ async def carry(reader, writer):
         pass
 
 
-async def started(daemon):
+async def started(daemon, relay):
     process = await asyncio.create_subprocess_exec(
         daemon, "demo", "--listen", "127.0.0.1:0", stderr=asyncio.subprocess.PIPE,
-        env={"PATH": os.environ["PATH"], "VOICELIVED_RESUME_SECONDS": "3"},
+        env={
+            "PATH": os.environ["PATH"],
+            "VOICELIVED_RESUME_SECONDS": "3",
+            "VOICELIVED_ALLOWED_ORIGINS": f"http://127.0.0.1:{relay}",  # clients name it as their host
+        },
     )
     async for line in process.stderr:
         if found := re.search(rb"listening on http://127.0.0.1:(\d+)", line):
@@ -93,7 +96,17 @@ def after(seconds, away=False):
 async def main():
     text = (ROOT / "docs/protocol.md").read_text()
     code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
-    daemon, port = await started(sys.argv[1])
+    relay = Relay()
+    port = await relay.start()
+    daemon, relay.port = await started(sys.argv[1], port)
+    try:
+        await judge(code, relay, port)
+    finally:
+        daemon.terminate()
+        await daemon.wait()
+
+
+async def judge(code, relay, port):
     with tempfile.TemporaryDirectory() as folder:
         client = pathlib.Path(folder) / "client.py"
         client.write_text(code)
@@ -103,23 +116,21 @@ async def main():
             ("while the answer comes", {"user: ": after(0.3)}, 1),
             ("twice", {"active": after(2.0), "user: ": after(0.2)}, 2),
         ]:
-            relay = Relay(port)
-            lines = await talk(client, relay, await relay.start(), faults)
+            relay.visits = 0
+            lines = await talk(client, relay, port, faults)
             said = [line for line in lines if line.startswith(("assistant", "user", "ended"))]
-            assert said == WORDS, (name, lines)
+            # How much of the welcome is heard before the user speaks depends on the machine.
+            assert said[0].startswith("assistant: [simulator] This is") and said[1:] == WORDS, (name, lines)
             assert sum(line.startswith("lost") for line in lines) == lost, (name, lines)
             assert relay.visits == lost + 1, (name, relay.visits)
             # The simulator plays back what it has heard: a piece that is missing would be one of the answer.
             to_play = int(lines[-1].split()[0])
             assert lines[-1].endswith("close code 1000") and 3000 <= to_play <= 3120, (name, lines)
             print(f"PASS {name}: {lines[-1]}")
-        relay = Relay(port)
-        lines = await talk(client, relay, await relay.start(), {"active": after(1.0, away=True)})
+        lines = await talk(client, relay, port, {"active": after(1.0, away=True)})
         assert 5 <= sum(line.startswith("lost") for line in lines) <= 9, lines
         assert not any(line.startswith("ended") for line in lines), lines
         print("PASS away for good: it gives up in time")
-    daemon.terminate()
-    await daemon.wait()
 
 
 asyncio.run(asyncio.wait_for(main(), WHOLE_RUN))
