@@ -125,7 +125,8 @@ fn a_service_that_never_gets_ready_is_given_up() {
 #[test]
 fn whoever_vanishes_lets_go_of_the_service() {
     let service = Daemon::simulate(&witness::SERVICE);
-    let daemon = Daemon::run(service.address, &[]);
+    // Calls that are held are in `tests/resume.rs`.
+    let daemon = Daemon::run(service.address, &[("VOICELIVED_RESUME_SECONDS", "0")]);
     let before = daemon.descriptors();
     let gone = |service: &Daemon| service.log().matches("the client has gone").count();
     let call = || {
