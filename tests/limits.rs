@@ -49,7 +49,8 @@ fn one_address_gets_its_share_only() {
     elsewhere.connect(&daemon.address.into()).expect("the daemon listens");
     let mut fourth = Client::upgrade(elsewhere.into(), daemon.address, "");
     fourth.wait_until_active();
-    drop(fourth);
+    fourth.tell(&json!({"type": "hang_up"}));
+    fourth.assert_ends("another address", 1000, "hang_up");
     first.finish();
     second.finish();
     daemon.assert_nothing_left(before);
