@@ -151,7 +151,7 @@ pub struct Hello<'a> {
 #[must_use]
 pub fn hello(hello: &Hello<'_>) -> String {
     let Hello { session, resume, resumed, settings } = hello;
-    json!({
+    let mut hello = json!({
         "type": "hello",
         "session": session,
         "resume": resume,
@@ -162,8 +162,11 @@ pub fn hello(hello: &Hello<'_>) -> String {
             "resume_seconds": settings.resume.as_secs(),
             "max_frame_bytes": MAX_FRAME_BYTES,
         },
-    })
-    .to_string()
+    });
+    if !settings.assistant.is_empty() {
+        hello["assistant"] = settings.assistant.as_str().into();
+    }
+    hello.to_string()
 }
 
 /// `call_state`.

@@ -61,7 +61,11 @@ impl Server {
         }
         self.slots[at].ticket = Ticket::new(&resume, credential, generation);
         self.resources.metrics.add(Family::Calls, 1);
-        log::info!("[{}] call from {address}", session.id());
+        let agent = match &*session.candidate().settings().assistant {
+            "" => String::new(),
+            name => format!(" to the agent {}", name.escape_debug()),
+        };
+        log::info!("[{}] call from {address}{agent}", session.id());
         Conn::Call(Box::new(session))
     }
 

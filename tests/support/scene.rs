@@ -53,6 +53,7 @@ pub(crate) struct Scene {
 /// Limits that no test meets.
 pub(crate) fn settings() -> CallSettings {
     CallSettings {
+        assistant: String::new(),
         session: serde_json::json!({}),
         greeting: None,
         idle: Duration::from_secs(48 * 3600),
