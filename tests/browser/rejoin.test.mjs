@@ -10,14 +10,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { DAEMON } from './daemon.mjs';
 import { engines } from './engines.mjs';
+import { asks, calm, joined, say } from './joining.mjs';
 import { startRelay } from './relay.mjs';
 import { loudness, match, RATE_HZ, speech, until } from './sound.mjs';
 
 const REPLY_SECONDS = 8;
 const SAME = 0.75; // as in talk.test.mjs
-// What a browser logs of a socket that it could not keep or make.
-const BROKEN = /^(WebSocket connection to .* failed|Firefox can’t establish a connection|The connection to \S+ was interrupted|Failed to load resource)/;
-
 /** The simulator's `reply-seconds` pattern, sample by sample. */
 const pattern = (index) => ((index * 40503) << 16) >> 16;
 
@@ -78,7 +76,7 @@ for (const { name, open } of engines) {
     await talk.page.waitForFunction(() => window.tap.got.some((m) => m.type === 'speech_started'));
     await sleep(700);
     relay.shut();
-    await sleep(700);
+    await sleep(350); // after a second the daemon would end the turn
     relay.reopen();
     await joined(talk, 2);
     await talk.state('thinking');
@@ -108,28 +106,6 @@ for (const { name, open } of engines) {
     assert.equal((await talk.received('tool')).filter(({ state }) => state === 'done').length, 1);
     await calm(talk);
   });
-}
-
-/** The call has so many sockets by now, and the last one has brought its `hello`. */
-async function joined(talk, count) {
-  await until(async () => (await talk.received('hello')).length === count, `socket ${count}`, 20000);
-}
-
-async function say(talk, text) {
-  await talk.page.locator('#text').fill(text);
-  await talk.page.keyboard.press('Enter');
-}
-
-/** A conversation is possible. */
-async function asks(talk, text) {
-  await say(talk, text);
-  await talk.said('user', new RegExp(text.replace('?', '\\?')));
-  await talk.said('assistant', new RegExp(text.replace('?', '\\?')));
-}
-
-async function calm(talk) {
-  talk.complaints = talk.complaints.filter((complaint) => !BROKEN.test(complaint));
-  await talk.noComplaints();
 }
 
 /** From the first sound to the last: how long, and how much of it is silence. */
