@@ -107,6 +107,16 @@ impl EndOfTurn {
         }
     }
 
+    /// Whether a turn is being ended, or has been without the service's word.
+    pub(super) fn is_ending(&self) -> bool {
+        self.untold || self.ending != Ending::Nothing
+    }
+
+    /// Whether audio has come since the last end of a turn.
+    pub(super) fn has_audio(&self) -> bool {
+        self.unended > 0
+    }
+
     /// Whether a turn was committed whose item the service has not told yet.
     pub(super) fn is_untold(&self) -> bool {
         self.untold

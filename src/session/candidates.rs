@@ -279,6 +279,7 @@ mod tests {
                 idle: second,
                 max_duration: second,
                 reconnect: Duration::ZERO,
+                session_time: Duration::ZERO,
             },
         })
     }

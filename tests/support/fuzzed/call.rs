@@ -93,6 +93,7 @@ impl Scene {
             idle: Duration::from_secs(120),
             max_duration: Duration::from_secs(3_600),
             reconnect: Duration::ZERO,
+            session_time: Duration::ZERO,
         };
         let now = Instant::now();
         let mut scene = Self {
