@@ -296,7 +296,7 @@ impl World {
                 self.speaking = true;
             }
             4..12 if self.speaking => self.end_turn(random),
-            20 => self.lose(random),
+            20 if random.one_in(4) => self.lose(random),
             _ => self.live(),
         }
     }
