@@ -135,8 +135,14 @@ pub enum CallState<'a> {
 
 /// `hello`: the first message of a call.
 #[must_use]
-pub fn hello(session: &str, resume: &str, max: Duration, idle: Duration) -> String {
-    json!({
+pub fn hello(
+    session: &str,
+    resume: &str,
+    max: Duration,
+    idle: Duration,
+    assistant: &str,
+) -> String {
+    let mut hello = json!({
         "type": "hello",
         "session": session,
         "resume": resume,
@@ -145,8 +151,11 @@ pub fn hello(session: &str, resume: &str, max: Duration, idle: Duration) -> Stri
             "idle_seconds": idle.as_secs(),
             "max_frame_bytes": MAX_FRAME_BYTES,
         },
-    })
-    .to_string()
+    });
+    if !assistant.is_empty() {
+        hello["assistant"] = assistant.into();
+    }
+    hello.to_string()
 }
 
 /// `call_state`.

@@ -12,6 +12,8 @@ use super::unfinished::Unfinished;
 /// What a call needs to know from the configuration. Shared by all calls, never changed by one.
 #[derive(Debug, Clone)]
 pub struct CallSettings {
+    /// Name of what answers, for `hello`; empty if it has none.
+    pub assistant: String,
     /// The complete `session` object of `session.update`: explicit values, tools, user's overrides,
     /// as [`session_object`](super::service::session::session_object) makes it (the dialect of dated api-versions).
     pub session: serde_json::Value,

@@ -162,7 +162,8 @@ impl Call {
     /// the secret for taking the call up again.
     #[must_use]
     pub fn new(settings: Rc<CallSettings>, id: &str, resume: &str, now: Instant) -> Self {
-        let hello = client::hello(id, resume, settings.max_duration, settings.idle);
+        let CallSettings { max_duration, idle, assistant, .. } = &*settings;
+        let hello = client::hello(id, resume, *max_duration, *idle, assistant);
         let connecting = client::call_state(CallState::Connecting);
         Self {
             limits: Limits::new(&settings, now),

@@ -31,6 +31,7 @@ pub fn first_candidate(
     }
     let first = models.remove(0);
     let call = CallSettings {
+        assistant: config.session.assistant.clone(),
         session: serde_json::Value::Null,
         greeting: config.session.greeting.clone(),
         idle: config.limits.idle,

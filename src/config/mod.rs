@@ -5,6 +5,7 @@
 //! the documentation derive from it. Precedence: command line, environment, `.env` file, default.
 //! An empty value counts as unset. Nothing here connects, listens or logs.
 
+mod agent;
 mod change;
 pub mod dotenv;
 mod draft;
@@ -90,9 +91,11 @@ pub struct ServiceConfig {
 #[derive(Debug, Clone, Default)]
 pub struct SessionConfig {
     /// Names of the models. The first one is asked for first. The others follow when it is refused.
-    /// The first is also part of the endpoint's query. There is none if the endpoint names an agent.
+    /// The first is also part of the endpoint's query. There is none if an agent is asked for.
     pub models: Vec<String>,
-    /// Name of the voice.
+    /// Name of the agent that holds the conversation in place of a model; empty for none.
+    pub assistant: String,
+    /// Name of the voice; empty for the agent's own.
     pub voice: String,
     /// System prompt.
     pub instructions: String,

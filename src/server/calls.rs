@@ -45,7 +45,11 @@ impl Server {
         let mut cx = self.resources.lend(&calls.tools, now);
         let session = Session::new(hex(&id), &hex(&resume), peer, queues, candidate, &mut cx);
         self.resources.metrics.add(Family::Calls, 1);
-        log::info!("[{}] call from {address}", session.id());
+        let agent = match &*session.candidate().settings().assistant {
+            "" => String::new(),
+            name => format!(" to the agent {}", name.escape_debug()),
+        };
+        log::info!("[{}] call from {address}{agent}", session.id());
         Conn::Call(Box::new(session))
     }
 

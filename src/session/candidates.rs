@@ -274,6 +274,7 @@ mod tests {
                 overrides: Map::new(),
             },
             call: CallSettings {
+                assistant: String::new(),
                 session: json!(null),
                 greeting: None,
                 idle: second,

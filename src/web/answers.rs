@@ -1,5 +1,7 @@
 //! The answers to a visitor's requests: what is served, under which conditions, and with which fields.
 
+use std::time::Instant;
+
 use super::assets::{self, Asset};
 use super::{CallSite, Phase, VisitContext};
 use crate::access::{Gate, Verdict, token};
@@ -276,9 +278,13 @@ pub(super) fn answer_as_service(
     request: &Request,
     options: &simulator::Options,
     admission: &mut Option<Admission>,
+    now: Instant,
 ) -> Phase {
     if options.script.silent {
         return Phase::Silent;
+    }
+    if let Some(refusal) = simulator::refuse_while_down(options, now) {
+        return refuse_as_service(out, &refusal);
     }
     let field = |name: &str| match name {
         "api-key" if !request.api_key.is_empty() => Some(request.api_key.as_str()),
@@ -287,13 +293,16 @@ pub(super) fn answer_as_service(
         _ => None,
     };
     let target = format!("{}?{}", request.path, request.query);
-    let refusal = match simulator::admit(options, &target, field) {
-        Err(refusal) => refusal,
+    match simulator::admit(options, &target, field) {
+        Err(refusal) => refuse_as_service(out, &refusal),
         Ok(admitted) => {
             *admission = Some(admitted);
-            return answer_valid_upgrade(out, request);
+            answer_valid_upgrade(out, request)
         }
-    };
+    }
+}
+
+fn refuse_as_service(out: &mut Vec<u8>, refusal: &simulator::Refusal) -> Phase {
     let mut extra = String::from("Content-Type: application/json\r\n");
     for (name, value) in &refusal.headers {
         extra.push_str(&format!("{name}: {value}\r\n"));

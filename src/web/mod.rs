@@ -342,7 +342,8 @@ impl Visitor {
                 self.phase = match site {
                     Site::Calls(site) => self.answer_client(&request, site, cx),
                     Site::Simulator(options) => {
-                        answer_as_service(&mut self.output, &request, options, &mut self.admission)
+                        let admission = &mut self.admission;
+                        answer_as_service(&mut self.output, &request, options, admission, cx.now)
                     }
                 };
                 if self.phase == Phase::Silent {

@@ -59,6 +59,7 @@ fn daemon(
             overrides: serde_json::Map::new(),
         };
         let settings = CallSettings {
+            assistant: String::new(),
             session: session_object(&session),
             greeting: None,
             idle: Duration::from_secs(60),

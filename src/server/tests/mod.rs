@@ -178,6 +178,7 @@ fn settings(tools: &Tools) -> CallSettings {
         expected: Dialect::Beta,
     };
     CallSettings {
+        assistant: String::new(),
         session: session_object(&session),
         greeting: None,
         idle: Duration::from_secs(600),

@@ -88,6 +88,7 @@ struct Scene {
 impl Scene {
     fn new(greeting: Option<String>) -> Self {
         let settings = CallSettings {
+            assistant: String::new(),
             session: json!({"voice": "alloy", "turn_detection": {"type": "server_vad"}}),
             greeting,
             idle: Duration::from_secs(120),
