@@ -290,9 +290,15 @@ impl Scene {
                     self.audio.waiting.clear();
                 }
                 // The call does not outlive its session here.
-                Output::DropSession { .. } | Output::Redial { .. } | Output::ItemRefused => {
-                    panic!("{output:?}")
-                }
+                Output::DropSession { .. }
+                | Output::Redial { .. }
+                | Output::ItemRefused
+                | Output::Prepare { .. }
+                | Output::ToNext(_)
+                | Output::DropNext { .. }
+                | Output::HoldMicrophone
+                | Output::ResumeMicrophone
+                | Output::ChangeOver(_) => panic!("{output:?}"),
                 Output::ReleaseMicrophone { .. }
                 | Output::CommitMicrophone
                 | Output::SettleMicrophone
