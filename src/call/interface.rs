@@ -27,6 +27,8 @@ pub struct CallSettings {
     pub reconnect: Duration,
     /// How long a session of the service is used that tells no end; zero for as long as it lasts.
     pub session_time: Duration,
+    /// How long a call is held for a client whose connection broke; zero for not at all.
+    pub resume: Duration,
 }
 
 /// The most silence of one [`Output::Silence`]: 100 ms of PCM16, 24 kHz, mono.
@@ -56,8 +58,10 @@ pub enum Input<'a> {
     SessionExpired,
     /// One text message of the client.
     Client(ClientMessage<'a>),
-    /// The client's socket is gone, or it closed.
+    /// The client has closed, or is given up: the call ends.
     ClientLost,
+    /// The client's connection broke without a goodbye: the call is held, if it may be.
+    ClientBroken,
     /// The owner decided that the call must end (stalled client, bad data, daemon stopping…).
     End(EndReason),
     /// A tool finished. `output` is the JSON text (or error JSON text) for the model.
@@ -134,6 +138,9 @@ pub enum Output {
     /// The second session takes the place of the present one: everything after this is for it, and the
     /// connection of the other one is closed.
     ChangeOver(ChangeOver),
+    /// The client is away, and the call goes on without it for so long at most: drop its connection, and
+    /// keep what it is told. [`Call::take_up`](super::Call::take_up) ends this.
+    HoldCall(Duration),
     /// The service has refused an item of the conversation that was sent again: for the count.
     ItemRefused,
     /// Run a tool beside the loop; answer with [`Input::ToolFinished`], exactly once. An answer that

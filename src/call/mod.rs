@@ -16,13 +16,14 @@
 //!
 //! All changes of `State` are in this file, `reconnect` and `rollover`. `interface` is what goes in and comes out. `events`
 //! handles what the service says, `turns` what the client says and barge-in, `end_of_turn` the end of
-//! a turn on the client's word, `limits` the clock.
+//! a turn on the client's word, `limits` the clock, `absence` a client that is away.
 //! `response_gate`, `playback`, `announced_calls`, `tool_calls`, `seen`, `captions`, `interrupted`,
 //! `first_audio` and `service_session` each keep one thing; `responses` is the life of a response.
 //!
 //! What is not here: sockets, and audio itself. The call decides about audio by its length and its
 //! response, and never sees a sample.
 
+mod absence;
 mod announced_calls;
 mod captions;
 pub mod client;
@@ -53,9 +54,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use absence::Presence;
 use announced_calls::AnnouncedCalls;
 use captions::Captions;
-use client::CallState;
+use client::{CallState, Hello};
 use end_of_turn::EndOfTurn;
 use ending::{EndReason, ServiceFault};
 use first_audio::FirstAudio;
@@ -154,6 +156,9 @@ pub struct Call {
     jitter: Jitter,
     /// The second session, which takes over before the service ends the first.
     rollover: Rollover,
+    presence: Presence,
+    /// How long the call is held for a client whose connection broke.
+    hold: Duration,
 }
 
 impl Call {
@@ -162,9 +167,10 @@ impl Call {
     /// the secret for taking the call up again.
     #[must_use]
     pub fn new(settings: Rc<CallSettings>, id: &str, resume: &str, now: Instant) -> Self {
-        let CallSettings { max_duration, idle, assistant, .. } = &*settings;
-        let hello = client::hello(id, resume, *max_duration, *idle, assistant);
+        let hello =
+            client::hello(&Hello { session: id, resume, resumed: false, settings: &settings });
         let connecting = client::call_state(CallState::Connecting);
+        let hold = settings.resume;
         Self {
             limits: Limits::new(&settings, now),
             settings,
@@ -189,6 +195,8 @@ impl Call {
             conversation: String::new(),
             jitter: Jitter::new(id),
             rollover: Rollover::default(),
+            presence: Presence::Here,
+            hold,
         }
     }
 
@@ -218,6 +226,7 @@ impl Call {
             Input::SessionExpired => self.on_session_expired(now),
             Input::Client(message) => self.on_client(message, now),
             Input::ClientLost => self.end(EndReason::ClientLost, now),
+            Input::ClientBroken => self.on_client_broken(now),
             Input::End(reason) => self.end(reason, now),
             Input::ToolFinished { call_id, output, ok } => {
                 self.on_tool_finished(call_id, output, ok, now);
@@ -252,7 +261,8 @@ impl Call {
         let gate = self.gate.deadline(self.tools.has_complete_batch(), self.playback.end());
         let tools = sooner(self.announced.deadline(), self.tools.deadline());
         let waiting = sooner(tools, self.end_of_turn.deadline());
-        let session = sooner(self.outage_deadline(), self.rollover_deadline());
+        let absent = sooner(self.presence.deadline(), self.outage_deadline());
+        let session = sooner(absent, self.rollover_deadline());
         sooner(sooner(limits, gate), sooner(waiting, session))
     }
 
@@ -364,14 +374,17 @@ impl Call {
         self.limits.activated(now);
         self.plan_rollover();
         let restored = self.restore(now);
-        let service = if self.session.simulated { "simulator" } else { "azure" };
-        let detects = self.session.turns.detects;
-        self.tell(client::call_state(CallState::Active { service, detects }));
+        self.tell(client::call_state(self.active_state()));
         self.outputs.push_back(Output::ReleaseMicrophone { restored });
         self.end_held_turn(now);
         if first && self.settings.greeting.is_some() {
             self.gate.want(ResponseRequest::Greeting);
         }
+    }
+
+    fn active_state(&self) -> CallState<'static> {
+        let service = if self.session.simulated { "simulator" } else { "azure" };
+        CallState::Active { service, detects: self.session.turns.detects }
     }
 
     /// The settings of the session. One that goes on with a conversation whose beginning is lost is told

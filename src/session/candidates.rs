@@ -281,6 +281,7 @@ mod tests {
                 max_duration: second,
                 reconnect: Duration::ZERO,
                 session_time: Duration::ZERO,
+                resume: Duration::ZERO,
             },
         })
     }

@@ -25,6 +25,7 @@ pub(crate) fn settings() -> CallSettings {
         max_duration: Duration::from_secs(3_600),
         reconnect: Duration::ZERO,
         session_time: Duration::ZERO,
+        resume: Duration::ZERO,
     }
 }
 
@@ -253,6 +254,7 @@ fn word(output: &Output) -> String {
         Output::ChangeOver(change) => format!("change {:?}", change.moment),
         Output::CommitMicrophone => "commit".to_owned(),
         Output::SettleMicrophone => "settle".to_owned(),
+        Output::HoldCall(time) => format!("hold {}", time.as_secs()),
         Output::ItemRefused => "item refused".to_owned(),
         Output::Close(reason) => format!("close {}", reason.word()),
     }

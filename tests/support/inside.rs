@@ -66,6 +66,7 @@ fn daemon(
             max_duration: Duration::from_secs(600),
             reconnect: Duration::ZERO,
             session_time: Duration::ZERO,
+            resume: Duration::ZERO,
         };
         let target = Target {
             host_field: format!("{host}:{port}"),

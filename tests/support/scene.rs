@@ -68,6 +68,7 @@ pub(crate) fn settings() -> CallSettings {
         max_duration: Duration::from_secs(96 * 3600),
         reconnect: Duration::ZERO,
         session_time: Duration::ZERO,
+        resume: Duration::ZERO,
     }
 }
 
@@ -214,7 +215,9 @@ impl Scene {
             self.redial |= news == News::Redial;
         }
         if self.client_listens {
-            self.session.client_socket().carry(usize::MAX);
+            if let Some(socket) = self.session.client_socket() {
+                socket.carry(usize::MAX);
+            }
             self.hear_as_client();
         }
         if self.service_listens {

@@ -185,6 +185,7 @@ fn settings(tools: &Tools) -> CallSettings {
         max_duration: Duration::from_secs(6000),
         reconnect: Duration::ZERO,
         session_time: Duration::ZERO,
+        resume: Duration::ZERO,
     }
 }
 
