@@ -418,6 +418,11 @@ fn a_next_session_that_speaks_first_is_stopped_and_an_item_that_it_refuses_is_le
         {"event_id": "replay_u1", "code": "invalid_value", "message": "No."}}));
     assert_eq!(scene.story(), ["item refused"]);
     scene.pass_secs(1);
+    assert_eq!(moment(&scene), Some(Moment::Quiet));
+    // The session after that is not told it either.
+    scene.pass_secs(1_441);
+    scene.outputs.clear();
+    get_ready(&mut scene);
     assert_eq!(items(&scene.next_commands()), ["user: Two?", "assistant: Two."]);
 }
 
