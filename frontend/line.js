@@ -30,8 +30,8 @@ const SLEPT_MS = 20000; // without a sign of life beyond its time: the device ha
  *  @property {(samples: ArrayBuffer) => void} audio of the reply, in order
  *  @property {() => void} away the socket is broken, and the line tries to join the call again
  *  @property {() => void} back it is joined again. What was missed follows as messages, then a `call_state`
- *  @property {(why: string|undefined) => void} anew the call is lost, and a new one has begun in its place; `why` is the
- *    daemon's sentence
+ *  @property {(reason: string|undefined) => void} anew the call is lost, and a new one has begun in its place; the daemon's
+ *    word for it, if it has given one
  *  @property {(code: number, end: 'unopened'|'closed'|'away') => void} lost the line is over: it never opened, it was closed
  *    with this code, or it broke and could not be joined again */
 
@@ -54,7 +54,7 @@ export class Line {
   #signAt = 0; // when the last sign of life came, by the calendar's clock: others may stand still in a sleep
   #flow = 0; // the timer of what has to leave later
   #watch;
-  #why; // the daemon's sentence, when it has refused the joining
+  #refusal; // the daemon's word, when it has refused the joining
 
   /** @param {string} url of the daemon's /ws @param {LineEvents} events */
   constructor(url, events) {
@@ -128,6 +128,7 @@ export class Line {
 
   #onData(data) {
     this.#sign();
+    if (this.#state === 'anew') this.#begin();
     if (typeof data === 'string') return this.#onText(JSON.parse(data));
     this.#received += data.byteLength;
     this.#events.audio(data);
@@ -136,7 +137,7 @@ export class Line {
   #onText(message) {
     this.#messages++;
     const refused = this.#state === 'away' && ['resume_refused', 'resume_late'].includes(message.reason);
-    if (refused) return this.#startAnew(message.message);
+    if (refused) return this.#startAnew(message.reason);
     if (message.type === 'hello') this.#onHello(message);
     this.#events.message(message);
   }
@@ -194,8 +195,8 @@ export class Line {
     this.#wait(TRY_MS, () => (socket.readyState === WebSocket.OPEN ? this.#wait(TRY_MS, next) : next()));
   }
 
-  /** The call cannot be had any more. A new one is better than none, if its user is still there. @param {string} [why] */
-  #startAnew(why) {
+  /** The call cannot be had any more. A new one is better than none, if its user is still there. @param {string} [reason] */
+  #startAnew(reason) {
     this.#drop();
     if (Date.now() - this.#signAt > this.#seconds * 1000 + SLEPT_MS) {
       this.#end();
@@ -203,7 +204,7 @@ export class Line {
     }
     this.#doubted?.close(1000);
     this.#doubted = null;
-    this.#why = why;
+    this.#refusal = reason;
     this.#secret = '';
     this.#state = 'anew';
     this.#dial('resume');
@@ -217,8 +218,8 @@ export class Line {
     this.#received = 0;
     this.#messages = messages;
     this.#outbox.restart();
-    this.#events.anew(this.#why);
-    this.#why = undefined;
+    this.#events.anew(this.#refusal);
+    this.#refusal = undefined;
   }
 
   /** Lets go of a socket that is of no use. One that has joined nothing says no goodbye by it. */

@@ -83,13 +83,16 @@ export class Talk {
   /** Waits until the page is, or has been since the state asked for last, in this one: a state may be
    *  over before it can be looked at. @param {string} name */
   async state(name) {
-    const found = await this.page.waitForFunction(
+    const waiting = this.page.waitForFunction(
       ([state, from]) => {
         const at = window.tap.states.indexOf(state, from);
         return at >= 0 && { at };
       },
       [name, this.reached],
     );
+    const found = await waiting.catch(async (cause) => {
+      throw new Error(`never ${name}: ${await this.states()}; the page says: ${await this.page.locator('main').innerText()}`, { cause });
+    });
     this.reached = (await found.jsonValue()).at;
   }
 

@@ -76,7 +76,7 @@ function begin(t, first = hello()) {
     audio: (samples) => told.push(samples.byteLength),
     away: () => told.push('away'),
     back: () => told.push('back'),
-    anew: (why) => told.push(`anew: ${why}`),
+    anew: (reason) => told.push(`anew: ${reason}`),
     lost: (code, end) => told.push(`lost: ${code} ${end}`),
   });
   t.after(() => {
@@ -341,7 +341,7 @@ for (const reason of ['resume_refused', 'resume_late']) {
     assert.equal(last().query, 'resume');
     last().open();
     assert.deepEqual(last().heard, [1]);
-    assert.deepEqual(told, [1000, 'away', 'anew: It is over.']);
+    assert.deepEqual(told, [1000, 'away', `anew: ${reason}`]);
     last().say(hello({ resume: 'e'.repeat(32) }));
     last().end();
     pass(10);
