@@ -63,9 +63,10 @@ pub(super) enum Ended {
 /// What [`Drive::connect`] tells of the way.
 #[derive(Debug)]
 pub(super) enum Way {
-    /// This step begins, at this address.
-    Step(Step, Option<SocketAddr>),
-    /// An address was given up for the next one, which begins with [`Step::Connect`]; a clause.
+    /// This step is done, at this address. When another address gets further than the one that was told
+    /// of, its steps follow from the first one.
+    Done(Step, Option<SocketAddr>),
+    /// An address is late or was given up, and another one is tried; a clause.
     Setback(String),
 }
 
@@ -119,33 +120,39 @@ impl Drive {
     ) -> Result<Self, DialError> {
         let mut poll = Poll::new().map_err(internal)?;
         let mut events = Events::with_capacity(8);
-        let passed = [(target.proxy.is_some(), Step::Tunnel), (target.tls.is_some(), Step::Tls)];
+        let steps = [
+            (true, Step::Connect),
+            (target.proxy.is_some(), Step::Tunnel),
+            (target.tls.is_some(), Step::Tls),
+            (true, Step::Upgrade),
+        ];
         let mut dial = Dial::new(target, addresses, request_id, sizes, Instant::now());
-        let (mut step, mut is_first_address) = (Step::Connect, true);
+        let (mut step, mut leader) = (Step::Connect, None);
         loop {
             let progress = dial.advance(Instant::now());
-            if let Some(setback) = dial.take_setback() {
+            while let Some(setback) = dial.take_setback() {
                 log::debug!("{setback}");
                 on_way(Way::Setback(setback.to_string()));
-                (step, is_first_address) = (Step::Connect, false);
             }
             let reached = match &progress {
                 // With several addresses the error may be of an earlier one.
-                Progress::Failed(error) if is_first_address => failed_at(error).unwrap_or(step),
+                Progress::Failed(error) if dial.addresses().len() == 1 => {
+                    failed_at(error).unwrap_or(step)
+                }
                 Progress::Failed(_) => step,
                 _ => dial.step(),
             };
-            if reached != step {
-                // What a near server answers may be over before it was looked at.
-                for (_, between) in passed.iter().filter(|(is_part, _)| *is_part) {
-                    if (step..reached).contains(between) && *between != step {
-                        on_way(Way::Step(*between, dial.address()));
-                    }
-                }
-                log::debug!("next step: {reached:?}, {:?}", dial.address());
-                step = reached;
-                on_way(Way::Step(step, dial.address()));
+            if reached > Step::Connect && leader != dial.address() {
+                (step, leader) = (Step::Connect, dial.address());
             }
+            // What a near server answers may be over before it was looked at.
+            for (is_part, done) in steps {
+                if is_part && (step..reached).contains(&done) {
+                    log::debug!("done: {done:?}, {leader:?}");
+                    on_way(Way::Done(done, leader));
+                }
+            }
+            step = reached;
             match progress {
                 Progress::Pending => {}
                 Progress::NewSocket => {

@@ -72,7 +72,8 @@ enum State<S> {
     /// The loop is getting a token of Entra ID, or has one that must not be used. There is no socket, and
     /// after `until` the call ends. The addresses wait here: they were known first.
     Authorising { addresses: Vec<SocketAddr>, until: Instant },
-    /// The connection is being made: TCP, TLS, upgrade. The dial owns the socket.
+    /// The connection is being made: TCP, TLS, upgrade. The dial owns the sockets, which share the service's
+    /// token of the poll.
     Dialling(Box<Dial<S>>),
     /// Events flow, but the service has not taken the session's settings. Microphone audio is held:
     /// sent now, it would be heard with the service's default settings.
@@ -98,11 +99,11 @@ struct Connection<S> {
 /// What the loop has to learn of the way to the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
-    /// There is a socket to register.
+    /// There is a socket to register. A race of addresses brings several, one a turn.
     Socket,
     /// There is a connection to this address.
     Reached(SocketAddr),
-    /// There is none, and this address was tried last.
+    /// There is none, and this address was one of those tried.
     Unreached(SocketAddr),
     /// The service has refused a token that was kept. A new one is wanted.
     TokenRefused,
@@ -119,7 +120,7 @@ pub enum News {
 pub(super) enum Dialled {
     /// Nothing that the call has to know.
     Pending,
-    /// An address was given up, and the next one is tried.
+    /// An address is late or was given up, and another one is tried.
     NextAddress(Setback),
     /// The WebSocket is open.
     Open,
@@ -232,7 +233,9 @@ impl<S: Socket> ServiceSide<S> {
             return Dialled::Pending;
         };
         match dial.advance(cx.now) {
-            DialProgress::Pending => Dialled::Pending,
+            DialProgress::Pending => {
+                dial.take_setback().map_or(Dialled::Pending, Dialled::NextAddress)
+            }
             DialProgress::NewSocket => {
                 self.news.push(News::Socket);
                 dial.take_setback().map_or(Dialled::Pending, Dialled::NextAddress)

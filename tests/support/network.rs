@@ -23,7 +23,7 @@ pub(crate) fn is_own(test: &str) -> bool {
     false
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").expect("Linux").uid() == 0
 }

@@ -317,17 +317,22 @@ fn answer_call(
     now: Instant,
 ) -> WsPeer<Socket> {
     let mut service = called(session, cx, now);
-    let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {}\r\n\r\n",
-        upgrade::accept_key(&key_of(&mut service)),
-    );
+    let answer = upgraded(&key_of(&mut service));
     service.write_all(answer.as_bytes()).expect("memory");
     WsPeer::new(Transport::plain(service), Role::Server, SIZES, &[])
 }
 
+/// The answer to a request with this `Sec-WebSocket-Key`.
+pub(crate) fn upgraded(key: &str) -> String {
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\n\r\n",
+        upgrade::accept_key(key),
+    )
+}
+
 /// `Sec-WebSocket-Key` of the request that waits here.
-fn key_of(service: &mut Socket) -> String {
+pub(crate) fn key_of(service: &mut Socket) -> String {
     let mut request = vec![0; 4096];
     let count = service.read(&mut request).expect("a request");
     let request = String::from_utf8_lossy(&request[..count]).into_owned();
