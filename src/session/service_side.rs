@@ -291,9 +291,9 @@ impl<S: Socket> ServiceSide<S> {
 
     /// Any state → Gone: this session of the service is over, and another one will be asked for. What it
     /// had heard of the user's turn waits for that one.
-    pub(super) fn drop_session(&mut self, pool: &mut PcmPool) {
+    pub(super) fn drop_session(&mut self) {
         self.hang_up();
-        self.microphone.take_back(pool);
+        self.microphone.take_back();
     }
 
     /// Gone → Resolving: the same candidate is asked for on a new connection. An agent goes on with
@@ -455,7 +455,7 @@ impl<S: Socket> ServiceSide<S> {
             self.news.push(News::Accepted);
         }
         if again {
-            self.microphone.catch_up(now);
+            self.microphone.catch_up(pool, now);
         }
         self.state = match std::mem::replace(&mut self.state, State::Gone) {
             State::Configuring(mut connection) => {

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tungstenite::protocol::{Role, WebSocket};
 use tungstenite::{Error, Message};
 
-use crate::support::client::upgrade_head;
 use crate::random::Random;
+use crate::support::client::upgrade_head;
 
 /// Bytes of PCM in 20 ms, and in a second.
 const FRAME: usize = 960;
@@ -123,7 +123,8 @@ impl Caller {
     /// Whether a response that brought audio beyond so many bytes is over. One that runs a tool brings none.
     pub(crate) fn has_answer(&self, bytes: usize) -> bool {
         let first = self.arrivals.iter().find(|(_, all)| *all > bytes);
-        let done = self.messages.iter().rev().find(|(_, message)| message["type"] == "response_done");
+        let done =
+            self.messages.iter().rev().find(|(_, message)| message["type"] == "response_done");
         first.zip(done).is_some_and(|((first, _), (done, _))| done > first)
     }
 

@@ -63,7 +63,10 @@ impl Link {
     /// `options` are those of `link.py`.
     pub(crate) fn to(far: &Network, name: &str, net: &str, options: &[&str]) -> Self {
         let mut program = Command::new("python3");
-        program.arg(format!("{}/tests/network/link.py", env!("CARGO_MANIFEST_DIR"))).arg(name);
+        program
+            .arg("-B")
+            .arg(format!("{}/tests/network/link.py", env!("CARGO_MANIFEST_DIR")))
+            .arg(name);
         program.arg(format!("--far={}", far.process()));
         program.arg(format!("--near-address={net}.1/24")).arg(format!("--far-address={net}.2/24"));
         let program = program.args(options).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();

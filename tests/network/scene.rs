@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::caller::Caller;
 use crate::link::{Link, Network};
 use crate::support::client::speech;
@@ -36,8 +38,10 @@ pub(crate) struct Scene {
     number: u8,
     descriptors: usize,
     folder: PathBuf,
-    /// The longest time without audio within a reply, and from the end of a turn to its reply.
-    pub(crate) longest_gap: Duration,
+    /// The longest time without audio within an answer, and from the end of a question to its answer.
+    longest_gap: Duration,
+    /// When the network was broken last.
+    broken: Option<Instant>,
 }
 
 impl Scene {
@@ -90,6 +94,7 @@ impl Scene {
             descriptors,
             folder,
             longest_gap,
+            broken: None,
         }
     }
 
@@ -126,7 +131,8 @@ impl Scene {
     }
 
     /// Hangs up, and checks what was heard at both ends and what is left behind.
-    pub(crate) fn finish(mut self, name: &str) {
+    /// `lossless`: nothing of the microphone may be missing.
+    pub(crate) fn finish(mut self, name: &str, lossless: bool) {
         self.client_link.set("loss=0 down=0 delay=0 jitter=0 reorder=0 duplicate=0");
         self.service_link.set("loss=0 down=0 delay=0 jitter=0 reorder=0 duplicate=0");
         self.caller.live(Duration::from_secs(2));
@@ -134,7 +140,7 @@ impl Scene {
         let sessions = self.tap.sessions();
         self.tell(name, &sessions);
         assert_heard(&self.caller.audio, &sessions);
-        self.assert_microphone(&sessions);
+        self.assert_microphone(&sessions, lossless);
         for session in &sessions {
             assert_replay(session);
         }
@@ -145,22 +151,38 @@ impl Scene {
 
     /// One line for a person who reads the output.
     fn tell(&mut self, name: &str, sessions: &[Session]) {
+        let (client, service) = (self.client_link.count(), self.service_link.count());
+        let both = |counts: &Value, key: &str| -> u64 {
+            ["to_far", "to_near"].iter().filter_map(|way| counts[way][key].as_u64()).sum()
+        };
+        let lost = |counts: &Value| both(counts, "lost") + both(counts, "outage");
+        let packets = |counts: &Value| both(counts, "packets");
         let count = |name: &str| self.daemon.count(name, "");
+        let after = |state: &str| {
+            let since = self.broken?;
+            let mut states =
+                self.caller.messages.iter().filter(|(at, m)| *at > since && m["state"] == state);
+            states.next().map(|(at, _)| at.duration_since(since).as_millis())
+        };
         println!(
-            "{name}: longest gap {} ms, {} sessions, {} s without one, taken up again {:?}, \
-             client link {}, service link {}",
+            "{name}: longest gap {} ms; lost after {:?} ms, active after {:?} ms, {} sessions; taken up again {:?}; \
+             microphone dropped {} bytes; {} and {} of {} and {} packets lost",
             self.longest_gap.as_millis(),
+            after("reconnecting"),
+            after("active"),
             sessions.len(),
-            count("without_service_seconds_total"),
             self.caller.resumed,
-            self.client_link.count(),
-            self.service_link.count(),
+            count("microphone_dropped_bytes_total"),
+            lost(&client),
+            lost(&service),
+            packets(&client),
+            packets(&service),
         );
     }
 
     /// No session of the service hears a sample twice or out of order, and what none has heard was counted:
     /// by the daemon, or by the caller, who keeps 5 s.
-    fn assert_microphone(&self, sessions: &[Session]) {
+    fn assert_microphone(&self, sessions: &[Session], lossless: bool) {
         let spoken = &self.caller.spoken;
         let mut heard = vec![false; spoken.len() / 2];
         for (at, session) in sessions.iter().enumerate() {
@@ -175,18 +197,29 @@ impl Scene {
         let dropped = self.daemon.count("microphone_dropped_bytes_total", "");
         let counted = usize::try_from(dropped).expect("it fits") + self.caller.given_up;
         assert!(missing <= counted, "{missing} bytes are missing, and {counted} were counted");
+        assert!(missing == 0 || !lossless, "{missing} bytes of the microphone are missing");
     }
 
     /// The way to the service carries nothing for so many seconds.
     pub(crate) fn service_outage(&mut self, seconds: u64) {
+        self.broken = Some(Instant::now());
         self.service_link.set("down=1");
         self.caller.live(Duration::from_secs(seconds));
         self.service_link.set("down=0");
     }
 
+    /// The way to the client carries nothing for so many seconds.
+    pub(crate) fn client_outage(&mut self, seconds: u64) {
+        self.broken = Some(Instant::now());
+        self.client_link.set("down=1");
+        self.caller.live(Duration::from_secs(seconds));
+        self.client_link.set("down=0");
+    }
+
     /// The daemon gets another address towards the service, as after a new lease or a change of networks:
     /// what comes for the old one finds nobody.
     pub(crate) fn move_daemon(&mut self) {
+        self.broken = Some(Instant::now());
         let (number, device) = (self.number, format!("service{}", self.number));
         self.far.run(&format!("ip addr del 10.{number}.2.2/24 dev {device}"));
         self.far.run(&format!("ip addr add 10.{number}.2.9/24 dev {device}"));
@@ -240,7 +273,11 @@ fn assert_heard(heard: &[u8], sessions: &[Session]) {
     };
     let same = session.reply.iter().zip(heard).take_while(|(sent, heard)| sent == heard).count();
     if later.is_empty() {
-        assert_eq!((same, heard.len()), (session.reply.len(), session.reply.len()), "the last session");
+        assert_eq!(
+            (same, heard.len()),
+            (session.reply.len(), session.reply.len()),
+            "the last session"
+        );
         return;
     }
     // The next session may begin with the same samples as this one would have gone on with.
@@ -253,9 +290,10 @@ fn places(heard: &[u8], spoken: &[u8], session: usize) -> Vec<(usize, usize)> {
     while at < heard.len() {
         let next = &heard[at..(at + 64).min(heard.len())];
         let found = spoken[from..].windows(next.len()).position(|window| window == next);
-        let start = from + found.unwrap_or_else(|| {
-            panic!("session {session}: {} bytes at {at} were not said after {from}", next.len())
-        });
+        let start = from
+            + found.unwrap_or_else(|| {
+                panic!("session {session}: {} bytes at {at} were not said after {from}", next.len())
+            });
         let same = heard[at..].iter().zip(&spoken[start..]).take_while(|(a, b)| a == b).count();
         let same = same & !1;
         places.push((start, start + same));

@@ -49,7 +49,8 @@ type Sessions = Arc<Mutex<Vec<Session>>>;
 impl Tap {
     /// Listens at this address, in front of `service`.
     pub(crate) fn start(address: IpAddr, service: SocketAddr) -> Self {
-        let made = rcgen::generate_simple_self_signed([address.to_string()]).expect("a certificate");
+        let made =
+            rcgen::generate_simple_self_signed([address.to_string()]).expect("a certificate");
         let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let config = voicelived::net::tls::server_config(certificate.as_bytes(), key.as_bytes())
             .expect("certificate and key fit");
