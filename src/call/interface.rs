@@ -12,6 +12,8 @@ use super::unfinished::Unfinished;
 /// What a call needs to know from the configuration. Shared by all calls, never changed by one.
 #[derive(Debug, Clone)]
 pub struct CallSettings {
+    /// Name of what answers, for `hello`; empty if it has none.
+    pub assistant: String,
     /// The complete `session` object of `session.update`: explicit values, tools, user's overrides,
     /// as [`session_object`](super::service::session::session_object) makes it (the dialect of dated api-versions).
     pub session: serde_json::Value,
@@ -23,6 +25,8 @@ pub struct CallSettings {
     pub max_duration: Duration,
     /// How long a call that was active may be without a session of the service; zero for not at all.
     pub reconnect: Duration,
+    /// How long a call is held for a client whose connection broke; zero for not at all.
+    pub resume: Duration,
 }
 
 /// The most silence of one [`Output::Silence`]: 100 ms of PCM16, 24 kHz, mono.
@@ -44,8 +48,10 @@ pub enum Input<'a> {
     SessionExpired,
     /// One text message of the client.
     Client(ClientMessage<'a>),
-    /// The client's socket is gone, or it closed.
+    /// The client has closed, or is given up: the call ends.
     ClientLost,
+    /// The client's connection broke without a goodbye: the call is held, if it may be.
+    ClientBroken,
     /// The owner decided that the call must end (stalled client, bad data, daemon stopping…).
     End(EndReason),
     /// A tool finished. `output` is the JSON text (or error JSON text) for the model.
@@ -103,6 +109,9 @@ pub enum Output {
         /// An agent's id of the conversation to go on with; empty for none.
         conversation: String,
     },
+    /// The client is away, and the call goes on without it for so long at most: drop its connection, and
+    /// keep what it is told. [`Call::take_up`](super::Call::take_up) ends this.
+    HoldCall(Duration),
     /// The service has refused an item of the conversation that was sent again: for the count.
     ItemRefused,
     /// Run a tool beside the loop; answer with [`Input::ToolFinished`], exactly once. An answer that

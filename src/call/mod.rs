@@ -16,13 +16,14 @@
 //!
 //! All changes of `State` are in this file. `interface` is what goes in and comes out. `events`
 //! handles what the service says, `turns` what the client says and barge-in, `end_of_turn` the end of
-//! a turn on the client's word, `limits` the clock.
+//! a turn on the client's word, `limits` the clock, `absence` a client that is away.
 //! `response_gate`, `playback`, `announced_calls`, `tool_calls`, `seen`, `captions`, `interrupted`,
 //! `first_audio` and `service_session` each keep one thing; `responses` is the life of a response.
 //!
 //! What is not here: sockets, and audio itself. The call decides about audio by its length and its
 //! response, and never sees a sample.
 
+mod absence;
 mod announced_calls;
 mod captions;
 pub mod client;
@@ -52,9 +53,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use absence::Presence;
 use announced_calls::AnnouncedCalls;
 use captions::Captions;
-use client::CallState;
+use client::{CallState, Hello};
 use end_of_turn::EndOfTurn;
 use ending::{EndReason, ServiceFault};
 use first_audio::FirstAudio;
@@ -148,6 +150,9 @@ pub struct Call {
     /// An agent's conversation, to be gone on with in the next session.
     conversation: String,
     jitter: Jitter,
+    presence: Presence,
+    /// How long the call is held for a client whose connection broke.
+    hold: Duration,
 }
 
 impl Call {
@@ -156,8 +161,10 @@ impl Call {
     /// the secret for taking the call up again.
     #[must_use]
     pub fn new(settings: Rc<CallSettings>, id: &str, resume: &str, now: Instant) -> Self {
-        let hello = client::hello(id, resume, settings.max_duration, settings.idle);
+        let hello =
+            client::hello(&Hello { session: id, resume, resumed: false, settings: &settings });
         let connecting = client::call_state(CallState::Connecting);
+        let hold = settings.resume;
         Self {
             limits: Limits::new(&settings, now),
             settings,
@@ -181,6 +188,8 @@ impl Call {
             last_fault: None,
             conversation: String::new(),
             jitter: Jitter::new(id),
+            presence: Presence::Here,
+            hold,
         }
     }
 
@@ -206,6 +215,7 @@ impl Call {
             Input::SessionExpired => self.on_session_expired(now),
             Input::Client(message) => self.on_client(message, now),
             Input::ClientLost => self.end(EndReason::ClientLost, now),
+            Input::ClientBroken => self.on_client_broken(now),
             Input::End(reason) => self.end(reason, now),
             Input::ToolFinished { call_id, output, ok } => {
                 self.on_tool_finished(call_id, output, ok, now);
@@ -238,7 +248,8 @@ impl Call {
         let gate = self.gate.deadline(self.tools.has_complete_batch(), self.playback.end());
         let tools = sooner(self.announced.deadline(), self.tools.deadline());
         let waiting = sooner(tools, self.end_of_turn.deadline());
-        sooner(sooner(limits, gate), sooner(waiting, self.outage_deadline()))
+        let absent = sooner(self.presence.deadline(), self.outage_deadline());
+        sooner(sooner(limits, gate), sooner(waiting, absent))
     }
 
     /// Asked for each microphone frame (`bytes` of PCM16 24 kHz mono). It makes no output and does
@@ -353,14 +364,17 @@ impl Call {
         self.state = State::Active { since: now };
         self.limits.activated(now);
         let restored = self.restore(now);
-        let service = if self.session.simulated { "simulator" } else { "azure" };
-        let detects = self.session.turns.detects;
-        self.tell(client::call_state(CallState::Active { service, detects }));
+        self.tell(client::call_state(self.active_state()));
         self.outputs.push_back(Output::ReleaseMicrophone { restored });
         self.end_held_turn(now);
         if first && self.settings.greeting.is_some() {
             self.gate.want(ResponseRequest::Greeting);
         }
+    }
+
+    fn active_state(&self) -> CallState<'static> {
+        let service = if self.session.simulated { "simulator" } else { "azure" };
+        CallState::Active { service, detects: self.session.turns.detects }
     }
 
     /// The settings of the session. One that goes on with a conversation whose beginning is lost is told

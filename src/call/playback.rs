@@ -119,6 +119,26 @@ impl Playback {
         first.map(|index| self.items[index].response_id.as_str())
     }
 
+    /// Of the bytes that left last, so many did not arrive and will leave again: its connection broke.
+    /// While it was away it played what it had and then nothing, so the times of all that is known
+    /// move on by that pause: the user has heard no more than that.
+    pub(super) fn unsent(&mut self, bytes: usize, now: Instant) {
+        let mut left = bytes as u64;
+        for item in self.items.iter_mut().rev() {
+            let part = left.min(item.sent);
+            item.sent -= part;
+            left -= part;
+        }
+        self.older += left;
+        let Some(end) = self.end else { return };
+        let end = end.checked_sub(playing_time(bytes as u64)).unwrap_or(now);
+        self.end = Some(end);
+        let pause = now.saturating_duration_since(end);
+        for item in &mut self.items {
+            item.start = item.start.filter(|_| item.sent > 0).map(|start| start + pause);
+        }
+    }
+
     /// The client says how much of the current reply it has played.
     pub(super) fn report(&mut self, ms: u64, now: Instant) {
         self.report = Some(Report { ms, at: now });

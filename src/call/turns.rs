@@ -83,6 +83,7 @@ impl Call {
     pub(super) fn on_speech_started(&mut self, item_id: &str, now: Instant) {
         self.limits.touch(now);
         self.gate.speech_started(now);
+        self.end_turn_of_absent(now);
         self.first_audio.cancel();
         if !self.session.turns.interrupt_response {
             // The reply goes on. `speech_started` would make the client drop it.

@@ -189,6 +189,26 @@ impl Drive {
         Ok(())
     }
 
+    /// Goes on with another connection in place of this one, which is over or counts as over. The signals
+    /// are watched as before.
+    pub(super) fn become_next(&mut self, next: Self) {
+        let old = std::mem::replace(self, next);
+        self.stop = old.stop;
+        if let Some(mut signals) = old.signals {
+            // A signal that is watched no more is a nuisance, and no reason to end a call.
+            let _ = old.poll.registry().deregister(&mut signals);
+            let _ = self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE);
+            self.signals = Some(signals);
+        }
+    }
+
+    /// Waits without looking at the connection, which may be over. Returns whether the user wants to
+    /// stop.
+    pub(super) fn rest(&mut self, until: Instant) -> bool {
+        while !self.stop && Instant::now() < until && self.wait_for_events(until).is_ok() {}
+        std::mem::take(&mut self.stop)
+    }
+
     /// Sends what waits and returns with the next event. A deadline that has passed comes before
     /// any message, so a flood of messages cannot delay the caller's timed work.
     pub(super) fn next(&mut self, deadline: Instant) -> Event {
@@ -249,6 +269,10 @@ impl Drive {
 
     fn wait(&mut self, deadline: Instant) -> io::Result<()> {
         let until = if self.peer.has_more() { Instant::now() } else { deadline };
+        self.wait_for_events(until)
+    }
+
+    fn wait_for_events(&mut self, until: Instant) -> io::Result<()> {
         wait(&mut self.poll, &mut self.events, until)?;
         for event in &self.events {
             if event.token() == SIGNALS {

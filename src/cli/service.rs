@@ -31,11 +31,13 @@ pub fn first_candidate(
     }
     let first = models.remove(0);
     let call = CallSettings {
+        assistant: config.session.assistant.clone(),
         session: serde_json::Value::Null,
         greeting: config.session.greeting.clone(),
         idle: config.limits.idle,
         max_duration: config.limits.max_session,
         reconnect: config.limits.reconnect,
+        resume: config.limits.resume,
     };
     Ok(Candidate::first(Candidates {
         first,

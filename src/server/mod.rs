@@ -23,6 +23,7 @@ mod calls;
 mod certificates;
 mod children;
 mod connects;
+mod joins;
 mod manage;
 pub mod reload;
 mod slot;

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
+use crate::access::Ticket;
 use crate::call::client::{self, CallState};
 use crate::call::ending::EndReason;
 use crate::net::inbox::Inbox;
 use crate::net::ws::{Message, WsPeer};
-use crate::session::{Progress, Session};
+use crate::session::{Progress, SUPERSEDED, Session};
 use crate::simulator::peer::SimulatedService;
 use crate::web::Visitor;
 
@@ -20,7 +21,9 @@ const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// ```text
 /// Free ──accept──► Visitor ──101──► Call, or Simulated in a demo
-///                     │       └───► TurnedAway (there is no room, or no right to call any more)
+///                     │       ├───► TurnedAway (there is no room, or no right to call any more)
+///                     │       └───► Free: its socket goes to the slot of the call that it takes up, whose
+///                     │             socket comes here as TurnedAway, if it has one
 ///                     └─ served, gone or evicted ─► Free
 /// Call, Simulated, TurnedAway ──Progress::Closed──► Free
 /// ```
@@ -51,6 +54,8 @@ pub(super) struct Slot {
     /// The generation of the access rules that admitted the call. The call ends when it is older than
     /// the rules in force.
     pub(super) generation: u32,
+    /// What a client must show to take the call up again. It is good once: each client gets a new one.
+    pub(super) ticket: Option<Ticket>,
     /// The slot is in the loop's list of slots to pump.
     pub(super) marked: bool,
     /// When the connection must be pumped at the latest, even without an event.
@@ -64,6 +69,7 @@ impl Slot {
             conn: Conn::Free,
             address: IpAddr::from([0, 0, 0, 0]),
             generation: 0,
+            ticket: None,
             marked: false,
             deadline: None,
         }
@@ -120,6 +126,13 @@ pub(super) fn turn_away(mut peer: WsPeer<TcpStream>, reason: &EndReason, now: In
     // If this fails, the connection has failed, and the next pump finds that out.
     let _ = peer.send(Message::Text(&ended));
     peer.close(reason.close_code(), &reason.message());
+    Conn::TurnedAway { peer: Box::new(peer), deadline: now + TURN_AWAY_TIMEOUT }
+}
+
+/// Parts with the connection of a client whose call goes on over another one. What it still sends counts
+/// for nothing.
+pub(super) fn part(mut peer: WsPeer<TcpStream>, now: Instant) -> Conn {
+    peer.close(SUPERSEDED, "The call goes on over another connection.");
     Conn::TurnedAway { peer: Box::new(peer), deadline: now + TURN_AWAY_TIMEOUT }
 }
 

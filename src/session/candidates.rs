@@ -274,11 +274,13 @@ mod tests {
                 overrides: Map::new(),
             },
             call: CallSettings {
+                assistant: String::new(),
                 session: json!(null),
                 greeting: None,
                 idle: second,
                 max_duration: second,
                 reconnect: Duration::ZERO,
+                resume: Duration::ZERO,
             },
         })
     }

@@ -337,19 +337,21 @@ impl<S: Socket> Session<S> {
 
     /// Counts reply audio that has left, and tells the call, which measures the wait for the answer by
     /// it.
-    fn reply_left(&mut self, sent: Result<usize, WsError>, cx: &mut TurnContext<'_>) {
-        let bytes = match sent {
-            Ok(bytes) => bytes,
-            Err(error) => return self.client_ended(&error, cx),
-        };
+    fn reply_left(&mut self, result: Result<(), WsError>, cx: &mut TurnContext<'_>) {
+        let sent = self.client.reply_sent();
+        let bytes = sent - std::mem::replace(&mut self.totals.reply_bytes, sent);
         if bytes > 0 {
-            self.totals.reply_bytes += bytes as u64;
-            cx.metrics.add(Family::Reply, bytes as u64);
+            cx.metrics.add(Family::Reply, bytes);
+            // One turn sends some KB.
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
             if let Some(waited) = self.call.reply_sent(bytes, cx.now) {
                 cx.metrics.first_audio(waited);
                 self.totals.waits.add(waited);
             }
             self.carry_out(cx);
+        }
+        if let Err(error) = result {
+            self.client_ended(&error, cx);
         }
     }
 }

@@ -18,6 +18,7 @@
 //! Audio goes straight through. When a side is behind, it waits in PCM blocks (`reply`,
 //! `microphone`), and when those are full the service is not read until there is room (R2).
 
+mod absence;
 mod base64_audio;
 pub mod candidates;
 mod client_side;
@@ -33,6 +34,8 @@ mod reply;
 mod service_side;
 mod service_words;
 mod strays;
+mod tail;
+mod texts;
 mod waits;
 
 use std::net::SocketAddr;
@@ -50,8 +53,8 @@ use crate::net::socket::Socket;
 use crate::net::ws::{WsError, WsPeer};
 
 use candidates::Candidate;
-pub use client_side::CLIENT_SIZES;
 use client_side::ClientSide;
+pub use client_side::{CLIENT_SIZES, Had, SUPERSEDED};
 pub use context::{Buffers, LoopResources, TurnContext, WantedTool};
 use half_samples::{MicrophoneHalf, ReplyHalf};
 use keep_alive::{Dead, STALL_TIMEOUT};
@@ -60,6 +63,7 @@ use reply::ReplyPath;
 pub use service_side::News;
 use service_side::ServiceSide;
 use strays::{IgnoredTypes, Lines, Strays};
+pub use tail::NoReturn;
 use waits::Waits;
 
 /// Messages that one side may bring in one turn. The rest is read in the next one, so no call can hold
@@ -81,6 +85,13 @@ pub struct Queues {
 }
 
 impl Queues {
+    /// For a client that can take its call up again: the end of what it is sent is kept.
+    #[must_use]
+    pub fn expecting_return(mut self, pool: &mut PcmPool) -> Self {
+        self.reply.keep_tail(pool);
+        self
+    }
+
     /// Reserves the blocks that every call is guaranteed; `None` when the pool has not as many.
     #[must_use]
     pub fn open(pool: &mut PcmPool) -> Option<Self> {
@@ -122,6 +133,7 @@ enum Phase {
 struct Totals {
     microphone_bytes: u64,
     microphone_dropped: u64,
+    /// What was told to the call of [`ClientSide::reply_sent`].
     reply_bytes: u64,
     transcripts_failed: u64,
     waits: Waits,
@@ -279,8 +291,8 @@ impl<S: Socket> Session<S> {
         self.input(Input::End(reason), cx);
     }
 
-    /// The client's socket, for registration with the poll.
-    pub fn client_socket(&mut self) -> &mut S {
+    /// The client's socket, for registration with the poll; `None` while the client is away.
+    pub fn client_socket(&mut self) -> Option<&mut S> {
         self.client.socket()
     }
 
@@ -333,8 +345,7 @@ impl<S: Socket> Session<S> {
         if let Phase::Closing { deadline, .. } = self.phase {
             return Some(deadline);
         }
-        let client = Some(self.client.deadline());
-        sooner(self.tick, sooner(self.service.deadline(), client))
+        sooner(self.tick, sooner(self.service.deadline(), self.client.deadline()))
     }
 
     /// Gives the blocks back to the pool and logs how the call was. The owner must call it at the end:
@@ -404,6 +415,7 @@ impl<S: Socket> Session<S> {
                 Output::ReleaseMicrophone { restored } => self.release_microphone(restored, cx),
                 Output::CommitMicrophone => self.service.commit_microphone(),
                 Output::SettleMicrophone => self.service.settle_microphone(cx.pool),
+                Output::HoldCall(time) => self.hold(time, cx),
                 Output::ItemRefused => cx.metrics.add(Family::ItemsRefused, 1),
                 Output::RunTool { call_id, name, arguments } => {
                     if let Err(error) = cx.want_tool(&call_id, &name, &arguments) {
@@ -502,12 +514,11 @@ impl<S: Socket> Session<S> {
         if reason.is_fault() {
             log::warn!("[{}] {}", self.id, reason.message());
         }
+        self.end_hold(cx);
         self.client.close(&reason, cx.pool);
         self.service.close(cx.pool);
         self.drop_half_reply(cx);
-        if self.half_microphone.drop() {
-            cx.metrics.count(Family::HalfSamples, "client");
-        }
+        self.drop_half_microphone(cx);
         self.phase = Phase::Closing { reason, deadline: cx.now + CLOSE_TIMEOUT };
     }
 
@@ -533,12 +544,15 @@ impl<S: Socket> Session<S> {
         }
         match self.client.check(cx.now) {
             Ok(()) => {}
-            Err(Dead::Silent) => self.input(Input::ClientLost, cx),
+            Err(Dead::Silent) => self.break_client(&"it is silent", cx),
+            Err(Dead::Overfull) => self.input(Input::ClientLost, cx),
             Err(Dead::Stalled) => {
                 self.input(Input::End(EndReason::ClientStalled(STALL_TIMEOUT.as_secs())), cx);
             }
         }
-        if self.service.check(cx.now).is_err() && self.is_talking() {
+        if self.client.is_backed_up() {
+            self.service.excuse(cx.now);
+        } else if self.service.check(cx.now).is_err() && self.is_talking() {
             self.input(Input::ServiceLost(connection_faults::lost(&"it does not answer")), cx);
         }
     }
@@ -553,6 +567,9 @@ impl<S: Socket> Session<S> {
             self.client_ended(&error, cx);
             // What the end has queued for a client that is gone stays unsent.
             let _ = self.client.flush();
+        }
+        if self.client.has_broken() {
+            self.break_client(&"a message could not be sent", cx);
         }
         self.client.end_output();
     }

@@ -476,6 +476,13 @@ impl<S: Socket> ServiceSide<S> {
         }
     }
 
+    /// The service was not read, for backpressure: it is not silent of its own accord.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        if let Some(connection) = self.state.connection_mut() {
+            connection.keep_alive.excuse(now);
+        }
+    }
+
     /// Turns the service's calendar time (seconds since 1970) into a deadline, once. The call has no
     /// calendar. A time that makes no sense by our own clock is not believed.
     pub(super) fn learn_expiry(&mut self, expires_at: Option<u64>, now: Instant) {

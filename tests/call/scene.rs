@@ -17,12 +17,14 @@ pub(crate) struct Scene {
 
 pub(crate) fn settings() -> CallSettings {
     CallSettings {
+        assistant: String::new(),
         session: json!({"modalities": ["text", "audio"], "voice": {"type": "openai", "name": "alloy"},
             "input_audio_format": "pcm16", "turn_detection": {"type": "server_vad"}}),
         greeting: None,
         idle: Duration::from_secs(120),
         max_duration: Duration::from_secs(3_600),
         reconnect: Duration::ZERO,
+        resume: Duration::ZERO,
     }
 }
 
@@ -228,6 +230,7 @@ fn word(output: &Output) -> String {
         Output::Redial { .. } => "redial".to_owned(),
         Output::CommitMicrophone => "commit".to_owned(),
         Output::SettleMicrophone => "settle".to_owned(),
+        Output::HoldCall(time) => format!("hold {}", time.as_secs()),
         Output::ItemRefused => "item refused".to_owned(),
         Output::Close(reason) => format!("close {}", reason.word()),
     }

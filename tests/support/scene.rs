@@ -53,11 +53,13 @@ pub(crate) struct Scene {
 /// Limits that no test meets.
 pub(crate) fn settings() -> CallSettings {
     CallSettings {
+        assistant: String::new(),
         session: serde_json::json!({}),
         greeting: None,
         idle: Duration::from_secs(48 * 3600),
         max_duration: Duration::from_secs(96 * 3600),
         reconnect: Duration::ZERO,
+        resume: Duration::ZERO,
     }
 }
 
@@ -205,7 +207,9 @@ impl Scene {
             self.redial |= news == News::Redial;
         }
         if self.client_listens {
-            self.session.client_socket().carry(usize::MAX);
+            if let Some(socket) = self.session.client_socket() {
+                socket.carry(usize::MAX);
+            }
             self.hear_as_client();
         }
         if self.service_listens {

@@ -69,6 +69,9 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     for model in &config.session.models {
         report.fact("model", &models::published_end(model));
     }
+    if !config.session.assistant.is_empty() {
+        report.fact("agent", &config.session.assistant);
+    }
     let faults = service::language_faults(&config);
     if !faults.is_empty() {
         return Err((exit::CONFIG, faults.join("\n")));

@@ -183,10 +183,10 @@ impl<S: Socket> Dial<S> {
     }
 
     /// Goes on with an agent's conversation: the query parameter `conversation-id` of the SDK. An empty
-    /// id adds nothing.
+    /// id adds nothing, and one that the owner has set stays.
     #[must_use]
     pub fn with_conversation(mut self, id: &str) -> Self {
-        if !id.is_empty() {
+        if !id.is_empty() && !self.job.target.request_target.contains("&conversation-id=") {
             self.job.query = format!("&conversation-id={}", percent_encoded(id));
         }
         self
