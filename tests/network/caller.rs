@@ -18,6 +18,8 @@ const FRAME: usize = 960;
 const SECOND: usize = 48_000;
 /// After this silence the connection is doubted. The caller pings every second.
 const DOUBT: Duration = Duration::from_secs(3);
+/// The pause after the first try to take the call up; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// What is kept of the microphone while there is no connection.
 const KEPT: usize = 5 * SECOND;
 /// How long a call may take that is made over a bad network.
@@ -47,6 +49,9 @@ pub(crate) struct Caller {
     began: Instant,
     heard: Instant,
     pinged: Instant,
+    /// When the next try to take the call up is due, and the pause after that.
+    next_try: Instant,
+    pause: Duration,
     /// How often the call was taken up again, and each time how long nothing had been heard.
     pub(crate) resumed: Vec<Duration>,
     /// The daemon has closed, with this code.
@@ -80,6 +85,8 @@ impl Caller {
             began: now,
             heard: now,
             pinged: now,
+            next_try: now,
+            pause: FIRST_PAUSE,
             resumed: Vec::new(),
             closed: None,
         }
@@ -245,60 +252,57 @@ impl Caller {
         self.messages.push((Instant::now(), message));
     }
 
-    /// Takes the call up again. The old connection is let go when the new one has said hello; until then
-    /// the microphone goes on.
+    /// Tries to take the call up again, now and then.
     fn join_again(&mut self) {
-        let silent = self.heard;
+        if Instant::now() < self.next_try {
+            return;
+        }
         let query = format!(
             "?resume={}&received={}&messages={}",
             self.secret,
             self.audio.len(),
             self.messages.len()
         );
-        let mut wait = Duration::from_millis(250);
-        let socket = loop {
-            if let Some(socket) = join(self.address, &query) {
-                break socket;
-            }
-            let patience = self.began.elapsed() < PATIENCE;
-            assert!(patience, "the call cannot be taken up again: {}", self.told());
-            std::thread::sleep(wait);
-            wait = (wait * 2).min(Duration::from_secs(4));
-        };
-        self.socket = Some(socket);
-        let hellos = self.count("hello");
-        self.heard = Instant::now();
-        self.record();
+        let joined = join(self.address, &query);
+        self.next_try = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(Duration::from_secs(4));
+        if joined.is_some() {
+            // The old one is let go without a close frame, which would be a goodbye.
+            self.socket = joined;
+            self.hear_hello();
+        }
+    }
+
+    /// Waits for the hello of a joining, and goes on from where the daemon says.
+    fn hear_hello(&mut self) {
+        let (silent, hellos) = (self.heard, self.count("hello"));
         let until = Instant::now() + DOUBT;
-        while self.count("hello") == hellos && self.closed.is_none() && self.socket.is_some() {
-            if Instant::now() > until {
+        while self.count("hello") == hellos {
+            let lost = Instant::now() > until || self.socket.is_none() || self.closed.is_some();
+            if lost {
                 self.socket = None;
+                return;
             }
             self.read();
         }
-        let Some((_, hello)) = self.messages.iter().rev().find(|(_, m)| m["type"] == "hello")
-        else {
-            return;
-        };
-        if self.count("hello") == hellos {
-            return;
-        }
+        let hello = &self.messages.iter().rev().find(|(_, it)| it["type"] == "hello");
+        let hello = &hello.expect("it has come").1;
         assert_eq!(hello["resumed"], true, "{}", self.told());
-        if let Some(heard) = hello["heard"].as_u64() {
-            self.sent = usize::try_from(heard).expect("it fits").saturating_add(self.given_up);
-        }
+        let heard = hello["heard"].as_u64().expect("it says what it has heard");
+        self.sent = usize::try_from(heard).expect("it fits") + self.given_up;
         let oldest = self.spoken.len().saturating_sub(KEPT);
         self.given_up += oldest.saturating_sub(self.sent);
         self.sent = self.sent.max(oldest);
         self.resumed.push(silent.elapsed());
+        (self.pause, self.heard) = (FIRST_PAUSE, Instant::now());
     }
 }
 
 /// A connection for a call, if one can be had now.
 fn join(address: SocketAddr, query: &str) -> Option<WebSocket<TcpStream>> {
-    let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
+    let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
     socket.set_nodelay(true).ok()?;
-    socket.set_read_timeout(Some(Duration::from_secs(3))).ok()?;
+    socket.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     let head = upgrade_head(address, "").replacen("/ws", &format!("/ws{query}"), 1);
     socket.write_all(head.as_bytes()).ok()?;
     let mut answer = Vec::new();

@@ -146,3 +146,77 @@ const ACTS_OF_THE_SERVICE: &[Act] = &[
         },
     },
 ];
+
+#[test]
+fn a_call_goes_on_over_a_bad_way_to_the_client() {
+    play("a_call_goes_on_over_a_bad_way_to_the_client", ACTS_OF_THE_CLIENT);
+}
+
+const ACTS_OF_THE_CLIENT: &[Act] = &[
+    Act {
+        name: "client, 1 % loss",
+        client: MOBILE,
+        service: GOOD,
+        lossless: true,
+        act: three_turns,
+    },
+    Act {
+        name: "client, 5 % loss",
+        client: LOSSY,
+        service: GOOD,
+        lossless: true,
+        act: three_turns,
+    },
+    Act {
+        name: "client, 10 s outage in an answer",
+        client: MOBILE,
+        service: GOOD,
+        lossless: false,
+        act: |scene| {
+            scene.take_a_whole_turn();
+            scene.take_a_turn(IN_THE_ANSWER, |scene| scene.client_outage(10));
+            scene.take_a_whole_turn();
+        },
+    },
+    Act {
+        name: "client, 10 s outage in a question",
+        client: GOOD,
+        service: GOOD,
+        lossless: false,
+        act: |scene| {
+            scene.take_a_whole_turn();
+            scene.take_a_turn(IN_THE_QUESTION, |scene| scene.client_outage(10));
+            scene.take_a_whole_turn();
+        },
+    },
+    Act {
+        name: "client, 25 s outage in an answer",
+        client: GOOD,
+        service: GOOD,
+        lossless: false,
+        act: |scene| {
+            scene.take_a_turn(IN_THE_ANSWER, |scene| scene.client_outage(25));
+            scene.take_a_whole_turn();
+        },
+    },
+    Act {
+        name: "client, another address in an answer",
+        client: GOOD,
+        service: GOOD,
+        lossless: true,
+        act: |scene| {
+            scene.take_a_turn(IN_THE_ANSWER, Scene::move_client);
+            scene.take_a_whole_turn();
+        },
+    },
+    Act {
+        name: "client, another address in a question",
+        client: GOOD,
+        service: GOOD,
+        lossless: true,
+        act: |scene| {
+            scene.take_a_turn(IN_THE_QUESTION, Scene::move_client);
+            scene.take_a_whole_turn();
+        },
+    },
+];

@@ -216,6 +216,14 @@ impl Scene {
         self.client_link.set("down=0");
     }
 
+    /// The client gets another address, as a phone that changes from Wi-Fi to mobile data.
+    pub(crate) fn move_client(&mut self) {
+        self.broken = Some(Instant::now());
+        let (number, device) = (self.number, format!("client{}", self.number));
+        run(&format!("ip addr del 10.{number}.1.1/24 dev {device}"));
+        run(&format!("ip addr add 10.{number}.1.9/24 dev {device}"));
+    }
+
     /// The daemon gets another address towards the service, as after a new lease or a change of networks:
     /// what comes for the old one finds nobody.
     pub(crate) fn move_daemon(&mut self) {
@@ -284,20 +292,34 @@ fn assert_heard(heard: &[u8], sessions: &[Session]) {
     assert_heard(&heard[same & !1..], later);
 }
 
-/// Where in `spoken` a session's microphone audio stands: once in order, with gaps, never back.
+/// Where in `spoken` a session's microphone audio stands: once in order, with gaps, never back. Silence that
+/// the daemon has put in, so that a turn ends while the client is away, was not said: it is all zeros,
+/// and the microphone's noise never is for long.
 fn places(heard: &[u8], spoken: &[u8], session: usize) -> Vec<(usize, usize)> {
     let (mut places, mut at, mut from) = (Vec::new(), 0, 0);
     while at < heard.len() {
         let next = &heard[at..(at + 64).min(heard.len())];
-        let found = spoken[from..].windows(next.len()).position(|window| window == next);
-        let start = from
-            + found.unwrap_or_else(|| {
-                panic!("session {session}: {} bytes at {at} were not said after {from}", next.len())
-            });
-        let same = heard[at..].iter().zip(&spoken[start..]).take_while(|(a, b)| a == b).count();
-        let same = same & !1;
-        places.push((start, start + same));
-        (at, from) = (at + same, start + same);
+        let Some(found) = spoken[from..].windows(next.len()).position(|window| window == next)
+        else {
+            let zeros = heard[at..].iter().take_while(|byte| **byte == 0).count() & !1;
+            assert!(
+                zeros > 0,
+                "session {session}: {} bytes at {at} were not said after {from}",
+                next.len()
+            );
+            at += zeros;
+            continue;
+        };
+        let mut start = from + found;
+        // The zeros before it may have been its own.
+        while start > from && spoken[start - 2..start] == [0, 0] {
+            start -= 2;
+        }
+        let begin = from + found;
+        let same =
+            heard[at..].iter().zip(&spoken[begin..]).take_while(|(a, b)| a == b).count() & !1;
+        places.push((start, begin + same));
+        (at, from) = (at + same, begin + same);
     }
     places
 }
