@@ -136,6 +136,7 @@ impl Scene {
         self.client_link.set("loss=0 down=0 delay=0 jitter=0 reorder=0 duplicate=0");
         self.service_link.set("loss=0 down=0 delay=0 jitter=0 reorder=0 duplicate=0");
         self.caller.live(Duration::from_secs(2));
+        self.catch_up();
         self.caller.hang_up();
         let sessions = self.tap.sessions();
         self.tell(name, &sessions);
@@ -147,6 +148,20 @@ impl Scene {
         assert_eq!(self.daemon.count("items_refused_total", ""), 0);
         self.daemon.assert_counted("calls_ended_total", "hang_up", 1);
         self.daemon.assert_nothing_left(self.descriptors);
+    }
+
+    /// What was held in an outage is sent little by little: waits until the service hears the present.
+    fn catch_up(&mut self) {
+        for _ in 0..80 {
+            let sessions = self.tap.sessions();
+            let heard = &sessions.last().expect("a session").microphone;
+            let recent = &self.caller.spoken[self.caller.spoken.len().saturating_sub(48_000)..];
+            if heard.last_chunk::<64>().is_some_and(|end| recent.windows(64).any(|it| it == end)) {
+                return;
+            }
+            self.caller.live(Duration::from_millis(500));
+        }
+        panic!("the service never hears the present");
     }
 
     /// One line for a person who reads the output.
