@@ -7,9 +7,10 @@
 
 use crate::call::pcm::{BLOCK_BYTES, PcmPool, PcmQueue};
 
-/// What is kept: a second. No more than that is under way, since little room is left to the kernel
-/// (`server/accept`).
-pub(super) const TAIL_BYTES: usize = 48_000;
+/// What is kept: two seconds. Little room is left to the kernel (`server/accept`): 32 KiB as it counts
+/// them. But it takes a whole write on top of that, TLS holds one more, and so does the WebSocket. More
+/// than a second was seen under way to a phone that had left its network.
+pub(super) const TAIL_BYTES: usize = 96_000;
 
 /// Why a client cannot go on where it stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
