@@ -4,6 +4,7 @@
 mod random;
 mod support;
 
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use random::Random;
@@ -13,6 +14,7 @@ use support::daemon::Daemon;
 use support::http::ask;
 use support::switch::Switch;
 use support::witness;
+use support::{certificates, door};
 use tungstenite::Message;
 
 /// A call of a client that can take it up again.
@@ -124,6 +126,41 @@ fn story(client: &Client) -> Vec<String> {
     .collect()
 }
 
+/// A call whose connection breaks again and again while it hears a reply. It misses no byte and no message.
+fn cut_and_go_on(
+    daemon: &Daemon,
+    address: SocketAddr,
+    connect: impl Fn() -> TcpStream,
+    whole: &[u8],
+    random: &mut Random,
+) -> Client {
+    let mut client = Client::join_on(connect(), address, "resume", "");
+    client.wait_until_active();
+    client.tell(&json!({"type": "text", "text": "Hello"}));
+    while client.audio.len() < whole.len() {
+        client.wait_for_audio((client.audio.len() + random.range(1, 40_000)).min(whole.len()));
+        let held = daemon.log().matches("the call is held").count();
+        let had = client.cut();
+        if random.one_in(2) {
+            // The daemon knows it, and the service goes on.
+            daemon.wait_until("it is held", |daemon| {
+                daemon.log().matches("the call is held").count() > held
+            });
+        }
+        client = had.join_on(connect(), address, "");
+        client.wait_for_next("call_state");
+    }
+    assert!(client.audio == whole, "{} bytes", client.audio.len());
+    while client.of_type("usage").is_empty() {
+        client.wait_for_next("usage");
+    }
+    client.tell(&json!({"type": "hang_up"}));
+    client.wait_for_end();
+    // The last of them comes with the end.
+    client.messages.retain(|(_, message)| message["type"] != "usage");
+    client
+}
+
 #[test]
 fn a_reply_goes_on_at_the_byte_where_it_was_cut() {
     let service = Daemon::simulate(&["no-welcome", "reply-seconds=3", "speed=20"]);
@@ -135,32 +172,11 @@ fn a_reply_goes_on_at_the_byte_where_it_was_cut() {
     uncut.tell(&json!({"type": "text", "text": "Hello"}));
     uncut.wait_for_audio(whole.len());
     uncut.wait_for_next("usage");
+    uncut.messages.retain(|(_, message)| message["type"] != "usage");
     for round in 0..10 {
-        let mut client = Client::join_on(narrow(daemon.address), daemon.address, "resume", "");
-        client.wait_until_active();
-        client.tell(&json!({"type": "text", "text": "Hello"}));
-        let mut cuts = 0;
-        while client.audio.len() < whole.len() {
-            client.wait_for_audio((client.audio.len() + random.range(1, 40_000)).min(whole.len()));
-            let had = client.cut();
-            if random.one_in(2) {
-                // The daemon knows it, and the service goes on.
-                daemon.wait_until("it is held", |daemon| {
-                    daemon.log().matches("the call is held").count() > cuts
-                });
-            }
-            client = had.join_on(narrow(daemon.address), daemon.address, "");
-            client.wait_for_next("call_state");
-            cuts += 1;
-        }
-        assert!(client.audio == whole, "round {round}: {} bytes", client.audio.len());
-        while client.of_type("usage").is_empty() {
-            client.wait_for_next("usage");
-        }
-        let transcript = |client: &Client| story(client).join("\n");
-        assert_eq!(transcript(&client), transcript(&uncut), "round {round}");
-        client.tell(&json!({"type": "hang_up"}));
-        client.assert_ends("it hangs up", 1000, "hang_up");
+        let connect = || narrow(daemon.address);
+        let client = cut_and_go_on(&daemon, daemon.address, connect, &whole, &mut random);
+        assert_eq!(story(&client).join("\n"), story(&uncut).join("\n"), "round {round}");
     }
     uncut.tell(&json!({"type": "hang_up"}));
     uncut.wait_for_end();
@@ -403,4 +419,83 @@ fn a_new_token_ends_held_calls() {
     let fields = "Authorization: Bearer another-token-of-many-letters\r\n";
     assert_refused(&daemon, &had.query(), fields, "resume_refused");
     let _ = std::fs::remove_file(&path);
+}
+
+#[test]
+fn over_tls_it_is_the_same() {
+    let (certificate, key) = certificates::localhost();
+    let folder = std::env::temp_dir().join(format!("voicelived-resume-tls-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.to_str().expect("a plain path").to_owned()
+    };
+    let (certificate_file, key_file) = (write("cert.pem", &certificate), write("key.pem", &key));
+    let service = Daemon::simulate(&["no-welcome", "reply-seconds=3", "speed=20"]);
+    let settings = [
+        ("VOICELIVED_TLS_LISTEN", "127.0.0.1:0"),
+        ("VOICELIVED_TLS_CERT", certificate_file.as_str()),
+        ("VOICELIVED_TLS_KEY", key_file.as_str()),
+    ];
+    let daemon = Daemon::run(service.address, &settings);
+    let door = door::to(daemon.secure_address(), &certificate);
+    let (whole, mut random) = (witness::pattern(3), Random::new(12));
+    for _ in 0..3 {
+        let connect = || narrow(door);
+        cut_and_go_on(&daemon, daemon.secure_address(), connect, &whole, &mut random);
+    }
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+#[test]
+fn no_secret_of_a_call_is_logged_or_counted() {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let daemon = Daemon::run(service.address, &[]);
+    let mut secrets = vec!["0123456789abcdef0123456789abcdef".to_owned()];
+    let mut client = call(&daemon);
+    for _ in 0..2 {
+        let had = client.cut();
+        secrets.push(had.secret.clone());
+        let wrong = format!("resume={}&received=1&messages=1", secrets[0]);
+        assert_refused(&daemon, &wrong, "", "resume_refused");
+        for line in ["GET", "POST", "HEAD"] {
+            // Where no call can begin, too.
+            ask(daemon.address, &format!("{line} /ws?{}", had.query()), "");
+            ask(daemon.address, &format!("{line} /?{}", had.query()), "");
+        }
+        client = had.join(daemon.address, "");
+        client.wait_for_next("call_state");
+    }
+    secrets.push(hello(&client)["resume"].as_str().expect("text").to_owned());
+    client.tell(&json!({"type": "hang_up"}));
+    client.assert_ends("it hangs up", 1000, "hang_up");
+    let metrics = ask(daemon.address, "GET /metrics", "");
+    let shown = daemon.log() + &String::from_utf8_lossy(&metrics.body);
+    assert!(shown.contains("the client is back"), "{shown}");
+    for secret in secrets {
+        assert!(!shown.contains(&secret) && !shown.contains(&secret[8..24]), "{secret}: {shown}");
+    }
+}
+
+/// All that the daemon and the kernel take for it is under way when the connection breaks. It fits into what
+/// is kept.
+#[test]
+fn a_client_that_has_not_read_for_a_while_goes_on_all_the_same() {
+    let service = Daemon::simulate(&["no-welcome", "reply-seconds=10", "speed=20"]);
+    let daemon = Daemon::run(service.address, &[]);
+    let whole = witness::pattern(10);
+    let mut client = Client::join_on(narrow(daemon.address), daemon.address, "resume", "");
+    client.wait_until_active();
+    client.tell(&json!({"type": "text", "text": "Hello"}));
+    for part in 1..=4 {
+        client.wait_for_audio(part * 100_000);
+        std::thread::sleep(Duration::from_secs(1));
+        client = client.cut().join_on(narrow(daemon.address), daemon.address, "");
+    }
+    client.wait_for_audio(whole.len());
+    assert!(client.audio == whole, "{} bytes", client.audio.len());
+    let log = daemon.log();
+    let lines = log.lines().filter(|line| line.contains("the client is back"));
+    println!("{}", lines.collect::<Vec<_>>().join("\n"));
 }
