@@ -53,6 +53,8 @@ struct Call {
     service: bool,
     /// What the service has heard, in each of its sessions.
     heard: Vec<Vec<u32>>,
+    /// Bytes of silence that the service has heard.
+    silence: usize,
     /// Numbers of the microphone that were under way when a connection broke.
     lost: Vec<u32>,
 }
@@ -71,6 +73,7 @@ impl Call {
             tools: 0,
             service: true,
             heard: vec![Vec::new()],
+            silence: 0,
             lost: Vec::new(),
         };
         call.listen();
@@ -144,7 +147,9 @@ impl Call {
             if event["type"] == "input_audio_buffer.append" {
                 let pcm = STANDARD.decode(event["audio"].as_str().expect("text")).expect("base64");
                 let session = self.heard.last_mut().expect("there is one");
-                session.extend(read_numbers(&pcm).into_iter().filter(|number| *number > 0));
+                let numbers = read_numbers(&pcm);
+                self.silence += numbers.iter().filter(|number| **number == 0).count() * 4;
+                session.extend(numbers.into_iter().filter(|number| *number > 0));
             }
         }
     }
@@ -153,6 +158,11 @@ impl Call {
         self.scene.break_service();
         self.listen();
         self.service = false;
+    }
+
+    /// The service has not been lost.
+    fn service_is_there(&self) -> bool {
+        !self.scene.redial && !self.scene.texts.contains("reconnecting")
     }
 
     fn find_service(&mut self) {
@@ -332,4 +342,72 @@ fn a_client_that_has_had_too_little_or_too_much_cannot_go_on() {
     call.scene.turn();
     assert!(call.scene.audio == audio, "{} bytes", call.scene.audio.len());
     call.check();
+}
+
+/// The blocks are full, so the service is not read. That it says nothing is no wonder then.
+#[test]
+fn a_reply_that_waits_for_its_client_is_not_given_up_and_nor_is_the_service() {
+    let settings = CallSettings { resume: Duration::from_secs(300), ..settings() };
+    let mut call = Call { scene: Scene::active_resumable(settings, ROOM), ..Call::new(0) };
+    call.say(&json!({"type": "response.created", "response": {"id": "r0"}}));
+    call.scene.break_client(0);
+    // Half the pool takes 10 s; this is 15 s.
+    for _ in 0..60 {
+        call.reply(3_000);
+    }
+    call.pass(Duration::from_secs(200));
+    assert!(call.scene.is_held() && call.service_is_there(), "{}", call.scene.texts);
+    call.join();
+    for _ in 0..100 {
+        call.scene.turn();
+    }
+    call.say(&json!({"type": "response.done", "response": {"id": "r0", "status": "completed"}}));
+    call.check();
+    let texts = &call.scene.texts;
+    assert_eq!(texts.matches(r#""response_started""#).count(), 1, "{texts}");
+    assert!(texts.contains(r#""completed""#) && !texts.contains(r#""lost""#), "{texts}");
+    assert!(!texts.contains(r#""latency""#), "nobody has waited for the service: {texts}");
+}
+
+#[test]
+fn the_wait_for_an_answer_is_not_measured_while_the_client_is_away() {
+    let mut call = Call::new(0);
+    call.say(&json!({"type": "input_audio_buffer.speech_started", "item_id": "u"}));
+    call.say(&json!({"type": "input_audio_buffer.speech_stopped", "item_id": "u"}));
+    call.scene.break_client(0);
+    call.reply(100);
+    call.pass(Duration::from_secs(20));
+    call.join();
+    assert_eq!(call.scene.audio.len(), 400);
+    assert!(!call.scene.texts.contains(r#""latency""#), "{}", call.scene.texts);
+}
+
+/// The user was speaking: after a moment the service hears silence, until it has heard the end.
+#[test]
+fn silence_ends_the_turn_of_a_client_that_is_away() {
+    for comes_back in [false, true] {
+        let mut call = Call::new(0);
+        call.speak();
+        call.say(&json!({"type": "input_audio_buffer.speech_started", "item_id": "u"}));
+        call.scene.break_client(0);
+        call.silence = 0;
+        call.pass(Duration::from_millis(900));
+        assert_eq!(call.silence, 0, "the client may be back at once");
+        if comes_back {
+            call.join();
+            for _ in 0..50 {
+                call.pass(FRAME);
+                call.speak();
+            }
+            assert_eq!(call.silence, 0, "it has gone on");
+            call.check_microphone();
+            continue;
+        }
+        call.pass(Duration::from_secs(3));
+        assert!(call.silence > 48_000, "{} bytes", call.silence);
+        call.say(&json!({"type": "input_audio_buffer.speech_stopped", "item_id": "u"}));
+        let heard = call.silence;
+        call.pass(Duration::from_secs(5));
+        assert!(call.silence <= heard + 4_800, "it has ended");
+    }
 }

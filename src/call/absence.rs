@@ -74,10 +74,24 @@ impl Call {
         is_over
     }
 
+    /// When the client will have played all, as far as the life of a response goes. Audio that waits for a
+    /// client that is away is heard when it is back: until then its response is not taken for silent, since
+    /// the service may have to wait too. (The idle time goes on: see `limits`.)
+    pub(super) fn sound_end(&self) -> Option<Instant> {
+        match self.presence {
+            Presence::Away { until, .. } if self.playback.waits() => Some(until),
+            Presence::Away { .. } | Presence::Here => self.playback.end(),
+        }
+    }
+
     /// Away → Here, or a new connection in place of one that was not known to be dead. `unheard` bytes
     /// of PCM had counted as sent and are sent again. Returns how long the client was away.
     pub fn take_up(&mut self, unheard: usize, now: Instant) -> Duration {
         let away = self.away_since().map(|since| now.saturating_duration_since(since));
+        if away.is_some() {
+            // Its user has waited for the network, not for the service.
+            self.first_audio.cancel();
+        }
         self.presence = Presence::Here;
         self.playback.unsent(unheard, now);
         away.unwrap_or_default()

@@ -146,9 +146,12 @@ impl Playback {
 
     /// Whether reply audio waits, is being played, or may still be (all estimated by the clock).
     pub(super) fn is_playing(&self, now: Instant) -> bool {
-        self.end.is_some_and(|end| end > now)
-            || self.older > 0
-            || self.items.iter().any(|item| item.sent < item.accepted)
+        self.end.is_some_and(|end| end > now) || self.waits()
+    }
+
+    /// Whether reply audio has not left.
+    pub(super) fn waits(&self) -> bool {
+        self.older > 0 || self.items.iter().any(|item| item.sent < item.accepted)
     }
 
     /// When the client will have played all it was sent, if anything was.
