@@ -25,18 +25,9 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(super) enum Presence {
     /// Its connection is open, as far as is known.
     Here,
-    /// Its connection broke at `since`. At `until` the call ends.
+    /// Its connection broke at `since`. At `until` the owner gives it up ([`Input::ClientLost`](super::Input)):
+    /// it watches that time in place of the connection, so a call whose client is there pays nothing for it.
     Away { since: Instant, until: Instant },
-}
-
-impl Presence {
-    /// When a client that is away is given up.
-    pub(super) fn deadline(self) -> Option<Instant> {
-        match self {
-            Self::Here => None,
-            Self::Away { until, .. } => Some(until),
-        }
-    }
 }
 
 impl Call {
@@ -48,7 +39,7 @@ impl Call {
         if self.presence == Presence::Here {
             self.presence = Presence::Away { since: now, until: now + self.hold };
             self.end_turn_of_absent(now);
-            self.outputs.push_back(Output::HoldCall(self.hold));
+            self.outputs.push_back(Output::HoldCall { until: now + self.hold });
         }
     }
 
@@ -63,15 +54,6 @@ impl Call {
         } else if self.gate.is_speaking() {
             self.end_of_turn.begin_silence(now + GRACE);
         }
-    }
-
-    /// Whether a client that is away has been waited for long enough: then the call ends.
-    pub(super) fn gives_absent_up(&mut self, now: Instant) -> bool {
-        let is_over = self.presence.deadline().is_some_and(|until| until <= now);
-        if is_over {
-            self.end(EndReason::ClientLost, now);
-        }
-        is_over
     }
 
     /// When the client will have played all, as far as the life of a response goes. Audio that waits for a

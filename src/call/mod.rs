@@ -248,8 +248,7 @@ impl Call {
         let gate = self.gate.deadline(self.tools.has_complete_batch(), self.sound_end());
         let tools = sooner(self.announced.deadline(), self.tools.deadline());
         let waiting = sooner(tools, self.end_of_turn.deadline());
-        let absent = sooner(self.presence.deadline(), self.outage_deadline());
-        sooner(sooner(limits, gate), sooner(waiting, absent))
+        sooner(sooner(limits, gate), sooner(waiting, self.outage_deadline()))
     }
 
     /// Asked for each microphone frame (`bytes` of PCM16 24 kHz mono). It makes no output and does

@@ -296,7 +296,7 @@ impl Scene {
                 Output::DropSession { .. } | Output::Redial { .. } | Output::ItemRefused => {
                     panic!("{output:?}")
                 }
-                Output::HoldCall(_) => assert!(self.call.away_since().is_some()),
+                Output::HoldCall { .. } => assert!(self.call.away_since().is_some()),
                 Output::ReleaseMicrophone { .. }
                 | Output::CommitMicrophone
                 | Output::SettleMicrophone
