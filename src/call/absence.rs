@@ -61,7 +61,7 @@ impl Call {
     /// the service may have to wait too. (The idle time goes on: see `limits`.)
     pub(super) fn sound_end(&self) -> Option<Instant> {
         match self.presence {
-            Presence::Away { until, .. } if self.playback.waits() => Some(until),
+            Presence::Away { until, .. } if self.playback.is_waiting() => Some(until),
             Presence::Away { .. } | Presence::Here => self.playback.end(),
         }
     }

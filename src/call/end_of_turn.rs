@@ -107,6 +107,16 @@ impl EndOfTurn {
         }
     }
 
+    /// Whether a turn is being ended, or has been without the service's word.
+    pub(super) fn is_ending(&self) -> bool {
+        self.untold || self.ending != Ending::Nothing
+    }
+
+    /// Whether audio has come since the last end of a turn.
+    pub(super) fn has_audio(&self) -> bool {
+        self.unended > 0
+    }
+
     /// The client sends no more audio, not even the end of its turn: silence follows, from `at` on. Audio
     /// of the client puts it off or ends it, as after its own word.
     pub(super) fn begin_silence(&mut self, at: Instant) {

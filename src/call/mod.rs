@@ -14,7 +14,7 @@
 //!     └─────────────────────────────────┴───────────any end──────────┴────► Ended
 //! ```
 //!
-//! All changes of `State` are in this file. `interface` is what goes in and comes out. `events`
+//! All changes of `State` are in this file, `reconnect` and `rollover`. `interface` is what goes in and comes out. `events`
 //! handles what the service says, `turns` what the client says and barge-in, `end_of_turn` the end of
 //! a turn on the client's word, `limits` the clock, `absence` a client that is away.
 //! `response_gate`, `playback`, `announced_calls`, `tool_calls`, `seen`, `captions`, `interrupted`,
@@ -41,6 +41,7 @@ mod playback;
 mod reconnect;
 pub mod response_gate;
 mod responses;
+mod rollover;
 mod seen;
 pub mod service;
 mod service_session;
@@ -61,14 +62,17 @@ use end_of_turn::EndOfTurn;
 use ending::{EndReason, ServiceFault};
 use first_audio::FirstAudio;
 use history::History;
-pub use interface::{CallSettings, Input, MAX_SILENCE_BYTES, Microphone, Output, Reply, Restored};
+pub use interface::{
+    CallSettings, ChangeOver, Input, MAX_SILENCE_BYTES, Microphone, Moment, Output, Reply, Restored,
+};
 use interrupted::Interrupted;
 use limits::Limits;
 use outage::{Jitter, Outage};
 use playback::Playback;
 use response_gate::{ResponseGate, ResponseRequest};
+use rollover::Rollover;
 use seen::Seen;
-use service::session::{Dialect, SessionInfo, ga_session};
+use service::session::SessionInfo;
 use service::{AudioDelta, commands};
 use service_session::ServiceSession;
 use tool_calls::ToolCalls;
@@ -150,6 +154,8 @@ pub struct Call {
     /// An agent's conversation, to be gone on with in the next session.
     conversation: String,
     jitter: Jitter,
+    /// The second session, which takes over before the service ends the first.
+    rollover: Rollover,
     presence: Presence,
     /// How long the call is held for a client whose connection broke.
     hold: Duration,
@@ -188,6 +194,7 @@ impl Call {
             last_fault: None,
             conversation: String::new(),
             jitter: Jitter::new(id),
+            rollover: Rollover::default(),
             presence: Presence::Here,
             hold,
         }
@@ -210,6 +217,10 @@ impl Call {
                 }
             }
             Input::Instead(settings) => self.begin_again(settings),
+            Input::NextOpened => self.on_next_opened(now),
+            Input::NextInstead(settings) => self.on_next_instead(settings),
+            Input::Next(event) => self.on_next(event, now),
+            Input::NextLost(fault) => self.fail_next(fault, now),
             Input::Service(event) => self.on_service(event, now),
             Input::ServiceLost(fault) => self.on_service_lost(fault, now),
             Input::SessionExpired => self.on_session_expired(now),
@@ -222,6 +233,8 @@ impl Call {
             }
             Input::Tick => self.on_tick(now),
         }
+        // Before a request, so that what a session did not answer is asked of the next one.
+        self.consider_rollover(now);
         self.request_response(now);
     }
 
@@ -248,7 +261,8 @@ impl Call {
         let gate = self.gate.deadline(self.tools.has_complete_batch(), self.sound_end());
         let tools = sooner(self.announced.deadline(), self.tools.deadline());
         let waiting = sooner(tools, self.end_of_turn.deadline());
-        sooner(sooner(limits, gate), sooner(waiting, self.outage_deadline()))
+        let session = sooner(self.outage_deadline(), self.rollover_deadline());
+        sooner(sooner(limits, gate), sooner(waiting, session))
     }
 
     /// Asked for each microphone frame (`bytes` of PCM16 24 kHz mono). It makes no output and does
@@ -335,14 +349,9 @@ impl Call {
             return;
         }
         self.state = State::Configuring;
-        self.session.dialect = session.dialect;
-        let settings = self.session_settings();
-        let update = match self.session.dialect {
-            Dialect::Beta => commands::session_update(&settings),
-            Dialect::Ga => commands::session_update(&ga_session(&settings)),
-        };
+        self.session.begin(session);
+        let update = self.update_command(&self.settings, self.session.dialect);
         self.send(update);
-        self.session.simulated = session.model.starts_with("voicelived-simulator");
     }
 
     /// Configuring → Active, at the first `session.updated`; later ones only change the turn rules.
@@ -362,6 +371,7 @@ impl Call {
         let first = self.limits.active_since().is_none();
         self.state = State::Active { since: now };
         self.limits.activated(now);
+        self.plan_rollover();
         let restored = self.restore(now);
         self.tell(client::call_state(self.active_state()));
         self.outputs.push_back(Output::ReleaseMicrophone { restored });
@@ -378,10 +388,11 @@ impl Call {
 
     /// The settings of the session. One that goes on with a conversation whose beginning is lost is told
     /// so, or the model would deny what was said there.
-    fn session_settings(&self) -> Cow<'_, serde_json::Value> {
-        let settings = &self.settings.session;
+    fn session_settings<'s>(&self, settings: &'s CallSettings) -> Cow<'s, serde_json::Value> {
+        let settings = &settings.session;
+        let goes_on = self.limits.active_since().is_some();
         match settings.get("instructions").and_then(serde_json::Value::as_str) {
-            Some(instructions) if self.is_reconnecting() && self.history.is_shortened() => {
+            Some(instructions) if goes_on && self.history.is_shortened() => {
                 let mut settings = settings.clone();
                 settings["instructions"] = format!("{instructions}\n\n{SHORTENED}").into();
                 Cow::Owned(settings)
@@ -436,7 +447,9 @@ impl Call {
         self.tell(client::usage(input_tokens, output_tokens, seconds));
     }
 
-    fn is_active(&self) -> bool {
+    /// Whether both sides can talk.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
         matches!(self.state, State::Active { .. })
     }
 

@@ -146,12 +146,17 @@ impl Playback {
 
     /// Whether reply audio waits, is being played, or may still be (all estimated by the clock).
     pub(super) fn is_playing(&self, now: Instant) -> bool {
-        self.end.is_some_and(|end| end > now) || self.waits()
+        self.end.is_some_and(|end| end > now) || self.is_waiting()
     }
 
-    /// Whether reply audio has not left.
-    pub(super) fn waits(&self) -> bool {
+    /// Whether reply audio has come that has not left for the client.
+    pub(super) fn is_waiting(&self) -> bool {
         self.older > 0 || self.items.iter().any(|item| item.sent < item.accepted)
+    }
+
+    /// Whether audio of this item may still be heard.
+    pub(super) fn is_playing_item(&self, item_id: &str, now: Instant) -> bool {
+        self.is_playing(now) && self.items.iter().any(|item| item.item_id == item_id)
     }
 
     /// When the client will have played all it was sent, if anything was.

@@ -122,7 +122,7 @@ impl Call {
     /// for with the commit, which was ours.
     pub(super) fn on_committed(&mut self, item_id: &str, now: Instant) {
         self.gate.committed(now);
-        self.begin_turn(item_id);
+        self.begin_turn(item_id, now);
         if self.end_of_turn.take_untold() {
             self.tell(client::speech_stopped(item_id));
             item_id.clone_into(&mut self.turn_item);

@@ -504,6 +504,16 @@ pub static VARIABLES: &[Variable] = &[
         },
     },
     Variable {
+        name: "VOICELIVED_SESSION_MINUTES",
+        default: "25",
+        explanation: "After so many minutes a call goes on in a new session of the voice service, which nobody hears (1 to 1440); off for never. Where the service tells when its session ends, that counts instead.",
+        group: LIMITS,
+        service_only: false,
+        parse: |draft, text, _| {
+            draft::minutes(text, 1_440).map(|time| draft.limits.session_time = time)
+        },
+    },
+    Variable {
         name: "VOICELIVED_RESUME_SECONDS",
         default: "30",
         explanation: "How long a call is held for a client that has lost its connection, so that it can take the call up again, in seconds (0 to 300); 0 ends it at once.",

@@ -78,6 +78,8 @@ families! {
          session_expired other",
         "Sessions of the service that were lost in a running call.";
     Reconnects: "service_reconnects_total", "", "", "Lost sessions that were followed by another one.";
+    Rollovers: "service_rollovers_total", "", "",
+        "Sessions of the service that were followed by a prepared one, without an outage.";
     WithoutService: "without_service_seconds_total", "", "",
         "Time that running calls were without a session of the service.";
     ItemsReplayed: "items_replayed_total", "", "",

@@ -3,11 +3,12 @@
 
 use std::time::Instant;
 
+use mio::Interest;
 use mio::net::TcpStream;
 
 use super::children::{Job, Purpose};
 use super::slot::{Conn, Slot, turn_away};
-use super::{Lifecycle, Server};
+use super::{Lifecycle, Server, token};
 use crate::access::Ticket;
 use crate::call::ending::EndReason;
 use crate::metrics::Family;
@@ -195,6 +196,22 @@ impl Server {
             (News::TokenRefused, _) => self.token_refused(at, now),
             (News::Accepted, _) => self.remember_candidate(at, now),
             (News::Socket, _) | (_, None) => {}
+        }
+    }
+
+    /// Registers a call's new socket to the service. A socket that is not registered is never heard of
+    /// again, so the call ends if that fails.
+    pub(super) fn watch_service(&mut self, at: usize, now: Instant) {
+        let Conn::Call(session) = &mut self.slots[at].conn else {
+            return;
+        };
+        let Some((lane, socket)) = session.new_socket() else {
+            return;
+        };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(socket, token(at, lane), interest) {
+            let reason = EndReason::Internal(format!("A socket could not be watched: {error}."));
+            self.with_session(at, now, |session, cx| session.end(reason, cx));
         }
     }
 

@@ -14,6 +14,10 @@ use crate::session::{Progress, SUPERSEDED, Session};
 use crate::simulator::peer::SimulatedService;
 use crate::web::Visitor;
 
+/// The side of a call's client, and of every connection that is no call. The others are the lanes of its
+/// connections to the service, 1 and 2.
+pub(super) const CLIENT: usize = 0;
+
 /// How long the closing handshake of a refused call may take.
 const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -35,7 +39,7 @@ pub(super) enum Conn {
     /// An HTTP connection that came to this listener (an index). What it may ask for depends on the
     /// listener, so the index stays with it until the upgrade.
     Visitor { visitor: Box<Visitor>, listener: usize },
-    /// A call. It may own a second socket, to the service, with a token of its own.
+    /// A call. It may own two more sockets, to the service, each with a token of its own.
     Call(Box<Session>),
     /// The simulated service's side of a demo call.
     Simulated(Box<SimulatedService>),
@@ -83,21 +87,15 @@ impl Conn {
     }
 
     /// Remembers what the poll has announced; nothing is read or written. `ending` says that the peer
-    /// has closed or reset the connection. An event for a free slot is dropped: it was on its way
+    /// has closed or reset the connection; `side` is [`CLIENT`] or a lane of the service. An event for a free slot is dropped: it was on its way
     /// when the connection was closed.
-    pub(super) fn mark(
-        &mut self,
-        service_side: bool,
-        readable: bool,
-        writable: bool,
-        ending: bool,
-    ) {
+    pub(super) fn mark(&mut self, side: usize, readable: bool, writable: bool, ending: bool) {
         let transport = match self {
             Self::Free => return,
-            Self::Call(session) if service_side => {
-                return session.mark_service(readable, writable, ending);
+            Self::Call(session) if side == CLIENT => {
+                return session.mark_client(readable, writable, ending);
             }
-            Self::Call(session) => return session.mark_client(readable, writable, ending),
+            Self::Call(session) => return session.mark_lane(side, readable, writable, ending),
             Self::Simulated(service) => return service.mark(readable, writable, ending),
             Self::TurnedAway { peer, .. } => {
                 if readable {

@@ -29,6 +29,9 @@ mod from_service;
 mod half_samples;
 mod keep_alive;
 mod microphone;
+mod microphone_side;
+mod next_side;
+mod reconnect;
 pub mod refusals;
 mod reply;
 mod service_side;
@@ -47,8 +50,8 @@ use mio::net::TcpStream;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
 use crate::call::service::{HalfCharacters, ServiceError};
-use crate::call::{Call, Input, MAX_SILENCE_BYTES, Output, Restored, Unfinished, sooner};
-use crate::metrics::{Family, nanos};
+use crate::call::{Call, Input, MAX_SILENCE_BYTES, Output, Unfinished, sooner};
+use crate::metrics::Family;
 use crate::net::socket::Socket;
 use crate::net::ws::{WsError, WsPeer};
 
@@ -59,6 +62,7 @@ pub use context::{Buffers, LoopResources, TurnContext, WantedTool};
 use half_samples::{MicrophoneHalf, ReplyHalf};
 use keep_alive::{Dead, STALL_TIMEOUT};
 use microphone::MicrophonePath;
+use next_side::NextSide;
 use reply::ReplyPath;
 pub use service_side::News;
 use service_side::ServiceSide;
@@ -172,6 +176,8 @@ pub struct Session<S = TcpStream> {
     call: Call,
     client: ClientSide<S>,
     service: ServiceSide<S>,
+    /// A second connection to the service, for a moment.
+    next: Option<Box<NextSide<S>>>,
     phase: Phase,
     /// When the call wants to be told the time, as it said after its last input or reply audio. The
     /// microphone's audio only ever puts it off, so after that it is too early: an empty turn is
@@ -203,6 +209,7 @@ impl<S: Socket> Session<S> {
             call,
             client: ClientSide::new(client, reply, now),
             service: ServiceSide::new(candidate, microphone),
+            next: None,
             phase: Phase::Talking,
             tick: None,
             totals: Totals::default(),
@@ -225,7 +232,7 @@ impl<S: Socket> Session<S> {
     /// Whether the service's addresses are still wanted.
     #[must_use]
     pub fn is_resolving(&self) -> bool {
-        self.service.is_resolving()
+        self.way().is_resolving()
     }
 
     /// Whether the call has not ended yet.
@@ -236,31 +243,31 @@ impl<S: Socket> Session<S> {
 
     /// The service's addresses are known: connect. Follow with [`pump`](Self::pump).
     pub fn dial(&mut self, addresses: &[SocketAddr], now: Instant) {
-        self.service.dial(addresses, now);
+        self.way_mut().dial(addresses, now);
     }
 
     /// The service's addresses are known, and a token is needed besides. Follow with
     /// [`authorise`](Self::authorise) or [`unauthorised`](Self::unauthorised).
     pub fn await_token(&mut self, addresses: &[SocketAddr], now: Instant) {
-        self.service.await_token(addresses, now);
+        self.way_mut().await_token(addresses, now);
     }
 
     /// Whether a token is wanted.
     #[must_use]
     pub fn is_authorising(&self) -> bool {
-        self.service.is_authorising()
+        self.way().is_authorising()
     }
 
     /// There is a token: connect with this header line. `kept` says that it was fetched before this call
     /// asked, so that a newer one may be had. Follow with [`pump`](Self::pump).
     pub fn authorise(&mut self, header: &str, kept: bool, now: Instant) {
-        self.service.authorise(header, kept, now);
+        self.way_mut().authorise(header, kept, now);
     }
 
     /// There is no token: the call ends with this fault, unless it has got past needing one.
     pub fn unauthorised(&mut self, fault: ServiceFault, cx: &mut TurnContext<'_>) {
         if self.is_authorising() {
-            self.lose_service(fault, cx);
+            self.lose_way(fault, cx);
         }
     }
 
@@ -269,7 +276,7 @@ impl<S: Socket> Session<S> {
     pub fn unresolved(&mut self, fault: ServiceFault, cx: &mut TurnContext<'_>) {
         if self.is_resolving() {
             cx.metrics.count(Family::Connects, "unresolved");
-            self.lose_service(fault, cx);
+            self.lose_way(fault, cx);
         }
     }
 
@@ -299,13 +306,13 @@ impl<S: Socket> Session<S> {
     /// The session that the call asks the service for.
     #[must_use]
     pub fn candidate(&self) -> &Candidate {
-        self.service.candidate()
+        self.way().candidate()
     }
 
     /// What has become of the way to the service since the last turn; said once. Ask after each
     /// [`pump`](Self::pump): a socket that is not registered is never heard of again.
     pub fn news(&mut self) -> Option<News> {
-        self.service.news()
+        self.service.news().or_else(|| self.next_news())
     }
 
     /// The service's socket, if there is one.
@@ -335,6 +342,9 @@ impl<S: Socket> Session<S> {
         self.flush(cx);
         self.client.end_turn(&mut cx.buffers.to_client);
         self.service.end_turn(&mut cx.buffers.to_service);
+        if self.next.is_some() && self.pump_next(cx) {
+            return Progress::More;
+        }
         self.progress(cx.now)
     }
 
@@ -345,7 +355,8 @@ impl<S: Socket> Session<S> {
         if let Phase::Closing { deadline, .. } = self.phase {
             return Some(deadline);
         }
-        sooner(self.tick, sooner(self.service.deadline(), self.client.deadline()))
+        let sides = sooner(self.service.deadline(), self.client.deadline());
+        self.sooner_next(sooner(self.tick, sides))
     }
 
     /// Gives the blocks back to the pool and logs how the call was. The owner must call it at the end:
@@ -354,6 +365,9 @@ impl<S: Socket> Session<S> {
         self.log_end(now);
         self.client.release(pool);
         self.service.release(pool);
+        if let Some(next) = self.next {
+            next.release(pool);
+        }
     }
 
     fn log_end(&self, now: Instant) {
@@ -411,7 +425,16 @@ impl<S: Socket> Session<S> {
                     self.drop_half_reply(cx);
                 }
                 Output::DropSession { word, message } => self.drop_session(word, &message, cx),
-                Output::Redial { conversation } => self.service.redial(&conversation),
+                Output::Redial { conversation } => {
+                    self.release_next(cx);
+                    self.service.redial(&conversation);
+                }
+                Output::Prepare { conversation } => self.prepare_next(&conversation, cx),
+                Output::ToNext(json) => self.tell_next(&json, cx),
+                Output::DropNext { message } => self.drop_next(&message, cx),
+                Output::HoldMicrophone => self.service.pause_microphone(),
+                Output::ResumeMicrophone => self.service.resume_microphone(),
+                Output::ChangeOver(change) => self.change_over(&change, cx),
                 Output::ReleaseMicrophone { restored } => self.release_microphone(restored, cx),
                 Output::CommitMicrophone => self.service.commit_microphone(),
                 Output::SettleMicrophone => self.service.settle_microphone(cx.pool),
@@ -441,32 +464,6 @@ impl<S: Socket> Session<S> {
             let output = serde_json::json!({ "error": error }).to_string();
             self.input(Input::ToolFinished { call_id: &call_id, output: &output, ok: false }, cx);
         }
-    }
-
-    /// The service's session is over, and the call goes on without one for a while.
-    fn drop_session(&mut self, word: &str, message: &str, cx: &mut TurnContext<'_>) {
-        log::warn!("[{}] {message} The call connects again.", self.id);
-        cx.metrics.count_known(Family::Outages, word);
-        // Halves of samples and characters have nothing to wait for any more.
-        self.drop_half_reply(cx);
-        self.oddities.halves = HalfCharacters::default();
-        self.oddities.end_rows();
-        self.service.drop_session(cx.pool);
-    }
-
-    /// The service's session takes audio. If it follows an outage, this is the end of that.
-    fn release_microphone(&mut self, restored: Option<Restored>, cx: &mut TurnContext<'_>) {
-        if let Some(Restored { after, tries, items }) = restored {
-            log::info!(
-                "[{}] connected again after {} ms, {tries} tries; {items} items of the conversation were sent again",
-                self.id,
-                after.as_millis(),
-            );
-            cx.metrics.add(Family::Reconnects, 1);
-            cx.metrics.add(Family::ItemsReplayed, items as u64);
-            cx.metrics.add(Family::WithoutService, nanos(after));
-        }
-        self.service.open_microphone(restored.is_some(), cx.pool, cx.now);
     }
 
     /// Half a sample of a reply that is over will not be completed.
@@ -517,6 +514,7 @@ impl<S: Socket> Session<S> {
         self.end_hold(cx);
         self.client.close(&reason, cx.pool);
         self.service.close(cx.pool);
+        self.close_next(cx);
         self.drop_half_reply(cx);
         self.drop_half_microphone(cx);
         self.phase = Phase::Closing { reason, deadline: cx.now + CLOSE_TIMEOUT };
@@ -566,6 +564,8 @@ impl<S: Socket> Session<S> {
     fn flush(&mut self, cx: &mut TurnContext<'_>) {
         if let Err(error) = self.service.flush(cx.pool, cx.now) {
             self.service_ended(&error, cx);
+            // Another session may have taken its place.
+            let _ = self.service.flush(cx.pool, cx.now);
         }
         if let Err(error) = self.client.flush() {
             self.client_ended(&error, cx);
@@ -580,7 +580,8 @@ impl<S: Socket> Session<S> {
     /// the reply reads them.
     fn progress(&self, now: Instant) -> Progress {
         if let Phase::Closing { deadline, .. } = self.phase
-            && (now >= deadline || (self.client.is_done() && self.service.is_done()))
+            && (now >= deadline
+                || (self.client.is_done() && self.service.is_done() && self.next_is_done()))
         {
             return Progress::Closed;
         }

@@ -262,7 +262,7 @@ impl Client {
     }
 
     /// All messages, a line each, for a test that fails.
-    fn told(&self) -> String {
+    pub(crate) fn told(&self) -> String {
         self.messages.iter().map(|(audio, message)| format!("\n{audio} {message}")).collect()
     }
 

@@ -95,6 +95,7 @@ impl Scene {
             idle: Duration::from_secs(120),
             max_duration: Duration::from_secs(3_600),
             reconnect: Duration::ZERO,
+            session_time: Duration::ZERO,
             resume: Duration::from_secs(30),
         };
         let now = Instant::now();
@@ -293,9 +294,15 @@ impl Scene {
                     self.audio.waiting.clear();
                 }
                 // The call does not outlive its session here.
-                Output::DropSession { .. } | Output::Redial { .. } | Output::ItemRefused => {
-                    panic!("{output:?}")
-                }
+                Output::DropSession { .. }
+                | Output::Redial { .. }
+                | Output::ItemRefused
+                | Output::Prepare { .. }
+                | Output::ToNext(_)
+                | Output::DropNext { .. }
+                | Output::HoldMicrophone
+                | Output::ResumeMicrophone
+                | Output::ChangeOver(_) => panic!("{output:?}"),
                 Output::HoldCall { .. } => assert!(self.call.away_since().is_some()),
                 Output::ReleaseMicrophone { .. }
                 | Output::CommitMicrophone
