@@ -95,7 +95,7 @@ fn a_secret_is_good_for_one_call_once() {
 fn who_has_missed_more_than_is_kept_gets_a_new_call() {
     let service = Daemon::simulate(&["no-welcome", "reply-seconds=3", "speed=20"]);
     let daemon = Daemon::run(service.address, &[]);
-    for (declared, had_bytes) in [(true, 95_998), (false, 143_998)] {
+    for (declared, had_bytes) in [(true, 47_998), (false, 143_998)] {
         let mut client = Client::join(daemon.address, if declared { "resume" } else { "" }, "");
         client.wait_until_active();
         client.tell(&json!({"type": "text", "text": "Hello"}));

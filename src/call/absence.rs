@@ -99,10 +99,11 @@ impl Call {
         !self.hold.is_zero() && !self.is_ended()
     }
 
-    /// `hello` for a client that has taken its call up again.
+    /// `hello` for a client that has taken its call up again. `heard`: bytes of the microphone that have come.
     #[must_use]
-    pub fn hello_again(&self, id: &str, resume: &str) -> String {
-        client::hello(&Hello { session: id, resume, resumed: true, settings: &self.settings })
+    pub fn hello_again(&self, id: &str, resume: &str, heard: u64) -> String {
+        let (heard, settings) = (Some(heard), &self.settings);
+        client::hello(&Hello { session: id, resume, resumed: true, heard, settings })
     }
 
     /// `call_state` as it is now, for a client that may have missed the changes.

@@ -167,8 +167,13 @@ impl Call {
     /// the secret for taking the call up again.
     #[must_use]
     pub fn new(settings: Rc<CallSettings>, id: &str, resume: &str, now: Instant) -> Self {
-        let hello =
-            client::hello(&Hello { session: id, resume, resumed: false, settings: &settings });
+        let hello = client::hello(&Hello {
+            session: id,
+            resume,
+            resumed: false,
+            heard: None,
+            settings: &settings,
+        });
         let connecting = client::call_state(CallState::Connecting);
         let hold = settings.resume;
         Self {

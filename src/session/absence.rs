@@ -76,15 +76,17 @@ impl<S: Socket> Session<S> {
             away.as_millis(),
             texts.len(),
         );
-        self.client.tell(&self.call.hello_again(&self.id, resume));
+        let heard = self.totals.microphone_bytes;
+        self.client.tell(&self.call.hello_again(&self.id, resume, heard));
         texts.iter().for_each(|json| self.client.tell(json));
         self.client.tell(&self.call.state_now());
         old
     }
 
-    /// The next connection begins with a whole sample.
+    /// The next connection begins with a whole sample, so the half that has come counts as not heard.
     pub(super) fn drop_half_microphone(&mut self, cx: &mut TurnContext<'_>) {
         if self.half_microphone.drop() {
+            self.totals.microphone_bytes -= 1;
             cx.metrics.count(Family::HalfSamples, "client");
         }
     }

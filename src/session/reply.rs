@@ -25,7 +25,7 @@ const MAX_FRAME: usize = 16 * BLOCK_BYTES;
 const MAX_QUEUED_FRAME: usize = 4 * BLOCK_BYTES;
 
 /// The largest frame to a client that can take its call up again: 160 ms; and the bytes that wait for one
-/// write to it. With what the kernel takes (32 KiB) that is less than is kept of it, 48,000 bytes.
+/// write to it. With what the kernel takes (32 KiB) that is less than half of what is kept of it.
 const MAX_KEPT_FRAME: usize = 8 * BLOCK_BYTES;
 const MAX_WAITING: usize = 4 * 1024;
 
