@@ -572,7 +572,9 @@ impl<S: Socket> Session<S> {
             // What the end has queued for a client that is gone stays unsent.
             let _ = self.client.flush();
         }
-        self.client.end_output();
+        if !self.is_talking() {
+            self.client.end_output();
+        }
     }
 
     /// What is left. A service that must not be read (R2) is no reason for another turn: the loop would
