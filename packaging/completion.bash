@@ -15,7 +15,7 @@ _voicelived() {
   case $command in
     help) options=$commands ;;
     run) options="--env-file --listen --help --version" ;;
-    demo) options="--env-file --listen --help --version" ;;
+    demo) options="--env-file --listen --fault --help --version" ;;
     check) options="--env-file --service --help --version" ;;
     simulate) options="--listen --cert --key --fault --help --version" ;;
     call) options="--in --text --out --url --ca --token-file --send-token-unencrypted --env-file --timeout --help --version" ;;

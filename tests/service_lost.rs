@@ -123,3 +123,27 @@ fn calls_that_come_back_together_share_one_budget() {
     assert_eq!(back, 1, "four new calls and one that came back: the budget of a minute is spent");
     assert_eq!(switch.visits(), 5);
 }
+
+/// The whole as a person would try it: the built-in simulator drops the connection in the middle of a
+/// message, stays away for a moment, and is then asked what it knows.
+#[test]
+fn the_simulator_can_be_asked_whether_the_conversation_has_outlived_its_connection() {
+    let faults = ["no-welcome", "drop-at=30000", "times=1", "down=1:429:1"];
+    let service = Daemon::simulate(&faults);
+    let daemon = Daemon::run(service.address, &[]);
+    let mut client = Client::connect(daemon.address);
+    client.wait_until_active();
+    client.tell(&json!({"type": "text", "text": "My name is Ada."}));
+    wait_for_states(&mut client, 4);
+    assert_eq!(states(&client), ["connecting", "active", "reconnecting", "active"]);
+    client.tell(&json!({"type": "text", "text": "What have I said so far?"}));
+    loop {
+        let transcript = client.wait_for_next("transcript");
+        let text = transcript["text"].as_str().expect("text");
+        if text.contains("So far you have said") {
+            assert!(text.contains("\"My name is Ada.\""), "{text}");
+            break;
+        }
+    }
+    client.tell(&json!({"type": "hang_up"}));
+}

@@ -50,6 +50,8 @@ pub struct RunArgs {
     pub env_file: Option<PathBuf>,
     /// Wins over `VOICELIVED_LISTEN`; checked with the rest of the configuration.
     pub listen: Option<String>,
+    /// Scripted faults of a demo's simulator, in its own notation.
+    pub faults: Vec<String>,
 }
 
 /// Options of `check`.
@@ -228,6 +230,7 @@ fn run_args(
         match option {
             Long("env-file") => args.env_file = Some(parser.value()?.into()),
             Long("listen") => args.listen = Some(text(parser)?),
+            Long("fault") if topic == Topic::Demo => args.faults.push(text(parser)?),
             other => return Err(other.unexpected().into()),
         }
     }
@@ -392,7 +395,12 @@ const DEMO_HELP: &str = "\
 voicelived demo runs the daemon with a built-in simulator in place of the service.
 It needs no account, no network and no settings. Open the address that it prints.
 
-Usage: voicelived demo [--env-file FILE] [--listen ADDRESS:PORT]
+Usage: voicelived demo [OPTIONS]
+
+  --env-file FILE        read FILE in place of .env
+  --listen ADDRESS:PORT  listen on this address in place of VOICELIVED_LISTEN
+  --fault FAULT          let the simulator misbehave in this way; may be given several
+                         times (voicelived simulate --help lists the ways)
 ";
 
 const CHECK_HELP: &str = "\
@@ -455,11 +463,14 @@ mod tests {
     #[test]
     fn run_is_what_happens_without_a_command() {
         assert_eq!(parsed("").unwrap(), Command::Run(RunArgs::default()));
-        let args = RunArgs { env_file: Some("a.env".into()), listen: Some("[::1]:1".into()) };
+        let (env_file, listen) = (Some("a.env".into()), Some("[::1]:1".to_owned()));
+        let mut args = RunArgs { env_file, listen, faults: Vec::new() };
         for line in ["--env-file a.env --listen [::1]:1", "run --listen=[::1]:1 --env-file=a.env"] {
             assert_eq!(parsed(line).unwrap(), Command::Run(args.clone()));
         }
-        assert_eq!(parsed("demo --env-file a.env --listen [::1]:1").unwrap(), Command::Demo(args));
+        args.faults = vec!["silent".to_owned()];
+        let line = "demo --env-file a.env --listen [::1]:1 --fault silent";
+        assert_eq!(parsed(line).unwrap(), Command::Demo(args));
     }
 
     #[test]
@@ -534,6 +545,7 @@ mod tests {
             "run x",
             "check --listen 1",
             "demo --env-file",
+            "run --fault silent",
             "call --url ftp://h",
             "call --timeout 0",
             "call --timeout soon",

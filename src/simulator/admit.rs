@@ -2,6 +2,7 @@
 //! and JSON bodies of Azure AI services.
 
 use std::fmt;
+use std::time::Instant;
 
 use super::Options;
 use super::event::Dialect;
@@ -78,6 +79,12 @@ pub fn admit<'a>(
         Some(ModelRefusal::Error | ModelRefusal::Update) | None => {}
     }
     Ok(Admission { dialect, model, agent })
+}
+
+/// The answer to an upgrade while the script keeps the service away.
+#[must_use]
+pub fn refuse_while_down(options: &Options, now: Instant) -> Option<Refusal> {
+    options.outages.down(&options.script, now).map(|down| scripted(down.refuse))
 }
 
 /// Any prefix is accepted: users put proxies in front, and the SDK appends to configured paths.

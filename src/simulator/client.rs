@@ -194,9 +194,12 @@ impl Simulation {
         Ok(())
     }
 
-    /// Remembers which part of the client's item needs an answer.
+    /// Remembers which part of the client's item needs an answer. The words of the assistant are the
+    /// answer to what stands before them: so a client tells what was said in another session.
     fn note(&mut self, item: &Value) {
-        if item["type"] == "function_call_output" {
+        if item["role"] == "assistant" {
+            self.unanswered = Unanswered::default();
+        } else if item["type"] == "function_call_output" {
             let output = quoted(item["output"].as_str().unwrap_or_default());
             self.unanswered.outputs.push(output);
         } else if let Some(text) = user_text(item) {

@@ -92,6 +92,27 @@ impl Conversation {
         }
     }
 
+    /// The words of a spoken turn are known.
+    pub(super) fn heard(&mut self, id: &str, words: &str) {
+        if let Some(index) = self.find(id) {
+            for part in parts_of(&mut self.entries[index].value) {
+                part["transcript"] = words.into();
+            }
+        }
+    }
+
+    /// What the user has said or written, in order, without the simulator's mark.
+    pub(super) fn user_words(&self) -> impl Iterator<Item = String> {
+        let users = self.entries.iter().filter(|entry| entry.value["role"] == "user");
+        let words = |entry: &Entry| {
+            let parts = entry.value["content"].as_array().into_iter().flatten();
+            let texts = parts
+                .filter_map(|part| part["text"].as_str().or_else(|| part["transcript"].as_str()));
+            texts.collect::<Vec<_>>().join(" ").replace("[simulator] ", "")
+        };
+        users.map(words).filter(|words| !words.is_empty())
+    }
+
     pub(super) fn delete(&mut self, id: &str) -> Result<(), Fault> {
         let index = self.find(id).ok_or_else(|| missing("item_id", id))?;
         if let Some(entry) = self.entries.remove(index) {

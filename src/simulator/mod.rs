@@ -17,7 +17,7 @@
 //!                    ├─ turns  (speech → items → what to answer) ── tools
 //!                    ├─ input ── vad         session ── defaults ── family ── habits        conversation
 //!                    └─ response ── plan ── sound          wire ── ga
-//! admit (upgrade)    script (faults)
+//! admit (upgrade)    script (faults) ── outages
 //! ```
 
 mod admit;
@@ -29,6 +29,7 @@ mod family;
 mod ga;
 mod habits;
 mod input;
+mod outages;
 mod outcome;
 mod pending;
 mod plan;
@@ -49,10 +50,13 @@ use std::fmt;
 
 pub mod peer;
 
-pub use admit::{Admission, Refusal, admit};
+pub use admit::{Admission, Refusal, admit, refuse_while_down};
 pub use defaults::MODEL;
 pub use event::Dialect;
-pub use script::{Ending, ModelRefusal, Moment, Refuse, ReplyFault, Script, TranscriptTiming};
+pub use outages::Outages;
+pub use script::{
+    Down, Ending, ModelRefusal, Moment, Refuse, ReplyFault, Script, TranscriptTiming,
+};
 pub use simulation::Simulation;
 pub use sound::pattern_sample;
 
@@ -65,11 +69,18 @@ pub struct Options {
     pub api_key: Option<String>,
     /// Whether the simulator speaks first.
     pub welcome: bool,
+    /// What has become of its connections so far.
+    pub outages: Outages,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { script: Script::default(), api_key: None, welcome: true }
+        Self {
+            script: Script::default(),
+            api_key: None,
+            welcome: true,
+            outages: Outages::default(),
+        }
     }
 }
 
@@ -79,6 +90,7 @@ impl fmt::Debug for Options {
             .field("script", &self.script)
             .field("api_key", &self.api_key.as_ref().map(|_| "[redacted]"))
             .field("welcome", &self.welcome)
+            .field("outages", &self.outages)
             .finish()
     }
 }

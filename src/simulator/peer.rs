@@ -41,6 +41,8 @@ pub struct SimulatedService {
     /// A message that leaves bit by bit, and how much of it has left.
     pieces: Option<(String, usize)>,
     next_piece: Option<Instant>,
+    /// Bytes of messages sent so far.
+    sent: u64,
     phase: Phase,
 }
 
@@ -75,7 +77,15 @@ impl SimulatedService {
             simulation.session_id()
         );
         let peer = WsPeer::new(transport, Role::Server, SIZES, early);
-        Self { peer, simulation, options, pieces: None, next_piece: None, phase: Phase::Open }
+        Self {
+            peer,
+            simulation,
+            options,
+            pieces: None,
+            next_piece: None,
+            sent: 0,
+            phase: Phase::Open,
+        }
     }
 
     /// The poll reported the socket.
@@ -172,7 +182,10 @@ impl SimulatedService {
 
     fn act(&mut self, action: Action, now: Instant) -> Result<(), WsError> {
         match action {
-            Action::Send(text) => self.send(text),
+            Action::Send(text) => match self.left_of(text.len()) {
+                Some(left) => self.drop_within(&text.as_bytes()[..left], now),
+                None => self.send(text),
+            },
             Action::SendBinary(data) => self.peer.send(Message::Binary(&data)),
             Action::Ping => self.peer.send(Message::Ping),
             Action::Close { code, reason } => {
@@ -181,13 +194,35 @@ impl SimulatedService {
                 Ok(())
             }
             Action::Reset => {
-                // Without lingering the kernel drops waiting bytes and sends a reset.
-                let socket = socket2::SockRef::from(self.peer.transport().stream());
-                let _ = socket.set_linger(Some(Duration::ZERO));
-                self.phase = Phase::Done;
+                self.reset();
                 Ok(())
             }
         }
+    }
+
+    /// Without lingering the kernel drops waiting bytes and sends a reset.
+    fn reset(&mut self) {
+        let socket = socket2::SockRef::from(self.peer.transport().stream());
+        let _ = socket.set_linger(Some(Duration::ZERO));
+        self.phase = Phase::Done;
+    }
+
+    /// How much of the next message leaves before the script drops the connection; `None` for all of it.
+    fn left_of(&mut self, length: usize) -> Option<usize> {
+        let Options { script, outages, .. } = &*self.options;
+        let at = script.drop_at.filter(|_| outages.may_end(script))?;
+        let left = usize::try_from(at.saturating_sub(self.sent)).unwrap_or(usize::MAX);
+        self.sent += length as u64;
+        (left < length).then_some(left)
+    }
+
+    /// Sends the beginning of a message, and resets the connection.
+    fn drop_within(&mut self, bytes: &[u8], now: Instant) -> Result<(), WsError> {
+        self.options.outages.ended(&self.options.script, now);
+        let sent = self.peer.send(Message::Fragment { bytes, first: true, last: false });
+        let flushed = sent.and_then(|()| self.flush());
+        self.reset();
+        flushed
     }
 
     fn send(&mut self, text: String) -> Result<(), WsError> {

@@ -136,24 +136,27 @@ pub(super) enum Noise {
     End(Option<Action>),
 }
 
-/// Lays out a response.
-pub(super) fn steps(outputs: &[Output], script: &Script) -> VecDeque<Step> {
+/// Lays out a response. `may_end`: the script's ending may happen in it.
+pub(super) fn steps(outputs: &[Output], script: &Script, may_end: bool) -> VecDeque<Step> {
     let mut steps = VecDeque::from([Step::Created]);
     steps.extend(noises(script).into_iter().map(Step::Noise));
     if script.reply == ReplyFault::Failed {
         steps.extend([Step::Cut(Outcome::Failed)]);
         return steps;
     }
+    // It happens inside the first item of a reply.
+    let mut middle = in_the_middle(script, may_end);
     for (index, output) in outputs.iter().enumerate() {
+        let middle = std::mem::take(&mut middle);
         if index > 0 {
             steps.push_back(Step::Next);
         }
         steps.extend([Step::ItemAdded, Step::ItemCreated]);
         match &output.content {
             Content::Message { transcript, sound } => {
-                message(transcript, sound.is_some(), script, index == 0, &mut steps);
+                message(transcript, sound.is_some(), middle, &mut steps);
             }
-            Content::Call { arguments, .. } => call(arguments, script, index == 0, &mut steps),
+            Content::Call { arguments, .. } => call(arguments, middle, &mut steps),
         }
         steps.push_back(Step::ItemDone);
     }
@@ -179,18 +182,18 @@ fn noises(script: &Script) -> Vec<Noise> {
 
 /// The recorded mixture: three words, the user's transcription around the first audio, then words in
 /// groups with audio between them, so that text runs ahead.
-fn message(text: &str, spoken: bool, script: &Script, first: bool, steps: &mut VecDeque<Step>) {
+fn message(text: &str, spoken: bool, middle: Vec<Step>, steps: &mut VecDeque<Step>) {
     steps.push_back(Step::PartAdded);
     let mut words = text.split_inclusive(' ').map(|word| Step::Words(word.to_owned()));
     steps.extend(words.by_ref().take(3));
     if !spoken {
-        steps.extend(in_the_middle(script, first));
+        steps.extend(middle);
         steps.extend(words);
         steps.extend([Step::TextDone, Step::PartDone]);
         return;
     }
     steps.push_back(Step::Audio);
-    steps.extend(in_the_middle(script, first));
+    steps.extend(middle);
     let mut words = words.peekable();
     while words.peek().is_some() {
         steps.extend(words.by_ref().take(4));
@@ -199,8 +202,8 @@ fn message(text: &str, spoken: bool, script: &Script, first: bool, steps: &mut V
     steps.extend([Step::AudioRest, Step::AudioDone, Step::TextDone, Step::PartDone]);
 }
 
-fn call(arguments: &str, script: &Script, first: bool, steps: &mut VecDeque<Step>) {
-    steps.extend(in_the_middle(script, first));
+fn call(arguments: &str, middle: Vec<Step>, steps: &mut VecDeque<Step>) {
+    steps.extend(middle);
     // The text is split at odd places, because no client may expect tokens or whole words.
     let mut rest = arguments.chars().peekable();
     let mut size = 1;
@@ -211,18 +214,15 @@ fn call(arguments: &str, script: &Script, first: bool, steps: &mut VecDeque<Step
     steps.push_back(Step::ArgumentsDone);
 }
 
-/// What happens inside the first item of a reply.
-fn in_the_middle(script: &Script, first: bool) -> Vec<Step> {
+/// What happens besides in a reply: the words of the user's turn, and what the script wants.
+fn in_the_middle(script: &Script, may_end: bool) -> Vec<Step> {
     let mut steps = Vec::new();
-    if !first {
-        return steps;
-    }
     let in_passing = [TranscriptTiming::Usual, TranscriptTiming::Twice, TranscriptTiming::Failed];
     if in_passing.contains(&script.transcript) {
         steps.push(Step::Heard);
     }
     match &script.ending {
-        Some((ending, Moment::Reply)) => {
+        Some((ending, Moment::Reply)) if may_end => {
             steps.push(Step::Audio);
             steps.push(Step::Noise(Noise::End(Action::from_ending(ending))));
         }

@@ -20,6 +20,15 @@ pub struct Refuse {
     pub retry_after: Option<u32>,
 }
 
+/// How long new connections are refused after one has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Down {
+    /// From the end of the connection on.
+    pub seconds: u32,
+    /// The answer to each new connection meanwhile.
+    pub refuse: Refuse,
+}
+
 /// How a model is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelRefusal {
@@ -131,6 +140,12 @@ pub struct Script {
     pub binary: bool,
     /// An `error` event of this type in each reply.
     pub error_event: Option<String>,
+    /// Shell: the connection is reset after so many bytes of messages, in the middle of one.
+    pub drop_at: Option<u64>,
+    /// Connections that the script ends; all, if absent.
+    pub times: Option<u32>,
+    /// New connections are refused for a while after one has ended.
+    pub down: Option<Down>,
     /// What happens to replies.
     pub reply: ReplyFault,
     /// How and when the connection ends before its time.
@@ -256,6 +271,9 @@ impl Script {
     fn apply_value(&mut self, key: &str, value: &str) -> Option<()> {
         match key {
             "refuse" => self.refuse = Some(refuse(value)?),
+            "down" => self.down = Some(down(value)?),
+            "times" => self.times = Some(within(value, 1, 1_000_000)?),
+            "drop-at" => self.drop_at = Some(value.parse().ok()?),
             "require-token" if !value.is_empty() => self.require_token = Some(value.to_owned()),
             "refuse-model" => self.refused_models.push(refused_model(value)?),
             "refuse-transcriber" if !value.is_empty() => {
@@ -297,6 +315,12 @@ fn refuse(value: &str) -> Option<Refuse> {
     };
     let status = status.parse().ok().filter(|code| (300..=599).contains(code))?;
     Some(Refuse { status, retry_after })
+}
+
+/// `SECONDS[:STATUS[:SECONDS]]`.
+fn down(value: &str) -> Option<Down> {
+    let (seconds, how) = value.split_once(':').unwrap_or((value, "503"));
+    Some(Down { seconds: within(seconds, 1, 86_400)?, refuse: refuse(how)? })
 }
 
 fn refused_model(value: &str) -> Option<(String, ModelRefusal)> {
@@ -350,6 +374,9 @@ const WORDS: &[(&str, &str)] = &[
     ("close=CODE[:TEXT][@WHEN]", "close at start, update or reply (default reply)"),
     ("reset@WHEN", "reset the connection at start, update or reply"),
     ("stall@WHEN", "send nothing more from start, update or reply on"),
+    ("drop-at=BYTES", "reset the connection after so many bytes of messages"),
+    ("times=N", "let all this end the first N connections only"),
+    ("down=SECONDS[:STATUS[:SECONDS]]", "refuse new connections so long after one has ended (503)"),
     ("no-session-created", "never send session.created"),
     ("refuse-session", "answer every session.update with an error"),
     ("refuse-model=NAME[:HOW]", "refuse this model by 404 (default), 400, error or update"),
@@ -395,6 +422,7 @@ mod tests {
     fn every_documented_word_is_understood() {
         for (form, _) in WORDS {
             let example = form
+                .replace("=SECONDS[:STATUS[:SECONDS]]", "=5:429:7")
                 .replace("[:SECONDS]", ":7")
                 .replace("[:TEXT][@WHEN]", ":busy@update")
                 .replace("=STATUS", "=429")
@@ -422,6 +450,9 @@ mod tests {
         let close = Ending::Close(Some(1011), "a:b@c".to_owned());
         assert_eq!(script.ending, Some((close, Moment::Reply)));
         assert_eq!(script.tools, Some(2));
+        let script = Script::parse(["down=5"]).unwrap();
+        let refuse = Refuse { status: 503, retry_after: None };
+        assert_eq!(script.down, Some(Down { seconds: 5, refuse }));
     }
 
     #[test]
@@ -435,6 +466,10 @@ mod tests {
             "speed=0",
             "close=99",
             "reset@never",
+            "down=0",
+            "down=5:200",
+            "times=0",
+            "drop-at=x",
             "nonsense",
         ] {
             let error = Script::parse([word]).unwrap_err();

@@ -190,7 +190,7 @@ impl Simulation {
         self.tick(now);
         loop {
             if let Some(outgoing) = self.outbox.pop_front() {
-                match self.deliver(outgoing) {
+                match self.deliver(outgoing, now) {
                     Some(action) => return Some(action),
                     None => continue,
                 }
@@ -254,11 +254,16 @@ impl Simulation {
     /// Carries out the script's ending if its moment has come.
     pub(super) fn end_at(&mut self, moment: Moment) -> bool {
         let ending = match &self.options.script.ending {
-            Some((ending, at)) if *at == moment => Action::from_ending(ending),
+            Some((ending, at)) if *at == moment && self.may_end() => Action::from_ending(ending),
             _ => return false,
         };
         self.outbox.push_back(ending.map_or(Outgoing::Stall, Outgoing::Raw));
         true
+    }
+
+    /// Whether the script may still end a connection before its time.
+    pub(super) fn may_end(&self) -> bool {
+        self.options.outages.may_end(&self.options.script)
     }
 
     /// Whether the script refuses this session's model in this way.
@@ -292,13 +297,14 @@ impl Simulation {
         }
     }
 
-    fn deliver(&mut self, outgoing: Outgoing) -> Option<Action> {
+    fn deliver(&mut self, outgoing: Outgoing, now: Instant) -> Option<Action> {
         let action = match outgoing {
             Outgoing::Event(event) => Action::Send(self.encoder.encode(event)),
             Outgoing::Raw(action) => action,
             Outgoing::Stall => {
                 self.outbox.clear();
                 self.state = State::Stalled;
+                self.options.outages.ended(&self.options.script, now);
                 return None;
             }
         };
@@ -306,6 +312,7 @@ impl Simulation {
             Action::Close { .. } | Action::Reset => {
                 self.outbox.clear();
                 self.state = State::Ended;
+                self.options.outages.ended(&self.options.script, now);
                 Some(action)
             }
             Action::Send(text) if self.options.script.binary => {

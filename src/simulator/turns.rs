@@ -21,6 +21,9 @@ use super::tools::{self, Call};
 /// Responses with a context of their own that wait, at most.
 pub(super) const MOST_WAITING: usize = 8;
 
+/// Turns of the user that are repeated when the user asks for them.
+const MOST_REPEATED: usize = 8;
+
 /// A transcript repeats no more characters than this of what a client or tool wrote.
 const QUOTED_CHARS: usize = 2000;
 
@@ -163,6 +166,7 @@ impl Simulation {
             delta["delta"] = text.clone().into();
             self.send("conversation.item.input_audio_transcription.delta", delta);
         }
+        self.conversation.heard(&item_id, &text);
         fields["transcript"] = text.into();
         if self.options.script.transcript == TranscriptTiming::Twice {
             self.repeated = Some(item_id);
@@ -236,7 +240,7 @@ impl Simulation {
             announce_items: self.dialect() == Dialect::Ga,
             template: self.template(&params, kept),
         };
-        let steps = plan::steps(&outputs, script);
+        let steps = plan::steps(&outputs, script, self.may_end());
         let id = self.new_id("resp");
         self.last_response = Some(id.clone());
         self.response = Some(Response::new(id, outputs, steps, manner));
@@ -326,6 +330,19 @@ impl Simulation {
         contents
     }
 
+    /// The user's words in this conversation before the last ones, which ask for them.
+    fn what_was_said(&self) -> String {
+        let mut said: Vec<String> = self.conversation.user_words().collect();
+        said.pop();
+        if said.is_empty() {
+            return "You have said nothing before.".to_owned();
+        }
+        let more = said.len().saturating_sub(MOST_REPEATED);
+        let told: Vec<String> = said[more..].iter().map(|words| format!("\"{words}\"")).collect();
+        let earlier = if more > 0 { format!("{more} things, and then: ") } else { String::new() };
+        quoted(&format!("So far you have said: {earlier}{}.", told.join(", ")))
+    }
+
     /// Words and sound for all that is open.
     fn answer(&self, open: Unanswered) -> (String, Sound) {
         let Unanswered { turn, text, outputs } = open;
@@ -336,8 +353,10 @@ impl Simulation {
             words.push(format!("You said that for {seconds}; here it is again."));
             sound = Some(Sound::turn(&turn));
         }
-        if let Some(text) = text {
-            words.push(format!("You wrote: {text}"));
+        match text {
+            Some(text) if asks_what_was_said(&text) => words.push(self.what_was_said()),
+            Some(text) => words.push(format!("You wrote: {text}")),
+            None => {}
         }
         words.extend(outputs.iter().map(|output| tools::told(output)));
         if words.is_empty() && self.responses == 0 {
@@ -348,6 +367,13 @@ impl Simulation {
         }
         (words.join(" "), sound.unwrap_or_else(Sound::chime))
     }
+}
+
+/// Whether a typed turn asks for the user's words so far. So a person can try whether a conversation
+/// has outlived a connection.
+fn asks_what_was_said(text: &str) -> bool {
+    let text = text.to_lowercase();
+    text.contains("what have i said") || text.contains("what did i say")
 }
 
 const WELCOME_TEXT: &str =

@@ -53,10 +53,10 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
 /// # Errors
 /// As [`run`].
 pub fn demo(args: &RunArgs) -> Result<(), Failure> {
+    let site = simulator_site(&args.faults)?;
     let (mut from, passed) = begin(Purpose::Demo, args)?;
     let mut config = configure(&from)?;
-    let simulator =
-        listen_on(SocketAddr::from(([127, 0, 0, 1], 0)), Site::Simulator(Rc::default()))?;
+    let simulator = listen_on(SocketAddr::from(([127, 0, 0, 1], 0)), site)?;
     let address = simulator.socket.local_addr().map_err(system)?;
     config.use_simulator(address);
     from.simulator = Some(address);
@@ -70,11 +70,7 @@ pub fn demo(args: &RunArgs) -> Result<(), Failure> {
 /// As [`run`]; a wrong fault word is a usage error.
 pub fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
     terminal_log::init(terminal_log::level_or(LevelFilter::Info));
-    let refused =
-        |error| (exit::USAGE, format!("--fault: {error}; see voicelived simulate --help"));
-    let script = Script::parse(&args.faults).map_err(refused)?;
-    let options = Options { script, ..Options::default() };
-    let mut listen = listen_on(args.listen, Site::Simulator(Rc::new(options)))?;
+    let mut listen = listen_on(args.listen, simulator_site(&args.faults)?)?;
     if let Some((certificate, key)) = &args.tls {
         listen.tls = Some(server_tls(certificate, key)?);
     }
@@ -83,6 +79,14 @@ pub fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
     let server = Server::new(vec![listen], None).map_err(system)?;
     log::info!("simulator (not the real model) listening on {scheme}://{address}");
     server.run().map_err(system)
+}
+
+/// The simulator with these faults.
+fn simulator_site(faults: &[String]) -> Result<Site, Failure> {
+    let refused =
+        |error| (exit::USAGE, format!("--fault: {error}; see voicelived simulate --help"));
+    let script = Script::parse(faults).map_err(refused)?;
+    Ok(Site::Simulator(Rc::new(Options { script, ..Options::default() })))
 }
 
 /// The sources of the settings. The listening sockets that were passed are one of them.

@@ -28,7 +28,7 @@ impl Provenance {
     /// # Errors
     /// All faults.
     pub(super) fn read(&self) -> Result<Config, Vec<ConfigError>> {
-        let RunArgs { env_file, listen } = &self.args;
+        let RunArgs { env_file, listen, .. } = &self.args;
         let (env_file, listen) = (env_file.as_deref(), listen.clone());
         let mut config = Config::from_process(self.purpose, env_file, listen, &self.sockets)?;
         if let Some(address) = self.simulator {

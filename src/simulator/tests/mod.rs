@@ -6,6 +6,7 @@ mod contexts;
 mod errors;
 mod families;
 mod ga;
+mod outages;
 mod random;
 mod replies;
 mod turns;

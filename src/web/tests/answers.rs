@@ -43,6 +43,7 @@ impl Device {
             draining: self.draining,
             takes_calls: !self.draining,
             unready: self.unready,
+            join: Default::default(),
             now: self.now,
         };
         let phase = answer_visitor(&mut out, &request, &self.site, false, &mut cx);
@@ -218,7 +219,7 @@ fn the_simulated_service_reads_both_fields_of_a_credential() {
             panic!("{fields} is no request");
         };
         let (mut out, mut admission) = (Vec::new(), None);
-        let phase = answer_as_service(&mut out, &request, &options, &mut admission);
+        let phase = answer_as_service(&mut out, &request, &options, &mut admission, Instant::now());
         (phase, admission.map(|admission| admission.model))
     };
     let admitted = (Phase::Upgraded, Some("some-model".to_owned()));
