@@ -35,9 +35,13 @@ fn main() {
 /// the standard library. So the linker drops them. `INSERT` makes the script an addition to the linker's own.
 fn leave_out_unwind_tables(out: &Path) {
     let script = out.join("no-unwind-tables.ld");
-    let tables = "*(.eh_frame .eh_frame_hdr .gcc_except_table .gcc_except_table.* .ARM.exidx* .ARM.extab*)";
-    fs::write(&script, format!("SECTIONS {{ /DISCARD/ : {{ {tables} }} }} INSERT AFTER .rodata;\n"))
-        .expect("OUT_DIR is writable");
+    let tables =
+        "*(.eh_frame .eh_frame_hdr .gcc_except_table .gcc_except_table.* .ARM.exidx* .ARM.extab*)";
+    fs::write(
+        &script,
+        format!("SECTIONS {{ /DISCARD/ : {{ {tables} }} }} INSERT AFTER .rodata;\n"),
+    )
+    .expect("OUT_DIR is writable");
     println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
 }
 
