@@ -406,10 +406,11 @@ impl Call {
         };
         self.cancel_lost();
         self.send(match request {
-            ResponseRequest::Answer => commands::response_create(),
+            ResponseRequest::Answer => commands::response_create(self.session.tags),
             ResponseRequest::Greeting => commands::greeting(
                 self.settings.greeting.as_deref().unwrap_or_default(),
                 self.session.dialect,
+                self.session.tags,
             ),
         });
     }

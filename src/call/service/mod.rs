@@ -133,6 +133,8 @@ pub enum ServiceEvent<'a> {
     ResponseCreated {
         /// `response.id`.
         response_id: String,
+        /// It has the metadata of our requests.
+        ours: bool,
     },
     /// A delta of `response.audio_transcript` or `response.text`. Runs ahead of the audio.
     ReplyTextDelta {
@@ -407,10 +409,13 @@ fn user_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
 fn reply_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
     Some(match kind {
         "response.created" => match object(event, "response") {
-            Some(response) => id(response, "id"),
-            None => Ok(String::new()),
-        }
-        .map(|response_id| ServiceEvent::ResponseCreated { response_id }),
+            Some(response) => id(response, "id").map(|response_id| {
+                let tag = object(response, "metadata").and_then(|it| it.get(commands::TAG));
+                let ours = tag.is_some_and(|tag| tag == commands::EVENT_CREATE);
+                ServiceEvent::ResponseCreated { response_id, ours }
+            }),
+            None => Ok(ServiceEvent::ResponseCreated { response_id: String::new(), ours: false }),
+        },
         "response.audio_transcript.delta"
         | "response.output_audio_transcript.delta"
         | "response.text.delta"

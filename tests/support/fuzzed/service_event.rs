@@ -124,7 +124,7 @@ fn check_event(event: &ServiceEvent<'_>) {
         | ServiceEvent::SpeechStarted { item_id }
         | ServiceEvent::SpeechStopped { item_id }
         | ServiceEvent::Committed { item_id } => (vec![item_id], vec![]),
-        ServiceEvent::ResponseCreated { response_id } => (vec![response_id], vec![]),
+        ServiceEvent::ResponseCreated { response_id, .. } => (vec![response_id], vec![]),
         ServiceEvent::ReplyTextDelta { response_id, part, .. }
         | ServiceEvent::ReplyText { response_id, part, .. } => {
             (vec![response_id, &part.item_id], vec![])
