@@ -282,6 +282,12 @@ impl Call {
         Some(waited)
     }
 
+    /// Whether a tool ran for the answer whose first audio was sent last.
+    #[must_use]
+    pub fn answer_took_a_tool(&self) -> bool {
+        self.first_audio.took_a_tool()
+    }
+
     /// Whether [`Output::Close`] was given.
     #[must_use]
     pub fn is_ended(&self) -> bool {

@@ -114,6 +114,7 @@ fn check_event(event: &ServiceEvent<'_>) {
         ServiceEvent::Error(error) => {
             (vec![], vec![&error.kind, &error.code, &error.message, &error.param, &error.event_id])
         }
+        ServiceEvent::TokensLeft { .. } => (vec![], vec![]),
         ServiceEvent::Warning { code, message } => (vec![], vec![code, message]),
         ServiceEvent::UserTranscriptFailed { part, error } => {
             (vec![&part.item_id], vec![&error.code, &error.message])
