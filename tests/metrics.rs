@@ -78,6 +78,8 @@ const TESTED: &[(&str, &[(&str, &str)])] = &[
                 "system_faults::a_token_that_changes_between_request_and_call_turns_the_caller_away",
             ),
             ("not_configured", "systemd::without_settings_it_runs_and_says_what_to_set"),
+            ("resume_refused", "resume::a_secret_is_good_for_one_call_once"),
+            ("resume_late", "resume::who_has_missed_more_than_is_kept_gets_a_new_call"),
             ("pool", "metrics::a_pool_that_is_promised_turns_callers_away"),
             (
                 "internal",
@@ -156,7 +158,7 @@ fn every_way_a_call_ends_and_every_status_has_its_series() {
     let mut told: BTreeSet<String> =
         words.filter(|word| word.starts_with(char::is_alphabetic)).map(str::to_owned).collect();
     // Only clients that were turned away are told these. The flood is counted apart.
-    for turned_away in ["full", "address_limit", "not_configured"] {
+    for turned_away in ["full", "address_limit", "not_configured", "resume_refused"] {
         assert!(told.remove(turned_away), "{turned_away}");
     }
     assert!(told.insert("flood".to_owned()));

@@ -120,6 +120,10 @@ pub struct Limits {
     pub idle: Duration,
     /// How long a call that has lost the service tries to go on; zero ends it at once.
     pub reconnect: Duration,
+    /// How long a session of the service is used that tells no end; `None` for as long as it lasts.
+    pub session_time: Option<Duration>,
+    /// How long a call is held for a client whose connection broke; zero ends it at once.
+    pub resume: Duration,
     /// New connections to the service in a minute, from which on a call that has lost it waits.
     pub connects_per_minute: usize,
     /// Minutes of calls in a day (UTC), all together; `None` for no limit.

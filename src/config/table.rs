@@ -504,6 +504,26 @@ pub static VARIABLES: &[Variable] = &[
         },
     },
     Variable {
+        name: "VOICELIVED_SESSION_MINUTES",
+        default: "25",
+        explanation: "After so many minutes a call goes on in a new session of the voice service, which nobody hears (1 to 1440); off for never. Where the service tells when its session ends, that counts instead.",
+        group: LIMITS,
+        service_only: false,
+        parse: |draft, text, _| {
+            draft::minutes(text, 1_440).map(|time| draft.limits.session_time = time)
+        },
+    },
+    Variable {
+        name: "VOICELIVED_RESUME_SECONDS",
+        default: "30",
+        explanation: "How long a call is held for a client that has lost its connection, so that it can take the call up again, in seconds (0 to 300); 0 ends it at once.",
+        group: LIMITS,
+        service_only: false,
+        parse: |draft, text, _| {
+            draft::seconds_or_none(text, 300).map(|time| draft.limits.resume = time)
+        },
+    },
+    Variable {
         name: "VOICELIVED_CONNECTS_PER_MINUTE",
         default: "30",
         explanation: "New connections to the voice service in a minute, from which on calls that have lost it wait for their turn (1 to 10000). New calls do not wait.",

@@ -23,6 +23,7 @@ mod calls;
 mod certificates;
 mod children;
 mod connects;
+mod joins;
 mod manage;
 pub mod reload;
 mod slot;
@@ -53,7 +54,6 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::access::{Access, Guard};
-use crate::call::ending::EndReason;
 use crate::call::sooner;
 use crate::certificates::{Certificates, DeviceNames};
 use crate::identity::Tokens;
@@ -71,8 +71,10 @@ const SIGNALS: Token = Token(0);
 const LISTENERS: usize = 1;
 /// Child `i` has tokens `CHILDREN + 2 * i` (its input) and one more (its output).
 const CHILDREN: usize = 16;
-/// Slot `i` has tokens `SLOTS + 2 * i` (the client) and one more (the service).
+/// Slot `i` has four tokens from `SLOTS + SIDES * i`: the client, and the two lanes of the service. One is unused, so
+/// that no event needs a division.
 const SLOTS: usize = CHILDREN + 2 * MAX_CHILDREN;
+const SIDES: usize = 4;
 
 /// Slots for visitors beside those for calls.
 const VISITORS: usize = 64;
@@ -346,7 +348,7 @@ impl Server {
         let Some(token) = token.checked_sub(SLOTS) else {
             return self.children.mark(token);
         };
-        let (at, service_side) = (token / 2, token % 2 == 1);
+        let (at, side) = (token / SIDES, token % SIDES);
         let Some(slot) = self.slots.get_mut(at) else {
             return;
         };
@@ -355,7 +357,7 @@ impl Server {
         // socket: the end may follow without an event of its own.
         let ending = event.is_read_closed() || event.is_error();
         slot.conn.mark(
-            service_side,
+            side,
             event.is_readable() || ending,
             event.is_writable() || event.is_error(),
             ending,
@@ -525,22 +527,6 @@ impl Server {
         }
     }
 
-    /// Registers a call's new socket to the service. A socket that is not registered is never heard of
-    /// again, so the call ends if that fails.
-    fn watch_service(&mut self, at: usize, now: Instant) {
-        let Conn::Call(session) = &mut self.slots[at].conn else {
-            return;
-        };
-        let Some(socket) = session.service_socket() else {
-            return;
-        };
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(socket, token(at, 1), interest) {
-            let reason = EndReason::Internal(format!("A socket could not be watched: {error}."));
-            self.with_session(at, now, |session, cx| session.end(reason, cx));
-        }
-    }
-
     /// Gives a session an input that does not come from the poll. The session is then pumped in the
     /// next turn: what it has queued for its two sides leaves only with a pump.
     fn with_session(
@@ -593,7 +579,7 @@ impl Server {
     }
 }
 
-/// The poll's token of a slot's socket. Side 0 is the client, side 1 the service.
+/// The poll's token of a slot's socket: see [`SLOTS`].
 fn token(slot: usize, side: usize) -> Token {
-    Token(SLOTS + 2 * slot + side)
+    Token(SLOTS + SIDES * slot + side)
 }

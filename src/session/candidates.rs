@@ -280,6 +280,8 @@ mod tests {
                 idle: second,
                 max_duration: second,
                 reconnect: Duration::ZERO,
+                session_time: Duration::ZERO,
+                resume: Duration::ZERO,
             },
         })
     }

@@ -12,6 +12,7 @@ use crate::net::dial::{DialError, ProxyFault, Target};
 use crate::net::proxy::{self, Proxy};
 use crate::net::tls_words;
 use crate::net::upgrade::Refusal;
+use crate::net::ws::WsError;
 
 /// Turns a failed attempt to reach `target` into a fault for the call, the log and `check`.
 #[must_use]
@@ -50,6 +51,16 @@ pub fn explain(error: &DialError, target: &Target) -> ServiceFault {
         DialError::Internal(what) => {
             fault("internal", format!("The connection could not be tried: {what}."), false)
         }
+    }
+}
+
+/// A connection that was open is at its end.
+pub(super) fn of(error: &WsError) -> ServiceFault {
+    match error {
+        WsError::Closed => closed(None, ""),
+        WsError::Lost(error) => lost(error),
+        WsError::Violation { what, .. } => violation(what),
+        WsError::Full => lost(&"it takes nothing"),
     }
 }
 

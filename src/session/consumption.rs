@@ -14,7 +14,7 @@ pub(super) const LATE: Duration = Duration::from_secs(3);
 
 /// What is known of the resource's tokens; all calls share it.
 #[derive(Debug, Default)]
-pub struct Consumption {
+pub(super) struct Consumption {
     /// When the present minute began; `None` before the first tokens.
     since: Option<Instant>,
     /// Tokens of the present minute, and of the one before.

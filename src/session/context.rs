@@ -26,7 +26,7 @@ pub struct LoopResources {
     /// What is counted.
     pub metrics: Metrics,
     /// The tokens that all calls use.
-    pub consumption: Consumption,
+    pub(super) consumption: Consumption,
 }
 
 impl LoopResources {

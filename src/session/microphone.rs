@@ -79,6 +79,12 @@ impl MicrophonePath {
         Some(Self { queue, commands, sent, committed: 0, pace: Pace::Free })
     }
 
+    /// That of a session that hears nothing yet: it takes nothing.
+    pub(super) fn none() -> Self {
+        let (queue, sent) = (PcmQueue::none(), PcmQueue::none());
+        Self { queue, commands: VecDeque::new(), sent, committed: 0, pace: Pace::Free }
+    }
+
     /// Gives the blocks back.
     pub(super) fn close(self, pool: &mut PcmPool) {
         self.queue.close(pool);
@@ -262,7 +268,8 @@ impl MicrophonePath {
         self.committed = self.committed.saturating_sub(forgotten);
     }
 
-    fn forget(&mut self, pool: &mut PcmPool) {
+    /// What was sent need not be sent again.
+    pub(super) fn forget(&mut self, pool: &mut PcmPool) {
         self.sent.clear(pool);
         self.committed = 0;
     }

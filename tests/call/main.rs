@@ -5,6 +5,7 @@
 mod end_of_turn;
 mod makers;
 mod reconnect;
+mod rollover;
 mod scene;
 mod simulation;
 mod start_and_end;

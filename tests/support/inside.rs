@@ -65,6 +65,8 @@ fn daemon(
             idle: Duration::from_secs(60),
             max_duration: Duration::from_secs(600),
             reconnect: Duration::ZERO,
+            session_time: Duration::ZERO,
+            resume: Duration::ZERO,
         };
         let target = Target {
             host_field: format!("{host}:{port}"),

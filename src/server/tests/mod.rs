@@ -184,6 +184,8 @@ fn settings(tools: &Tools) -> CallSettings {
         idle: Duration::from_secs(600),
         max_duration: Duration::from_secs(6000),
         reconnect: Duration::ZERO,
+        session_time: Duration::ZERO,
+        resume: Duration::ZERO,
     }
 }
 
