@@ -167,8 +167,13 @@ impl Call {
     /// the secret for taking the call up again.
     #[must_use]
     pub fn new(settings: Rc<CallSettings>, id: &str, resume: &str, now: Instant) -> Self {
-        let hello =
-            client::hello(&Hello { session: id, resume, resumed: false, settings: &settings });
+        let hello = client::hello(&Hello {
+            session: id,
+            resume,
+            resumed: false,
+            heard: None,
+            settings: &settings,
+        });
         let connecting = client::call_state(CallState::Connecting);
         let hold = settings.resume;
         Self {
@@ -258,11 +263,10 @@ impl Call {
             return None;
         }
         let limits = self.limits.deadline(self.state, self.is_busy(), self.playback.end());
-        let gate = self.gate.deadline(self.tools.has_complete_batch(), self.playback.end());
+        let gate = self.gate.deadline(self.tools.has_complete_batch(), self.sound_end());
         let tools = sooner(self.announced.deadline(), self.tools.deadline());
         let waiting = sooner(tools, self.end_of_turn.deadline());
-        let absent = sooner(self.presence.deadline(), self.outage_deadline());
-        let session = sooner(absent, self.rollover_deadline());
+        let session = sooner(self.outage_deadline(), self.rollover_deadline());
         sooner(sooner(limits, gate), sooner(waiting, session))
     }
 

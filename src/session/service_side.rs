@@ -314,9 +314,9 @@ impl<S: Socket> ServiceSide<S> {
 
     /// Any state → Gone: this session of the service is over, and another one will be asked for. What it
     /// had heard of the user's turn waits for that one.
-    pub(super) fn drop_session(&mut self, pool: &mut PcmPool) {
+    pub(super) fn drop_session(&mut self) {
         self.hang_up();
-        self.microphone.take_back(pool);
+        self.microphone.take_back();
     }
 
     /// Gone → Resolving: the same candidate is asked for on a new connection. An agent goes on with
