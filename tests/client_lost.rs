@@ -193,17 +193,23 @@ impl Call {
     /// What the client has been told and has heard.
     fn check(&self) {
         let seed = self.seed;
-        // It follows the rule of the protocol: what comes after `speech_started` is a new reply.
-        let mut said = 0;
-        for message in &self.scene.messages {
+        let heard = read_numbers(&self.scene.audio);
+        let (mut said, mut cuts) = (0, self.cuts.iter());
+        for (message, before) in self.scene.messages.iter().zip(&self.scene.audio_before) {
             let message: Value = serde_json::from_str(message).expect("JSON");
+            // The rule of the protocol: what comes after `speech_started` is a new reply.
+            if message["type"] == "speech_started" {
+                let cut = *cuts.next().unwrap_or(&0);
+                let (old, new) = heard.split_at(before / 4);
+                assert!(old.last().is_none_or(|last| *last < cut), "seed {seed}: told late");
+                assert!(new.first().is_none_or(|first| *first >= cut), "seed {seed}: old audio");
+            }
             if message["type"] == "transcript" {
                 assert_eq!(message["text"], format!("said {said}"), "seed {seed}");
                 said += 1;
             }
         }
         assert_eq!(said, self.said, "seed {seed}: messages are missing");
-        let heard = read_numbers(&self.scene.audio);
         let mut next = 1;
         for number in heard {
             // A gap ends where the user has interrupted.
