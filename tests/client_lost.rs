@@ -417,3 +417,19 @@ fn silence_ends_the_turn_of_a_client_that_is_away() {
         assert!(call.silence <= heard + 4_800, "it has ended");
     }
 }
+
+/// What the kernel takes and what waits for it: the end of the reply that is kept must hold all of it.
+#[test]
+fn less_than_a_second_is_under_way_to_a_client_that_takes_nothing() {
+    let mut call = Call::new(0);
+    call.scene.client_listens = false;
+    for _ in 0..20 {
+        call.reply(3_000);
+    }
+    let sent = call.scene.counted("reply_bytes_total");
+    assert!((20_000..48_000).contains(&sent), "{sent} bytes have left");
+    call.scene.client_listens = true;
+    call.scene.turn();
+    (0..50).for_each(|_| call.scene.turn());
+    call.check();
+}
