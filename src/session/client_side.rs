@@ -131,7 +131,7 @@ impl<S: Socket> ClientSide<S> {
     /// gone since then is ignored.
     pub(super) fn mark(&mut self, readable: bool, writable: bool, ending: bool) {
         if let Some(peer) = self.peer_mut() {
-            super::mark(peer, readable, writable, ending);
+            peer.mark(readable, writable, ending);
         }
     }
 

@@ -23,6 +23,7 @@ mod base64_audio;
 pub mod candidates;
 mod client_side;
 pub mod connection_faults;
+mod consumption;
 mod context;
 mod from_client;
 mod from_service;
@@ -589,15 +590,5 @@ impl<S: Socket> Session<S> {
         }
         let service_more = self.service.has_more() && !self.client.is_backed_up();
         if service_more || self.client.has_more() { Progress::More } else { Progress::Idle }
-    }
-}
-
-/// Hands what the poll has reported on to a connection.
-fn mark<S: Socket>(peer: &mut WsPeer<S>, readable: bool, writable: bool, ending: bool) {
-    if readable {
-        peer.mark_readable(ending);
-    }
-    if writable {
-        peer.mark_writable();
     }
 }

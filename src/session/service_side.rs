@@ -364,7 +364,7 @@ impl<S: Socket> ServiceSide<S> {
             State::Dialling(dial) => dial.mark(readable, writable, ending),
             state => {
                 if let Some(peer) = state.peer_mut() {
-                    super::mark(peer, readable, writable, ending);
+                    peer.mark(readable, writable, ending);
                 }
             }
         }
