@@ -10,7 +10,7 @@
 //! what is wrong.
 //!
 //! What was under way is settled when the session is lost. Reply audio that has come is played to its
-//! end. A reply that had begun is not asked for again, since the user has heard some of it; one that was
+//! end; if the user cuts it short there, every later session is told so. A reply that had begun is not asked for again, since the user has heard some of it; one that was
 //! asked for and had not begun is. The user's turn is sent again as audio if its words are not known.
 //! The rest of the conversation is sent again as text (`history`).
 
@@ -229,6 +229,22 @@ impl Call {
             self.history.replayed();
         }
         self.send(commands::function_call_output(call_id, output));
+    }
+
+    /// A reply of a session before this one was cut while its audio was still playing. This session has all of
+    /// its text, which cannot be truncated: what was heard takes its place. In an outage there is nobody to
+    /// tell, and the next session gets the text as it is then.
+    pub(super) fn cut_text(&mut self, item_id: &str) {
+        // With a longer id the service has given it one of its own, which is not known.
+        if !self.is_active() || !commands::keeps_id(item_id) {
+            return;
+        }
+        let dialect = self.session.dialect;
+        let renewed = self.history.renew(item_id);
+        if let Some(command) = renewed.map(|it| commands::replay_behind(item_id, &it, dialect)) {
+            self.send(command);
+        }
+        self.send(commands::item_delete(item_id));
     }
 
     /// The service has refused an item that was sent again. The conversation goes on without it.

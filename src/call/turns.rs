@@ -146,8 +146,10 @@ impl Call {
     fn drop_playback(&mut self, truncate: bool, now: Instant) {
         self.outputs.push_back(Output::DropPlayback);
         for Cut { item_id, heard_ms, all_ms } in self.playback.cuts(self.gate.active(), now) {
-            self.history.cut(&item_id, heard_ms, all_ms);
-            if truncate {
+            let as_text = self.history.cut(&item_id, heard_ms, all_ms);
+            if as_text && self.session.conversation.is_empty() {
+                self.cut_text(&item_id);
+            } else if truncate {
                 self.send(commands::truncate(&item_id, heard_ms));
             }
         }

@@ -539,3 +539,80 @@ fn a_turn_that_the_client_ended_is_ended_again_behind_its_audio() {
     scene.says(json!({"type": "end_turn"}));
     assert_eq!(back(&mut scene), again);
 }
+
+/// What had come of a reply plays on after a reconnect. The new session has its whole text, which cannot be
+/// truncated, so what was heard takes its place.
+#[test]
+fn a_reply_that_is_cut_after_a_reconnect_is_cut_in_the_new_session_too() {
+    for (dialect, kind) in [("", "text"), ("realtime", "output_text")] {
+        for barge_in in [false, true] {
+            let mut scene = old_call();
+            user_says(&mut scene, "u1", "Count.");
+            service_says(&mut scene, "r1", "One two three four five six.", 4_000);
+            lose(&mut scene);
+            scene.outputs.clear();
+            scene.pass_secs(1);
+            scene.client(Input::ServiceOpened);
+            let session = json!({"id": "sess_2", "type": dialect});
+            scene.service(json!({"type": "session.created", "session": session}));
+            scene.service(json!({"type": "session.updated", "session": session}));
+            let told = told_service(&mut scene);
+            assert_eq!(told, ["user: Count.", "assistant: One two three four five six."]);
+            scene.pass_secs(1);
+            scene.says(json!({"type": "played", "ms": 2_000}));
+            if barge_in {
+                scene.speech();
+            } else {
+                scene.says(json!({"type": "interrupt"}));
+            }
+            let commands = scene.commands();
+            assert_eq!(commands.len(), 2, "{commands:?}");
+            assert_eq!(commands[0]["previous_item_id"], "r1_item");
+            let content = json!([{"type": kind, "text": "One two three"}]);
+            assert_eq!(commands[0]["item"]["content"], content);
+            assert_eq!(commands[1]["type"], "conversation.item.delete");
+            assert_eq!(commands[1]["item_id"], "r1_item");
+            // A service that does not know the item any more: nobody is told.
+            scene
+                .service(json!({"type": "error", "error": {"event_id": "delete", "message": "?"}}));
+            assert!(!scene.story().contains(&"error".to_owned()));
+            // The session after next is told the same.
+            scene.pass_secs(11);
+            lose(&mut scene);
+            scene.outputs.clear();
+            assert_eq!(restored(&mut scene)[..2], ["user: Count.", "assistant: One two three"]);
+        }
+    }
+}
+
+#[test]
+fn a_reply_that_is_cut_in_the_outage_is_told_as_far_as_it_was_heard() {
+    let mut scene = old_call();
+    user_says(&mut scene, "u1", "Count.");
+    service_says(&mut scene, "r1", "One two three four five six.", 4_000);
+    scene.pass_secs(1);
+    lose(&mut scene);
+    scene.pass_secs(1);
+    scene.says(json!({"type": "interrupt"}));
+    scene.outputs.clear();
+    come_back(&mut scene);
+    assert_eq!(told_service(&mut scene), ["user: Count.", "assistant: One two three"]);
+}
+
+#[test]
+fn a_reply_of_which_nothing_was_heard_is_taken_out() {
+    let mut scene = old_call();
+    user_says(&mut scene, "u1", "Count.");
+    scene.created("r1");
+    words(&mut scene, "r1", "One two three.");
+    scene.audio("r1", "r1_item", 4_000);
+    scene.says(json!({"type": "played", "ms": 0}));
+    lose(&mut scene);
+    scene.outputs.clear();
+    scene.pass_ms(0);
+    come_back(&mut scene);
+    assert_eq!(told_service(&mut scene), ["user: Count.", "assistant: One two three."]);
+    scene.says(json!({"type": "text", "text": "Wait."}));
+    let told = told_service(&mut scene);
+    assert_eq!(told, ["conversation.item.delete", "user: Wait.", "?"]);
+}
