@@ -616,3 +616,57 @@ fn a_reply_of_which_nothing_was_heard_is_taken_out() {
     let told = told_service(&mut scene);
     assert_eq!(told, ["conversation.item.delete", "user: Wait.", "?"]);
 }
+
+/// A call whose owner wants cut replies continued, in the middle of a reply that its session has cut off.
+fn cut_off(settings: CallSettings) -> Scene {
+    let settings = CallSettings { continue_reply: true, ..settings };
+    let mut scene = call_with(settings, Value::Null);
+    scene.pass_secs(11);
+    user_says(&mut scene, "u1", "Tell me a story.");
+    scene.created("r1");
+    words(&mut scene, "r1", "Once upon a ");
+    scene.audio("r1", "r1_item", 5_000);
+    lose(&mut scene);
+    scene.outputs.clear();
+    scene
+}
+
+#[test]
+fn a_reply_that_was_cut_off_is_continued_if_the_owner_wants_that() {
+    let mut settings = patient();
+    settings.session = json!({"instructions": "Be brief."});
+    let mut scene = cut_off(settings);
+    scene.pass_ms(0);
+    come_back(&mut scene);
+    let request = scene.commands().pop().unwrap();
+    assert_eq!(request["type"], "response.create");
+    let instructions = request["response"]["instructions"].as_str().unwrap();
+    assert!(instructions.starts_with("Be brief.\n\n") && instructions.contains("Go on exactly"));
+    scene.created("r2");
+    scene.done("r2", "completed");
+    scene.says(json!({"type": "text", "text": "And now?"}));
+    let request = scene.commands().pop().unwrap();
+    assert!(request["response"]["instructions"].is_null(), "once: {request}");
+}
+
+#[test]
+fn a_reply_that_the_user_has_stopped_is_not_continued() {
+    let mut scene = cut_off(patient());
+    scene.says(json!({"type": "interrupt"}));
+    assert!(!restored(&mut scene).contains(&"?".to_owned()));
+
+    // What the user types is answered, and nothing else.
+    let mut scene = cut_off(patient());
+    scene.says(json!({"type": "text", "text": "Stop."}));
+    scene.outputs.clear();
+    scene.pass_ms(0);
+    come_back(&mut scene);
+    let commands = scene.commands();
+    let requests: Vec<_> = commands.iter().filter(|it| it["type"] == "response.create").collect();
+    assert_eq!(requests.len(), 1);
+    assert!(requests[0]["response"]["instructions"].is_null(), "{requests:?}");
+
+    // An agent's instructions are its own.
+    let mut scene = cut_off(CallSettings { assistant: "front".to_owned(), ..patient() });
+    assert!(!restored(&mut scene).contains(&"?".to_owned()));
+}

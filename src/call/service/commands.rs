@@ -141,6 +141,15 @@ pub fn response_create(tagged: bool) -> String {
     request(json!({}), tagged)
 }
 
+/// A `response.create` that goes on with a reply which broke off. The instructions of a response stand in
+/// place of the session's, so those come first.
+#[must_use]
+pub fn go_on(instructions: &str, tagged: bool) -> String {
+    let more = "Your last message broke off in the middle. Go on exactly where it ends, without a greeting and \
+                without repeating any of it.";
+    request(json!({"instructions": format!("{instructions}\n\n{more}")}), tagged)
+}
+
 /// A `response.create` that speaks `text`. Dated api-versions take a pre-generated message (no model
 /// call); the GA dialect has none, so there the model is told what to say.
 #[must_use]
