@@ -218,6 +218,11 @@ impl<S: Socket> ServiceSide<S> {
         self.state = State::Dialling(Box::new(dial));
     }
 
+    /// Whether [`advance_dial`](Self::advance_dial) has anything to do. Asked in every turn.
+    pub(super) fn is_dialling(&self) -> bool {
+        matches!(self.state, State::Authorising { .. } | State::Dialling(_))
+    }
+
     /// Whether a token is wanted.
     pub(super) fn is_authorising(&self) -> bool {
         matches!(self.state, State::Authorising { .. })
@@ -444,6 +449,12 @@ impl<S: Socket> ServiceSide<S> {
         if let State::Open(connection) = &mut self.state {
             self.microphone.send(&mut connection.peer, pool, now);
         }
+        self.flush_commands()
+    }
+
+    /// Writes out what was queued in this turn.
+    #[inline]
+    pub(super) fn flush_commands(&mut self) -> Result<(), WsError> {
         self.state.peer_mut().map_or(Ok(()), WsPeer::flush)
     }
 
