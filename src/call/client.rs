@@ -143,6 +143,9 @@ pub struct Hello<'a> {
     pub resume: &'a str,
     /// The client has taken its call up again.
     pub resumed: bool,
+    /// Bytes of the microphone that have come in this call, over all its connections: from there the
+    /// client sends it again. `None` in a new call.
+    pub heard: Option<u64>,
     /// The call's limits.
     pub settings: &'a CallSettings,
 }
@@ -150,7 +153,7 @@ pub struct Hello<'a> {
 /// `hello`: the first message on a client's connection.
 #[must_use]
 pub fn hello(hello: &Hello<'_>) -> String {
-    let Hello { session, resume, resumed, settings } = hello;
+    let Hello { session, resume, resumed, heard, settings } = hello;
     let mut hello = json!({
         "type": "hello",
         "session": session,
@@ -163,6 +166,9 @@ pub fn hello(hello: &Hello<'_>) -> String {
             "max_frame_bytes": MAX_FRAME_BYTES,
         },
     });
+    if let Some(heard) = heard {
+        hello["heard"] = (*heard).into();
+    }
     if !settings.assistant.is_empty() {
         hello["assistant"] = settings.assistant.as_str().into();
     }

@@ -24,14 +24,14 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    /// The call goes on without a client, for so long at most.
-    pub(super) fn hold(&mut self, time: Duration, cx: &mut TurnContext<'_>) {
-        self.client.leave();
+    /// The call goes on without a client, until then at most.
+    pub(super) fn hold(&mut self, until: Instant, cx: &mut TurnContext<'_>) {
+        self.client.leave(until);
         self.drop_half_microphone(cx);
         log::info!(
             "[{}] the client's connection broke; the call is held for {} s",
             self.id,
-            time.as_secs()
+            (until - cx.now).as_secs()
         );
     }
 
@@ -76,15 +76,17 @@ impl<S: Socket> Session<S> {
             away.as_millis(),
             texts.len(),
         );
-        self.client.tell(&self.call.hello_again(&self.id, resume));
+        let heard = self.totals.microphone_bytes;
+        self.client.tell(&self.call.hello_again(&self.id, resume, heard));
         texts.iter().for_each(|json| self.client.tell(json));
         self.client.tell(&self.call.state_now());
         old
     }
 
-    /// The next connection begins with a whole sample.
+    /// The next connection begins with a whole sample, so the half that has come counts as not heard.
     pub(super) fn drop_half_microphone(&mut self, cx: &mut TurnContext<'_>) {
         if self.half_microphone.drop() {
+            self.totals.microphone_bytes -= 1;
             cx.metrics.count(Family::HalfSamples, "client");
         }
     }

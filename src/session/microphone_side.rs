@@ -37,7 +37,7 @@ impl<S: Socket> ServiceSide<S> {
             self.news.push(News::Accepted);
         }
         if again {
-            self.microphone.catch_up(now);
+            self.microphone.catch_up(pool, now);
         }
         self.state = match std::mem::replace(&mut self.state, State::Gone) {
             State::Configuring(mut connection) => {
@@ -54,7 +54,7 @@ impl<S: Socket> ServiceSide<S> {
     /// taken back if it is to be heard `again`.
     pub(super) fn change_places(&mut self, other: &mut Self, again: bool, pool: &mut PcmPool) {
         if again {
-            self.microphone.take_back(pool);
+            self.microphone.take_back();
         } else {
             self.microphone.forget(pool);
         }

@@ -16,7 +16,7 @@ impl<S: Socket> Session<S> {
         self.drop_half_reply(cx);
         self.oddities.halves = HalfCharacters::default();
         self.oddities.end_rows();
-        self.service.drop_session(cx.pool);
+        self.service.drop_session();
     }
 
     /// The service's session takes audio. If it follows an outage, this is the end of that.

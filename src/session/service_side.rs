@@ -218,11 +218,6 @@ impl<S: Socket> ServiceSide<S> {
         self.state = State::Dialling(Box::new(dial));
     }
 
-    /// Whether [`advance_dial`](Self::advance_dial) has anything to do. Asked in every turn.
-    pub(super) fn is_dialling(&self) -> bool {
-        matches!(self.state, State::Authorising { .. } | State::Dialling(_))
-    }
-
     /// Whether a token is wanted.
     pub(super) fn is_authorising(&self) -> bool {
         matches!(self.state, State::Authorising { .. })
@@ -245,6 +240,11 @@ impl<S: Socket> ServiceSide<S> {
             self.kept_token = kept;
             self.begin_dial(addresses, now);
         }
+    }
+
+    /// Whether a connection is being made. Asked in every turn, before a call that costs more.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        matches!(self.state, State::Authorising { .. } | State::Dialling(_))
     }
 
     /// Lets the dial go on. Dialling → Configuring when the WebSocket is open, → Gone when no
@@ -319,9 +319,9 @@ impl<S: Socket> ServiceSide<S> {
 
     /// Any state → Gone: this session of the service is over, and another one will be asked for. What it
     /// had heard of the user's turn waits for that one.
-    pub(super) fn drop_session(&mut self, pool: &mut PcmPool) {
+    pub(super) fn drop_session(&mut self) {
         self.hang_up();
-        self.microphone.take_back(pool);
+        self.microphone.take_back();
     }
 
     /// Gone → Resolving: the same candidate is asked for on a new connection. An agent goes on with
@@ -364,7 +364,7 @@ impl<S: Socket> ServiceSide<S> {
             State::Dialling(dial) => dial.mark(readable, writable, ending),
             state => {
                 if let Some(peer) = state.peer_mut() {
-                    super::mark(peer, readable, writable, ending);
+                    peer.mark(readable, writable, ending);
                 }
             }
         }
@@ -445,6 +445,7 @@ impl<S: Socket> ServiceSide<S> {
     }
 
     /// Sends the microphone audio that waits, then writes out what was queued in this turn.
+    #[inline]
     pub(super) fn flush(&mut self, pool: &mut PcmPool, now: Instant) -> Result<(), WsError> {
         if let State::Open(connection) = &mut self.state {
             self.microphone.send(&mut connection.peer, pool, now);
