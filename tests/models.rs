@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::json;
-use support::client::Client;
+use support::client::{Client, speech};
 use support::daemon::{Daemon, KEY};
 use support::service::{Lines, Service};
 use support::switch::Switch;
@@ -234,6 +234,24 @@ fn a_refused_transcriber_is_replaced_once_and_then_left_out() {
 }
 
 #[test]
+fn the_ga_dialect_has_captions_of_what_users_say_with_every_model() {
+    let spoken = [speech("weather"), vec![0; 48_000]].concat();
+    for model in ["", "gpt-realtime-2.1", "gpt-realtime-mini", "gpt-4.1", "azure-realtime"] {
+        let service = Daemon::simulate(&["no-welcome"]);
+        let settings = [("VOICE_LIVE_MODEL", model), ("AZURE_VOICE_LIVE_API_VERSION", "v1")];
+        let daemon = Daemon::run(service.address, &settings);
+        let mut client = Client::connect(daemon.address);
+        client.wait_until_active();
+        client.speak(&spoken, 4);
+        client.wait_for("the caption of what was said", |message| {
+            message["type"] == "transcript" && message["role"] == "user"
+        });
+        let (code, told, fault) = check(&service, &settings);
+        assert!(code == Some(0) && !told.contains("no captions"), "{model}: {told}{fault}");
+    }
+}
+
+#[test]
 fn a_refused_language_is_left_out_and_the_call_goes_on() {
     for model in ["gpt-realtime", "gpt-4.1"] {
         let service = Daemon::simulate(&["no-welcome", "refuse-language"]);
@@ -266,6 +284,36 @@ fn a_detection_without_azure_speech_costs_the_captions_and_not_the_call() {
     for part in ["AZURE_VOICE_LIVE_LANGUAGE", "whisper-1", "one language", "azure_semantic_vad"] {
         assert!(fault.contains(part), "{part}: {fault}");
     }
+}
+
+#[test]
+fn a_default_voice_that_the_owner_has_named_gives_way_with_a_word() {
+    let service = Daemon::simulate(&["no-welcome"]);
+    let voice = ("AZURE_VOICE_LIVE_VOICE", "en-US-Ava:DragonHDLatestNeural");
+    let ga = ("AZURE_VOICE_LIVE_API_VERSION", "v1");
+    let said = "AZURE_VOICE_LIVE_VOICE: azure-realtime refuses en-US-Ava:DragonHDLatestNeural";
+    for models in ["azure-realtime", "gpt-4.1,azure-realtime"] {
+        for more in [&[][..], &[ga]] {
+            let mut settings = vec![("VOICE_LIVE_MODEL", models)];
+            settings.extend(more);
+            let (code, told, fault) = check(&service, &settings);
+            assert!(code == Some(0) && !told.contains("refuses"), "nobody chose: {told}{fault}");
+            settings.push(voice);
+            let (code, told, fault) = check(&service, &settings);
+            assert!(code == Some(0) && told.contains(said), "{models}: {told}{fault}");
+            let daemon = Daemon::run(service.address, &settings);
+            daemon.wait_for_log(said);
+            call(&daemon);
+        }
+    }
+    // What counts is the session file's.
+    let file = session_file(
+        "own-voice",
+        &json!({"voice": {"type": "azure-realtime-native", "name": "andrew"}}),
+    );
+    let file = ("AZURE_VOICE_LIVE_SESSION_FILE", file.to_str().expect("UTF-8"));
+    let (code, told, _) = check(&service, &[("VOICE_LIVE_MODEL", "azure-realtime"), voice, file]);
+    assert!(code == Some(0) && !told.contains("refuses"), "{told}");
 }
 
 #[test]
