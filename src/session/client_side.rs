@@ -195,8 +195,8 @@ impl<S: Socket> ClientSide<S> {
         inbox: &'i mut Inbox,
     ) -> Result<Option<Incoming<'i>>, WsError> {
         match &mut self.line {
-            Line::Open(connection) => connection.peer.read(inbox),
-            Line::Away { .. } => Ok(None),
+            Line::Open(connection) if connection.peer.has_more() => connection.peer.read(inbox),
+            Line::Open(_) | Line::Away { .. } => Ok(None),
         }
     }
 

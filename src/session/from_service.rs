@@ -22,6 +22,9 @@ use crate::net::ws::{Kind, Raw, WsError, said};
 impl<S: Socket> Session<S> {
     /// Continues connecting to the service, and tells the call the outcome.
     pub(super) fn advance_dial(&mut self, cx: &mut TurnContext<'_>) {
+        if !self.service.is_on_its_way() {
+            return;
+        }
         match self.service.advance_dial(cx) {
             Dialled::Pending => {}
             Dialled::NextAddress(setback) => log::info!("[{}] {setback}", self.id),

@@ -566,14 +566,16 @@ impl<S: Socket> Session<S> {
         if let Err(error) = self.service.flush(cx.pool, cx.now) {
             self.service_ended(&error, cx);
             // Another session may have taken its place.
-            let _ = self.service.flush(cx.pool, cx.now);
+            let _ = self.service.flush_commands();
         }
         if let Err(error) = self.client.flush() {
             self.client_ended(&error, cx);
             // What the end has queued for a client that is gone stays unsent.
             let _ = self.client.flush();
         }
-        self.client.end_output();
+        if !self.is_talking() {
+            self.client.end_output();
+        }
     }
 
     /// What is left. A service that must not be read (R2) is no reason for another turn: the loop would

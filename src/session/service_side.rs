@@ -242,6 +242,11 @@ impl<S: Socket> ServiceSide<S> {
         }
     }
 
+    /// Whether a connection is being made. Asked in every turn, before a call that costs more.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        matches!(self.state, State::Authorising { .. } | State::Dialling(_))
+    }
+
     /// Lets the dial go on. Dialling → Configuring when the WebSocket is open, → Gone when no
     /// address is left.
     pub(super) fn advance_dial(&mut self, cx: &mut TurnContext<'_>) -> Dialled {
@@ -440,10 +445,17 @@ impl<S: Socket> ServiceSide<S> {
     }
 
     /// Sends the microphone audio that waits, then writes out what was queued in this turn.
+    #[inline]
     pub(super) fn flush(&mut self, pool: &mut PcmPool, now: Instant) -> Result<(), WsError> {
         if let State::Open(connection) = &mut self.state {
             self.microphone.send(&mut connection.peer, pool, now);
         }
+        self.flush_commands()
+    }
+
+    /// Writes out what was queued in this turn.
+    #[inline]
+    pub(super) fn flush_commands(&mut self) -> Result<(), WsError> {
         self.state.peer_mut().map_or(Ok(()), WsPeer::flush)
     }
 
