@@ -32,8 +32,8 @@ pub(crate) struct Tap {
 pub(crate) struct Session {
     /// All microphone audio that has come, as PCM bytes.
     pub(crate) microphone: Vec<u8>,
-    /// All reply audio that was given to the connection, as PCM bytes.
-    pub(crate) reply: Vec<u8>,
+    /// The audio of each response that was given to the connection, with its id, as PCM bytes.
+    pub(crate) replies: Vec<(String, Vec<u8>)>,
     /// Everything else that has come, in order, each with the bytes of microphone audio before it.
     pub(crate) told: Vec<(usize, Value)>,
     /// What the service has refused.
@@ -185,7 +185,7 @@ impl Session {
     fn new() -> Self {
         Self {
             microphone: Vec::new(),
-            reply: Vec::new(),
+            replies: Vec::new(),
             told: Vec::new(),
             refused: Vec::new(),
             ready: None,
@@ -206,7 +206,12 @@ impl Session {
     fn say(&mut self, event: &Value) {
         match event["type"].as_str().unwrap_or_default() {
             "response.audio.delta" | "response.output_audio.delta" => {
-                self.reply.extend(pcm(&event["delta"]));
+                let id = event["response_id"].as_str().expect("text");
+                if self.replies.last().is_none_or(|(last, _)| last != id) {
+                    self.replies.push((id.to_owned(), Vec::new()));
+                }
+                let (_, reply) = self.replies.last_mut().expect("there is one now");
+                reply.extend(pcm(&event["delta"]));
             }
             "session.updated" => {
                 self.ready.get_or_insert_with(Instant::now);
