@@ -134,6 +134,13 @@ const ACTS_OF_THE_SERVICE: &[Act] = &[
         },
     },
     Act {
+        name: "service, 25 s outage for one who types",
+        client: GOOD,
+        service: GOOD,
+        lossless: true,
+        act: |scene| scene.type_in_an_outage(25),
+    },
+    Act {
         name: "service, another address in an answer",
         client: GOOD,
         service: GOOD,
@@ -222,8 +229,11 @@ const ACTS_OF_THE_CLIENT: &[Act] = &[
 /// Four questions, each with a mishap at a random moment of it or of its answer.
 #[test]
 fn a_call_goes_on_whatever_happens_to_both_ways() {
-    let chosen = std::env::var("VOICELIVED_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seeds = chosen.map_or(1..=5, |seed: u8| seed..=seed);
+    let chosen = std::env::var("VOICELIVED_SEED").ok();
+    let (first, last) =
+        chosen.as_deref().map_or(("1", "5"), |it| it.split_once('-').unwrap_or((it, it)));
+    let seeds =
+        first.parse::<u8>().expect("a small number")..=last.parse().expect("a small number");
     side_by_side("a_call_goes_on_whatever_happens_to_both_ways", seeds, |seed| {
         let mut random = Random::new(seed.into());
         let mut scene = Scene::new(seed, GOOD, GOOD);

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::caller::Caller;
 use crate::link::{Link, Network};
@@ -170,6 +170,9 @@ impl Scene {
 
     /// What was held in an outage is sent little by little: waits until the service hears the present.
     pub(crate) fn catch_up(&mut self) {
+        if self.caller.muted {
+            return;
+        }
         for _ in 0..80 {
             let sessions = self.tap.sessions();
             let heard = &sessions.last().expect("a session").microphone;
@@ -239,6 +242,20 @@ impl Scene {
         self.service_link.set("down=1");
         self.caller.live(Duration::from_secs(seconds));
         self.service_link.set("down=0");
+    }
+
+    /// The user, whose microphone is off, types something while the way to the service carries nothing.
+    pub(crate) fn type_in_an_outage(&mut self, seconds: u64) {
+        self.caller.muted = true;
+        let before = self.caller.audio.len();
+        self.broken = Some(Instant::now());
+        self.service_link.set("down=1");
+        self.caller.tell(&json!({"type": "text", "text": "Is anybody there?"}));
+        self.caller.live(Duration::from_secs(seconds));
+        self.service_link.set("down=0");
+        self.caller.live_until("an answer", |caller| caller.has_answer(before));
+        self.caller.live(Duration::from_millis(700));
+        self.note_gaps(self.broken.expect("just now"), before);
     }
 
     /// The way to the client carries nothing for so many seconds.
