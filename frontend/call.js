@@ -93,7 +93,7 @@ export class Call {
       audio: (samples) => this.#onAudio(samples),
       away: () => this.#onAway(),
       back: () => this.#onBack(),
-      anew: (why) => this.#onAnew(why),
+      anew: (reason) => this.#onAnew(reason),
       lost: (code, end) => this.#onGone(code, end),
     });
     this.#audio.open(choices).catch(async (error) => this.#finish(await startWords(error)));
@@ -218,8 +218,8 @@ export class Call {
     if (this.#playing) this.#sayPlayed(this.#playedMs);
   }
 
-  /** What still plays of the lost call is heard to its end. @param {string|undefined} why the daemon's sentence */
-  #onAnew(why) {
+  /** What still plays of the lost call is heard to its end. @param {string|undefined} reason the daemon's word */
+  #onAnew(reason) {
     clearTimeout(this.#unseen);
     this.#way = 'there';
     this.#phase = 'connecting';
@@ -228,7 +228,7 @@ export class Call {
     this.#tools = 0;
     if (this.#untaken) this.#settleText(false);
     this.#events.anew();
-    this.#trouble('anew', anewWords(why));
+    this.#trouble('anew', anewWords(reason));
     this.#settle();
   }
 

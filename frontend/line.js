@@ -14,7 +14,8 @@ import { Outbox } from './outbox.js';
 const HELD_FRAMES = 100; // 2 s of microphone, kept until the first socket is open
 const MAX_UNSENT_BYTES = 96000; // 2 s: audio that a stalled network has not taken by then is too old
 const BROKEN = [1006, 1012, 1014, 1015]; // close codes without anybody's goodbye (RFC 6455, section 7.4)
-const FIRST_PAUSE_MS = 250; // after the second try; the first one comes at once, and pauses double
+// The first try comes at once. Each further pause is as long as the time gone: tries at 250 and 500 ms, 1, 2 and 4 s.
+const LEAST_PAUSE_MS = 250;
 const MOST_PAUSE_MS = 4000;
 const TRY_MS = 8000; // for a socket to open: some browsers hold tries back that follow failed ones
 const LOOK_MS = 1000;
@@ -29,8 +30,8 @@ const SLEPT_MS = 20000; // without a sign of life beyond its time: the device ha
  *  @property {(samples: ArrayBuffer) => void} audio of the reply, in order
  *  @property {() => void} away the socket is broken, and the line tries to join the call again
  *  @property {() => void} back it is joined again. What was missed follows as messages, then a `call_state`
- *  @property {(why: string|undefined) => void} anew the call is lost, and a new one has begun in its place; `why` is the
- *    daemon's sentence
+ *  @property {(reason: string|undefined) => void} anew the call is lost, and a new one has begun in its place; the daemon's
+ *    word for it, if it has given one
  *  @property {(code: number, end: 'unopened'|'closed'|'away') => void} lost the line is over: it never opened, it was closed
  *    with this code, or it broke and could not be joined again */
 
@@ -46,14 +47,14 @@ export class Line {
   #seconds = 0; // for which the daemon holds the call
   #received = 0; // bytes of reply, on all sockets
   #messages = 0; // texts, on all sockets
-  #tries = 0;
+  #from = 0; // when the first try of a row was made; 0 before it
   #until = 0; // when it is too late to join again
   #timer = 0; // of the next try, or of the one under way
   #asked = 0; // the timer of a sign of life that was asked for
   #signAt = 0; // when the last sign of life came, by the calendar's clock: others may stand still in a sleep
   #flow = 0; // the timer of what has to leave later
   #watch;
-  #why; // the daemon's sentence, when it has refused the joining
+  #refusal; // the daemon's word, when it has refused the joining
 
   /** @param {string} url of the daemon's /ws @param {LineEvents} events */
   constructor(url, events) {
@@ -89,7 +90,7 @@ export class Line {
   doubt() {
     if (this.#state === 'joined') this.#ask(BRIEF_MS);
     if (this.#state !== 'away' || this.#socket?.readyState === WebSocket.OPEN) return;
-    this.#tries = 0;
+    this.#from = 0;
     this.#retry();
   }
 
@@ -127,6 +128,7 @@ export class Line {
 
   #onData(data) {
     this.#sign();
+    if (this.#state === 'anew') this.#begin();
     if (typeof data === 'string') return this.#onText(JSON.parse(data));
     this.#received += data.byteLength;
     this.#events.audio(data);
@@ -135,7 +137,7 @@ export class Line {
   #onText(message) {
     this.#messages++;
     const refused = this.#state === 'away' && ['resume_refused', 'resume_late'].includes(message.reason);
-    if (refused) return this.#startAnew(message.message);
+    if (refused) return this.#startAnew(message.reason);
     if (message.type === 'hello') this.#onHello(message);
     this.#events.message(message);
   }
@@ -168,30 +170,33 @@ export class Line {
     this.#state = 'away';
     clearTimeout(this.#asked);
     this.#asked = 0;
-    this.#tries = 0;
+    this.#from = 0;
     this.#until = performance.now() + this.#seconds * 1000;
     this.#events.away();
     this.#retry();
   }
 
-  #retry() {
+  /** @param {boolean} [hung] the try before has taken its time already */
+  #retry(hung = false) {
     this.#drop();
-    const left = this.#until - performance.now();
+    const now = performance.now();
+    const left = this.#until - now;
     if (left <= 0) return this.#startAnew();
-    const pause = this.#tries === 0 ? 0 : Math.min(MOST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (this.#tries - 1));
-    this.#tries++;
+    const pause = this.#from && !hung ? Math.min(MOST_PAUSE_MS, Math.max(LEAST_PAUSE_MS, now - this.#from)) : 0;
+    this.#from ||= now;
     this.#wait(Math.min(pause, left), () => this.#join());
   }
 
   #join() {
     this.#dial(`resume=${this.#secret}&received=${this.#received}&messages=${this.#messages}`);
     const socket = this.#socket;
-    const look = () => (socket.readyState === WebSocket.OPEN ? this.#wait(TRY_MS, () => this.#retry()) : this.#retry());
-    this.#wait(TRY_MS, look); // one that is open may have joined: its `hello` is given more time
+    const next = () => this.#retry(true);
+    // One that is open may have joined: its `hello` is given more time.
+    this.#wait(TRY_MS, () => (socket.readyState === WebSocket.OPEN ? this.#wait(TRY_MS, next) : next()));
   }
 
-  /** The call cannot be had any more. A new one is better than none, if its user is still there. @param {string} [why] */
-  #startAnew(why) {
+  /** The call cannot be had any more. A new one is better than none, if its user is still there. @param {string} [reason] */
+  #startAnew(reason) {
     this.#drop();
     if (Date.now() - this.#signAt > this.#seconds * 1000 + SLEPT_MS) {
       this.#end();
@@ -199,7 +204,7 @@ export class Line {
     }
     this.#doubted?.close(1000);
     this.#doubted = null;
-    this.#why = why;
+    this.#refusal = reason;
     this.#secret = '';
     this.#state = 'anew';
     this.#dial('resume');
@@ -213,8 +218,8 @@ export class Line {
     this.#received = 0;
     this.#messages = messages;
     this.#outbox.restart();
-    this.#events.anew(this.#why);
-    this.#why = undefined;
+    this.#events.anew(this.#refusal);
+    this.#refusal = undefined;
   }
 
   /** Lets go of a socket that is of no use. One that has joined nothing says no goodbye by it. */

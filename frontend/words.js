@@ -111,10 +111,11 @@ export function closeWords(code) {
   return CLOSED[code] ?? 'The connection was lost. Press Start Talking for a new call.';
 }
 
-/** A call that could not be taken up again. @param {string} [why] a sentence of the daemon
+/** A call that could not be taken up again. @param {string} [reason] the daemon's word for it
  *  @returns {string} */
-export function anewWords(why) {
-  return `${why ?? 'The connection was lost for too long.'} This is a new call, which knows nothing of the one before.`;
+export function anewWords(reason) {
+  const why = reason === 'resume_late' ? 'too much of the answer was lost with it' : 'voicelived holds the call no more';
+  return `The connection was lost, and ${why}. This is a new call, which knows nothing of the one before.`;
 }
 
 /** The daemon could not be reached again in time. @returns {Promise<string>} */

@@ -1,14 +1,18 @@
-//! `voicelived call` takes its call up again: against a daemon's side that the test plays.
+//! `voicelived call` takes its call up again: against a daemon's side that the test plays, and against
+//! the daemon through a relay that breaks.
 
 mod support;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use support::client::{Client, speech};
+use support::daemon::Daemon;
 use support::standin::read_head;
+use support::switch::Switch;
 use tungstenite::protocol::{Role, WebSocket};
 use tungstenite::{Error, Message};
 
@@ -253,4 +257,64 @@ fn control_c_ends_the_waiting_for_a_daemon() {
     let output = process.wait_with_output().expect("it ends");
     let fault = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && fault.contains("stopped before"), "{fault}");
+}
+
+#[test]
+fn a_call_through_a_network_that_breaks_is_answered_in_full() {
+    let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let switch = Switch::to(nowhere);
+    let origin = format!("http://{}", switch.address);
+    let daemon = Daemon::demo(&[("VOICELIVED_ALLOWED_ORIGINS", &origin)]);
+    switch.turn_to(daemon.address);
+    let out = std::env::temp_dir().join(format!("voicelived-{}-again.wav", std::process::id()));
+    let mut process = Command::new(env!("CARGO_BIN_EXE_voicelived"))
+        .args(["call", "--url", &format!("ws://{}/ws", switch.address)])
+        .args(["--in", &format!("{AUDIO}/weather.wav"), "--out", out.to_str().expect("UTF-8")])
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut lines = String::new();
+    for line in BufReader::new(process.stdout.take().expect("piped")).lines() {
+        let line = line.expect("UTF-8");
+        // Once while it speaks, and once while the answer comes.
+        if line.starts_with("state: active (") && !lines.contains("reconnecting") {
+            std::thread::sleep(Duration::from_secs(1));
+            switch.cut();
+        } else if line.starts_with("latency: ") {
+            switch.cut();
+        }
+        lines += &line;
+        lines.push('\n');
+    }
+    assert!(process.wait().expect("it ends").success(), "{lines}");
+    assert_eq!(lines.matches("state: reconnecting").count(), 2, "{lines}");
+    assert_eq!(switch.visits(), 3, "{lines}");
+    let answer = std::fs::read(&out).expect("an answer");
+    std::fs::remove_file(&out).expect("it is ours");
+    // The simulator says what it heard. A sample that is missing or is there twice would show.
+    let question = [speech("weather"), vec![0; 48_000]].concat();
+    let answer = &answer[44..];
+    assert!(answer.len() > 100_000, "{} bytes", answer.len());
+    assert!(question.windows(answer.len()).any(|piece| piece == answer), "{lines}");
+}
+
+/// What was under way to the daemon when the connection broke is known to the byte.
+#[test]
+fn the_daemon_says_how_much_of_the_microphone_it_has_had() {
+    let daemon = Daemon::demo(&[]);
+    let mut client = Client::join(daemon.address, "resume", "");
+    client.wait_until_active();
+    assert_eq!(client.of_type("hello")[0].get("heard"), None, "nothing yet");
+    let mut sent = 0;
+    for bytes in [9_600, 48_000, 962] {
+        client.speak(&vec![0; bytes], 50);
+        // All of it has been read before the pong leaves.
+        client.tell(&json!({"type": "ping", "id": bytes}));
+        client.wait_for("the pong", |message| message["id"] == bytes);
+        sent += bytes;
+        client = client.cut().join(daemon.address, "");
+        client.wait_for("hello", |message| message["heard"] == sent);
+    }
 }

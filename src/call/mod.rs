@@ -263,11 +263,10 @@ impl Call {
             return None;
         }
         let limits = self.limits.deadline(self.state, self.is_busy(), self.playback.end());
-        let gate = self.gate.deadline(self.tools.has_complete_batch(), self.playback.end());
+        let gate = self.gate.deadline(self.tools.has_complete_batch(), self.sound_end());
         let tools = sooner(self.announced.deadline(), self.tools.deadline());
         let waiting = sooner(tools, self.end_of_turn.deadline());
-        let absent = sooner(self.presence.deadline(), self.outage_deadline());
-        let session = sooner(absent, self.rollover_deadline());
+        let session = sooner(self.outage_deadline(), self.rollover_deadline());
         sooner(sooner(limits, gate), sooner(waiting, session))
     }
 

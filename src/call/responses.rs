@@ -117,7 +117,7 @@ impl Call {
     /// Lets lapse whose time is over: see `response_gate`.
     pub(super) fn lapse(&mut self, now: Instant) {
         let awaited = self.tools.has_complete_batch();
-        let lapsed = self.gate.tick(awaited, self.playback.end(), now);
+        let lapsed = self.gate.tick(awaited, self.sound_end(), now);
         if lapsed.any {
             self.limits.touch(now);
         }

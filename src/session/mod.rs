@@ -438,7 +438,7 @@ impl<S: Socket> Session<S> {
                 Output::ReleaseMicrophone { restored } => self.release_microphone(restored, cx),
                 Output::CommitMicrophone => self.service.commit_microphone(),
                 Output::SettleMicrophone => self.service.settle_microphone(cx.pool),
-                Output::HoldCall(time) => self.hold(time, cx),
+                Output::HoldCall { until } => self.hold(until, cx),
                 Output::ItemRefused => cx.metrics.add(Family::ItemsRefused, 1),
                 Output::RunTool { call_id, name, arguments } => {
                     if let Err(error) = cx.want_tool(&call_id, &name, &arguments) {
@@ -543,14 +543,18 @@ impl<S: Socket> Session<S> {
         match self.client.check(cx.now) {
             Ok(()) => {}
             Err(Dead::Silent) => self.break_client(&"it is silent", cx),
-            Err(Dead::Overfull) => self.input(Input::ClientLost, cx),
+            Err(Dead::Away) => self.input(Input::ClientLost, cx),
             Err(Dead::Stalled) => {
                 self.input(Input::End(EndReason::ClientStalled(STALL_TIMEOUT.as_secs())), cx);
             }
         }
-        if self.client.is_backed_up() {
-            self.service.excuse(cx.now);
-        } else if self.service.check(cx.now).is_err() && self.is_talking() {
+        if let Err(dead) = self.service.check(cx.now)
+            && self.is_talking()
+        {
+            if matches!(dead, Dead::Silent) && self.client.is_backed_up() {
+                // It is not read, so it cannot be heard.
+                return self.service.excuse(cx.now);
+            }
             self.input(Input::ServiceLost(connection_faults::lost(&"it does not answer")), cx);
         }
     }
@@ -567,9 +571,6 @@ impl<S: Socket> Session<S> {
             self.client_ended(&error, cx);
             // What the end has queued for a client that is gone stays unsent.
             let _ = self.client.flush();
-        }
-        if self.client.has_broken() {
-            self.break_client(&"a message could not be sent", cx);
         }
         self.client.end_output();
     }

@@ -313,7 +313,7 @@ test('a call that is refused is followed by a new one, with the words why until 
   assert.equal(await said, false);
   assert.equal(states.at(-1), 'connecting');
   assert.equal(anew.length, 1);
-  assert.match(problems.at(-1), /^The call has ended\. This is a new call/);
+  assert.match(problems.at(-1), /holds the call no more\. This is a new call/);
   fresh.say(hello());
   fresh.say({ type: 'call_state', state: 'active' });
   fresh.say({ type: 'response_started' });

@@ -13,9 +13,8 @@ use crate::cli::exit::Failure;
 use crate::cli::screen::Screen;
 use crate::net::ws::Message;
 
-/// The pause after the second try, which doubles. The first try is made at once.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause.
+/// The pauses between tries. The first try is made at once. Each pause is as long as the time gone.
+const LEAST_PAUSE: Duration = Duration::from_millis(250);
 const MOST_PAUSE: Duration = Duration::from_secs(4);
 /// After so long without a sign of life the daemon is asked for one.
 const QUIET: Duration = Duration::from_secs(3);
@@ -38,7 +37,7 @@ pub(super) struct Line<'a> {
     /// Bytes of reply and text messages so far, over all connections.
     received: usize,
     messages: usize,
-    /// Until when the call may be joined again, while it is not.
+    /// Since when the call is to be joined again, while it is not.
     away: Option<Instant>,
     pause: Duration,
     /// The last sign of life, and whether another was asked for.
@@ -166,16 +165,16 @@ impl<'a> Line<'a> {
 
     /// Tries to join the call again until it is too late. Blocks, but for a signal.
     fn join_again(&mut self, error: std::io::Error, screen: &mut Screen) -> Event {
-        let now = Instant::now();
         if self.away.is_none() {
             screen.line("state: reconnecting (the connection to the daemon was lost)");
         }
-        let until = *self.away.get_or_insert(now + self.hold);
+        let since = *self.away.get_or_insert_with(Instant::now);
+        let until = since + self.hold;
         loop {
             if self.drive.rest(until.min(Instant::now() + self.pause)) {
                 return Event::Signal;
             }
-            self.pause = (self.pause * 2).clamp(FIRST_PAUSE, MOST_PAUSE);
+            self.pause = since.elapsed().clamp(LEAST_PAUSE, MOST_PAUSE);
             let query = format!(
                 "resume={}&received={}&messages={}",
                 self.secret, self.received, self.messages

@@ -218,6 +218,11 @@ impl<S: Read + Write> WsPeer<S> {
         self.phase == Phase::Open && !self.transport.is_blocked() && self.out.len() < COALESCE
     }
 
+    /// Bytes of messages that wait for the transport.
+    pub fn waiting(&self) -> usize {
+        self.out.len()
+    }
+
     /// Whether messages can still be sent.
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open
