@@ -226,7 +226,7 @@ const ACTS_OF_THE_CLIENT: &[Act] = &[
     },
 ];
 
-/// Four questions, each with a mishap at a random moment of it or of its answer.
+/// Three questions, each with a mishap at a random moment of it or of its answer.
 #[test]
 fn a_call_goes_on_whatever_happens_to_both_ways() {
     let chosen = std::env::var("VOICELIVED_SEED").ok();
@@ -237,7 +237,7 @@ fn a_call_goes_on_whatever_happens_to_both_ways() {
     side_by_side("a_call_goes_on_whatever_happens_to_both_ways", seeds, |seed| {
         let mut random = Random::new(seed.into());
         let mut scene = Scene::new(seed, GOOD, GOOD);
-        for _ in 0..4 {
+        for _ in 0..3 {
             let moment = Duration::from_millis(random.range(1_000, 6_000) as u64);
             scene.take_a_turn(moment, |scene| scene.mishap(&mut random));
         }

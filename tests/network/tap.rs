@@ -45,6 +45,8 @@ pub(crate) struct Session {
 }
 
 type Sessions = Arc<Mutex<Vec<Session>>>;
+/// Changes what is written down of a session.
+type Note<'n> = &'n dyn Fn(&dyn Fn(&mut Session));
 
 impl Tap {
     /// Listens at this address, in front of `service`.
@@ -128,7 +130,7 @@ struct Passage {
 
 impl Passage {
     /// Passes on what waits at both sides; `None` when one is gone.
-    fn pass(&mut self, note: &dyn Fn(&dyn Fn(&mut Session))) -> Option<()> {
+    fn pass(&mut self, note: Note<'_>) -> Option<()> {
         while let Some(message) = next(&mut self.daemon).ok()? {
             if let Message::Text(text) = &message {
                 let event = serde_json::from_str(text).expect("the daemon writes JSON");
