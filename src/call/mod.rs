@@ -310,6 +310,12 @@ impl Call {
         Some(waited)
     }
 
+    /// Whether a tool ran for the answer whose first audio was sent last.
+    #[must_use]
+    pub fn answer_took_a_tool(&self) -> bool {
+        self.first_audio.took_a_tool()
+    }
+
     /// Whether [`Output::Close`] was given.
     #[must_use]
     pub fn is_ended(&self) -> bool {
@@ -434,10 +440,11 @@ impl Call {
         };
         self.cancel_lost();
         self.send(match request {
-            ResponseRequest::Answer => commands::response_create(),
+            ResponseRequest::Answer => commands::response_create(self.session.tags),
             ResponseRequest::Greeting => commands::greeting(
                 self.settings.greeting.as_deref().unwrap_or_default(),
                 self.session.dialect,
+                self.session.tags,
             ),
         });
     }

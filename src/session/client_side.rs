@@ -127,7 +127,7 @@ impl<S: Socket> ClientSide<S> {
     /// gone since then is ignored.
     pub(super) fn mark(&mut self, readable: bool, writable: bool, ending: bool) {
         if let Some(peer) = self.peer_mut() {
-            super::mark(peer, readable, writable, ending);
+            peer.mark(readable, writable, ending);
         }
     }
 
@@ -195,8 +195,8 @@ impl<S: Socket> ClientSide<S> {
         inbox: &'i mut Inbox,
     ) -> Result<Option<Incoming<'i>>, WsError> {
         match &mut self.line {
-            Line::Open(connection) => connection.peer.read(inbox),
-            Line::Away { .. } => Ok(None),
+            Line::Open(connection) if connection.peer.has_more() => connection.peer.read(inbox),
+            Line::Open(_) | Line::Away { .. } => Ok(None),
         }
     }
 

@@ -23,6 +23,7 @@ mod base64_audio;
 pub mod candidates;
 mod client_side;
 pub mod connection_faults;
+mod consumption;
 mod context;
 mod from_client;
 mod from_service;
@@ -572,7 +573,9 @@ impl<S: Socket> Session<S> {
             // What the end has queued for a client that is gone stays unsent.
             let _ = self.client.flush();
         }
-        self.client.end_output();
+        if !self.is_talking() {
+            self.client.end_output();
+        }
     }
 
     /// What is left. A service that must not be read (R2) is no reason for another turn: the loop would
@@ -587,15 +590,5 @@ impl<S: Socket> Session<S> {
         }
         let service_more = self.service.has_more() && !self.client.is_backed_up();
         if service_more || self.client.has_more() { Progress::More } else { Progress::Idle }
-    }
-}
-
-/// Hands what the poll has reported on to a connection.
-fn mark<S: Socket>(peer: &mut WsPeer<S>, readable: bool, writable: bool, ending: bool) {
-    if readable {
-        peer.mark_readable(ending);
-    }
-    if writable {
-        peer.mark_writable();
     }
 }

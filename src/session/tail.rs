@@ -57,7 +57,8 @@ impl Tail {
         if pool.spare_blocks() < pool.total_blocks() / 8 {
             return recent.clear(pool);
         }
-        recent.push_recent(pool, pcm, TAIL_BYTES);
+        recent.push_dropping_oldest(pool, pcm);
+        recent.consume(pool, recent.len_bytes().saturating_sub(TAIL_BYTES));
     }
 
     /// What was sent so far was thrown away by the client, or will be.

@@ -208,6 +208,16 @@ impl<S: Read + Write> WsPeer<S> {
         self.transport.mark_writable();
     }
 
+    /// The poll reported this peer, in one of these ways or several.
+    pub fn mark(&mut self, readable: bool, writable: bool, ending: bool) {
+        if readable {
+            self.mark_readable(ending);
+        }
+        if writable {
+            self.mark_writable();
+        }
+    }
+
     /// Whether [`read`](Self::read) may find a message without a new event (R2).
     pub fn has_more(&self) -> bool {
         self.readable && !matches!(self.phase, Phase::Leaving | Phase::Done)

@@ -182,7 +182,7 @@ impl Scene {
             return;
         }
         match event {
-            ServiceEvent::ResponseCreated { response_id } => {
+            ServiceEvent::ResponseCreated { response_id, .. } => {
                 self.response = Some(response_id.clone());
                 self.requested = None;
             }
