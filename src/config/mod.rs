@@ -97,6 +97,8 @@ pub struct SessionConfig {
     pub assistant: String,
     /// Name of the voice; empty for the agent's own.
     pub voice: String,
+    /// The owner has named the voice: a model that refuses it gets another one only with a warning.
+    pub voice_is_chosen: bool,
     /// System prompt.
     pub instructions: String,
     /// Language hint for the transcription: `en-US`, or several such as `en,de`.

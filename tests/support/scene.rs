@@ -260,6 +260,7 @@ impl Scene {
         if changes > self.changes.len() as u64 {
             self.changes.push(self.told.len());
             self.told.append(&mut self.next_told);
+            self.next_closed = self.service_closed.take();
             let next = self.next.as_mut().expect("it was prepared");
             std::mem::swap(next, &mut self.service);
             self.hear_as_service();
