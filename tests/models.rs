@@ -11,6 +11,7 @@ use serde_json::json;
 use support::client::{Client, speech};
 use support::daemon::{Daemon, KEY};
 use support::service::{Lines, Service};
+use support::switch::Switch;
 
 /// The defaults, in their order.
 const MODELS: [&str; 2] = ["gpt-realtime-2.1-mini", "gpt-realtime-mini"];
@@ -83,6 +84,27 @@ fn a_refused_default_is_replaced_told_and_remembered() {
             assert!(told.contains(part), "{how}: {part}: {told}");
         }
         assert!(told.contains("2026-12-15") && told.contains("2027-06-15"), "both ends: {told}");
+    }
+}
+
+/// The model of the running session is refused to the next one, which falls back like a new call.
+#[test]
+fn a_model_that_is_gone_when_the_next_session_is_made_is_replaced_too() {
+    for how in ["404", "error", "update"] {
+        let first = Daemon::simulate(&["no-welcome", "session-seconds=8"]);
+        let word = format!("refuse-model={}:{how}", MODELS[0]);
+        let next = Daemon::simulate(&["no-welcome", &word]);
+        let switch = Switch::to(first.address);
+        let daemon = Daemon::run(switch.address, &[]);
+        let mut client = Client::connect(daemon.address);
+        client.wait_until_active();
+        switch.turn_to(next.address);
+        daemon.wait_for_log("went on to the next session");
+        assert_eq!(lines(&daemon, "is refused").len(), 1, "{how}: {}", daemon.log());
+        assert_eq!(lines(&daemon, "later calls begin with it").len(), 1, "{how}");
+        assert!(!client.told().contains("reconnecting"), "{how}: {}", client.told());
+        client.tell(&json!({"type": "hang_up"}));
+        client.assert_ends(how, 1000, "hang_up");
     }
 }
 

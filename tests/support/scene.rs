@@ -70,6 +70,7 @@ pub(crate) fn settings() -> CallSettings {
         idle: Duration::from_secs(48 * 3600),
         max_duration: Duration::from_secs(96 * 3600),
         reconnect: Duration::ZERO,
+        continue_reply: false,
         session_time: Duration::ZERO,
         resume: Duration::ZERO,
     }
@@ -263,6 +264,7 @@ impl Scene {
         if changes > self.changes.len() as u64 {
             self.changes.push(self.told.len());
             self.told.append(&mut self.next_told);
+            self.next_closed = self.service_closed.take();
             let next = self.next.as_mut().expect("it was prepared");
             std::mem::swap(next, &mut self.service);
             self.hear_as_service();
