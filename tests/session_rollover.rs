@@ -51,7 +51,9 @@ struct World {
     playing_until: Instant,
     turns: usize,
     speaking: bool,
-    /// The session was lost, and the call has none.
+    /// The session is being lost.
+    losing: bool,
+    /// It was lost, and the call has none.
     lost: bool,
     /// The second connection has opened.
     coming: bool,
@@ -79,6 +81,7 @@ impl World {
             playing_until: now,
             turns: 0,
             speaking: false,
+            losing: false,
             lost: false,
             coming: false,
             outages: 0,
@@ -185,7 +188,7 @@ impl World {
             self.changed += 1;
             self.coming = false;
             self.began = self.scene.now;
-            let quietly = !self.speaking && self.scene.service_closed.is_none();
+            let quietly = !self.speaking && !self.losing;
             self.sessions.push(Heard { quietly, ..Heard::default() });
             assert!(!self.lost);
         }
@@ -242,7 +245,7 @@ impl World {
     /// The service ends the session, or loses it.
     fn lose(&mut self, random: &mut Random) {
         let before = self.scene.changes.len();
-        self.scene.service_closed = None;
+        self.losing = true;
         // A connection that was asked for and not made is not waited for any more.
         self.scene.redial = false;
         match random.range(0, 2) {
@@ -255,13 +258,9 @@ impl World {
         if self.lost {
             self.coming = false;
             self.outages += 1;
-        } else {
-            self.sessions.last_mut().expect("one").quietly = false;
         }
         self.listen();
-        if self.scene.changes.len() > before {
-            self.present().quietly = false;
-        }
+        self.losing = false;
         self.speaking = false;
     }
 

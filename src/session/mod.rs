@@ -573,7 +573,7 @@ impl<S: Socket> Session<S> {
         if let Err(error) = self.service.flush(cx.pool, cx.now) {
             self.service_ended(&error, cx);
             // Another session may have taken its place.
-            let _ = self.service.flush(cx.pool, cx.now);
+            let _ = self.service.flush_commands();
         }
         if let Err(error) = self.client.flush() {
             self.client_ended(&error, cx);
