@@ -39,6 +39,7 @@ pub fn first_candidate(
         idle: config.limits.idle,
         max_duration: config.limits.max_session,
         reconnect: config.limits.reconnect,
+        continue_reply: config.limits.continue_reply,
         session_time: config.limits.session_time.unwrap_or_default(),
         resume: config.limits.resume,
     };

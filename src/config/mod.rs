@@ -122,6 +122,8 @@ pub struct Limits {
     pub idle: Duration,
     /// How long a call that has lost the service tries to go on; zero ends it at once.
     pub reconnect: Duration,
+    /// A reply that a lost session has cut off is continued in the next one.
+    pub continue_reply: bool,
     /// How long a session of the service is used that tells no end; `None` for as long as it lasts.
     pub session_time: Option<Duration>,
     /// How long a call is held for a client whose connection broke; zero ends it at once.

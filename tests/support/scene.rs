@@ -68,6 +68,7 @@ pub(crate) fn settings() -> CallSettings {
         idle: Duration::from_secs(48 * 3600),
         max_duration: Duration::from_secs(96 * 3600),
         reconnect: Duration::ZERO,
+        continue_reply: false,
         session_time: Duration::ZERO,
         resume: Duration::ZERO,
     }

@@ -250,6 +250,7 @@ impl ServiceError {
         self.event_id == commands::EVENT_TRUNCATE
             || self.event_id == commands::EVENT_CANCEL
             || self.event_id == commands::EVENT_COMMIT
+            || self.event_id == commands::EVENT_DELETE
             || self.param.ends_with("audio_end_ms")
             || code.starts_with("item_truncate_")
             || HARMLESS.contains(&code)
