@@ -377,9 +377,11 @@ fn run(seed: u64) -> usize {
 
 #[test]
 fn sessions_follow_each_other_and_nobody_hears_it() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let seeds = number("VOICELIVED_SEED")
-        .map_or(0..number("VOICELIVED_SEEDS").unwrap_or(2_000), |seed: u64| seed..seed + 1);
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match number("VOICELIVED_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("VOICELIVED_SEEDS").unwrap_or(2_000),
+    };
     let many = seeds.end - seeds.start > 100;
     let changes: usize = seeds.map(run).sum();
     assert!(!many || changes > 1_000, "{changes} rollovers only");

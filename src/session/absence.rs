@@ -98,7 +98,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// The call ends, perhaps while it is held.
-    pub(super) fn end_hold(&mut self, cx: &mut TurnContext<'_>) {
+    pub(super) fn end_hold(&self, cx: &mut TurnContext<'_>) {
         if let Some(since) = self.call.away_since() {
             Self::count_hold("ended", cx.now.saturating_duration_since(since), cx);
         }

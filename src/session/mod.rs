@@ -485,7 +485,9 @@ impl<S: Socket> Session<S> {
     fn on_transcript_failed(&mut self, error: &ServiceError, cx: &mut TurnContext<'_>) {
         cx.metrics.add(Family::TranscriptsFailed, 1);
         self.totals.transcripts_failed += 1;
-        let ServiceError { message, code, .. } = error;
+        let or =
+            |text: &str, none: &str| if text.is_empty() { none.into() } else { text.to_owned() };
+        let (message, code) = (or(&error.message, "no reason given"), or(&error.code, "no code"));
         let id = &self.id;
         if self.totals.transcripts_failed > 1 {
             log::debug!("[{id}] another turn without a transcript: {message} ({code})");
