@@ -195,10 +195,11 @@ impl Simulation {
         Ok(())
     }
 
-    /// Remembers which part of the client's item needs an answer. The words of the assistant are the
-    /// answer to what stands before them: so a client tells what was said in another session.
+    /// Remembers which part of the client's item needs an answer. Words of the assistant, and a function
+    /// call, are the answer to what stands before them: so a client tells what happened in another
+    /// session.
     fn note(&mut self, item: &Value) {
-        if item["role"] == "assistant" {
+        if item["role"] == "assistant" || item["type"] == "function_call" {
             self.unanswered = Unanswered::default();
         } else if item["type"] == "function_call_output" {
             let output = quoted(item["output"].as_str().unwrap_or_default());
