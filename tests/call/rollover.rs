@@ -178,9 +178,12 @@ fn what_is_said_until_the_change_is_told_before_it_in_order_and_once() {
     assert_eq!(told[told.len() - 2..], ["user: Three?", "assistant: Three."]);
 }
 
+/// What makes a call busy, and its name.
+type Busy = (&'static str, fn(&mut Scene));
+
 #[test]
 fn nothing_under_way_is_cut() {
-    let busy: [(&str, fn(&mut Scene)); 6] = [
+    let busy: [Busy; 6] = [
         ("speech", |scene| scene.speech()),
         ("an announced answer", |scene| {
             scene.speech();
