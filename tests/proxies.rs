@@ -19,6 +19,8 @@ fn daemon(settings: &[(&str, &str)]) -> Daemon {
         ("VOICELIVED_TRUSTED_PROXIES", PROXY),
         ("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", "2"),
         ("VOICELIVED_ACCESS", "open"),
+        // A caller that goes without a word would keep its place for a while.
+        ("VOICELIVED_RESUME_SECONDS", "0"),
     ];
     all.extend(settings);
     Daemon::demo(&all)
@@ -166,7 +168,10 @@ fn a_client_that_is_no_proxy_is_not_believed() {
         let honest = behind("X-Forwarded-For: 203.0.113.9\r\n");
         assert_limited(&daemon, (STRANGER, ""), (STRANGER, lie), honest);
     }
-    let without = Daemon::demo(&[("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", "2")]);
+    let without = Daemon::demo(&[
+        ("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", "2"),
+        ("VOICELIVED_RESUME_SECONDS", "0"),
+    ]);
     let lie = "X-Forwarded-For: 203.0.113.9\r\n";
     assert_limited(&without, behind(""), behind(lie), (STRANGER, lie));
 }

@@ -25,7 +25,14 @@ use crate::tools::process::{self, Ended};
 const SPARE: Duration = Duration::from_secs(5);
 
 impl Server {
-    /// Has the child of the built-in tools started, so that the first run need not wait for it.
+    /// With the child of the built-in tools, so that the first run need not wait for it. It starts before
+    /// the daemon says that it listens.
+    #[must_use]
+    pub fn with_tools(mut self, now: Instant) -> Self {
+        self.prepare_tools(now);
+        self
+    }
+
     pub(super) fn prepare_tools(&mut self, now: Instant) {
         let Some(calls) = &self.calls else { return };
         let needed = calls.terms.tools.iter().any(|tool| tool.backing == Backing::Builtin);

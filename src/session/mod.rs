@@ -80,9 +80,6 @@ const TURN_MESSAGES: usize = 64;
 /// never answers the close must not keep a call's place.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What ends a turn where the client has stopped sending.
-static SILENCE: [u8; MAX_SILENCE_BYTES] = [0; MAX_SILENCE_BYTES];
-
 /// A call's share of the PCM pool.
 #[derive(Debug)]
 pub struct Queues {
@@ -415,7 +412,9 @@ impl<S: Socket> Session<S> {
                     self.count_unsent(told, cx);
                 }
                 Output::Silence { bytes } => {
-                    let silence = &SILENCE[..bytes.min(SILENCE.len())];
+                    // It ends a turn where the client has stopped sending.
+                    let silence = [0; MAX_SILENCE_BYTES];
+                    let silence = &silence[..bytes.min(MAX_SILENCE_BYTES)];
                     let keep = self.call.microphone_keep();
                     let dropped = self.service.take_microphone(silence, keep, cx.pool);
                     self.totals.microphone_dropped += dropped as u64;

@@ -154,8 +154,8 @@ fn serve(
         drain: config.limits.drain,
         reread: reload::reread(from, config, folder, tls),
     };
-    let server =
-        Server::new(listen, Some(calls)).map_err(system)?.named_by(names).managed_by(manager());
+    let server = Server::new(listen, Some(calls)).map_err(system)?;
+    let server = server.named_by(names).managed_by(manager()).with_tools(Instant::now());
     invitation.print(token.as_ref());
     // Only now is every socket served and every signal heard.
     for url in urls {
