@@ -382,7 +382,7 @@ fn sessions_follow_each_other_and_nobody_hears_it() {
         Some(seed) => seed..seed + 1,
         None => 0..number("VOICELIVED_SEEDS").unwrap_or(2_000),
     };
-    let many = seeds.end - seeds.start > 100;
+    let calls = usize::try_from(seeds.end - seeds.start).expect("it fits");
     let changes: usize = seeds.map(run).sum();
-    assert!(!many || changes > 1_000, "{changes} rollovers only");
+    assert!(calls < 100 || changes > calls, "{changes} rollovers only");
 }

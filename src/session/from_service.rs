@@ -80,7 +80,6 @@ impl<S: Socket> Session<S> {
         let mut inbox = cx.buffers.inbox.take().unwrap_or_default();
         let lane = self.service.lane();
         self.hear_service(lane, &mut inbox, cx);
-        self.tick = self.call.deadline();
         if self.service.lane() == lane {
             self.service.keep(&mut inbox);
         } else {
@@ -321,7 +320,9 @@ impl<S: Socket> Session<S> {
         let pcm = if even { &room[1..] } else { self.whole_samples(&delta, room, cx) };
         let sent = self.client.accept_reply(pcm, cx.pool);
         self.reply_left(sent, cx);
-        cx.metrics.add(Family::Backpressure, u64::from(self.client.is_backed_up()));
+        if self.client.is_backed_up() {
+            cx.metrics.add(Family::Backpressure, 1);
+        }
     }
 
     /// The whole samples of a delta that needs its other half, or leaves one.
@@ -354,7 +355,7 @@ impl<S: Socket> Session<S> {
     /// must hear of that first.
     fn fate_of(&mut self, delta: &AudioDelta<'_>, cx: &mut TurnContext<'_>) -> Reply {
         let reply = self.call.reply_audio(delta, cx.now);
-        self.carry_out(cx);
+        self.after_audio(cx);
         reply
     }
 
@@ -372,8 +373,24 @@ impl<S: Socket> Session<S> {
     pub(super) fn send_reply(&mut self, cx: &mut TurnContext<'_>) {
         if let Some(sent) = self.client.send_reply(cx.pool) {
             self.reply_left(sent, cx);
+        }
+    }
+
+    /// Audio only puts the call's deadline off, unless it makes the call say something: a response begins
+    /// with it, for example.
+    fn after_audio(&mut self, cx: &mut TurnContext<'_>) {
+        if !self.call.is_drained() {
+            self.carry_out(cx);
             self.tick = self.call.deadline();
         }
+    }
+
+    /// The first audio of an answer has left. Once an answer: it stands apart, so that no frame pays for it.
+    #[cold]
+    fn on_first_audio(&mut self, waited: Duration, cx: &mut TurnContext<'_>) {
+        cx.metrics.first_audio(waited);
+        self.totals.waits.add(waited);
+        self.judge_wait(waited, cx);
     }
 
     /// Counts reply audio that has left, and tells the call, which measures the wait for the answer by
@@ -386,11 +403,9 @@ impl<S: Socket> Session<S> {
             // One turn sends some KB.
             let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
             if let Some(waited) = self.call.reply_sent(bytes, cx.now) {
-                cx.metrics.first_audio(waited);
-                self.totals.waits.add(waited);
-                self.judge_wait(waited, cx);
+                self.on_first_audio(waited, cx);
             }
-            self.carry_out(cx);
+            self.after_audio(cx);
         }
         if let Err(error) = result {
             self.client_ended(&error, cx);

@@ -178,9 +178,9 @@ pub struct Session<S = TcpStream> {
     /// A second connection to the service, for a moment.
     next: Option<Box<NextSide<S>>>,
     phase: Phase,
-    /// When the call wants to be told the time, as it said after its last input or reply audio. The
-    /// microphone's audio only ever puts it off, so after that it is too early: an empty turn is
-    /// cheaper than asking at each frame.
+    /// When the call wants to be told the time, as it said after its last input. Audio of either side only
+    /// ever puts it off, so after that it is too early: an empty turn is cheaper than asking at each
+    /// frame.
     tick: Option<Instant>,
     totals: Totals,
     started: Instant,
@@ -539,6 +539,10 @@ impl<S: Socket> Session<S> {
             return;
         }
         let is_due = |deadline: Option<Instant>| deadline.is_some_and(|due| cx.now >= due);
+        debug_assert!(
+            self.call.deadline().is_none_or(|due| self.tick.is_some_and(|tick| tick <= due)),
+            "something else than an input has brought the call's deadline nearer"
+        );
         if is_due(self.tick) {
             // Audio may have put it off since.
             self.tick = self.call.deadline();

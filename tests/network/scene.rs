@@ -66,7 +66,9 @@ impl Scene {
         good_link(&far, number);
         let simulator = simulator(number);
         let tap = Tap::start(address(number, 2, 1).ip(), simulator.address);
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("network-{number}"));
+        // Other tests of this file run at the same time, each in a process of its own.
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("network-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
         let authority = folder.join("tap.pem");
         fs::write(&authority, &tap.certificate).expect("ours");

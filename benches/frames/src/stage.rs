@@ -61,10 +61,7 @@ impl<G: Ground> Stage<G> {
         let (server, trusting) = tls_configs();
         let mut ground = G::new();
         let address = ground.address();
-        let mut owner = Loop {
-            resources: LoopResources::new(1_000),
-            tools: Tools::builtin(),
-        };
+        let mut owner = Loop { resources: LoopResources::new(1_000), tools: Tools::builtin() };
         let (far, near) = ground.client();
         let (transport, client_tls) = if shape.client_tls {
             let connection = tls::client(&trusting, "127.0.0.1").expect("a name");
