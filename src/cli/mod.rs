@@ -9,6 +9,7 @@ mod call;
 mod check;
 mod drive;
 pub mod exit;
+mod help;
 mod own_names;
 pub mod run;
 mod screen;
@@ -58,10 +59,10 @@ fn execute(command: Command) -> Result<(), Failure> {
             let faults = crate::simulator::Script::help();
             print(&format!(
                 "{}\nFaults (--fault WORD, repeatable):\n{faults}",
-                args::help(args::Topic::Simulate)
+                help::help(args::Topic::Simulate)
             ))
         }
-        Command::Help(topic) => print(args::help(topic)),
+        Command::Help(topic) => print(help::help(topic)),
         Command::Version => print(&format!("{}\n", args::version())),
     }
 }

@@ -50,7 +50,7 @@ use mio::net::TcpStream;
 
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
-use crate::call::service::{HalfCharacters, ServiceError};
+use crate::call::service::ServiceError;
 use crate::call::{Call, Input, MAX_SILENCE_BYTES, Output, Unfinished, sooner};
 use crate::metrics::Family;
 use crate::net::socket::Socket;
@@ -68,7 +68,7 @@ use next_side::NextSide;
 use reply::ReplyPath;
 pub use service_side::News;
 use service_side::ServiceSide;
-use strays::{IgnoredTypes, Lines, Strays};
+use strays::Oddities;
 pub use tail::NoReturn;
 use waits::Waits;
 
@@ -140,29 +140,6 @@ struct Totals {
     reply_bytes: u64,
     transcripts_failed: u64,
     waits: Waits,
-}
-
-/// What the two sides have said oddly, and what of it is still to be put together.
-#[derive(Debug, Default)]
-struct Oddities {
-    client: Strays,
-    service: Strays,
-    /// The service's deltas of audio that are none.
-    audio: Strays,
-    /// Half characters at the end of the service's deltas.
-    halves: HalfCharacters,
-    /// Lines in the log about messages that were passed over, and about the service's errors.
-    lines: Lines,
-    error_lines: Lines,
-    ignored: IgnoredTypes,
-}
-
-impl Oddities {
-    /// The service has sent audio: it is understood.
-    fn end_rows(&mut self) {
-        self.service.end_row();
-        self.audio.end_row();
-    }
 }
 
 /// One call and its two connections. See the module's text.

@@ -3,12 +3,37 @@
 //! without it. Many in a row mean that the two sides do not understand each other, and then the call
 //! ends.
 
+use crate::call::service::HalfCharacters;
+
 /// So many in a row end the call.
 const MOST_IN_A_ROW: u32 = 8;
 
 /// Lines that a call writes into the log about such things; the rest are only counted, or a side that
 /// does it all the time would fill the disk.
 const MOST_LINES: u32 = 32;
+
+/// What the two sides have said oddly, and what of it is still to be put together.
+#[derive(Debug, Default)]
+pub(super) struct Oddities {
+    pub(super) client: Strays,
+    pub(super) service: Strays,
+    /// The service's deltas of audio that are none.
+    pub(super) audio: Strays,
+    /// Half characters at the end of the service's deltas.
+    pub(super) halves: HalfCharacters,
+    /// Lines in the log about messages that were passed over, and about the service's errors.
+    pub(super) lines: Lines,
+    pub(super) error_lines: Lines,
+    pub(super) ignored: IgnoredTypes,
+}
+
+impl Oddities {
+    /// The service has sent audio: it is understood.
+    pub(super) fn end_rows(&mut self) {
+        self.service.end_row();
+        self.audio.end_row();
+    }
+}
 
 /// Those of one side. A message that is understood ends the row.
 #[derive(Debug, Default)]
