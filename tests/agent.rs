@@ -3,44 +3,12 @@
 
 mod support;
 
-use std::process::Command;
-
-use serde_json::Value;
+use support::asked::{PATH, check};
 use support::client::Client;
-use support::daemon::{Daemon, KEY};
-use support::service::Service;
+use support::daemon::Daemon;
 
 const NAME: (&str, &str) = ("AZURE_VOICE_LIVE_AGENT_NAME", "front desk");
 const PROJECT: (&str, &str) = ("AZURE_VOICE_LIVE_PROJECT_NAME", "hotel");
-const PATH: &str = "/voice-live/realtime";
-
-/// What `check` says, its exit code first, and what the service was asked for.
-struct Asked {
-    code: Option<i32>,
-    told: String,
-    target: String,
-    session: Value,
-}
-
-fn check(path_and_query: &str, settings: &[(&str, &str)]) -> Asked {
-    let service = Service::new();
-    let output = Command::new(env!("CARGO_BIN_EXE_voicelived"))
-        .arg("check")
-        .env_clear()
-        .env("AZURE_VOICE_LIVE_ENDPOINT", format!("ws://{}{path_and_query}", service.address))
-        .env("AZURE_VOICE_LIVE_API_KEY", KEY)
-        .envs(settings.iter().copied())
-        .current_dir(std::env::temp_dir())
-        .output()
-        .expect("it runs");
-    let told = String::from_utf8([output.stdout, output.stderr].concat()).expect("UTF-8");
-    let call = service.calls().into_iter().next();
-    let (target, session) = call.map_or_else(Default::default, |call| {
-        let target = call.head.split_whitespace().nth(1).expect("a target").to_owned();
-        (target, call.session)
-    });
-    Asked { code: output.status.code(), told, target, session }
-}
 
 #[test]
 fn settings_ask_for_an_agent_without_model_instructions_tools_and_voice() {

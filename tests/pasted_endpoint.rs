@@ -3,42 +3,9 @@
 
 mod support;
 
-use std::process::Command;
-
-use serde_json::Value;
+use support::asked::{PATH, check};
 use support::client::Client;
-use support::daemon::{Daemon, KEY};
-use support::service::Service;
-
-/// What `check` says, its exit code first, and what the service was asked for.
-struct Asked {
-    code: Option<i32>,
-    told: String,
-    target: String,
-    session: Value,
-}
-
-fn check(path_and_query: &str, settings: &[(&str, &str)]) -> Asked {
-    let service = Service::new();
-    let output = Command::new(env!("CARGO_BIN_EXE_voicelived"))
-        .arg("check")
-        .env_clear()
-        .env("AZURE_VOICE_LIVE_ENDPOINT", format!("ws://{}{path_and_query}", service.address))
-        .env("AZURE_VOICE_LIVE_API_KEY", KEY)
-        .envs(settings.iter().copied())
-        .current_dir(std::env::temp_dir())
-        .output()
-        .expect("it runs");
-    let told = String::from_utf8([output.stdout, output.stderr].concat()).expect("UTF-8");
-    let call = service.calls().into_iter().next();
-    let (target, session) = call.map_or_else(Default::default, |call| {
-        let target = call.head.split_whitespace().nth(1).expect("a target").to_owned();
-        (target, call.session)
-    });
-    Asked { code: output.status.code(), told, target, session }
-}
-
-const PATH: &str = "/voice-live/realtime";
+use support::daemon::Daemon;
 
 #[test]
 fn what_the_query_says_counts_where_the_settings_are_silent() {

@@ -1,6 +1,7 @@
 //! The real daemon, and a plain blocking client for it.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod asked;
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod clock;

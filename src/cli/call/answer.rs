@@ -9,6 +9,9 @@ use serde_json::Value;
 /// the transcript of the question or a follow-up response may still follow.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
+/// How soon an answer goes on that was lost in the middle, if it does.
+const CONTINUED: Duration = Duration::from_secs(4);
+
 /// PCM16, 24 kHz, mono.
 const BYTES_PER_MS: u128 = 48;
 
@@ -39,6 +42,8 @@ pub(super) struct Answer {
     /// The last response was completed.
     done: bool,
     completed: u32,
+    /// The last response ended with its session. It may go on.
+    lost: bool,
     /// Why the last response has no proper end.
     failure: Option<String>,
     /// When the last thing happened that concerns the answer.
@@ -58,6 +63,7 @@ impl Answer {
             heard: false,
             done: false,
             completed: 0,
+            lost: false,
             failure: None,
             last: now,
         }
@@ -77,6 +83,7 @@ impl Answer {
             "response_started" => self.response_started(now),
             "response_done" => self.response_done(text("status"), now),
             "tool" => self.on_tool(text("state"), now),
+            "call_state" if text("state") == "active" => self.service_is_back(now),
             "transcript" if text("role") == "assistant" && self.response == Response::Answer => {
                 self.heard = true;
                 self.last = now;
@@ -150,12 +157,22 @@ impl Answer {
         self.last
     }
 
+    /// The call has a session again. What the user has heard the beginning of is asked for again only if
+    /// the owner of the daemon wants that.
+    fn service_is_back(&mut self, now: Instant) {
+        if self.lost && self.heard {
+            self.failure = Some("the service was lost in the middle of the answer".to_owned());
+            self.last = now + CONTINUED;
+        }
+    }
+
     fn turn_ended(&mut self, now: Instant) {
         self.speaking = false;
         self.asked = true;
         self.heard = false;
         self.done = false;
         self.follow_up = false;
+        self.lost = false;
         self.failure = None;
         self.last = now;
     }
@@ -165,6 +182,7 @@ impl Answer {
         self.response = if answer { Response::Answer } else { Response::Unasked };
         self.done = false;
         self.follow_up = false;
+        self.lost = false;
         self.failure = None;
         self.last = now;
     }
@@ -181,7 +199,8 @@ impl Answer {
                 self.completed += u32::from(self.heard);
             }
             // The user went on speaking: another answer comes. A lost one may go on.
-            "cancelled" | "lost" => {}
+            "cancelled" => {}
+            "lost" => self.lost = true,
             _ => self.failure = Some(format!("the service broke the answer off ({status})")),
         }
     }
@@ -289,6 +308,7 @@ mod tests {
                     "running" => json!({"type": "tool", "name": "t", "state": "running"}),
                     "finished" => json!({"type": "tool", "name": "t", "state": "done"}),
                     "words" => json!({"type": "transcript", "role": "assistant", "text": "x"}),
+                    "active" => json!({"type": "call_state", "state": "active"}),
                     status => json!({"type": "response_done", "status": status}),
                 };
                 self.answer.on_message(&message, self.now);
@@ -388,6 +408,20 @@ mod tests {
         assert!(scene.answer.failure(scene.now + GRACE).is_none() && !scene.is_complete());
         scene.play("started audio completed");
         assert!(scene.is_complete());
+    }
+
+    #[test]
+    fn a_response_that_was_lost_with_its_session_may_be_over() {
+        let mut scene = Scene::new();
+        scene.play("typed started audio lost active");
+        assert!(scene.answer.failure(scene.now + GRACE).is_none(), "it may be continued");
+        let later = scene.now + GRACE + CONTINUED;
+        assert!(scene.answer.failure(later).unwrap().contains("in the middle"));
+        scene.play("started audio completed");
+        assert!(scene.is_complete() && scene.answer.failure(later + GRACE).is_none());
+        // What had not begun is asked for again in any case.
+        scene.play("typed started lost active");
+        assert!(scene.answer.failure(scene.now + GRACE + CONTINUED).is_none());
     }
 
     #[test]
