@@ -6,6 +6,7 @@ mod support;
 use support::asked::{PATH, check};
 use support::client::Client;
 use support::daemon::Daemon;
+use support::service::Service;
 
 #[test]
 fn what_the_query_says_counts_where_the_settings_are_silent() {
