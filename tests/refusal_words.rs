@@ -119,6 +119,24 @@ fn a_byte_order_mark_hides_no_words() {
     }
 }
 
+/// A proxy may compress its words although nobody has asked for that: no letter of them is worth showing.
+#[test]
+fn what_is_no_text_is_not_shown() {
+    let gzip = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff\xabVJ-*\xca/R\xb2\x52\xaaVJ";
+    for headers in ["Content-Encoding: gzip\r\n", CHUNKED] {
+        let body = match headers {
+            CHUNKED => [chunked(gzip, 7, ""), b"0\r\n\r\n".to_vec()].concat(),
+            _ => gzip.to_vec(),
+        };
+        let message = told(&answer(headers, &body));
+        assert!(!message.contains("It said") && message.contains("401"), "{message}");
+    }
+    let inner =
+        br#"{"error":{"code":"BadRequest","message":"","innererror":{"message":"Inner words"}}}"#;
+    let message = told(&answer(&format!("Content-Length: {}\r\n", inner.len()), inner));
+    assert!(message.contains("It said: Inner words"), "{message}");
+}
+
 #[test]
 fn a_chunked_refusal_of_the_model_is_understood() {
     let body = br#"{"error":{"code":"model_not_found","message":"No such model: m1."}}"#;

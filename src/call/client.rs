@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::CallSettings;
-use super::service::{Part, bounded_str, member, read_json};
+use super::service::{Part, bounded_str, member, read_json, trimmed};
 
 /// Longest typed turn, in UTF-16 code units: what `maxlength` and `length` count in a browser, so
 /// that the page's field and the daemon agree about every text. In UTF-8 it has three times as many
@@ -75,7 +75,7 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, String> {
 fn typed_turn(text: Option<Value>) -> ClientMessage<'static> {
     match text {
         Some(Value::String(text)) if is_too_long(&text) => ClientMessage::TextTooLong,
-        Some(Value::String(text)) if !text.trim().is_empty() => ClientMessage::Text(text.into()),
+        Some(Value::String(text)) if !trimmed(&text).is_empty() => ClientMessage::Text(text.into()),
         _ => ClientMessage::Unknown,
     }
 }
