@@ -51,6 +51,8 @@ pub enum ClientMessage<'a> {
 /// # Errors
 /// A sentence, when the text is no JSON object with a string `type`.
 pub fn parse(text: &str) -> Result<ClientMessage<'_>, String> {
+    // A byte order mark is passed over, so that what is looked up in the text finds its place, too.
+    let text = text.trim_start_matches('\u{feff}');
     let (value, _) =
         read_json(text).map_err(|error| format!("A text message must be JSON: {error}."))?;
     let Value::Object(mut message) = value else {
