@@ -140,11 +140,12 @@ fn what_is_no_text_is_not_shown() {
 #[test]
 fn a_chunked_refusal_of_the_model_is_understood() {
     let body = br#"{"error":{"code":"model_not_found","message":"No such model: m1."}}"#;
-    let body = [chunked(body, 9, ""), b"0\r\n\r\n".to_vec()].concat();
-    let head = b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let body = [chunked(body, 1, ""), b"0\r\n\r\n".to_vec()].concat();
+    // 404 alone would say as much.
+    let head = b"HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n";
     let service = Recorder::plain(&[head.as_slice(), &body].concat());
     let daemon = Daemon::run(service.address, &[("VOICE_LIVE_MODEL", "m1,m2")]);
-    Client::connect(daemon.address).assert_ends("both", 1011, "not_found");
+    Client::connect(daemon.address).assert_ends("both", 1011, "bad_request");
     daemon.wait_for_log("the model m1 is refused; m2 is tried instead");
 }
 
