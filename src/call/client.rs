@@ -262,8 +262,7 @@ pub fn confirm(asked: &Confirm<'_>) -> String {
     let Confirm { id, tool, about, server, arguments, seconds } = asked;
     let arguments: Value =
         serde_json::from_str(arguments).unwrap_or_else(|_| Value::from(*arguments));
-    let mut message =
-        json!({"type": "confirm", "id": id, "tool": tool, "arguments": arguments, "seconds": seconds});
+    let mut message = json!({"type": "confirm", "id": id, "tool": tool, "arguments": arguments, "seconds": seconds});
     if !about.is_empty() {
         message["about"] = (*about).into();
     }

@@ -175,7 +175,9 @@ impl Questions {
     fn asks(&self, subject: &Subject, tool: &str, arguments: &str) -> bool {
         let same_kind = |other: &Subject| match (subject, other) {
             (Subject::Tool { .. }, Subject::Tool { .. }) => true,
-            (Subject::Request { server, .. }, Subject::Request { server: other, .. }) => server == other,
+            (Subject::Request { server, .. }, Subject::Request { server: other, .. }) => {
+                server == other
+            }
             _ => false,
         };
         self.open.iter().any(|question| {
@@ -186,7 +188,13 @@ impl Questions {
 
 impl Call {
     /// A tool of ours asks first.
-    pub(super) fn on_ask_first(&mut self, call_id: &str, about: &str, arguments: &str, now: Instant) {
+    pub(super) fn on_ask_first(
+        &mut self,
+        call_id: &str,
+        about: &str,
+        arguments: &str,
+        now: Instant,
+    ) {
         let call_id = call_id.to_owned();
         let Some(tool) = self.tools.name(&call_id).map(str::to_owned) else {
             return self.outputs.push_back(Output::ForgetTool { call_id });
@@ -197,7 +205,12 @@ impl Call {
 
     /// The service asks whether it may run a tool of its own. Each request comes here once, with all that the
     /// service's events tell of it. Nobody is asked for the sake of an answer that was interrupted.
-    pub(super) fn on_approval_request(&mut self, call: FinishedCall, cancelled: bool, now: Instant) {
+    pub(super) fn on_approval_request(
+        &mut self,
+        call: FinishedCall,
+        cancelled: bool,
+        now: Instant,
+    ) {
         let interrupted = cancelled || self.interrupted.is(&call.response_id);
         let FinishedCall { call_id: id, name, arguments, server, .. } = call;
         let subject = Subject::Request { id, server: server.unwrap_or_default() };
@@ -211,7 +224,8 @@ impl Call {
     fn ask(&mut self, subject: Subject, tool: String, about: &str, arguments: &str, now: Instant) {
         let arguments = if arguments.is_empty() { "{}" } else { arguments };
         let too_much = self.questions.open.len() == MAX_QUESTIONS || arguments.len() > MAX_SHOWN;
-        if too_much || self.questions.asks(&subject, &tool, arguments) {
+        // Nobody can judge what has no name.
+        if too_much || tool.is_empty() || self.questions.asks(&subject, &tool, arguments) {
             self.outputs.push_back(Output::ToolRefused);
             return self.settle_subject(subject, Asked::Unasked, now);
         }
@@ -273,8 +287,7 @@ impl Call {
     /// The session is lost, and with it the service's own requests: no answer would find them. The model is
     /// asked again in the next session, and then asks again if it still wants to.
     pub(super) fn withdraw_requests(&mut self) {
-        let of_service =
-            |question: &Question| matches!(question.subject, Subject::Request { .. });
+        let of_service = |question: &Question| matches!(question.subject, Subject::Request { .. });
         while let Some(question) = self.questions.take(of_service) {
             self.outputs.push_back(Output::Asked(Asked::Withdrawn));
             if self.presence == Presence::Here {

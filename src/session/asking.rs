@@ -45,7 +45,10 @@ impl<S: Socket> Session<S> {
         cx.metrics.count(Family::Confirms, asked.word());
         match asked {
             Asked::Stray => {
-                log::info!("[{}] the client answers a question that is not open: passed over", self.id);
+                log::info!(
+                    "[{}] the client answers a question that is not open: passed over",
+                    self.id
+                );
             }
             asked => log::info!("[{}] a tool that asks first: {}", self.id, asked.word()),
         }
