@@ -98,12 +98,17 @@ export class Questions {
   }
 
   #fill({ tool, about, server, arguments: given }) {
-    const name = String(tool).replaceAll('_', ' ');
-    byId('asked-what').textContent = `May the assistant do this: ${name}${server ? `, on ${server}` : ''}?`;
-    byId('asked-about').textContent = about ?? '';
+    const name = plain(tool).replaceAll('_', ' ');
+    byId('asked-what').textContent = `May the assistant do this: ${name}${server ? `, on ${plain(server)}` : ''}?`;
+    byId('asked-about').textContent = plain(about ?? '');
     const rows = given && typeof given === 'object' ? Object.entries(given) : given ? [['', given]] : [];
     byId('asked-with').replaceChildren(...rows.flatMap(([key, value]) => [part('dt', key), part('dd', words(value))]));
   }
+}
+
+/** Characters that turn the direction of writing could make a text read as another. */
+function plain(text) {
+  return String(text).replace(/[\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '\ufffd');
 }
 
 function words(value) {
@@ -113,6 +118,6 @@ function words(value) {
 
 function part(tag, text) {
   const element = document.createElement(tag);
-  element.textContent = text;
+  element.textContent = plain(text);
   return element;
 }
