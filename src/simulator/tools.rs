@@ -93,7 +93,8 @@ fn named(settings: &Settings, text: &str) -> Option<Call> {
 fn of_server(settings: &Settings, text: &str) -> Option<Call> {
     let (label, rest) = text.trim().split_once(' ')?;
     let server = settings.servers.iter().find(|server| *server == label)?;
-    let (name, arguments) = rest.trim().split_once(' ').unwrap_or((rest.trim(), "{}"));
+    let rest = rest.trim();
+    let (name, arguments) = rest.split_once(' ').unwrap_or((rest, "{}"));
     let object: Map<String, Value> = serde_json::from_str(arguments).unwrap_or_default();
     let arguments = Value::from(object).to_string();
     Some(Call { name: name.to_owned(), arguments, server: Some(server.clone()) })
