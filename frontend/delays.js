@@ -1,0 +1,79 @@
+// How long the user waits for each answer, and where. Pure: it is told the time, in ms.
+//
+// The way of an answer: your last word → the service has heard the end → first sound at the daemon → at the page → at
+// the loudspeaker. The page hears the first and the last two itself. The daemon says how long the service took
+// (`latency`), and a `ping` how long the network takes.
+
+const LEAST_LEVEL = 0.01; // root mean square: below it nobody speaks
+const ABOVE_ROOM = 3; // times the loudness of the room
+const ROOM_GROWS = 1.01; // each frame: a room that has become louder is known after some seconds
+const PATIENCE_MS = 15000; // a last word longer ago was no part of this turn
+const KEPT = 500; // answers
+
+/** @typedef {{total: number, ear: number, service: number, network: number, page: number, half: number, most: number}} Delay in
+ *  ms: the parts in order of the way, then what half and 95 of 100 answers of the call took at most */
+
+export class Delays {
+  #room = LEAST_LEVEL;
+  #spokenAt = -Infinity;
+  #askedAt = 0; // when the ping left
+  #oneWay = 0;
+  /** The answer that is waited for. */
+  #turn = null;
+  #totals = [];
+
+  /** @param {number} level of 20 ms of microphone, 0 to 1 */
+  frame(level, now) {
+    this.#room = Math.max(0.0001, Math.min(level, this.#room * ROOM_GROWS));
+    if (level > Math.max(LEAST_LEVEL, ABOVE_ROOM * this.#room)) this.#spokenAt = now;
+  }
+
+  /** The turn is over, as the page hears of it. Now a ping has to leave. @param {boolean} typed */
+  ended(now, typed = false) {
+    const spoken = !typed && now - this.#spokenAt < PATIENCE_MS;
+    this.#turn = { from: spoken ? this.#spokenAt : now, endAt: now, service: null, arrivedAt: null, heardAt: null };
+    this.#askedAt = now;
+  }
+
+  pong(now) {
+    this.#oneWay = (now - this.#askedAt) / 2;
+  }
+
+  /** Sound of a reply has come. */
+  arrived(now) {
+    if (this.#turn) this.#turn.arrivedAt ??= now;
+  }
+
+  /** The daemon's word, with the first sound of the answer. @param {number} ms @returns {Delay|null} when all is known */
+  served(ms) {
+    if (this.#turn) this.#turn.service ??= ms;
+    return this.#settle();
+  }
+
+  /** Something of the reply is at the loudspeaker. @param {number} at when its first sample was @returns {Delay|null} */
+  heard(at) {
+    const turn = this.#turn;
+    if (turn && turn.arrivedAt !== null && at >= turn.arrivedAt) turn.heardAt ??= at;
+    return this.#settle();
+  }
+
+  /** The call is lost, or the user speaks again. */
+  forget() {
+    this.#turn = null;
+  }
+
+  #settle() {
+    const turn = this.#turn;
+    if (!turn || turn.service === null || turn.heardAt === null) return null;
+    this.#turn = null;
+    const { from, endAt, service, arrivedAt, heardAt } = turn;
+    const ear = Math.max(0, endAt - this.#oneWay - from);
+    const page = heardAt - arrivedAt;
+    const total = Math.max(ear + service + page, heardAt - from);
+    this.#totals.push(total);
+    if (this.#totals.length > KEPT) this.#totals.shift();
+    const sorted = [...this.#totals].sort((a, b) => a - b);
+    const at = (part) => sorted[Math.ceil(part * sorted.length) - 1];
+    return { total, ear, service, network: total - ear - service - page, page, half: at(0.5), most: at(0.95) };
+  }
+}
