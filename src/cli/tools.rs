@@ -63,6 +63,7 @@ pub(super) fn line(tool: &Tool) -> String {
         Backing::Builtin | Backing::HangUp => "",
         Backing::Command { .. } => "command",
         Backing::Web { origin, .. } => origin,
+        Backing::Server { .. } => "server",
     };
     let line = format!("{:<24} {:<28} {}", tool.name, what, origin(&tool.origin));
     plain(&line)

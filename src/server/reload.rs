@@ -40,6 +40,13 @@ impl Terms {
             Resolver::new(host, port)
         })
     }
+
+    /// Changes the tools that new calls may run, and are offered. Running calls may run them too, but are
+    /// not told.
+    pub(super) fn change_tools(&mut self, change: impl FnOnce(&mut Tools)) {
+        change(&mut self.tools);
+        self.candidate.offer(&self.tools.schemas());
+    }
 }
 
 /// Reads the terms again: all of them, or none and a line for the log that says why. It runs in the
@@ -56,12 +63,14 @@ impl Calls {
         let moved = !same || old.tls.is_some() != new.tls.is_some();
         // As long as the settings were incomplete, there was no address and no key to protect.
         let moved = moved && self.terms.unready.is_none();
+        let servers: Vec<_> = self.terms.tools.of_servers().cloned().collect();
         self.terms = if moved {
             let candidate = terms.candidate.at(&self.terms.candidate);
             Terms { candidate, sign_in: self.terms.sign_in.clone(), ..terms }
         } else {
             terms
         };
+        self.terms.change_tools(|tools| servers.iter().for_each(|tool| tools.add_again(tool)));
     }
 }
 

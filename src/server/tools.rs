@@ -87,7 +87,7 @@ impl Server {
                 };
                 self.children.spawn(job, registry)
             }
-            Backing::HangUp => Err("it is not run here".to_owned()),
+            Backing::HangUp | Backing::Server { .. } => Err("it is not run here".to_owned()),
         };
         Some((*id, started))
     }
@@ -99,7 +99,7 @@ impl Server {
             // One run in it hangs, so none goes on.
             Backing::Builtin => self.helper.lose(why),
             Backing::Command { .. } | Backing::Web { .. } => self.children.stop(id, why),
-            Backing::HangUp => {}
+            Backing::HangUp | Backing::Server { .. } => {}
         }
     }
 

@@ -72,6 +72,13 @@ pub enum Backing {
         /// The part of the child's job that is always the same.
         job: String,
     },
+    /// A tool of an MCP server.
+    Server {
+        /// The server's name in the MCP file.
+        server: String,
+        /// The tool's name there, which may differ from [`Tool::name`].
+        tool: String,
+    },
 }
 
 /// What holds where a tool's file says nothing.
@@ -114,6 +121,8 @@ pub enum Origin {
     Builtin,
     /// A file of the owner's.
     File(PathBuf),
+    /// An MCP server, by its name in the MCP file.
+    Server(String),
 }
 
 /// All tools of the daemon.
@@ -143,6 +152,23 @@ impl Tools {
         }
         *taken = Rc::new(tool);
         Ok(())
+    }
+
+    /// The tools of MCP servers.
+    pub fn of_servers(&self) -> impl Iterator<Item = &Rc<Tool>> {
+        self.list.iter().filter(|tool| matches!(tool.origin, Origin::Server(_)))
+    }
+
+    /// Adds a tool of an older registry, unless its name is taken now.
+    pub fn add_again(&mut self, tool: &Rc<Tool>) {
+        if self.find(&tool.name).is_none() {
+            self.list.push(Rc::clone(tool));
+        }
+    }
+
+    /// Takes tools out: those of a server that has gone, say.
+    pub fn remove(&mut self, is_gone: impl Fn(&Tool) -> bool) {
+        self.list.retain(|tool| !is_gone(tool));
     }
 
     /// The tool of that name.
@@ -234,8 +260,11 @@ mod tests {
         let mut tool = (**tools.find("get_weather").unwrap()).clone();
         assert_eq!(tools.add(tool.clone()), Err(Origin::Builtin));
         tool.name = "other".to_owned();
+        tool.origin = Origin::Server("home".to_owned());
         tools.add(tool).unwrap();
         assert!(tools.find("other").is_some() && tools.find("").is_none());
+        tools.remove(|tool| tool.origin == Origin::Server("home".to_owned()));
+        assert!(tools.find("other").is_none());
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub fn of(tool: &Tool, arguments: &str, program: &Path) -> Process {
             input: format!("[{job},{arguments}]").into_bytes(),
             max_output: tool.limits.max_output.max(SENTENCE),
         },
-        Backing::Builtin | Backing::HangUp => Process {
+        Backing::Builtin | Backing::HangUp | Backing::Server { .. } => Process {
             command: own("__tools"),
             folder: None,
             input: builtin::request(1, &tool.name, arguments).into_bytes(),
