@@ -18,6 +18,7 @@
 pub mod client;
 pub mod content;
 pub mod file;
+pub mod http;
 pub mod lines;
 pub mod listing;
 pub mod messages;
