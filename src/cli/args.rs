@@ -30,11 +30,8 @@ pub enum Command {
         /// Passed through to the printed socket addresses.
         port: u16,
     },
-    /// Internal: runs a built-in tool.
-    Tool {
-        /// The tool's name.
-        name: String,
-    },
+    /// Internal: runs built-in tools, one for each line of standard input.
+    ServeTools,
     /// Internal: fetches a token of Entra ID; its job is on standard input.
     Token,
     /// Print [`help`].
@@ -181,11 +178,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
             let port = port.parse().map_err(|_| "the port is not a number".to_owned())?;
             Ok(Command::Resolve { host, port })
         }
-        Some("__token") => match parser.next()? {
-            None => Ok(Command::Token),
-            Some(argument) => Err(argument.unexpected().into()),
-        },
-        Some("__tool") => Ok(Command::Tool { name: positional(&mut parser, "tool")? }),
+        Some("__token") => alone(&mut parser, Command::Token),
+        Some("__tools") => alone(&mut parser, Command::ServeTools),
         _ => Err(format!("there is no command {command:?}").into()),
     }
 }
@@ -362,6 +356,14 @@ fn positional(parser: &mut lexopt::Parser, what: &str) -> Result<String, UsageEr
     }
 }
 
+/// A command that takes no arguments.
+fn alone(parser: &mut lexopt::Parser, command: Command) -> Result<Command, UsageError> {
+    match parser.next()? {
+        None => Ok(command),
+        Some(argument) => Err(argument.unexpected().into()),
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, UsageError> {
     match text.parse::<u32>() {
         Ok(number @ 1..=3600) => Ok(Duration::from_secs(number.into())),
@@ -533,8 +535,7 @@ mod tests {
         let resolve = parsed("__resolve pi.local 443").unwrap();
         let host = "pi.local".to_owned();
         assert_eq!(resolve, Command::Resolve { host, port: 443 });
-        let name = "get_weather".to_owned();
-        assert_eq!(parsed("__tool get_weather").unwrap(), Command::Tool { name });
+        assert_eq!(parsed("__tools").unwrap(), Command::ServeTools);
     }
 
     #[test]
@@ -555,7 +556,7 @@ mod tests {
             "help dance",
             "__resolve h",
             "__resolve h p",
-            "__tool",
+            "__tools x",
             "--listen a demo",
         ] {
             let text = parsed(line).unwrap_err().to_string();

@@ -48,7 +48,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             let found = crate::system::resolve::look_up(&host, port, &mut io::stdout());
             found.map_err(|error| (exit::UNAVAILABLE, error.to_string()))
         }
-        Command::Tool { name } => tool(&name),
+        Command::ServeTools => serve_tools(),
         Command::Token => print(&crate::identity::fetch::run(&mut io::stdin())),
         Command::Help(args::Topic::Simulate) => {
             let faults = crate::simulator::Script::help();
@@ -62,11 +62,10 @@ fn execute(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// An error of the tool is an answer too: a sentence for the model. The command fails only when the
-/// answer cannot be written.
-fn tool(name: &str) -> Result<(), Failure> {
-    let outcome = crate::tools::run_builtin(name, &mut io::stdin(), &mut io::stdout());
-    outcome.map(drop).map_err(|error| (exit::IO, error.to_string()))
+/// The child of the built-in tools: it serves until its input ends.
+fn serve_tools() -> Result<(), Failure> {
+    let served = crate::tools::builtin::serve(&mut io::stdin().lock(), &mut io::stdout());
+    served.map_err(|error| (exit::IO, error.to_string()))
 }
 
 fn print(text: &str) -> Result<(), Failure> {

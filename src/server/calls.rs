@@ -1,5 +1,4 @@
-//! What the loop does for its calls: it admits them, looks up the service's addresses, and runs their
-//! tools.
+//! What the loop does for its calls: it admits them, and looks up the service's addresses.
 
 use std::time::Instant;
 
@@ -13,7 +12,7 @@ use crate::metrics::Family;
 use crate::net::upgrade;
 use crate::net::ws::WsPeer;
 use crate::session::connection_faults;
-use crate::session::{News, Queues, Session, WantedTool};
+use crate::session::{News, Queues, Session};
 use crate::system::child::Outcome;
 use crate::system::resolve;
 
@@ -41,10 +40,11 @@ impl Server {
         };
         let Some(calls) = &mut self.calls else { return Conn::Free };
         let candidate = calls.terms.candidate.candidate(now);
-        let mut cx = self.resources.lend(&calls.tools, now);
+        let mut cx = self.resources.lend(&calls.terms.tools, now);
         let session = Session::new(hex(&id), &hex(&resume), peer, queues, candidate, &mut cx);
         self.resources.metrics.add(Family::Calls, 1);
         log::info!("[{}] call from {address}", session.id());
+        self.prepare_tools(now);
         Conn::Call(Box::new(session))
     }
 
@@ -103,6 +103,7 @@ impl Server {
         }
         let job = Job {
             command: &resolver.command(&calls.program),
+            folder: None,
             input: Vec::new(),
             max_output: resolve::MAX_OUTPUT,
             deadline: now + resolve::TIMEOUT,
@@ -224,73 +225,27 @@ impl Server {
         match purpose {
             Purpose::Resolve => match outcome {
                 Outcome::Done(output) => self.resolved(Ok(&output), now),
-                Outcome::Failed(_) => self.resolved(
+                Outcome::Refused(_) | Outcome::Failed(_) => self.resolved(
                     Err("the name server does not know it or does not answer".to_owned()),
                     now,
                 ),
             },
             Purpose::SignIn(generation) => self.signed_in(generation, outcome, now),
-            Purpose::Tool { slot, session, call_id } => {
-                let (output, ok) = tool_output(outcome);
-                let here =
-                    matches!(&self.slots[slot].conn, Conn::Call(found) if found.id() == session);
-                let word = match (here, ok) {
-                    (false, _) => "abandoned",
-                    (true, true) => "ok",
-                    (true, false) => "failed",
-                };
-                self.resources.metrics.count(Family::Tools, word);
-                if here {
-                    self.with_session(slot, now, |found, cx| {
-                        found.tool_finished(&call_id, &output, ok, cx)
-                    });
-                }
-            }
-        }
-    }
-
-    /// Starts the tools that the call in this slot wants. A tool that cannot be started is answered
-    /// like one that failed, since the service waits for an answer to each tool call.
-    pub(super) fn start_tools(&mut self, at: usize, now: Instant) {
-        for WantedTool { call_id, name, input } in std::mem::take(&mut self.resources.wanted) {
-            let (Conn::Call(session), Some(calls)) = (&self.slots[at].conn, &self.calls) else {
-                return;
-            };
-            let Some(tool) = calls.tools.find(&name) else {
-                continue;
-            };
-            let job = Job {
-                command: &tool.command,
-                input: input.into_bytes(),
-                max_output: tool.max_output,
-                deadline: now + tool.timeout,
-                purpose: Purpose::Tool {
-                    slot: at,
-                    session: session.id().to_owned(),
-                    call_id: call_id.clone(),
-                },
-            };
-            if let Err(why) = self.children.spawn(job, self.poll.registry()) {
-                self.resources.metrics.count(Family::Tools, "not_started");
-                let output = serde_json::json!({ "error": why }).to_string();
-                self.with_session(at, now, |session, cx| {
-                    session.tool_finished(&call_id, &output, false, cx)
-                });
-            }
+            Purpose::Tool { run, .. } => self.run_ended(run, tool_result(outcome), now),
         }
     }
 }
 
-/// What the service is told of a tool run, and whether the tool succeeded. A failure becomes JSON with
-/// an `error`, which the model can speak about.
-fn tool_output(outcome: Outcome) -> (String, bool) {
-    let failed = |why: &str| (serde_json::json!({ "error": why }).to_string(), false);
+/// What the service is told of a process's run, or why it failed: a sentence for the model.
+fn tool_result(outcome: Outcome) -> Result<String, String> {
+    let text = |bytes| {
+        let text = String::from_utf8(bytes).map_err(|_| "The tool's answer is not text.")?;
+        Ok(text.trim().to_owned())
+    };
     match outcome {
-        Outcome::Done(output) => match String::from_utf8(output) {
-            Ok(text) => (text.trim().to_owned(), true),
-            Err(_) => failed("The tool's answer is not text."),
-        },
-        Outcome::Failed(why) => failed(&format!("The tool failed: {why}.")),
+        Outcome::Done(output) => text(output),
+        Outcome::Refused(output) => Err(text(output).unwrap_or_else(|why: String| why)),
+        Outcome::Failed(why) => Err(format!("The tool failed: {why}.")),
     }
 }
 

@@ -5,15 +5,23 @@
 //! or it would stay as a zombie.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::Instant;
 
 use mio::{Interest, Registry, Token};
 
-use crate::system::child::{Child, Outcome};
+use super::runs::RunId;
+use crate::system::child::{Child, Launch, Outcome};
 
-/// The most children at once. At the bound no child is started: a tool then fails with a reason, and a
-/// look-up with a log line.
+/// The most children at once. At the bound no child is started: a tool then waits for its place, and a
+/// look-up fails with a log line.
 pub(super) const MAX_CHILDREN: usize = 24;
+
+/// Of these, the places that tools leave free for look-ups and tokens: no call begins without them.
+const RESERVED: usize = 4;
+
+/// The poll's tokens of a child: its input, its output and its errors.
+pub(super) const TOKENS: usize = 3;
 
 /// What a child was started for.
 pub(super) enum Purpose {
@@ -22,15 +30,16 @@ pub(super) enum Purpose {
     /// A token of Entra ID, for the [`Tokens`](crate::identity::Tokens) of this generation. What is
     /// fetched for older ones, before the settings were read again, is dropped.
     SignIn(u64),
-    /// A tool of a call. The call may end before the tool does, and its slot may be given to another
-    /// call. So the result goes to the slot only if the call in it has this session id.
-    Tool { slot: usize, session: String, call_id: String },
+    /// A run of a tool, with the tool's name for the log.
+    Tool { run: RunId, name: String },
 }
 
 /// What a child is to do.
 pub(super) struct Job<'a> {
     /// Program and arguments; no shell reads them.
     pub(super) command: &'a [OsString],
+    /// Its working folder; `None` for the daemon's.
+    pub(super) folder: Option<&'a Path>,
     /// What it reads from its standard input.
     pub(super) input: Vec<u8>,
     /// The most bytes of output; a child that writes more has failed.
@@ -47,7 +56,8 @@ struct Running {
     marked: bool,
 }
 
-/// The table. Child `i` has the poll's tokens `first + 2 * i` (its input) and one more (its output).
+/// The table. Child `i` has the poll's tokens `first + 3 * i` (its input), one more (its output), and one
+/// more (its errors).
 pub(super) struct Children {
     first: usize,
     list: [Option<Running>; MAX_CHILDREN],
@@ -69,14 +79,18 @@ impl Children {
     pub(super) fn spawn(&mut self, job: Job<'_>, registry: &Registry) -> Result<(), String> {
         let free = self.list.iter().position(Option::is_none);
         let at = free.ok_or_else(|| "too many helpers are running".to_owned())?;
-        let Job { command, input, max_output, deadline, purpose } = job;
-        let mut child = Child::spawn(command, input, max_output, deadline)
-            .map_err(|error| format!("it cannot be started: {error}"))?;
+        let Job { command, folder, input, max_output, deadline, purpose } = job;
+        let speaks = matches!(purpose, Purpose::Tool { .. });
+        let launch = Launch { command, folder, input, max_output, deadline, speaks };
+        let mut child =
+            Child::launch(launch).map_err(|error| format!("it cannot be started: {error}"))?;
+        let token = |side| Token(self.first + TOKENS * at + side);
         let (stdin, stdout) = child.pipes();
-        let token = |side| Token(self.first + 2 * at + side);
         let stdin = stdin.map(|pipe| registry.register(pipe, token(0), Interest::WRITABLE));
         let stdout = stdout.map(|pipe| registry.register(pipe, token(1), Interest::READABLE));
-        for registered in [stdin, stdout].into_iter().flatten() {
+        let errors = child.error_pipe();
+        let errors = errors.map(|pipe| registry.register(pipe, token(2), Interest::READABLE));
+        for registered in [stdin, stdout, errors].into_iter().flatten() {
             registered.map_err(|error| format!("it cannot be watched: {error}"))?;
         }
         self.list[at] = Some(Running { child, purpose, marked: true });
@@ -86,7 +100,7 @@ impl Children {
 
     /// Remembers that the poll has announced a pipe.
     pub(super) fn mark(&mut self, token: usize) {
-        if let Some(Some(running)) = self.list.get_mut((token - self.first) / 2) {
+        if let Some(Some(running)) = self.list.get_mut((token - self.first) / TOKENS) {
             running.marked = true;
         }
     }
@@ -113,6 +127,7 @@ impl Children {
             }
             if let Some(outcome) = running.child.pump(now) {
                 self.running -= 1;
+                log_errors(running);
                 return place.take().map(|running| (running.purpose, outcome));
             }
         }
@@ -127,14 +142,27 @@ impl Children {
         self.list.iter().flatten().filter_map(|running| running.child.deadline()).min()
     }
 
-    /// Kills the tools of a call that has ended. Their results come out of [`ended`](Self::ended) and
-    /// are dropped.
-    pub(super) fn stop_tools_of(&mut self, id: &str) {
+    /// How many processes of tools may be started yet.
+    pub(super) fn places(&self) -> usize {
+        (MAX_CHILDREN - RESERVED).saturating_sub(self.running)
+    }
+
+    /// Kills the process of a run. Its result comes out of [`ended`](Self::ended).
+    pub(super) fn stop(&mut self, run: RunId, why: &str) {
         for running in self.list.iter_mut().flatten() {
-            if matches!(&running.purpose, Purpose::Tool { session, .. } if session == id) {
-                running.child.kill("its call ended");
+            if matches!(&running.purpose, Purpose::Tool { run: its, .. } if *its == run) {
+                running.child.kill(why);
             }
         }
+    }
+}
+
+/// What a tool wrote to its standard error, for its owner: one line, escaped.
+fn log_errors(running: &Running) {
+    let errors = running.child.errors();
+    if let (Purpose::Tool { name, .. }, false) = (&running.purpose, errors.is_empty()) {
+        let text = String::from_utf8_lossy(errors);
+        log::debug!("tool {name}, standard error: {}", text.trim_end().escape_debug());
     }
 }
 
@@ -161,14 +189,15 @@ mod tests {
             Self { children: Children::new(FIRST), poll, now: Instant::now() }
         }
 
-        fn spawn(&mut self, command: &[&str], input: &str, call: &str) -> Result<(), String> {
+        fn spawn(&mut self, command: &[&str], input: &str, run: u64) -> Result<(), String> {
             let command: Vec<OsString> = command.iter().map(OsString::from).collect();
             let job = Job {
                 command: &command,
+                folder: None,
                 input: input.into(),
                 max_output: input.len() + 100,
                 deadline: self.now + TIME,
-                purpose: Purpose::Tool { slot: 0, session: call.into(), call_id: String::new() },
+                purpose: Purpose::Tool { run: RunId(run), name: String::new() },
             };
             self.children.spawn(job, self.poll.registry())
         }
@@ -185,15 +214,13 @@ mod tests {
             }
         }
 
-        /// The next one that ends, by its call, with what became of it. Exits have no event here but a
+        /// The next one that ends, by its run, with what became of it. Exits have no event here but a
         /// SIGCHLD, as in the loop.
-        fn next(&mut self, exits: bool) -> (String, Outcome) {
+        fn next(&mut self, exits: bool) -> (u64, Outcome) {
             let patience = Instant::now() + TIME;
             loop {
-                if let Some((Purpose::Tool { session, .. }, outcome)) =
-                    self.children.ended(self.now)
-                {
-                    return (session, outcome);
+                if let Some((Purpose::Tool { run, .. }, outcome)) = self.children.ended(self.now) {
+                    return (run.0, outcome);
                 }
                 assert!(Instant::now() < patience, "none ends");
                 self.wait();
@@ -213,8 +240,8 @@ mod tests {
     fn each_child_gets_its_own_events() {
         let mut table = Table::new();
         let texts: Vec<String> = (0..3).map(|at| at.to_string().repeat(300_000)).collect();
-        for (at, text) in texts.iter().enumerate() {
-            table.spawn(&["/bin/cat"], text, &at.to_string()).expect("there is a place");
+        for (at, text) in (0..).zip(&texts) {
+            table.spawn(&["/bin/cat"], text, at).expect("there is a place");
         }
         // Until then only the pipes' events count, and then the exits.
         let all_read = |table: &mut Table| {
@@ -234,9 +261,9 @@ mod tests {
             ended.extend(table.children.ended(table.now));
         }
         for (purpose, outcome) in ended {
-            let Purpose::Tool { session, .. } = purpose else { panic!("no tool") };
-            let text = &texts[session.parse::<usize>().expect("a number")];
-            assert!(outcome == done(text), "{session}");
+            let Purpose::Tool { run: RunId(run), .. } = purpose else { panic!("no tool") };
+            let text = &texts[usize::try_from(run).expect("small")];
+            assert!(outcome == done(text), "{run}");
         }
         assert_eq!((table.children.running, table.children.deadline()), (0, None));
     }
@@ -245,17 +272,17 @@ mod tests {
     fn the_table_has_an_end_and_places_are_used_again() {
         let mut table = Table::new();
         for _ in 0..MAX_CHILDREN {
-            table.spawn(&["/bin/cat"], "x", "a").expect("there is a place");
+            table.spawn(&["/bin/cat"], "x", 1).expect("there is a place");
         }
-        let refused = table.spawn(&["/bin/cat"], "x", "a");
+        let refused = table.spawn(&["/bin/cat"], "x", 1);
         assert_eq!(refused, Err("too many helpers are running".to_owned()));
-        assert_eq!(table.next(true), ("a".to_owned(), done("x")));
-        table.spawn(&["/bin/cat"], "y", "b").expect("there is a place again");
+        assert_eq!(table.next(true), (1, done("x")));
+        table.spawn(&["/bin/cat"], "y", 2).expect("there is a place again");
         let mut ends: Vec<_> = (0..MAX_CHILDREN).map(|_| table.next(true).0).collect();
         ends.sort();
-        assert_eq!(ends.concat(), "a".repeat(MAX_CHILDREN - 1) + "b");
+        assert_eq!(ends, [vec![1; MAX_CHILDREN - 1], vec![2]].concat());
         assert!(table.children.ended(table.now).is_none());
-        match table.spawn(&["/nowhere"], "", "c") {
+        match table.spawn(&["/nowhere"], "", 3) {
             Err(missing) => assert!(missing.starts_with("it cannot be started: "), "{missing}"),
             // An emulator of programs does not report that, and the child ends at once.
             Ok(()) => assert!(matches!(table.next(true).1, Outcome::Failed(_))),
@@ -264,18 +291,18 @@ mod tests {
     }
 
     #[test]
-    fn time_and_the_end_of_a_call_end_its_tools() {
+    fn time_and_a_stop_end_a_run() {
         let mut table = Table::new();
-        for call in ["first", "second", "first"] {
-            table.spawn(&["/bin/sleep", "60"], "", call).expect("there is a place");
+        for run in [1, 2, 1] {
+            table.spawn(&["/bin/sleep", "60"], "", run).expect("there is a place");
             table.now += Duration::from_secs(1);
         }
         let first = table.now - Duration::from_secs(3) + TIME;
         assert_eq!(table.children.deadline(), Some(first));
-        table.children.stop_tools_of("first");
+        table.children.stop(RunId(1), "its call ended");
         let stopped = || Outcome::Failed("its call ended".to_owned());
         for _ in 0..2 {
-            assert_eq!(table.next(true), ("first".to_owned(), stopped()));
+            assert_eq!(table.next(true), (1, stopped()));
         }
         let due = first + Duration::from_secs(1);
         assert_eq!(table.children.deadline(), Some(due));
@@ -287,7 +314,7 @@ mod tests {
         assert_eq!(table.children.deadline(), None, "it is killed, and nothing is waited for");
         if table.children.running > 0 {
             let slow = Outcome::Failed("it took too long".to_owned());
-            assert_eq!(table.next(true), ("second".to_owned(), slow));
+            assert_eq!(table.next(true), (2, slow));
         }
     }
 }

@@ -23,23 +23,28 @@ mod calls;
 mod certificates;
 mod children;
 mod connects;
+mod helper;
 mod manage;
 pub mod reload;
+mod runs;
 mod slot;
 mod spending;
 mod terminal;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod tools;
 mod visitors;
 
 use accept::AcceptLimiter;
 pub use accept::bind;
 use allowance::Allowance;
 use certificates::KnownNames;
-use children::{Children, MAX_CHILDREN};
+use children::{Children, MAX_CHILDREN, TOKENS};
 use connects::ConnectBudget;
+use helper::Helper;
 use reload::{Reread, Terms};
+use runs::Runs;
 use slot::{Conn, Slot, pump_turned_away};
 use terminal::Terminal;
 
@@ -62,17 +67,18 @@ use crate::session::{LoopResources, News, Progress, Session, TurnContext};
 use crate::spending::Ledger;
 use crate::system::resolve::Resolver;
 use crate::system::systemd::Manager;
-use crate::tools::Tools;
 use crate::web::Site;
 
 /// Signals arrive here.
 const SIGNALS: Token = Token(0);
 /// Listener `i` has token `LISTENERS + i`.
 const LISTENERS: usize = 1;
-/// Child `i` has tokens `CHILDREN + 2 * i` (its input) and one more (its output).
+/// Child `i` has tokens `CHILDREN + 3 * i` (its input), one more (its output), and one more (its errors).
 const CHILDREN: usize = 16;
+/// The child of the built-in tools has this token and the two after it, for the same three.
+const HELPER: usize = CHILDREN + TOKENS * MAX_CHILDREN;
 /// Slot `i` has tokens `SLOTS + 2 * i` (the client) and one more (the service).
-const SLOTS: usize = CHILDREN + 2 * MAX_CHILDREN;
+const SLOTS: usize = HELPER + TOKENS;
 
 /// Slots for visitors beside those for calls.
 const VISITORS: usize = 64;
@@ -102,8 +108,6 @@ pub struct Calls {
     pub terms: Terms,
     /// Reads the configuration again, for SIGHUP.
     pub reread: Reread,
-    /// The tools that a call may run.
-    pub tools: Tools,
     /// The path of this program, which children run too.
     pub program: PathBuf,
     /// The most calls at once (`VOICELIVED_MAX_SESSIONS`).
@@ -154,6 +158,8 @@ pub struct Server {
     /// Too late would miss a time limit, so every change of a slot's deadline lowers it.
     soonest: Option<Instant>,
     children: Children,
+    helper: Helper,
+    runs: Runs,
     calls: Option<Calls>,
     guard: Guard,
     resolver: Option<Resolver>,
@@ -231,6 +237,8 @@ impl Server {
             resting: Vec::with_capacity(slots),
             soonest: None,
             children: Children::new(CHILDREN),
+            helper: Helper::new(HELPER),
+            runs: Runs::default(),
             calls,
             guard: Guard::new(access),
             resolver,
@@ -293,6 +301,7 @@ impl Server {
         self.mark_due(now);
         self.look_at_certificates(now);
         self.take_ended_children(now);
+        self.end_runs(now);
         self.renew_token(now);
         self.redial(now);
         self.pump_slots(now);
@@ -312,7 +321,7 @@ impl Server {
     /// How long the poll may wait; `None` for ever. Every part of the loop that waits for a time must
     /// have its deadline in here. One that is missing passes unseen until the next event.
     fn timeout(&self, now: Instant) -> Option<Duration> {
-        if !self.marked.is_empty() || self.can_accept(now) {
+        if !self.marked.is_empty() || self.can_accept(now) || self.helper.is_marked() {
             return Some(Duration::ZERO);
         }
         let stop = match self.lifecycle {
@@ -324,7 +333,7 @@ impl Server {
         let nearest = sooner(nearest, sooner(self.children.deadline(), self.accept_deadline()));
         let nearest = sooner(nearest, sooner(self.certificates_due, self.spending_deadline()));
         let nearest = sooner(nearest, sooner(self.connects.deadline(now), self.token_deadline()));
-        let nearest = sooner(nearest, self.manager.deadline())?;
+        let nearest = sooner(nearest, sooner(self.manager.deadline(), self.runs.deadline()))?;
         Some(nearest.saturating_duration_since(now))
     }
 
@@ -344,7 +353,7 @@ impl Server {
             return;
         }
         let Some(token) = token.checked_sub(SLOTS) else {
-            return self.children.mark(token);
+            return if token < HELPER { self.children.mark(token) } else { self.helper.mark() };
         };
         let (at, service_side) = (token / 2, token % 2 == 1);
         let Some(slot) = self.slots.get_mut(at) else {
@@ -486,7 +495,7 @@ impl Server {
         let is_call = matches!(slot.conn, Conn::Call(_));
         if let Conn::Call(session) = slot.conn {
             self.running -= 1;
-            self.children.stop_tools_of(session.id());
+            self.stop_tools_of(session.id());
             self.connects.forget(at);
             session.release(&mut self.resources.pool, now);
         }
@@ -565,7 +574,7 @@ impl Server {
         let (Conn::Call(session), Some(calls)) = (&mut self.slots[at].conn, &self.calls) else {
             return None;
         };
-        let mut cx = self.resources.lend(&calls.tools, now);
+        let mut cx = self.resources.lend(&calls.terms.tools, now);
         let result = act(session, &mut cx);
         if !self.resources.wanted.is_empty() {
             self.start_tools(at, now);

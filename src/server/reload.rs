@@ -12,6 +12,7 @@ use crate::call::ending::EndReason;
 use crate::identity::SignIn;
 use crate::session::candidates::Chosen;
 use crate::system::resolve::Resolver;
+use crate::tools::Tools;
 
 /// The configuration of new calls. A reload (SIGHUP) replaces it as a whole.
 #[allow(missing_debug_implementations, reason = "the target holds the credential")]
@@ -22,6 +23,8 @@ pub struct Terms {
     pub candidate: Chosen,
     /// Entra ID in place of the key that the candidate holds.
     pub sign_in: Option<Rc<SignIn>>,
+    /// The tools that a call may run. Those of servers are no part of what is read again, and stay.
+    pub tools: Tools,
     /// Why no call can be made: a sentence for the caller about the settings that are missing. `None`
     /// when they are complete.
     pub unready: Option<String>,
@@ -36,6 +39,13 @@ impl Terms {
             let (host, port) = target.next_hop();
             Resolver::new(host, port)
         })
+    }
+
+    /// Changes the tools that new calls may run, and are offered. Running calls may run them too, but are
+    /// not told.
+    pub(super) fn change_tools(&mut self, change: impl FnOnce(&mut Tools)) {
+        change(&mut self.tools);
+        self.candidate.offer(&self.tools.schemas());
     }
 }
 
@@ -53,12 +63,14 @@ impl Calls {
         let moved = !same || old.tls.is_some() != new.tls.is_some();
         // As long as the settings were incomplete, there was no address and no key to protect.
         let moved = moved && self.terms.unready.is_none();
+        let servers: Vec<_> = self.terms.tools.of_servers().cloned().collect();
         self.terms = if moved {
             let candidate = terms.candidate.at(&self.terms.candidate);
             Terms { candidate, sign_in: self.terms.sign_in.clone(), ..terms }
         } else {
             terms
         };
+        self.terms.change_tools(|tools| servers.iter().for_each(|tool| tools.add_again(tool)));
     }
 }
 

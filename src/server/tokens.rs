@@ -92,6 +92,7 @@ impl Server {
         let sign_in = Rc::clone(tokens.sign_in());
         let job = Job {
             command: &sign_in.command(&calls.program),
+            folder: None,
             input: sign_in.input(),
             max_output: MAX_OUTPUT,
             deadline: now + TIMEOUT,
@@ -109,6 +110,7 @@ impl Server {
         };
         let result = match outcome {
             Outcome::Done(output) => answer::parse(&output, SystemTime::now()),
+            Outcome::Refused(_) => Err(tokens.sign_in().failed("it failed")),
             Outcome::Failed(why) => Err(tokens.sign_in().failed(&why)),
         };
         self.take_token(result, now);

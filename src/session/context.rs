@@ -4,13 +4,14 @@
 //! its queues, the tools or the counters: a daemon with 100 calls would hold all of that 100 times.
 //! The loop keeps one [`LoopResources`], and lends it to one call after the other.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::reply::Decoded;
 use crate::call::pcm::PcmPool;
 use crate::metrics::Metrics;
 use crate::net::inbox::Inbox;
-use crate::tools::Tools;
+use crate::tools::{Tool, Tools};
 
 /// What the loop owns and lends to each call for its turn.
 #[derive(Debug)]
@@ -68,8 +69,8 @@ impl TurnContext<'_> {
         name: &str,
         arguments: &str,
     ) -> Result<(), String> {
-        let (_, input) = self.tools.check(name, arguments)?;
-        self.wanted.push(WantedTool { call_id: call_id.to_owned(), name: name.to_owned(), input });
+        let (tool, input) = self.tools.check(name, arguments)?;
+        self.wanted.push(WantedTool { call_id: call_id.to_owned(), tool: Rc::clone(tool), input });
         Ok(())
     }
 }
@@ -98,8 +99,8 @@ impl Buffers {
 pub struct WantedTool {
     /// The service's id of the function call.
     pub call_id: String,
-    /// The tool's name.
-    pub name: String,
-    /// JSON for its standard input.
+    /// The tool, as it was when the call was judged.
+    pub tool: Rc<Tool>,
+    /// Its arguments: a JSON object on one line.
     pub input: String,
 }

@@ -2,28 +2,63 @@
 //! non-blocking pipes. Each has a deadline and a bound on its output, and is always waited for.
 //!
 //! A child is over when both things have happened, in either order: its output has ended, and the
-//! process has exited. After [`Child::kill`] only the exit counts, since a grandchild may keep the pipe
-//! open.
+//! process has exited. A grandchild may keep the pipe open. So after the exit the output has [`GRACE`] to
+//! end, and after [`Child::kill`] only the exit counts.
+//!
+//! Each child leads a process group of its own. A kill reaches all of the group, so that what a shell has
+//! started does not outlive it.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::unix::pipe::{Receiver, Sender};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// The environment variables that a child gets. It needs no others, and the service's key must not
 /// reach it.
 const PASSED_ON: [&str; 8] =
     ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "RES_OPTIONS", "LOCALDOMAIN"];
 
+/// How long the output of a process that has exited may stay open.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// The most bytes of standard error that are kept; the rest is read and dropped.
+const MAX_ERRORS: usize = 2048;
+/// The most bytes of standard error that are read. After that nobody listens: a flood must not hold the
+/// loop.
+const MOST_ERRORS_READ: usize = 256 * 1024;
+
 /// How a child ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It exited with status 0 and wrote these bytes to its standard output.
     Done(Vec<u8>),
+    /// One that [`speaks`](Launch::speaks) exited with another status, and wrote these bytes.
+    Refused(Vec<u8>),
     /// It failed or was killed. The text tells why, such as "it took too long".
     Failed(String),
+}
+
+/// What to start, and within which bounds.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// Program and arguments; no shell reads them.
+    pub command: &'a [OsString],
+    /// The working folder; `None` for the daemon's own.
+    pub folder: Option<&'a Path>,
+    /// What it reads from its standard input.
+    pub input: Vec<u8>,
+    /// With more bytes of output it is killed.
+    pub max_output: usize,
+    /// At this time it is killed.
+    pub deadline: Instant,
+    /// What it writes before it fails is for somebody to read ([`Outcome::Refused`]), and its standard
+    /// error is kept.
+    pub speaks: bool,
 }
 
 /// A running child.
@@ -35,10 +70,52 @@ pub struct Child {
     stdout: Option<Receiver>,
     output: Vec<u8>,
     max_output: usize,
+    stderr: Option<Receiver>,
+    errors: Vec<u8>,
+    errors_read: usize,
+    speaks: bool,
     deadline: Instant,
-    exit: Option<ExitStatus>,
+    /// When the exit was seen. Its output may then end until [`GRACE`] has passed.
+    exit: Option<(ExitStatus, Instant)>,
     /// Why it was killed; `None` if it was not. The first reason stays.
     killed: Option<String>,
+}
+
+/// A process with the few variables of [`PASSED_ON`] and `more`, in a group of its own.
+///
+/// # Errors
+/// When the command is empty or the program cannot be started.
+pub(super) fn start(
+    command: &[OsString],
+    more: &[(OsString, OsString)],
+    folder: Option<&Path>,
+    stderr: Stdio,
+) -> io::Result<std::process::Child> {
+    let (program, arguments) = command.split_first().ok_or(ErrorKind::InvalidInput)?;
+    let environment = PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let mut process = Command::new(program);
+    if let Some(folder) = folder {
+        process.current_dir(folder);
+    }
+    process
+        .args(arguments)
+        .env_clear()
+        .envs(environment)
+        .envs(more.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(stderr)
+        .process_group(0)
+        .spawn()
+}
+
+/// Kills a process that has not been waited for, and its group. This fails if it has exited already,
+/// which is as good.
+pub(super) fn kill_group(process: &std::process::Child) {
+    let id = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
+    if let Some(id) = id {
+        let _ = kill_process_group(id, Signal::KILL);
+    }
 }
 
 impl Child {
@@ -53,21 +130,25 @@ impl Child {
         max_output: usize,
         deadline: Instant,
     ) -> io::Result<Self> {
-        let (program, arguments) = command.split_first().ok_or(ErrorKind::InvalidInput)?;
-        let environment = PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-        let mut process = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .envs(environment)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
+        let folder = None;
+        Self::launch(Launch { command, folder, input, max_output, deadline, speaks: false })
+    }
+
+    /// Starts a child.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub fn launch(launch: Launch<'_>) -> io::Result<Self> {
+        let Launch { command, folder, input, max_output, deadline, speaks } = launch;
+        let stderr = if speaks { Stdio::piped() } else { Stdio::null() };
+        let mut process = start(command, &[], folder, stderr)?;
         let stdin = process.stdin.take().map(Sender::from);
         let stdout = process.stdout.take().map(Receiver::from);
+        let stderr = process.stderr.take().map(Receiver::from);
         for set in [
             stdin.as_ref().map(|p| p.set_nonblocking(true)),
             stdout.as_ref().map(|p| p.set_nonblocking(true)),
+            stderr.as_ref().map(|p| p.set_nonblocking(true)),
         ] {
             set.transpose()?;
         }
@@ -78,10 +159,25 @@ impl Child {
             stdout,
             output: Vec::new(),
             max_output,
+            stderr,
+            errors: Vec::new(),
+            errors_read: 0,
+            speaks,
             deadline,
             exit: None,
             killed: None,
         })
+    }
+
+    /// Standard error, for registration with the poll. Without that a child that fills the pipe stands still.
+    pub fn error_pipe(&mut self) -> Option<&mut Receiver> {
+        self.stderr.as_mut()
+    }
+
+    /// What it has written to its standard error, cut off. Empty unless it [`speaks`](Launch::speaks).
+    #[must_use]
+    pub fn errors(&self) -> &[u8] {
+        &self.errors
     }
 
     /// The pipes, for registration with the poll: input and output.
@@ -93,7 +189,8 @@ impl Child {
     /// tells of the exit, and a deadline that has passed would let the loop spin.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.killed.is_none().then_some(self.deadline)
+        let end = self.exit.map_or(self.deadline, |(_, seen)| self.deadline.min(seen + GRACE));
+        self.killed.is_none().then_some(end)
     }
 
     /// Writes input and reads output as far as it goes without waiting. Gives the outcome when the child
@@ -101,32 +198,42 @@ impl Child {
     pub fn pump(&mut self, now: Instant) -> Option<Outcome> {
         self.feed();
         self.drain();
-        if self.killed.is_none() && now >= self.deadline {
+        self.drain_errors();
+        if self.killed.is_none() && self.exit.is_none() && now >= self.deadline {
             self.kill("it took too long");
         }
         if self.exit.is_none() {
-            self.exit = self.process.try_wait().ok().flatten();
+            self.exit = self.process.try_wait().ok().flatten().map(|status| (status, now));
+            // What it wrote last may have come after the reading above.
+            self.drain();
+            self.drain_errors();
         }
-        let status = self.exit?;
-        if self.stdout.is_some() && self.killed.is_none() {
+        let (status, seen) = self.exit?;
+        if self.stdout.is_some() && self.killed.is_none() && now < seen + GRACE {
             return None;
         }
         Some(self.outcome(status))
     }
 
-    /// Kills the child (SIGKILL). `why` becomes the reason in the outcome, unless it was killed before.
+    /// Kills the child and its group (SIGKILL). `why` becomes the reason in the outcome, unless it was
+    /// killed before.
     pub fn kill(&mut self, why: &str) {
         self.killed.get_or_insert_with(|| why.to_owned());
         self.stdin = None;
         self.stdout = None;
-        // This fails if the process has exited already, which is as good.
-        let _ = self.process.kill();
+        // Once it has been waited for, its number may belong to another.
+        if self.exit.is_none() {
+            kill_group(&self.process);
+        }
     }
 
     fn outcome(&mut self, status: ExitStatus) -> Outcome {
         match self.killed.take() {
             Some(why) => Outcome::Failed(why),
             None if status.success() => Outcome::Done(std::mem::take(&mut self.output)),
+            None if self.speaks && !self.output.is_empty() => {
+                Outcome::Refused(std::mem::take(&mut self.output))
+            }
             None => Outcome::Failed(format!("it ended with {status}")),
         }
     }
@@ -144,6 +251,24 @@ impl Child {
             }
         }
         self.stdin = None;
+    }
+
+    fn drain_errors(&mut self) {
+        let mut chunk = [0; 1024];
+        while let Some(stderr) = &mut self.stderr {
+            match stderr.read(&mut chunk) {
+                Ok(0) => self.stderr = None,
+                Ok(_) if self.errors_read > MOST_ERRORS_READ => self.stderr = None,
+                Ok(count) => {
+                    self.errors_read += count;
+                    let room = MAX_ERRORS - self.errors.len();
+                    self.errors.extend_from_slice(&chunk[..count.min(room)]);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => self.stderr = None,
+            }
+        }
     }
 
     fn drain(&mut self) {
@@ -168,7 +293,7 @@ impl Drop for Child {
     /// zombie. The wait is short, because SIGKILL cannot be ignored.
     fn drop(&mut self) {
         if self.exit.is_none() {
-            let _ = self.process.kill();
+            kill_group(&self.process);
             let _ = self.process.wait();
         }
     }

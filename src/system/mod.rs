@@ -5,6 +5,7 @@
 pub mod child;
 pub mod clock;
 pub mod files;
+pub mod line_child;
 pub mod lock;
 pub mod log;
 pub mod resolve;

@@ -1,82 +1,170 @@
-//! Function-calling tools: their schemas, and the commands that run them beside the loop.
+//! Function-calling tools: one registry of all of them, whatever stands behind each.
 //!
-//! Every tool runs in a child process, so no tool can delay audio. A built-in tool is one file,
-//! with its schema and its handler, and one line in [`BUILTINS`]. Its process is this program,
-//! started as `voicelived __tool NAME`. The loop starts the processes, not this module.
+//! [`Tools`] says what there is, and judges a call before anything runs. A [`Tool`] carries its limits and
+//! its [`Backing`]; the loop (`server/tools.rs`) runs every tool in the same way, beside the audio and never
+//! before it. This module starts nothing.
+//!
+//! A built-in tool is one file, with its schema and its handler, and one line in `builtin.rs`.
 
+pub mod builtin;
+mod hang_up;
 mod schema;
 mod stock;
 mod weather;
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-const BUILTINS: &[Builtin] = &[weather::TOOL, stock::TOOL];
-
 /// Longest arguments that are passed to a tool, in bytes.
 pub const MAX_ARGUMENTS: usize = 64 * 1024;
 
-const TIMEOUT: Duration = Duration::from_secs(10);
-const MAX_OUTPUT: usize = 16 * 1024;
-
-/// One tool, as the loop sees it.
-#[derive(Debug, Clone)]
+/// One tool: what the model is told of it, what may be done with it, and what stands behind it.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tool {
-    /// The name by which the model calls it.
+    /// The name by which the model calls it: up to 64 of `A-Z a-z 0-9 _ -`.
     pub name: String,
     /// The description for the model.
     pub description: String,
-    /// JSON Schema of the arguments, of type `object`.
+    /// JSON Schema of the arguments, of type `object`. Keywords that our own check does not know are left
+    /// to what stands behind the tool.
     pub parameters: Value,
-    /// Program and arguments, never a shell line. It gets the tool's arguments as JSON on standard
-    /// input and prints its result. Start it without [`crate::config::secret_names`] in its
-    /// environment.
-    pub command: Vec<OsString>,
-    /// After this time it is killed.
+    /// What does the work.
+    pub backing: Backing,
+    /// What one run may take.
+    pub limits: Limits,
+    /// Whether the user is asked before it runs.
+    pub confirm: Confirm,
+    /// Where it comes from, for lists and logs.
+    pub origin: Origin,
+}
+
+/// What does a tool's work. Every kind is run in the same way: it waits for its place, starts, has a
+/// deadline, can be cancelled, and ends with one result.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Backing {
+    /// A handler of this program, in the long-lived child `voicelived __tools`.
+    Builtin,
+    /// The call itself: it ends in order.
+    HangUp,
+    /// A program of the owner's, started anew for each run.
+    Command {
+        /// Program and arguments, never a shell line. It gets the tool's arguments as JSON on standard
+        /// input and prints its result.
+        argv: Vec<OsString>,
+        /// Its working folder.
+        folder: PathBuf,
+    },
+    /// A tool of an MCP server.
+    Server {
+        /// The server's name in the MCP file.
+        server: String,
+        /// The tool's name there, which may differ from [`Tool::name`].
+        tool: String,
+    },
+}
+
+/// What one run of a tool may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// After this time the run is cancelled. As long it may wait for its place before.
     pub timeout: Duration,
     /// Longest result in bytes.
     pub max_output: usize,
+    /// How many runs of this tool there may be at once; others wait.
+    pub at_once: usize,
+}
+
+impl Limits {
+    /// What holds where nothing is said.
+    pub const DEFAULT: Self =
+        Self { timeout: Duration::from_secs(10), max_output: 16 * 1024, at_once: 4 };
+}
+
+/// Whether the user is asked before a tool runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirm {
+    /// It runs at once.
+    Never,
+    /// Always.
+    Always,
+    /// As the tool's server says of it.
+    Auto,
+}
+
+/// Where a tool comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// This program.
+    Builtin,
+    /// A file of the owner's.
+    File(PathBuf),
+    /// An MCP server, by its name in the MCP file.
+    Server(String),
 }
 
 /// All tools of the daemon.
 #[derive(Debug, Clone, Default)]
 pub struct Tools {
-    list: Vec<Tool>,
+    list: Vec<Rc<Tool>>,
 }
 
 impl Tools {
-    /// The built-in tools. `own_exe` is the path of this program.
+    /// The built-in tools.
     #[must_use]
-    pub fn builtin(own_exe: &Path) -> Self {
-        let tool = |builtin: &Builtin| {
-            let parameters = (builtin.parameters)();
-            debug_assert_eq!(schema::verify(&parameters), Ok(()), "{}", builtin.name);
-            Tool {
-                name: builtin.name.to_owned(),
-                description: builtin.description.to_owned(),
-                parameters,
-                command: vec![own_exe.into(), "__tool".into(), builtin.name.into()],
-                timeout: TIMEOUT,
-                max_output: MAX_OUTPUT,
+    pub fn builtin() -> Self {
+        Self { list: builtin::all().map(Rc::new).collect() }
+    }
+
+    /// Adds a tool.
+    ///
+    /// # Errors
+    /// When the name is taken: where the other one comes from.
+    pub fn add(&mut self, tool: Tool) -> Result<(), Origin> {
+        match self.find(&tool.name) {
+            Some(taken) => Err(taken.origin.clone()),
+            None => {
+                self.list.push(Rc::new(tool));
+                Ok(())
             }
-        };
-        Self { list: BUILTINS.iter().map(tool).collect() }
+        }
+    }
+
+    /// The tools of MCP servers.
+    pub fn of_servers(&self) -> impl Iterator<Item = &Rc<Tool>> {
+        self.list.iter().filter(|tool| matches!(tool.origin, Origin::Server(_)))
+    }
+
+    /// Adds a tool of an older registry, unless its name is taken now.
+    pub fn add_again(&mut self, tool: &Rc<Tool>) {
+        if self.find(&tool.name).is_none() {
+            self.list.push(Rc::clone(tool));
+        }
+    }
+
+    /// Takes tools out: those of a server that has gone, say.
+    pub fn remove(&mut self, is_gone: impl Fn(&Tool) -> bool) {
+        self.list.retain(|tool| !is_gone(tool));
     }
 
     /// The tool of that name.
     #[must_use]
-    pub fn find(&self, name: &str) -> Option<&Tool> {
+    pub fn find(&self, name: &str) -> Option<&Rc<Tool>> {
         self.list.iter().find(|tool| tool.name == name)
+    }
+
+    /// All of them, in the order in which the service is told.
+    pub fn iter(&self) -> impl Iterator<Item = &Rc<Tool>> {
+        self.list.iter()
     }
 
     /// The `tools` array of the service's session object.
     #[must_use]
     pub fn schemas(&self) -> Value {
-        let form = |tool: &Tool| {
+        let form = |tool: &Rc<Tool>| {
             json!({
                 "type": "function",
                 "name": tool.name,
@@ -87,12 +175,12 @@ impl Tools {
         self.list.iter().map(form).collect()
     }
 
-    /// Checks a call as the model wrote it. Empty arguments count as `{}`. Returns the text that
-    /// the tool's process gets.
+    /// Checks a call as the model wrote it. Empty arguments count as `{}`. Returns the tool, and its
+    /// arguments as one JSON object on one line.
     ///
     /// # Errors
     /// A sentence for the model that says what was wrong with the call.
-    pub fn check(&self, name: &str, arguments: &str) -> Result<(&Tool, String), String> {
+    pub fn check(&self, name: &str, arguments: &str) -> Result<(&Rc<Tool>, String), String> {
         let tool = self.find(name).ok_or_else(|| {
             let names: Vec<_> = self.list.iter().map(|tool| tool.name.as_str()).collect();
             format!("There is no such tool. The tools are: {}.", names.join(", "))
@@ -102,37 +190,6 @@ impl Tools {
             .map_err(|fault| format!("The arguments of {name} are wrong: {fault}."))?;
         Ok((tool, arguments.to_string()))
     }
-}
-
-/// Runs a built-in tool in this process: arguments from `input`, result or `{"error": …}` to
-/// `output`. `Ok(false)` means that an error was printed.
-///
-/// # Errors
-/// When `output` cannot be written to.
-pub fn run_builtin(name: &str, input: &mut dyn Read, output: &mut dyn Write) -> io::Result<bool> {
-    let outcome = answer(name, input);
-    let (text, good) = match outcome {
-        Ok(result) => (result, true),
-        Err(fault) => (json!({ "error": fault }), false),
-    };
-    writeln!(output, "{text}")?;
-    output.flush()?;
-    Ok(good)
-}
-
-fn answer(name: &str, input: &mut dyn Read) -> Result<Value, String> {
-    let builtin = BUILTINS.iter().find(|builtin| builtin.name == name);
-    let builtin = builtin.ok_or("There is no built-in tool of this name.")?;
-    let mut text = String::new();
-    let limit = u64::try_from(MAX_ARGUMENTS).unwrap_or(u64::MAX);
-    input
-        .take(limit.saturating_add(1))
-        .read_to_string(&mut text)
-        .map_err(|_| "The arguments could not be read as text.")?;
-    let arguments = parse_arguments(&text)?;
-    schema::check(&(builtin.parameters)(), &arguments)
-        .map_err(|fault| format!("The arguments of {name} are wrong: {fault}."))?;
-    (builtin.handler)(&arguments)
 }
 
 fn parse_arguments(text: &str) -> Result<Value, String> {
@@ -153,66 +210,43 @@ fn parse_arguments(text: &str) -> Result<Value, String> {
     }
 }
 
-/// A tool that is part of this program.
-struct Builtin {
-    name: &'static str,
-    description: &'static str,
-    parameters: fn() -> Value,
-    /// Gets arguments that fit `parameters`; its error is a sentence for the model.
-    handler: fn(&Value) -> Result<Value, String>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn tools() -> Tools {
-        Tools::builtin(Path::new("/usr/bin/voicelived"))
-    }
-
-    fn run(name: &str, input: &[u8]) -> (bool, Value) {
-        let mut output = Vec::new();
-        let good = run_builtin(name, &mut &*input, &mut output).unwrap();
-        (good, serde_json::from_slice(&output).unwrap())
-    }
-
     #[test]
     fn schemas_have_the_services_flat_form() {
-        let schemas = tools().schemas();
+        let schemas = Tools::builtin().schemas();
         let first = &schemas[0];
         assert_eq!(first["type"], "function");
         assert_eq!(first["name"], "get_weather");
         assert_eq!(first["parameters"]["type"], "object");
-        assert_eq!(schemas.as_array().unwrap().len(), BUILTINS.len());
+        assert_eq!(schemas.as_array().unwrap().len(), Tools::builtin().iter().count());
     }
 
     #[test]
-    fn builtin_schemas_are_sound_and_names_unique() {
-        for (index, builtin) in BUILTINS.iter().enumerate() {
-            schema::verify(&(builtin.parameters)()).unwrap();
-            assert!(BUILTINS[..index].iter().all(|other| other.name != builtin.name));
-        }
-    }
-
-    #[test]
-    fn a_builtin_runs_as_this_program() {
-        let tools = tools();
-        let tool = tools.find("get_stock_price").unwrap();
-        assert_eq!(tool.command, ["/usr/bin/voicelived", "__tool", "get_stock_price"]);
-        assert_eq!(tool.timeout, Duration::from_secs(10));
-        assert!(tools.find("").is_none());
+    fn a_name_is_taken_once() {
+        let mut tools = Tools::builtin();
+        let mut tool = (**tools.find("get_weather").unwrap()).clone();
+        assert_eq!(tools.add(tool.clone()), Err(Origin::Builtin));
+        tool.name = "other".to_owned();
+        tool.origin = Origin::Server("home".to_owned());
+        tools.add(tool).unwrap();
+        assert!(tools.find("other").is_some() && tools.find("").is_none());
+        tools.remove(|tool| tool.origin == Origin::Server("home".to_owned()));
+        assert!(tools.find("other").is_none());
     }
 
     #[test]
     fn check_passes_good_calls_in_one_form() {
-        let tools = tools();
+        let tools = Tools::builtin();
         let (tool, text) = tools.check("get_weather", " {\n\"location\": \"Oslo\"} ").unwrap();
         assert_eq!((tool.name.as_str(), text.as_str()), ("get_weather", r#"{"location":"Oslo"}"#));
     }
 
     #[test]
     fn check_explains_bad_calls() {
-        let tools = tools();
+        let tools = Tools::builtin();
         for (name, arguments, part) in [
             ("rm", "{}", "no such tool"),
             ("get_weather", "", "location"),
@@ -233,7 +267,7 @@ mod tests {
 
     #[test]
     fn hostile_arguments_end_in_short_sentences() {
-        let tools = tools();
+        let tools = Tools::builtin();
         let deep = "[".repeat(50_000);
         let long = format!(r#"{{"location":"{}"}}"#, "x".repeat(60_000));
         let key = format!(r#"{{"{}":1,"location":3}}"#, "k".repeat(60_000));
@@ -242,29 +276,6 @@ mod tests {
         {
             let fault = tools.check("get_weather", arguments).unwrap_err();
             assert!(fault.len() < 300, "{fault}");
-        }
-    }
-
-    #[test]
-    fn builtins_run() {
-        let (good, result) = run("get_weather", br#"{"location":"oslo","unit":"celsius"}"#);
-        assert!(good && result["note"] == "demo data", "{result}");
-        let (good, result) = run("get_stock_price", br#"{"symbol":"msft"}"#);
-        assert!(good && result["symbol"] == "MSFT", "{result}");
-    }
-
-    #[test]
-    fn builtins_report_errors_as_json() {
-        let endless = vec![b' '; MAX_ARGUMENTS + 10];
-        for (name, input) in [
-            ("nothing", &b"{}"[..]),
-            ("get_weather", b""),
-            ("get_weather", b"\xff"),
-            ("get_weather", b"{\"location\":[]}"),
-            ("get_weather", &endless),
-        ] {
-            let (good, result) = run(name, input);
-            assert!(!good && result["error"].is_string(), "{result}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Builtin;
+use super::builtin::Builtin;
 
 pub(super) const TOOL: Builtin = Builtin {
     name: "get_stock_price",

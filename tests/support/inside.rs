@@ -14,14 +14,27 @@ use voicelived::net::dial::Target;
 use voicelived::server::reload::Terms;
 use voicelived::server::{Calls, Listen, Server, bind};
 use voicelived::session::candidates::{Candidate, Chosen};
-use voicelived::tools::Tools;
+use voicelived::tools::{Backing, Limits, Tool, Tools};
 use voicelived::web::{CallSite, Site};
 
-/// Its tools run through `script`, which gets the program as `$0` and the tool's name as `$2`.
+/// Its `get_weather` is `script`, which gets that name as `$2`. A script that comes to its end answers as the
+/// built-in tool does.
 pub(crate) fn daemon_with_tools(service: SocketAddr, script: &str) -> SocketAddr {
     let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
-    let program = slow_program(socket.local_addr().expect("it is bound").port(), script);
-    daemon(socket, (&service.ip().to_string(), service.port()), program, 2000)
+    let program = env!("CARGO_BIN_EXE_voicelived");
+    let script = format!(
+        "{script}\nread -r given\n\
+         printf '{{\"id\":1,\"name\":\"get_weather\",\"arguments\":%s}}\\n' \"$given\" |\n\
+         '{program}' __tools | sed 's/^{{\"id\":1,\"output\"://; s/}}$//'\nexit"
+    );
+    let stand_in = slow_program(socket.local_addr().expect("it is bound").port(), &script);
+    let tools = Tools::builtin();
+    let mut weather = (**tools.find("get_weather").expect("built in")).clone();
+    let argv = vec![stand_in.into(), "__tool".into(), "get_weather".into()];
+    weather.backing = Backing::Command { argv, folder: "/".into() };
+    weather.limits = Limits::DEFAULT;
+    let service = (&*service.ip().to_string(), service.port());
+    daemon(socket, service, PathBuf::from(program), Some(weather), 2000)
 }
 
 /// Its service is at this port of a host of this name, and at the addresses that `addresses` holds
@@ -30,25 +43,31 @@ pub(crate) fn daemon_with_names(host: &str, port: u16, addresses: &Path) -> Sock
     let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
     let script = format!("exec cat '{}'", addresses.display());
     let program = slow_program(socket.local_addr().expect("it is bound").port(), &script);
-    daemon(socket, (host, port), program, 2000)
+    daemon(socket, (host, port), program, None, 2000)
 }
 
 /// Its tools are this program, whether there is one or not, and it has so many blocks for audio.
 pub(crate) fn daemon_with(service: SocketAddr, program: &str, blocks: usize) -> SocketAddr {
     let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
-    daemon(socket, (&service.ip().to_string(), service.port()), PathBuf::from(program), blocks)
+    let service = (&*service.ip().to_string(), service.port());
+    daemon(socket, service, PathBuf::from(program), None, blocks)
 }
 
 fn daemon(
     socket: std::net::TcpListener,
     (host, port): (&str, u16),
     program: PathBuf,
+    own_tool: Option<Tool>,
     pool_blocks: usize,
 ) -> SocketAddr {
     let address = socket.local_addr().expect("it is bound");
     let host = host.to_owned();
     std::thread::spawn(move || {
-        let tools = Tools::builtin(&program);
+        let mut tools = Tools::builtin();
+        if let Some(tool) = own_tool {
+            tools.remove(|other| other.name == tool.name);
+            tools.add(tool).expect("its name is free");
+        }
         let session = SessionSettings {
             model: "m".to_owned(),
             expected: Dialect::Beta,
@@ -81,12 +100,12 @@ fn daemon(
                 access: Access::Open,
                 candidate: Chosen::new(Candidate::only(settings, target)),
                 sign_in: None,
+                tools,
                 unready: None,
             },
             reread: Box::new(|| Err("nothing is read again".to_owned())),
             certificates: None,
             spending: None,
-            tools,
             program,
             max_sessions: 4,
             max_sessions_per_address: 4,

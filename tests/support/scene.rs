@@ -94,7 +94,7 @@ impl Scene {
         let (near, far) = kernel::pair(room);
         let peer = WsPeer::new(Transport::plain(near), Role::Server, CLIENT_SIZES, &[]);
         let mut resources = LoopResources::new(1_000);
-        let tools = Tools::builtin("/bin/false".as_ref());
+        let tools = Tools::builtin();
         let queues = Queues::open(&mut resources.pool).expect("the pool is new");
         let now = Instant::now();
         let candidate = Candidate::only(settings, target());

@@ -63,7 +63,7 @@ impl<G: Ground> Stage<G> {
         let address = ground.address();
         let mut owner = Loop {
             resources: LoopResources::new(1_000),
-            tools: Tools::builtin("/proc/self/exe".as_ref()),
+            tools: Tools::builtin(),
         };
         let (far, near) = ground.client();
         let (transport, client_tls) = if shape.client_tls {

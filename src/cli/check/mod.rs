@@ -83,9 +83,8 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     }
     state::check(&config, &mut report)?;
     let program = std::env::current_exe().unwrap_or_default();
-    let candidate =
-        service::first_candidate(&config, &Tools::builtin(&program), &ClientConfigs::default())
-            .map_err(|error| (exit::CONFIG, error))?;
+    let candidate = service::first_candidate(&config, &Tools::builtin(), &ClientConfigs::default())
+        .map_err(|error| (exit::CONFIG, error))?;
     let login = log_in(&config, &program, &mut report)?;
     try_candidates(candidate, login.as_deref(), &mut report)?;
     report.line("All is well: calls can be made.");
@@ -109,6 +108,7 @@ fn log_in(config: &Config, program: &Path, report: &mut Report) -> Result<Option
     let outcome = child.and_then(drive::finish);
     let token = match outcome {
         Ok(Outcome::Done(output)) => answer::parse(&output, SystemTime::now()),
+        Ok(Outcome::Refused(_)) => Err(sign_in.failed("it failed")),
         Ok(Outcome::Failed(why)) => Err(sign_in.failed(&why)),
         Err(error) => Err(Refusal::lasting(format!("it cannot be started: {error}"))),
     };

@@ -126,7 +126,7 @@ fn serve(
 ) -> Result<(), Failure> {
     let simulated = !listen.is_empty();
     let program = std::env::current_exe().map_err(system)?;
-    let tools = Tools::builtin(&program);
+    let tools = Tools::builtin();
     let certificates = config.web.tls_listen.map(|_| certificates(&config)).transpose()?;
     let doors = listen_for_calls(&config, passed, certificates.as_ref(), simulated)?;
     let urls: Vec<String> = doors.iter().filter_map(url).collect();
@@ -151,8 +151,7 @@ fn serve(
         connects_per_minute: config.limits.connects_per_minute,
         pool_blocks: blocks(&config),
         drain: config.limits.drain,
-        reread: reload::reread(from, config, tools.clone(), tls),
-        tools,
+        reread: reload::reread(from, config, tools, tls),
     };
     let server =
         Server::new(listen, Some(calls)).map_err(system)?.named_by(names).managed_by(manager());

@@ -53,7 +53,8 @@ pub(super) fn terms(
     let candidate = Chosen::new(service::first_candidate(config, tools, tls)?);
     let sign_in = config.service.sign_in.clone().map(Rc::new);
     let access = access_token::access(token);
-    Ok(Terms { access, candidate, sign_in, unready: config.unready.clone() })
+    let (tools, unready) = (tools.clone(), config.unready.clone());
+    Ok(Terms { access, candidate, sign_in, tools, unready })
 }
 
 /// Reads the terms again for SIGHUP. As long as a setting that needs a restart differs from

@@ -22,6 +22,7 @@ use crate::net::dial::Target;
 use crate::session::candidates::{Candidate, Chosen};
 use crate::spending::Spending;
 use crate::system::systemd::Standing;
+use crate::tools::{Backing, Tools};
 use crate::web::CallSite;
 
 const TICK: Duration = Duration::from_millis(1);
@@ -199,9 +200,14 @@ fn target_at(port: u16) -> Target {
 }
 
 fn calls(port: u16) -> Calls {
-    // A tool that prints its own name and `get_weather`.
+    // A tool that prints its own name.
     let program = PathBuf::from("/bin/echo");
-    let tools = Tools::builtin(&program);
+    let mut tools = Tools::builtin();
+    let mut weather = (**tools.find("get_weather").expect("built in")).clone();
+    let argv = vec!["/bin/echo".into(), "get_weather".into()];
+    weather.backing = Backing::Command { argv, folder: "/".into() };
+    tools.remove(|tool| tool.name == weather.name);
+    tools.add(weather).expect("its name is free");
     Calls {
         certificates: None,
         spending: None,
@@ -209,10 +215,10 @@ fn calls(port: u16) -> Calls {
             access: Access::Open,
             candidate: Chosen::new(Candidate::only(settings(&tools), target_at(port))),
             sign_in: None,
+            tools,
             unready: None,
         },
         reread: Box::new(|| Err("nothing is read again".to_owned())),
-        tools,
         program,
         max_sessions: 2,
         max_sessions_per_address: 2,
@@ -273,6 +279,7 @@ fn the_poll_waits_for_the_nearest_of_all_times() {
     std::fs::remove_dir_all(folder).expect("it is there");
     let sleep = ["/bin/sleep", "60"].map(std::ffi::OsString::from);
     let job = children::Job {
+        folder: None,
         command: &sleep,
         input: Vec::new(),
         max_output: 1,
@@ -292,6 +299,7 @@ fn events_of_the_first_child_reach_it() {
     let mut scene = Scene::new(|_| ());
     let cat = ["/bin/sh", "-c", "cat >/dev/null"].map(std::ffi::OsString::from);
     let job = children::Job {
+        folder: None,
         command: &cat,
         input: vec![b'x'; 300_000],
         max_output: 1,
@@ -311,7 +319,10 @@ fn calls_wait_for_one_look_up_and_running_ones_are_left_alone() {
     };
     let (script, list) = (file("resolve"), file("addresses"));
     std::fs::write(&list, "").expect("a file");
-    let text = format!("#!/bin/sh\necho x >>'{0}.asked'; exec cat '{0}'\n", list.display());
+    let text = format!(
+        "#!/bin/sh\n[ $1 = __resolve ] || exit\necho x >>'{0}.asked'; exec cat '{0}'\n",
+        list.display()
+    );
     std::fs::write(&script, text).expect("a file");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&script, mode).expect("ours");
@@ -324,7 +335,7 @@ fn calls_wait_for_one_look_up_and_running_ones_are_left_alone() {
             host_field: "service.test".into(),
             ..target_at(port)
         };
-        calls.terms.candidate = Chosen::new(Candidate::only(settings(&calls.tools), target));
+        calls.terms.candidate = Chosen::new(Candidate::only(settings(&calls.terms.tools), target));
         calls.program = script.clone();
         calls.max_sessions = 3;
         calls.max_sessions_per_address = 3;
