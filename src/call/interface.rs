@@ -57,6 +57,8 @@ pub enum Input<'a> {
         /// Whether the tool did its work (for the client's `tool` message only).
         ok: bool,
     },
+    /// The tools that the model may call have changed: the `tools` of the service's session.
+    Tools(Rc<serde_json::Value>),
     /// The time given by [`Call::deadline`](super::Call::deadline) has come. Harmless at any time.
     Tick,
 }

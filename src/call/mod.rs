@@ -129,6 +129,8 @@ pub struct Call {
     captions: Captions,
     announced: AnnouncedCalls,
     tools: ToolCalls,
+    /// The tools that the model is offered, once they have become others than the settings'.
+    offered: Option<Rc<serde_json::Value>>,
     /// Requests for approval that were answered.
     approvals: Seen,
     limits: Limits,
@@ -169,6 +171,7 @@ impl Call {
             captions: Captions::default(),
             announced: AnnouncedCalls::default(),
             tools: ToolCalls::default(),
+            offered: None,
             approvals: Seen::default(),
             totals: Totals::default(),
             first_audio: FirstAudio::default(),
@@ -210,6 +213,7 @@ impl Call {
             Input::ToolFinished { call_id, output, ok } => {
                 self.on_tool_finished(call_id, output, ok, now);
             }
+            Input::Tools(tools) => self.change_tools(tools),
             Input::Tick => self.on_tick(now),
         }
         self.request_response(now);
@@ -363,18 +367,30 @@ impl Call {
         }
     }
 
+    /// The tools have changed. A session that has its settings is told them alone; one that is to come gets
+    /// them with its settings.
+    fn change_tools(&mut self, tools: Rc<serde_json::Value>) {
+        if matches!(self.state, State::Configuring | State::Active { .. }) {
+            self.send(commands::tools_update(&tools, self.session.dialect));
+        }
+        self.offered = Some(tools);
+    }
+
     /// The settings of the session. One that goes on with a conversation whose beginning is lost is told
     /// so, or the model would deny what was said there.
     fn session_settings(&self) -> Cow<'_, serde_json::Value> {
-        let settings = &self.settings.session;
-        match settings.get("instructions").and_then(serde_json::Value::as_str) {
-            Some(instructions) if self.is_reconnecting() && self.history.is_shortened() => {
-                let mut settings = settings.clone();
-                settings["instructions"] = format!("{instructions}\n\n{SHORTENED}").into();
-                Cow::Owned(settings)
-            }
-            _ => Cow::Borrowed(settings),
+        let mut settings = Cow::Borrowed(&self.settings.session);
+        if let Some(tools) = &self.offered {
+            settings.to_mut()["tools"] = (**tools).clone();
         }
+        let instructions = self.settings.session.get("instructions");
+        let instructions = instructions.and_then(serde_json::Value::as_str);
+        if let (Some(text), true) =
+            (instructions, self.is_reconnecting() && self.history.is_shortened())
+        {
+            settings.to_mut()["instructions"] = format!("{text}\n\n{SHORTENED}").into();
+        }
+        settings
     }
 
     /// Any state → Ended. The order is the contract with the client: `usage`, `ended`, close. A

@@ -49,6 +49,10 @@ fn execute(command: Command) -> Result<(), Failure> {
             found.map_err(|error| (exit::UNAVAILABLE, error.to_string()))
         }
         Command::ServeTools => serve_tools(),
+        Command::McpHttp => {
+            crate::mcp::http::run(&mut io::stdin().lock(), Box::new(io::stdout()));
+            Ok(())
+        }
         Command::Token => print(&crate::identity::fetch::run(&mut io::stdin())),
         Command::Help(args::Topic::Simulate) => {
             let faults = crate::simulator::Script::help();

@@ -57,6 +57,8 @@ pub struct Config {
     /// Folder for what is kept from one start to the next; `None` if nothing names one. It may not
     /// be there yet.
     pub state_dir: Option<PathBuf>,
+    /// The MCP servers whose tools the model is offered.
+    pub mcp: McpConfig,
     /// The most detailed level that is logged.
     pub log: log::LevelFilter,
     /// Why no call can be made: the settings that are missing. Only a daemon under a service
@@ -160,6 +162,15 @@ impl Web {
         !self.trusted_proxies.is_empty()
             || all.any(|address| !address.ip().to_canonical().is_loopback())
     }
+}
+
+/// The MCP servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct McpConfig {
+    /// The servers of the file that can be used.
+    pub servers: Vec<crate::mcp::file::Server>,
+    /// The most bytes that their tools' names, descriptions and schemas may have together.
+    pub schema_budget: usize,
 }
 
 /// Who may call.

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::content::{self, failed};
+use super::content;
 use super::lines::{Line, Lines};
 use super::listing::{Listing, Page, Tool};
 use super::{Era, LEGACY, MODERN, messages, shown};
@@ -68,10 +68,17 @@ pub enum Event {
     Done {
         /// What [`Client::call`] was given.
         ticket: u64,
-        /// Text for the model.
+        /// Text for the model: the result, or a sentence that says why there is none.
         output: String,
         /// Whether the tool did its work.
         ok: bool,
+    },
+    /// A call makes progress: its end was put off.
+    Later {
+        /// What [`Client::call`] was given.
+        ticket: u64,
+        /// When it ends now, unless it makes more progress.
+        until: Instant,
     },
     /// A sentence for the log. It follows the server's name and a colon.
     Note(Weight, String),
@@ -125,7 +132,9 @@ pub struct Client {
     listing: Option<(u64, Instant, Listing)>,
     /// When to list again; `None` while nothing asks for it.
     list_at: Option<Instant>,
-    /// The standing request for changes of the list (modern era).
+    /// The server tells of changes if it is asked to (modern era).
+    tells_changes: bool,
+    /// The standing request for that.
     subscription: Option<u64>,
     outbox: Vec<u8>,
     lines: Lines,
@@ -146,6 +155,7 @@ impl Client {
             running: Vec::new(),
             listing: None,
             list_at: None,
+            tells_changes: false,
             subscription: None,
             outbox: Vec::new(),
             lines: Lines::default(),
@@ -172,16 +182,13 @@ impl Client {
         self.state = State::Closed;
         self.listing = None;
         self.list_at = None;
+        self.tells_changes = false;
         self.subscription = None;
         self.outbox = Vec::new();
         self.lines = Lines::default();
         self.oddities = 0;
         for call in std::mem::take(&mut self.running) {
-            self.done(
-                call.ticket,
-                failed(&format!("The tool's server does not work: {why}.")),
-                false,
-            );
+            self.done(call.ticket, format!("The tool's server does not work: {why}."), false);
         }
     }
 
@@ -249,7 +256,7 @@ impl Client {
             let call = self.running.swap_remove(at);
             self.say(&messages::cancelled(call.id, "it took too long"));
             let why = format!("The tool {} took too long.", call.tool);
-            self.done(call.ticket, failed(&why), false);
+            self.done(call.ticket, why, false);
         }
     }
 
@@ -367,6 +374,8 @@ impl Client {
                 let call = self.running.iter_mut().find(|call| Some(call.id) == id);
                 if let Some(call) = call {
                     call.due = (now + timeout).min(call.last).max(call.due);
+                    let (ticket, until) = (call.ticket, call.due);
+                    self.events.push_back(Event::Later { ticket, until });
                 }
             }
             "notifications/message" => {
@@ -390,8 +399,12 @@ impl Client {
             return self.on_page(answer, now);
         }
         if self.subscription == Some(id) {
-            // It ended, or the server does not know it. The list is then as fresh as `ttlMs` says.
+            // It ended, or the server does not know it.
             self.subscription = None;
+            self.tells_changes &= !answer.is_err_and(|it| it["code"] == messages::METHOD_NOT_FOUND);
+            if self.tells_changes {
+                self.want_list(now + LIST_AGAIN);
+            }
             return;
         }
         let Some(at) = self.running.iter().position(|call| call.id == id) else {
@@ -403,7 +416,7 @@ impl Client {
         let changed = answer.as_ref().is_err_and(|it| it["code"] == messages::UNSUPPORTED_VERSION);
         let (output, ok) = match answer {
             Ok(result) => content::outcome(&result),
-            Err(error) => (failed(&format!("The tool failed: {}.", reason(error))), false),
+            Err(error) => (format!("The tool failed: {}.", reason(error)), false),
         };
         self.done(call.ticket, output, ok);
         if changed {
@@ -414,13 +427,8 @@ impl Client {
     fn on_discovered(&mut self, answer: Result<Value, &Value>, now: Instant) {
         match answer {
             Ok(result) if speaks(&result["supportedVersions"], MODERN) => {
-                let subscribe = result["capabilities"]["tools"]["listChanged"] == true;
+                self.tells_changes = result["capabilities"]["tools"]["listChanged"] == true;
                 self.be_ready(Era::Modern, MODERN, now);
-                if subscribe {
-                    let id = self.next_id;
-                    let params = json!({ "notifications": { "toolsListChanged": true } });
-                    self.subscription = self.ask("subscriptions/listen", params).then_some(id);
-                }
             }
             Err(error) if error["code"] == messages::UNSUPPORTED_VERSION => {
                 let theirs = &error["data"]["supported"];
@@ -525,6 +533,11 @@ impl Client {
     fn list(&mut self, now: Instant) {
         self.list_at = None;
         self.ask_page(json!({}), Listing::default(), now);
+        if self.tells_changes && self.subscription.is_none() {
+            let id = self.next_id;
+            let params = json!({ "notifications": { "toolsListChanged": true } });
+            self.subscription = self.ask("subscriptions/listen", params).then_some(id);
+        }
     }
 
     fn ask_page(&mut self, params: Value, listing: Listing, now: Instant) {

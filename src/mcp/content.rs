@@ -8,26 +8,21 @@ use serde_json::Value;
 /// The most bytes of a result that reach the model. Each costs tokens in every later turn.
 pub const MAX_RESULT: usize = 32 * 1024;
 
-/// What a `tools/call` was answered with: the text for the model, and whether the tool did its work.
+/// What a `tools/call` was answered with: the text for the model, and whether the tool did its work. If
+/// not, the text says why.
 #[must_use]
 pub fn outcome(result: &Value) -> (String, bool) {
     if result["resultType"] == "input_required" {
-        return (failed("The tool wants input that this assistant cannot give."), false);
+        return ("The tool wants input that this assistant cannot give.".to_owned(), false);
     }
     let text = text(result);
     if result["isError"] == true {
-        let why = if text.is_empty() { "The tool failed and did not say why." } else { &text };
-        return (failed(why), false);
+        let silent = "The tool failed and did not say why.".to_owned();
+        return (if text.is_empty() { silent } else { text }, false);
     }
     let text =
         if text.is_empty() { "Done. The tool has nothing to tell.".to_owned() } else { text };
     (text, true)
-}
-
-/// An error that the model can speak about.
-#[must_use]
-pub fn failed(why: &str) -> String {
-    serde_json::json!({ "error": why }).to_string()
 }
 
 fn text(result: &Value) -> String {

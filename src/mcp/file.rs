@@ -11,6 +11,7 @@
 //! Ours besides: `allow`, `deny`, `confirm`, `timeout_seconds`. A faulty server costs only itself, and
 //! its fault names the line. Values are in no fault, since they may be secrets.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -57,9 +58,8 @@ pub enum Place {
     },
 }
 
-/// One server of the file.
+/// One server of the file. Only its name is ever shown: environment and headers hold secrets.
 #[derive(Clone, PartialEq, Eq)]
-#[allow(missing_debug_implementations, reason = "environment and headers hold secrets")]
 pub struct Server {
     /// Its name in the file.
     pub name: String,
@@ -76,6 +76,12 @@ pub struct Server {
     pub timeout: Duration,
 }
 
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Server({:?})", self.name)
+    }
+}
+
 /// What is wrong with a server, or with the whole file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -88,6 +94,17 @@ pub struct Fault {
 /// The value of a variable of the environment, for `${NAME}`; `None` if there is none, or none that a
 /// server may see.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Server {
+    /// Whether its entry has places where logins stand.
+    #[must_use]
+    pub fn may_hold_secrets(&self) -> bool {
+        match &self.place {
+            Place::Program { environment, .. } => !environment.is_empty(),
+            Place::Http { headers, .. } => !headers.is_empty(),
+        }
+    }
+}
 
 /// Reads the file: the servers that can be used, and what is wrong with the others.
 #[must_use]

@@ -77,6 +77,7 @@ fn take(client: &mut Client, ends: &mut Vec<(u64, String, bool)>) {
                 assert!(output.len() < 40_000 && !output.is_empty());
                 ends.push((ticket, output, ok));
             }
+            Event::Later { .. } => {}
             Event::Note(_, words) | Event::Broken(words) => {
                 assert!(words.len() < 4000, "{words}");
                 assert!(!words.contains(char::is_control), "{words:?}");
