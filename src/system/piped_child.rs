@@ -10,11 +10,11 @@
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use mio::unix::pipe::{Receiver, Sender};
 use mio::{Interest, Registry, Token};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::child::{kill_group, start};
 
@@ -51,6 +51,7 @@ pub struct PipedChild {
     stdin: Option<Sender>,
     stdout: Receiver,
     stderr: Receiver,
+    exit: Option<ExitStatus>,
 }
 
 impl PipedChild {
@@ -68,7 +69,7 @@ impl PipedChild {
         let (stdout, stderr) = (Receiver::from(stdout), Receiver::from(stderr));
         stdin.set_nonblocking(true)?;
         registry.register(&mut stdin, Token(token), Interest::WRITABLE)?;
-        let mut child = Self { process, stdin: Some(stdin), stdout, stderr };
+        let mut child = Self { process, stdin: Some(stdin), stdout, stderr, exit: None };
         for (pipe, token) in [(&mut child.stdout, token + 1), (&mut child.stderr, token + 2)] {
             pipe.set_nonblocking(true)?;
             registry.register(pipe, Token(token), Interest::READABLE)?;
@@ -94,7 +95,7 @@ impl PipedChild {
     /// grandchild keeps the pipe open.
     pub fn read(&mut self, heard: &mut dyn FnMut(&[u8])) -> Talk {
         // First the exit, then the bytes: what was written before the exit is read.
-        let exit = self.process.try_wait().ok().flatten();
+        let exit = self.exit_status();
         match (read_some(&mut self.stdout, TURN, heard), exit) {
             (Talk::Idle | Talk::Gone(_), Some(status)) => {
                 Talk::Gone(format!("it ended with {status}"))
@@ -118,27 +119,37 @@ impl PipedChild {
 
     /// Tells it to end (SIGTERM).
     pub fn terminate(&mut self) {
-        if let Some(id) = self.group() {
+        if let (None, Some(id)) = (self.exit_status(), self.number()) {
             let _ = kill_process_group(id, Signal::TERM);
         }
     }
 
-    /// Whether it has exited. Its number belongs to nobody any more then.
-    pub fn has_exited(&mut self) -> bool {
-        !matches!(self.process.try_wait(), Ok(None))
+    /// How it has exited; `None` while it runs. What it has started, and left behind in its group, ends
+    /// with it.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        if self.exit.is_none() && self.is_zombie() {
+            // Until it is waited for, its number can belong to no other group.
+            kill_group(&self.process);
+            self.exit = self.process.try_wait().ok().flatten();
+        }
+        self.exit
+    }
+
+    /// Whether it has exited and was not waited for.
+    fn is_zombie(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let Some(id) = self.number() else { return false };
+        !matches!(waitid(WaitId::Pid(id), options), Ok(None))
+    }
+
+    fn number(&self) -> Option<Pid> {
+        i32::try_from(self.process.id()).ok().and_then(Pid::from_raw)
     }
 
     /// The id of its process.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
-    }
-
-    fn group(&mut self) -> Option<Pid> {
-        if self.has_exited() {
-            return None;
-        }
-        i32::try_from(self.process.id()).ok().and_then(Pid::from_raw)
     }
 }
 
@@ -163,7 +174,7 @@ impl Drop for PipedChild {
     /// Kills it with all that it has started, and waits for it. The wait is short, because SIGKILL cannot
     /// be ignored.
     fn drop(&mut self) {
-        if !self.has_exited() {
+        if self.exit_status().is_none() {
             kill_group(&self.process);
             let _ = self.process.wait();
         }

@@ -31,6 +31,9 @@ const HEALTHY: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest line of standard error that is logged, in bytes.
 const MAX_ERROR: usize = 1000;
+/// The most lines of standard error that are logged in so much time. A server that floods it must not
+/// fill the log, nor hold the loop with writing it.
+const MOST_ERRORS: (u32, Duration) = (100, Duration::from_secs(10));
 
 /// Variables that a server gets besides those that every child gets: what the protocol's own SDKs pass
 /// on. The daemon's other variables, with the service's key among them, do not reach it.
@@ -42,7 +45,7 @@ enum State {
     /// There is one.
     Running { child: PipedChild, since: Instant },
     /// It has been asked to end, and is killed or told to at this time.
-    Ending { child: PipedChild, until: Instant, told: bool },
+    Ending { child: PipedChild, until: Instant, told: bool, why: String },
     /// The daemon ends.
     Stopped,
 }
@@ -68,6 +71,8 @@ pub(super) struct Link {
     token: usize,
     failures: u32,
     errors: Lines,
+    /// When counting of logged lines began, and how many there were since.
+    logged: (Instant, u32),
     /// A pipe is ready, some child has exited, or something is to be written.
     marked: bool,
     stopping: bool,
@@ -91,6 +96,7 @@ impl Link {
             token,
             failures: 0,
             errors,
+            logged: (now, 0),
             marked: false,
             stopping: false,
         }
@@ -245,11 +251,17 @@ impl Link {
         let State::Running { child, since } = &mut self.state else { return };
         let (client, since) = (&mut self.client, *since);
         let talk = child.read(&mut |bytes| client.read(bytes, now));
-        let (name, lines) = (&self.spec.name, &mut self.errors);
+        let (name, lines, logged) = (&self.spec.name, &mut self.errors, &mut self.logged);
+        if now >= logged.0 + MOST_ERRORS.1 {
+            *logged = (now, 0);
+        }
         let errors = child.read_errors(&mut |mut bytes| {
             while let Some(line) = lines.next(&mut bytes) {
                 let (Line::Whole(line) | Line::TooLong { head: line, .. }) = line;
-                log::debug!("mcp {name}, standard error: {}", shown(&line));
+                logged.1 += 1;
+                if logged.1 <= MOST_ERRORS.0 {
+                    log::debug!("mcp {name}, standard error: {}", shown(&line));
+                }
             }
         });
         match talk {
@@ -273,13 +285,10 @@ impl Link {
         let state = std::mem::replace(&mut self.state, State::Stopped);
         match state {
             State::Running { mut child, .. } => {
-                if !self.stopping {
-                    self.failures += 1;
-                    let wait = self.wait().as_secs();
-                    self.log(Weight::Warn, &format!("it is started anew in {wait} s: {why}"));
-                }
+                self.failures += 1;
                 child.close_input();
-                self.state = State::Ending { child, until: now + PATIENCE, told: false };
+                let (until, why) = (now + PATIENCE, why.to_owned());
+                self.state = State::Ending { child, until, told: false, why };
                 self.go_on_ending(now);
             }
             ending @ State::Ending { .. } => self.state = ending,
@@ -289,12 +298,21 @@ impl Link {
     }
 
     fn go_on_ending(&mut self, now: Instant) {
-        let State::Ending { child, until, told } = &mut self.state else { return };
+        let State::Ending { child, until, told, why } = &mut self.state else { return };
         // What it says now is for nobody. It must be read, or a full pipe would keep it from ending.
         let _ = child.read(&mut |_| {});
         let _ = child.read_errors(&mut |_| {});
-        if child.has_exited() || (*told && now >= *until) {
-            // Dropped, and killed if it is still there.
+        let status = child.exit_status();
+        if status.is_some() || (*told && now >= *until) {
+            let why = match status {
+                Some(status) if !why.contains("exit") => format!("{why} ({status})"),
+                _ => std::mem::take(why),
+            };
+            if !self.stopping {
+                let wait = self.wait().as_secs();
+                self.log(Weight::Warn, &format!("it is started anew in {wait} s: {why}"));
+            }
+            // Its process is dropped, and killed if it is still there.
             return self.rest(now);
         }
         if now >= *until {
