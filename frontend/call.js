@@ -12,7 +12,7 @@ const HELD_FRAMES = 100; // 2 s of microphone, kept until the socket is open
 const MAX_UNSENT_BYTES = 96000; // 2 s: audio that a stalled network has not taken by then is too old
 const PLAYED_EVERY_MS = 300;
 // Why a call is over although nothing went wrong.
-const DUE = ['idle', 'time_limit', 'session_expired'];
+const DUE = ['goodbye', 'idle', 'time_limit', 'session_expired'];
 /** The longest typed turn, in UTF-16 code units, as `length` and `maxlength` count and as the daemon does. */
 const MAX_TEXT_UNITS = 8192;
 const REFUSED = ['text_too_long', 'not_ready']; // the daemon's words for a typed turn that it did not take

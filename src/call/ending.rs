@@ -8,6 +8,8 @@ use std::time::Duration;
 pub enum EndReason {
     /// The client hung up.
     HangUp,
+    /// The model hung up, after its goodbye.
+    AssistantHungUp,
     /// The client's socket is gone, or it closed.
     ClientLost,
     /// Neither side has spoken for this many seconds.
@@ -65,6 +67,7 @@ impl EndReason {
     pub fn word(&self) -> &'static str {
         match self {
             Self::HangUp => "hang_up",
+            Self::AssistantHungUp => "goodbye",
             Self::ClientLost => "client_lost",
             Self::Idle(_) => "idle",
             Self::TimeLimit(_) => "time_limit",
@@ -92,6 +95,7 @@ impl EndReason {
     pub fn message(&self) -> Cow<'_, str> {
         match self {
             Self::HangUp => "You ended the call.".into(),
+            Self::AssistantHungUp => "The assistant said goodbye and ended the call.".into(),
             Self::ClientLost => "The connection to the browser was lost.".into(),
             Self::Idle(seconds) => {
                 format!("Nobody has spoken for {seconds} seconds, so the call was ended.").into()
@@ -136,6 +140,7 @@ impl EndReason {
     pub fn close_code(&self) -> u16 {
         match self {
             Self::HangUp
+            | Self::AssistantHungUp
             | Self::ClientLost
             | Self::Idle(_)
             | Self::TimeLimit(_)
@@ -166,6 +171,7 @@ impl EndReason {
             | Self::ClientStalled(_)
             | Self::Refused(_) => Side::Client,
             Self::Service(_)
+            | Self::AssistantHungUp
             | Self::ServiceTimeout
             | Self::SessionExpired
             | Self::SessionRefused(_) => Side::Service,
@@ -187,6 +193,7 @@ impl EndReason {
         !matches!(
             self,
             Self::HangUp
+                | Self::AssistantHungUp
                 | Self::ClientLost
                 | Self::Idle(_)
                 | Self::TimeLimit(_)
@@ -224,6 +231,7 @@ mod tests {
             ServiceFault { word: "lost", message: text(), retryable: true, retry_after: None };
         let reasons = [
             EndReason::HangUp,
+            EndReason::AssistantHungUp,
             EndReason::ClientLost,
             EndReason::Idle(120),
             EndReason::TimeLimit(3600),

@@ -59,6 +59,11 @@ pub enum Input<'a> {
     },
     /// The tools that the model may call have changed: the `tools` of the service's session.
     Tools(Rc<serde_json::Value>),
+    /// A tool that was to run is the one that hangs up: the call ends when the goodbye has been heard.
+    HangUp {
+        /// The service's id of the function call.
+        call_id: &'a str,
+    },
     /// The time given by [`Call::deadline`](super::Call::deadline) has come. Harmless at any time.
     Tick,
 }
@@ -107,7 +112,7 @@ pub enum Output {
     },
     /// The service has refused an item of the conversation that was sent again: for the count.
     ItemRefused,
-    /// Run a tool beside the loop; answer with [`Input::ToolFinished`], exactly once. An answer that
+    /// Run a tool beside the loop; answer with [`Input::ToolFinished`] or [`Input::HangUp`], exactly once. An answer that
     /// comes after the tool's deadline is ignored.
     RunTool {
         /// The service's id of the function call.

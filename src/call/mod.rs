@@ -16,7 +16,7 @@
 //!
 //! All changes of `State` are in this file. `interface` is what goes in and comes out. `events`
 //! handles what the service says, `turns` what the client says and barge-in, `end_of_turn` the end of
-//! a turn on the client's word, `limits` the clock.
+//! a turn on the client's word, `farewell` the end that the model asks for, `limits` the clock.
 //! `response_gate`, `playback`, `announced_calls`, `tool_calls`, `seen`, `captions`, `interrupted`,
 //! `first_audio` and `service_session` each keep one thing; `responses` is the life of a response.
 //!
@@ -29,6 +29,7 @@ pub mod client;
 mod end_of_turn;
 pub mod ending;
 mod events;
+mod farewell;
 mod first_audio;
 mod history;
 mod interface;
@@ -57,6 +58,7 @@ use captions::Captions;
 use client::CallState;
 use end_of_turn::EndOfTurn;
 use ending::{EndReason, ServiceFault};
+use farewell::Farewell;
 use first_audio::FirstAudio;
 use history::History;
 pub use interface::{CallSettings, Input, MAX_SILENCE_BYTES, Microphone, Output, Reply, Restored};
@@ -131,6 +133,8 @@ pub struct Call {
     tools: ToolCalls,
     /// The tools that the model is offered, once they have become others than the settings'.
     offered: Option<Rc<serde_json::Value>>,
+    /// The model has hung up, and its last words are still to be heard.
+    farewell: Option<Farewell>,
     /// Requests for approval that were answered.
     approvals: Seen,
     limits: Limits,
@@ -172,6 +176,7 @@ impl Call {
             announced: AnnouncedCalls::default(),
             tools: ToolCalls::default(),
             offered: None,
+            farewell: None,
             approvals: Seen::default(),
             totals: Totals::default(),
             first_audio: FirstAudio::default(),
@@ -214,9 +219,11 @@ impl Call {
                 self.on_tool_finished(call_id, output, ok, now);
             }
             Input::Tools(tools) => self.change_tools(tools),
+            Input::HangUp { call_id } => self.on_hang_up(call_id, now),
             Input::Tick => self.on_tick(now),
         }
         self.request_response(now);
+        self.part(now);
     }
 
     /// The next output, until `None`. The order matters: a tool's output before the request for the
@@ -241,6 +248,7 @@ impl Call {
         let limits = self.limits.deadline(self.state, self.is_busy(), self.playback.end());
         let gate = self.gate.deadline(self.tools.has_complete_batch(), self.playback.end());
         let tools = sooner(self.announced.deadline(), self.tools.deadline());
+        let tools = sooner(tools, self.farewell.as_ref().map(Farewell::deadline));
         let waiting = sooner(tools, self.end_of_turn.deadline());
         sooner(sooner(limits, gate), sooner(waiting, self.outage_deadline()))
     }
@@ -416,6 +424,7 @@ impl Call {
         if self.gate.active().is_none() && self.tools.take_complete_batch() {
             self.gate.want(ResponseRequest::Answer);
         }
+        self.want_goodbye();
         let Some(request) = self.gate.next(now) else {
             return;
         };

@@ -18,9 +18,9 @@ use super::{Call, Output};
 
 /// Longest tool output passed to the model, in bytes.
 const MAX_TOOL_OUTPUT_BYTES: usize = 64 * 1024;
-/// How long a tool may take. After that its call is answered with an error, so that the model can say
-/// so. The loop ends the process by its own, shorter limit; this one holds if that fails.
-pub const TOOL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a tool may take, waiting included. After that its call is answered with an error, so that the
+/// model can say so. The loop ends the run by its own, shorter limits; this one holds if that fails.
+pub const TOOL_TIMEOUT: Duration = Duration::from_secs(300);
 /// Calls open at the same time; those beyond it are answered with an error at once.
 pub const MAX_OPEN_CALLS: usize = 8;
 
@@ -29,6 +29,7 @@ pub const MAX_OPEN_CALLS: usize = 8;
 pub(super) struct OpenCall {
     pub(super) call_id: String,
     pub(super) name: String,
+    pub(super) response_id: String,
     pub(super) started: Instant,
 }
 
@@ -52,7 +53,13 @@ pub(super) struct ToolCalls {
 impl ToolCalls {
     /// A new call of the model, with an id that was not opened before. One that is
     /// [`TooMany`](Opened::TooMany) counts as answered: the caller must send the error.
-    pub(super) fn open(&mut self, call_id: &str, name: &str, now: Instant) -> Opened {
+    pub(super) fn open(
+        &mut self,
+        call_id: &str,
+        name: &str,
+        response_id: &str,
+        now: Instant,
+    ) -> Opened {
         if self.open.len() == MAX_OPEN_CALLS {
             self.answered = true;
             return Opened::TooMany;
@@ -60,6 +67,7 @@ impl ToolCalls {
         self.open.push(OpenCall {
             call_id: call_id.to_owned(),
             name: name.to_owned(),
+            response_id: response_id.to_owned(),
             started: now,
         });
         Opened::Run
@@ -67,8 +75,14 @@ impl ToolCalls {
 
     /// Closes a call; `None` if it is not open (answered by its deadline, say).
     pub(super) fn close(&mut self, call_id: &str) -> Option<OpenCall> {
-        let index = self.open.iter().position(|call| call.call_id == call_id)?;
+        let call = self.close_alone(call_id)?;
         self.answered = true;
+        Some(call)
+    }
+
+    /// Closes a call whose answer alone asks for no follow-up.
+    pub(super) fn close_alone(&mut self, call_id: &str) -> Option<OpenCall> {
+        let index = self.open.iter().position(|call| call.call_id == call_id)?;
         Some(self.open.remove(index))
     }
 
@@ -149,7 +163,7 @@ impl Call {
             self.answer_call(&call.call_id, output);
             return;
         }
-        match self.tools.open(&call.call_id, &call.name, now) {
+        match self.tools.open(&call.call_id, &call.name, &call.response_id, now) {
             Opened::Run if call.arguments.len() > MAX_TOOL_ARGUMENT_BYTES => {
                 self.outputs.push_back(Output::ToolRefused);
                 let output = r#"{"error":"The arguments are too long."}"#;
@@ -208,8 +222,8 @@ mod tests {
         let now = Instant::now();
         let mut calls = ToolCalls::default();
         assert!(!calls.take_complete_batch());
-        assert_eq!(calls.open("a", "t", now), Opened::Run);
-        assert_eq!(calls.open("b", "t", now), Opened::Run);
+        assert_eq!(calls.open("a", "t", "r", now), Opened::Run);
+        assert_eq!(calls.open("b", "t", "r", now), Opened::Run);
         assert!(calls.close("a").is_some() && calls.close("a").is_none());
         assert!(!calls.take_complete_batch());
         assert!(calls.close_overdue(now).is_none());
@@ -223,8 +237,8 @@ mod tests {
         let now = Instant::now();
         let mut calls = ToolCalls::default();
         for index in 0..MAX_OPEN_CALLS {
-            assert_eq!(calls.open(&index.to_string(), "t", now), Opened::Run);
+            assert_eq!(calls.open(&index.to_string(), "t", "r", now), Opened::Run);
         }
-        assert_eq!(calls.open("more", "t", now), Opened::TooMany);
+        assert_eq!(calls.open("more", "t", "r", now), Opened::TooMany);
     }
 }

@@ -41,6 +41,7 @@ impl Call {
             );
             return;
         }
+        self.call_off_farewell();
         if self.gate.active().is_some() || self.playback.is_playing(now) {
             self.stop_reply(now);
             self.tell(client::speech_started(""));
@@ -82,6 +83,7 @@ impl Call {
     /// a reply arrives much faster than it is played, so it is often complete while it is heard.
     pub(super) fn on_speech_started(&mut self, item_id: &str, now: Instant) {
         self.limits.touch(now);
+        self.call_off_farewell();
         self.gate.speech_started(now);
         self.first_audio.cancel();
         if !self.session.turns.interrupt_response {

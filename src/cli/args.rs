@@ -30,6 +30,10 @@ pub enum Command {
         /// Passed through to the printed socket addresses.
         port: u16,
     },
+    /// The tools: a list, or a run of one.
+    Tools(ToolsArgs),
+    /// Internal: sends a tool's web request; its job is on standard input.
+    Request,
     /// Internal: runs built-in tools, one for each line of standard input.
     ServeTools,
     /// `__mcp_http`: the child between the loop and an MCP server behind HTTP.
@@ -60,6 +64,28 @@ pub struct CheckArgs {
     pub env_file: Option<PathBuf>,
     /// Whether the settings are those of the installed service.
     pub service: bool,
+}
+
+/// Options of `tools`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ToolsArgs {
+    /// File to use in place of `.env`, or of the service's file.
+    pub env_file: Option<PathBuf>,
+    /// Whether the settings are those of the installed service.
+    pub service: bool,
+    /// The folder with the tools; without it the settings name it.
+    pub folder: Option<PathBuf>,
+    /// What to run; without it the tools are listed.
+    pub run: Option<Run>,
+}
+
+/// A run of a tool.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Run {
+    /// The tool's name.
+    pub name: String,
+    /// Its arguments as JSON, as a model would write them.
+    pub arguments: String,
 }
 
 /// Options of `simulate`.
@@ -121,6 +147,8 @@ pub enum Topic {
     Simulate,
     /// `call`.
     Call,
+    /// `tools`.
+    Tools,
 }
 
 /// What is wrong with the command line, in one line. Exit code [`exit::USAGE`].
@@ -172,6 +200,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
         Some("check") => check_args(&mut parser),
         Some("simulate") => simulate_args(&mut parser),
         Some("call") => call_args(&mut parser),
+        Some("tools") => tools_args(&mut parser),
         Some("help") => help_args(&mut parser),
         Some("version") => Ok(Command::Version),
         Some("__resolve") => {
@@ -181,6 +210,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
             Ok(Command::Resolve { host, port })
         }
         Some("__token") => alone(&mut parser, Command::Token),
+        Some("__request") => alone(&mut parser, Command::Request),
         Some("__tools") => alone(&mut parser, Command::ServeTools),
         Some("__mcp_http") => alone(&mut parser, Command::McpHttp),
         _ => Err(format!("there is no command {command:?}").into()),
@@ -196,6 +226,7 @@ pub fn help(topic: Topic) -> &'static str {
         Topic::Check => CHECK_HELP,
         Topic::Simulate => SIMULATE_HELP,
         Topic::Call => CALL_HELP,
+        Topic::Tools => TOOLS_HELP,
     }
 }
 
@@ -247,6 +278,32 @@ fn check_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
         }
     }
     Ok(Command::Check(args))
+}
+
+fn tools_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
+    let (mut args, mut words) = (ToolsArgs::default(), Vec::new());
+    while let Some(option) = parser.next()? {
+        if let Some(other) = common(&option, Topic::Tools) {
+            return Ok(other);
+        }
+        match option {
+            Long("env-file") => args.env_file = Some(parser.value()?.into()),
+            Long("service") => args.service = true,
+            Long("dir") => args.folder = Some(parser.value()?.into()),
+            Value(word) if words.len() < 3 => words.push(word.to_string_lossy().into_owned()),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    args.run = match words.as_slice() {
+        [] => None,
+        [run, name, rest @ ..] if run == "run" => {
+            let arguments = rest.first().cloned().unwrap_or_default();
+            Some(Run { name: name.clone(), arguments })
+        }
+        [run] if run == "run" => return Err("the tool's name is missing".to_owned().into()),
+        [other, ..] => return Err(format!("tools has no command {other:?}").into()),
+    };
+    Ok(Command::Tools(args))
 }
 
 fn simulate_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
@@ -340,6 +397,7 @@ fn help_args(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
         Some("check") => Topic::Check,
         Some("simulate") => Topic::Simulate,
         Some("call") => Topic::Call,
+        Some("tools") => Topic::Tools,
         _ => return Err(format!("there is no command {word:?}").into()),
     };
     Ok(Command::Help(topic))
@@ -386,6 +444,7 @@ Commands:
   check      test the settings and the connection to the service
   simulate   run the simulated service alone
   call       make a call from the command line
+  tools      list the tools that calls may use, or run one
 
 Options:
   --env-file FILE        read settings from FILE instead of .env
@@ -429,6 +488,21 @@ Usage: voicelived simulate [OPTIONS]
   --listen ADDRESS:PORT  listen on this address (default 127.0.0.1:9000)
   --cert FILE --key FILE speak wss:// instead of ws://, with these PEM files
   --fault FAULT          misbehave in this way; may be given several times
+";
+
+const TOOLS_HELP: &str = "\
+voicelived tools lists the tools that the model may use in calls: where each comes from,
+and the faults of your own. With run it runs one as a call would, prints what the model
+would get, and to standard error how long it took.
+
+Usage: voicelived tools [OPTIONS]
+       voicelived tools [OPTIONS] run NAME ['{\"ARGUMENT\":\"VALUE\"}']
+
+  --dir DIR              look for tools in DIR in place of VOICELIVED_TOOLS_DIR
+  --env-file FILE        read FILE in place of .env
+  --service              use the settings of the installed service, as check does
+
+Exit status: 0 if all is well, 78 if a file has a fault, 1 if the run failed.
 ";
 
 const CALL_HELP: &str = "\
@@ -523,6 +597,7 @@ mod tests {
             ("check", Topic::Check),
             ("simulate", Topic::Simulate),
             ("call", Topic::Call),
+            ("tools", Topic::Tools),
         ] {
             for line in [format!("{word} --help"), format!("{word} -h"), format!("help {word}")] {
                 assert_eq!(parsed(&line).unwrap(), Command::Help(topic), "{line}");
@@ -561,6 +636,10 @@ mod tests {
             "__resolve h",
             "__resolve h p",
             "__tools x",
+            "__request x",
+            "tools list",
+            "tools run",
+            "tools run a b c",
             "--listen a demo",
         ] {
             let text = parsed(line).unwrap_err().to_string();

@@ -263,7 +263,15 @@ impl Drive {
 ///
 /// # Errors
 /// When the system gives no poll, or refuses its pipes.
-pub(super) fn finish(mut child: Child) -> io::Result<Outcome> {
+pub(super) fn finish(child: Child) -> io::Result<Outcome> {
+    finish_speaking(child).map(|(outcome, _)| outcome)
+}
+
+/// As [`finish`], with what the child wrote to its standard error if that was kept.
+///
+/// # Errors
+/// As [`finish`].
+pub(super) fn finish_speaking(mut child: Child) -> io::Result<(Outcome, Vec<u8>)> {
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(8));
     let (stdin, stdout) = child.pipes();
     if let Some(pipe) = stdin {
@@ -272,9 +280,12 @@ pub(super) fn finish(mut child: Child) -> io::Result<Outcome> {
     if let Some(pipe) = stdout {
         poll.registry().register(pipe, SOCKET, Interest::READABLE)?;
     }
+    if let Some(pipe) = child.error_pipe() {
+        poll.registry().register(pipe, SOCKET, Interest::READABLE)?;
+    }
     loop {
         if let Some(outcome) = child.pump(Instant::now()) {
-            return Ok(outcome);
+            return Ok((outcome, child.errors().to_vec()));
         }
         // The exit itself is no event here.
         wait(&mut poll, &mut events, Instant::now() + CHILD_INTERVAL)?;

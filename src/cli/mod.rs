@@ -13,6 +13,8 @@ mod own_names;
 pub mod run;
 mod screen;
 pub mod service;
+mod tool_folder;
+mod tools;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -48,6 +50,8 @@ fn execute(command: Command) -> Result<(), Failure> {
             let found = crate::system::resolve::look_up(&host, port, &mut io::stdout());
             found.map_err(|error| (exit::UNAVAILABLE, error.to_string()))
         }
+        Command::Tools(args) => tools::tools(&args),
+        Command::Request => send_request(),
         Command::ServeTools => serve_tools(),
         Command::McpHttp => {
             crate::mcp::http::run(&mut io::stdin().lock(), Box::new(io::stdout()));
@@ -70,6 +74,14 @@ fn execute(command: Command) -> Result<(), Failure> {
 fn serve_tools() -> Result<(), Failure> {
     let served = crate::tools::builtin::serve(&mut io::stdin().lock(), &mut io::stdout());
     served.map_err(|error| (exit::IO, error.to_string()))
+}
+
+/// The child of a tool's web request. A failure is told on standard output, for the model.
+fn send_request() -> Result<(), Failure> {
+    match crate::tools::request::run(&mut io::stdin().lock()) {
+        Ok(answer) => print(&answer),
+        Err(why) => print(&why).and(Err((exit::UNAVAILABLE, why))),
+    }
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -43,6 +43,7 @@ pub(super) struct Draft {
     /// Variables that the MCP file may name.
     pub(super) environment: Vec<(String, String)>,
     pub(super) mcp: McpConfig,
+    pub(super) tools_dir: Option<PathBuf>,
     pub(super) log: Option<log::LevelFilter>,
     pub(super) unready: Option<String>,
     pub(super) secret_files: Vec<PathBuf>,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::names::{ENTRA_COMMAND, ENTRA_FILE, KEY, KEY_FILE, SERVICE_FILE};
+use super::names::{ENTRA_COMMAND, ENTRA_FILE, KEY, KEY_FILE, SERVICE_FILE, TOOLS_DIR};
 use super::{
     Config, ConfigError, EnvFile, PassedSocket, Place, Purpose, Sources, environment_file, secret,
 };
@@ -11,6 +11,9 @@ use crate::system::files;
 
 /// The folder that the unit's `StateDirectory=` makes.
 const STATE_DIRECTORY: &str = "/var/lib/voicelived";
+
+/// The folder with the owner's tools, which the unit names.
+const TOOLS_FOLDER: &str = "/etc/voicelived/tools.d";
 
 /// The variable that names the key's file, which stands for the unit's `LoadCredential=`.
 const KEY_FILE_NAME: &str = "AZURE_VOICE_LIVE_API_KEY_FILE";
@@ -23,7 +26,7 @@ impl Config {
     /// # Errors
     /// As [`Config::load`], and when the file cannot be read. Where systemd reads the file otherwise than
     /// expected is among them, since that may be why something is missing.
-    pub fn of_service(file: Option<&Path>) -> Result<Self, Vec<ConfigError>> {
+    pub fn of_service(purpose: Purpose, file: Option<&Path>) -> Result<Self, Vec<ConfigError>> {
         let path = file.unwrap_or_else(|| Path::new(SERVICE_FILE));
         let file = EnvFile::find(Some(path)).map_err(|fault| vec![fault])?;
         let bytes = file.as_ref().map(|file| file.bytes.clone()).unwrap_or_default();
@@ -35,10 +38,13 @@ impl Config {
         let has_key = names.any(|name| {
             [KEY, KEY_FILE_NAME, ENTRA_FILE, ENTRA_COMMAND].iter().any(|it| name == *it)
         });
+        if !entries.iter().flatten().any(|entry| entry.name == TOOLS_DIR) {
+            sources.environment.push((TOOLS_DIR.into(), TOOLS_FOLDER.into()));
+        }
         if !has_key && Path::new(KEY_FILE).exists() {
             sources.environment.push((KEY_FILE_NAME.into(), KEY_FILE.into()));
         }
-        let loaded = Self::load(Purpose::Service, sources, &files::read);
+        let loaded = Self::load(purpose, sources, &files::read);
         let mut config = loaded.map_err(|mut faults| {
             let told = environment_file::differences(&bytes).into_iter();
             faults.extend(told.map(|(line, message)| ConfigError {

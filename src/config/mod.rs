@@ -59,6 +59,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// The MCP servers whose tools the model is offered.
     pub mcp: McpConfig,
+    /// Folder with the owner's tools, one JSON file each; `None` for none.
+    pub tools_dir: Option<PathBuf>,
     /// The most detailed level that is logged.
     pub log: log::LevelFilter,
     /// Why no call can be made: the settings that are missing. Only a daemon under a service

@@ -5,7 +5,7 @@ use super::names::{
     ALL_PROXY, API_KEY_FILE, AUTHORITY, AZURE_PREFIX, AZURE_SHORT_PREFIX, CLIENT, CLIENT_SECRET,
     CREDENTIALS, ENDPOINT, ENTRA_COMMAND, ENTRA_FILE, FEDERATED_FILE, HTTPS_PROXY,
     IDENTITY_ENDPOINT, IDENTITY_HEADER, IMDS_ENDPOINT, KEY, LISTEN, METADATA, NO_PROXY, SECRETS,
-    SHARED, STATE_DIR, TENANT, TLS_LISTEN, TOKEN, TOKEN_FILE,
+    SHARED, STATE_DIR, TENANT, TLS_LISTEN, TOKEN, TOKEN_FILE, TOOLS_DIR,
 };
 use super::{Files, Secret, network};
 use crate::models;
@@ -323,6 +323,14 @@ pub static VARIABLES: &[Variable] = &[
         parse: |draft, text, _| {
             draft::count(text, 1024).map(|count| draft.mcp.schema_budget = count * 1024)
         },
+    },
+    Variable {
+        name: TOOLS_DIR,
+        default: "",
+        explanation: "Folder with tools of your own, a JSON file each: a command or a web request that the model may use. The installed service reads /etc/voicelived/tools.d.",
+        group: CONVERSATION,
+        service_only: false,
+        parse: |draft, text, _| draft::folder(text).map(|path| draft.tools_dir = Some(path)),
     },
     Variable {
         name: LISTEN,

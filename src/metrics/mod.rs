@@ -51,7 +51,7 @@ families! {
         "full address_limit daily_limit access_changed not_configured pool internal",
         "Calls that were refused after the WebSocket had opened.";
     Ended: "calls_ended_total", "reason",
-        "hang_up client_lost idle time_limit session_expired stopping bad_text too_big \
+        "hang_up goodbye client_lost idle time_limit session_expired stopping bad_text too_big \
          bad_protocol client_stalled flood access_changed refused daily_limit internal unreachable tls \
          bad_answer bad_request unauthorized forbidden not_found quota redirect service_trouble \
          service_timeout session_refused service_error service_closed service_lost \

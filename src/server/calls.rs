@@ -231,21 +231,8 @@ impl Server {
                 ),
             },
             Purpose::SignIn(generation) => self.signed_in(generation, outcome, now),
-            Purpose::Tool { run, .. } => self.run_ended(run, tool_result(outcome), now),
+            Purpose::Tool { run, .. } => self.process_ended(run, outcome, now),
         }
-    }
-}
-
-/// What the service is told of a process's run, or why it failed: a sentence for the model.
-fn tool_result(outcome: Outcome) -> Result<String, String> {
-    let text = |bytes| {
-        let text = String::from_utf8(bytes).map_err(|_| "The tool's answer is not text.")?;
-        Ok(text.trim().to_owned())
-    };
-    match outcome {
-        Outcome::Done(output) => text(output),
-        Outcome::Refused(output) => Err(text(output).unwrap_or_else(|why: String| why)),
-        Outcome::Failed(why) => Err(format!("The tool failed: {why}.")),
     }
 }
 

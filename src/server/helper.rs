@@ -17,9 +17,6 @@ use crate::tools::builtin;
 /// How long it must have lived to be started anew without being asked for.
 const LIFE: Duration = Duration::from_secs(1);
 
-/// Longest answer in bytes: the longest output of a built-in tool, as JSON.
-const MAX_LINE: usize = 128 * 1024;
-
 /// See the module's text.
 pub(super) struct Helper {
     /// Its pipes have this token of the poll and the two after it.
@@ -55,7 +52,7 @@ impl Helper {
         let command: [OsString; 2] = [program.into(), "__tools".into()];
         let launch = Start { command: &command, environment: &[], folder: None };
         self.started = Some(now);
-        let child = LineChild::spawn(&launch, MAX_LINE, self.token, registry);
+        let child = LineChild::spawn(&launch, builtin::MAX_LINE, self.token, registry);
         self.child = Some(child.map_err(|error| format!("it cannot be started: {error}"))?);
         Ok(())
     }

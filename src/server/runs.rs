@@ -80,7 +80,8 @@ impl Runs {
     /// many processes may be started yet.
     pub(super) fn next(&mut self, places: usize, now: Instant) -> Option<&Run> {
         let may_start = |run: &&Run| {
-            let needs_place = matches!(run.tool.backing, Backing::Command { .. });
+            let needs_place =
+                matches!(run.tool.backing, Backing::Command { .. } | Backing::Web { .. });
             run.stage == Stage::Waiting
                 && (places > 0 || !needs_place)
                 && self.running(&run.tool.name) < run.tool.limits.at_once

@@ -17,7 +17,9 @@ use super::slot::Conn;
 use super::{Lifecycle, Server};
 use crate::metrics::Family;
 use crate::session::WantedTool;
+use crate::system::child::Outcome;
 use crate::tools::Backing;
+use crate::tools::process::{self, Ended};
 
 /// The loop's own deadline ends a run; this one ends its process if that fails.
 const SPARE: Duration = Duration::from_secs(5);
@@ -66,12 +68,13 @@ impl Server {
                 let started = self.helper.start(&calls.program, registry, now);
                 started.map(|()| self.helper.run(*id, &tool.name, input))
             }
-            Backing::Command { argv, folder } => {
+            Backing::Command { .. } | Backing::Web { .. } => {
+                let process = process::of(tool, input, &calls.program);
                 let job = Job {
-                    command: argv,
-                    folder: Some(folder),
-                    input: input.clone().into_bytes(),
-                    max_output: tool.limits.max_output,
+                    command: &process.command,
+                    folder: process.folder.as_deref(),
+                    input: process.input,
+                    max_output: process.max_output,
                     deadline: *deadline + SPARE,
                     purpose: Purpose::Tool { run: *id, name: tool.name.clone() },
                 };
@@ -89,7 +92,7 @@ impl Server {
         match backing {
             // One run in it hangs, so none goes on.
             Backing::Builtin => self.helper.lose(why),
-            Backing::Command { .. } => self.children.stop(id, why),
+            Backing::Command { .. } | Backing::Web { .. } => self.children.stop(id, why),
             Backing::Server { server, .. } => self.servers.cancel(id, server, why),
             Backing::HangUp => {}
         }
@@ -126,6 +129,16 @@ impl Server {
         };
         self.give(&caller, Err(why.to_owned()), now);
         self.start_runs(now);
+    }
+
+    /// The process of a run has ended.
+    pub(super) fn process_ended(&mut self, id: RunId, outcome: Outcome, now: Instant) {
+        let ended = match outcome {
+            Outcome::Done(output) => Ended::Well(output),
+            Outcome::Refused(output) => Ended::Speaking(output),
+            Outcome::Failed(why) => Ended::Badly(why),
+        };
+        self.run_ended(id, process::result(ended), now);
     }
 
     /// A run has ended: its call gets the result, and the next run its place. The error is a sentence for

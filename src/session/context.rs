@@ -11,7 +11,7 @@ use super::reply::Decoded;
 use crate::call::pcm::PcmPool;
 use crate::metrics::Metrics;
 use crate::net::inbox::Inbox;
-use crate::tools::{Tool, Tools};
+use crate::tools::{Backing, Confirm, Tool, Tools};
 
 /// What the loop owns and lends to each call for its turn.
 #[derive(Debug)]
@@ -59,20 +59,36 @@ pub struct TurnContext<'a> {
 }
 
 impl TurnContext<'_> {
-    /// Asks the loop to run a tool after this turn.
+    /// Asks the loop to run a tool after this turn, unless it is one that the call itself carries out.
     ///
     /// # Errors
-    /// A sentence for the model, when there is no such tool or its arguments do not fit its schema.
+    /// A sentence for the model: there is no such tool, its arguments do not fit its schema, or the user
+    /// would have to be asked first.
     pub(super) fn want_tool(
         &mut self,
         call_id: &str,
         name: &str,
         arguments: &str,
-    ) -> Result<(), String> {
+    ) -> Result<Carried, String> {
         let (tool, input) = self.tools.check(name, arguments)?;
+        if tool.confirm == Confirm::Always {
+            return Err("The user must agree before this is done, and cannot be asked here.".into());
+        }
+        if tool.backing == Backing::HangUp {
+            return Ok(Carried::HangUp);
+        }
         self.wanted.push(WantedTool { call_id: call_id.to_owned(), tool: Rc::clone(tool), input });
-        Ok(())
+        Ok(Carried::Run)
     }
+}
+
+/// What becomes of a function call of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carried {
+    /// The loop runs it and tells its result.
+    Run,
+    /// The call ends.
+    HangUp,
 }
 
 /// Memory for what is read and written within a turn. It belongs to the loop: between turns a

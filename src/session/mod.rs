@@ -52,6 +52,7 @@ use crate::net::ws::{WsError, WsPeer};
 use candidates::Candidate;
 pub use client_side::CLIENT_SIZES;
 use client_side::ClientSide;
+use context::Carried;
 pub use context::{Buffers, LoopResources, TurnContext, WantedTool};
 use half_samples::{MicrophoneHalf, ReplyHalf};
 use keep_alive::{Dead, STALL_TIMEOUT};
@@ -384,7 +385,7 @@ impl<S: Socket> Session<S> {
         if self.call.is_drained() {
             return;
         }
-        let mut refused = Vec::new();
+        let mut settled = Vec::new();
         while let Some(output) = self.call.poll() {
             match output {
                 Output::ToService(json) => self.tell_service(&json, cx),
@@ -411,9 +412,16 @@ impl<S: Socket> Session<S> {
                 Output::SettleMicrophone => self.service.settle_microphone(cx.pool),
                 Output::ItemRefused => cx.metrics.add(Family::ItemsRefused, 1),
                 Output::RunTool { call_id, name, arguments } => {
-                    if let Err(error) = cx.want_tool(&call_id, &name, &arguments) {
-                        cx.metrics.count(Family::Tools, "refused");
-                        refused.push((call_id, error));
+                    match cx.want_tool(&call_id, &name, &arguments) {
+                        Ok(Carried::Run) => {}
+                        Ok(Carried::HangUp) => {
+                            cx.metrics.count(Family::Tools, "ok");
+                            settled.push((call_id, None));
+                        }
+                        Err(error) => {
+                            cx.metrics.count(Family::Tools, "refused");
+                            settled.push((call_id, Some(error)));
+                        }
                     }
                 }
                 Output::ToolRefused => cx.metrics.count(Family::Tools, "refused"),
@@ -430,7 +438,11 @@ impl<S: Socket> Session<S> {
                 Output::Close(reason) => self.begin_close(reason, cx),
             }
         }
-        for (call_id, error) in refused {
+        for (call_id, refused) in settled {
+            let Some(error) = refused else {
+                self.input(Input::HangUp { call_id: &call_id }, cx);
+                continue;
+            };
             let output = serde_json::json!({ "error": error }).to_string();
             self.input(Input::ToolFinished { call_id: &call_id, output: &output, ok: false }, cx);
         }

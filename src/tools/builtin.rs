@@ -18,6 +18,9 @@ const BUILTINS: &[Builtin] = &[weather::TOOL, stock::TOOL];
 const LIMITS: Limits =
     Limits { timeout: Duration::from_secs(5), max_output: 16 * 1024, at_once: usize::MAX };
 
+/// Longest line of the child, in bytes: the longest output of a built-in tool, as JSON.
+pub const MAX_LINE: usize = 128 * 1024;
+
 /// A tool that is part of this program.
 pub(super) struct Builtin {
     pub(super) name: &'static str,

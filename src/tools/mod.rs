@@ -4,13 +4,20 @@
 //! its [`Backing`]; the loop (`server/tools.rs`) runs every tool in the same way, beside the audio and never
 //! before it. This module starts nothing.
 //!
-//! A built-in tool is one file, with its schema and its handler, and one line in `builtin.rs`.
+//! A built-in tool is one file, with its schema and its handler, and one line in `builtin.rs`. `file` judges the
+//! files of the owner's tools, `web` and `places` are those of them that are web requests, and `request` is what
+//! the child does that sends one.
 
 pub mod builtin;
+pub mod file;
 mod hang_up;
+mod places;
+pub mod process;
+pub mod request;
 mod schema;
 mod stock;
 mod weather;
+pub mod web;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -57,6 +64,13 @@ pub enum Backing {
         argv: Vec<OsString>,
         /// Its working folder.
         folder: PathBuf,
+    },
+    /// A web request, sent by a child of this program (`voicelived __request`).
+    Web {
+        /// Scheme, host and port, which no argument changes.
+        origin: String,
+        /// The part of the child's job that is always the same.
+        job: String,
     },
     /// A tool of an MCP server.
     Server {
@@ -119,18 +133,20 @@ impl Tools {
         Self { list: builtin::all().map(Rc::new).collect() }
     }
 
-    /// Adds a tool.
+    /// Adds a tool. One of the owner's files takes the place of a built-in one that only shows how it is done.
     ///
     /// # Errors
     /// When the name is taken: where the other one comes from.
     pub fn add(&mut self, tool: Tool) -> Result<(), Origin> {
-        match self.find(&tool.name) {
-            Some(taken) => Err(taken.origin.clone()),
-            None => {
-                self.list.push(Rc::new(tool));
-                Ok(())
+        if let Some(taken) = self.find(&tool.name) {
+            let own = matches!(tool.origin, Origin::File(_));
+            if !own || taken.backing != Backing::Builtin {
+                return Err(taken.origin.clone());
             }
         }
+        self.list.retain(|other| other.name != tool.name);
+        self.list.push(Rc::new(tool));
+        Ok(())
     }
 
     /// The tools of MCP servers.

@@ -20,6 +20,8 @@ use super::exit::{self, Failure};
 use super::own_names;
 use super::screen::plain;
 use super::service;
+use super::tool_folder::ToolFolder;
+use super::tools;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::service::session::{Dialect, SessionInfo, ga_session};
 use crate::call::service::{self as codec, Parsed, ServiceError, ServiceEvent, commands};
@@ -39,7 +41,6 @@ use crate::session::connection_faults;
 use crate::session::refusals::{self, Refused};
 use crate::system::child::{Child, Outcome};
 use crate::system::terminal_log;
-use crate::tools::Tools;
 use report::Report;
 
 /// Bounds, in bytes. `session.updated` repeats the instructions and all tools.
@@ -53,7 +54,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let mut report = Report::new();
     let env_file = args.env_file.as_deref();
     let config = if args.service {
-        Config::of_service(env_file)
+        Config::of_service(Purpose::Service, env_file)
     } else {
         Config::from_process(Purpose::Service, env_file, None, &[])
     };
@@ -83,7 +84,14 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     }
     state::check(&config, &mut report)?;
     let program = std::env::current_exe().unwrap_or_default();
-    let candidate = service::first_candidate(&config, &Tools::builtin(), &ClientConfigs::default())
+    let found = ToolFolder::default().read(config.tools_dir.as_deref());
+    for tool in found.tools.iter() {
+        report.fact("tool", &tools::line(tool));
+    }
+    for fault in &found.faults {
+        report.note(fault);
+    }
+    let candidate = service::first_candidate(&config, &found.tools, &ClientConfigs::default())
         .map_err(|error| (exit::CONFIG, error))?;
     let login = log_in(&config, &program, &mut report)?;
     try_candidates(candidate, login.as_deref(), &mut report)?;

@@ -19,6 +19,7 @@ use crate::certificates::{Authority, OwnFiles};
 use crate::certificates::{Certificates, Names};
 use crate::cli::args::{RunArgs, SimulateArgs};
 use crate::cli::exit::{self, Failure};
+use crate::cli::tool_folder::ToolFolder;
 use crate::cli::{access_token, own_names, service};
 use crate::config::{Config, PassedSocket, Purpose};
 use crate::net::tls::{self, ClientConfigs};
@@ -29,7 +30,6 @@ use crate::system::clock::is_clock_set;
 use crate::system::files;
 use crate::system::systemd::{self, Manager, Passed};
 use crate::system::terminal_log;
-use crate::tools::Tools;
 use crate::web::{CallSite, Site};
 
 use invitation::Invitation;
@@ -126,7 +126,8 @@ fn serve(
 ) -> Result<(), Failure> {
     let simulated = !listen.is_empty();
     let program = std::env::current_exe().map_err(system)?;
-    let tools = Tools::builtin();
+    let folder = ToolFolder::default();
+    let tools = reload::tools(&folder, &config);
     let certificates = config.web.tls_listen.map(|_| certificates(&config)).transpose()?;
     let doors = listen_for_calls(&config, passed, certificates.as_ref(), simulated)?;
     let urls: Vec<String> = doors.iter().filter_map(url).collect();
@@ -156,7 +157,7 @@ fn serve(
         connects_per_minute: config.limits.connects_per_minute,
         pool_blocks: blocks(&config),
         drain: config.limits.drain,
-        reread: reload::reread(from, config, tools, tls),
+        reread: reload::reread(from, config, folder, tls),
     };
     let server =
         Server::new(listen, Some(calls)).map_err(system)?.named_by(names).managed_by(manager());

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::cli::args::RunArgs;
+use crate::cli::tool_folder::ToolFolder;
 use crate::cli::{access_token, service};
 use crate::config::{Config, ConfigError, PassedSocket, Purpose, Secret};
 use crate::net::tls::ClientConfigs;
 use crate::server::reload::{Reread, Terms};
 use crate::session::candidates::Chosen;
-use crate::tools::Tools;
+use crate::tools::{Origin, Tools};
 
 /// Where a daemon's settings come from.
 pub(super) struct Provenance {
@@ -57,18 +58,33 @@ pub(super) fn terms(
     Ok(Terms { access, candidate, sign_in, tools, unready })
 }
 
+/// The tools of new calls. A fault is told, and costs only its file.
+pub(super) fn tools(folder: &ToolFolder, config: &Config) -> Tools {
+    let found = folder.read(config.tools_dir.as_deref());
+    for fault in &found.faults {
+        log::error!("tools: {fault}");
+    }
+    let own = found.tools.iter().filter(|tool| tool.origin != Origin::Builtin);
+    let names: Vec<&str> = own.map(|tool| tool.name.as_str()).collect();
+    if !names.is_empty() {
+        log::info!("tools of your own: {}", names.join(", "));
+    }
+    found.tools
+}
+
 /// Reads the terms again for SIGHUP. As long as a setting that needs a restart differs from
 /// `started`, a log line names it.
 pub(super) fn reread(
     from: Provenance,
     started: Config,
-    tools: Tools,
+    folder: ToolFolder,
     tls: ClientConfigs,
 ) -> Reread {
     Box::new(move || {
         let one_line = |faults: Vec<ConfigError>| service::lines(&faults).replace('\n', "; ");
         let config = from.read().map_err(one_line)?;
         let token = access_token::kept_token(&config)?;
+        let tools = tools(&folder, &config);
         let terms = terms(&config, &tools, token.as_ref(), &tls)?;
         for warning in &config.warnings {
             log::warn!("{warning}");
