@@ -4,6 +4,8 @@
 #[path = "mcp/standin.rs"]
 mod standin;
 mod support;
+#[path = "mcp/web.rs"]
+mod web;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 use support::client::Client;
 use support::daemon::Daemon;
+use web::Web;
 
 /// The server, when it is started as one.
 #[test]
@@ -209,7 +212,12 @@ fn servers_are_started_anew_and_leave_nothing_behind() {
     let start = Instant::now();
     assert_eq!(daemon.stop("TERM"), Some(0));
     println!("it ended after {:?}", start.elapsed());
-    assert_eq!(processes_with("mark-9d1c07"), 0, "something was left behind");
+    // SIGKILL has been sent to them, and takes a moment.
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while processes_with("mark-9d1c07") > 0 {
+        assert!(Instant::now() < deadline, "something was left behind");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// The daemon's key, and all its other variables, stay with it.
@@ -251,4 +259,101 @@ fn a_server_sees_of_the_environment_only_what_is_harmless_and_what_the_file_says
         ];
         assert!(passed.contains(&name), "a server sees {name}");
     }
+}
+
+fn web_entry(web: &Web) -> Value {
+    json!({
+        "url": web.url,
+        "headers": { "Authorization": "Bearer canary-77" },
+        "timeout_seconds": 3,
+    })
+}
+
+/// Each way in which a server behind HTTP answers a call, whether the tool can do its work, and words.
+const WAYS_OF_HTTP: [(&str, bool, &str); 15] = [
+    ("none", true, "the word"),
+    ("modern", true, "the word"),
+    ("streams", true, "the word"),
+    ("answers slowly", true, "the word"),
+    ("says 404 for a lost session", true, "the word"),
+    ("says 400 for a lost session", true, "the word"),
+    ("breaks its stream off", true, "resumed"),
+    ("breaks its stream off for good", false, "ended without an answer"),
+    ("answers with HTML", false, "text/html"),
+    ("answers with HTML as JSON", false, "no JSON"),
+    ("redirects elsewhere", false, "asked elsewhere"),
+    ("refuses the login", false, "refuses the login"),
+    ("has nothing to say", false, "gave no answer"),
+    ("closes at once", false, "not reached"),
+    ("answers without an end", false, "too long"),
+];
+
+#[test]
+fn servers_behind_http_of_both_eras_are_used_and_their_faults_end_in_words() {
+    let webs: Vec<Web> = WAYS_OF_HTTP.iter().map(|(fault, ..)| Web::serve(fault)).collect();
+    let entries = webs.iter().enumerate().map(|(at, web)| (format!("w{at}"), web_entry(web)));
+    let daemon = demo("http", &entries.collect());
+    daemon.wait_for_log(&format!("{} tools are offered", 2 * webs.len()));
+    let mut client = call(&daemon);
+    for (at, (fault, works, words)) in WAYS_OF_HTTP.iter().enumerate() {
+        let (state, said) =
+            run(&mut client, &format!("w{at}_echo"), &json!({ "text": "the word" }));
+        assert_eq!(state == "done", *works, "{fault}: {said}");
+        assert!(said.contains(words), "{fault}: {said}");
+    }
+    // What the new era wants in header fields.
+    let modern = &webs[1];
+    run(&mut client, "w1_gr__e", &json!({ "text": "x" }));
+    let calls = modern.asked("tools/call");
+    assert_eq!(calls[0].field("mcp-protocol-version"), "2026-07-28");
+    assert_eq!((calls[0].field("mcp-method"), calls[0].field("mcp-name")), ("tools/call", "echo"));
+    assert_eq!(calls[1].field("mcp-name"), "=?base64?Z3LDtsOfZQ==?=");
+    assert_eq!(calls[1].field("mcp-session-id"), "");
+    assert_eq!(calls[0].field("authorization"), "Bearer canary-77");
+    // What the old one wants: the session, the version, and to be told of the end.
+    let old = &webs[0];
+    let listed = &old.asked("tools/list")[0];
+    assert_eq!(listed.field("mcp-session-id"), "session-1");
+    assert_eq!(listed.field("mcp-protocol-version"), "2025-06-18");
+    for lost in [4, 5] {
+        let calls = webs[lost].asked("tools/call");
+        let sessions: Vec<_> = calls.iter().map(|call| call.field("mcp-session-id")).collect();
+        assert_eq!(sessions, ["session-1", "session-2"]);
+        assert_eq!(webs[lost].asked("notifications/initialized").len(), 2);
+    }
+    let (threads, log) = (daemon.threads(), daemon.log());
+    assert_eq!((threads, log.contains("canary-77")), (1, false));
+    assert_eq!(daemon.stop("TERM"), Some(0));
+    let ends = old.seen().into_iter().filter(|request| request.method == "DELETE");
+    assert_eq!(
+        ends.map(|end| end.field("mcp-session-id").to_owned()).collect::<Vec<_>>(),
+        ["session-1"]
+    );
+}
+
+/// A modern server learns that nobody waits any more by the end of the stream.
+#[test]
+fn a_call_that_is_not_waited_for_is_cut_off_at_the_server() {
+    let (modern, endless) = (Web::serve("modern"), Web::serve("streams without an end"));
+    let mut servers = Map::new();
+    servers.insert("w".to_owned(), web_entry(&modern));
+    servers.insert("e".to_owned(), web_entry(&endless));
+    let daemon = demo("cut", &servers);
+    daemon.wait_for_log("4 tools are offered");
+    let mut client = call(&daemon);
+    for tool in ["w_echo", "e_echo"] {
+        let (state, said) = run(&mut client, tool, &json!({ "text": "wait" }));
+        assert!(state == "failed" && said.contains("took too long"), "{said}");
+    }
+    good_answer(&mut client, "w", "and again");
+}
+
+/// A server of the old era says by its own stream that its tools have changed.
+#[test]
+fn a_server_behind_http_tells_of_changes() {
+    let web = Web::serve("tells of a change");
+    let mut servers = Map::new();
+    servers.insert("w".to_owned(), web_entry(&web));
+    let daemon = demo("told", &servers);
+    daemon.wait_until("it is asked again", |_| web.asked("tools/list").len() >= 2);
 }

@@ -309,7 +309,8 @@ impl Bridge {
     /// Stands by for what a server of the legacy era says of itself, for as long as this session lives.
     fn listen(self: &Arc<Self>) {
         self.spawn(&Value::Null, |bridge| {
-            let (generation, agent) = (bridge.state().generation, bridge.agent());
+            let agent = bridge.agent();
+            let generation = bridge.state().generation;
             let mut events = Events::default();
             let mut back_off = WAIT;
             loop {
