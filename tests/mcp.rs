@@ -191,9 +191,10 @@ fn servers_are_started_anew_and_leave_nothing_behind() {
     let mut servers = Map::new();
     let faults =
         ["exits in the midst", "closes its output and stays", "does not end when it is told to"];
+    let mark = format!("mark-{}", std::process::id());
     for (at, fault) in faults.iter().enumerate() {
         let mut entry = entry(fault);
-        entry["env"]["MARK"] = json!("mark-9d1c07");
+        entry["env"]["MARK"] = json!(mark);
         servers.insert(format!("s{at}"), entry);
     }
     let daemon = demo("again", &servers);
@@ -214,7 +215,7 @@ fn servers_are_started_anew_and_leave_nothing_behind() {
     println!("it ended after {:?}", start.elapsed());
     // SIGKILL has been sent to them, and takes a moment.
     let deadline = Instant::now() + Duration::from_secs(2);
-    while processes_with("mark-9d1c07") > 0 {
+    while processes_with(&mark) > 0 {
         assert!(Instant::now() < deadline, "something was left behind");
         std::thread::sleep(Duration::from_millis(20));
     }
