@@ -46,13 +46,19 @@ let call = null;
 function showState(state, note = '') {
   const status = byId('status');
   const before = document.body.dataset.state;
-  const quiet = QUIET.includes(state) || QUIET.includes(before) || (pushing() && state === before);
+  const quiet = state !== 'reconnecting' && (QUIET.includes(state) || QUIET.includes(before) || (pushing() && state === before));
   status.ariaLive = quiet && call ? 'off' : 'polite';
-  status.textContent = state === 'listening' && pushing() && !hold.on ? 'Hold to talk' : STATUS[state];
+  const words = state === 'listening' && pushing() && !hold.on ? 'Hold to talk' : STATUS[state];
+  if (status.textContent !== words) status.textContent = words; // said once, however often it is shown
   byId('note').textContent = note;
   document.body.dataset.state = state;
-  stopAnswer.ariaDisabled = String(state !== 'speaking');
+  stopAnswer.ariaDisabled = String(!canStop());
   picture.state(state);
+}
+
+/** An answer may still be heard while a connection is made again. */
+function canStop() {
+  return document.body.dataset.state === 'speaking' || Boolean(call?.playing);
 }
 
 /** @param {string} words @param {'settings'} [remedy] what may mend it */
@@ -76,6 +82,7 @@ function start() {
     state: showState,
     message: onMessage,
     interrupted: () => captions.interrupted(),
+    anew: onAnew,
     problem: showProblem,
     manual: onManual,
     level: (side, level) => picture.level(side, level),
@@ -85,6 +92,12 @@ function start() {
   showControls(true);
   call.start(new URL('ws', location.href.replace(/^http/, 'ws')).href, settings.choices);
   awake.keep(true);
+}
+
+/** The log keeps what was said in the call that is lost. */
+function onAnew() {
+  captions.end();
+  captions.begin();
 }
 
 function onOver(words, fault) {
@@ -192,12 +205,14 @@ async function askDaemon() {
 
 main.addEventListener('click', () => (call ? call.stop() : start()));
 muteButton.addEventListener('click', toggleMute);
-stopAnswer.addEventListener('click', () => document.body.dataset.state === 'speaking' && call.interrupt());
+stopAnswer.addEventListener('click', () => canStop() && call.interrupt());
 byId('choose').addEventListener('click', () => settings.show());
 typed.addEventListener('submit', say);
 document.addEventListener('keydown', onKey);
 document.addEventListener('pointerdown', () => call?.resume(true));
-document.addEventListener('visibilitychange', () => document.hidden || call?.resume());
+document.addEventListener('visibilitychange', () => document.hidden || (call?.resume(), call?.doubt()));
+for (const change of ['online', 'offline']) addEventListener(change, () => call?.doubt());
+navigator.connection?.addEventListener?.('change', () => call?.doubt());
 addEventListener('hashchange', () => call || entrance.open()); // a pairing link opened in this tab
 addEventListener('pagehide', () => call?.stop());
 

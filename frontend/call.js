@@ -1,4 +1,4 @@
-// One call: its socket, its sound, and the state that the page shows. Each call has an object of its own.
+// One call: its line to the daemon, its sound, and the state that the page shows. Each call has an object of its own.
 //
 // The daemon reports the phase of the connection. Within `active`, the state follows from three facts: whether
 // something is played, whether a reply is being received, and whether a reply is expected. See #state.
@@ -6,10 +6,21 @@
 import { CallAudio } from './audio.js';
 import { Gate } from './gate.js';
 import { blockedWords } from './blocked.js';
-import { NOT_SENT, HOLD_WORDS, closeWords, deviceWords, refusalWords, refusedWords, silentWords, startWords, tooLongWords } from './words.js';
+import { Line } from './line.js';
+import {
+  NOT_SENT,
+  HOLD_WORDS,
+  anewWords,
+  closeWords,
+  deviceWords,
+  lostWords,
+  refusalWords,
+  refusedWords,
+  silentWords,
+  startWords,
+  tooLongWords,
+} from './words.js';
 
-const HELD_FRAMES = 100; // 2 s of microphone, kept until the socket is open
-const MAX_UNSENT_BYTES = 96000; // 2 s: audio that a stalled network has not taken by then is too old
 const PLAYED_EVERY_MS = 300;
 // Why a call is over although nothing went wrong.
 const DUE = ['goodbye', 'idle', 'time_limit', 'session_expired'];
@@ -17,6 +28,7 @@ const DUE = ['goodbye', 'idle', 'time_limit', 'session_expired'];
 const MAX_TEXT_UNITS = 8192;
 const REFUSED = ['text_too_long', 'not_ready']; // the daemon's words for a typed turn that it did not take
 const OWED_MS = 20000; // after this time no reply is expected any more
+const UNSEEN_MS = 1000; // a line that is joined again within it was never away, as far as the user can tell
 
 /** @typedef {'idle'|'connecting'|'listening'|'thinking'|'speaking'|'reconnecting'|'error'} State */
 
@@ -25,6 +37,7 @@ const OWED_MS = 20000; // after this time no reply is expected any more
  *  @property {(state: State, note?: string) => void} state `note` says why, where there is a why
  *  @property {(message: {type: string}) => void} message each of the daemon's, in order
  *  @property {() => void} interrupted the reply that was being heard was cut off
+ *  @property {() => void} anew a new call has taken the place of this one, which is lost
  *  @property {(words: string, remedy?: 'settings') => void} problem something is wrong, the call goes on; '' when it is
  *    right again; `remedy` is what would mend it
  *  @property {() => void} manual the service waits for the end of each turn: the user has to hold the button
@@ -34,9 +47,14 @@ const OWED_MS = 20000; // after this time no reply is expected any more
 export class Call {
   #events;
   #audio;
-  #socket;
-  #held = []; // frames, and the ends of turns among them
-  #phase = 'connecting';
+  /** @type {Line} */
+  #line;
+  #phase = 'connecting'; // between the daemon and the voice service
+  /** Between the page and the daemon: `gone` only once it has lasted. After `back` the daemon tells what was missed.
+   *  @type {'there'|'away'|'gone'|'back'} */
+  #way = 'there';
+  #unseen = 0; // the timer from `away` to `gone`
+  #stopped = false; // the user has stopped the answer while the line was away
   #note;
   #over = false;
   #gate = new Gate();
@@ -49,7 +67,8 @@ export class Call {
   #tools = 0; // running, or done with the reply about them still to start
   #discard = false; // audio on its way when the user stopped the answer
   #playedAt = 0;
-  #troubles = { paused: '', lost: '', refused: '', aim: '', said: '', silent: '' }; // the first that has words is shown
+  #playedMs = 0;
+  #troubles = { paused: '', lost: '', refused: '', aim: '', said: '', anew: '', silent: '' }; // the first that has words is shown
 
   /** @param {CallEvents} events */
   constructor(events) {
@@ -69,7 +88,14 @@ export class Call {
   start(url, choices) {
     this.#gate.mode = choices.mode;
     this.#show();
-    this.#connect(url);
+    this.#line = new Line(url, {
+      message: (message) => this.#onMessage(message),
+      audio: (samples) => this.#onAudio(samples),
+      away: () => this.#onAway(),
+      back: () => this.#onBack(),
+      anew: (reason) => this.#onAnew(reason),
+      lost: (code, end) => this.#onGone(code, end),
+    });
     this.#audio.open(choices).catch(async (error) => this.#finish(await startWords(error)));
   }
 
@@ -111,10 +137,16 @@ export class Call {
     this.#audio.useLoudspeaker(wish);
   }
 
+  /** Something is heard of an answer, whatever the line does. */
+  get playing() {
+    return this.#playing;
+  }
+
   /** Stops the answer, as speaking into it would. */
   interrupt() {
     this.#discard = true;
-    this.#send({ type: 'interrupt' });
+    this.#stopped = !this.#line.joined;
+    this.#line.tell({ type: 'interrupt' });
     this.#cut();
   }
 
@@ -122,23 +154,30 @@ export class Call {
    *  @param {string} text
    *  @returns {Promise<boolean>} whether the daemon has taken it. A text that it has not taken was not said */
   say(text) {
-    const open = !this.#over && this.#phase === 'active' && this.#socket.readyState === WebSocket.OPEN;
+    const open = !this.#over && this.#phase === 'active' && this.#way === 'there' && this.#line.joined;
     if (text.length > MAX_TEXT_UNITS) this.#trouble('said', tooLongWords(MAX_TEXT_UNITS));
     else if (!open) this.#trouble('said', NOT_SENT);
     if (text.length > MAX_TEXT_UNITS || !open || this.#untaken) return Promise.resolve(false);
     if (this.#playing) this.interrupt();
-    this.#send({ type: 'text', text });
-    // The daemon answers in order: a refusal of the text comes before this pong.
-    const id = `text ${++this.#texts}`;
-    this.#send({ type: 'ping', id });
     this.#owe();
-    return new Promise((resolve) => (this.#untaken = { id, resolve }));
+    return new Promise((resolve) => {
+      this.#untaken = { id: `text ${++this.#texts}`, text, resolve };
+      this.#sendText();
+    });
+  }
+
+  /** The daemon answers in order: a refusal of the text comes before the pong. */
+  #sendText() {
+    const { id, text } = this.#untaken;
+    this.#line.tell({ type: 'text', text });
+    this.#line.tell({ type: 'ping', id });
   }
 
   #settleText(taken) {
     const { resolve } = this.#untaken;
     this.#untaken = null;
     if (taken) this.#trouble('said', '');
+    if (taken) this.#trouble('anew', '');
     resolve(taken);
   }
 
@@ -152,23 +191,48 @@ export class Call {
     this.#trouble('lost', words);
   }
 
-  #connect(url) {
-    const socket = new WebSocket(url);
-    socket.binaryType = 'arraybuffer';
-    socket.onopen = () => this.#onOpen();
-    socket.onmessage = ({ data }) => (typeof data === 'string' ? this.#onText(data) : this.#onAudio(data));
-    socket.onclose = ({ code }) => this.#onClose(code);
-    this.#socket = socket;
+  /** The network may have changed, or the page is in front again. */
+  doubt() {
+    this.#line.doubt();
   }
 
-  #onOpen() {
-    for (const frame of this.#held) this.#socket.send(frame);
-    this.#held = null;
+  #onAway() {
+    this.#way = 'away';
+    this.#unseen = setTimeout(() => {
+      this.#way = 'gone';
+      this.#show();
+    }, UNSEEN_MS);
   }
 
-  #onText(text) {
-    if (this.#over) return;
-    const message = JSON.parse(text);
+  #onBack() {
+    clearTimeout(this.#unseen);
+    this.#way = 'back';
+    this.#show();
+  }
+
+  /** All that was missed has come. What the user did meanwhile is told now. */
+  #catchUp() {
+    this.#way = 'there';
+    if (this.#stopped) this.interrupt();
+    if (this.#untaken) this.#sendText(); // its pong would be among what was missed
+    if (this.#playing) this.#sayPlayed(this.#playedMs);
+  }
+
+  /** What still plays of the lost call is heard to its end. @param {string|undefined} reason the daemon's word */
+  #onAnew(reason) {
+    clearTimeout(this.#unseen);
+    this.#way = 'there';
+    this.#phase = 'connecting';
+    this.#note = undefined;
+    this.#gate.turn = this.#stopped = this.#discard = this.#replying = this.#heard = false;
+    this.#tools = 0;
+    if (this.#untaken) this.#settleText(false);
+    this.#events.anew();
+    this.#trouble('anew', anewWords(reason));
+    this.#settle();
+  }
+
+  #onMessage(message) {
     this.#events.message(message);
     this.#react(message);
   }
@@ -203,6 +267,7 @@ export class Call {
     if (!['connecting', 'active', 'reconnecting'].includes(state)) return;
     this.#phase = state;
     this.#note = message;
+    if (this.#way === 'back') this.#catchUp();
     if (state === 'active' && turns === 'client') this.#waitForEnds();
     this.#settle();
   }
@@ -229,6 +294,7 @@ export class Call {
 
   #onSpeech() {
     this.#gate.turn = true;
+    this.#trouble('anew', '');
     this.#onward();
     this.#cut();
   }
@@ -254,46 +320,34 @@ export class Call {
   }
 
   #onAudio(samples) {
-    if (!this.#over && !this.#discard) this.#audio.play(samples);
+    if (!this.#discard) this.#audio.play(samples);
   }
 
   #onFrame(frame) {
     const fate = this.#gate.next();
     this.#events.level('in', fate === 'sound' ? loudness(frame) : 0);
-    if (this.#gate.takeEnd()) this.#endTurn();
+    if (this.#gate.takeEnd()) this.#line.endTurn(); // the user has let go of the key
     if (fate === 'nothing') return;
     if (fate === 'silence') new Int16Array(frame).fill(0);
-    if (this.#held) this.#hold(frame);
-    else if (this.#socket.bufferedAmount < MAX_UNSENT_BYTES) this.#socket.send(frame);
-  }
-
-  /** The user has let go of the key. It goes behind the frames that came before. */
-  #endTurn() {
-    const end = { type: 'end_turn' };
-    if (this.#held) this.#hold(JSON.stringify(end));
-    else this.#send(end);
-  }
-
-  #hold(frame) {
-    this.#held.push(frame);
-    if (this.#held.length > HELD_FRAMES) this.#held.shift();
+    this.#line.speak(frame);
   }
 
   #onPlayback({ playing, flushed, full, ms, level }) {
     if (full) return this.#trouble('said', 'The answer is longer than this page can hold: part of it is missing.');
-    if (flushed) return this.#send({ type: 'played', ms });
+    if (flushed) return this.#line.tell({ type: 'played', ms });
     this.#gate.playing(playing);
     this.#events.level('out', level);
     const changed = playing !== this.#playing;
     this.#playing = playing;
     this.#heard ||= playing && this.#replying;
+    this.#playedMs = ms;
     if (changed || performance.now() - this.#playedAt > PLAYED_EVERY_MS) this.#sayPlayed(ms);
     if (changed) this.#show();
   }
 
   #sayPlayed(ms) {
     this.#playedAt = performance.now();
-    this.#send({ type: 'played', ms });
+    this.#line.tell({ type: 'played', ms });
   }
 
   #cut() {
@@ -320,6 +374,7 @@ export class Call {
   }
 
   #state() {
+    if (this.#way === 'gone') return 'reconnecting';
     if (this.#phase !== 'active') return this.#phase;
     if (this.#playing || (this.#replying && this.#heard)) return 'speaking';
     return this.#owed ? 'thinking' : 'listening';
@@ -344,28 +399,24 @@ export class Call {
   }
 
   #show() {
-    if (!this.#over) this.#events.state(this.#state(), this.#note);
+    // The daemon's note is about the voice service. While the line itself is gone, it may be old.
+    if (!this.#over) this.#events.state(this.#state(), this.#way === 'gone' ? undefined : this.#note);
   }
 
-  #send(message) {
-    if (!this.#over && this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
-  }
-
-  async #onClose(code) {
-    if (this.#over) return;
-    const neverOpened = this.#held !== null;
-    this.#finish(neverOpened ? await refusalWords() : closeWords(code));
+  async #onGone(code, end) {
+    if (end === 'closed') return this.#finish(closeWords(code));
+    this.#finish(end === 'unopened' ? await refusalWords() : await lostWords());
   }
 
   /** @param {string|null} words null when the user ended it @param {boolean} [fault] */
   #finish(words, fault = words !== null) {
     if (this.#over) return;
-    this.#send({ type: 'hang_up' });
     this.#over = true;
     if (this.#untaken) this.#settleText(false);
     clearTimeout(this.#owed);
+    clearTimeout(this.#unseen);
     this.#audio.close();
-    this.#socket.close(1000);
+    this.#line.close();
     this.#events.over(words, fault);
   }
 }

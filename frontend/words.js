@@ -74,6 +74,8 @@ export function pageWords() {
   return able ? null : 'This browser is too old for live calls. Update it, or use another one.';
 }
 
+const HEALTH_MS = 5000; // on a network that swallows everything, browsers would wait for minutes
+
 const HEALTH = {
   not_configured:
     'This voicelived is not set up yet. Its owner has to set the endpoint and the key of the voice service. Press Start Talking to see which settings are missing.',
@@ -109,6 +111,18 @@ export function closeWords(code) {
   return CLOSED[code] ?? 'The connection was lost. Press Start Talking for a new call.';
 }
 
+/** A call that could not be taken up again. @param {string} [reason] the daemon's word for it
+ *  @returns {string} */
+export function anewWords(reason) {
+  const why = reason === 'resume_late' ? 'too much of the answer was lost with it' : 'voicelived holds the call no more';
+  return `The connection was lost, and ${why}. This is a new call, which knows nothing of the one before.`;
+}
+
+/** The daemon could not be reached again in time. @returns {Promise<string>} */
+export async function lostWords() {
+  return `The connection was lost. ${(await awayWords()) ?? 'Press Start Talking for a new call.'}`;
+}
+
 const UNTRUSTED =
   'The browser refused the connection for the call, although it showed this page. On an iPhone, an iPad or a Mac this is so when the warning about the certificate was only waved through. ' +
   'Tell this device once to trust the certificate of voicelived (the link below shows how). Then open the page again.';
@@ -136,7 +150,8 @@ export async function startWords(error) {
  *  @returns {Promise<{draining: boolean, words: string|undefined, simulator: boolean, ownAuthority: boolean}|null>} null if
  *    it cannot be reached; `words`: why no call can begin now; `ownAuthority`: its certificate is of its own making */
 export async function askHealth() {
-  const reply = await fetch('healthz', { cache: 'no-store' }).catch(() => null);
+  const signal = AbortSignal.timeout?.(HEALTH_MS);
+  const reply = await fetch('healthz', { cache: 'no-store', signal }).catch(() => null);
   if (!reply) return null;
   return {
     draining: reply.status === 503,

@@ -33,7 +33,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let service = Daemon::simulate(&witness::SERVICE);
-        let daemon = Daemon::run(service.address, &[]);
+        let daemon = Daemon::run(service.address, &[("VOICELIVED_RESUME_SECONDS", "0")]);
         let descriptors = daemon.descriptors();
         let witness = Witness::call(daemon.address);
         Self { daemon, _service: service, descriptors, witness }

@@ -320,8 +320,8 @@ fn a_command_is_words() {
 
 #[test]
 fn unknown_names_of_the_service_only_warn() {
-    let config = with("AZURE_VOICE_LIVE_AGENT_NAME", "x").unwrap();
-    assert!(config.warnings[0].starts_with("AZURE_VOICE_LIVE_AGENT_NAME (environment): not used"));
+    let config = with("AZURE_VOICE_LIVE_AVATAR", "x").unwrap();
+    assert!(config.warnings[0].starts_with("AZURE_VOICE_LIVE_AVATAR (environment): not used"));
     assert!(with("VOICELIVED_NO_SUCH_SETTING", "x").is_err());
 }
 

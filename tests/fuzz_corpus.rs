@@ -83,3 +83,8 @@ fn simulations() {
 fn calls() {
     replay("call", fuzzed::fuzz_call);
 }
+
+#[test]
+fn tool_files() {
+    replay("tool_file", fuzzed::fuzz_tool_file);
+}

@@ -49,7 +49,8 @@ fn one_address_gets_its_share_only() {
     elsewhere.connect(&daemon.address.into()).expect("the daemon listens");
     let mut fourth = Client::upgrade(elsewhere.into(), daemon.address, "");
     fourth.wait_until_active();
-    drop(fourth);
+    fourth.tell(&json!({"type": "hang_up"}));
+    fourth.assert_ends("another address", 1000, "hang_up");
     first.finish();
     second.finish();
     daemon.assert_nothing_left(before);
@@ -125,7 +126,8 @@ fn a_service_that_never_gets_ready_is_given_up() {
 #[test]
 fn whoever_vanishes_lets_go_of_the_service() {
     let service = Daemon::simulate(&witness::SERVICE);
-    let daemon = Daemon::run(service.address, &[]);
+    // Calls that are held are in `tests/resume.rs`.
+    let daemon = Daemon::run(service.address, &[("VOICELIVED_RESUME_SECONDS", "0")]);
     let before = daemon.descriptors();
     let gone = |service: &Daemon| service.log().matches("the client has gone").count();
     let call = || {

@@ -25,6 +25,9 @@ use voicelived::net::ws::{Message, Sizes};
 
 const TICK: Duration = Duration::from_millis(1);
 
+/// How long the next address waits for the one before it.
+const QUARTER: Duration = Duration::from_millis(250);
+
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
@@ -339,19 +342,27 @@ fn dial(addresses: usize, start: Instant) -> Dial<Socket> {
     Dial::new(Rc::new(target()), (0..addresses).map(address).collect(), String::new(), SIZES, start)
 }
 
+/// The next address begins beside it after a quarter of a second, whether or not it accepts later.
 #[test]
 fn an_address_has_three_seconds_to_accept() {
     kernel::accept_nobody();
     let start = Instant::now();
     let mut dial = dial(2, start);
     assert!(matches!(dial.advance(start), Progress::NewSocket));
+    let second = start + QUARTER;
+    assert_eq!(dial.deadline(), second);
+    assert!(matches!(dial.advance(second - TICK), Progress::Pending));
+    assert!(matches!(dial.advance(second), Progress::NewSocket));
+    let told = dial.take_setback().expect("it is told once").to_string();
+    assert!(told.contains("127.0.0.1:1") && told.contains("the TCP handshake"), "{told}");
+    assert_eq!(dial.address().map(|address| address.port()), Some(1), "it began first");
     assert_eq!(dial.deadline(), start + seconds(3));
     assert!(matches!(dial.advance(start + seconds(3) - TICK), Progress::Pending));
-    assert_eq!(dial.address().map(|address| address.port()), Some(1));
-    assert!(matches!(dial.advance(start + seconds(3)), Progress::NewSocket));
+    assert!(matches!(dial.advance(start + seconds(3)), Progress::Pending));
     assert_eq!(dial.address().map(|address| address.port()), Some(2));
-    assert!(matches!(dial.advance(start + seconds(6) - TICK), Progress::Pending));
-    match dial.advance(start + seconds(6)) {
+    assert!(dial.take_setback().is_none(), "it was told");
+    assert!(matches!(dial.advance(second + seconds(3) - TICK), Progress::Pending));
+    match dial.advance(second + seconds(3)) {
         Progress::Failed(DialError::Connect(error)) => {
             assert_eq!(error.kind(), ErrorKind::TimedOut);
         }
@@ -380,25 +391,38 @@ fn an_upgrade_has_ten_seconds() {
     }
 }
 
-/// The next address gets its turn, and enough of the 15 s in which a call must reach the service.
+/// Each address gets its turn, and enough of the 15 s in which a call must reach the service. Three are
+/// open at once.
 #[test]
-fn an_address_that_stalls_after_it_has_accepted_is_followed_by_the_next() {
-    for addresses in [2, 3, 5] {
+fn an_address_that_stalls_after_it_has_accepted_gets_rivals() {
+    for addresses in [2, 3, 5, 16] {
         let start = Instant::now();
         let mut dial = dial(addresses, start);
-        let mut now = start;
-        let mut stalled = Vec::new();
-        for left in (0..addresses).rev() {
-            assert!(matches!(dial.advance(now), Progress::NewSocket), "{left} of {addresses}");
-            stalled.push(kernel::called().expect("it connects"));
-            assert!(matches!(dial.advance(now), Progress::Pending));
-            let deadline = dial.deadline();
-            assert!(deadline > now && deadline <= start + seconds(13), "{:?}", deadline - start);
-            assert!(matches!(dial.advance(deadline - TICK), Progress::Pending));
-            now = deadline;
-        }
+        let (mut now, mut stalled, mut begun) = (start, Vec::new(), Vec::new());
+        let end = loop {
+            match dial.advance(now) {
+                Progress::NewSocket => {
+                    stalled.push(kernel::called().expect("it connects"));
+                    begun.push(now - start);
+                }
+                Progress::Pending => {
+                    let deadline = dial.deadline();
+                    assert!(deadline > now && deadline <= start + seconds(13), "{begun:?}");
+                    assert!(matches!(dial.advance(deadline - TICK), Progress::Pending));
+                    now = deadline;
+                }
+                end => break end,
+            }
+        };
+        assert_eq!(begun.len(), addresses, "each has its turn: {begun:?}");
+        assert_eq!(begun[..2], [Duration::ZERO, QUARTER]);
+        assert!(begun.get(2).is_none_or(|third| *third == 2 * QUARTER), "{begun:?}");
+        assert!(
+            begun.get(3).is_none_or(|fourth| *fourth > 3 * QUARTER),
+            "three are open: {begun:?}"
+        );
         assert!(now - start > seconds(10), "the last one has the rest: {:?}", now - start);
-        match dial.advance(now) {
+        match end {
             Progress::Failed(DialError::Timeout(step)) => assert_eq!(step, "the WebSocket upgrade"),
             other => panic!("{other:?}"),
         }
@@ -412,21 +436,55 @@ fn the_first_of_two_addresses_has_four_seconds_for_the_upgrade() {
     assert!(matches!(dial.advance(start), Progress::NewSocket));
     let _stalled = kernel::called().expect("it connects");
     assert!(matches!(dial.advance(start), Progress::Pending));
-    assert_eq!(dial.deadline(), start + seconds(4));
+    assert_eq!(dial.deadline(), start + QUARTER);
     let setback = |dial: &mut Dial<Socket>| dial.take_setback().map(|it| it.to_string());
     assert_eq!(setback(&mut dial), None);
-    assert!(matches!(dial.advance(start + seconds(4)), Progress::NewSocket));
+    assert!(matches!(dial.advance(start + QUARTER), Progress::NewSocket));
     let told = setback(&mut dial).expect("it is told once");
     assert!(told.contains("127.0.0.1:1") && told.contains("the WebSocket upgrade"), "{told}");
     assert_eq!(setback(&mut dial), None);
     let mut service = kernel::called().expect("it connects");
+    assert!(matches!(dial.advance(start + QUARTER), Progress::Pending));
+    assert_eq!(dial.deadline(), start + seconds(4));
     assert!(matches!(dial.advance(start + seconds(4)), Progress::Pending));
-    assert_eq!(dial.deadline(), start + seconds(13));
+    assert_eq!(setback(&mut dial), None, "it was told");
+    assert_eq!(dial.deadline(), start + QUARTER + seconds(10));
     // A refusal is the service's own word: no other address is asked.
     service.write_all(b"HTTP/1.1 401 X\r\nContent-Length: 0\r\n\r\n").expect("memory");
     service.carry(usize::MAX);
     dial.mark(true, true, false);
     assert!(matches!(dial.advance(start + seconds(5)), Progress::Failed(DialError::Refused(..))));
+}
+
+/// Whenever it began. If both answer in the same moment, one connection is kept and the other closed.
+#[test]
+fn the_first_to_answer_wins_and_no_other_connection_is_kept() {
+    for (answers, winner) in [(vec![0], 1), (vec![1], 2), (vec![0, 1], 1)] {
+        let start = Instant::now();
+        let mut dial = dial(3, start);
+        let mut ends = Vec::new();
+        for begun in [start, start + QUARTER] {
+            assert!(matches!(dial.advance(begun), Progress::NewSocket));
+            let mut end = kernel::called().expect("it connects");
+            assert!(matches!(dial.advance(begun), Progress::Pending));
+            dial.socket().expect("the newest").carry(usize::MAX);
+            let key = scene::key_of(&mut end);
+            ends.push((end, scene::upgraded(&key)));
+        }
+        for at in &answers {
+            let (end, answer) = &mut ends[*at];
+            end.write_all(answer.as_bytes()).expect("memory");
+            end.carry(usize::MAX);
+        }
+        dial.mark(true, true, false);
+        let opened = dial.advance(start + QUARTER);
+        assert!(matches!(opened, Progress::Open(_)), "{opened:?}");
+        assert_eq!(dial.address().map(|address| address.port()), Some(winner), "{answers:?}");
+        for (at, (end, _)) in ends.iter().enumerate() {
+            assert_eq!(end.is_alone(), at + 1 != usize::from(winner), "{answers:?}: {at}");
+        }
+        assert!(dial.socket().is_none());
+    }
 }
 
 /// A refusal that says how long it is, and one that ends, are not waited for.

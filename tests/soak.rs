@@ -61,6 +61,7 @@ fn thousands_of_calls_leave_nothing_behind() {
     let settings = [
         ("VOICELIVED_LOG", "debug"),
         ("VOICELIVED_RECONNECT_SECONDS", "1"),
+        ("VOICELIVED_RESUME_SECONDS", "0"),
         ("VOICELIVED_CONNECTS_PER_MINUTE", "10000"),
         ("VOICELIVED_MAX_SESSIONS", PLACES),
         ("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", PLACES),

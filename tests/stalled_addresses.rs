@@ -6,6 +6,7 @@ mod support;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -80,9 +81,9 @@ fn an_address_that_stalls_or_breaks_off_is_followed_by_the_next() {
 }
 
 /// A service with a certificate, a silent one at the same port, and what both are told to trust.
-fn secure_service(last: u8) -> (Daemon, SocketAddr, PathBuf) {
+fn secure_service(name: &str, last: u8) -> (Daemon, SocketAddr, PathBuf) {
     let authority = Authority::new("Ours");
-    let (certificate, key) = authority.certify("localhost", NOW);
+    let (certificate, key) = authority.certify(name, NOW);
     let files = [
         file(&format!("{last}.pem"), &certificate),
         file(&format!("{last}.key"), &key),
@@ -100,7 +101,7 @@ fn secure_service(last: u8) -> (Daemon, SocketAddr, PathBuf) {
 
 #[test]
 fn a_tls_handshake_that_stalls_is_followed_by_the_next_address() {
-    let (service, bad, trusted) = secure_service(17);
+    let (service, bad, trusted) = secure_service("localhost", 17);
     let trusted = std::fs::read(trusted).expect("it was written");
     let roots = voicelived::net::tls::certificates(&trusted).expect("PEM");
     let target = Target {
@@ -159,4 +160,123 @@ fn when_no_address_is_left_the_one_that_got_furthest_is_told() {
     let address = daemon_with_names("service.test", port, &names);
     let message = Client::connect(address).assert_ends("both", 1011, "unreachable");
     assert!(message.contains("broke before the service answered"), "{message}");
+}
+
+/// An address that neither accepts nor refuses: its queue is full. It is so as long as this is kept.
+struct BlackHole {
+    address: SocketAddr,
+    _queue: (socket2::Socket, Vec<mio::net::TcpStream>),
+}
+
+fn black_hole(port: u16, last: u8) -> BlackHole {
+    let address = SocketAddr::from(([127, 0, 0, last], port));
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let listener = listener.expect("a socket");
+    listener.bind(&address.into()).expect("nobody is there");
+    listener.listen(0).expect("a queue");
+    let fill = |_| mio::net::TcpStream::connect(address).expect("it begins");
+    BlackHole { address, _queue: (listener, (0..5).map(fill).collect()) }
+}
+
+/// One after the other would take longer than a call waits for its service.
+#[test]
+fn addresses_that_accept_nothing_cost_a_moment_each() {
+    let service = Daemon::simulate(&["no-welcome"]);
+    let port = service.address.port();
+    let holes: Vec<_> = (20..25).map(|last| black_hole(port, last)).collect();
+    let mut lines: String = holes.iter().map(|hole| format!("{}\n", hole.address)).collect();
+    lines.push_str(&service.address.to_string());
+    let address = daemon_with_names("service.test", port, &file("holes-names", &lines));
+    Client::connect(address).wait_until_active();
+}
+
+/// Its request may have opened a session of the service, which costs money.
+#[test]
+fn an_address_that_loses_is_closed_while_the_call_goes_on() {
+    let service = Daemon::simulate(&["no-welcome"]);
+    let port = service.address.port();
+    let address = SocketAddr::from(([127, 0, 0, 26], port));
+    let listener = TcpListener::bind(address).expect("nobody is there");
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().map_while(Result::ok) {
+            let mut heard = Vec::new();
+            let _ = std::io::Read::read_to_end(&mut socket, &mut heard);
+            let _ = tell.send(String::from_utf8_lossy(&heard).into_owned());
+        }
+    });
+    let names = file("loser-names", &format!("{address}\n{}\n", service.address));
+    let mut client = Client::connect(daemon_with_names("service.test", port, &names));
+    client.wait_until_active();
+    let heard = told.recv_timeout(support::daemon::PATIENCE).expect("its connection has ended");
+    assert!(heard.starts_with("GET /voice-live/realtime"), "it had been asked: {heard}");
+    // The end of the loser is not taken for the winner's.
+    client.tell(&serde_json::json!({"type": "ping", "id": 1}));
+    client.wait_for_next("pong");
+}
+
+/// `voicelived check` where `localhost` has two addresses, and the one of IPv6 comes first.
+fn check_with_two_families(settings: &[(&str, &str)]) -> String {
+    let hosts = file("hosts", "::1 localhost\n127.0.0.1 localhost\n");
+    let mut unshare = Command::new("unshare");
+    if !support::network::is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    let script = format!("mount --bind '{}' /etc/hosts; exec \"$0\" check", hosts.display());
+    let output = unshare
+        .args(["--mount", "sh", "-euc", &script, env!("CARGO_BIN_EXE_voicelived")])
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("AZURE_VOICE_LIVE_API_KEY", "key")
+        .envs(settings.iter().copied())
+        .current_dir(std::env::temp_dir())
+        .output()
+        .expect("util-linux is installed");
+    let [out, error] =
+        [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
+    assert_eq!(output.status.code(), Some(0), "{out}{error}");
+    out
+}
+
+/// A silent address of IPv6 at this port.
+fn silent_in_ipv6(port: u16) -> SocketAddr {
+    let address = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port));
+    let listener = TcpListener::bind(address).expect("nobody is there");
+    std::thread::spawn(move || listener.incoming().map_while(Result::ok).for_each(silent));
+    address
+}
+
+#[test]
+fn check_goes_the_same_way_and_names_the_address_that_has_won() {
+    let service = Daemon::simulate(&[]);
+    let port = service.address.port();
+    let bad = silent_in_ipv6(port);
+    let endpoint = format!("http://localhost:{port}");
+    let lines = check_with_two_families(&[("AZURE_VOICE_LIVE_ENDPOINT", &endpoint)]);
+    let late = format!("warning         {bad} did not finish the WebSocket upgrade in time");
+    assert!(lines.contains("localhost, 2 addresses") && lines.contains(&late), "{lines}");
+    assert!(lines.contains(&format!("credential accepted by {}", service.address)), "{lines}");
+}
+
+#[test]
+fn the_addresses_of_a_proxy_race_too() {
+    let (service, _, trusted) = secure_service("voice.service.invalid", 18);
+    let conduct = support::proxy::Conduct::Tunnel(service.address);
+    let proxy = support::proxy::ProxyStandIn::start(conduct, None);
+    let bad = silent_in_ipv6(proxy.address.port());
+    let settings = [
+        (
+            "AZURE_VOICE_LIVE_ENDPOINT",
+            format!("https://voice.service.invalid:{}", service.address.port()),
+        ),
+        ("HTTPS_PROXY", format!("http://localhost:{}", proxy.address.port())),
+        ("VOICELIVED_UPSTREAM_CA_FILE", trusted.to_str().expect("a plain path").to_owned()),
+    ];
+    let lines =
+        check_with_two_families(&settings.each_ref().map(|(name, value)| (*name, &**value)));
+    assert!(lines.contains("the proxy localhost, 2 addresses"), "{lines}");
+    assert!(lines.contains(&format!("{bad} did not finish the proxy's tunnel in time")), "{lines}");
+    let connected = lines.lines().rfind(|line| line.starts_with("connect ")).unwrap_or_default();
+    assert!(connected.ends_with(&proxy.address.to_string()), "{lines}");
+    assert_eq!(proxy.requests().len(), 1);
 }

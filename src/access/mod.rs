@@ -2,11 +2,13 @@
 //!
 //! [`gate`] judges the request's fields `Host` and `Origin`. [`proxies`] tells whose request it is when a
 //! reverse proxy has sent it. [`token`] judges the access token or the
-//! cookie. [`throttle`] limits how often an address may guess. [`Guard`] joins the last two.
+//! cookie. [`throttle`] limits how often an address may guess. [`Guard`] joins the last two. A [`Ticket`] is
+//! the right to take a call up again.
 
 pub mod gate;
 pub mod proxies;
 pub mod throttle;
+mod ticket;
 pub mod token;
 
 use std::net::IpAddr;
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 pub use gate::{Authority, Gate, Origin};
 pub use proxies::{Forwarding, Proxies};
 use throttle::Throttle;
+pub use ticket::{Credential, Secret, Ticket};
 pub use token::Access;
 
 /// The judgement on a client's credentials.
@@ -36,6 +39,8 @@ pub enum Verdict {
 pub struct Guard {
     access: Access,
     throttle: Throttle,
+    /// Wrong secrets of calls, counted apart: they never keep a client from a new call.
+    secrets: Throttle,
     generation: u32,
 }
 
@@ -43,7 +48,8 @@ impl Guard {
     /// A guard with these rules that has seen no guess yet.
     #[must_use]
     pub fn new(access: Access) -> Self {
-        Self { access, throttle: Throttle::default(), generation: 0 }
+        let (throttle, secrets) = (Throttle::default(), Throttle::default());
+        Self { access, throttle, secrets, generation: 0 }
     }
 
     /// Judges a request from `address` by its `Authorization` and `Cookie` fields. While an address
@@ -69,6 +75,34 @@ impl Guard {
             Verdict::Missing | Verdict::Later(_) => {}
         }
         verdict
+    }
+
+    /// By which credential a client was admitted that has shown these fields.
+    #[must_use]
+    pub fn credential(&self, authorization: &str) -> Credential {
+        if self.access.is_open() {
+            Credential::None
+        } else if self.access.admits(authorization, "") == Verdict::Admitted {
+            Credential::Bearer
+        } else {
+            Credential::Cookie
+        }
+    }
+
+    /// How long an address must wait until it may show the secret of a call; `None` if it may.
+    #[must_use]
+    pub fn secret_wait(&self, address: IpAddr, now: Instant) -> Option<Duration> {
+        self.secrets.wait(address, now)
+    }
+
+    /// An address has shown a secret of no call that it may take up. It counts as a guess.
+    pub fn wrong_secret(&mut self, address: IpAddr, now: Instant) {
+        self.secrets.fail(address, now);
+    }
+
+    /// An address has shown the right secret of a call.
+    pub fn right_secret(&mut self, address: IpAddr) {
+        self.secrets.forget(address);
     }
 
     /// `Set-Cookie`'s value for a browser that was admitted; `None` where none is needed.

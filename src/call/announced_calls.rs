@@ -127,6 +127,11 @@ impl AnnouncedCalls {
         self.calls.clear();
     }
 
+    /// Whether nothing is told that was not run.
+    pub(super) fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
     /// A finished call that has waited long enough. Asked until `None`.
     pub(super) fn overdue(&mut self, now: Instant) -> Option<FinishedCall> {
         let is_due = |call: &Announced| call.until().is_some_and(|until| until <= now);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::CallSettings;
 use super::service::{Part, bounded_str, member, read_json};
 
 /// Longest typed turn, in UTF-16 code units: what `maxlength` and `length` count in a browser, so
@@ -133,20 +134,45 @@ pub enum CallState<'a> {
     },
 }
 
-/// `hello`: the first message of a call.
+/// What `hello` says.
+#[derive(Debug)]
+pub struct Hello<'a> {
+    /// The call's public id.
+    pub session: &'a str,
+    /// The secret to take the call up again with, good once.
+    pub resume: &'a str,
+    /// The client has taken its call up again.
+    pub resumed: bool,
+    /// Bytes of the microphone that have come in this call, over all its connections: from there the
+    /// client sends it again. `None` in a new call.
+    pub heard: Option<u64>,
+    /// The call's limits.
+    pub settings: &'a CallSettings,
+}
+
+/// `hello`: the first message on a client's connection.
 #[must_use]
-pub fn hello(session: &str, resume: &str, max: Duration, idle: Duration) -> String {
-    json!({
+pub fn hello(hello: &Hello<'_>) -> String {
+    let Hello { session, resume, resumed, heard, settings } = hello;
+    let mut hello = json!({
         "type": "hello",
         "session": session,
         "resume": resume,
+        "resumed": resumed,
         "limits": {
-            "max_seconds": max.as_secs(),
-            "idle_seconds": idle.as_secs(),
+            "max_seconds": settings.max_duration.as_secs(),
+            "idle_seconds": settings.idle.as_secs(),
+            "resume_seconds": settings.resume.as_secs(),
             "max_frame_bytes": MAX_FRAME_BYTES,
         },
-    })
-    .to_string()
+    });
+    if let Some(heard) = heard {
+        hello["heard"] = (*heard).into();
+    }
+    if !settings.assistant.is_empty() {
+        hello["assistant"] = settings.assistant.as_str().into();
+    }
+    hello.to_string()
 }
 
 /// `call_state`.
@@ -189,6 +215,13 @@ pub fn transcript(role: Role, part: &Part, text: &str) -> String {
 #[must_use]
 pub fn transcript_delta(role: Role, part: &Part, text: &str) -> String {
     words("transcript_delta", role, part, text)
+}
+
+/// Whether a message is a `transcript_delta`: its words come again in `transcript`. Within other messages
+/// these quotes would be escaped.
+#[must_use]
+pub fn is_caption(json: &str) -> bool {
+    json.contains(r#""type":"transcript_delta""#)
 }
 
 /// `transcript_failed`: what the user said in this item has no transcript.

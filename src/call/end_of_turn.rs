@@ -107,6 +107,31 @@ impl EndOfTurn {
         }
     }
 
+    /// Whether a turn is being ended, or has been without the service's word.
+    pub(super) fn is_ending(&self) -> bool {
+        self.untold || self.ending != Ending::Nothing
+    }
+
+    /// Whether audio has come since the last end of a turn.
+    pub(super) fn has_audio(&self) -> bool {
+        self.unended > 0
+    }
+
+    /// The client sends no more audio, not even the end of its turn: silence follows, from `at` on. Audio
+    /// of the client puts it off or ends it, as after its own word.
+    pub(super) fn begin_silence(&mut self, at: Instant) {
+        if !matches!(self.ending, Ending::Silence { .. }) {
+            self.ending = Ending::Silence { next: at, pieces: 0, client_bytes: 0 };
+        }
+    }
+
+    /// The turn, if there is one, ends behind the audio that is held until the call is active.
+    pub(super) fn end_when_active(&mut self) {
+        if self.unended > 0 {
+            self.ending = Ending::Wanted;
+        }
+    }
+
     /// Whether a turn was committed whose item the service has not told yet.
     pub(super) fn is_untold(&self) -> bool {
         self.untold
@@ -146,10 +171,7 @@ impl Call {
     /// The client says that the user's spoken turn is over.
     pub(super) fn on_end_turn(&mut self, now: Instant) {
         if !self.is_active() {
-            if self.end_of_turn.unended > 0 {
-                self.end_of_turn.ending = Ending::Wanted;
-            }
-            return;
+            return self.end_of_turn.end_when_active();
         }
         let Some(bytes) = self.end_of_turn.take() else {
             return;

@@ -46,6 +46,10 @@ pub enum EndReason {
     ServiceTimeout,
     /// The service refused the session's settings: a sentence that quotes it.
     SessionRefused(String),
+    /// There is no call to be taken up with the secret that was shown.
+    ResumeRefused,
+    /// The client has missed more of the reply than was kept for it.
+    ResumeLate,
     /// Our own fault.
     Internal(String),
 }
@@ -86,6 +90,8 @@ impl EndReason {
             Self::Service(fault) => fault.word,
             Self::ServiceTimeout => "service_timeout",
             Self::SessionRefused(_) => "session_refused",
+            Self::ResumeRefused => "resume_refused",
+            Self::ResumeLate => "resume_late",
             Self::Internal(_) => "internal",
         }
     }
@@ -126,6 +132,12 @@ impl EndReason {
             Self::ServiceTimeout => {
                 "The voice service did not get ready in time. Try again.".into()
             }
+            Self::ResumeRefused => {
+                "This call is over, or is not yours to take up. Call again.".into()
+            }
+            Self::ResumeLate => {
+                "Too much of the call was missed to go on with it. Call again.".into()
+            }
             Self::BadText(message)
             | Self::BadProtocol(message)
             | Self::Refused(message)
@@ -148,7 +160,11 @@ impl EndReason {
             Self::Stopping => 1001,
             Self::BadProtocol(_) => 1002,
             Self::BadText(_) => 1007,
-            Self::ClientStalled(_) | Self::AccessChanged | Self::Refused(_) => 1008,
+            Self::ClientStalled(_)
+            | Self::AccessChanged
+            | Self::Refused(_)
+            | Self::ResumeRefused
+            | Self::ResumeLate => 1008,
             Self::TooBig => 1009,
             Self::Service(_)
             | Self::ServiceTimeout
@@ -169,6 +185,8 @@ impl EndReason {
             | Self::TooBig
             | Self::BadProtocol(_)
             | Self::ClientStalled(_)
+            | Self::ResumeRefused
+            | Self::ResumeLate
             | Self::Refused(_) => Side::Client,
             Self::Service(_)
             | Self::AssistantHungUp
@@ -200,6 +218,8 @@ impl EndReason {
                 | Self::SessionExpired
                 | Self::Stopping
                 | Self::AccessChanged
+                | Self::ResumeRefused
+                | Self::ResumeLate
                 | Self::Full
                 | Self::AddressLimit(_)
                 | Self::DailyLimit(_)
@@ -250,6 +270,8 @@ mod tests {
             EndReason::Service(fault),
             EndReason::ServiceTimeout,
             EndReason::SessionRefused(text()),
+            EndReason::ResumeRefused,
+            EndReason::ResumeLate,
             EndReason::Internal(text()),
         ];
         let mut words = std::collections::BTreeSet::new();

@@ -14,7 +14,7 @@ use super::service::{Part, ServiceError, ServiceEvent, commands};
 use super::{Call, Output, State};
 
 /// Codes of errors that no further try mends.
-const HOPELESS: [&str; 5] = [
+pub(super) const HOPELESS: [&str; 5] = [
     "insufficient_quota",
     "credit_balance_exhausted",
     "invalid_api_key",
@@ -46,12 +46,14 @@ impl Call {
                 self.on_words(Role::User, "", &part, &text);
             }
             ServiceEvent::UserTranscript { part, text } => {
+                self.rollover.words_came();
                 self.history.user_said(&part.item_id, &text);
                 self.settle_turn(Some(&part.item_id));
                 let text = self.captions.finish(Role::User, &part, &text);
                 self.tell_transcript(Role::User, &part, text);
             }
             ServiceEvent::UserTranscriptFailed { part, error } => {
+                self.rollover.words_came();
                 self.settle_turn(Some(&part.item_id));
                 self.on_transcript_failed(&part, error);
             }

@@ -60,6 +60,8 @@ pub(super) struct History {
     bytes: usize,
     /// Older turns have gone.
     shortened: bool,
+    /// How many of the first entries the session knows that is being prepared.
+    told: usize,
     /// Typed turns so far. The service gives their items ids that nobody needs, so they get one here.
     typed: u64,
 }
@@ -162,6 +164,7 @@ impl History {
             && let Some(entry) = self.entries.remove(index)
         {
             self.bytes -= entry.bytes();
+            self.told -= usize::from(index < self.told);
         }
     }
 
@@ -171,6 +174,7 @@ impl History {
         let unknown =
             |entry: &Entry| matches!(entry, Entry::User { text, .. } if text.trim().is_empty());
         self.entries.retain(|entry| !unknown(entry));
+        self.told = 0;
         for entry in &mut self.entries {
             match entry {
                 Entry::Assistant { sealed, .. } => *sealed = true,
@@ -197,8 +201,41 @@ impl History {
     /// The items for the new session, in order. Empty messages and tools that are still running are
     /// left out.
     pub(super) fn items(&self) -> impl Iterator<Item = Item<'_>> {
+        self.items_of(0, usize::MAX)
+    }
+
+    /// The items of the entries in front of `until` that the session does not know which is being prepared.
+    pub(super) fn untold(&self, until: usize) -> impl Iterator<Item = Item<'_>> {
+        self.items_of(self.told, until)
+    }
+
+    /// That session was told them.
+    pub(super) fn tell(&mut self, until: usize) {
+        self.told = until.min(self.entries.len()).max(self.told);
+    }
+
+    /// That session is gone.
+    pub(super) fn untell(&mut self) {
+        self.told = 0;
+    }
+
+    /// How many of the first entries will not change any more: those of the turns before the last one, up to
+    /// words that have not come, a tool that runs, or a reply that may still be cut.
+    pub(super) fn settled(&self, is_playing: impl Fn(&str) -> bool) -> usize {
+        let may_change = |entry: &Entry| match entry {
+            Entry::User { text, .. } => text.trim().is_empty(),
+            Entry::Assistant { item_id, .. } => is_playing(item_id),
+            Entry::Tool { output, .. } => output.is_none(),
+        };
+        let last_turn = self.entries.iter().rposition(Entry::is_user).unwrap_or_default();
+        self.entries.iter().take(last_turn).position(may_change).unwrap_or(last_turn)
+    }
+
+    fn items_of(&self, from: usize, until: usize) -> impl Iterator<Item = Item<'_>> {
         self.entries
             .iter()
+            .take(until)
+            .skip(from)
             .flat_map(|entry| match entry {
                 Entry::User { item_id, text } if !text.trim().is_empty() => {
                     [Some(Item::User { id: item_id, text }), None]
@@ -267,6 +304,7 @@ impl History {
 
     fn drop_oldest(&mut self) {
         self.bytes -= self.entries.pop_front().map_or(0, |entry| entry.bytes());
+        self.told = self.told.saturating_sub(1);
     }
 }
 

@@ -12,6 +12,8 @@ use super::unfinished::Unfinished;
 /// What a call needs to know from the configuration. Shared by all calls, never changed by one.
 #[derive(Debug, Clone)]
 pub struct CallSettings {
+    /// Name of what answers, for `hello`; empty if it has none.
+    pub assistant: String,
     /// The complete `session` object of `session.update`: explicit values, tools, user's overrides,
     /// as [`session_object`](super::service::session::session_object) makes it (the dialect of dated api-versions).
     pub session: serde_json::Value,
@@ -23,6 +25,10 @@ pub struct CallSettings {
     pub max_duration: Duration,
     /// How long a call that was active may be without a session of the service; zero for not at all.
     pub reconnect: Duration,
+    /// How long a session of the service is used that tells no end; zero for as long as it lasts.
+    pub session_time: Duration,
+    /// How long a call is held for a client whose connection broke; zero for not at all.
+    pub resume: Duration,
 }
 
 /// The most silence of one [`Output::Silence`]: 100 ms of PCM16, 24 kHz, mono.
@@ -38,14 +44,24 @@ pub enum Input<'a> {
     /// The service has refused the settings before it took them. It is asked again, on a new
     /// connection, for the session of these.
     Instead(Rc<CallSettings>),
+    /// The WebSocket of the second session is open, which takes over before the service ends the first.
+    NextOpened,
+    /// The service has refused the settings to the second session, and is asked again for these.
+    NextInstead(Rc<CallSettings>),
+    /// One event of the second session.
+    Next(ServiceEvent<'a>),
+    /// The second session could not be had, or was lost.
+    NextLost(ServiceFault),
     /// The service could not be reached, refused, closed or was lost.
     ServiceLost(ServiceFault),
     /// The service's session has lasted as long as it may.
     SessionExpired,
     /// One text message of the client.
     Client(ClientMessage<'a>),
-    /// The client's socket is gone, or it closed.
+    /// The client has closed, or is given up: the call ends.
     ClientLost,
+    /// The client's connection broke without a goodbye: the call is held, if it may be.
+    ClientBroken,
     /// The owner decided that the call must end (stalled client, bad data, daemon stopping…).
     End(EndReason),
     /// A tool finished. `output` is the JSON text (or error JSON text) for the model.
@@ -59,6 +75,13 @@ pub enum Input<'a> {
     },
     /// The tools that the model may call have changed: the `tools` of the service's session.
     Tools(Rc<serde_json::Value>),
+    /// A tool that runs may take longer than most do.
+    ToolTakes {
+        /// The service's id of the function call.
+        call_id: &'a str,
+        /// From its beginning to its result.
+        most: Duration,
+    },
     /// A tool that was to run is the one that hangs up: the call ends when the goodbye has been heard.
     HangUp {
         /// The service's id of the function call.
@@ -110,6 +133,28 @@ pub enum Output {
         /// An agent's id of the conversation to go on with; empty for none.
         conversation: String,
     },
+    /// Make a connection for a second session beside the present one.
+    Prepare {
+        /// An agent's id of the conversation to go on with; empty for none.
+        conversation: String,
+    },
+    /// Send this JSON text to the second session.
+    ToNext(String),
+    /// Close the connection of the second session. The present one goes on.
+    DropNext {
+        /// Why, as a sentence for the log.
+        message: String,
+    },
+    /// Keep the microphone's audio back from the present session, which goes on otherwise.
+    HoldMicrophone,
+    /// Send the present session what was kept back.
+    ResumeMicrophone,
+    /// The second session takes the place of the present one: everything after this is for it, and the
+    /// connection of the other one is closed.
+    ChangeOver(ChangeOver),
+    /// The client is away, and the call goes on without it for so long at most: drop its connection, and
+    /// keep what it is told. [`Call::take_up`](super::Call::take_up) ends this.
+    HoldCall(Duration),
     /// The service has refused an item of the conversation that was sent again: for the count.
     ItemRefused,
     /// Run a tool beside the loop; answer with [`Input::ToolFinished`] or [`Input::HangUp`], exactly once. An answer that
@@ -152,6 +197,34 @@ pub struct Restored {
     pub tries: u32,
     /// Items of the conversation that were sent again.
     pub items: usize,
+}
+
+/// One session has followed another without an outage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeOver {
+    /// What the moment was.
+    pub moment: Moment,
+    /// Whether the new session hears again what the old one has heard of the user's turn.
+    pub again: bool,
+    /// Items of the conversation that the new session was told.
+    pub items: usize,
+    /// How long the old session was in use.
+    pub lasted: Duration,
+    /// What has become of the old session, as a sentence; empty if it was in order.
+    pub why: String,
+}
+
+/// The moment of a change from one session to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Nothing was under way, and nothing played.
+    Quiet,
+    /// Nothing was under way, but a reply may have been playing.
+    TurnEnd,
+    /// The service was about to end the session.
+    Last,
+    /// The session was lost.
+    Lost,
 }
 
 /// What to do with a frame of microphone audio.

@@ -144,9 +144,13 @@ impl Call {
             self.end(EndReason::ServiceTimeout, now);
             return;
         }
+        if self.gives_absent_up(now) {
+            return;
+        }
         self.send_silence(now);
         self.lapse(now);
         self.on_outage_tick(now);
+        self.on_rollover_tick(now);
         self.run_overdue_calls(now);
         while let Some(call) = self.tools.close_overdue(now) {
             let output = r#"{"error":"The tool took too long and was given up."}"#;

@@ -14,15 +14,17 @@
 //!     └─────────────────────────────────┴───────────any end──────────┴────► Ended
 //! ```
 //!
-//! All changes of `State` are in this file. `interface` is what goes in and comes out. `events`
+//! All changes of `State` are in this file, `reconnect` and `rollover`. `interface` is what goes in and comes out. `events`
 //! handles what the service says, `turns` what the client says and barge-in, `end_of_turn` the end of
-//! a turn on the client's word, `farewell` the end that the model asks for, `limits` the clock.
+//! a turn on the client's word, `farewell` the end that the model asks for, `limits` the clock, `absence` a client
+//! that is away.
 //! `response_gate`, `playback`, `announced_calls`, `tool_calls`, `seen`, `captions`, `interrupted`,
 //! `first_audio` and `service_session` each keep one thing; `responses` is the life of a response.
 //!
 //! What is not here: sockets, and audio itself. The call decides about audio by its length and its
 //! response, and never sees a sample.
 
+mod absence;
 mod announced_calls;
 mod captions;
 pub mod client;
@@ -41,6 +43,7 @@ mod playback;
 mod reconnect;
 pub mod response_gate;
 mod responses;
+mod rollover;
 mod seen;
 pub mod service;
 mod service_session;
@@ -53,22 +56,26 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use absence::Presence;
 use announced_calls::AnnouncedCalls;
 use captions::Captions;
-use client::CallState;
+use client::{CallState, Hello};
 use end_of_turn::EndOfTurn;
 use ending::{EndReason, ServiceFault};
 use farewell::Farewell;
 use first_audio::FirstAudio;
 use history::History;
-pub use interface::{CallSettings, Input, MAX_SILENCE_BYTES, Microphone, Output, Reply, Restored};
+pub use interface::{
+    CallSettings, ChangeOver, Input, MAX_SILENCE_BYTES, Microphone, Moment, Output, Reply, Restored,
+};
 use interrupted::Interrupted;
 use limits::Limits;
 use outage::{Jitter, Outage};
 use playback::Playback;
 use response_gate::{ResponseGate, ResponseRequest};
+use rollover::Rollover;
 use seen::Seen;
-use service::session::{Dialect, SessionInfo, ga_session};
+use service::session::SessionInfo;
 use service::{AudioDelta, commands};
 use service_session::ServiceSession;
 use tool_calls::ToolCalls;
@@ -154,6 +161,11 @@ pub struct Call {
     /// An agent's conversation, to be gone on with in the next session.
     conversation: String,
     jitter: Jitter,
+    /// The second session, which takes over before the service ends the first.
+    rollover: Rollover,
+    presence: Presence,
+    /// How long the call is held for a client whose connection broke.
+    hold: Duration,
 }
 
 impl Call {
@@ -162,8 +174,15 @@ impl Call {
     /// the secret for taking the call up again.
     #[must_use]
     pub fn new(settings: Rc<CallSettings>, id: &str, resume: &str, now: Instant) -> Self {
-        let hello = client::hello(id, resume, settings.max_duration, settings.idle);
+        let hello = client::hello(&Hello {
+            session: id,
+            resume,
+            resumed: false,
+            heard: None,
+            settings: &settings,
+        });
         let connecting = client::call_state(CallState::Connecting);
+        let hold = settings.resume;
         Self {
             limits: Limits::new(&settings, now),
             settings,
@@ -189,6 +208,9 @@ impl Call {
             last_fault: None,
             conversation: String::new(),
             jitter: Jitter::new(id),
+            rollover: Rollover::default(),
+            presence: Presence::Here,
+            hold,
         }
     }
 
@@ -209,19 +231,27 @@ impl Call {
                 }
             }
             Input::Instead(settings) => self.begin_again(settings),
+            Input::NextOpened => self.on_next_opened(now),
+            Input::NextInstead(settings) => self.on_next_instead(settings),
+            Input::Next(event) => self.on_next(event, now),
+            Input::NextLost(fault) => self.fail_next(fault, now),
             Input::Service(event) => self.on_service(event, now),
             Input::ServiceLost(fault) => self.on_service_lost(fault, now),
             Input::SessionExpired => self.on_session_expired(now),
             Input::Client(message) => self.on_client(message, now),
             Input::ClientLost => self.end(EndReason::ClientLost, now),
+            Input::ClientBroken => self.on_client_broken(now),
             Input::End(reason) => self.end(reason, now),
             Input::ToolFinished { call_id, output, ok } => {
                 self.on_tool_finished(call_id, output, ok, now);
             }
             Input::Tools(tools) => self.change_tools(tools),
+            Input::ToolTakes { call_id, most } => self.tools.takes(call_id, most),
             Input::HangUp { call_id } => self.on_hang_up(call_id, now),
             Input::Tick => self.on_tick(now),
         }
+        // Before a request, so that what a session did not answer is asked of the next one.
+        self.consider_rollover(now);
         self.request_response(now);
         self.part(now);
     }
@@ -250,7 +280,9 @@ impl Call {
         let tools = sooner(self.announced.deadline(), self.tools.deadline());
         let tools = sooner(tools, self.farewell.as_ref().map(Farewell::deadline));
         let waiting = sooner(tools, self.end_of_turn.deadline());
-        sooner(sooner(limits, gate), sooner(waiting, self.outage_deadline()))
+        let absent = sooner(self.presence.deadline(), self.outage_deadline());
+        let session = sooner(absent, self.rollover_deadline());
+        sooner(sooner(limits, gate), sooner(waiting, session))
     }
 
     /// Asked for each microphone frame (`bytes` of PCM16 24 kHz mono). It makes no output and does
@@ -337,14 +369,9 @@ impl Call {
             return;
         }
         self.state = State::Configuring;
-        self.session.dialect = session.dialect;
-        let settings = self.session_settings();
-        let update = match self.session.dialect {
-            Dialect::Beta => commands::session_update(&settings),
-            Dialect::Ga => commands::session_update(&ga_session(&settings)),
-        };
+        self.session.begin(session);
+        let update = self.update_command(&self.settings, self.session.dialect);
         self.send(update);
-        self.session.simulated = session.model.starts_with("voicelived-simulator");
     }
 
     /// Configuring → Active, at the first `session.updated`; later ones only change the turn rules.
@@ -364,10 +391,9 @@ impl Call {
         let first = self.limits.active_since().is_none();
         self.state = State::Active { since: now };
         self.limits.activated(now);
+        self.plan_rollover();
         let restored = self.restore(now);
-        let service = if self.session.simulated { "simulator" } else { "azure" };
-        let detects = self.session.turns.detects;
-        self.tell(client::call_state(CallState::Active { service, detects }));
+        self.tell(client::call_state(self.active_state()));
         self.outputs.push_back(Output::ReleaseMicrophone { restored });
         self.end_held_turn(now);
         if first && self.settings.greeting.is_some() {
@@ -384,18 +410,22 @@ impl Call {
         self.offered = Some(tools);
     }
 
+    fn active_state(&self) -> CallState<'static> {
+        let service = if self.session.simulated { "simulator" } else { "azure" };
+        CallState::Active { service, detects: self.session.turns.detects }
+    }
+
     /// The settings of the session. One that goes on with a conversation whose beginning is lost is told
     /// so, or the model would deny what was said there.
-    fn session_settings(&self) -> Cow<'_, serde_json::Value> {
-        let mut settings = Cow::Borrowed(&self.settings.session);
+    fn session_settings<'s>(&self, settings: &'s CallSettings) -> Cow<'s, serde_json::Value> {
+        let instructions = settings.session.get("instructions");
+        let instructions = instructions.and_then(serde_json::Value::as_str);
+        let goes_on = self.limits.active_since().is_some();
+        let mut settings = Cow::Borrowed(&settings.session);
         if let Some(tools) = &self.offered {
             settings.to_mut()["tools"] = (**tools).clone();
         }
-        let instructions = self.settings.session.get("instructions");
-        let instructions = instructions.and_then(serde_json::Value::as_str);
-        if let (Some(text), true) =
-            (instructions, self.is_reconnecting() && self.history.is_shortened())
-        {
+        if let (Some(text), true) = (instructions, goes_on && self.history.is_shortened()) {
             settings.to_mut()["instructions"] = format!("{text}\n\n{SHORTENED}").into();
         }
         settings
@@ -448,7 +478,9 @@ impl Call {
         self.tell(client::usage(input_tokens, output_tokens, seconds));
     }
 
-    fn is_active(&self) -> bool {
+    /// Whether both sides can talk.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
         matches!(self.state, State::Active { .. })
     }
 

@@ -79,15 +79,7 @@ impl PcmPool {
             return None;
         }
         self.promised += guaranteed;
-        Some(PcmQueue {
-            head: NONE,
-            tail: NONE,
-            read: 0,
-            len: 0,
-            used: 0,
-            guaranteed,
-            cap: cap.max(guaranteed),
-        })
+        Some(PcmQueue { guaranteed, cap: cap.max(guaranteed), ..PcmQueue::none() })
     }
 
     fn take_block(&mut self) -> u32 {
@@ -137,6 +129,12 @@ pub struct PcmQueue {
 }
 
 impl PcmQueue {
+    /// A queue that holds nothing, ever.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { head: NONE, tail: NONE, read: 0, len: 0, used: 0, guaranteed: 0, cap: 0 }
+    }
+
     /// Bytes waiting.
     #[must_use]
     pub fn len_bytes(&self) -> usize {

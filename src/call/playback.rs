@@ -119,6 +119,26 @@ impl Playback {
         first.map(|index| self.items[index].response_id.as_str())
     }
 
+    /// Of the bytes that left last, so many did not arrive and will leave again: its connection broke.
+    /// While it was away it played what it had and then nothing, so the times of all that is known
+    /// move on by that pause: the user has heard no more than that.
+    pub(super) fn unsent(&mut self, bytes: usize, now: Instant) {
+        let mut left = bytes as u64;
+        for item in self.items.iter_mut().rev() {
+            let part = left.min(item.sent);
+            item.sent -= part;
+            left -= part;
+        }
+        self.older += left;
+        let Some(end) = self.end else { return };
+        let end = end.checked_sub(playing_time(bytes as u64)).unwrap_or(now);
+        self.end = Some(end);
+        let pause = now.saturating_duration_since(end);
+        for item in &mut self.items {
+            item.start = item.start.filter(|_| item.sent > 0).map(|start| start + pause);
+        }
+    }
+
     /// The client says how much of the current reply it has played.
     pub(super) fn report(&mut self, ms: u64, now: Instant) {
         self.report = Some(Report { ms, at: now });
@@ -126,9 +146,17 @@ impl Playback {
 
     /// Whether reply audio waits, is being played, or may still be (all estimated by the clock).
     pub(super) fn is_playing(&self, now: Instant) -> bool {
-        self.end.is_some_and(|end| end > now)
-            || self.older > 0
-            || self.items.iter().any(|item| item.sent < item.accepted)
+        self.end.is_some_and(|end| end > now) || self.is_waiting()
+    }
+
+    /// Whether reply audio has come that has not left for the client.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.older > 0 || self.items.iter().any(|item| item.sent < item.accepted)
+    }
+
+    /// Whether audio of this item may still be heard.
+    pub(super) fn is_playing_item(&self, item_id: &str, now: Instant) -> bool {
+        self.is_playing(now) && self.items.iter().any(|item| item.item_id == item_id)
     }
 
     /// When the client will have played all it was sent, if anything was.

@@ -34,7 +34,11 @@ impl Call {
         let may_retry = fault.retryable && self.may_reconnect();
         match self.state {
             State::Ended | State::Lost => {}
-            State::Active { since } if may_retry => self.lose_session(since, fault, now),
+            State::Active { since } if may_retry => {
+                if !self.is_replaced(&fault, now) {
+                    self.lose_session(since, fault, now);
+                }
+            }
             State::Connecting | State::Configuring if may_retry => self.fail_try(fault, now),
             State::Connecting | State::Configuring | State::Active { .. } => {
                 self.end(EndReason::Service(fault), now);
@@ -69,7 +73,8 @@ impl Call {
     /// Active → Lost. A session that did not last is the same outage still: otherwise a service that
     /// accepts every session and drops it at once would be asked for ever.
     fn lose_session(&mut self, since: Instant, fault: ServiceFault, now: Instant) {
-        self.settle(now);
+        self.settle();
+        self.limits.touch(now);
         let session = std::mem::replace(&mut self.session, ServiceSession::new());
         self.conversation = session.conversation;
         let active_for = now.saturating_duration_since(since);
@@ -114,7 +119,7 @@ impl Call {
 
     /// Ends what was under way in the lost session. The client is told the end of a response as ever,
     /// since it shows "answering" until then.
-    fn settle(&mut self, now: Instant) {
+    pub(super) fn settle(&mut self) {
         let active = self.gate.active().map(str::to_owned);
         let begun = active.as_deref().is_some_and(|id| self.playback.has_audio_of(id));
         if let Some(response_id) = active {
@@ -130,7 +135,6 @@ impl Call {
         // The ids of another session may be the same.
         self.captions = Default::default();
         self.interrupted = Default::default();
-        self.limits.touch(now);
     }
 
     /// What is due of an outage: the next try, the end of a try that stalls, or the end of all tries.
@@ -196,7 +200,8 @@ impl Call {
     }
 
     /// The user's turn is an item, whose words are not known yet.
-    pub(super) fn begin_turn(&mut self, item_id: &str) {
+    pub(super) fn begin_turn(&mut self, item_id: &str, now: Instant) {
+        self.rollover.wait_for_words(now);
         self.history.user_spoke(item_id);
         self.open_turn = Some(item_id.to_owned());
         self.outputs.push_back(Output::CommitMicrophone);

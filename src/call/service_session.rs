@@ -1,5 +1,7 @@
 //! What the service has said of the session that this call has with it.
 
+use std::time::Instant;
+
 use serde_json::Value;
 
 use super::service::session::{Dialect, SessionInfo, TurnRules};
@@ -12,6 +14,8 @@ pub(super) struct ServiceSession {
     pub(super) id: String,
     /// When the service ends the session, in seconds since 1970.
     pub(super) expires_at: Option<u64>,
+    /// The same by our clock, as the owner has told it. A time that makes no sense is not told.
+    pub(super) ends: Option<Instant>,
     /// How this service spells its events, known from `session.created`.
     pub(super) dialect: Dialect,
     /// Which parts of a turn the service does by itself.
@@ -29,11 +33,18 @@ impl ServiceSession {
         Self {
             id: String::new(),
             expires_at: None,
+            ends: None,
             dialect: Dialect::Beta,
             turns: TurnRules::default(),
             conversation: String::new(),
             simulated: false,
         }
+    }
+
+    /// The first `session.created`: what is to be known before it is sent its settings.
+    pub(super) fn begin(&mut self, session: &SessionInfo) {
+        self.dialect = session.dialect;
+        self.simulated = session.model.starts_with("voicelived-simulator");
     }
 
     /// `session.created` or `session.updated`: id and expiry may be missing in the later one and

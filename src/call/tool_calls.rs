@@ -18,9 +18,10 @@ use super::{Call, Output};
 
 /// Longest tool output passed to the model, in bytes.
 const MAX_TOOL_OUTPUT_BYTES: usize = 64 * 1024;
-/// How long a tool may take, waiting included. After that its call is answered with an error, so that the
-/// model can say so. The loop ends the run by its own, shorter limits; this one holds if that fails.
-pub const TOOL_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a tool may take, unless it was said that it takes longer. After that its call is answered with an
+/// error, so that the model can say so. The loop ends the run by its own, shorter limits; this one holds if
+/// that fails.
+pub const TOOL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Calls open at the same time; those beyond it are answered with an error at once.
 pub const MAX_OPEN_CALLS: usize = 8;
 
@@ -31,6 +32,7 @@ pub(super) struct OpenCall {
     pub(super) name: String,
     pub(super) response_id: String,
     pub(super) started: Instant,
+    deadline: Instant,
 }
 
 /// What became of a new call.
@@ -69,6 +71,7 @@ impl ToolCalls {
             name: name.to_owned(),
             response_id: response_id.to_owned(),
             started: now,
+            deadline: now + TOOL_TIMEOUT,
         });
         Opened::Run
     }
@@ -86,9 +89,16 @@ impl ToolCalls {
         Some(self.open.remove(index))
     }
 
+    /// An open call may take longer than others.
+    pub(super) fn takes(&mut self, call_id: &str, most: Duration) {
+        if let Some(call) = self.open.iter_mut().find(|call| call.call_id == call_id) {
+            call.deadline = call.deadline.max(call.started + most);
+        }
+    }
+
     /// Closes one call that is past its deadline; the caller must send its error. Asked until `None`.
     pub(super) fn close_overdue(&mut self, now: Instant) -> Option<OpenCall> {
-        let index = self.open.iter().position(|call| call.started + TOOL_TIMEOUT <= now)?;
+        let index = self.open.iter().position(|call| call.deadline <= now)?;
         self.answered = true;
         Some(self.open.remove(index))
     }
@@ -111,7 +121,7 @@ impl ToolCalls {
 
     /// When the oldest open call is overdue.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.open.iter().map(|call| call.started + TOOL_TIMEOUT).min()
+        self.open.iter().map(|call| call.deadline).min()
     }
 }
 
@@ -230,6 +240,18 @@ mod tests {
         assert!(calls.close_overdue(now + TOOL_TIMEOUT).is_some());
         assert!(calls.take_complete_batch());
         assert!(!calls.take_complete_batch());
+    }
+
+    #[test]
+    fn a_call_that_takes_longer_is_given_its_time() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut calls = ToolCalls::default();
+        calls.open("a", "t", "r", now);
+        calls.takes("a", second);
+        assert_eq!(calls.deadline(), Some(now + TOOL_TIMEOUT), "never less than others");
+        calls.takes("a", second * 90);
+        assert!(calls.close_overdue(now + second * 89).is_none());
+        assert!(calls.close_overdue(now + second * 90).is_some());
     }
 
     #[test]

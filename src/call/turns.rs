@@ -85,6 +85,7 @@ impl Call {
         self.limits.touch(now);
         self.call_off_farewell();
         self.gate.speech_started(now);
+        self.end_turn_of_absent(now);
         self.first_audio.cancel();
         if !self.session.turns.interrupt_response {
             // The reply goes on. `speech_started` would make the client drop it.
@@ -123,7 +124,7 @@ impl Call {
     /// for with the commit, which was ours.
     pub(super) fn on_committed(&mut self, item_id: &str, now: Instant) {
         self.gate.committed(now);
-        self.begin_turn(item_id);
+        self.begin_turn(item_id, now);
         if self.end_of_turn.take_untold() {
             self.tell(client::speech_stopped(item_id));
             item_id.clone_into(&mut self.turn_item);

@@ -63,9 +63,10 @@ pub(super) enum Ended {
 /// What [`Drive::connect`] tells of the way.
 #[derive(Debug)]
 pub(super) enum Way {
-    /// This step begins, at this address.
-    Step(Step, Option<SocketAddr>),
-    /// An address was given up for the next one, which begins with [`Step::Connect`]; a clause.
+    /// This step is done, at this address. When another address gets further than the one that was told
+    /// of, its steps follow from the first one.
+    Done(Step, Option<SocketAddr>),
+    /// An address is late or was given up, and another one is tried; a clause.
     Setback(String),
 }
 
@@ -119,33 +120,39 @@ impl Drive {
     ) -> Result<Self, DialError> {
         let mut poll = Poll::new().map_err(internal)?;
         let mut events = Events::with_capacity(8);
-        let passed = [(target.proxy.is_some(), Step::Tunnel), (target.tls.is_some(), Step::Tls)];
+        let steps = [
+            (true, Step::Connect),
+            (target.proxy.is_some(), Step::Tunnel),
+            (target.tls.is_some(), Step::Tls),
+            (true, Step::Upgrade),
+        ];
         let mut dial = Dial::new(target, addresses, request_id, sizes, Instant::now());
-        let (mut step, mut is_first_address) = (Step::Connect, true);
+        let (mut step, mut leader) = (Step::Connect, None);
         loop {
             let progress = dial.advance(Instant::now());
-            if let Some(setback) = dial.take_setback() {
+            while let Some(setback) = dial.take_setback() {
                 log::debug!("{setback}");
                 on_way(Way::Setback(setback.to_string()));
-                (step, is_first_address) = (Step::Connect, false);
             }
             let reached = match &progress {
                 // With several addresses the error may be of an earlier one.
-                Progress::Failed(error) if is_first_address => failed_at(error).unwrap_or(step),
+                Progress::Failed(error) if dial.addresses().len() == 1 => {
+                    failed_at(error).unwrap_or(step)
+                }
                 Progress::Failed(_) => step,
                 _ => dial.step(),
             };
-            if reached != step {
-                // What a near server answers may be over before it was looked at.
-                for (_, between) in passed.iter().filter(|(is_part, _)| *is_part) {
-                    if (step..reached).contains(between) && *between != step {
-                        on_way(Way::Step(*between, dial.address()));
-                    }
-                }
-                log::debug!("next step: {reached:?}, {:?}", dial.address());
-                step = reached;
-                on_way(Way::Step(step, dial.address()));
+            if reached > Step::Connect && leader != dial.address() {
+                (step, leader) = (Step::Connect, dial.address());
             }
+            // What a near server answers may be over before it was looked at.
+            for (is_part, done) in steps {
+                if is_part && (step..reached).contains(&done) {
+                    log::debug!("done: {done:?}, {leader:?}");
+                    on_way(Way::Done(done, leader));
+                }
+            }
+            step = reached;
             match progress {
                 Progress::Pending => {}
                 Progress::NewSocket => {
@@ -180,6 +187,26 @@ impl Drive {
         self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         self.signals = Some(signals);
         Ok(())
+    }
+
+    /// Goes on with another connection in place of this one, which is over or counts as over. The signals
+    /// are watched as before.
+    pub(super) fn become_next(&mut self, next: Self) {
+        let old = std::mem::replace(self, next);
+        self.stop = old.stop;
+        if let Some(mut signals) = old.signals {
+            // A signal that is watched no more is a nuisance, and no reason to end a call.
+            let _ = old.poll.registry().deregister(&mut signals);
+            let _ = self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE);
+            self.signals = Some(signals);
+        }
+    }
+
+    /// Waits without looking at the connection, which may be over. Returns whether the user wants to
+    /// stop.
+    pub(super) fn rest(&mut self, until: Instant) -> bool {
+        while !self.stop && Instant::now() < until && self.wait_for_events(until).is_ok() {}
+        std::mem::take(&mut self.stop)
     }
 
     /// Sends what waits and returns with the next event. A deadline that has passed comes before
@@ -242,6 +269,10 @@ impl Drive {
 
     fn wait(&mut self, deadline: Instant) -> io::Result<()> {
         let until = if self.peer.has_more() { Instant::now() } else { deadline };
+        self.wait_for_events(until)
+    }
+
+    fn wait_for_events(&mut self, until: Instant) -> io::Result<()> {
         wait(&mut self.poll, &mut self.events, until)?;
         for event in &self.events {
             if event.token() == SIGNALS {

@@ -31,11 +31,14 @@ pub fn first_candidate(
     }
     let first = models.remove(0);
     let call = CallSettings {
+        assistant: config.session.assistant.clone(),
         session: serde_json::Value::Null,
         greeting: config.session.greeting.clone(),
         idle: config.limits.idle,
         max_duration: config.limits.max_session,
         reconnect: config.limits.reconnect,
+        session_time: config.limits.session_time.unwrap_or_default(),
+        resume: config.limits.resume,
     };
     Ok(Candidate::first(Candidates {
         first,

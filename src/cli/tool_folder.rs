@@ -13,6 +13,9 @@ use crate::system::files;
 use crate::tools::file::{MAX_FILE, parse};
 use crate::tools::{Origin, Tool, Tools};
 
+/// Where systemd puts the credentials of the installed service, for commands that are not run by it.
+const CREDENTIALS: &str = "/run/credentials/voicelived.service";
+
 /// The most files that are looked at.
 const MAX_FILES: usize = 128;
 
@@ -116,7 +119,7 @@ fn read(path: &Path, folder: &Path) -> Result<Tool, (Option<usize>, String)> {
     let bytes = files::read(path, MAX_FILE).map_err(|error| (None, error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| (None, "it is not UTF-8 text".to_owned()))?;
     let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
-    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    parse(&text, path, &folder, credentials.as_deref())
-        .map_err(|fault| (Some(fault.line), fault.reason))
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+    let credentials = credentials.map_or_else(|| PathBuf::from(CREDENTIALS), PathBuf::from);
+    parse(&text, path, &folder, &credentials).map_err(|fault| (Some(fault.line), fault.reason))
 }

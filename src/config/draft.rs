@@ -31,6 +31,8 @@ pub(super) struct Draft {
     pub(super) proxy: Option<Proxy>,
     pub(super) entra: super::entra::EntraDraft,
     pub(super) sign_in: Option<SignIn>,
+    /// What the settings say of an agent: indices of `agent::SETTINGS`, with their values.
+    pub(super) agent: Vec<(usize, String)>,
     pub(super) session: SessionConfig,
     pub(super) limits: Limits,
     pub(super) web: Web,

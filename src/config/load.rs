@@ -296,6 +296,9 @@ impl<'a> Loader<'a> {
         for message in outcome.err().into_iter().flatten() {
             self.fault(name, place.clone(), message);
         }
+        if let Some((missing, set)) = pasted.incomplete_agent(&self.draft) {
+            self.fault(missing, None, format!("is not set, but {set} is; set both"));
+        }
     }
 
     /// The setting that counts for `variable`. Two of the same rank must agree.

@@ -99,7 +99,14 @@ impl Loader<'_> {
                 }
             },
         };
-        let Some(source) = source else { return };
+        let Some(source) = source else {
+            if !self.draft.session.assistant.is_empty() {
+                let hint = "the agent may refuse the key; agents are meant for Entra ID \
+                            (AZURE_VOICE_LIVE_TOKEN_COMMAND and others)";
+                self.draft.warnings.push(hint.to_owned());
+            }
+            return;
+        };
         let host = match &source {
             Source::Principal { authority, .. } | Source::Workload { authority, .. } => {
                 Endpoint::exact(authority).ok().map(|parsed| parsed.host)

@@ -5,6 +5,7 @@
 //! the documentation derive from it. Precedence: command line, environment, `.env` file, default.
 //! An empty value counts as unset. Nothing here connects, listens or logs.
 
+mod agent;
 mod change;
 pub mod dotenv;
 mod draft;
@@ -94,9 +95,11 @@ pub struct ServiceConfig {
 #[derive(Debug, Clone, Default)]
 pub struct SessionConfig {
     /// Names of the models. The first one is asked for first. The others follow when it is refused.
-    /// The first is also part of the endpoint's query. There is none if the endpoint names an agent.
+    /// The first is also part of the endpoint's query. There is none if an agent is asked for.
     pub models: Vec<String>,
-    /// Name of the voice.
+    /// Name of the agent that holds the conversation in place of a model; empty for none.
+    pub assistant: String,
+    /// Name of the voice; empty for the agent's own.
     pub voice: String,
     /// System prompt.
     pub instructions: String,
@@ -121,6 +124,10 @@ pub struct Limits {
     pub idle: Duration,
     /// How long a call that has lost the service tries to go on; zero ends it at once.
     pub reconnect: Duration,
+    /// How long a session of the service is used that tells no end; `None` for as long as it lasts.
+    pub session_time: Option<Duration>,
+    /// How long a call is held for a client whose connection broke; zero ends it at once.
+    pub resume: Duration,
     /// New connections to the service in a minute, from which on a call that has lost it waits.
     pub connects_per_minute: usize,
     /// Minutes of calls in a day (UTC), all together; `None` for no limit.

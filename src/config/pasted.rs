@@ -1,6 +1,7 @@
 //! What an endpoint's own query says, such as that of an address which somebody pasted from a sample. It
 //! counts where the settings say nothing, so that no other model answers than the address names.
 
+use super::agent;
 use super::draft::{self, Draft, shown};
 use super::endpoint::{OwnQuery, percent_decoded};
 
@@ -11,8 +12,8 @@ pub(super) struct Pasted {
     api_versions: Vec<String>,
     /// Values of `model`, and of `deployment`, which is Azure OpenAI's name for it.
     models: Vec<String>,
-    /// Whether an agent is named. It has its own model, instructions and tools.
-    agent: bool,
+    /// What asks for an agent, which has its own model, instructions and tools.
+    agent: Vec<(String, String)>,
     /// Whether the address is one of another API, whose versions mean nothing here.
     foreign: bool,
 }
@@ -20,13 +21,12 @@ pub(super) struct Pasted {
 /// Names of the settings, as faults name them.
 const VERSION: &str = "AZURE_VOICE_LIVE_API_VERSION";
 const MODEL: &str = "VOICE_LIVE_MODEL";
-const INSTRUCTIONS: [&str; 2] =
-    ["AZURE_VOICE_LIVE_INSTRUCTIONS", "AZURE_VOICE_LIVE_INSTRUCTIONS_FILE"];
 
 impl Pasted {
     /// Reads an endpoint's query.
     pub(super) fn read(query: &OwnQuery) -> Self {
-        let mut pasted = Self { foreign: query.foreign, ..Self::default() };
+        let mut pasted =
+            Self { foreign: query.foreign, agent: agent::asked(&query.text), ..Self::default() };
         for parameter in query.text.split('&') {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             let value = percent_decoded(value);
@@ -36,10 +36,6 @@ impl Pasted {
             let values = match name.to_ascii_lowercase().as_str() {
                 "api-version" => &mut pasted.api_versions,
                 "model" | "deployment" => &mut pasted.models,
-                "agent-name" | "agent-id" => {
-                    pasted.agent = true;
-                    continue;
-                }
                 _ => continue,
             };
             if !values.contains(&value) {
@@ -54,17 +50,21 @@ impl Pasted {
     /// # Errors
     /// Each contradiction, as a sentence that the endpoint's name begins.
     pub(super) fn settle(
-        self,
+        &self,
         draft: &mut Draft,
         set: &dyn Fn(&str) -> Option<String>,
     ) -> Result<(), Vec<String>> {
         let mut faults = Vec::new();
         let mut settle = |outcome: Result<(), String>| faults.extend(outcome.err());
         settle(self.version(draft, set(VERSION)));
-        if self.agent {
-            settle(self.agent(draft, set));
-        } else {
-            settle(self.model(draft, set(MODEL)));
+        match agent::name(&self.agent, draft) {
+            Some(name) => {
+                draft.session.assistant = name;
+                settle(self.agent(draft, set));
+                settle(agent::ask(draft, &self.agent, set));
+                agent::leave_to_it(draft, set);
+            }
+            None => settle(self.model(draft, set(MODEL))),
         }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
@@ -100,23 +100,31 @@ impl Pasted {
         Ok(())
     }
 
-    /// The service refuses instructions beside an agent, and takes no model.
+    /// Settles what an agent that the query names means for the model.
     fn agent(&self, draft: &mut Draft, set: &dyn Fn(&str) -> Option<String>) -> Result<(), String> {
-        if let Some(set) = set(MODEL) {
+        let set = set(MODEL);
+        if self.agent.is_empty() {
+            let unused =
+                set.map(|set| format!("{set}: not used, since an agent has its own model"));
+            draft.warnings.extend(unused);
+            return Ok(());
+        }
+        if let Some(set) = set {
             return Err(format!(
                 "names an agent in its query, which has its own model, but {set} is set too; keep \
                  only one of them"
             ));
         }
-        draft.session.models.clear();
         draft.warnings.push(format!(
             "{}: an agent is named in its query, so calls ask for no model and bring no tools",
             super::names::ENDPOINT
         ));
-        if let Some(set) = INSTRUCTIONS.into_iter().find_map(set) {
-            draft.warnings.push(format!("{set}: not sent, since the agent has its own"));
-        }
         Ok(())
+    }
+
+    /// See [`agent::incomplete`].
+    pub(super) fn incomplete_agent(&self, draft: &Draft) -> Option<(&'static str, &'static str)> {
+        agent::incomplete(draft, &self.agent)
     }
 }
 

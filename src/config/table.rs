@@ -1,5 +1,6 @@
 //! The one list of settings.
 
+use super::agent;
 use super::draft::{self, Draft};
 use super::names::{
     ALL_PROXY, API_KEY_FILE, AUTHORITY, AZURE_PREFIX, AZURE_SHORT_PREFIX, CLIENT, CLIENT_SECRET,
@@ -213,6 +214,54 @@ pub static VARIABLES: &[Variable] = &[
         group: SERVICE,
         service_only: false,
         parse: |draft, text, _| draft::models(text).map(|names| draft.session.models = names),
+    },
+    Variable {
+        name: agent::NAME,
+        default: "",
+        explanation: "Name of a Foundry agent that holds the conversation in place of a model. It brings its own instructions, tools and voice, and is meant for Entra ID.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| agent::parse(draft, 0, text),
+    },
+    Variable {
+        name: agent::PROJECT,
+        default: "",
+        explanation: "Foundry project that the agent belongs to; required with an agent.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| agent::parse(draft, 1, text),
+    },
+    Variable {
+        name: agent::SETTINGS[2].0,
+        default: "",
+        explanation: "Version of the agent. Unset: the latest.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| agent::parse(draft, 2, text),
+    },
+    Variable {
+        name: agent::SETTINGS[3].0,
+        default: "",
+        explanation: "Conversation of the agent that every call goes on with. Unset: each call begins one.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| agent::parse(draft, 3, text),
+    },
+    Variable {
+        name: agent::SETTINGS[4].0,
+        default: "",
+        explanation: "Client id of the user-assigned managed identity with which the service reaches the agent. Unset: the system-assigned one.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| agent::parse(draft, 4, text),
+    },
+    Variable {
+        name: agent::SETTINGS[5].0,
+        default: "",
+        explanation: "Foundry resource that holds the agent, if it is another one than the endpoint.",
+        group: SERVICE,
+        service_only: true,
+        parse: |draft, text, _| agent::parse(draft, 5, text),
     },
     Variable {
         name: "AZURE_VOICE_LIVE_API_VERSION",
@@ -478,6 +527,26 @@ pub static VARIABLES: &[Variable] = &[
         service_only: false,
         parse: |draft, text, _| {
             draft::seconds_or_none(text, 3_600).map(|time| draft.limits.reconnect = time)
+        },
+    },
+    Variable {
+        name: "VOICELIVED_SESSION_MINUTES",
+        default: "25",
+        explanation: "After so many minutes a call goes on in a new session of the voice service, which nobody hears (1 to 1440); off for never. Where the service tells when its session ends, that counts instead.",
+        group: LIMITS,
+        service_only: false,
+        parse: |draft, text, _| {
+            draft::minutes(text, 1_440).map(|time| draft.limits.session_time = time)
+        },
+    },
+    Variable {
+        name: "VOICELIVED_RESUME_SECONDS",
+        default: "30",
+        explanation: "How long a call is held for a client that has lost its connection, so that it can take the call up again, in seconds (0 to 300); 0 ends it at once.",
+        group: LIMITS,
+        service_only: false,
+        parse: |draft, text, _| {
+            draft::seconds_or_none(text, 300).map(|time| draft.limits.resume = time)
         },
     },
     Variable {

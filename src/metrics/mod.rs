@@ -48,15 +48,21 @@ families! {
         "Requests refused by access rules, or because the daemon stops.";
     Calls: "calls_started_total", "", "", "Calls that began.";
     TurnedAway: "calls_turned_away_total", "reason",
-        "full address_limit daily_limit access_changed not_configured pool internal",
+        "full address_limit daily_limit access_changed not_configured pool internal resume_refused \
+         resume_late",
         "Calls that were refused after the WebSocket had opened.";
     Ended: "calls_ended_total", "reason",
         "hang_up goodbye client_lost idle time_limit session_expired stopping bad_text too_big \
          bad_protocol client_stalled flood access_changed refused daily_limit internal unreachable tls \
          bad_answer bad_request unauthorized forbidden not_found quota redirect service_trouble \
          service_timeout session_refused service_error service_closed service_lost \
-         service_protocol proxy sign_in",
+         service_protocol proxy sign_in resume_late",
         "Calls that ended, by the reason that the client and the log get.";
+    Holds: "calls_held_total", "outcome", "resumed replaced ended",
+        "Broken connections of clients: the call was taken up again, was taken up before the break was \
+         known, or ended first.";
+    WithoutClient: "without_client_seconds_total", "", "",
+        "Time that calls were held for clients that were away.";
     Microphone: "microphone_bytes_total", "", "", "Microphone audio that came from clients.";
     MicrophoneDropped: "microphone_dropped_bytes_total", "", "",
         "Microphone audio dropped because the service was behind.";
@@ -72,6 +78,8 @@ families! {
          session_expired other",
         "Sessions of the service that were lost in a running call.";
     Reconnects: "service_reconnects_total", "", "", "Lost sessions that were followed by another one.";
+    Rollovers: "service_rollovers_total", "", "",
+        "Sessions of the service that were followed by a prepared one, without an outage.";
     WithoutService: "without_service_seconds_total", "", "",
         "Time that running calls were without a session of the service.";
     ItemsReplayed: "items_replayed_total", "", "",

@@ -2,7 +2,6 @@
 
 pub mod body;
 pub mod dial;
-mod dial_error;
 pub mod http;
 pub mod inbox;
 pub mod proxy;

@@ -416,7 +416,11 @@ impl<S: Read> Wire<S> {
                 Ok(taken)
             }
             Err(error) => {
-                self.drained |= error.kind() == ErrorKind::WouldBlock;
+                if error.kind() == ErrorKind::WouldBlock {
+                    self.drained = true;
+                    // The end that was announced is not this socket's: those of a race share a token.
+                    self.ending = false;
+                }
                 Err(error)
             }
         }

@@ -170,8 +170,7 @@ impl Server {
             Ok(transport) => {
                 let visitor = Box::new(Visitor::new(transport, now));
                 let conn = Conn::Visitor { visitor, listener };
-                self.slots[at] =
-                    Slot { conn, address, generation: 0, marked: false, deadline: None };
+                self.slots[at] = Slot { conn, address, ..Slot::free() };
                 // The first pump is also what sets the visitor's deadline.
                 self.want_pump(at);
             }

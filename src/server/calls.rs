@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
+use mio::Interest;
 use mio::net::TcpStream;
 
-use super::Server;
 use super::children::{Job, Purpose};
 use super::slot::{Conn, Slot, turn_away};
+use super::{Lifecycle, Server, token};
+use crate::access::Ticket;
 use crate::call::ending::EndReason;
 use crate::metrics::Family;
 use crate::net::upgrade;
@@ -15,6 +17,7 @@ use crate::session::connection_faults;
 use crate::session::{News, Queues, Session};
 use crate::system::child::Outcome;
 use crate::system::resolve;
+use crate::web::Credential;
 
 /// What is reserved for an admitted call.
 struct Admitted {
@@ -29,9 +32,16 @@ struct Admitted {
 impl Server {
     /// Makes a call of a client's WebSocket, or refuses it if a limit does not allow it. In both cases
     /// the client has a WebSocket and gets a message with the reason.
-    pub(super) fn begin_call(&mut self, at: usize, peer: WsPeer<TcpStream>, now: Instant) -> Conn {
-        let address = self.slots[at].address;
-        let Admitted { id, resume, queues } = match self.admit(at) {
+    pub(super) fn begin_call(
+        &mut self,
+        at: usize,
+        peer: WsPeer<TcpStream>,
+        credential: Credential,
+        resumes: bool,
+        now: Instant,
+    ) -> Conn {
+        let Slot { address, generation, .. } = self.slots[at];
+        let Admitted { id, resume, mut queues } = match self.admit(at, now) {
             Ok(admitted) => admitted,
             Err((reason, word)) => {
                 self.resources.metrics.count(Family::TurnedAway, word);
@@ -40,10 +50,22 @@ impl Server {
         };
         let Some(calls) = &mut self.calls else { return Conn::Free };
         let candidate = calls.terms.candidate.candidate(now);
+        if resumes {
+            queues = queues.expecting_return(&mut self.resources.pool);
+        }
+        let resume = hex(&resume);
         let mut cx = self.resources.lend(&calls.terms.tools, now);
-        let session = Session::new(hex(&id), &hex(&resume), peer, queues, candidate, &mut cx);
+        let mut session = Session::new(hex(&id), &resume, peer, queues, candidate, &mut cx);
+        if self.lifecycle != Lifecycle::Serving {
+            session.hold_no_more(&mut cx);
+        }
+        self.slots[at].ticket = Ticket::new(&resume, credential, generation);
         self.resources.metrics.add(Family::Calls, 1);
-        log::info!("[{}] call from {address}", session.id());
+        let agent = match &*session.candidate().settings().assistant {
+            "" => String::new(),
+            name => format!(" to the agent {}", name.escape_debug()),
+        };
+        log::info!("[{}] call from {address}{agent}", session.id());
         self.prepare_tools(now);
         Conn::Call(Box::new(session))
     }
@@ -51,7 +73,7 @@ impl Server {
     /// Checks all limits, and reserves what a call needs. The error has the reason for the client, and
     /// the label for the counter ([`Family::TurnedAway`]). The blocks come last: once they are reserved nothing
     /// may refuse the call, since only `Session::release` gives them back.
-    fn admit(&mut self, at: usize) -> Result<Admitted, (EndReason, &'static str)> {
+    fn admit(&mut self, at: usize, now: Instant) -> Result<Admitted, (EndReason, &'static str)> {
         let refused = |reason: EndReason| {
             let word = reason.word();
             (reason, word)
@@ -68,6 +90,7 @@ impl Server {
                 same += usize::from(slot.address == address);
             }
         }
+        let is_same = |server: &Self, at: usize| server.slots[at].address == address;
         let Some(calls) = &self.calls else {
             return Err(refused(EndReason::Full));
         };
@@ -77,17 +100,32 @@ impl Server {
         if let Some(reason) = self.spent() {
             return Err(refused(reason));
         }
-        if all >= calls.max_sessions {
-            return Err(refused(EndReason::Full));
+        let (most, most_same) = (calls.max_sessions, calls.max_sessions_per_address);
+        // A held call makes way: nobody is there to miss it, as far as is known.
+        if same >= most_same {
+            if !self.make_way(now, is_same) {
+                return Err(refused(if all >= most {
+                    EndReason::Full
+                } else {
+                    EndReason::AddressLimit(same)
+                }));
+            }
+            all -= 1;
         }
-        if same >= calls.max_sessions_per_address {
-            return Err(refused(EndReason::AddressLimit(same)));
+        if all >= most && !self.make_way(now, |_, _| true) {
+            return Err(refused(EndReason::Full));
         }
         let (Ok(id), Ok(resume)) = (upgrade::random(), upgrade::random()) else {
             return Err((EndReason::Full, "internal"));
         };
-        let queues = Queues::open(&mut self.resources.pool).ok_or((EndReason::Full, "pool"))?;
-        Ok(Admitted { id, resume, queues })
+        loop {
+            if let Some(queues) = Queues::open(&mut self.resources.pool) {
+                return Ok(Admitted { id, resume, queues });
+            }
+            if !self.make_way(now, |_, _| true) {
+                return Err((EndReason::Full, "pool"));
+            }
+        }
     }
 
     // ---- the service's name ----
@@ -159,6 +197,22 @@ impl Server {
             (News::TokenRefused, _) => self.token_refused(at, now),
             (News::Accepted, _) => self.remember_candidate(at, now),
             (News::Socket, _) | (_, None) => {}
+        }
+    }
+
+    /// Registers a call's new socket to the service. A socket that is not registered is never heard of
+    /// again, so the call ends if that fails.
+    pub(super) fn watch_service(&mut self, at: usize, now: Instant) {
+        let Conn::Call(session) = &mut self.slots[at].conn else {
+            return;
+        };
+        let Some((lane, socket)) = session.new_socket() else {
+            return;
+        };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(socket, token(at, lane), interest) {
+            let reason = EndReason::Internal(format!("A socket could not be watched: {error}."));
+            self.with_session(at, now, |session, cx| session.end(reason, cx));
         }
     }
 
@@ -237,6 +291,6 @@ impl Server {
 }
 
 /// The bytes as lower-case hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -40,6 +40,10 @@ impl Server {
         self.manager.stopping(drain + STOP_TIMEOUT + MARGIN);
         // This comes before the visitors are counted, since no visitor may be added to them afterwards.
         self.leave_passed_sockets();
+        // A client that is away would not be let in again.
+        for at in 0..self.slots.len() {
+            self.with_session(at, now, |session, cx| session.hold_no_more(cx));
+        }
         let running = self.running_calls();
         if drain.is_zero() || (running == 0 && !self.has_unserved_visitors()) {
             log::info!("stopping: running calls are told and end now");

@@ -24,6 +24,7 @@ mod certificates;
 mod children;
 mod connects;
 mod helper;
+mod joins;
 mod manage;
 mod mcp;
 pub mod reload;
@@ -61,7 +62,6 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::access::{Access, Guard};
-use crate::call::ending::EndReason;
 use crate::call::sooner;
 use crate::certificates::{Certificates, DeviceNames};
 use crate::identity::Tokens;
@@ -82,8 +82,10 @@ const CHILDREN: usize = 16;
 const HELPER: usize = CHILDREN + TOKENS * MAX_CHILDREN;
 /// MCP server `i` has tokens `SERVERS + 3 * i` and the two after it.
 const SERVERS: usize = HELPER + TOKENS;
-/// Slot `i` has tokens `SLOTS + 2 * i` (the client) and one more (the service).
+/// Slot `i` has four tokens from `SLOTS + SIDES * i`: the client, and the two lanes of the service. One is unused, so
+/// that no event needs a division.
 const SLOTS: usize = SERVERS + SERVERS_TOKENS;
+const SIDES: usize = 4;
 
 /// Slots for visitors beside those for calls.
 const VISITORS: usize = 64;
@@ -375,7 +377,7 @@ impl Server {
                 _ => self.servers.mark(token),
             };
         };
-        let (at, service_side) = (token / 2, token % 2 == 1);
+        let (at, side) = (token / SIDES, token % SIDES);
         let Some(slot) = self.slots.get_mut(at) else {
             return;
         };
@@ -384,7 +386,7 @@ impl Server {
         // socket: the end may follow without an event of its own.
         let ending = event.is_read_closed() || event.is_error();
         slot.conn.mark(
-            service_side,
+            side,
             event.is_readable() || ending,
             event.is_writable() || event.is_error(),
             ending,
@@ -557,22 +559,6 @@ impl Server {
         }
     }
 
-    /// Registers a call's new socket to the service. A socket that is not registered is never heard of
-    /// again, so the call ends if that fails.
-    fn watch_service(&mut self, at: usize, now: Instant) {
-        let Conn::Call(session) = &mut self.slots[at].conn else {
-            return;
-        };
-        let Some(socket) = session.service_socket() else {
-            return;
-        };
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(socket, token(at, 1), interest) {
-            let reason = EndReason::Internal(format!("A socket could not be watched: {error}."));
-            self.with_session(at, now, |session, cx| session.end(reason, cx));
-        }
-    }
-
     /// Gives a session an input that does not come from the poll. The session is then pumped in the
     /// next turn: what it has queued for its two sides leaves only with a pump.
     fn with_session(
@@ -625,7 +611,7 @@ impl Server {
     }
 }
 
-/// The poll's token of a slot's socket. Side 0 is the client, side 1 the service.
+/// The poll's token of a slot's socket: see [`SLOTS`].
 fn token(slot: usize, side: usize) -> Token {
-    Token(SLOTS + 2 * slot + side)
+    Token(SLOTS + SIDES * slot + side)
 }

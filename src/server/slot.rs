@@ -5,13 +5,18 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
+use crate::access::Ticket;
 use crate::call::client::{self, CallState};
 use crate::call::ending::EndReason;
 use crate::net::inbox::Inbox;
 use crate::net::ws::{Message, WsPeer};
-use crate::session::{Progress, Session};
+use crate::session::{Progress, SUPERSEDED, Session};
 use crate::simulator::peer::SimulatedService;
 use crate::web::Visitor;
+
+/// The side of a call's client, and of every connection that is no call. The others are the lanes of its
+/// connections to the service, 1 and 2.
+pub(super) const CLIENT: usize = 0;
 
 /// How long the closing handshake of a refused call may take.
 const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -20,7 +25,9 @@ const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// ```text
 /// Free ──accept──► Visitor ──101──► Call, or Simulated in a demo
-///                     │       └───► TurnedAway (there is no room, or no right to call any more)
+///                     │       ├───► TurnedAway (there is no room, or no right to call any more)
+///                     │       └───► Free: its socket goes to the slot of the call that it takes up, whose
+///                     │             socket comes here as TurnedAway, if it has one
 ///                     └─ served, gone or evicted ─► Free
 /// Call, Simulated, TurnedAway ──Progress::Closed──► Free
 /// ```
@@ -32,7 +39,7 @@ pub(super) enum Conn {
     /// An HTTP connection that came to this listener (an index). What it may ask for depends on the
     /// listener, so the index stays with it until the upgrade.
     Visitor { visitor: Box<Visitor>, listener: usize },
-    /// A call. It may own a second socket, to the service, with a token of its own.
+    /// A call. It may own two more sockets, to the service, each with a token of its own.
     Call(Box<Session>),
     /// The simulated service's side of a demo call.
     Simulated(Box<SimulatedService>),
@@ -51,6 +58,8 @@ pub(super) struct Slot {
     /// The generation of the access rules that admitted the call. The call ends when it is older than
     /// the rules in force.
     pub(super) generation: u32,
+    /// What a client must show to take the call up again. It is good once: each client gets a new one.
+    pub(super) ticket: Option<Ticket>,
     /// The slot is in the loop's list of slots to pump.
     pub(super) marked: bool,
     /// When the connection must be pumped at the latest, even without an event.
@@ -64,6 +73,7 @@ impl Slot {
             conn: Conn::Free,
             address: IpAddr::from([0, 0, 0, 0]),
             generation: 0,
+            ticket: None,
             marked: false,
             deadline: None,
         }
@@ -77,21 +87,15 @@ impl Conn {
     }
 
     /// Remembers what the poll has announced; nothing is read or written. `ending` says that the peer
-    /// has closed or reset the connection. An event for a free slot is dropped: it was on its way
+    /// has closed or reset the connection; `side` is [`CLIENT`] or a lane of the service. An event for a free slot is dropped: it was on its way
     /// when the connection was closed.
-    pub(super) fn mark(
-        &mut self,
-        service_side: bool,
-        readable: bool,
-        writable: bool,
-        ending: bool,
-    ) {
+    pub(super) fn mark(&mut self, side: usize, readable: bool, writable: bool, ending: bool) {
         let transport = match self {
             Self::Free => return,
-            Self::Call(session) if service_side => {
-                return session.mark_service(readable, writable, ending);
+            Self::Call(session) if side == CLIENT => {
+                return session.mark_client(readable, writable, ending);
             }
-            Self::Call(session) => return session.mark_client(readable, writable, ending),
+            Self::Call(session) => return session.mark_lane(side, readable, writable, ending),
             Self::Simulated(service) => return service.mark(readable, writable, ending),
             Self::TurnedAway { peer, .. } => {
                 if readable {
@@ -120,6 +124,13 @@ pub(super) fn turn_away(mut peer: WsPeer<TcpStream>, reason: &EndReason, now: In
     // If this fails, the connection has failed, and the next pump finds that out.
     let _ = peer.send(Message::Text(&ended));
     peer.close(reason.close_code(), &reason.message());
+    Conn::TurnedAway { peer: Box::new(peer), deadline: now + TURN_AWAY_TIMEOUT }
+}
+
+/// Parts with the connection of a client whose call goes on over another one. What it still sends counts
+/// for nothing.
+pub(super) fn part(mut peer: WsPeer<TcpStream>, now: Instant) -> Conn {
+    peer.close(SUPERSEDED, "The call goes on over another connection.");
     Conn::TurnedAway { peer: Box::new(peer), deadline: now + TURN_AWAY_TIMEOUT }
 }
 

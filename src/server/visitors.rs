@@ -7,7 +7,7 @@ use super::{Lifecycle, Server};
 use crate::net::ws::{Role, WsPeer};
 use crate::session::{CLIENT_SIZES, Progress};
 use crate::simulator::peer::SimulatedService;
-use crate::web::{Site, Visit, VisitContext};
+use crate::web::{Join, Site, Visit, VisitContext, Wish};
 
 impl Server {
     /// One turn of a visitor: it is read and answered, or upgraded.
@@ -26,6 +26,7 @@ impl Server {
             draining: self.lifecycle != Lifecycle::Serving,
             takes_calls: self.lifecycle.admits_calls(listener.passed),
             unready: self.calls.as_ref().is_some_and(|calls| calls.terms.unready.is_some()),
+            join: Join::default(),
             now,
         };
         match visitor.pump(&listener.site, &mut cx) {
@@ -36,7 +37,9 @@ impl Server {
             // frames may already be in a buffer, and its own first message waits to leave.
             Visit::Upgrade => {
                 self.upgrade(at, now);
-                Progress::More
+                // Nothing is left here if its call is in another slot.
+                let moved = matches!(self.slots[at].conn, Conn::Free);
+                if moved { Progress::Closed } else { Progress::More }
             }
         }
     }
@@ -66,8 +69,13 @@ impl Server {
                 }
                 // The rules may have changed since the 101 was granted. `begin_call` compares this.
                 self.slots[at].generation = visitor.generation();
+                let Join { credential, wish } = visitor.take_join();
                 let (transport, early) = visitor.into_transport();
-                self.begin_call(at, WsPeer::new(transport, Role::Server, CLIENT_SIZES, &early), now)
+                let peer = WsPeer::new(transport, Role::Server, CLIENT_SIZES, &early);
+                match wish {
+                    Wish::Call { resumes } => self.begin_call(at, peer, credential, resumes, now),
+                    Wish::TakeUp(take_up) => self.take_up(at, peer, credential, &take_up, now),
+                }
             }
             None => Conn::Free,
         };

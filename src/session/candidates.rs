@@ -296,11 +296,14 @@ mod tests {
                 overrides: Map::new(),
             },
             call: CallSettings {
+                assistant: String::new(),
                 session: json!(null),
                 greeting: None,
                 idle: second,
                 max_duration: second,
                 reconnect: Duration::ZERO,
+                session_time: Duration::ZERO,
+                resume: Duration::ZERO,
             },
         })
     }

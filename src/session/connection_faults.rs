@@ -12,6 +12,7 @@ use crate::net::dial::{DialError, ProxyFault, Target};
 use crate::net::proxy::{self, Proxy};
 use crate::net::tls_words;
 use crate::net::upgrade::Refusal;
+use crate::net::ws::WsError;
 
 /// Turns a failed attempt to reach `target` into a fault for the call, the log and `check`.
 #[must_use]
@@ -39,7 +40,7 @@ pub fn explain(error: &DialError, target: &Target) -> ServiceFault {
             format!("{host} did not finish {step} in time. Check the network and try again."),
             true,
         ),
-        DialError::Refused(refusal, body) => refused(refusal, body, host, target.shows_token()),
+        DialError::Refused(refusal, body) => refused(refusal, body, target),
         DialError::Invalid(what) => fault(
             "bad_answer",
             format!(
@@ -50,6 +51,16 @@ pub fn explain(error: &DialError, target: &Target) -> ServiceFault {
         DialError::Internal(what) => {
             fault("internal", format!("The connection could not be tried: {what}."), false)
         }
+    }
+}
+
+/// A connection that was open is at its end.
+pub(super) fn of(error: &WsError) -> ServiceFault {
+    match error {
+        WsError::Closed => closed(None, ""),
+        WsError::Lost(error) => lost(error),
+        WsError::Violation { what, .. } => violation(what),
+        WsError::Full => lost(&"it takes nothing"),
     }
 }
 
@@ -281,13 +292,22 @@ fn tls(error: &rustls::Error, host: &str) -> ServiceFault {
 /// What a token of Entra ID needs at the resource.
 const ROLES: &str = "With Entra ID the identity needs the roles Cognitive Services User and Foundry User on this resource (new roles take some minutes), the resource's own endpoint, and its tenant.";
 
-/// `entra` says that a token was shown and no key.
-fn refused(refusal: &Refusal, body: &str, host: &str, entra: bool) -> ServiceFault {
+/// What an agent needs in place of what a model needs.
+const AGENT: &str = "Check AZURE_VOICE_LIVE_AGENT_NAME, AZURE_VOICE_LIVE_PROJECT_NAME and AZURE_VOICE_LIVE_ENDPOINT.";
+const AGENT_LOGIN: &str = "An agent is meant for Entra ID in place of a key: set AZURE_VOICE_LIVE_TOKEN_COMMAND or another login of it.";
+
+fn refused(refusal: &Refusal, body: &str, target: &Target) -> ServiceFault {
+    let (host, entra) = (&target.host, target.shows_token());
+    let is_agent = target.request_target.contains("&agent-");
     let quoted = quote(&Words::of_body(body).message);
     let said = if quoted.is_empty() { String::new() } else { format!(" It said: {quoted}") };
     let id = refusal.request_id.as_deref().map(quote).unwrap_or_default();
     let id = if id.is_empty() { id } else { format!(" (request {id})") };
     let (word, advice, retryable) = match refusal.status {
+        400 if is_agent => ("bad_request", AGENT.to_owned(), false),
+        404 if is_agent => ("not_found", AGENT.to_owned(), false),
+        401 if is_agent && !entra => ("unauthorized", AGENT_LOGIN.to_owned(), false),
+        403 if is_agent && !entra => ("forbidden", AGENT_LOGIN.to_owned(), false),
         400 => ("bad_request", "Check VOICE_LIVE_MODEL and AZURE_VOICE_LIVE_API_VERSION.".to_owned(), false),
         401 if entra => ("unauthorized", ROLES.to_owned(), false),
         403 if entra => ("forbidden", format!("{ROLES} Check its network rules too."), false),

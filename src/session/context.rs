@@ -5,11 +5,11 @@
 //! The loop keeps one [`LoopResources`], and lends it to one call after the other.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::reply::Decoded;
 use crate::call::pcm::PcmPool;
-use crate::metrics::Metrics;
+use crate::metrics::{Family, Metrics};
 use crate::net::inbox::Inbox;
 use crate::tools::{Backing, Confirm, Tool, Tools};
 
@@ -77,16 +77,30 @@ impl TurnContext<'_> {
         if tool.backing == Backing::HangUp {
             return Ok(Carried::HangUp);
         }
+        // It may wait for its place as long as it may run.
+        let most = tool.limits.timeout * 2 + SPARE;
         self.wanted.push(WantedTool { call_id: call_id.to_owned(), tool: Rc::clone(tool), input });
-        Ok(Carried::Run)
+        Ok(Carried::Run { most })
+    }
+
+    /// Counts what does not come back from the loop.
+    pub(super) fn count_wanted(&mut self, wanted: &Result<Carried, String>) {
+        match wanted {
+            Ok(Carried::Run { .. }) => {}
+            Ok(Carried::HangUp) => self.metrics.count(Family::Tools, "ok"),
+            Err(_) => self.metrics.count(Family::Tools, "refused"),
+        }
     }
 }
+
+/// What the loop may need beyond a tool's own time.
+const SPARE: Duration = Duration::from_secs(10);
 
 /// What becomes of a function call of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Carried {
-    /// The loop runs it and tells its result.
-    Run,
+    /// The loop runs it and tells its result within this time.
+    Run { most: Duration },
     /// The call ends.
     HangUp,
 }

@@ -56,10 +56,7 @@ impl<S: Socket> Session<S> {
         }
         let input = match error {
             WsError::Closed => Input::ClientLost,
-            WsError::Lost(error) => {
-                log::debug!("[{}] the client is gone: {error}", self.id);
-                Input::ClientLost
-            }
+            WsError::Lost(error) => return self.break_client(error, cx),
             WsError::Violation { code: CloseCode::Size, .. } => Input::End(EndReason::TooBig),
             WsError::Violation { code: CloseCode::Invalid, .. } => {
                 Input::End(EndReason::BadText("A text message must be UTF-8.".to_owned()))

@@ -10,7 +10,6 @@ use super::reply::Decoded;
 use super::service_side::Dialled;
 use super::service_words::quote;
 use super::{Session, TURN_MESSAGES};
-use crate::call::ending::ServiceFault;
 use crate::call::service::{self, AudioDelta, Parsed, ServiceError, ServiceEvent};
 use crate::call::{Input, Reply};
 use crate::metrics::Family;
@@ -47,21 +46,24 @@ impl<S: Socket> Session<S> {
     }
 
     /// Falls back to the next candidate. False if there is none.
-    fn fall_back(&mut self, refused: Refused, said: &str, cx: &mut TurnContext<'_>) -> bool {
-        let Some((candidate, clause)) = self.service.candidate().fallback(refused) else {
+    pub(super) fn fall_back(
+        &mut self,
+        refused: Refused,
+        said: &str,
+        cx: &mut TurnContext<'_>,
+    ) -> bool {
+        let Some((candidate, clause)) = self.way().candidate().fallback(refused) else {
             return false;
         };
         log::warn!("[{}] {clause}. The service said: {said}", self.id);
         let settings = Rc::clone(candidate.settings());
-        self.service.start_over(candidate);
-        self.input(Input::Instead(settings), cx);
+        self.way_mut().start_over(candidate);
+        let is_next = self.call.is_active();
+        self.input(
+            if is_next { Input::NextInstead(settings) } else { Input::Instead(settings) },
+            cx,
+        );
         true
-    }
-
-    /// There is no way to the service.
-    pub(super) fn lose_service(&mut self, fault: ServiceFault, cx: &mut TurnContext<'_>) {
-        self.service.lose();
-        self.input(Input::ServiceLost(fault), cx);
     }
 
     /// Reads the service in the loop's memory. What stays unread, for backpressure or because its turn
@@ -71,16 +73,23 @@ impl<S: Socket> Session<S> {
             return;
         }
         let mut inbox = cx.buffers.inbox.take().unwrap_or_default();
-        self.hear_service(&mut inbox, cx);
+        let lane = self.service.lane();
+        self.hear_service(lane, &mut inbox, cx);
         self.tick = self.call.deadline();
-        self.service.keep(&mut inbox);
+        if self.service.lane() == lane {
+            self.service.keep(&mut inbox);
+        } else {
+            inbox.clear();
+        }
         cx.buffers.inbox = Some(inbox);
     }
 
-    fn hear_service(&mut self, inbox: &mut Inbox, cx: &mut TurnContext<'_>) {
+    /// Until there is nothing more, or another session has taken the place of the one that is lost: what
+    /// the inbox holds is not of that one.
+    fn hear_service(&mut self, lane: usize, inbox: &mut Inbox, cx: &mut TurnContext<'_>) {
         for _ in 0..TURN_MESSAGES {
             // R2: what the client does not take, and the blocks cannot hold, stays unread.
-            if self.client.is_backed_up() {
+            if self.client.is_backed_up() || self.service.lane() != lane {
                 return;
             }
             match self.service.read(inbox) {
@@ -109,12 +118,7 @@ impl<S: Socket> Session<S> {
     /// says so; in all other cases there is nothing left to write to. After the call's end this is how
     /// a closing handshake is meant to finish, so nothing more happens.
     pub(super) fn service_ended(&mut self, error: &WsError, cx: &mut TurnContext<'_>) {
-        let fault = match error {
-            WsError::Closed => connection_faults::closed(None, ""),
-            WsError::Lost(error) => connection_faults::lost(error),
-            WsError::Violation { what, .. } => connection_faults::violation(what),
-            WsError::Full => connection_faults::lost(&"it takes nothing"),
-        };
+        let fault = connection_faults::of(error);
         if !matches!(error, WsError::Violation { .. }) {
             self.service.lose();
         }
@@ -215,7 +219,9 @@ impl<S: Socket> Session<S> {
                 }
                 self.end_sound(&event, cx);
                 self.input(Input::Service(event), cx);
-                self.service.learn_expiry(self.call.expires_at(), cx.now);
+                if let Some(ends) = self.service.learn_expiry(self.call.expires_at(), cx.now) {
+                    self.call.session_ends(ends);
+                }
             }
             Err(what) => self.pass_over(&what, cx),
         }
@@ -224,7 +230,7 @@ impl<S: Socket> Session<S> {
     /// Tells the operator of the daemon what the service says of itself: in the log, and as counts. A
     /// service's code is a word of its own, but its message may quote what was said in the call: so the
     /// messages of errors are told to the client only.
-    fn note(&mut self, event: &ServiceEvent<'_>, cx: &mut TurnContext<'_>) {
+    pub(super) fn note(&mut self, event: &ServiceEvent<'_>, cx: &mut TurnContext<'_>) {
         match event {
             ServiceEvent::Warning { code, message } => {
                 log::warn!("[{}] the service warns: {message} ({code})", self.id);
@@ -337,19 +343,21 @@ impl<S: Socket> Session<S> {
 
     /// Counts reply audio that has left, and tells the call, which measures the wait for the answer by
     /// it.
-    fn reply_left(&mut self, sent: Result<usize, WsError>, cx: &mut TurnContext<'_>) {
-        let bytes = match sent {
-            Ok(bytes) => bytes,
-            Err(error) => return self.client_ended(&error, cx),
-        };
+    fn reply_left(&mut self, result: Result<(), WsError>, cx: &mut TurnContext<'_>) {
+        let sent = self.client.reply_sent();
+        let bytes = sent - std::mem::replace(&mut self.totals.reply_bytes, sent);
         if bytes > 0 {
-            self.totals.reply_bytes += bytes as u64;
-            cx.metrics.add(Family::Reply, bytes as u64);
+            cx.metrics.add(Family::Reply, bytes);
+            // One turn sends some KB.
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
             if let Some(waited) = self.call.reply_sent(bytes, cx.now) {
                 cx.metrics.first_audio(waited);
                 self.totals.waits.add(waited);
             }
             self.carry_out(cx);
+        }
+        if let Err(error) = result {
+            self.client_ended(&error, cx);
         }
     }
 }

@@ -53,6 +53,8 @@ pub(super) enum Dead {
     Silent,
     /// It took nothing of what it was sent.
     Stalled,
+    /// It is away, and has missed more than can be kept for it.
+    Overfull,
 }
 
 impl KeepAlive {
@@ -90,6 +92,16 @@ impl KeepAlive {
             let _ = peer.send(Message::Ping);
         }
         Ok(())
+    }
+
+    /// Whether it has said something since it should have been pinged. Ask after [`check`](Self::check).
+    pub(super) fn is_heard(&self, now: Instant) -> bool {
+        now < self.heard + self.patience.ping
+    }
+
+    /// It was not read, for backpressure: that is no silence of its own.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        self.heard = now;
     }
 
     /// When [`check`](Self::check) must be asked again at the latest.

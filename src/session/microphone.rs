@@ -3,7 +3,9 @@
 //!
 //! Before the session is configured, and when the service is behind, audio waits in PCM blocks. It
 //! is live, so when the blocks are full, whole oldest blocks make way: the service then hears a gap
-//! in the past instead of a conversation that lags behind for ever.
+//! in the past instead of a conversation that lags behind for ever. A service that takes nothing at all is
+//! another thing: the way to it is broken, for a moment or for good, and audio waits as long as in an
+//! outage. Otherwise the words said before the outage is noticed would be lost, which takes 15 s.
 //!
 //! What was sent of the user's present turn is kept too. If the connection is lost, the next session
 //! has heard none of it, so it is sent again, before what has come since.
@@ -23,9 +25,10 @@ use crate::net::ws::{Kind, Message, WsError, WsPeer};
 /// call, so a full pool cannot cost anybody's first words.
 const HELD: usize = 100;
 
-/// Blocks for what waits in an outage, as far as the pool has them: 15 s. A user who has talked for
+/// Blocks for what waits in an outage, as far as the pool has them: 16 s. It takes 15 s until an outage is
+/// noticed in which nothing is taken, and a moment until the next session is there. A user who has talked for
 /// longer has noticed that nobody answers.
-const HELD_IN_OUTAGE: usize = 750;
+const HELD_IN_OUTAGE: usize = 800;
 
 /// Bytes of PCM in a millisecond.
 const BYTES_PER_MS: usize = 48;
@@ -37,12 +40,18 @@ const CATCH_UP: usize = 2;
 /// The time between two portions of the audio of an outage.
 const PORTION: Duration = Duration::from_millis(20);
 
+/// Bytes of the audio of an outage that may leave at once: ten portions.
+const MOST_AT_ONCE: usize = 10 * 20 * BYTES_PER_MS * CATCH_UP;
+
 /// How fast audio that waits is sent.
 #[derive(Debug, Clone, Copy)]
 enum Pace {
     /// As fast as the service takes it. Nothing waits but what came before the first session was
     /// ready, or what the service did not take.
     Free,
+    /// The service has taken nothing for as long as audio usually may wait. The next turn makes
+    /// `CatchingUp` of it, so that what waits does not leave in one burst when the way is open again.
+    Stalled,
     /// After an outage: [`CATCH_UP`] times real time, until nothing waits. `bytes` may be sent now;
     /// `since` is when this was computed.
     CatchingUp { bytes: usize, since: Instant },
@@ -68,6 +77,8 @@ pub(super) struct MicrophonePath {
     /// words are known.
     committed: usize,
     pace: Pace,
+    /// Bytes that the connection had sent when audio began to wait for it, or when it last took some.
+    taken: u64,
 }
 
 impl MicrophonePath {
@@ -76,7 +87,13 @@ impl MicrophonePath {
         let queue = pool.open(HELD, HELD)?;
         let sent = pool.open(0, KEPT_BYTES / BLOCK_BYTES)?;
         let commands = VecDeque::new();
-        Some(Self { queue, commands, sent, committed: 0, pace: Pace::Free })
+        Some(Self { queue, commands, sent, committed: 0, pace: Pace::Free, taken: 0 })
+    }
+
+    /// That of a session that hears nothing yet: it takes nothing.
+    pub(super) fn none() -> Self {
+        let (queue, sent) = (PcmQueue::none(), PcmQueue::none());
+        Self { queue, commands: VecDeque::new(), sent, committed: 0, pace: Pace::Free, taken: 0 }
     }
 
     /// Gives the blocks back.
@@ -141,7 +158,20 @@ impl MicrophonePath {
             self.keep(pcm, keep, pool);
             return 0;
         }
+        self.watch(service.transport().sent());
         self.hold(pcm, pool)
+    }
+
+    /// Audio waits, and the connection has sent so many bytes in all. If nothing has left since the queue
+    /// began to fill, it may grow as in an outage. One that has sent a little is only slow, and keeps its
+    /// bound: otherwise the talk over a slow line would lag by 15 s.
+    fn watch(&mut self, sent: u64) {
+        if self.queue.is_empty() || sent != self.taken {
+            self.taken = sent;
+        } else if matches!(self.pace, Pace::Free) && self.queue.used_blocks() >= HELD {
+            self.queue.set_cap(HELD_IN_OUTAGE);
+            self.pace = Pace::Stalled;
+        }
     }
 
     /// Sends what waits, in order, as far as the pace allows and the service takes it.
@@ -154,6 +184,9 @@ impl MicrophonePath {
         if self.queue.is_empty() && self.commands.is_empty() && matches!(self.pace, Pace::Free) {
             return;
         }
+        if matches!(self.pace, Pace::Stalled) {
+            self.pace_up(now);
+        }
         let mut allowed = self.allowed(now);
         while let Some(sent) = self.send_next(allowed, service, pool) {
             allowed -= sent;
@@ -164,7 +197,7 @@ impl MicrophonePath {
                 self.pace = Pace::Free;
             }
             Pace::CatchingUp { bytes, .. } => *bytes = allowed,
-            Pace::Free => {}
+            Pace::Free | Pace::Stalled => {}
         }
     }
 
@@ -208,12 +241,11 @@ impl MicrophonePath {
         };
         let passed = now.saturating_duration_since(*since);
         let ms = usize::try_from(passed.as_millis()).unwrap_or(usize::MAX);
-        // A loop that was held up may not make a burst of it.
-        let ms = ms.min(10 * PORTION.as_millis() as usize);
         if ms > 0 {
             *since = now;
         }
-        *bytes += ms * BYTES_PER_MS * CATCH_UP;
+        // A loop that was held up may not make a burst of it, and a service that takes nothing neither.
+        *bytes = bytes.saturating_add(ms.saturating_mul(BYTES_PER_MS * CATCH_UP)).min(MOST_AT_ONCE);
         *bytes
     }
 
@@ -221,24 +253,33 @@ impl MicrophonePath {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.pace {
             Pace::CatchingUp { since, .. } if !self.queue.is_empty() => Some(since + PORTION),
-            Pace::CatchingUp { .. } | Pace::Free => None,
+            Pace::CatchingUp { .. } | Pace::Free | Pace::Stalled => None,
         }
     }
 
     // ---- an outage ----
 
-    /// The connection is lost: what its session had heard of the user's turn waits again, in front of
-    /// what has come since. Commands were meant for that session alone.
-    pub(super) fn take_back(&mut self, pool: &mut PcmPool) {
+    /// The connection is lost. Commands were meant for its session alone. What that had heard of the user's
+    /// turn stays where it is until [`catch_up`](Self::catch_up): in the queue it would be the oldest, and
+    /// a long outage would drop the user's question to make room for the silence after it.
+    pub(super) fn take_back(&mut self) {
         self.commands.clear();
         self.queue.set_cap(HELD_IN_OUTAGE);
-        self.queue.prepend(pool, &mut self.sent);
         self.committed = 0;
         self.pace = Pace::Free;
     }
 
-    /// A new session is ready to hear what waits.
-    pub(super) fn catch_up(&mut self, now: Instant) {
+    /// A new session is ready to hear what waits: first what the one before had heard of the turn.
+    pub(super) fn catch_up(&mut self, pool: &mut PcmPool, now: Instant) {
+        self.queue.set_cap(HELD_IN_OUTAGE + KEPT_BYTES / BLOCK_BYTES);
+        for (ahead, _) in &mut self.commands {
+            *ahead += self.sent.len_bytes();
+        }
+        self.queue.prepend(pool, &mut self.sent);
+        self.pace_up(now);
+    }
+
+    fn pace_up(&mut self, now: Instant) {
         self.pace = Pace::CatchingUp { bytes: 0, since: now };
     }
 
@@ -262,7 +303,8 @@ impl MicrophonePath {
         self.committed = self.committed.saturating_sub(forgotten);
     }
 
-    fn forget(&mut self, pool: &mut PcmPool) {
+    /// What was sent need not be sent again.
+    pub(super) fn forget(&mut self, pool: &mut PcmPool) {
         self.sent.clear(pool);
         self.committed = 0;
     }

@@ -18,6 +18,7 @@
 //! Audio goes straight through. When a side is behind, it waits in PCM blocks (`reply`,
 //! `microphone`), and when those are full the service is not read until there is room (R2).
 
+mod absence;
 mod base64_audio;
 pub mod candidates;
 mod client_side;
@@ -28,11 +29,16 @@ mod from_service;
 mod half_samples;
 mod keep_alive;
 mod microphone;
+mod microphone_side;
+mod next_side;
+mod reconnect;
 pub mod refusals;
 mod reply;
 mod service_side;
 mod service_words;
 mod strays;
+mod tail;
+mod texts;
 mod waits;
 
 use std::net::SocketAddr;
@@ -44,23 +50,25 @@ use mio::net::TcpStream;
 use crate::call::ending::{EndReason, ServiceFault};
 use crate::call::pcm::PcmPool;
 use crate::call::service::{HalfCharacters, ServiceError};
-use crate::call::{Call, Input, MAX_SILENCE_BYTES, Output, Restored, Unfinished, sooner};
-use crate::metrics::{Family, nanos};
+use crate::call::{Call, Input, MAX_SILENCE_BYTES, Output, Unfinished, sooner};
+use crate::metrics::Family;
 use crate::net::socket::Socket;
 use crate::net::ws::{WsError, WsPeer};
 
 use candidates::Candidate;
-pub use client_side::CLIENT_SIZES;
 use client_side::ClientSide;
+pub use client_side::{CLIENT_SIZES, Had, SUPERSEDED};
 use context::Carried;
 pub use context::{Buffers, LoopResources, TurnContext, WantedTool};
 use half_samples::{MicrophoneHalf, ReplyHalf};
 use keep_alive::{Dead, STALL_TIMEOUT};
 use microphone::MicrophonePath;
+use next_side::NextSide;
 use reply::ReplyPath;
 pub use service_side::News;
 use service_side::ServiceSide;
 use strays::{IgnoredTypes, Lines, Strays};
+pub use tail::NoReturn;
 use waits::Waits;
 
 /// Messages that one side may bring in one turn. The rest is read in the next one, so no call can hold
@@ -82,6 +90,13 @@ pub struct Queues {
 }
 
 impl Queues {
+    /// For a client that can take its call up again: the end of what it is sent is kept.
+    #[must_use]
+    pub fn expecting_return(mut self, pool: &mut PcmPool) -> Self {
+        self.reply.keep_tail(pool);
+        self
+    }
+
     /// Reserves the blocks that every call is guaranteed; `None` when the pool has not as many.
     #[must_use]
     pub fn open(pool: &mut PcmPool) -> Option<Self> {
@@ -123,6 +138,7 @@ enum Phase {
 struct Totals {
     microphone_bytes: u64,
     microphone_dropped: u64,
+    /// What was told to the call of [`ClientSide::reply_sent`].
     reply_bytes: u64,
     transcripts_failed: u64,
     waits: Waits,
@@ -161,6 +177,8 @@ pub struct Session<S = TcpStream> {
     call: Call,
     client: ClientSide<S>,
     service: ServiceSide<S>,
+    /// A second connection to the service, for a moment.
+    next: Option<Box<NextSide<S>>>,
     phase: Phase,
     /// When the call wants to be told the time, as it said after its last input or reply audio. The
     /// microphone's audio only ever puts it off, so after that it is too early: an empty turn is
@@ -192,6 +210,7 @@ impl<S: Socket> Session<S> {
             call,
             client: ClientSide::new(client, reply, now),
             service: ServiceSide::new(candidate, microphone),
+            next: None,
             phase: Phase::Talking,
             tick: None,
             totals: Totals::default(),
@@ -214,7 +233,7 @@ impl<S: Socket> Session<S> {
     /// Whether the service's addresses are still wanted.
     #[must_use]
     pub fn is_resolving(&self) -> bool {
-        self.service.is_resolving()
+        self.way().is_resolving()
     }
 
     /// Whether the call has not ended yet.
@@ -225,31 +244,31 @@ impl<S: Socket> Session<S> {
 
     /// The service's addresses are known: connect. Follow with [`pump`](Self::pump).
     pub fn dial(&mut self, addresses: &[SocketAddr], now: Instant) {
-        self.service.dial(addresses, now);
+        self.way_mut().dial(addresses, now);
     }
 
     /// The service's addresses are known, and a token is needed besides. Follow with
     /// [`authorise`](Self::authorise) or [`unauthorised`](Self::unauthorised).
     pub fn await_token(&mut self, addresses: &[SocketAddr], now: Instant) {
-        self.service.await_token(addresses, now);
+        self.way_mut().await_token(addresses, now);
     }
 
     /// Whether a token is wanted.
     #[must_use]
     pub fn is_authorising(&self) -> bool {
-        self.service.is_authorising()
+        self.way().is_authorising()
     }
 
     /// There is a token: connect with this header line. `kept` says that it was fetched before this call
     /// asked, so that a newer one may be had. Follow with [`pump`](Self::pump).
     pub fn authorise(&mut self, header: &str, kept: bool, now: Instant) {
-        self.service.authorise(header, kept, now);
+        self.way_mut().authorise(header, kept, now);
     }
 
     /// There is no token: the call ends with this fault, unless it has got past needing one.
     pub fn unauthorised(&mut self, fault: ServiceFault, cx: &mut TurnContext<'_>) {
         if self.is_authorising() {
-            self.lose_service(fault, cx);
+            self.lose_way(fault, cx);
         }
     }
 
@@ -258,7 +277,7 @@ impl<S: Socket> Session<S> {
     pub fn unresolved(&mut self, fault: ServiceFault, cx: &mut TurnContext<'_>) {
         if self.is_resolving() {
             cx.metrics.count(Family::Connects, "unresolved");
-            self.lose_service(fault, cx);
+            self.lose_way(fault, cx);
         }
     }
 
@@ -285,21 +304,21 @@ impl<S: Socket> Session<S> {
         self.input(Input::End(reason), cx);
     }
 
-    /// The client's socket, for registration with the poll.
-    pub fn client_socket(&mut self) -> &mut S {
+    /// The client's socket, for registration with the poll; `None` while the client is away.
+    pub fn client_socket(&mut self) -> Option<&mut S> {
         self.client.socket()
     }
 
     /// The session that the call asks the service for.
     #[must_use]
     pub fn candidate(&self) -> &Candidate {
-        self.service.candidate()
+        self.way().candidate()
     }
 
     /// What has become of the way to the service since the last turn; said once. Ask after each
     /// [`pump`](Self::pump): a socket that is not registered is never heard of again.
     pub fn news(&mut self) -> Option<News> {
-        self.service.news()
+        self.service.news().or_else(|| self.next_news())
     }
 
     /// The service's socket, if there is one.
@@ -329,6 +348,9 @@ impl<S: Socket> Session<S> {
         self.flush(cx);
         self.client.end_turn(&mut cx.buffers.to_client);
         self.service.end_turn(&mut cx.buffers.to_service);
+        if self.next.is_some() && self.pump_next(cx) {
+            return Progress::More;
+        }
         self.progress(cx.now)
     }
 
@@ -339,8 +361,8 @@ impl<S: Socket> Session<S> {
         if let Phase::Closing { deadline, .. } = self.phase {
             return Some(deadline);
         }
-        let client = Some(self.client.deadline());
-        sooner(self.tick, sooner(self.service.deadline(), client))
+        let sides = sooner(self.service.deadline(), self.client.deadline());
+        self.sooner_next(sooner(self.tick, sides))
     }
 
     /// Gives the blocks back to the pool and logs how the call was. The owner must call it at the end:
@@ -349,6 +371,9 @@ impl<S: Socket> Session<S> {
         self.log_end(now);
         self.client.release(pool);
         self.service.release(pool);
+        if let Some(next) = self.next {
+            next.release(pool);
+        }
     }
 
     fn log_end(&self, now: Instant) {
@@ -406,23 +431,25 @@ impl<S: Socket> Session<S> {
                     self.drop_half_reply(cx);
                 }
                 Output::DropSession { word, message } => self.drop_session(word, &message, cx),
-                Output::Redial { conversation } => self.service.redial(&conversation),
+                Output::Redial { conversation } => {
+                    self.release_next(cx);
+                    self.service.redial(&conversation);
+                }
+                Output::Prepare { conversation } => self.prepare_next(&conversation, cx),
+                Output::ToNext(json) => self.tell_next(&json, cx),
+                Output::DropNext { message } => self.drop_next(&message, cx),
+                Output::HoldMicrophone => self.service.pause_microphone(),
+                Output::ResumeMicrophone => self.service.resume_microphone(),
+                Output::ChangeOver(change) => self.change_over(&change, cx),
                 Output::ReleaseMicrophone { restored } => self.release_microphone(restored, cx),
                 Output::CommitMicrophone => self.service.commit_microphone(),
                 Output::SettleMicrophone => self.service.settle_microphone(cx.pool),
+                Output::HoldCall(time) => self.hold(time, cx),
                 Output::ItemRefused => cx.metrics.add(Family::ItemsRefused, 1),
                 Output::RunTool { call_id, name, arguments } => {
-                    match cx.want_tool(&call_id, &name, &arguments) {
-                        Ok(Carried::Run) => {}
-                        Ok(Carried::HangUp) => {
-                            cx.metrics.count(Family::Tools, "ok");
-                            settled.push((call_id, None));
-                        }
-                        Err(error) => {
-                            cx.metrics.count(Family::Tools, "refused");
-                            settled.push((call_id, Some(error)));
-                        }
-                    }
+                    let wanted = cx.want_tool(&call_id, &name, &arguments);
+                    cx.count_wanted(&wanted);
+                    settled.push((call_id, wanted));
                 }
                 Output::ToolRefused => cx.metrics.count(Family::Tools, "refused"),
                 Output::Unfinished { how, response_id, said } => {
@@ -438,40 +465,17 @@ impl<S: Socket> Session<S> {
                 Output::Close(reason) => self.begin_close(reason, cx),
             }
         }
-        for (call_id, refused) in settled {
-            let Some(error) = refused else {
-                self.input(Input::HangUp { call_id: &call_id }, cx);
-                continue;
-            };
-            let output = serde_json::json!({ "error": error }).to_string();
-            self.input(Input::ToolFinished { call_id: &call_id, output: &output, ok: false }, cx);
+        for (call_id, wanted) in settled {
+            let call_id = &call_id;
+            match wanted {
+                Ok(Carried::Run { most }) => self.input(Input::ToolTakes { call_id, most }, cx),
+                Ok(Carried::HangUp) => self.input(Input::HangUp { call_id }, cx),
+                Err(error) => {
+                    let output = &serde_json::json!({ "error": error }).to_string();
+                    self.input(Input::ToolFinished { call_id, output, ok: false }, cx);
+                }
+            }
         }
-    }
-
-    /// The service's session is over, and the call goes on without one for a while.
-    fn drop_session(&mut self, word: &str, message: &str, cx: &mut TurnContext<'_>) {
-        log::warn!("[{}] {message} The call connects again.", self.id);
-        cx.metrics.count_known(Family::Outages, word);
-        // Halves of samples and characters have nothing to wait for any more.
-        self.drop_half_reply(cx);
-        self.oddities.halves = HalfCharacters::default();
-        self.oddities.end_rows();
-        self.service.drop_session(cx.pool);
-    }
-
-    /// The service's session takes audio. If it follows an outage, this is the end of that.
-    fn release_microphone(&mut self, restored: Option<Restored>, cx: &mut TurnContext<'_>) {
-        if let Some(Restored { after, tries, items }) = restored {
-            log::info!(
-                "[{}] connected again after {} ms, {tries} tries; {items} items of the conversation were sent again",
-                self.id,
-                after.as_millis(),
-            );
-            cx.metrics.add(Family::Reconnects, 1);
-            cx.metrics.add(Family::ItemsReplayed, items as u64);
-            cx.metrics.add(Family::WithoutService, nanos(after));
-        }
-        self.service.open_microphone(restored.is_some(), cx.pool, cx.now);
     }
 
     /// Half a sample of a reply that is over will not be completed.
@@ -519,12 +523,12 @@ impl<S: Socket> Session<S> {
         if reason.is_fault() {
             log::warn!("[{}] {}", self.id, reason.message());
         }
+        self.end_hold(cx);
         self.client.close(&reason, cx.pool);
         self.service.close(cx.pool);
+        self.close_next(cx);
         self.drop_half_reply(cx);
-        if self.half_microphone.drop() {
-            cx.metrics.count(Family::HalfSamples, "client");
-        }
+        self.drop_half_microphone(cx);
         self.phase = Phase::Closing { reason, deadline: cx.now + CLOSE_TIMEOUT };
     }
 
@@ -550,12 +554,15 @@ impl<S: Socket> Session<S> {
         }
         match self.client.check(cx.now) {
             Ok(()) => {}
-            Err(Dead::Silent) => self.input(Input::ClientLost, cx),
+            Err(Dead::Silent) => self.break_client(&"it is silent", cx),
+            Err(Dead::Overfull) => self.input(Input::ClientLost, cx),
             Err(Dead::Stalled) => {
                 self.input(Input::End(EndReason::ClientStalled(STALL_TIMEOUT.as_secs())), cx);
             }
         }
-        if self.service.check(cx.now).is_err() && self.is_talking() {
+        if self.client.is_backed_up() {
+            self.service.excuse(cx.now);
+        } else if self.service.check(cx.now).is_err() && self.is_talking() {
             self.input(Input::ServiceLost(connection_faults::lost(&"it does not answer")), cx);
         }
     }
@@ -565,11 +572,16 @@ impl<S: Socket> Session<S> {
     fn flush(&mut self, cx: &mut TurnContext<'_>) {
         if let Err(error) = self.service.flush(cx.pool, cx.now) {
             self.service_ended(&error, cx);
+            // Another session may have taken its place.
+            let _ = self.service.flush(cx.pool, cx.now);
         }
         if let Err(error) = self.client.flush() {
             self.client_ended(&error, cx);
             // What the end has queued for a client that is gone stays unsent.
             let _ = self.client.flush();
+        }
+        if self.client.has_broken() {
+            self.break_client(&"a message could not be sent", cx);
         }
         self.client.end_output();
     }
@@ -579,7 +591,8 @@ impl<S: Socket> Session<S> {
     /// the reply reads them.
     fn progress(&self, now: Instant) -> Progress {
         if let Phase::Closing { deadline, .. } = self.phase
-            && (now >= deadline || (self.client.is_done() && self.service.is_done()))
+            && (now >= deadline
+                || (self.client.is_done() && self.service.is_done() && self.next_is_done()))
         {
             return Progress::Closed;
         }

@@ -5,6 +5,7 @@
 //! is dropped only as a whole, when the user interrupts.
 
 use super::base64_audio;
+use super::tail::Tail;
 use crate::call::pcm::{BLOCK_BYTES, PcmPool, PcmQueue};
 use crate::net::socket::Socket;
 use crate::net::ws::{Kind, Message, WsError, WsPeer};
@@ -45,10 +46,16 @@ impl Decoded {
 
 /// The queue in front of the client. What came first leaves first: the blocks, then the parked delta,
 /// then what comes new. A new delta is never accepted while one is parked.
+///
+/// While the client is away there is nowhere to send: everything goes into the blocks, and then the
+/// service is not read (R2).
 #[derive(Debug)]
 pub(super) struct ReplyPath {
     queue: PcmQueue,
     parked: Option<Parked>,
+    /// Bytes of PCM that were put into frames, ever. What is sent again counts again.
+    sent: u64,
+    tail: Tail,
 }
 
 /// The rest of a delta that has found no place yet. There is one at most, because the service is not
@@ -64,18 +71,42 @@ impl ReplyPath {
     /// Reserves its guaranteed blocks; `None` if the pool has not as many.
     pub(super) fn open(pool: &mut PcmPool) -> Option<Self> {
         let share = pool.total_blocks() / LARGEST_SHARE;
-        Some(Self { queue: pool.open(GUARANTEED, share)?, parked: None })
+        let queue = pool.open(GUARANTEED, share)?;
+        Some(Self { queue, parked: None, sent: 0, tail: Tail::new() })
     }
 
     /// Gives the blocks back.
     pub(super) fn close(self, pool: &mut PcmPool) {
         self.queue.close(pool);
+        self.tail.close(pool);
     }
 
-    /// Forgets everything that has not been sent (barge-in).
+    /// Forgets everything that has not been sent, and what was sent too (barge-in).
     pub(super) fn clear(&mut self, pool: &mut PcmPool) {
         self.queue.clear(pool);
         self.parked = None;
+        self.tail.cut(pool);
+    }
+
+    /// What the client was sent, for when it takes its call up again.
+    pub(super) fn tail(&self) -> &Tail {
+        &self.tail
+    }
+
+    /// From now on the end of what is sent is kept.
+    pub(super) fn keep_tail(&mut self, pool: &mut PcmPool) {
+        self.tail.keep(pool);
+    }
+
+    /// The client has had `received` bytes and goes on from there. Returns the bytes that will be sent
+    /// again.
+    pub(super) fn go_on(&mut self, received: u64, pool: &mut PcmPool) -> usize {
+        self.tail.go_on(received, &mut self.queue, pool)
+    }
+
+    /// Bytes of PCM sent so far. It only grows.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Nothing waits.
@@ -89,84 +120,91 @@ impl ReplyPath {
     }
 
     /// Takes a delta: sends what the client takes now, moves what it does not into blocks, and keeps
-    /// what finds no block. Returns the bytes of PCM sent.
+    /// what finds no block. Nothing of it is lost with the connection. `client` is `None` while it is
+    /// away.
     pub(super) fn accept<S: Socket>(
         &mut self,
         pcm: &[u8],
-        client: &mut WsPeer<S>,
+        client: Option<&mut WsPeer<S>>,
         pool: &mut PcmPool,
-    ) -> Result<usize, WsError> {
+    ) -> Result<(), WsError> {
         debug_assert!(self.parked.is_none(), "the service was read while backed up");
-        let mut sent = self.send_blocks(client, pool)?;
         let mut rest = pcm;
-        sent += self.send_and_store(&mut rest, client, pool)?;
+        let result = client.map_or(Ok(()), |client| {
+            self.send_blocks(client, pool)?;
+            self.send_straight(&mut rest, client, pool)
+        });
+        rest = &rest[self.queue.push(pool, rest)..];
         if !rest.is_empty() {
             self.parked = Some(Parked { pcm: rest.into(), from: 0 });
         }
-        Ok(sent)
+        result
     }
 
-    /// Sends what the client takes now, then moves what it does not into blocks. Returns the
-    /// bytes of PCM sent.
+    /// Sends what the client takes now, then moves what it does not into blocks.
     pub(super) fn send<S: Socket>(
         &mut self,
         client: &mut WsPeer<S>,
         pool: &mut PcmPool,
-    ) -> Result<usize, WsError> {
-        let mut sent = self.send_blocks(client, pool)?;
+    ) -> Result<(), WsError> {
+        let mut result = self.send_blocks(client, pool);
         if let Some(mut parked) = self.parked.take() {
             let mut rest = &parked.pcm[parked.from..];
-            sent += self.send_and_store(&mut rest, client, pool)?;
+            if result.is_ok() {
+                result = self.send_straight(&mut rest, client, pool);
+            }
+            rest = &rest[self.queue.push(pool, rest)..];
             parked.from = parked.pcm.len() - rest.len();
             self.parked = (!rest.is_empty()).then_some(parked);
         }
-        Ok(sent)
+        result
     }
 
     fn send_blocks<S: Socket>(
         &mut self,
         client: &mut WsPeer<S>,
         pool: &mut PcmPool,
-    ) -> Result<usize, WsError> {
-        let mut sent = 0;
-        while !self.queue.is_empty() && has_room(client)? {
-            sent += client.send_with(Kind::Binary, |out| {
-                let mut frame = 0;
-                while !self.queue.is_empty() && frame < MAX_QUEUED_FRAME {
-                    let part = self.queue.front(pool);
+    ) -> Result<(), WsError> {
+        let Self { queue, sent, tail, .. } = self;
+        while !queue.is_empty() && has_room(client, tail)? {
+            client.send_with(Kind::Binary, |out| {
+                let start = out.len();
+                while !queue.is_empty() && out.len() - start < MAX_QUEUED_FRAME {
+                    let part = queue.front(pool);
                     let bytes = part.len();
                     out.extend_from_slice(part);
-                    self.queue.consume(pool, bytes);
-                    frame += bytes;
+                    queue.consume(pool, bytes);
                 }
-                Ok::<_, WsError>(frame)
+                // It counts as sent even if the connection breaks now: it has left the queue.
+                let frame = &out[start..];
+                *sent += frame.len() as u64;
+                tail.sent(frame, pool);
+                Ok::<_, WsError>(())
             })?;
         }
-        Ok(sent)
+        Ok(())
     }
 
-    /// Puts it straight into frames while the client takes them and no block waits, then into blocks
-    /// as far as there are any.
-    fn send_and_store<S: Socket>(
+    /// Puts it straight into frames while the client takes them and no block waits.
+    fn send_straight<S: Socket>(
         &mut self,
         rest: &mut &[u8],
         client: &mut WsPeer<S>,
         pool: &mut PcmPool,
-    ) -> Result<usize, WsError> {
-        let all = rest.len();
-        while self.queue.is_empty() && !rest.is_empty() && has_room(client)? {
+    ) -> Result<(), WsError> {
+        while self.queue.is_empty() && !rest.is_empty() && has_room(client, &self.tail)? {
             let (frame, left) = rest.split_at(rest.len().min(MAX_FRAME));
             client.send(Message::Binary(frame))?;
+            self.sent += frame.len() as u64;
+            self.tail.sent(frame, pool);
             *rest = left;
         }
-        let sent = all - rest.len();
-        *rest = &rest[self.queue.push(pool, rest)..];
-        Ok(sent)
+        Ok(())
     }
 }
 
 /// Whether the client takes audio now; flushes once when only our own coalescing is in the way.
-fn has_room<S: Socket>(client: &mut WsPeer<S>) -> Result<bool, WsError> {
+fn has_room<S: Socket>(client: &mut WsPeer<S>, _tail: &Tail) -> Result<bool, WsError> {
     if client.has_room() {
         return Ok(true);
     }

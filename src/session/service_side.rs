@@ -7,6 +7,7 @@
 //!     │  └─► Authorising ─► Dialling, when Entra ID stands for the key
 //!     │           ▲ └─ Dialling, when the service has refused a token that was kept
 //!     └───────────┴─────────────┴───────────┴────────────────► Gone
+//! Open ◄─► Paused, while the microphone is held for a change to another session
 //! ```
 //!
 //! The states follow the connection. Whether a *call* goes on is the call's own state: the two meet
@@ -47,38 +48,43 @@ const TOKEN_PATIENCE: Duration = Duration::from_secs(12);
 
 /// See the module's text.
 pub(super) struct ServiceSide<S> {
+    /// Which of the call's two sockets to the service is its own, 1 or 2: the poll's token tells it.
+    lane: usize,
     /// The session that the call asks for, and where.
     candidate: Candidate,
     /// The call's `x-ms-client-request-id`, on each of its upgrades.
     request_id: String,
     /// `candidate` is not the one that the call began with, and the service has not accepted it yet.
-    untried: bool,
-    state: State<S>,
-    microphone: MicrophonePath,
+    pub(super) untried: bool,
+    pub(super) state: State<S>,
+    pub(super) microphone: MicrophonePath,
     /// An agent's conversation to go on with; empty for none.
     conversation: String,
     /// The dial shows a token that had been fetched before this call asked. If the service refuses it,
     /// a new one is fetched, once: the kept one may have been revoked, or be for a role of before.
     kept_token: bool,
     /// What the loop does not know yet, in order: at most one of each kind in a turn.
-    news: Vec<News>,
+    pub(super) news: Vec<News>,
 }
 
 /// How far the connection is.
-enum State<S> {
+pub(super) enum State<S> {
     /// The loop is looking up the service's addresses. There is no socket and no deadline here: the
     /// look-up has its own, and the call's time to get ready bounds both.
     Resolving,
     /// The loop is getting a token of Entra ID, or has one that must not be used. There is no socket, and
     /// after `until` the call ends. The addresses wait here: they were known first.
     Authorising { addresses: Vec<SocketAddr>, until: Instant },
-    /// The connection is being made: TCP, TLS, upgrade. The dial owns the socket.
+    /// The connection is being made: TCP, TLS, upgrade. The dial owns the sockets, which share the service's
+    /// token of the poll.
     Dialling(Box<Dial<S>>),
     /// Events flow, but the service has not taken the session's settings. Microphone audio is held:
     /// sent now, it would be heard with the service's default settings.
     Configuring(Box<Connection<S>>),
     /// The service has taken the settings. Microphone audio goes straight through.
     Open(Box<Connection<S>>),
+    /// As Open, but the microphone is held: another session may be about to hear it.
+    Paused(Box<Connection<S>>),
     /// The call has ended and a close frame is queued. It stays until the service has answered the
     /// close, or until the session's deadline.
     Closing(Box<Connection<S>>),
@@ -88,8 +94,8 @@ enum State<S> {
 }
 
 /// A WebSocket to the service.
-struct Connection<S> {
-    peer: WsPeer<S>,
+pub(super) struct Connection<S> {
+    pub(super) peer: WsPeer<S>,
     keep_alive: KeepAlive,
     /// When the service will end its session, once it has said so.
     expires: Option<Instant>,
@@ -98,11 +104,11 @@ struct Connection<S> {
 /// What the loop has to learn of the way to the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
-    /// There is a socket to register.
+    /// There is a socket to register. A race of addresses brings several, one a turn.
     Socket,
     /// There is a connection to this address.
     Reached(SocketAddr),
-    /// There is none, and this address was tried last.
+    /// There is none, and this address was one of those tried.
     Unreached(SocketAddr),
     /// The service has refused a token that was kept. A new one is wanted.
     TokenRefused,
@@ -119,7 +125,7 @@ pub enum News {
 pub(super) enum Dialled {
     /// Nothing that the call has to know.
     Pending,
-    /// An address was given up, and the next one is tried.
+    /// An address is late or was given up, and another one is tried.
     NextAddress(Setback),
     /// The WebSocket is open.
     Open,
@@ -135,18 +141,20 @@ pub(super) enum Dialled {
 impl<S: Socket> State<S> {
     fn connection(&self) -> Option<&Connection<S>> {
         match self {
-            Self::Configuring(connection) | Self::Open(connection) | Self::Closing(connection) => {
-                Some(connection)
-            }
+            Self::Configuring(connection)
+            | Self::Open(connection)
+            | Self::Paused(connection)
+            | Self::Closing(connection) => Some(connection),
             Self::Resolving | Self::Authorising { .. } | Self::Dialling(_) | Self::Gone => None,
         }
     }
 
     fn connection_mut(&mut self) -> Option<&mut Connection<S>> {
         match self {
-            Self::Configuring(connection) | Self::Open(connection) | Self::Closing(connection) => {
-                Some(connection)
-            }
+            Self::Configuring(connection)
+            | Self::Open(connection)
+            | Self::Paused(connection)
+            | Self::Closing(connection) => Some(connection),
             Self::Resolving | Self::Authorising { .. } | Self::Dialling(_) | Self::Gone => None,
         }
     }
@@ -162,6 +170,7 @@ impl<S: Socket> ServiceSide<S> {
         // Without randomness the dial fails too, and says so.
         let request_id = upgrade::request_id().unwrap_or_default();
         Self {
+            lane: 1,
             candidate,
             request_id,
             untried: false,
@@ -171,6 +180,21 @@ impl<S: Socket> ServiceSide<S> {
             kept_token: false,
             news: Vec::new(),
         }
+    }
+
+    /// A side for the same call's next session, with nothing of the microphone.
+    pub(super) fn second(&self) -> Self {
+        let microphone = MicrophonePath::none();
+        Self {
+            lane: 3 - self.lane,
+            request_id: self.request_id.clone(),
+            ..Self::new(self.candidate.clone(), microphone)
+        }
+    }
+
+    /// Which of the call's sockets is its own.
+    pub(super) fn lane(&self) -> usize {
+        self.lane
     }
 
     // ---- the way to the service ----
@@ -232,7 +256,9 @@ impl<S: Socket> ServiceSide<S> {
             return Dialled::Pending;
         };
         match dial.advance(cx.now) {
-            DialProgress::Pending => Dialled::Pending,
+            DialProgress::Pending => {
+                dial.take_setback().map_or(Dialled::Pending, Dialled::NextAddress)
+            }
             DialProgress::NewSocket => {
                 self.news.push(News::Socket);
                 dial.take_setback().map_or(Dialled::Pending, Dialled::NextAddress)
@@ -288,9 +314,9 @@ impl<S: Socket> ServiceSide<S> {
 
     /// Any state → Gone: this session of the service is over, and another one will be asked for. What it
     /// had heard of the user's turn waits for that one.
-    pub(super) fn drop_session(&mut self, pool: &mut PcmPool) {
+    pub(super) fn drop_session(&mut self) {
         self.hang_up();
-        self.microphone.take_back(pool);
+        self.microphone.take_back();
     }
 
     /// Gone → Resolving: the same candidate is asked for on a new connection. An agent goes on with
@@ -421,48 +447,6 @@ impl<S: Socket> ServiceSide<S> {
         self.state.peer_mut().map_or(Ok(()), WsPeer::flush)
     }
 
-    // ---- microphone audio ----
-
-    /// Takes a frame of PCM: sends it, or keeps it while the service is not ready or is behind. `keep`:
-    /// how many bytes of what was sent are worth keeping for another session. Returns the bytes of older
-    /// audio that were dropped for it.
-    pub(super) fn take_microphone(&mut self, pcm: &[u8], keep: usize, pool: &mut PcmPool) -> usize {
-        match &mut self.state {
-            State::Open(connection) => {
-                self.microphone.forward(pcm, keep, &mut connection.peer, pool)
-            }
-            _ => self.microphone.hold(pcm, pool),
-        }
-    }
-
-    /// The user's turn is an item of the service's conversation.
-    pub(super) fn commit_microphone(&mut self) {
-        self.microphone.commit();
-    }
-
-    /// The committed turn need not be sent again.
-    pub(super) fn settle_microphone(&mut self, pool: &mut PcmPool) {
-        self.microphone.settle(pool);
-    }
-
-    /// Configuring → Open: the service has taken the settings, and hears what was held for it. After an
-    /// outage (`again`) it hears that little by little.
-    pub(super) fn open_microphone(&mut self, again: bool, pool: &mut PcmPool, now: Instant) {
-        if std::mem::take(&mut self.untried) {
-            self.news.push(News::Accepted);
-        }
-        if again {
-            self.microphone.catch_up(now);
-        }
-        self.state = match std::mem::replace(&mut self.state, State::Gone) {
-            State::Configuring(mut connection) => {
-                self.microphone.send(&mut connection.peer, pool, now);
-                State::Open(connection)
-            }
-            other => other,
-        };
-    }
-
     // ---- life and end ----
 
     /// Says whether the service must be given up, and pings it if it has been silent.
@@ -473,18 +457,26 @@ impl<S: Socket> ServiceSide<S> {
         }
     }
 
+    /// The service was not read, for backpressure: it is not silent of its own accord.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        if let Some(connection) = self.state.connection_mut() {
+            connection.keep_alive.excuse(now);
+        }
+    }
+
     /// Turns the service's calendar time (seconds since 1970) into a deadline, once. The call has no
-    /// calendar. A time that makes no sense by our own clock is not believed.
-    pub(super) fn learn_expiry(&mut self, expires_at: Option<u64>, now: Instant) {
-        let Some(connection) = self.state.connection_mut() else {
-            return;
-        };
-        let (None, Some(expires_at)) = (connection.expires, expires_at) else {
-            return;
-        };
+    /// calendar. A time that makes no sense by our own clock is not believed. Returns it if it is new.
+    pub(super) fn learn_expiry(
+        &mut self,
+        expires_at: Option<u64>,
+        now: Instant,
+    ) -> Option<Instant> {
+        let connection = self.state.connection_mut().filter(|it| it.expires.is_none())?;
+        let expires_at = expires_at?;
         let at = UNIX_EPOCH + Duration::from_secs(expires_at);
         let left = at.duration_since(SystemTime::now()).ok();
         connection.expires = left.filter(|left| *left < LONGEST_SESSION).map(|left| now + left);
+        connection.expires
     }
 
     /// Whether the service's session has lasted as long as the service allows.
@@ -522,6 +514,7 @@ impl<S: Socket> ServiceSide<S> {
         self.state = match std::mem::replace(&mut self.state, State::Gone) {
             State::Configuring(mut connection)
             | State::Open(mut connection)
+            | State::Paused(mut connection)
             | State::Closing(mut connection) => {
                 connection.peer.close(1000, "");
                 State::Closing(connection)

@@ -35,7 +35,7 @@ pub struct Resolver {
     /// name may lead elsewhere by now.
     doubted: bool,
     /// The address of the last connection that succeeded. It is tried first. So an address that never
-    /// answers, as with a broken IPv6 network, costs its time-out only once.
+    /// answers, as with a broken IPv6 network, costs its moment only once.
     proven: Option<SocketAddr>,
 }
 
@@ -67,11 +67,11 @@ impl Resolver {
         self.sort();
     }
 
-    /// Notes that no address could be reached, and that `tried` was the last one. This puts the answer in
+    /// Notes that no address could be reached, and that `tried` was one of them. This puts the answer in
     /// doubt, with two exceptions: an answer without `tried` is newer than the attempt, and an address
     /// that stands for the host needs no look-up.
     pub fn unreached(&mut self, tried: SocketAddr) {
-        self.proven = self.proven.filter(|proven| *proven != tried);
+        self.proven = None;
         let known = self.addresses.contains(&tried);
         self.doubted |= known && !self.is_literal();
     }

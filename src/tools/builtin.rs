@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Backing, Confirm, Limits, Origin, Tool, hang_up, schema, stock, weather};
+use super::{Backing, Builtin, Confirm, Limits, Origin, Tool, hang_up, schema, stock, weather};
 
 const BUILTINS: &[Builtin] = &[weather::TOOL, stock::TOOL];
 
@@ -20,15 +20,6 @@ const LIMITS: Limits =
 
 /// Longest line of the child, in bytes: the longest output of a built-in tool, as JSON.
 pub const MAX_LINE: usize = 128 * 1024;
-
-/// A tool that is part of this program.
-pub(super) struct Builtin {
-    pub(super) name: &'static str,
-    pub(super) description: &'static str,
-    pub(super) parameters: fn() -> Value,
-    /// Gets arguments that fit `parameters`; its error is a sentence for the model.
-    pub(super) handler: fn(&Value) -> Result<Value, String>,
-}
 
 /// All of them, as the registry has them.
 pub(super) fn all() -> impl Iterator<Item = Tool> {

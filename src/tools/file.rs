@@ -13,9 +13,9 @@ use super::{Backing, Confirm, Limits, Origin, Tool, schema};
 pub const MAX_FILE: usize = 64 * 1024;
 
 const MAX_DESCRIPTION: usize = 4096;
-const MAX_TIMEOUT: u64 = 120;
-const MAX_OUTPUT: u64 = 64 * 1024;
-const MAX_AT_ONCE: u64 = 16;
+const MOST_SECONDS: u64 = 120;
+const MOST_OUTPUT: u64 = 64 * 1024;
+const MOST_AT_ONCE: u64 = 16;
 
 const FIELDS: [&str; 10] = [
     "name",
@@ -43,16 +43,11 @@ pub struct Fault {
 type Refusal = (String, String);
 
 /// The tool that a file describes. `folder` is where the file is: its programs run there. `credentials` is
-/// the folder of systemd's credentials, if there is one.
+/// the folder of systemd's credentials.
 ///
 /// # Errors
 /// The first fault, with its line.
-pub fn parse(
-    text: &str,
-    path: &Path,
-    folder: &Path,
-    credentials: Option<&Path>,
-) -> Result<Tool, Fault> {
+pub fn parse(text: &str, path: &Path, folder: &Path, credentials: &Path) -> Result<Tool, Fault> {
     let text = text.trim_start_matches('\u{feff}');
     let value: Value = serde_json::from_str(text).map_err(|fault| {
         let mut reason = fault.to_string();
@@ -82,7 +77,7 @@ fn tool(
     fields: &Map<String, Value>,
     path: &Path,
     folder: &Path,
-    credentials: Option<&Path>,
+    credentials: &Path,
 ) -> Result<Tool, Refusal> {
     if let Some(name) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
         let fields = FIELDS.join(", ");
@@ -108,9 +103,9 @@ fn tool(
             _ => refuse(name, format!("{name} must be a whole number from 1 to {max}")),
         },
     };
-    let timeout = number("timeout_seconds", Limits::DEFAULT.timeout.as_secs(), MAX_TIMEOUT)?;
-    let max_output = number("max_output_bytes", Limits::DEFAULT.max_output as u64, MAX_OUTPUT)?;
-    let at_once = number("at_once", Limits::DEFAULT.at_once as u64, MAX_AT_ONCE)?;
+    let timeout = number("timeout_seconds", Limits::DEFAULT.timeout.as_secs(), MOST_SECONDS)?;
+    let max_output = number("max_output_bytes", Limits::DEFAULT.max_output as u64, MOST_OUTPUT)?;
+    let at_once = number("at_once", Limits::DEFAULT.at_once as u64, MOST_AT_ONCE)?;
     let limits = Limits {
         timeout: Duration::from_secs(timeout),
         max_output: usize::try_from(max_output).unwrap_or(usize::MAX),
@@ -126,7 +121,7 @@ fn tool(
         (Some(command), None) => self::command(command, folder)?,
         (None, Some(http)) => {
             let web = Web::parse(http, &parameters, credentials)?;
-            let credentials = credentials.map(|folder| folder.to_string_lossy());
+            let credentials = credentials.to_string_lossy();
             let given = json!({
                 "http": http,
                 "parameters": parameters,
@@ -173,7 +168,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Tool, Fault> {
-        parse(text, Path::new("/t/x.json"), Path::new("/t"), Some(Path::new("/run/credentials/x")))
+        parse(text, Path::new("/t/x.json"), Path::new("/t"), Path::new("/run/credentials/x"))
     }
 
     const LIGHT: &str = r#"{

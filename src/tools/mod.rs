@@ -81,6 +81,11 @@ pub enum Backing {
     },
 }
 
+/// What holds where a tool's file says nothing.
+const RUN_TIMEOUT: Duration = Duration::from_secs(10);
+const RUN_OUTPUT: usize = 16 * 1024;
+const AT_ONCE: usize = 4;
+
 /// What one run of a tool may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -95,7 +100,7 @@ pub struct Limits {
 impl Limits {
     /// What holds where nothing is said.
     pub const DEFAULT: Self =
-        Self { timeout: Duration::from_secs(10), max_output: 16 * 1024, at_once: 4 };
+        Self { timeout: RUN_TIMEOUT, max_output: RUN_OUTPUT, at_once: AT_ONCE };
 }
 
 /// Whether the user is asked before a tool runs.
@@ -206,6 +211,15 @@ impl Tools {
             .map_err(|fault| format!("The arguments of {name} are wrong: {fault}."))?;
         Ok((tool, arguments.to_string()))
     }
+}
+
+/// A tool that is part of this program.
+struct Builtin {
+    name: &'static str,
+    description: &'static str,
+    parameters: fn() -> Value,
+    /// Gets arguments that fit `parameters`; its error is a sentence for the model.
+    handler: fn(&Value) -> Result<Value, String>,
 }
 
 fn parse_arguments(text: &str) -> Result<Value, String> {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::builtin::Builtin;
+use super::Builtin;
 
 pub(super) const TOOL: Builtin = Builtin {
     name: "get_stock_price",

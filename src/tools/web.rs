@@ -3,7 +3,7 @@
 //! Scheme, host and port stand in the file as they are. No argument can change them, and no redirect leads
 //! elsewhere. So a private address is asked only if the owner wrote it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
@@ -19,7 +19,7 @@ const SECRET: [&str; 5] =
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 /// What is wrong with a file, and a text that stands where it is wrong.
-pub(super) type Fault = (String, String);
+pub type Fault = (String, String);
 
 /// The `http` part of a tool's file.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,9 +47,11 @@ enum Piece {
 
 /// A value that stands in a file of its own, read for each request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Secret {
-    pub(super) file: PathBuf,
-    pub(super) prefix: String,
+pub struct Secret {
+    /// The file.
+    pub file: PathBuf,
+    /// What stands before it.
+    pub prefix: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -61,28 +63,29 @@ enum Body {
 
 /// A request that is ready to be sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Request {
-    pub(super) method: String,
-    pub(super) origin: String,
+pub struct Request {
+    /// `GET`, `POST`…
+    pub method: String,
+    /// Scheme, host and port, as the file has them.
+    pub origin: String,
     /// Path and query.
-    pub(super) target: String,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Option<String>,
-    pub(super) pointer: Option<String>,
+    pub target: String,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// What is sent, if anything.
+    pub body: Option<String>,
+    /// Which part of a JSON answer is the result (RFC 6901).
+    pub pointer: Option<String>,
     /// What must not be told to the model.
-    pub(super) secrets: Vec<String>,
+    pub secrets: Vec<String>,
 }
 
 impl Web {
-    /// Reads the `http` part. `credentials` is the folder of systemd's credentials, if there is one.
+    /// Reads the `http` part. `credentials` is the folder of systemd's credentials.
     ///
     /// # Errors
     /// The first fault.
-    pub(super) fn parse(
-        http: &Value,
-        parameters: &Value,
-        credentials: Option<&std::path::Path>,
-    ) -> Result<Self, Fault> {
+    pub fn parse(http: &Value, parameters: &Value, credentials: &Path) -> Result<Self, Fault> {
         let at = |text: &str, why: &str| (why.to_owned(), text.to_owned());
         let fields = http.as_object().ok_or_else(|| at("http", "http must be an object"))?;
         let known = ["method", "url", "query", "headers", "body", "form", "pointer"];
@@ -203,7 +206,7 @@ impl Web {
     ///
     /// # Errors
     /// A sentence for the model.
-    pub(super) fn request(
+    pub fn request(
         &self,
         arguments: &Map<String, Value>,
         read: &dyn Fn(&Secret) -> Result<String, String>,
@@ -362,7 +365,7 @@ fn check_json(
     }
 }
 
-fn secret(value: &Value, credentials: Option<&std::path::Path>) -> Result<Secret, String> {
+fn secret(value: &Value, credentials: &Path) -> Result<Secret, String> {
     let form = "must be a text, {\"file\": \"/path\"} or {\"credential\": \"name\"}, with a \"prefix\" such as \"Bearer \" if need be";
     let fields = value.as_object().ok_or(form)?;
     let text = |name: &str| fields.get(name).map(|value| value.as_str().ok_or(form)).transpose();
@@ -377,8 +380,7 @@ fn secret(value: &Value, credentials: Option<&std::path::Path>) -> Result<Secret
         (Some(file), None) if file.starts_with('/') => PathBuf::from(file),
         (Some(_), None) => return Err("file must be a whole path".to_owned()),
         (None, Some(name)) if !name.is_empty() && !name.contains('/') && name != ".." => {
-            let folder = credentials.ok_or("there are no credentials: systemd has passed none")?;
-            folder.join(name)
+            credentials.join(name)
         }
         _ => return Err(form.to_owned()),
     };

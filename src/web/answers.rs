@@ -1,11 +1,11 @@
 //! The answers to a visitor's requests: what is served, under which conditions, and with which fields.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::assets::{self, Asset};
-use super::{CallSite, Phase, VisitContext};
+use super::{CallSite, Join, Phase, VisitContext, Wish};
 use crate::access::{Gate, Verdict, token};
-use crate::metrics::Family;
+use crate::metrics::{Family, Metrics};
 use crate::net::http::{self, Request, Status, Upgrade};
 use crate::simulator::{self, Admission};
 
@@ -147,6 +147,13 @@ fn answer_call(
     if let Some(phase) = refuse_stranger(out, request, gate, cx) {
         return phase;
     }
+    let wish = Wish::of(request);
+    if matches!(wish, Wish::TakeUp(_))
+        && let Some(wait) = cx.guard.secret_wait(cx.address, cx.now)
+    {
+        return slow_down(out, request, wait, "secrets of calls", cx.metrics);
+    }
+    cx.join = Join { credential: cx.guard.credential(&request.authorization), wish };
     if !cx.takes_calls && matches!(request.upgrade, Some(Upgrade::Valid { .. })) {
         cx.metrics.count(Family::Refused, "draining");
         let text = "The daemon is stopping.";
@@ -201,13 +208,7 @@ fn refuse_stranger(
     let VisitContext { guard, metrics, address, now, .. } = cx;
     match guard.judge(*address, &request.authorization, &request.cookies, *now) {
         Verdict::Admitted => None,
-        Verdict::Later(wait) => {
-            metrics.count(Family::Refused, "throttled");
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            let extra = format!("Cache-Control: no-store\r\nRetry-After: {seconds}\r\n");
-            let text = format!("Too many wrong access tokens. Try again in {seconds} seconds.");
-            Some(plain(out, request, Status::TOO_MANY_REQUESTS, &extra, &text))
-        }
+        Verdict::Later(wait) => Some(slow_down(out, request, wait, "access tokens", metrics)),
         Verdict::Missing => {
             metrics.count(Family::Refused, "token_missing");
             let text = "This needs the access token: Authorization: Bearer TOKEN.";
@@ -225,6 +226,21 @@ fn refuse_stranger(
             Some(plain(out, request, Status::UNAUTHORIZED, &extra, "The access token is wrong."))
         }
     }
+}
+
+/// Answers a client whose address has guessed too often.
+fn slow_down(
+    out: &mut Vec<u8>,
+    request: &Request,
+    wait: Duration,
+    what: &str,
+    metrics: &mut Metrics,
+) -> Phase {
+    metrics.count(Family::Refused, "throttled");
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let extra = format!("Cache-Control: no-store\r\nRetry-After: {seconds}\r\n");
+    let text = format!("Too many wrong {what}. Try again in {seconds} seconds.");
+    plain(out, request, Status::TOO_MANY_REQUESTS, &extra, &text)
 }
 
 /// The field of the page's files that says what they may load and who may frame them. `'self'` covers the page's own

@@ -6,6 +6,7 @@
 
 mod answers;
 pub mod assets;
+mod join;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +18,9 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 
 use answers::{answer_as_service, answer_visitor, text_head};
+pub use join::{Join, TakeUp, Wish};
 
+pub use crate::access::Credential;
 use crate::access::{Forwarding, Gate, Guard};
 use crate::metrics::{Family, Metrics};
 use crate::net::http::{self, MAX_HEAD, ParsedHead, Request, Status};
@@ -89,6 +92,8 @@ pub struct VisitContext<'a> {
     pub takes_calls: bool,
     /// No call can be made until the owner completes the settings.
     pub unready: bool,
+    /// How the client of an upgrade joins: written by the answer to it.
+    pub join: Join,
     /// The time of this turn.
     pub now: Instant,
 }
@@ -120,6 +125,8 @@ pub struct Visitor {
     deadline: Instant,
     /// What the simulated service admitted.
     admission: Option<Admission>,
+    /// How the client of the upgrade joins.
+    join: Join,
     /// The generation of the access rules that admitted the last request.
     generation: u32,
     /// The client of the last request: a proxy sends requests of many on one connection.
@@ -173,6 +180,7 @@ impl Visitor {
             served: false,
             deadline: now + HEAD_TIMEOUT,
             admission: None,
+            join: Join::default(),
             generation: 0,
             client: None,
         }
@@ -181,6 +189,11 @@ impl Visitor {
     /// What the simulated service admitted; `None` for other sites.
     pub fn take_admission(&mut self) -> Option<Admission> {
         self.admission.take()
+    }
+
+    /// How the client of the upgrade joins.
+    pub fn take_join(&mut self) -> Join {
+        std::mem::take(&mut self.join)
     }
 
     /// The generation of [`Guard`]'s rules under which the upgrade was granted.
@@ -370,6 +383,7 @@ impl Visitor {
         let by_proxy = site.gate.proxies().trusts(peer);
         let phase = answer_visitor(&mut self.output, request, site, by_proxy, cx);
         cx.address = peer;
+        self.join = std::mem::take(&mut cx.join);
         phase
     }
 

@@ -83,13 +83,16 @@ export class Talk {
   /** Waits until the page is, or has been since the state asked for last, in this one: a state may be
    *  over before it can be looked at. @param {string} name */
   async state(name) {
-    const found = await this.page.waitForFunction(
+    const waiting = this.page.waitForFunction(
       ([state, from]) => {
         const at = window.tap.states.indexOf(state, from);
         return at >= 0 && { at };
       },
       [name, this.reached],
     );
+    const found = await waiting.catch(async (cause) => {
+      throw new Error(`never ${name}: ${await this.states()}; the page says: ${await this.page.locator('main').innerText()}`, { cause });
+    });
     this.reached = (await found.jsonValue()).at;
   }
 
@@ -134,6 +137,24 @@ export class Talk {
     await wish(dialog);
     await dialog.getByRole('button', { name: 'Done' }).click();
     await dialog.waitFor({ state: 'hidden' });
+  }
+
+  /** All sound of replies that came over all sockets, as 16-bit samples. @returns {Promise<Int16Array>} */
+  async pcm() {
+    const { bytes } = await this.page.evaluate(() => {
+      const bytes = new Uint8Array(new Int16Array(window.tap.pcm.flatMap((samples) => [...samples])).buffer);
+      let text = '';
+      for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
+      return { bytes: btoa(text) };
+    });
+    const raw = Buffer.from(bytes, 'base64');
+    return new Int16Array(raw.buffer.slice(raw.byteOffset, raw.byteOffset + raw.length));
+  }
+
+  /** The queries of the sockets so far, without their secrets. @returns {Promise<string[]>} */
+  async joinings() {
+    const urls = await this.page.evaluate(() => window.tap.sockets);
+    return urls.map((url) => new URL(url).search.replace(/resume=[0-9a-f]{32}&/, 'resume=SECRET&'));
   }
 
   /** The time in the page. */

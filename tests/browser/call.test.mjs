@@ -93,10 +93,12 @@ async function started(t) {
   mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
   const states = [];
   const problems = [];
+  const anew = [];
   const call = new Call({
     state: (state) => states.at(-1) !== state && states.push(state),
     message() {},
     interrupted() {},
+    anew: () => anew.push(true),
     problem: (words) => problems.push(words),
     level() {},
     over() {},
@@ -108,7 +110,7 @@ async function started(t) {
   call.start('ws://daemon/ws', { mode: 'open', microphone: null, loudspeaker: null });
   while (!Node.made.capture?.port.onmessage) await new Promise(setImmediate);
   t.after(() => (Node.made = {}));
-  return { call, socket: Socket.last, states, problems };
+  return { call, socket: Socket.last, states, problems, anew };
 }
 
 async function active(t) {
@@ -194,4 +196,128 @@ test('after the call nothing is played, sent or shown', async (t) => {
   assert.deepEqual(played(), [1]);
   assert.equal(socket.messages.at(-1), 'hang_up');
   assert.equal(states.length, shown);
+});
+
+/** The daemon of a call that can be joined again. */
+const hello = (more) => ({ type: 'hello', session: 's', resume: '0'.repeat(32), limits: { resume_seconds: 30 }, ...more });
+
+async function resumable(t) {
+  const all = await started(t);
+  all.socket.open();
+  all.socket.say(hello());
+  all.socket.say({ type: 'call_state', state: 'active', service: 'simulator' });
+  return all;
+}
+
+/** The socket breaks, and the next one is there. @returns {Socket} */
+function lose(socket) {
+  socket.readyState = 3;
+  socket.onclose({ code: 1006 });
+  mock.timers.tick(0);
+  assert.notEqual(Socket.last, socket);
+  Socket.last.open();
+  return Socket.last;
+}
+
+const rejoin = (socket) => socket.say(hello({ resumed: true, resume: '1'.repeat(32) }));
+
+test('a line that is away shows only after a second, and whatever comes of the voice service', async (t) => {
+  const { socket, states } = await resumable(t);
+  const next = lose(socket);
+  mock.timers.tick(999);
+  assert.equal(states.at(-1), 'listening');
+  mock.timers.tick(1);
+  assert.equal(states.at(-1), 'reconnecting');
+  rejoin(next);
+  assert.equal(states.at(-1), 'listening');
+  next.say({ type: 'call_state', state: 'reconnecting', reason: 'service_lost', message: 'Lost.' });
+  assert.equal(states.at(-1), 'reconnecting');
+  const third = lose(next);
+  mock.timers.tick(1000);
+  rejoin(third);
+  assert.equal(states.at(-1), 'reconnecting', 'the service is still away');
+  third.say({ type: 'call_state', state: 'active' });
+  assert.equal(states.at(-1), 'listening');
+  const fourth = lose(third);
+  rejoin(fourth);
+  mock.timers.tick(60000);
+  assert.equal(states.at(-1), 'listening', 'it was back within the second');
+});
+
+test('what is to be played stays, and goes on where it stopped; what a barge-in ended goes', async (t) => {
+  const { socket } = await resumable(t);
+  socket.say({ type: 'response_started' });
+  socket.say(sound(1));
+  const next = lose(socket);
+  assert.deepEqual(played(), [1]);
+  assert.equal(Node.made.playback.port.posted.includes('flush'), false);
+  rejoin(next);
+  next.say({ type: 'call_state', state: 'active' });
+  next.say(sound(2));
+  assert.deepEqual(played(), [1, 2]);
+  const third = lose(next);
+  rejoin(third);
+  third.say({ type: 'speech_started', item_id: 'u1' });
+  assert.equal(Node.made.playback.port.posted.at(-1), 'flush');
+  third.say({ type: 'call_state', state: 'active' });
+  third.say(sound(3));
+  assert.deepEqual(played(), [1, 2, 3]);
+});
+
+test('an answer that was stopped while the line was away is stopped at the daemon too', async (t) => {
+  const { call, socket } = await resumable(t);
+  socket.say({ type: 'response_started' });
+  socket.say(sound(1));
+  const next = lose(socket);
+  call.interrupt();
+  rejoin(next);
+  next.say({ type: 'tool', name: 't', state: 'running' });
+  assert.deepEqual(next.messages, []);
+  next.say({ type: 'call_state', state: 'active' });
+  assert.deepEqual(next.messages, ['interrupt']);
+  next.say(sound(2));
+  assert.deepEqual(played(), [1]);
+  next.say({ type: 'response_started' });
+  next.say(sound(3));
+  assert.deepEqual(played(), [1, 3]);
+});
+
+test('a typed turn that the daemon has not had is sent again, one that it has had is not', async (t) => {
+  const { call, socket } = await resumable(t);
+  const said = call.say('Hello?');
+  const next = lose(socket);
+  assert.equal(await call.say('More'), false, 'not while the line is away');
+  rejoin(next);
+  next.say({ type: 'call_state', state: 'active' });
+  assert.deepEqual(next.messages, ['text', 'ping']);
+  next.say({ type: 'pong', id: 'text 1' });
+  assert.equal(await said, true);
+  const again = call.say('Again?');
+  const third = lose(next);
+  rejoin(third);
+  third.say({ type: 'pong', id: 'text 2' });
+  third.say({ type: 'call_state', state: 'active' });
+  assert.equal(await again, true);
+  assert.deepEqual(third.messages, []);
+});
+
+test('a call that is refused is followed by a new one, with the words why until the user has spoken', async (t) => {
+  const { call, socket, states, problems, anew } = await resumable(t);
+  const said = call.say('Hello?');
+  const next = lose(socket);
+  next.say({ type: 'call_state', state: 'ended', reason: 'resume_refused', message: 'The call has ended.' });
+  next.readyState = 3;
+  const fresh = Socket.last;
+  assert.notEqual(fresh, next);
+  fresh.open();
+  assert.equal(await said, false);
+  assert.equal(states.at(-1), 'connecting');
+  assert.equal(anew.length, 1);
+  assert.match(problems.at(-1), /holds the call no more\. This is a new call/);
+  fresh.say(hello());
+  fresh.say({ type: 'call_state', state: 'active' });
+  fresh.say({ type: 'response_started' });
+  assert.match(problems.at(-1), /new call/);
+  fresh.say({ type: 'speech_started' });
+  assert.equal(problems.at(-1), '');
 });

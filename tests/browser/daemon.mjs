@@ -12,6 +12,8 @@ import { fileURLToPath } from 'node:url';
 
 const repository = fileURLToPath(new URL('../../', import.meta.url));
 const READY_MS = 15000;
+/** The program under test. */
+export const DAEMON = process.env.TEST_DAEMON ?? path.join(repository, 'target/debug/voicelived');
 const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
 
 /** A process of voicelived; ended with the test, by its process id.
@@ -19,8 +21,7 @@ const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/cs
  *  @param {string[]} args
  *  @param {Record<string, string>} env its settings
  *  @returns {{child: import('node:child_process').ChildProcess, log: () => string}} */
-function launch(t, args, env) {
-  const binary = process.env.TEST_DAEMON ?? path.join(repository, 'target/debug/voicelived');
+function launch(t, args, env, binary = DAEMON) {
   const child = spawn(binary, args, { env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'ignore', 'pipe'] });
   let said = '';
   child.stderr.on('data', (text) => (said += text));
@@ -31,11 +32,13 @@ function launch(t, args, env) {
 /** Starts the daemon on a free port.
  *  @param {import('node:test').TestContext} t
  *  @param {Record<string, string>} [env] settings of the daemon
- *  @param {{command?: 'demo'|'run', host?: string}} [wish] `host` is the address it listens at
+ *  @param {{command?: 'demo'|'run', host?: string, faults?: string[], binary?: string}} [wish] `host` is the address it
+ *    listens at, `faults` are the simulator's
  *  @returns {Promise<{url: string, port: number, child: import('node:child_process').ChildProcess, log: () => string}>} */
-export async function startDaemon(t, env = {}, { command = 'demo', host = '127.0.0.1' } = {}) {
+export async function startDaemon(t, env = {}, { command = 'demo', host = '127.0.0.1', faults = [], binary } = {}) {
   const port = await freePort();
-  const { child, log } = launch(t, [command, '--listen', `${host}:${port}`], env);
+  const script = faults.flatMap((fault) => ['--fault', fault]);
+  const { child, log } = launch(t, [command, '--listen', `${host}:${port}`, ...script], env, binary);
   const answers = async () => (await fetch(`http://127.0.0.1:${port}/healthz`).catch(() => null)) !== null;
   await ready(answers, child, log);
   return { url: `http://localhost:${port}/`, port, child, log };

@@ -9,8 +9,8 @@ import { engines } from './engines.mjs';
 import { startPulse } from './sound.mjs';
 
 for (const { name, open } of engines) {
-  test(`${name}: a daemon that dies in a call`, async (t) => {
-    const { talk, daemon } = await open(t);
+  test(`${name}: a daemon that dies in a call, and holds none`, async (t) => {
+    const { talk, daemon } = await open(t, { env: { VOICELIVED_RESUME_SECONDS: '0' } });
     await talk.start();
     await talk.state('speaking');
     await stop(daemon.child, 'SIGKILL');

@@ -111,7 +111,7 @@ for (const [name, launch] of [['Chromium', launchChromium], ['Firefox', launchFi
       const Socket = window.WebSocket;
       window.WebSocket = class extends Socket {
         constructor(url) {
-          super(url.replace(/ws$/, 'nothing'));
+          super(url.replace(/ws\b/, 'nothing'));
         }
       };
       window.tap.useVoice();

@@ -1,43 +1,16 @@
 // The daemon loses the voice service in the middle of a call: the page says so, and the call goes on.
 
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import net from 'node:net';
 import { test } from 'node:test';
 
 import { startSimulator } from './daemon.mjs';
 import { engines } from './engines.mjs';
-
-/** A way to the simulator that can be broken and shut. */
-async function wayTo(t, port) {
-  const pairs = new Set();
-  let open = true;
-  const server = net.createServer((daemon) => {
-    if (!open) return daemon.destroy();
-    const service = net.connect(port, '127.0.0.1');
-    const pair = [daemon, service];
-    pairs.add(pair);
-    for (const [one, other] of [pair, [service, daemon]]) {
-      one.pipe(other);
-      one.on('error', () => {});
-      one.on('close', () => { other.destroy(); pairs.delete(pair); });
-    }
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const breakAll = () => pairs.forEach((pair) => pair.forEach((socket) => socket.destroy()));
-  t.after(() => { breakAll(); server.close(); });
-  return {
-    port: server.address().port,
-    shut: () => { open = false; breakAll(); },
-    reopen: () => { open = true; },
-  };
-}
+import { startRelay } from './relay.mjs';
 
 for (const { name, open } of engines) {
   test(`${name}: a call outlives the service's connection, and the page says what happens`, async (t) => {
     const simulator = await startSimulator(t);
-    const way = await wayTo(t, Number(new URL(simulator.url).port));
+    const way = await startRelay(t, Number(new URL(simulator.url).port));
     const env = { AZURE_VOICE_LIVE_ENDPOINT: `ws://127.0.0.1:${way.port}`, AZURE_VOICE_LIVE_API_KEY: 'key' };
     const { talk } = await open(t, { env, command: 'run' });
     const { page } = talk;

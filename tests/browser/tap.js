@@ -3,7 +3,7 @@
 
 {
   const BLOCK = 4096;
-  const tap = { rate: 0, blocks: [], sent: [], got: [], states: [], tracks: [], locks: [], violations: [] };
+  const tap = { rate: 0, blocks: [], sent: [], got: [], pcm: [], sockets: [], states: [], tracks: [], locks: [], violations: [] };
   tap.step = (at) => Math.round((at - tap.since) / 10); // a time as a place in the recording, in steps of 10 ms
   window.tap = tap;
 
@@ -79,7 +79,11 @@
     constructor(...args) {
       super(...args);
       tap.socket = this;
-      this.addEventListener('message', ({ data }) => tap.got.push(entry(data)));
+      tap.sockets.push(String(args[0]));
+      this.addEventListener('message', ({ data }) => {
+        tap.got.push(entry(data));
+        if (typeof data !== 'string') tap.pcm.push(new Int16Array(data.slice(0)));
+      });
     }
 
     /** The page hears of the open socket as late as the test says. */

@@ -4,6 +4,7 @@
 
 mod end_of_turn;
 mod reconnect;
+mod rollover;
 mod scene;
 mod simulation;
 mod start_and_end;

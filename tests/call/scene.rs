@@ -17,12 +17,15 @@ pub(crate) struct Scene {
 
 pub(crate) fn settings() -> CallSettings {
     CallSettings {
+        assistant: String::new(),
         session: json!({"modalities": ["text", "audio"], "voice": {"type": "openai", "name": "alloy"},
             "input_audio_format": "pcm16", "turn_detection": {"type": "server_vad"}}),
         greeting: None,
         idle: Duration::from_secs(120),
         max_duration: Duration::from_secs(3_600),
         reconnect: Duration::ZERO,
+        session_time: Duration::ZERO,
+        resume: Duration::ZERO,
     }
 }
 
@@ -189,6 +192,23 @@ impl Scene {
         })
     }
 
+    /// Takes the outputs and keeps only the commands to the session that is being prepared.
+    pub(crate) fn next_commands(&mut self) -> Vec<Value> {
+        self.take(|output| match output {
+            Output::ToNext(text) => Some(text),
+            _ => None,
+        })
+    }
+
+    /// An event of the session that is being prepared.
+    pub(crate) fn next_service(&mut self, event: Value) {
+        let text = event.to_string();
+        match parse(&text).unwrap() {
+            Parsed::Event(event) => self.client(Input::Next(event)),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn take(&mut self, keep: impl Fn(&Output) -> Option<&String>) -> Vec<Value> {
         let outputs = std::mem::take(&mut self.outputs);
         outputs.iter().filter_map(keep).map(|text| serde_json::from_str(text).unwrap()).collect()
@@ -226,8 +246,15 @@ fn word(output: &Output) -> String {
         Output::TranscriptFailed { .. } => "no transcript".to_owned(),
         Output::DropSession { word, .. } => format!("lost {word}"),
         Output::Redial { .. } => "redial".to_owned(),
+        Output::Prepare { .. } => "prepare".to_owned(),
+        Output::ToNext(text) => format!("+ {}", kind(text)),
+        Output::DropNext { .. } => "drop next".to_owned(),
+        Output::HoldMicrophone => "hold".to_owned(),
+        Output::ResumeMicrophone => "resume".to_owned(),
+        Output::ChangeOver(change) => format!("change {:?}", change.moment),
         Output::CommitMicrophone => "commit".to_owned(),
         Output::SettleMicrophone => "settle".to_owned(),
+        Output::HoldCall(time) => format!("hold {}", time.as_secs()),
         Output::ItemRefused => "item refused".to_owned(),
         Output::Close(reason) => format!("close {}", reason.word()),
     }

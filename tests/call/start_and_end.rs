@@ -23,7 +23,9 @@ fn hello_comes_first_and_the_microphone_waits_for_the_settings() {
     assert_eq!(told[0]["type"], "hello");
     assert_eq!(told[0]["session"], "c1");
     assert_eq!(told[0]["resume"], "secret");
-    let limits = json!({"max_seconds": 3600, "idle_seconds": 120, "max_frame_bytes": 65536});
+    assert_eq!(told[0]["resumed"], false);
+    let limits = json!({"max_seconds": 3600, "idle_seconds": 120, "resume_seconds": 0,
+        "max_frame_bytes": 65536});
     assert_eq!(told[0]["limits"], limits);
     assert_eq!(told[1], json!({"type": "call_state", "state": "connecting"}));
     let now = scene.now;

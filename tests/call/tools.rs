@@ -2,6 +2,7 @@
 
 use crate::scene::Scene;
 use serde_json::json;
+use voicelived::call::ending::EndReason;
 use voicelived::call::{Input, Microphone, Reply};
 
 fn busy() -> serde_json::Value {
@@ -186,4 +187,92 @@ fn the_services_own_tools_are_refused_approval_and_spoken_about() {
     scene.outputs.clear();
     scene.done("r1", "completed");
     assert_eq!(scene.story(), ["response_done", "usage", "> response.create"]);
+}
+
+/// The model says goodbye and hangs up in one response: nothing more is asked for, and the call ends when
+/// the last word has been heard.
+#[test]
+fn hanging_up_waits_until_the_goodbye_has_been_heard() {
+    let mut scene = Scene::active();
+    scene.created("r1");
+    scene.audio("r1", "a1", 2_000);
+    scene.function_call("r1", "call_1", "completed");
+    scene.client(Input::HangUp { call_id: "call_1" });
+    scene.done("r1", "completed");
+    let story = scene.story();
+    assert!(story.contains(&"> conversation.item.create".to_owned()), "{story:?}");
+    assert!(!story.contains(&"> response.create".to_owned()), "{story:?}");
+    scene.pass_ms(1_900);
+    assert!(!scene.call.is_ended(), "the goodbye is still heard");
+    scene.pass_ms(1_000);
+    assert_eq!(scene.ended(), EndReason::AssistantHungUp);
+}
+
+#[test]
+fn hanging_up_without_a_word_asks_for_a_goodbye_first() {
+    let mut scene = Scene::active();
+    scene.created("r1");
+    scene.function_call("r1", "call_1", "completed");
+    scene.client(Input::HangUp { call_id: "call_1" });
+    scene.outputs.clear();
+    scene.done("r1", "completed");
+    assert!(scene.story().contains(&"> response.create".to_owned()));
+    scene.created("r2");
+    scene.audio("r2", "a2", 1_000);
+    scene.done("r2", "completed");
+    scene.pass_ms(900);
+    assert!(!scene.call.is_ended(), "the goodbye is still heard");
+    scene.pass_ms(1_000);
+    assert_eq!(scene.ended(), EndReason::AssistantHungUp);
+}
+
+/// Words that come behind the function call of the same response are the goodbye too.
+#[test]
+fn a_goodbye_behind_the_call_of_hang_up_counts() {
+    let mut scene = Scene::active();
+    scene.created("r1");
+    scene.function_call("r1", "call_1", "completed");
+    scene.client(Input::HangUp { call_id: "call_1" });
+    scene.audio("r1", "a1", 1_000);
+    scene.outputs.clear();
+    scene.done("r1", "completed");
+    assert!(!scene.story().contains(&"> response.create".to_owned()));
+    scene.pass_ms(2_000);
+    assert_eq!(scene.ended(), EndReason::AssistantHungUp);
+}
+
+#[test]
+fn a_user_who_goes_on_calls_the_end_off() {
+    for typed in [false, true] {
+        let mut scene = Scene::active();
+        scene.created("r1");
+        scene.audio("r1", "a1", 2_000);
+        scene.function_call("r1", "call_1", "completed");
+        scene.client(Input::HangUp { call_id: "call_1" });
+        scene.done("r1", "completed");
+        scene.pass_ms(500);
+        if typed {
+            scene.says(json!({"type": "text", "text": "Wait, one more thing."}));
+        } else {
+            scene.speech();
+            scene.speech_ends();
+        }
+        scene.created("r2");
+        scene.audio("r2", "a2", 1_000);
+        scene.done("r2", "completed");
+        scene.pass_secs(60);
+        assert!(!scene.call.is_ended(), "typed: {typed}");
+    }
+}
+
+#[test]
+fn a_goodbye_that_never_comes_ends_the_call_all_the_same() {
+    let mut scene = Scene::active();
+    scene.created("r1");
+    scene.function_call("r1", "call_1", "completed");
+    scene.client(Input::HangUp { call_id: "call_1" });
+    scene.stays_alive("r1", 29);
+    assert!(!scene.call.is_ended());
+    scene.pass_secs(2);
+    assert_eq!(scene.ended(), EndReason::AssistantHungUp);
 }

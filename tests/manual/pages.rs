@@ -164,7 +164,8 @@ all wrong ones at once.
         if let [_, others @ ..] = others.as_slice()
             && !others.is_empty()
         {
-            writeln!(page, ".br\nAlso accepted: {}.", others.join(", "))
+            // A name is never hyphenated.
+            writeln!(page, ".br\nAlso accepted: \\%{}.", others.join(", \\%"))
                 .expect("writing to memory");
         }
     }

@@ -25,6 +25,29 @@ pub(crate) struct Client {
     pub(crate) broken: bool,
 }
 
+/// What a client has had of a call, over all its connections.
+pub(crate) struct Had {
+    pub(crate) secret: String,
+    pub(crate) audio: Vec<u8>,
+    pub(crate) messages: Vec<(usize, Value)>,
+}
+
+impl Had {
+    /// The query that takes the call up again.
+    pub(crate) fn query(&self) -> String {
+        let (secret, received, messages) = (&self.secret, self.audio.len(), self.messages.len());
+        format!("resume={secret}&received={received}&messages={messages}")
+    }
+
+    /// The client is back: it goes on where it was.
+    pub(crate) fn join(self, address: SocketAddr, fields: &str) -> Client {
+        let mut client = Client::join(address, &self.query(), fields);
+        client.audio = self.audio;
+        client.messages = self.messages;
+        client
+    }
+}
+
 /// Sends a request head and reads the answer's head.
 pub(crate) fn request(address: SocketAddr, head: &str) -> (TcpStream, String) {
     exchange(TcpStream::connect(address).expect("the daemon accepts"), head)
@@ -73,6 +96,33 @@ impl Client {
         socket.set_recv_buffer_size(window).expect("a smaller buffer");
         socket.connect(&address.into()).expect("the daemon accepts");
         Self::upgrade(socket.into(), address, "")
+    }
+
+    /// Opens `/ws` with this query: `resume`, or what takes a call up again.
+    pub(crate) fn join(address: SocketAddr, query: &str, fields: &str) -> Self {
+        let socket = TcpStream::connect(address).expect("the daemon accepts");
+        Self::join_on(socket, address, query, fields)
+    }
+
+    /// The same on a connection that is there already.
+    pub(crate) fn join_on(
+        socket: TcpStream,
+        address: SocketAddr,
+        query: &str,
+        fields: &str,
+    ) -> Self {
+        let head = upgrade_head(address, fields).replacen("/ws", &format!("/ws?{query}"), 1);
+        Self::upgraded(socket, &head)
+    }
+
+    /// The connection breaks, without a goodbye. What is left is what the client has had.
+    pub(crate) fn cut(mut self) -> Had {
+        let secret = self.of_type("hello").last().expect("it came first")["resume"].clone();
+        let secret = secret.as_str().expect("text").to_owned();
+        // What has come and was not read is lost with it.
+        let linger = Some(Duration::ZERO);
+        socket2::SockRef::from(&*self.tcp()).set_linger(linger).expect("a socket");
+        Had { secret, audio: self.audio, messages: self.messages }
     }
 
     /// A client of a service, such as `voicelived simulate`, whose events are text messages.
@@ -206,7 +256,7 @@ impl Client {
     }
 
     /// All messages, a line each, for a test that fails.
-    fn told(&self) -> String {
+    pub(crate) fn told(&self) -> String {
         self.messages.iter().map(|(audio, message)| format!("\n{audio} {message}")).collect()
     }
 

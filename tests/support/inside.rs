@@ -78,11 +78,14 @@ fn daemon(
             overrides: serde_json::Map::new(),
         };
         let settings = CallSettings {
+            assistant: String::new(),
             session: session_object(&session),
             greeting: None,
             idle: Duration::from_secs(60),
             max_duration: Duration::from_secs(600),
             reconnect: Duration::ZERO,
+            session_time: Duration::ZERO,
+            resume: Duration::ZERO,
         };
         let target = Target {
             host_field: format!("{host}:{port}"),

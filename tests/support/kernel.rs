@@ -101,6 +101,11 @@ impl Socket {
         pipe.readable |= !std::mem::replace(&mut pipe.ended, true);
     }
 
+    /// Whether the other end is closed and gone.
+    pub(crate) fn is_alone(&self) -> bool {
+        Rc::strong_count(&self.outgoing) == 1
+    }
+
     /// Gives this end's send buffer another size.
     pub(crate) fn resize(&self, random: &mut Random) {
         self.outgoing.borrow_mut().room = random.range(1, 20_000);

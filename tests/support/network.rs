@@ -18,12 +18,16 @@ pub(crate) fn is_own(test: &str) -> bool {
     }
     unshare.arg("--").arg(std::env::current_exe().expect("this program"));
     unshare.args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
-    let status = unshare.status().expect("util-linux is installed");
-    assert!(status.success(), "{test} has failed in a network of its own");
+    let output =
+        unshare.stderr(std::process::Stdio::inherit()).output().expect("util-linux is installed");
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    assert!(output.status.success(), "{test} has failed in a network of its own");
+    assert!(said.contains("1 passed"), "there is no test of the name {test}");
     false
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").expect("Linux").uid() == 0
 }

@@ -25,6 +25,14 @@ pub(crate) struct Scene {
     session: Session<Socket>,
     client: WsPeer<Socket>,
     service: WsPeer<Socket>,
+    /// The end of the second connection: of the session that is prepared, or of the one that was left.
+    next: Option<WsPeer<Socket>>,
+    /// What the session that is prepared was told.
+    next_told: Vec<String>,
+    /// At each change to a prepared session: how much of `told` was told to the ones before.
+    pub(crate) changes: Vec<usize>,
+    /// The code of the last close frame to a second connection.
+    pub(crate) next_closed: Option<u16>,
     /// The call has asked for a new connection, and nobody has made it.
     pub(crate) redial: bool,
     resources: LoopResources,
@@ -53,11 +61,14 @@ pub(crate) struct Scene {
 /// Limits that no test meets.
 pub(crate) fn settings() -> CallSettings {
     CallSettings {
+        assistant: String::new(),
         session: serde_json::json!({}),
         greeting: None,
         idle: Duration::from_secs(48 * 3600),
         max_duration: Duration::from_secs(96 * 3600),
         reconnect: Duration::ZERO,
+        session_time: Duration::ZERO,
+        resume: Duration::ZERO,
     }
 }
 
@@ -106,6 +117,10 @@ impl Scene {
             session,
             client: WsPeer::new(Transport::plain(far), Role::Client, SIZES, &[]),
             service,
+            next: None,
+            next_told: Vec::new(),
+            changes: Vec::new(),
+            next_closed: None,
             redial: false,
             resources,
             tools,
@@ -132,16 +147,7 @@ impl Scene {
 
     /// The service sends a frame that begins with this byte.
     pub(crate) fn send(&mut self, first: u8, payload: &[u8]) {
-        let mut frame = vec![first, 127];
-        match payload.len() {
-            length @ 0..126 => frame[1] = u8::try_from(length).expect("short"),
-            length @ 126..0x1_0000 => {
-                frame[1] = 126;
-                frame.extend(u16::try_from(length).expect("short").to_be_bytes());
-            }
-            length => frame.extend((length as u64).to_be_bytes()),
-        }
-        frame.extend_from_slice(payload);
+        let frame = frame(first, payload);
         self.service.transport_mut().stream_mut().write_all(&frame).expect("memory");
         self.turn();
     }
@@ -188,7 +194,11 @@ impl Scene {
     pub(crate) fn turn(&mut self) {
         self.service.transport_mut().stream_mut().carry(usize::MAX);
         self.client.transport_mut().stream_mut().carry(usize::MAX);
+        if let Some(next) = &self.next {
+            next.transport().stream().carry(usize::MAX);
+        }
         self.session.mark_service(true, true, false);
+        self.session.mark_next(true, true, false);
         self.session.mark_client(true, true, false);
         let mut cx = self.resources.lend(&self.tools, self.now);
         loop {
@@ -205,14 +215,84 @@ impl Scene {
             self.redial |= news == News::Redial;
         }
         if self.client_listens {
-            self.session.client_socket().carry(usize::MAX);
+            if let Some(socket) = self.session.client_socket() {
+                socket.carry(usize::MAX);
+            }
             self.hear_as_client();
         }
         if self.service_listens {
             if let Some(socket) = self.session.service_socket() {
                 socket.carry(usize::MAX);
             }
+            if let Some(socket) = self.session.next_socket() {
+                socket.carry(usize::MAX);
+            }
             self.hear_as_service();
+            self.hear_as_next();
+        }
+        self.notice_change();
+    }
+
+    /// A prepared session has taken the place of the one before: what it was told before is told now.
+    fn notice_change(&mut self) {
+        if self.next.is_none() {
+            return;
+        }
+        let changes = self.counted("service_rollovers_total");
+        if changes > self.changes.len() as u64 {
+            self.changes.push(self.told.len());
+            self.told.append(&mut self.next_told);
+            let next = self.next.as_mut().expect("it was prepared");
+            std::mem::swap(next, &mut self.service);
+            self.hear_as_service();
+            self.hear_as_next();
+        }
+    }
+
+    /// Whether a session is being prepared, or was and is being left.
+    pub(crate) fn has_next(&mut self) -> bool {
+        self.session.next_socket().is_some()
+    }
+
+    /// The connection that the call has asked for is made, beside the one that serves.
+    pub(crate) fn answer_next(&mut self) {
+        assert!(std::mem::take(&mut self.redial), "nobody calls");
+        let mut cx = self.resources.lend(&self.tools, self.now);
+        self.next = Some(answer_call(&mut self.session, &mut cx, self.now));
+        self.next_told.clear();
+        self.next_closed = None;
+        self.turn();
+    }
+
+    /// It is refused with this status.
+    pub(crate) fn refuse_next(&mut self, status: u16) {
+        assert!(std::mem::take(&mut self.redial), "nobody calls");
+        let mut cx = self.resources.lend(&self.tools, self.now);
+        let mut socket = called(&mut self.session, &mut cx, self.now);
+        let answer = format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n");
+        socket.write_all(answer.as_bytes()).expect("memory");
+        self.next = Some(WsPeer::new(Transport::plain(socket), Role::Server, SIZES, &[]));
+        self.turn();
+    }
+
+    /// The session that is prepared says this.
+    pub(crate) fn say_next(&mut self, text: &[u8]) {
+        let next = self.next.as_mut().expect("it was prepared");
+        next.transport_mut().stream_mut().write_all(&frame(0x81, text)).expect("memory");
+        self.turn();
+    }
+
+    /// Its connection ends, without a goodbye.
+    pub(crate) fn break_next(&mut self) {
+        self.next.as_ref().expect("it was prepared").transport().stream().end();
+        self.turn();
+    }
+
+    fn hear_as_next(&mut self) {
+        let Some(next) = &mut self.next else { return };
+        if let Some(code) = hear(next, &mut self.next_told, &mut self.service_controls) {
+            self.next_closed = code;
+            next.transport().stream().end();
         }
     }
 
@@ -262,30 +342,14 @@ impl Scene {
         self.client.keep(&mut inbox);
         // Pongs leave with it. A failure shows at the call's side.
         let _ = self.client.flush();
-        if self.texts.contains("closed") {
+        if self.texts.contains("closed Some") || self.texts.contains("closed None") {
             self.client.transport().stream().end();
         }
     }
 
     fn hear_as_service(&mut self) {
-        let mut ended = false;
-        self.service.mark_readable(false);
-        self.service.transport_mut().begin_turn();
-        let mut inbox = Inbox::new();
-        while let Ok(Some(message)) = self.service.read(&mut inbox) {
-            match message {
-                Incoming::Text(text) => self.told.push(text.to_owned()),
-                Incoming::Control => self.service_controls += 1,
-                Incoming::Close(frame) => {
-                    self.service_closed = frame.map(|frame| u16::from(frame.code));
-                    ended = true;
-                }
-                Incoming::Binary(_) => {}
-            }
-        }
-        self.service.keep(&mut inbox);
-        let _ = self.service.flush();
-        if ended {
+        if let Some(code) = hear(&mut self.service, &mut self.told, &mut self.service_controls) {
+            self.service_closed = code;
             self.service.transport().stream().end();
         }
     }
@@ -298,13 +362,51 @@ impl Scene {
     }
 }
 
+/// A frame of the service, that begins with this byte.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first, 127];
+    match payload.len() {
+        length @ 0..126 => frame[1] = u8::try_from(length).expect("short"),
+        length @ 126..0x1_0000 => {
+            frame[1] = 126;
+            frame.extend(u16::try_from(length).expect("short").to_be_bytes());
+        }
+        length => frame.extend((length as u64).to_be_bytes()),
+    }
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// What has come to an end of the service. Its close code, if it was closed.
+fn hear(
+    end: &mut WsPeer<Socket>,
+    told: &mut Vec<String>,
+    controls: &mut usize,
+) -> Option<Option<u16>> {
+    let mut closed = None;
+    end.mark_readable(false);
+    end.transport_mut().begin_turn();
+    let mut inbox = Inbox::new();
+    while let Ok(Some(message)) = end.read(&mut inbox) {
+        match message {
+            Incoming::Text(text) => told.push(text.to_owned()),
+            Incoming::Control => *controls += 1,
+            Incoming::Close(frame) => closed = Some(frame.map(|frame| u16::from(frame.code))),
+            Incoming::Binary(_) => {}
+        }
+    }
+    end.keep(&mut inbox);
+    let _ = end.flush();
+    closed
+}
+
 /// The call connects: the service's end, before it has answered.
 fn called(session: &mut Session<Socket>, cx: &mut TurnContext<'_>, now: Instant) -> Socket {
     session.dial(&[([127, 0, 0, 1], 443).into()], now);
     session.pump(cx);
     let service = kernel::called().expect("it has connected");
     session.pump(cx);
-    if let Some(socket) = session.service_socket() {
+    if let Some((_, socket)) = session.new_socket() {
         socket.carry(usize::MAX);
     }
     service
@@ -317,17 +419,22 @@ fn answer_call(
     now: Instant,
 ) -> WsPeer<Socket> {
     let mut service = called(session, cx, now);
-    let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {}\r\n\r\n",
-        upgrade::accept_key(&key_of(&mut service)),
-    );
+    let answer = upgraded(&key_of(&mut service));
     service.write_all(answer.as_bytes()).expect("memory");
     WsPeer::new(Transport::plain(service), Role::Server, SIZES, &[])
 }
 
+/// The answer to a request with this `Sec-WebSocket-Key`.
+pub(crate) fn upgraded(key: &str) -> String {
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\n\r\n",
+        upgrade::accept_key(key),
+    )
+}
+
 /// `Sec-WebSocket-Key` of the request that waits here.
-fn key_of(service: &mut Socket) -> String {
+pub(crate) fn key_of(service: &mut Socket) -> String {
     let mut request = vec![0; 4096];
     let count = service.read(&mut request).expect("a request");
     let request = String::from_utf8_lossy(&request[..count]).into_owned();

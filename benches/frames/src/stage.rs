@@ -73,7 +73,8 @@ impl<G: Ground> Stage<G> {
             (Transport::plain(near), None)
         };
         let mut session = new_session(transport, target(address, shape, &trusting), &mut owner);
-        ground.watch(End::Client, session.client_socket());
+        let socket = session.client_socket().expect("it is there");
+        ground.watch(End::Client, socket);
         session.dial(&[address], Instant::now());
         session.pump(&mut owner.lend());
         let socket = session.service_socket().expect("it has begun to connect");
@@ -239,6 +240,7 @@ fn new_session<S: Socket>(transport: Transport<S>, target: Target, owner: &mut L
     let peer = WsPeer::new(transport, Role::Server, CLIENT_SIZES, &[]);
     let queues = Queues::open(&mut owner.resources.pool).expect("the pool is new");
     let settings = CallSettings {
+        assistant: String::new(),
         session: session_object(&SessionSettings {
             model: "gpt-realtime-mini".to_owned(),
             expected: Dialect::Beta,
@@ -252,6 +254,8 @@ fn new_session<S: Socket>(transport: Transport<S>, target: Target, owner: &mut L
         idle: Duration::from_secs(3_600),
         max_duration: Duration::from_secs(3_600),
         reconnect: Duration::from_secs(60),
+        session_time: Duration::from_secs(1_500),
+        resume: Duration::from_secs(30),
     };
     let candidate = Candidate::only(settings, target);
     Session::new("bench".to_owned(), "resume", peer, queues, candidate, &mut owner.lend())

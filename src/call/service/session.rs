@@ -136,7 +136,6 @@ pub fn language_fault(settings: &SessionSettings) -> Option<String> {
 fn everyday(settings: &SessionSettings) -> Value {
     let mut session = json!({
         "modalities": ["text", "audio"],
-        "voice": voice(&settings.voice, &settings.model),
         "input_audio_format": "pcm16",
         "input_audio_sampling_rate": SAMPLE_RATE,
         "output_audio_format": "pcm16",
@@ -153,6 +152,9 @@ fn everyday(settings: &SessionSettings) -> Value {
         "input_audio_noise_reduction": {"type": "azure_deep_noise_suppression"},
         "input_audio_echo_cancellation": {"type": "server_echo_cancellation"},
     });
+    if !settings.voice.is_empty() {
+        session["voice"] = voice(&settings.voice, &settings.model);
+    }
     if let Some(instructions) = &settings.instructions {
         session["instructions"] = json!(instructions);
     }

@@ -24,7 +24,7 @@ pub struct SessionSettings {
     /// The dialect that the api-version promises. The service's own `session.created` decides which
     /// one is spoken; this one is for choices that are made before it has come.
     pub expected: Dialect,
-    /// A voice's name: `en-US-AvaNeural`, `alloy`…
+    /// A voice's name: `en-US-AvaNeural`, `alloy`… Empty for an agent's own.
     pub voice: String,
     /// The prompt. `None` in agent mode, where the agent has its own.
     pub instructions: Option<String>,

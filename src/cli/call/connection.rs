@@ -34,16 +34,20 @@ pub(super) fn authorities(path: Option<&Path>) -> Result<Vec<CertificateDer<'sta
     tls::certificates(&pem).map_err(|error| (exit::DATA, format!("{path:?}: {error}")))
 }
 
-/// Connects to the daemon.
+/// Where the daemon is, and what it and we show each other.
+pub(super) struct Way<'a> {
+    pub(super) args: &'a CallArgs,
+    pub(super) token: Option<Secret>,
+    pub(super) authorities: Vec<CertificateDer<'static>>,
+}
+
+/// Connects to the daemon. `query` is added to the address's own.
 ///
 /// # Errors
 /// [`Failure`]: no daemon, a refusal, or a token that would leave this machine unencrypted.
-pub(super) fn connect(
-    args: &CallArgs,
-    token: Option<&Secret>,
-    authorities: &[CertificateDer<'static>],
-) -> Result<Drive, Failure> {
-    let url = &args.url;
+pub(super) fn connect(way: &Way<'_>, query: &str) -> Result<Drive, Failure> {
+    let Way { args, token, authorities } = way;
+    let (url, token) = (&args.url, token.as_ref());
     let unreachable = |text: String| (exit::UNAVAILABLE, text);
     let addresses = drive::look_up(&url.host, url.port).map_err(|error| {
         unreachable(format!("the name {} could not be looked up: {error}", url.host))
@@ -51,7 +55,7 @@ pub(super) fn connect(
     if token.is_some() && !args.unencrypted_token {
         keep_token_safe(url, &addresses)?;
     }
-    let target = target(url, token, authorities).map_err(unreachable)?;
+    let target = target(url, query, token, authorities).map_err(unreachable)?;
     Drive::connect(target, addresses, String::new(), SIZES, |_| {})
         .map_err(|error| unreachable(explain(&error, url)))
 }
@@ -75,14 +79,16 @@ fn keep_token_safe(url: &Endpoint, addresses: &[SocketAddr]) -> Result<(), Failu
 
 fn target(
     url: &Endpoint,
+    query: &str,
     token: Option<&Secret>,
     authorities: &[CertificateDer<'static>],
 ) -> Result<Rc<Target>, String> {
+    let mark = if url.path_and_query.contains('?') { '&' } else { '?' };
     let tls = if url.tls { Some(tls::client_config(authorities)?) } else { None };
     Ok(Rc::new(Target {
         host: url.host.clone(),
         port: url.port,
-        request_target: url.path_and_query.clone(),
+        request_target: format!("{}{mark}{query}", url.path_and_query),
         host_field: url.authority(),
         credential: token
             .map_or_else(String::new, |token| format!("Authorization: Bearer {}", token.expose())),

@@ -8,9 +8,13 @@
 //!
 //! Standard output gets one line for each event (`you: …`, `assistant: …`, `tool: …`, `latency: …`,
 //! `state: …`). If there is no answer, standard error gets the reason.
+//!
+//! A connection that breaks is replaced, and the call goes on (`line`). The speech waits meanwhile. A call
+//! that cannot be joined again has failed: what was said in it would be missing in another one.
 
 mod answer;
 mod connection;
+mod line;
 mod lines;
 mod order;
 mod record;
@@ -23,16 +27,16 @@ use log::LevelFilter;
 use serde_json::{Value, json};
 
 use super::args::CallArgs;
-use super::drive::{Drive, Ended, Event};
+use super::drive::{Ended, Event};
 use super::exit::{self, Failure};
 use super::screen::{Screen, plain};
 use super::service;
 use crate::call::client::{MAX_TEXT_UNITS, is_too_long};
 use crate::config::Config;
-use crate::net::ws::Message;
 use crate::system::terminal_log;
 use answer::{Answer, GRACE};
-use connection::{authorities, connect};
+use connection::{Way, authorities};
+use line::Line;
 use lines::line;
 use order::Order;
 use record::Record;
@@ -40,7 +44,9 @@ use source::{FRAME, Fill, Source};
 
 /// The time of a frame.
 const TICK: Duration = Duration::from_millis(20);
-/// If the schedule is this late, it starts anew: the machine has slept.
+/// So many times as fast leaves what a broken connection has swallowed.
+const CATCH_UP: u32 = 4;
+/// If the schedule is this late, it starts anew: the machine has slept, or the daemon was away.
 const LATE: Duration = Duration::from_secs(1);
 /// Frames for which a source may have nothing before silence is sent in its place.
 const STARVED: u32 = 10;
@@ -64,10 +70,8 @@ pub(super) fn call(args: &CallArgs) -> Result<(), Failure> {
     let mut record = Record::create(args.output.as_deref())?;
     let mut screen = Screen::new();
     let authorities = authorities(args.authorities.as_deref())?;
-    let outcome = connect(args, token.as_ref(), &authorities).and_then(|mut drive| {
-        drive.watch_signals().map_err(|error| (exit::SYSTEM, error.to_string()))?;
-        Talk::new(args, source, drive, &mut record, &mut screen).run()
-    });
+    let outcome = Line::open(Way { args, token, authorities })
+        .and_then(|line| Talk::new(args, source, line, &mut record, &mut screen).run());
     let saved = record.finish(&mut screen);
     outcome.and(saved)
 }
@@ -104,7 +108,7 @@ enum Phase {
 }
 
 struct Talk<'a> {
-    drive: Drive,
+    line: Line<'a>,
     source: Source,
     /// The typed turn, until it is sent.
     text: Option<&'a str>,
@@ -121,6 +125,8 @@ struct Talk<'a> {
     order: Order,
     /// Whether there is speech at all.
     speaks: bool,
+    /// The call was joined again, and what was missed is still to come.
+    rejoined: bool,
     /// When the last of our own turns ended. `None` while no answer is due.
     said: Option<Instant>,
     starved: u32,
@@ -132,13 +138,13 @@ impl<'a> Talk<'a> {
     fn new(
         args: &'a CallArgs,
         source: Source,
-        drive: Drive,
+        line: Line<'a>,
         record: &'a mut Record,
         screen: &'a mut Screen,
     ) -> Self {
         let now = Instant::now();
         Self {
-            drive,
+            line,
             text: args.text.as_deref(),
             untaken: None,
             manual: false,
@@ -149,6 +155,7 @@ impl<'a> Talk<'a> {
             screen,
             order: Order::default(),
             speaks: !matches!(source, Source::Silence),
+            rejoined: false,
             source,
             said: None,
             starved: 0,
@@ -172,7 +179,9 @@ impl<'a> Talk<'a> {
                 return verdict.clone();
             }
             self.act(now)?;
-            match self.drive.next(self.deadline()) {
+            let deadline = self.deadline();
+            let doubted = self.line.look(now, self.screen);
+            match doubted.unwrap_or_else(|| self.line.next(deadline, self.screen)) {
                 Event::Text(text) => self.on_text(&text, Instant::now())?,
                 Event::Binary(pcm) => self.on_audio(&pcm, Instant::now())?,
                 Event::Deadline => {}
@@ -223,14 +232,16 @@ impl<'a> Talk<'a> {
             if now > *next_frame + LATE {
                 *next_frame = now;
             }
-            *next_frame += TICK;
+            *next_frame += if self.line.is_late() { TICK / CATCH_UP } else { TICK };
             // A frame that cannot leave now is kept, so that no word is lost.
-            if self.drive.has_room()
-                && let Some(frame) = self.next_frame(now)?
-            {
+            if !self.line.has_room() {
+                continue;
+            }
+            if let Some(entry) = self.line.next_unheard() {
+                self.line.send(entry);
+            } else if let Some(frame) = self.next_frame(now)? {
                 self.sent += 1;
-                // If the connection has ended, the next event says so.
-                let _ = self.drive.send(Message::Binary(&frame));
+                self.line.send(Some(frame));
             }
         }
         Ok(())
@@ -253,7 +264,7 @@ impl<'a> Talk<'a> {
                 Fill::End => {
                     self.said = Some(now);
                     if self.speaks {
-                        self.tell(&json!({"type": "end_turn"}));
+                        self.line.send(None);
                     }
                 }
             }
@@ -306,21 +317,21 @@ impl<'a> Talk<'a> {
     }
 
     fn type_text(&mut self, text: &str, now: Instant) {
-        self.tell(&json!({"type": "text", "text": text}));
-        // The daemon answers in order: a refusal of the text comes before this pong.
-        self.tell(&json!({"type": "ping", "id": "typed"}));
+        self.send_text(text);
         self.answer.typed(now);
         self.untaken = self.text.take();
         self.said = Some(now);
     }
 
-    /// If the connection has ended, the next event says so.
-    fn tell(&mut self, message: &Value) {
-        let _ = self.drive.send(Message::Text(&message.to_string()));
+    /// The daemon answers in order: a refusal of the text comes before the pong.
+    fn send_text(&mut self, text: &str) {
+        self.line.tell(&json!({"type": "text", "text": text}));
+        self.line.tell(&json!({"type": "ping", "id": "typed"}));
     }
 
     fn hang_up(&mut self, verdict: Result<(), Failure>) {
-        self.tell(&json!({"type": "hang_up"}));
+        self.line.tell(&json!({"type": "hang_up"}));
+        self.line.leave();
         self.phase = Phase::Leaving { until: Instant::now() + GOODBYE, verdict };
     }
 
@@ -334,9 +345,11 @@ impl<'a> Talk<'a> {
         self.print(&message, now);
         match (message["type"].as_str(), message["state"].as_str()) {
             (Some("speech_started"), _) => self.record.interrupt(now)?,
+            (Some("hello"), _) => self.on_hello(&message, now),
             (Some("call_state"), Some("active")) => {
                 self.manual = message["turns"] == "client";
                 self.begin(now);
+                self.catch_up();
             }
             (Some("call_state"), Some("ended")) => self.call_ended(&message),
             _ => {}
@@ -404,8 +417,30 @@ impl<'a> Talk<'a> {
         }
     }
 
+    /// After a broken connection the daemon goes on with the call, or it knows nothing of it.
+    fn on_hello(&mut self, hello: &Value, now: Instant) {
+        if !self.line.on_hello(hello) {
+            self.hang_up(Err(unanswered("the daemon has lost the call and begun another")));
+        }
+        self.rejoined = hello["resumed"] == true;
+        if let Some(said) = &mut self.said {
+            *said = now;
+        }
+    }
+
+    /// All that was missed has come. Where the pong of the typed turn is not among it, the daemon has not
+    /// had the turn.
+    fn catch_up(&mut self) {
+        if std::mem::take(&mut self.rejoined)
+            && let Some(text) = self.untaken
+        {
+            self.send_text(text);
+        }
+    }
+
     /// The daemon ended the call; its close frame follows.
     fn call_ended(&mut self, message: &Value) {
+        self.line.leave();
         if !matches!(self.phase, Phase::Leaving { .. }) {
             let why = plain(message["message"].as_str().unwrap_or("the daemon ended the call"));
             let reason = plain(message["reason"].as_str().unwrap_or("no reason given"));

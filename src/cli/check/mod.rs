@@ -70,6 +70,9 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     for model in &config.session.models {
         report.fact("model", &models::published_end(model));
     }
+    if !config.session.assistant.is_empty() {
+        report.fact("agent", &config.session.assistant);
+    }
     let faults = service::language_faults(&config);
     if !faults.is_empty() {
         return Err((exit::CONFIG, faults.join("\n")));
@@ -216,25 +219,18 @@ fn connect(candidate: &Candidate, report: &mut Report) -> Result<Drive, Setback>
     });
     let request_id = upgrade::request_id().map_err(|why| (exit::UNAVAILABLE, why))?;
     report.fact("request id", &request_id);
-    let mut running = Step::Connect;
     let on_way = |way: Way| {
-        let (next, address) = match way {
-            Way::Step(next, address) => (next, address),
-            Way::Setback(clause) => {
-                running = Step::Connect;
-                return report.note(&clause);
-            }
+        let (done, address) = match way {
+            Way::Done(done, address) => (done, address),
+            Way::Setback(clause) => return report.note(&clause),
         };
-        let detail = address.map(|address| address.to_string()).unwrap_or_default();
-        match std::mem::replace(&mut running, next) {
-            Step::Connect => report.done("connect", &detail),
+        let address = address.map(|address| address.to_string()).unwrap_or_default();
+        match done {
+            Step::Connect => report.done("connect", &address),
             Step::Tunnel => report.done("proxy", tunnel.as_deref().unwrap_or_default()),
             Step::Tls => report.done("TLS", "certificate accepted"),
-            Step::Upgrade | Step::Over => {}
-        }
-        // A near service may answer before the upgrade step was reported.
-        if next == Step::Over {
-            report.done("upgrade", "credential accepted");
+            Step::Upgrade => report.done("upgrade", &format!("credential accepted by {address}")),
+            Step::Over => {}
         }
     };
     let shown = Rc::clone(&target);

@@ -169,28 +169,40 @@ fn a_request_leaves_in_pieces_as_the_kernel_takes_it() {
 }
 
 #[test]
-fn each_address_has_three_seconds_and_the_next_is_tried() {
+fn an_address_that_refuses_is_followed_at_once_and_one_that_is_silent_in_a_moment() {
+    let (moment, pending) = (Duration::from_millis(250), || Ok(false));
     let plan = Plan {
-        connects: [Ok(()), Ok(())].into(),
-        connected: [Ok(false), Ok(false), Ok(false), Err(ErrorKind::ConnectionRefused)].into(),
+        connects: [Ok(()), Err(ErrorKind::NetworkUnreachable), Ok(()), Ok(())].into(),
+        // The first; then the first and the third; the third is refused, and the fourth begins.
+        connected: [pending(), pending(), Err(ErrorKind::ConnectionRefused)].into(),
         ..Plan::default()
     };
-    let (mut dial, now) = dial(plan, &[1, 2], None);
+    let (mut dial, now) = dial(plan, &[1, 2, 3, 4], None);
     assert!(matches!(dial.advance(now), Progress::NewSocket));
-    assert_eq!((dial.deadline(), dial.step()), (now + Duration::from_secs(3), Step::Connect));
-    assert!(matches!(dial.advance(now), Progress::Pending));
-    assert!(matches!(dial.advance(dial.deadline() - TICK), Progress::Pending));
-    let later = dial.deadline();
-    assert!(matches!(dial.advance(later), Progress::NewSocket));
-    assert_eq!(dial.address().map(|address| address.port()), Some(2));
-    assert_eq!(dial.deadline(), later + Duration::from_secs(3));
-    let failed = dial.advance(later);
+    assert_eq!((dial.deadline(), dial.step()), (now + moment, Step::Connect));
+    assert!(matches!(dial.advance(now + moment - TICK), Progress::Pending));
+    assert!(matches!(dial.advance(now + moment), Progress::NewSocket), "the second never begins");
+    PLAN.with_borrow_mut(|plan| {
+        plan.connected = [pending(), Err(ErrorKind::ConnectionRefused)].into()
+    });
+    assert!(matches!(dial.advance(now + moment + TICK), Progress::NewSocket));
+    let told: Vec<_> =
+        std::iter::from_fn(|| dial.take_setback()).map(|it| it.to_string()).collect();
+    let expected =
+        ["127.0.0.1:2 cannot be reached", "127.0.0.1:1 did not finish", "127.0.0.1:3 cannot"];
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told.iter().zip(expected).all(|(told, it)| told.starts_with(it)), "{told:?}");
+    assert_eq!(dial.address().map(|address| address.port()), Some(1));
+    assert_eq!(dial.deadline(), now + Duration::from_secs(3));
+    let refused = || Err(ErrorKind::ConnectionRefused);
+    PLAN.with_borrow_mut(|plan| plan.connected = [refused(), refused()].into());
+    let failed = dial.advance(now + moment + TICK);
     let refused = |error: &io::Error| error.kind() == ErrorKind::ConnectionRefused;
     assert!(
         matches!(&failed, Progress::Failed(DialError::Connect(error)) if refused(error)),
         "{failed:?}"
     );
-    assert_eq!((PLAN.take().tried, dial.step()), (vec![1, 2], Step::Over));
+    assert_eq!((PLAN.take().tried, dial.step()), (vec![1, 2, 3, 4], Step::Over));
 }
 
 #[test]

@@ -179,11 +179,14 @@ fn settings(tools: &Tools) -> CallSettings {
         expected: Dialect::Beta,
     };
     CallSettings {
+        assistant: String::new(),
         session: session_object(&session),
         greeting: None,
         idle: Duration::from_secs(600),
         max_duration: Duration::from_secs(6000),
         reconnect: Duration::ZERO,
+        session_time: Duration::ZERO,
+        resume: Duration::ZERO,
     }
 }
 

@@ -43,6 +43,7 @@ impl Device {
             draining: self.draining,
             takes_calls: !self.draining,
             unready: self.unready,
+            join: Default::default(),
             now: self.now,
         };
         let phase = answer_visitor(&mut out, &request, &self.site, false, &mut cx);

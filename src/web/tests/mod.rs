@@ -55,6 +55,7 @@ impl Scene {
             draining: false,
             takes_calls: true,
             unready: false,
+            join: Default::default(),
             now: self.now,
         };
         self.visitor.pump(&self.site, &mut cx)

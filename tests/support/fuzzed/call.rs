@@ -18,6 +18,7 @@
 //! | `r` | everything up to an active call |
 //! | `l` | the service is lost |
 //! | `g` | the client is gone |
+//! | `G`, `h` | the client's connection breaks, and the client is back |
 //! | `e` | the daemon stops |
 
 use std::collections::{HashMap, VecDeque};
@@ -88,11 +89,14 @@ struct Scene {
 impl Scene {
     fn new(greeting: Option<String>) -> Self {
         let settings = CallSettings {
+            assistant: String::new(),
             session: json!({"voice": "alloy", "turn_detection": {"type": "server_vad"}}),
             greeting,
             idle: Duration::from_secs(120),
             max_duration: Duration::from_secs(3_600),
             reconnect: Duration::ZERO,
+            session_time: Duration::ZERO,
+            resume: Duration::from_secs(30),
         };
         let now = Instant::now();
         let mut scene = Self {
@@ -143,6 +147,8 @@ impl Scene {
                 self.handle(Input::ServiceLost(fault));
             }
             'g' => self.handle(Input::ClientLost),
+            'G' => self.handle(Input::ClientBroken),
+            'h' if self.closes == 0 => drop(self.call.take_up(0, self.now)),
             'e' => self.handle(Input::End(EndReason::Stopping)),
             _ => {}
         }
@@ -288,9 +294,16 @@ impl Scene {
                     self.audio.waiting.clear();
                 }
                 // The call does not outlive its session here.
-                Output::DropSession { .. } | Output::Redial { .. } | Output::ItemRefused => {
-                    panic!("{output:?}")
-                }
+                Output::DropSession { .. }
+                | Output::Redial { .. }
+                | Output::ItemRefused
+                | Output::Prepare { .. }
+                | Output::ToNext(_)
+                | Output::DropNext { .. }
+                | Output::HoldMicrophone
+                | Output::ResumeMicrophone
+                | Output::ChangeOver(_) => panic!("{output:?}"),
+                Output::HoldCall(_) => assert!(self.call.away_since().is_some()),
                 Output::ReleaseMicrophone { .. }
                 | Output::CommitMicrophone
                 | Output::SettleMicrophone

@@ -15,6 +15,7 @@ mod peer;
 mod service_event;
 mod session_file;
 mod simulator;
+mod tool_file;
 
 pub use access::{fuzz_access, fuzz_credentials};
 pub use call::fuzz_call;
@@ -25,3 +26,4 @@ pub use peer::fuzz_peer;
 pub use service_event::fuzz_service_event;
 pub use session_file::fuzz_session_file;
 pub use simulator::fuzz_simulator;
+pub use tool_file::fuzz_tool_file;

@@ -1,12 +1,12 @@
-//! Why there is no connection to the service, and why an address was given up for the next one.
+//! Why there is no connection to the service, and why an address was not enough.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use super::proxy::{self, Proxy};
-use super::tls_words;
-use super::upgrade::Refusal;
+use crate::net::proxy::{self, Proxy};
+use crate::net::tls_words;
+use crate::net::upgrade::Refusal;
 
 /// Why there is no tunnel through a proxy.
 #[derive(Debug)]
@@ -77,15 +77,16 @@ impl DialError {
     }
 }
 
-/// An address that was given up for the next one. It displays as a clause for the log.
+/// An address that was given up, or is so late that the next one is tried beside it. It displays as a
+/// clause for the log.
 #[derive(Debug)]
 pub struct Setback {
-    address: Option<SocketAddr>,
+    address: SocketAddr,
     why: String,
 }
 
 impl Setback {
-    pub(super) fn new(address: Option<SocketAddr>, error: &DialError) -> Self {
+    pub(super) fn new(address: SocketAddr, error: &DialError) -> Self {
         let why = match error {
             DialError::Connect(error) | DialError::Proxy(_, ProxyFault::Unreachable(error)) => {
                 format!("cannot be reached ({error})")
@@ -117,9 +118,6 @@ fn tls_fault(error: &rustls::Error) -> String {
 
 impl fmt::Display for Setback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.address {
-            Some(address) => write!(f, "{address} {}; the next address is tried", self.why),
-            None => write!(f, "the address {}; the next one is tried", self.why),
-        }
+        write!(f, "{} {}; the next address is tried", self.address, self.why)
     }
 }

@@ -1,0 +1,117 @@
+//! The end of the reply audio that a client was sent, as long as it may still be under way: what the
+//! daemon goes on with when the client takes its call up again.
+//!
+//! Positions count the bytes of the reply in the order in which they are sent. The client counts the same
+//! way, and what it has had is a position. The last [`TAIL_BYTES`] before the daemon's own position are
+//! kept, in borrowed blocks, which are the first that are given back when the pool gets short.
+
+use crate::call::pcm::{BLOCK_BYTES, PcmPool, PcmQueue};
+
+/// What is kept: two seconds. Little room is left to the kernel (`server/accept`): 32 KiB as it counts
+/// them. But it takes a whole write on top of that, TLS holds one more, and so does the WebSocket. More
+/// than a second was seen under way to a phone that had left its network.
+pub(super) const TAIL_BYTES: usize = 96_000;
+
+/// Why a client cannot go on where it stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoReturn {
+    /// It says that it has had more than it was sent.
+    Beyond,
+    /// It has missed more than is kept.
+    Late,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Tail {
+    /// What was sent, by the client's count.
+    position: u64,
+    /// Where the user interrupted last: nothing before it is wanted any more.
+    cut: u64,
+    /// The bytes before `position`; `None` for clients that cannot take a call up.
+    recent: Option<PcmQueue>,
+}
+
+impl Tail {
+    /// A tail of which nothing is kept.
+    pub(super) fn new() -> Self {
+        Self { position: 0, cut: 0, recent: None }
+    }
+
+    /// From now on what is sent is kept.
+    pub(super) fn keep(&mut self, pool: &mut PcmPool) {
+        if self.recent.is_none() {
+            self.recent = pool.open(0, TAIL_BYTES.div_ceil(BLOCK_BYTES) + 2);
+        }
+    }
+
+    /// Whether what is sent is kept.
+    pub(super) fn is_kept(&self) -> bool {
+        self.recent.is_some()
+    }
+
+    /// A frame was sent. It costs a copy where it is kept, else an addition.
+    pub(super) fn sent(&mut self, pcm: &[u8], pool: &mut PcmPool) {
+        self.position += pcm.len() as u64;
+        let Some(recent) = &mut self.recent else { return };
+        if pool.spare_blocks() < pool.total_blocks() / 8 {
+            return recent.clear(pool);
+        }
+        recent.push_recent(pool, pcm, TAIL_BYTES);
+    }
+
+    /// What was sent so far was thrown away by the client, or will be.
+    pub(super) fn cut(&mut self, pool: &mut PcmPool) {
+        self.cut = self.position;
+        if let Some(recent) = &mut self.recent {
+            recent.clear(pool);
+        }
+    }
+
+    fn kept_bytes(&self) -> u64 {
+        self.recent.as_ref().map_or(0, |recent| recent.len_bytes() as u64)
+    }
+
+    /// Whether a client that has had `received` bytes can go on from there.
+    pub(super) fn may_go_on(&self, received: u64) -> Result<(), NoReturn> {
+        let first = self.position - self.kept_bytes();
+        if received > self.position {
+            Err(NoReturn::Beyond)
+        } else if received >= first || first <= self.cut {
+            Ok(())
+        } else {
+            Err(NoReturn::Late)
+        }
+    }
+
+    /// The client goes on from `received`, as [`may_go_on`](Self::may_go_on) allows: puts what it has
+    /// missed in front of what waits. Returns those bytes.
+    pub(super) fn go_on(
+        &mut self,
+        received: u64,
+        waiting: &mut PcmQueue,
+        pool: &mut PcmPool,
+    ) -> usize {
+        let missed = self.position.saturating_sub(received).min(self.kept_bytes());
+        let missed = usize::try_from(missed).unwrap_or(usize::MAX);
+        self.position = self.position.min(received);
+        self.cut = self.cut.min(self.position);
+        if let Some(recent) = &mut self.recent {
+            recent.consume(pool, recent.len_bytes() - missed);
+            waiting.prepend(pool, recent);
+        }
+        missed
+    }
+
+    /// By the client's count, what it was sent.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Gives the blocks back.
+    pub(super) fn close(self, pool: &mut PcmPool) {
+        if let Some(recent) = self.recent {
+            recent.close(pool);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+// The page's own socket breaks in the middle of a call: the page joins the call again, and nothing of it is lost.
+// Each moment of a call has a test: nobody speaks, the user speaks, an answer plays, a tool runs.
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { DAEMON } from './daemon.mjs';
+import { engines } from './engines.mjs';
+import { asks, calm, joined, say } from './joining.mjs';
+import { startRelay } from './relay.mjs';
+import { loudness, match, RATE_HZ, speech, until } from './sound.mjs';
+
+const REPLY_SECONDS = 8;
+const SAME = 0.75; // as in talk.test.mjs
+/** The simulator's `reply-seconds` pattern, sample by sample. */
+const pattern = (index) => ((index * 40503) << 16) >> 16;
+
+for (const { name, open } of engines) {
+  test(`${name}: the socket breaks while nobody speaks, and the call goes on`, async (t) => {
+    const relay = await startRelay(t);
+    const { talk } = await open(t, { relay });
+    await talk.start();
+    await talk.welcomed();
+    relay.cut();
+    await joined(talk, 2);
+    const [first, second] = await talk.received('hello');
+    assert.equal(second.resumed, true);
+    assert.equal(second.session, first.session);
+    assert.notEqual(second.resume, first.resume);
+    await asks(talk, 'Are you still there?');
+    assert.equal(await talk.page.locator('#log .divider').count(), 0);
+    assert.equal(await talk.page.locator('#log .turn.assistant', { hasText: 'not the real model' }).count(), 1);
+    assert.equal((await talk.states()).includes('reconnecting'), false, 'it was back within a second');
+    await calm(talk);
+  });
+
+  test(`${name}: an answer that plays is heard to its end, each sample once, through two breaks and an outage`, async (t) => {
+    const relay = await startRelay(t);
+    const faults = ['no-welcome', `reply-seconds=${REPLY_SECONDS}`, 'speed=2'];
+    const { talk } = await open(t, { relay, faults });
+    await talk.start();
+    await talk.state('listening');
+    await say(talk, 'Go on.');
+    await talk.state('speaking');
+    await sleep(900);
+    relay.cut();
+    await joined(talk, 2);
+    await sleep(900);
+    relay.shut();
+    await sleep(500);
+    relay.reopen();
+    await joined(talk, 3);
+    await talk.state('listening');
+    const samples = await talk.pcm();
+    assert.equal(samples.length, REPLY_SECONDS * RATE_HZ);
+    const wrong = samples.findIndex((sample, index) => sample !== pattern(index));
+    assert.equal(wrong, -1, `sample ${wrong} is another one`);
+    const { ms, quiet } = gaps(await talk.heard());
+    console.log(`  ${ms} ms of sound, ${quiet} ms of them silent; joined by ${(await talk.joinings()).join(' ')}`);
+    assert.equal(quiet, 0, 'the answer has a hole');
+    // On a busy machine the recorder leaves out a block or two of 90 ms.
+    assert.ok(ms <= REPLY_SECONDS * 1000 + 30 && ms >= REPLY_SECONDS * 1000 - 200, `${ms} ms of the answer were heard`);
+    assert.equal((await talk.states()).filter((state) => state === 'speaking').length, 1);
+    await calm(talk);
+  });
+
+  test(`${name}: what the user says while the socket is away reaches the service`, async (t) => {
+    const relay = await startRelay(t);
+    const { talk, speak } = await open(t, { relay, pieces: [9, 'weather', 20] });
+    await talk.start();
+    await talk.welcomed();
+    speak(['weather', 2]);
+    await talk.page.waitForFunction(() => window.tap.got.some((m) => m.type === 'speech_started'));
+    await sleep(700);
+    relay.shut();
+    await sleep(350); // after a second the daemon would end the turn
+    relay.reopen();
+    await joined(talk, 2);
+    await talk.state('thinking');
+    await talk.state('speaking');
+    await talk.state('listening');
+    const { r } = match(words('weather'), await talk.heard());
+    console.log(`  loudness of the words that came back: ${r.toFixed(3)}`);
+    assert.ok(r >= SAME, `what came back sounds like what was said by ${r}`);
+    assert.equal((await talk.received('speech_started')).length, 1, 'it was one turn');
+    await calm(talk);
+  });
+
+  test(`${name}: a tool that runs meanwhile is done, and its answer comes`, async (t) => {
+    const relay = await startRelay(t);
+    const { talk } = await open(t, { relay, binary: slowTools(t) });
+    await talk.start();
+    await talk.welcomed();
+    await say(talk, 'How is the weather?');
+    await talk.page.waitForFunction(() => window.tap.got.some((m) => m.type === 'tool' && m.state === 'running'));
+    relay.shut();
+    await sleep(3500); // the tool ends meanwhile
+    relay.reopen();
+    await joined(talk, 2);
+    await talk.page.locator('#log .tool.done').first().waitFor();
+    await talk.said('assistant', /./);
+    await until(async () => (await talk.received('response_done')).length >= 3, 'the answer about the tool');
+    assert.equal((await talk.received('tool')).filter(({ state }) => state === 'done').length, 1);
+    await calm(talk);
+  });
+}
+
+/** From the first sound to the last: how long, and how much of it is silence. */
+function gaps(recording) {
+  const steps = loudness(recording);
+  const loud = Math.max(...steps) / 10;
+  const first = steps.findIndex((step) => step > loud);
+  const last = steps.findLastIndex((step) => step > loud);
+  const quiet = steps.subarray(first, last + 1).filter((step) => step <= loud).length;
+  return { ms: (last + 1 - first) * 10, quiet: quiet * 10 };
+}
+
+/** The words alone, as in talk.test.mjs. */
+function words(name) {
+  const samples = speech(name);
+  const loud = loudness(samples);
+  const peak = Math.max(...loud);
+  const first = loud.findIndex((step) => step > peak / 20);
+  const last = loud.findLastIndex((step) => step > peak / 20);
+  return samples.subarray((first * RATE_HZ) / 100, ((last + 1) * RATE_HZ) / 100);
+}
+
+/** A daemon whose tools take two seconds: it starts its own program for them, as it is named, and after the
+ *  start that name leads to a program that waits first. */
+function slowTools(t) {
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'vl-'));
+  t.after(() => fs.rmSync(dir, { recursive: true, force: true }));
+  const binary = path.join(dir, 'voicelived');
+  fs.copyFileSync(DAEMON, binary);
+  const slow = path.join(dir, 'slow');
+  fs.writeFileSync(slow, `#!/bin/sh\nsleep 2\nexec '${DAEMON}' "$@"\n`, { mode: 0o755 });
+  setTimeout(() => fs.renameSync(slow, binary), 2500);
+  return binary;
+}

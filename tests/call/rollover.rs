@@ -1,0 +1,449 @@
+//! A call that goes on to its next session before the service ends the present one: when the next one is
+//! made, when the change comes, and what each is told.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use voicelived::call::ending::ServiceFault;
+use voicelived::call::{CallSettings, Input, Moment, Output};
+
+use crate::scene::{Scene, settings};
+
+fn lasting() -> CallSettings {
+    CallSettings {
+        reconnect: Duration::from_secs(60),
+        session_time: Duration::from_secs(1_500),
+        idle: Duration::from_secs(40_000),
+        max_duration: Duration::from_secs(86_400),
+        ..settings()
+    }
+}
+
+/// An active call whose service ends the session after so many seconds.
+fn call(seconds: u64) -> Scene {
+    call_with(seconds, json!({"auto_truncate": true}))
+}
+
+fn call_with(seconds: u64, turns: Value) -> Scene {
+    let mut scene = Scene::active_with(lasting(), turns);
+    let ends = scene.now + Duration::from_secs(seconds);
+    scene.call.session_ends(ends);
+    scene.outputs.clear();
+    scene
+}
+
+fn fault(retryable: bool, retry_after: Option<u64>) -> ServiceFault {
+    let retry_after = retry_after.map(Duration::from_secs);
+    ServiceFault { word: "quota", message: "No.".to_owned(), retryable, retry_after }
+}
+
+/// The next session is there, and has taken the settings.
+fn get_ready(scene: &mut Scene) {
+    get_ready_as(scene, json!({"id": "sess_2", "model": "m"}));
+}
+
+fn get_ready_as(scene: &mut Scene, session: Value) {
+    scene.client(Input::NextOpened);
+    scene.next_service(json!({"type": "session.created", "session": session}));
+    let mut updated = session;
+    updated["turn_detection"] = json!({"auto_truncate": true});
+    scene.next_service(json!({"type": "session.updated", "session": updated}));
+}
+
+/// Items as `role: text`.
+fn items(commands: &[Value]) -> Vec<String> {
+    let items = commands.iter().filter(|command| command["item"].is_object());
+    items
+        .map(|command| {
+            let item = &command["item"];
+            match item["type"].as_str().unwrap() {
+                "message" => format!(
+                    "{}: {}",
+                    item["role"].as_str().unwrap(),
+                    item["content"][0]["text"].as_str().unwrap()
+                ),
+                kind => format!("{kind} {}", item["call_id"].as_str().unwrap()),
+            }
+        })
+        .collect()
+}
+
+fn transcript(scene: &mut Scene, item: &str, text: &str) {
+    scene.service(json!({"type": "conversation.item.input_audio_transcription.completed",
+        "item_id": item, "content_index": 0, "transcript": text}));
+}
+
+fn user_says(scene: &mut Scene, item: &str, text: &str) {
+    scene.speech();
+    scene.events(&["input_audio_buffer.speech_stopped"]);
+    scene.service(json!({"type": "input_audio_buffer.committed", "item_id": item}));
+    transcript(scene, item, text);
+}
+
+fn service_begins(scene: &mut Scene, response: &str, text: &str, ms: usize) {
+    scene.created(response);
+    scene.service(json!({"type": "response.audio_transcript.delta", "response_id": response,
+        "item_id": format!("{response}_item"), "content_index": 0, "delta": text}));
+    scene.audio(response, &format!("{response}_item"), ms);
+}
+
+fn service_says(scene: &mut Scene, response: &str, text: &str, ms: usize) {
+    service_begins(scene, response, text, ms);
+    scene.done(response, "completed");
+}
+
+fn moment(scene: &Scene) -> Option<Moment> {
+    scene.outputs.iter().find_map(|output| match output {
+        Output::ChangeOver(change) => Some(change.moment),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_quiet_call_changes_over_and_the_client_is_told_nothing() {
+    let mut scene = call(1_800);
+    scene.pass_secs(1_739);
+    assert_eq!(scene.story(), [""; 0]);
+    scene.pass_secs(1);
+    assert_eq!(scene.story(), ["prepare"]);
+    get_ready(&mut scene);
+    assert_eq!(scene.story(), ["+ session.update", "hold"]);
+    scene.pass_ms(599);
+    assert_eq!(scene.story(), [""; 0]);
+    scene.pass_ms(1);
+    assert_eq!(scene.story(), ["change Quiet"]);
+    assert_eq!(scene.call.service_session(), "sess_2");
+    // The next one is planned by its own time.
+    let ends = scene.now + Duration::from_secs(600);
+    scene.call.session_ends(ends);
+    scene.pass_secs(539);
+    assert_eq!(scene.story(), [""; 0]);
+    scene.pass_secs(1);
+    assert_eq!(scene.story(), ["prepare"]);
+}
+
+#[test]
+fn a_service_that_tells_no_end_is_left_after_the_owners_time() {
+    let mut scene = Scene::active_with(lasting(), Value::Null);
+    scene.outputs.clear();
+    scene.pass_secs(1_439);
+    assert_eq!(scene.story(), [""; 0]);
+    scene.pass_secs(1);
+    assert_eq!(scene.story(), ["prepare"]);
+    // None can be had: that is no reason to stay for ever.
+    scene.client(Input::NextLost(fault(true, Some(100))));
+    scene.outputs.clear();
+    scene.pass_secs(300);
+    assert!(scene.story().contains(&"prepare".to_owned()));
+
+    for settings in [
+        CallSettings { session_time: Duration::ZERO, ..lasting() },
+        CallSettings { reconnect: Duration::ZERO, ..lasting() },
+    ] {
+        let mut scene = Scene::active_with(settings, Value::Null);
+        scene.outputs.clear();
+        scene.pass_secs(30_000);
+        assert!(!scene.story().contains(&"prepare".to_owned()));
+    }
+}
+
+#[test]
+fn what_is_said_until_the_change_is_told_before_it_in_order_and_once() {
+    let mut scene = call(1_800);
+    scene.call.next_session_ends(scene.now);
+    user_says(&mut scene, "u1", "One?");
+    service_says(&mut scene, "r1", "One.", 500);
+    scene.pass_secs(1_700);
+    user_says(&mut scene, "u2", "Two?");
+    service_says(&mut scene, "r2", "Two.", 60_000);
+    scene.pass_secs(45);
+    scene.outputs.clear();
+    get_ready(&mut scene);
+    let told = scene.next_commands();
+    assert_eq!(told[0]["type"], "session.update");
+    assert_eq!(items(&told), ["user: One?", "assistant: One."], "the last turn may still change");
+    // The user interrupts what is playing, and is answered.
+    user_says(&mut scene, "u3", "Three?");
+    service_says(&mut scene, "r3", "Three.", 500);
+    assert_eq!(moment(&scene), None);
+    scene.outputs.clear();
+    scene.pass_ms(1_100);
+    assert_eq!(moment(&scene), Some(Moment::Quiet));
+    let before = scene.outputs.iter().position(|output| matches!(output, Output::ChangeOver(_)));
+    let last = scene.outputs.iter().rposition(|output| matches!(output, Output::ToNext(_)));
+    assert!(last < before, "the new session knows all before it hears the microphone");
+    let told = items(&scene.next_commands());
+    assert_eq!(told[0], "user: Two?");
+    assert!(told[1].starts_with("assistant: "), "{told:?}");
+    assert_eq!(told[told.len() - 2..], ["user: Three?", "assistant: Three."]);
+}
+
+#[test]
+fn nothing_under_way_is_cut() {
+    let busy: [(&str, fn(&mut Scene)); 6] = [
+        ("speech", |scene| scene.speech()),
+        ("an announced answer", |scene| {
+            scene.speech();
+            scene.speech_ends();
+        }),
+        ("a response", |scene| scene.created("r")),
+        ("a typed turn", |scene| scene.says(json!({"type": "text", "text": "Hello"}))),
+        ("playing", |scene| service_says(scene, "r", "Words", 3_000)),
+        ("a tool", |scene| {
+            scene.created("r");
+            scene.function_call("r", "call_1", "completed");
+            scene.done("r", "completed");
+        }),
+    ];
+    for (what, begin) in busy {
+        // It is under way when the next session is ready.
+        let mut scene = call(1_800);
+        scene.pass_secs(1_741);
+        begin(&mut scene);
+        scene.outputs.clear();
+        get_ready(&mut scene);
+        scene.pass_ms(1_900);
+        assert!(!scene.story().contains(&"hold".to_owned()), "{what}");
+        // It begins while the microphone is held.
+        let mut scene = call(1_800);
+        scene.pass_secs(1_741);
+        get_ready(&mut scene);
+        scene.pass_ms(300);
+        scene.outputs.clear();
+        begin(&mut scene);
+        scene.pass_ms(1_900);
+        let story = scene.story();
+        assert_eq!(story.iter().filter(|word| *word == "resume").count(), 1, "{what}: {story:?}");
+        assert!(!story.iter().any(|word| word.starts_with("change")), "{what}: {story:?}");
+    }
+}
+
+#[test]
+fn the_words_of_the_last_turn_are_waited_for() {
+    let mut scene = call(1_800);
+    scene.pass_secs(1_741);
+    get_ready(&mut scene);
+    scene.speech();
+    scene.events(&["input_audio_buffer.speech_stopped"]);
+    scene.service(json!({"type": "input_audio_buffer.committed", "item_id": "u1"}));
+    service_says(&mut scene, "r1", "Yes.", 100);
+    scene.pass_ms(2_000);
+    assert_eq!(moment(&scene), None);
+    transcript(&mut scene, "u1", "Is it?");
+    scene.pass_ms(700);
+    assert_eq!(moment(&scene), Some(Moment::Quiet));
+    assert_eq!(items(&scene.next_commands()), ["user: Is it?", "assistant: Yes."]);
+    // They never come.
+    let mut scene = call(1_800);
+    scene.pass_secs(1_741);
+    get_ready(&mut scene);
+    scene.speech();
+    scene.speech_ends();
+    service_says(&mut scene, "r1", "Yes.", 100);
+    scene.pass_ms(5_700);
+    assert_eq!(moment(&scene), Some(Moment::Quiet));
+}
+
+#[test]
+fn from_15_seconds_before_the_end_the_end_of_a_turn_will_do() {
+    let mut scene = call(1_800);
+    scene.pass_secs(1_741);
+    get_ready(&mut scene);
+    service_says(&mut scene, "r1", "A long answer.", 120_000);
+    scene.outputs.clear();
+    scene.pass_ms(43_900);
+    assert_eq!(scene.story(), [""; 0], "it is playing");
+    scene.pass_ms(800);
+    assert_eq!(scene.story(), ["hold", "+ conversation.item.create", "change TurnEnd"]);
+}
+
+#[test]
+fn five_seconds_before_the_end_the_turn_is_taken_along() {
+    let mut scene = call(1_800);
+    scene.pass_secs(1_741);
+    get_ready(&mut scene);
+    scene.speech();
+    scene.outputs.clear();
+    for _ in 0..53 {
+        scene.call.microphone(48_000, scene.now);
+        scene.pass_secs(1);
+    }
+    assert_eq!(scene.story(), [""; 0]);
+    scene.call.microphone(48_000, scene.now);
+    scene.pass_secs(1);
+    let change = scene.outputs.iter().find_map(|output| match output {
+        Output::ChangeOver(change) => Some(change.clone()),
+        _ => None,
+    });
+    let change = change.unwrap();
+    assert_eq!((change.moment, change.again), (Moment::Last, true));
+    assert!(scene.told().is_empty());
+}
+
+#[test]
+fn an_answer_that_is_cut_by_the_end_is_told_so_and_one_that_had_not_begun_is_asked_for() {
+    let mut scene = call(1_800);
+    scene.pass_secs(1_741);
+    get_ready(&mut scene);
+    scene.pass_ms(100);
+    scene.says(json!({"type": "text", "text": "Tell me"}));
+    scene.created("r1");
+    scene.stays_alive("r1", 53);
+    scene.outputs.clear();
+    scene.pass_secs(2);
+    let story = scene.story();
+    assert_eq!(
+        story,
+        ["+ conversation.item.create", "response_done", "change Last", "> response.create"]
+    );
+}
+
+#[test]
+fn a_session_that_is_lost_is_replaced_at_once_if_the_next_is_ready() {
+    let mut scene = call(1_800);
+    scene.pass_secs(1_741);
+    get_ready(&mut scene);
+    scene.speech();
+    scene.outputs.clear();
+    scene.client(Input::ServiceLost(fault(true, None)));
+    assert_eq!(scene.story(), ["resume", "change Lost"].map(str::to_owned)[1..]);
+    assert_eq!(scene.call.service_session(), "sess_2");
+    // It is not ready: an outage as ever, and the one that was being made is dropped.
+    let mut scene = call(1_800);
+    scene.pass_secs(1_741);
+    scene.outputs.clear();
+    scene.client(Input::ServiceLost(fault(true, None)));
+    assert_eq!(scene.story()[..2], ["drop next", "lost quota"]);
+    scene.pass_secs(1);
+    assert_eq!(scene.story(), ["redial"]);
+    // No further try mends it: then the next session would not help.
+    let mut scene = call(1_800);
+    scene.pass_secs(1_741);
+    get_ready(&mut scene);
+    scene.client(Input::ServiceLost(fault(false, None)));
+    scene.ended();
+}
+
+#[test]
+fn a_next_session_that_fails_is_tried_again_and_the_present_one_goes_on() {
+    let mut scene = call(1_800);
+    scene.pass_secs(1_740);
+    assert_eq!(scene.story(), ["prepare"]);
+    // Retry-After is heeded.
+    scene.client(Input::NextLost(fault(true, Some(9))));
+    assert_eq!(scene.story(), ["drop next"]);
+    scene.pass_ms(8_900);
+    assert_eq!(scene.story(), [""; 0]);
+    scene.pass_ms(100);
+    assert_eq!(scene.story(), ["prepare"]);
+    // An error event is a failed try.
+    scene.client(Input::NextOpened);
+    scene.next_service(
+        json!({"type": "error", "error": {"code": "server_error", "message": "No."}}),
+    );
+    assert_eq!(scene.story(), ["drop next"]);
+    scene.pass_secs(1);
+    assert_eq!(scene.story(), ["prepare"]);
+    // So is silence.
+    scene.client(Input::NextOpened);
+    scene.pass_secs(14);
+    assert_eq!(scene.story(), [""; 0]);
+    scene.pass_secs(1);
+    assert_eq!(scene.story()[..1], ["drop next"]);
+    scene.pass_secs(3);
+    scene.outputs.clear();
+    // One that is lost while it waits is made again.
+    get_ready(&mut scene);
+    scene.speech();
+    scene.client(Input::NextLost(fault(true, None)));
+    scene.pass_secs(5);
+    assert_eq!(
+        scene.story(),
+        ["+ session.update", "hold", "drop", "speech_started", "resume", "drop next", "prepare"]
+    );
+    // What no try mends is not tried again; the end of the session is an outage.
+    scene.client(Input::NextLost(fault(false, None)));
+    scene.pass_secs(20);
+    assert!(!scene.story().contains(&"prepare".to_owned()));
+    scene.client(Input::SessionExpired);
+    assert!(scene.story().contains(&"lost session_expired".to_owned()));
+}
+
+#[test]
+fn the_ga_dialect_and_agents_get_what_is_theirs() {
+    let mut scene = call(1_800);
+    user_says(&mut scene, "u1", "One?");
+    service_says(&mut scene, "r1", "One.", 500);
+    scene.pass_secs(1_741);
+    get_ready_as(
+        &mut scene,
+        json!({"id": "s", "model": "m", "type": "realtime",
+        "audio": {"input": {}, "output": {}}, "output_modalities": ["audio"]}),
+    );
+    scene.pass_secs(1);
+    let told = scene.next_commands();
+    assert_eq!(told[0]["session"]["type"], "realtime");
+    assert_eq!(told[2]["item"]["content"][0]["type"], "output_text");
+
+    let mut scene = Scene::connecting(lasting());
+    let agent = json!({"id": "s", "agent": {"thread_id": "conv_1"}});
+    scene.service(json!({"type": "session.created", "session": agent}));
+    scene.service(json!({"type": "session.updated", "session": agent}));
+    user_says(&mut scene, "u1", "One?");
+    service_says(&mut scene, "r1", "One.", 500);
+    scene.outputs.clear();
+    scene.pass_secs(1_441);
+    let prepared = scene.outputs.iter().any(
+        |output| matches!(output, Output::Prepare { conversation } if conversation == "conv_1"),
+    );
+    assert!(prepared, "{:?}", scene.outputs);
+    get_ready_as(&mut scene, agent);
+    scene.pass_secs(1);
+    assert_eq!(moment(&scene), Some(Moment::Quiet));
+    assert_eq!(items(&scene.next_commands()), [""; 0]);
+}
+
+#[test]
+fn a_next_session_that_speaks_first_is_stopped_and_an_item_that_it_refuses_is_left_out() {
+    let mut scene = call(1_800);
+    user_says(&mut scene, "u1", "One?");
+    user_says(&mut scene, "u2", "Two?");
+    service_says(&mut scene, "r1", "Two.", 500);
+    scene.pass_secs(1_741);
+    get_ready(&mut scene);
+    scene.outputs.clear();
+    scene.next_service(json!({"type": "response.created", "response": {"id": "welcome"}}));
+    assert_eq!(scene.next_commands()[0]["response_id"], "welcome");
+    scene.next_service(json!({"type": "error", "error":
+        {"event_id": "replay_u1", "code": "invalid_value", "message": "No."}}));
+    assert_eq!(scene.story(), ["item refused"]);
+    scene.pass_secs(1);
+    assert_eq!(moment(&scene), Some(Moment::Quiet));
+    // The session after that is not told it either.
+    scene.pass_secs(1_441);
+    scene.outputs.clear();
+    get_ready(&mut scene);
+    assert_eq!(items(&scene.next_commands()), ["user: Two?", "assistant: Two."]);
+}
+
+#[test]
+fn a_rollover_is_no_activity() {
+    let mut scene = Scene::active_with(
+        CallSettings { idle: Duration::from_secs(100), ..lasting() },
+        json!({"auto_truncate": true}),
+    );
+    let start = scene.now;
+    for _ in 0..20 {
+        let ends = scene.now + Duration::from_secs(20);
+        scene.call.session_ends(ends);
+        scene.pass_secs(11);
+        if !scene.call.is_ended() {
+            get_ready(&mut scene);
+            scene.pass_secs(1);
+        }
+    }
+    scene.ended();
+    assert!(scene.now - start >= Duration::from_secs(100));
+    let ended_in = Duration::from_secs(100);
+    assert!(scene.call.is_ended() && ended_in < scene.now - start);
+}

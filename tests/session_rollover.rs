@@ -1,0 +1,387 @@
+//! Whole calls in memory that go on from session to session, by seeds: the service ends each session after
+//! 20 s, the next one is prepared before, and things go wrong at random moments. The test keeps its own
+//! record of what was said, and compares it with what the client and each session were told.
+
+#[path = "support/kernel.rs"]
+#[allow(dead_code, reason = "shared")]
+mod kernel;
+#[path = "support/random.rs"]
+mod random;
+#[path = "support/scene.rs"]
+#[allow(dead_code, reason = "shared")]
+mod scene;
+
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use random::Random;
+use scene::{Scene, settings};
+use serde_json::{Value, json};
+use voicelived::call::CallSettings;
+use voicelived::net::ws::Message;
+
+const FRAME: Duration = Duration::from_millis(60);
+const SAMPLES: usize = 1_440;
+const SESSION: Duration = Duration::from_secs(20);
+
+/// What one session of the service has heard.
+#[derive(Default)]
+struct Heard {
+    /// The numbers of the microphone's samples. Each pair of samples says its own number.
+    samples: Vec<usize>,
+    /// The conversation: what it was told, and what was said in it.
+    said: Vec<String>,
+    /// It took over from one that was in order, and while nobody spoke.
+    quietly: bool,
+}
+
+/// A call, and everything that its two ends have said and heard.
+struct World {
+    scene: Scene,
+    next_sample: usize,
+    sessions: Vec<Heard>,
+    began: Instant,
+    /// Messages of `scene.told` that were looked at, and changes that were noticed.
+    looked: usize,
+    changed: usize,
+    /// What was said in the call, as each session must know it.
+    said: Vec<String>,
+    sent: Vec<u8>,
+    playing_until: Instant,
+    turns: usize,
+    speaking: bool,
+    /// The session was lost, and the call has none.
+    lost: bool,
+    /// The second connection has opened.
+    coming: bool,
+    outages: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        let settings = CallSettings {
+            reconnect: Duration::from_secs(60),
+            session_time: SESSION,
+            ..settings()
+        };
+        let scene = Scene::active(settings, usize::MAX);
+        let now = scene.now;
+        let mut world = Self {
+            scene,
+            next_sample: 0,
+            sessions: vec![Heard::default()],
+            began: now,
+            looked: 0,
+            changed: 0,
+            said: Vec::new(),
+            sent: Vec::new(),
+            playing_until: now,
+            turns: 0,
+            speaking: false,
+            lost: false,
+            coming: false,
+            outages: 0,
+        };
+        world.listen();
+        world
+    }
+
+    /// The client says 60 ms.
+    fn speak(&mut self) {
+        let pairs = self.next_sample / 2..(self.next_sample + SAMPLES) / 2;
+        let frame: Vec<u8> =
+            pairs.flat_map(|pair| u32::try_from(pair).expect("it fits").to_le_bytes()).collect();
+        self.next_sample += SAMPLES;
+        self.scene.client().send(Message::Binary(&frame)).expect("memory");
+        self.scene.client().flush().expect("memory");
+        self.scene.turn();
+        self.listen();
+    }
+
+    /// 60 ms pass, and the client says 60 ms.
+    fn live(&mut self) {
+        self.scene.pass(FRAME);
+        self.listen();
+        self.speak();
+    }
+
+    fn live_for(&mut self, time: Duration) {
+        let end = self.scene.now + time;
+        while self.scene.now < end {
+            self.live();
+        }
+    }
+
+    fn say(&mut self, event: &Value) {
+        self.scene.say(event.to_string().as_bytes());
+        self.listen();
+    }
+
+    fn say_next(&mut self, event: &Value) {
+        self.scene.say_next(event.to_string().as_bytes());
+        self.listen();
+    }
+
+    /// The rest of a whole turn of the user, in words, and what the service answers.
+    fn end_turn(&mut self, random: &mut Random) {
+        self.turns += 1;
+        let (item, words) = (format!("u{}", self.turns), format!("Question {}", self.turns));
+        self.say(&json!({"type": "input_audio_buffer.speech_stopped"}));
+        self.speaking = false;
+        self.say(&json!({"type": "input_audio_buffer.committed", "item_id": item}));
+        self.say(&json!({"type": "conversation.item.input_audio_transcription.completed",
+            "item_id": item, "content_index": 0, "transcript": words}));
+        self.know(format!("user: {words}"));
+        if self.lost {
+            return;
+        }
+        let response = format!("r{}", self.turns);
+        let words = format!("Answer {}", self.turns);
+        self.say(&json!({"type": "response.created", "response": {"id": response}}));
+        self.say(&json!({"type": "response.audio_transcript.delta", "response_id": response,
+            "item_id": format!("a{}", self.turns), "output_index": 0, "content_index": 0, "delta": words}));
+        for _ in 0..random.range(1, 6) {
+            self.reply(&response, random.range(1, 400));
+        }
+        self.say(&json!({"type": "response.done", "response":
+            {"id": response, "status": "completed"}}));
+        self.know(format!("assistant: {words}"));
+    }
+
+    fn reply(&mut self, response: &str, ms: usize) {
+        let pcm: Vec<u8> = (0..ms * 48).map(|at| u8::try_from(at % 251).expect("small")).collect();
+        self.sent.extend(&pcm);
+        self.playing_until =
+            self.playing_until.max(self.scene.now) + Duration::from_millis(ms as u64);
+        self.say(&json!({"type": "response.audio.delta", "response_id": response,
+            "item_id": format!("a{}", self.turns), "output_index": 0, "content_index": 0,
+            "delta": STANDARD.encode(&pcm)}));
+    }
+
+    /// It was said in the present session, so that knows it.
+    fn know(&mut self, what: String) {
+        self.said.push(what.clone());
+        self.present().said.push(what);
+    }
+
+    fn present(&mut self) -> &mut Heard {
+        self.sessions.last_mut().expect("there is one")
+    }
+
+    /// What the service was told since the last look.
+    fn listen(&mut self) {
+        loop {
+            let end = self.scene.changes.get(self.changed).copied();
+            let end = end.unwrap_or(self.scene.told.len());
+            for at in self.looked..end {
+                let event: Value = serde_json::from_str(&self.scene.told[at]).expect("JSON");
+                self.hear(&event);
+            }
+            self.looked = end;
+            if self.changed == self.scene.changes.len() {
+                return;
+            }
+            self.changed += 1;
+            self.coming = false;
+            self.began = self.scene.now;
+            let quietly = !self.speaking && self.scene.service_closed.is_none();
+            self.sessions.push(Heard { quietly, ..Heard::default() });
+            assert!(!self.lost);
+        }
+    }
+
+    fn hear(&mut self, event: &Value) {
+        match event["type"].as_str().expect("text") {
+            "input_audio_buffer.append" => {
+                let pcm = STANDARD.decode(event["audio"].as_str().expect("text")).expect("base64");
+                let (pairs, rest) = pcm.as_chunks::<4>();
+                assert!(rest.is_empty(), "half a pair");
+                for pair in pairs {
+                    let number = u32::from_le_bytes(*pair) as usize * 2;
+                    self.present().samples.extend([number, number + 1]);
+                }
+            }
+            "conversation.item.create" => {
+                let item = &event["item"];
+                let (role, text) = (&item["role"], &item["content"][0]["text"]);
+                let text = text.as_str().expect("text");
+                self.present().said.push(format!("{}: {text}", role.as_str().expect("a role")));
+                assert!(self.present().samples.is_empty(), "it knows before it hears");
+            }
+            _ => {}
+        }
+    }
+
+    /// Something of what may happen to the second session.
+    fn go_on_with_next(&mut self, random: &mut Random) {
+        if self.scene.redial && !self.lost {
+            if random.one_in(4) {
+                self.scene.refuse_next([408, 429, 500, 503][random.range(0, 3)]);
+            } else {
+                self.scene.answer_next();
+                self.coming = true;
+                if random.one_in(6) {
+                    self.say_next(&json!({"type": "error", "error": {"message": "Not now."}}));
+                    self.coming = false;
+                    return;
+                }
+                if random.one_in(8) {
+                    return;
+                }
+                self.say_next(&json!({"type": "session.created", "session": {"id": "s"}}));
+                self.say_next(&json!({"type": "session.updated", "session": {"id": "s"}}));
+            }
+        } else if self.coming && random.one_in(60) {
+            self.scene.break_next();
+            self.coming = false;
+        }
+        self.listen();
+    }
+
+    /// The service ends the session, or loses it.
+    fn lose(&mut self, random: &mut Random) {
+        let before = self.scene.changes.len();
+        self.scene.service_closed = None;
+        // A connection that was asked for and not made is not waited for any more.
+        self.scene.redial = false;
+        match random.range(0, 2) {
+            0 => self.scene.break_service(),
+            1 => self.say(&json!({"type": "error", "error":
+                {"code": "session_expired", "message": "Your session hit the maximum duration."}})),
+            _ => self.scene.send(0x88, &[0x03, 0xe9]),
+        }
+        self.lost = self.scene.changes.len() == before;
+        if self.lost {
+            self.coming = false;
+            self.outages += 1;
+        } else {
+            self.sessions.last_mut().expect("one").quietly = false;
+        }
+        self.listen();
+        if self.scene.changes.len() > before {
+            self.present().quietly = false;
+        }
+        self.speaking = false;
+    }
+
+    fn come_back(&mut self) {
+        for _ in 0..600 {
+            if self.scene.redial {
+                break;
+            }
+            self.live();
+        }
+        self.sessions.push(Heard::default());
+        self.scene.answer_redial();
+        self.say(&json!({"type": "session.created", "session": {"id": "s"}}));
+        self.say(&json!({"type": "session.updated", "session": {"id": "s"}}));
+        self.lost = false;
+        self.began = self.scene.now;
+        // What was held is heard at twice real time.
+        self.live_for(Duration::from_secs(2));
+    }
+
+    fn step(&mut self, random: &mut Random) {
+        if self.lost {
+            return self.come_back();
+        }
+        if self.scene.now >= self.began + SESSION {
+            return self.lose(random);
+        }
+        self.go_on_with_next(random);
+        match random.range(0, 150) {
+            0..4 if !self.speaking && self.playing_until <= self.scene.now => {
+                self.say(&json!({"type": "input_audio_buffer.speech_started"}));
+                self.speaking = true;
+            }
+            4..12 if self.speaking => self.end_turn(random),
+            20 if random.one_in(4) => self.lose(random),
+            _ => self.live(),
+        }
+    }
+
+    fn check(&mut self, seed: u64) {
+        let counted = self.scene.counted("microphone_dropped_bytes_total") / 2;
+        let counted = usize::try_from(counted).expect("it fits");
+        let (mut known, mut missing) = (0, 0);
+        for (at, session) in self.sessions.iter().enumerate() {
+            for pair in session.samples.windows(2) {
+                assert_eq!(pair[1], pair[0] + 1, "seed {seed}, session {at}");
+            }
+            let said = &session.said[..];
+            assert!(self.said.starts_with(said), "seed {seed}, session {at}: {said:?}");
+            let (Some(first), Some(last)) = (session.samples.first(), session.samples.last())
+            else {
+                continue;
+            };
+            if session.quietly {
+                assert_eq!(*first, known, "seed {seed}, session {at}: not the next sample");
+            }
+            missing += first.saturating_sub(known);
+            known = known.max(last + 1);
+        }
+        assert!(
+            missing <= counted,
+            "seed {seed}: {missing} samples are missing, {counted} counted"
+        );
+        assert_eq!(known, self.next_sample, "seed {seed}: the end is missing");
+        assert!(self.scene.audio == self.sent, "seed {seed}: not all of the replies was heard");
+        let told = self.scene.texts.matches(r#""state":"reconnecting""#).count();
+        assert_eq!(told, self.outages, "seed {seed}: the client was told of a rollover");
+        let errors = self.scene.texts.matches(r#""type":"error""#).count();
+        assert_eq!(errors, 0, "seed {seed}: {}", self.scene.texts);
+    }
+
+    /// The call ends, with a session that may be prepared; nothing is left of either.
+    fn end(mut self, seed: u64) {
+        self.scene.client().send(Message::Text(r#"{"type":"hang_up"}"#)).expect("memory");
+        self.scene.client().flush().expect("memory");
+        self.scene.turn();
+        self.scene.pass(Duration::from_secs(3));
+        assert!(self.scene.closed, "seed {seed}");
+        assert_eq!(self.scene.service_closed, Some(1000), "seed {seed}");
+        if self.coming {
+            assert_eq!(self.scene.next_closed, Some(1000), "seed {seed}: it is left open");
+        }
+        let ends = self.scene.texts.matches(r#""state":"ended""#).count();
+        assert_eq!(ends, 1, "seed {seed}: {}", self.scene.texts);
+        let (free, all) = self.scene.release();
+        assert_eq!(free, all, "seed {seed}: blocks are missing");
+    }
+}
+
+/// Returns how many sessions followed another one without an outage.
+fn run(seed: u64) -> usize {
+    let mut random = Random::new(seed);
+    let mut world = World::new();
+    for _ in 0..600 {
+        world.step(&mut random);
+        assert!(world.scene.session_is_talking(), "seed {seed}: {}", world.scene.texts);
+    }
+    while world.lost {
+        world.come_back();
+    }
+    if world.speaking {
+        world.end_turn(&mut random);
+    }
+    // Until nothing waits any more. No session ends meanwhile, and no next one answers.
+    world.scene.redial = false;
+    world.began = world.scene.now;
+    world.scene.pass(Duration::from_secs(17));
+    world.listen();
+    world.check(seed);
+    let changes = world.scene.changes.len();
+    world.end(seed);
+    changes
+}
+
+#[test]
+fn sessions_follow_each_other_and_nobody_hears_it() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let seeds = number("VOICELIVED_SEED")
+        .map_or(0..number("VOICELIVED_SEEDS").unwrap_or(2_000), |seed: u64| seed..seed + 1);
+    let many = seeds.end - seeds.start > 100;
+    let changes: usize = seeds.map(run).sum();
+    assert!(!many || changes > 1_000, "{changes} rollovers only");
+}
