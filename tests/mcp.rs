@@ -358,3 +358,30 @@ fn a_server_behind_http_tells_of_changes() {
     let daemon = demo("told", &servers);
     daemon.wait_until("it is asked again", |_| web.asked("tools/list").len() >= 2);
 }
+
+/// A running call learns that a server has other tools now, and its model can call them.
+#[test]
+fn a_running_call_learns_of_new_tools() {
+    let mut servers = Map::new();
+    servers.insert("s".to_owned(), entry("changes its tools"));
+    let daemon = demo("changes", &servers);
+    daemon.wait_for_log("1 tools are offered");
+    let mut client = call(&daemon);
+    good_answer(&mut client, "s", "before");
+    daemon.wait_for_log("2 tools are offered");
+    let (state, said) = run(&mut client, "s_new", &json!({ "text": "after" }));
+    assert!(state == "done" && said.contains("after"), "{state}: {said}");
+    // A call that begins now is offered it, too.
+    let (state, _) = run(&mut call(&daemon), "s_new", &json!({ "text": "after" }));
+    assert_eq!(state, "done");
+}
+
+/// The server's time is 2 s; it works for 4 s and tells of progress.
+#[test]
+fn progress_puts_the_end_of_a_call_off() {
+    let mut servers = Map::new();
+    servers.insert("s".to_owned(), entry("tells of progress"));
+    let daemon = demo("progress", &servers);
+    daemon.wait_for_log("1 tools are offered");
+    good_answer(&mut call(&daemon), "s", "at last");
+}

@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use super::content;
 use super::lines::{Line, Lines};
 use super::listing::{Listing, Page, Tool};
+use super::messages::{id_at_an_end, id_of, reason, speaks};
 use super::{Era, LEGACY, MODERN, messages, shown};
 
 /// How long `server/discover` may take. Old servers may say nothing at all.
@@ -322,7 +323,7 @@ impl Client {
             }
             Ok(message @ Value::Object(_)) => self.take(message, now),
             // Many programs print greetings and logs there. That must not end the connection.
-            _ => self.odd(&format!("what it writes is no message: {}", text(line))),
+            _ => self.odd(&format!("what it writes is no message: {}", messages::text(line))),
         }
     }
 
@@ -596,46 +597,6 @@ impl Client {
         self.close(&why);
         self.events.push_back(Event::Broken(why));
     }
-}
-
-fn speaks(versions: &Value, version: &str) -> bool {
-    versions.as_array().is_some_and(|list| list.iter().any(|one| one == version))
-}
-
-/// An id of ours. Some servers make text of numbers.
-fn id_of(id: &Value) -> Option<u64> {
-    id.as_u64().or_else(|| id.as_str()?.parse().ok())
-}
-
-/// An error's message and code, in words.
-fn reason(error: &Value) -> String {
-    let message = error["message"].as_str().unwrap_or("it does not say why");
-    let message = shown(message, 500);
-    let message = message.trim_end_matches('.');
-    match error["code"].as_i64() {
-        Some(code) => format!("{message} ({code})"),
-        None => message.to_owned(),
-    }
-}
-
-fn text(line: &[u8]) -> String {
-    shown(&String::from_utf8_lossy(&line[..line.len().min(1000)]), 200)
-}
-
-/// The id of a message of which only both ends are known. It is believed only where it stands beside
-/// the message's own fields: in front of the first inner bracket, or behind the last one.
-fn id_at_an_end(head: &[u8], tail: &[u8]) -> Option<u64> {
-    let (head, tail) = (String::from_utf8_lossy(head), String::from_utf8_lossy(tail));
-    let head = head.trim_start().strip_prefix('{')?;
-    let head = head.split(['{', '[']).next().unwrap_or_default();
-    let tail = tail.trim_end().strip_suffix('}').unwrap_or_default();
-    let tail = tail.rsplit(['}', ']']).next().unwrap_or_default();
-    [head, tail].into_iter().find_map(|part| {
-        let (_, id) = part.split_once("\"id\":")?;
-        let digits = id.trim_start().trim_start_matches('"');
-        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-        digits[..end].parse().ok()
-    })
 }
 
 #[cfg(test)]

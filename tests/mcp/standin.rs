@@ -94,6 +94,9 @@ impl Standin<'_> {
                 let long = "x".repeat(300_000);
                 tools.push(json!({ "name": "huge", "description": long, "inputSchema": { "title": long } }));
             }
+            "changes its tools" if self.listed > 1 => {
+                tools.push(json!({ "name": "new", "description": "It was not there before." }));
+            }
             "does not list" => return say(&error(id, -32603)),
             _ => {}
         }
@@ -180,6 +183,20 @@ impl Standin<'_> {
             }
             "wants input" => {
                 say(&json!({ "id": id, "result": { "resultType": "input_required" } }))
+            }
+            "changes its tools" => {
+                say(&good(said));
+                say(&json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" }));
+            }
+            "tells of progress" => {
+                for at in 0..6 {
+                    std::thread::sleep(Duration::from_millis(700));
+                    let params = json!({ "progressToken": message["params"]["_meta"]["progressToken"], "progress": at });
+                    say(
+                        &json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": params }),
+                    );
+                }
+                say(&good(said));
             }
             "answers in an array" => say(&json!([[], good(said), {}])),
             _ => say(&good(said)),

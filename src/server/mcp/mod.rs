@@ -11,6 +11,7 @@ use super::children::TOKENS;
 use super::runs::RunId;
 use super::slot::Conn;
 use crate::call::sooner;
+use crate::mcp::client::LONGEST_CALL;
 use crate::mcp::file::{self, MAX_SERVERS};
 use crate::mcp::listing;
 use crate::mcp::offer::{Offered, offer};
@@ -25,6 +26,8 @@ const AT_ONCE: usize = 8;
 
 /// The client of a server ends a call at its time. If that fails, the loop ends it so much later.
 const SPARE: Duration = Duration::from_secs(1);
+
+const _: () = assert!(LONGEST_CALL.as_secs() < tools::LONGEST_PROGRESS.as_secs());
 
 /// What the loop needs to reach servers.
 #[derive(Default)]
