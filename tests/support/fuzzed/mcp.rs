@@ -1,4 +1,4 @@
-//! The MCP file, and what a server writes.
+//! The MCP file, what a server writes on its pipe, and an event stream.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use voicelived::mcp::client::{Client, Event, Transport};
 use voicelived::mcp::file;
+use voicelived::mcp::http::events::Events;
 use voicelived::mcp::offer::offer;
 
 /// The file that names the servers.
@@ -93,4 +94,22 @@ fn take(client: &mut Client, ends: &mut Vec<(u64, String, bool)>) {
             }
         }
     }
+}
+
+/// An event stream. The first byte says how it is cut into reads.
+pub fn fuzz_mcp_events(data: &[u8]) {
+    let Some((&how, data)) = data.split_first() else { return };
+    let read = |piece: usize| {
+        let (mut events, mut found) = (Events::default(), Vec::new());
+        for mut part in data.chunks(piece) {
+            found.extend(std::iter::from_fn(|| events.next(&mut part)));
+        }
+        let last = events.last_id().map(str::to_owned);
+        assert!(last.as_ref().is_none_or(|id| id.bytes().all(|byte| (b' '..=b'~').contains(&byte))));
+        assert!(events.wait().is_none_or(|wait| wait <= Duration::from_secs(30)));
+        let size: usize = found.iter().map(Vec::len).sum();
+        assert!(size <= data.len(), "nothing is made up");
+        (found, last, events.wait())
+    };
+    assert_eq!(read(data.len().max(1)), read(usize::from(how) + 1), "pieces mean what the whole means");
 }
