@@ -18,10 +18,15 @@ const BROKEN = [1006, 1012, 1014, 1015]; // close codes without anybody's goodby
 const LEAST_PAUSE_MS = 250;
 const MOST_PAUSE_MS = 4000;
 const TRY_MS = 8000; // for a socket to open: some browsers hold tries back that follow failed ones
-const LOOK_MS = 1000;
+const LOOK_MS = 500;
 const FLOW_MS = 100; // between looks at what has to leave later
-const QUIET_MS = 3000; // without a sign of life: the daemon is asked for one
-const PATIENCE_MS = 4000; // for its answer
+// Without a sign of life for `quiet` ms the daemon is asked for one, and has `patience` ms to give it. While the user
+// may be speaking, the line must be found dead before the kept microphone is too old. While a reply comes, there is
+// time: much of it may be under way, and a network that only stutters brings all of it.
+const BRISK = { quiet: 1500, patience: 2500 };
+const CALM = { quiet: 3000, patience: 4000 };
+const REPLY_MS = 10000; // since the last sound of a reply
+const SPEECH_MS = 1000; // since the last frame of the microphone
 const BRIEF_MS = 1500; // the same after a change of the network
 const SLEPT_MS = 20000; // without a sign of life beyond its time: the device has slept, and its user may not be there
 
@@ -53,6 +58,8 @@ export class Line {
   #asked = 0; // the timer of a sign of life that was asked for
   #signAt = 0; // when the last sign of life came, by the calendar's clock: others may stand still in a sleep
   #flow = 0; // the timer of what has to leave later
+  #soundAt = 0; // when the last sound of a reply came
+  #spokeAt = 0; // when the last frame of the microphone came
   #watch;
   #refusal; // the daemon's word, when it has refused the joining
 
@@ -71,6 +78,7 @@ export class Line {
 
   /** 20 ms of microphone. @param {ArrayBuffer} frame */
   speak(frame) {
+    this.#spokeAt = performance.now();
     this.#outbox.add(frame, this.#state === 'opening' ? HELD_FRAMES : undefined);
     this.#pump();
   }
@@ -131,6 +139,7 @@ export class Line {
     if (this.#state === 'anew') this.#begin();
     if (typeof data === 'string') return this.#onText(JSON.parse(data));
     this.#received += data.byteLength;
+    this.#soundAt = this.#signAt;
     this.#events.audio(data);
   }
 
@@ -250,7 +259,9 @@ export class Line {
 
   #look() {
     if (this.#state !== 'joined' || this.#asked) return;
-    if (Date.now() - this.#signAt > QUIET_MS) this.#ask(PATIENCE_MS);
+    const speaks = performance.now() - this.#spokeAt < SPEECH_MS;
+    const { quiet, patience } = speaks && Date.now() - this.#soundAt > REPLY_MS ? BRISK : CALM;
+    if (Date.now() - this.#signAt > quiet) this.#ask(patience);
   }
 
   #ask(patience) {

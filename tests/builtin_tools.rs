@@ -62,7 +62,7 @@ fn end_of_tool(client: &mut Client) -> String {
 fn one_child_serves_all_calls_and_another_takes_its_place_when_it_dies() {
     let service = Daemon::simulate(&["no-welcome"]);
     let daemon = Daemon::run(service.address, &[]);
-    assert_eq!(helpers(&daemon), [0; 0], "none before the first call");
+    until("it is started", || helpers(&daemon).len() == 1);
     let mut clients: Vec<Client> = (0..4).map(|_| active(&daemon)).collect();
     clients.iter_mut().for_each(ask);
     for client in &mut clients {
@@ -117,14 +117,14 @@ fn the_child_ends_with_the_daemon() {
     until("it goes on", || !fs::exists(format!("/proc/{helper}")).expect("a Linux"));
 }
 
-/// A typed turn that names the tool: the simulated model calls it without a word, is asked for a goodbye, and
+/// A typed goodbye: the simulated model calls the tool without a word, is asked for a goodbye, and
 /// the call ends when that has been spoken.
 #[test]
 fn the_model_hangs_up_after_its_goodbye() {
     let service = Daemon::simulate(&["no-welcome"]);
     let daemon = Daemon::run(service.address, &[]);
     let mut client = active(&daemon);
-    client.tell(&json!({"type": "text", "text": "hang_up {}"}));
+    client.tell(&json!({"type": "text", "text": "Thank you, goodbye."}));
     let sentence = client.assert_ends("saying goodbye", 1000, "goodbye");
     assert_eq!(sentence, "The assistant said goodbye and ended the call.");
     assert!(client.audio.len() > 4_800, "the goodbye was heard: {}", client.audio.len());

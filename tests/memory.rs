@@ -45,6 +45,8 @@ fn a_call_takes_little_and_gives_buffers_back() {
             ("VOICELIVED_MAX_SESSIONS", "61"),
             ("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", "61"),
             ("VOICELIVED_AUDIO_POOL_SECONDS", &POOL_SECONDS.to_string()),
+            // The callers leave without a goodbye.
+            ("VOICELIVED_RESUME_SECONDS", "0"),
             ("VOICELIVED_LOG", "info"),
         ],
     );

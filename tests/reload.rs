@@ -142,7 +142,8 @@ fn new_calls_get_what_has_changed_and_running_ones_go_on() {
     first.say(20);
     assert_eq!(
         third.limits(),
-        &json!({"idle_seconds": 77, "max_seconds": 99, "max_frame_bytes": 65536})
+        &json!({"idle_seconds": 77, "max_seconds": 99, "resume_seconds": 30,
+            "max_frame_bytes": 65536})
     );
     assert_eq!(first.limits()["idle_seconds"], 120);
 

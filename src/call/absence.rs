@@ -25,18 +25,9 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(super) enum Presence {
     /// Its connection is open, as far as is known.
     Here,
-    /// Its connection broke at `since`. At `until` the call ends.
+    /// Its connection broke at `since`. At `until` the owner gives it up ([`Input::ClientLost`](super::Input)):
+    /// it watches that time in place of the connection, so a call whose client is there pays nothing for it.
     Away { since: Instant, until: Instant },
-}
-
-impl Presence {
-    /// When a client that is away is given up.
-    pub(super) fn deadline(self) -> Option<Instant> {
-        match self {
-            Self::Here => None,
-            Self::Away { until, .. } => Some(until),
-        }
-    }
 }
 
 impl Call {
@@ -48,7 +39,7 @@ impl Call {
         if self.presence == Presence::Here {
             self.presence = Presence::Away { since: now, until: now + self.hold };
             self.end_turn_of_absent(now);
-            self.outputs.push_back(Output::HoldCall(self.hold));
+            self.outputs.push_back(Output::HoldCall { until: now + self.hold });
         }
     }
 
@@ -65,19 +56,24 @@ impl Call {
         }
     }
 
-    /// Whether a client that is away has been waited for long enough: then the call ends.
-    pub(super) fn gives_absent_up(&mut self, now: Instant) -> bool {
-        let is_over = self.presence.deadline().is_some_and(|until| until <= now);
-        if is_over {
-            self.end(EndReason::ClientLost, now);
+    /// When the client will have played all, as far as the life of a response goes. Audio that waits for a
+    /// client that is away is heard when it is back: until then its response is not taken for silent, since
+    /// the service may have to wait too. (The idle time goes on: see `limits`.)
+    pub(super) fn sound_end(&self) -> Option<Instant> {
+        match self.presence {
+            Presence::Away { until, .. } if self.playback.is_waiting() => Some(until),
+            Presence::Away { .. } | Presence::Here => self.playback.end(),
         }
-        is_over
     }
 
     /// Away → Here, or a new connection in place of one that was not known to be dead. `unheard` bytes
     /// of PCM had counted as sent and are sent again. Returns how long the client was away.
     pub fn take_up(&mut self, unheard: usize, now: Instant) -> Duration {
         let away = self.away_since().map(|since| now.saturating_duration_since(since));
+        if away.is_some() {
+            // Its user has waited for the network, not for the service.
+            self.first_audio.cancel();
+        }
         self.presence = Presence::Here;
         self.playback.unsent(unheard, now);
         away.unwrap_or_default()

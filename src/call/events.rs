@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::captions::Told;
 use super::client::{self, Role, quoted};
 use super::ending::{EndReason, ServiceFault};
-use super::response_gate::ResponseRequest;
+use super::response_gate::{Maker, ResponseRequest};
 use super::service::{Part, ServiceError, ServiceEvent, commands};
 use super::{Call, Output, State};
 
@@ -57,7 +57,10 @@ impl Call {
                 self.settle_turn(Some(&part.item_id));
                 self.on_transcript_failed(&part, error);
             }
-            ServiceEvent::ResponseCreated { response_id } => self.open_response(&response_id, now),
+            ServiceEvent::ResponseCreated { response_id, ours } => {
+                let maker = if ours { Maker::Us } else { Maker::Service };
+                self.open_response(&response_id, maker, now);
+            }
             // The words of an interrupted response are dropped as its audio is: the client would show
             // what nobody heard.
             ServiceEvent::ReplyTextDelta { response_id, part, text }
@@ -150,6 +153,13 @@ impl Call {
         match error.code.as_str() {
             "conversation_already_has_active_response" => self.gate.refused(now),
             _ if error.is_harmless() => {}
+            // An old api-version has no metadata: the request goes out again without.
+            _ if error.event_id == commands::EVENT_CREATE
+                && error.param.contains("metadata")
+                && std::mem::take(&mut self.session.tags) =>
+            {
+                self.gate.again();
+            }
             code => {
                 if error.event_id == commands::EVENT_CREATE {
                     self.gate.failed();

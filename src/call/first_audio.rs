@@ -12,6 +12,8 @@ pub(super) struct FirstAudio {
     since: Option<Instant>,
     /// The last response from before that. The text's memory is reused.
     earlier_response: String,
+    /// A tool ran for the answer.
+    by_tool: bool,
 }
 
 impl FirstAudio {
@@ -19,6 +21,7 @@ impl FirstAudio {
     /// empty.
     pub(super) fn wait(&mut self, last_response: &str, now: Instant) {
         self.since = Some(now);
+        self.by_tool = false;
         self.earlier_response.clear();
         self.earlier_response.push_str(last_response);
     }
@@ -26,6 +29,16 @@ impl FirstAudio {
     /// The user speaks again: nobody waits for an answer.
     pub(super) fn cancel(&mut self) {
         self.since = None;
+    }
+
+    /// A tool runs: the wait is its, too.
+    pub(super) fn explain(&mut self) {
+        self.by_tool = true;
+    }
+
+    /// Whether a tool ran for the answer that was waited for last.
+    pub(super) fn took_a_tool(&self) -> bool {
+        self.by_tool
     }
 
     /// Whether somebody waits.

@@ -2,7 +2,7 @@
 //! and its owner, `session`.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::client::ClientMessage;
 use super::ending::{EndReason, ServiceFault};
@@ -133,6 +133,12 @@ pub enum Output {
         /// An agent's id of the conversation to go on with; empty for none.
         conversation: String,
     },
+    /// The client is away, and the call goes on without it: drop its connection, and keep what it is told.
+    /// [`Call::take_up`](super::Call::take_up) ends this.
+    HoldCall {
+        /// When to give the client up with [`Input::ClientLost`].
+        until: Instant,
+    },
     /// Make a connection for a second session beside the present one.
     Prepare {
         /// An agent's id of the conversation to go on with; empty for none.
@@ -152,9 +158,6 @@ pub enum Output {
     /// The second session takes the place of the present one: everything after this is for it, and the
     /// connection of the other one is closed.
     ChangeOver(ChangeOver),
-    /// The client is away, and the call goes on without it for so long at most: drop its connection, and
-    /// keep what it is told. [`Call::take_up`](super::Call::take_up) ends this.
-    HoldCall(Duration),
     /// The service has refused an item of the conversation that was sent again: for the count.
     ItemRefused,
     /// Run a tool beside the loop; answer with [`Input::ToolFinished`] or [`Input::HangUp`], exactly once. An answer that

@@ -144,9 +144,6 @@ impl Call {
             self.end(EndReason::ServiceTimeout, now);
             return;
         }
-        if self.gives_absent_up(now) {
-            return;
-        }
         self.send_silence(now);
         self.lapse(now);
         self.on_outage_tick(now);

@@ -276,12 +276,11 @@ impl Call {
             return None;
         }
         let limits = self.limits.deadline(self.state, self.is_busy(), self.playback.end());
-        let gate = self.gate.deadline(self.tools.has_complete_batch(), self.playback.end());
+        let gate = self.gate.deadline(self.tools.has_complete_batch(), self.sound_end());
         let tools = sooner(self.announced.deadline(), self.tools.deadline());
         let tools = sooner(tools, self.farewell.as_ref().map(Farewell::deadline));
         let waiting = sooner(tools, self.end_of_turn.deadline());
-        let absent = sooner(self.presence.deadline(), self.outage_deadline());
-        let session = sooner(absent, self.rollover_deadline());
+        let session = sooner(self.outage_deadline(), self.rollover_deadline());
         sooner(sooner(limits, gate), sooner(waiting, session))
     }
 
@@ -323,6 +322,12 @@ impl Call {
         let waited = self.first_audio.sent(self.playback.sent(bytes, now)?, now)?;
         self.outputs.push_back(Output::ToClient(client::latency(playback::whole_ms(waited))));
         Some(waited)
+    }
+
+    /// Whether a tool ran for the answer whose first audio was sent last.
+    #[must_use]
+    pub fn answer_took_a_tool(&self) -> bool {
+        self.first_audio.took_a_tool()
     }
 
     /// Whether [`Output::Close`] was given.
@@ -460,10 +465,11 @@ impl Call {
         };
         self.cancel_lost();
         self.send(match request {
-            ResponseRequest::Answer => commands::response_create(),
+            ResponseRequest::Answer => commands::response_create(self.session.tags),
             ResponseRequest::Greeting => commands::greeting(
                 self.settings.greeting.as_deref().unwrap_or_default(),
                 self.session.dialect,
+                self.session.tags,
             ),
         });
     }

@@ -19,6 +19,10 @@
 //! response, a mute in mid-sentence brings no `speech_stopped`, a response has no end) would otherwise
 //! keep the gate shut for the rest of the call, and the idle limit off.
 //!
+//! Our requests carry metadata, which the service gives back in `response.created`. Once it has done so, a
+//! response without it is one of the service's own. It does not meet our request, which is sent again if
+//! nothing else shows what became of it; and a response of ours is not the one that the service makes for the user's turn.
+//!
 //! A response begins with `response.created`, or with any other sign of it if that never comes. What
 //! comes late of a response that has ended is no such sign: the last ones are remembered by their ids.
 
@@ -113,6 +117,17 @@ enum Lost {
     Cancelled(Canceller),
 }
 
+/// What has made a response, as its `response.created` tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maker {
+    /// Our request: it has our metadata.
+    Us,
+    /// It has none of ours. That means the service itself only if this service gives metadata back.
+    Service,
+    /// Its `response.created` has not come.
+    Unknown,
+}
+
 /// What an event is for the gate that belongs to a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sign {
@@ -175,6 +190,10 @@ pub struct ResponseGate {
     outstanding: Option<ResponseRequest>,
     /// The outstanding wish was refused once already.
     retried: bool,
+    /// The service gives our metadata back.
+    echoes: bool,
+    /// What we had asked for when a response of the service's own came first. It is wanted again.
+    overtaken: Option<ResponseRequest>,
     /// The user pressed stop while a response was on its way: it is cancelled as it comes.
     stop_next: bool,
 }
@@ -192,6 +211,8 @@ impl Default for ResponseGate {
             greeting: false,
             outstanding: None,
             retried: false,
+            echoes: false,
+            overtaken: None,
             stop_next: false,
         }
     }
@@ -275,10 +296,33 @@ impl ResponseGate {
     /// over. `None` if it has begun already; else whether the user asked to stop it before it came: the
     /// caller must then cancel it.
     pub fn created(&mut self, response_id: &str, now: Instant) -> Option<bool> {
+        self.created_by(Maker::Unknown, response_id, now)
+    }
+
+    /// The same, of one whose maker may be known.
+    pub fn created_by(&mut self, maker: Maker, response_id: &str, now: Instant) -> Option<bool> {
         if self.active() == Some(response_id) {
             return None;
         }
-        if matches!(self.turn, Turn::Announced { .. }) {
+        self.echoes |= maker == Maker::Us;
+        let overtaken = self.overtaken.take();
+        match maker {
+            Maker::Us if overtaken.is_some() => {
+                match overtaken {
+                    Some(ResponseRequest::Greeting) => self.greeting = false,
+                    _ => self.answer = Answer::Unwanted,
+                }
+                self.outstanding = overtaken;
+            }
+            Maker::Service
+                if self.echoes && matches!(self.response, Response::Requested { .. }) =>
+            {
+                self.overtaken = self.outstanding.take();
+                self.overtaken.into_iter().for_each(|request| self.want(request));
+            }
+            _ => {}
+        }
+        if maker != Maker::Us && matches!(self.turn, Turn::Announced { .. }) {
             self.turn = Turn::Quiet;
             if self.answer == Answer::Covered {
                 self.answer = Answer::Unwanted;
@@ -384,6 +428,13 @@ impl ResponseGate {
         if matches!(self.response, Response::Requested { .. } | Response::Refused { .. }) {
             self.response = Response::Refused { until: now + REQUESTED };
         }
+    }
+
+    /// Our request was refused for its form: it is to be sent again at once. Requested → None.
+    pub fn again(&mut self) {
+        let request = self.outstanding;
+        self.failed();
+        request.into_iter().for_each(|request| self.want(request));
     }
 
     /// Our request failed for a reason that asking again does not mend: Requested → None.

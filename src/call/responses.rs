@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use super::client::{self, Role};
-use super::response_gate::{Canceller, Ended, Sign};
+use super::response_gate::{Canceller, Ended, Maker, Sign};
 use super::service::{Part, ResponseDone, commands};
 use super::unfinished::{Unfinished, why};
 use super::{Call, Output};
@@ -18,9 +18,9 @@ pub(super) const LOST: &str = "lost";
 
 impl Call {
     /// A response begins. One that is active still is over, since the service has one at a time.
-    pub(super) fn open_response(&mut self, response_id: &str, now: Instant) {
+    pub(super) fn open_response(&mut self, response_id: &str, maker: Maker, now: Instant) {
         let before = self.gate.active().map(str::to_owned);
-        let Some(stop) = self.gate.created(response_id, now) else {
+        let Some(stop) = self.gate.created_by(maker, response_id, now) else {
             return;
         };
         if let Some(before) = before {
@@ -42,7 +42,7 @@ impl Call {
     pub(super) fn sign_of_life(&mut self, response_id: &str, now: Instant) {
         match self.gate.sign(response_id, now) {
             Sign::Known => {}
-            Sign::New => self.open_response(response_id, now),
+            Sign::New => self.open_response(response_id, Maker::Unknown, now),
             Sign::Revived => self.tell(client::response_started()),
         }
     }
@@ -70,7 +70,7 @@ impl Call {
         self.limits.touch(now);
         let mut ended = self.gate.done(&done.response_id);
         if ended == Ended::Unknown && self.gate.active().is_none() {
-            self.open_response(&done.response_id, now);
+            self.open_response(&done.response_id, Maker::Unknown, now);
             ended = self.gate.done(&done.response_id);
         }
         if let Some(usage) = done.usage {
@@ -117,7 +117,7 @@ impl Call {
     /// Lets lapse whose time is over: see `response_gate`.
     pub(super) fn lapse(&mut self, now: Instant) {
         let awaited = self.tools.has_complete_batch();
-        let lapsed = self.gate.tick(awaited, self.playback.end(), now);
+        let lapsed = self.gate.tick(awaited, self.sound_end(), now);
         if lapsed.any {
             self.limits.touch(now);
         }

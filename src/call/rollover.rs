@@ -233,7 +233,7 @@ impl Call {
             ServiceEvent::SessionUpdated(session) => self.on_next_updated(&session, now),
             ServiceEvent::Error(error) => self.on_next_error(&error, now),
             // A service that speaks first: it is the first session that speaks.
-            ServiceEvent::ResponseCreated { response_id } => {
+            ServiceEvent::ResponseCreated { response_id, .. } => {
                 self.outputs.push_back(Output::ToNext(commands::response_cancel(&response_id)));
             }
             _ => {}

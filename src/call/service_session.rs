@@ -23,6 +23,8 @@ pub(super) struct ServiceSession {
     /// An agent's id of the conversation, by which another session can go on with it. Empty without an
     /// agent.
     pub(super) conversation: String,
+    /// Our requests for responses carry metadata; not once the service has refused that.
+    pub(super) tags: bool,
     /// Whether what answers is the built-in simulator.
     pub(super) simulated: bool,
 }
@@ -37,6 +39,7 @@ impl ServiceSession {
             dialect: Dialect::Beta,
             turns: TurnRules::default(),
             conversation: String::new(),
+            tags: true,
             simulated: false,
         }
     }

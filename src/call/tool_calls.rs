@@ -182,6 +182,7 @@ impl Call {
             Opened::Run => {
                 self.tell(client::tool(&call.name, ToolState::Running, 0));
                 let FinishedCall { call_id, name, arguments, .. } = call;
+                self.first_audio.explain();
                 self.outputs.push_back(Output::RunTool { call_id, name, arguments });
             }
             Opened::TooMany => {

@@ -99,6 +99,10 @@ families! {
         "max_output_tokens content_filter incomplete failed silent cancel_unanswered superseded \
          not_created",
         "Responses that did not end as they should; interrupted ones are not among them.";
+    LateAnswers: "late_answers_total", "", "",
+        "Answers whose first sound came after 3 s or more, no tool among their causes.";
+    InputTokens: "input_tokens_total", "", "", "Tokens that the service has read.";
+    OutputTokens: "output_tokens_total", "", "", "Tokens that the service has written.";
     TranscriptsFailed: "transcripts_failed_total", "", "",
         "Turns of which the service has no transcript.";
     SignIns: "sign_ins_total", "outcome", "ok failed refused",

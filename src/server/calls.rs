@@ -66,7 +66,6 @@ impl Server {
             name => format!(" to the agent {}", name.escape_debug()),
         };
         log::info!("[{}] call from {address}{agent}", session.id());
-        self.prepare_tools(now);
         Conn::Call(Box::new(session))
     }
 

@@ -1,6 +1,6 @@
 //! The long-lived child that runs the built-in tools (`voicelived __tools`).
 //!
-//! It is started when the first call begins, or for a run. When it hangs or dies, the runs in it end with an
+//! It is started with the daemon, or for a run. When it hangs or dies, the runs in it end with an
 //! error, and another is started: at once if it has lived for a while, else with the next run, so a child that
 //! cannot live is not started over and over.
 

@@ -290,6 +290,7 @@ impl Server {
         self.manager.ready(now);
         self.refresh_addresses(now);
         self.change_sign_in(now);
+        self.prepare_tools(now);
         loop {
             let end = Instant::now();
             self.resources.metrics.turn(end.saturating_duration_since(now));

@@ -101,6 +101,7 @@ impl Server {
             self.refresh_addresses(now);
         }
         self.change_sign_in(now);
+        self.prepare_tools(now);
         self.change_access(access, now);
     }
 

@@ -24,14 +24,14 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    /// The call goes on without a client, for so long at most.
-    pub(super) fn hold(&mut self, time: Duration, cx: &mut TurnContext<'_>) {
-        self.client.leave();
+    /// The call goes on without a client, until then at most.
+    pub(super) fn hold(&mut self, until: Instant, cx: &mut TurnContext<'_>) {
+        self.client.leave(until);
         self.drop_half_microphone(cx);
         log::info!(
             "[{}] the client's connection broke; the call is held for {} s",
             self.id,
-            time.as_secs()
+            (until - cx.now).as_secs()
         );
     }
 

@@ -44,13 +44,15 @@ pub(super) struct ClientSide<S> {
 /// Open ──leave()──► Away ──join()──► Open        Open ──join()──► Open, in place of the old one
 /// ```
 ///
-/// What decides how long a client may be away is the call (`call/absence`).
+/// How long a client may be away decides the call (`call/absence`).
 enum Line<S> {
     /// There is, as far as is known.
     Open(Connection<S>),
     /// It broke, and its socket is closed: the poll knows nothing of it any more. Reply audio goes into
     /// blocks, and messages into `texts`.
     Away {
+        /// When it is given up.
+        until: Instant,
         /// The messages that the client has missed found no room: its call cannot be taken up.
         overfull: bool,
     },
@@ -125,7 +127,7 @@ impl<S: Socket> ClientSide<S> {
     /// gone since then is ignored.
     pub(super) fn mark(&mut self, readable: bool, writable: bool, ending: bool) {
         if let Some(peer) = self.peer_mut() {
-            super::mark(peer, readable, writable, ending);
+            peer.mark(readable, writable, ending);
         }
     }
 
@@ -148,12 +150,12 @@ impl<S: Socket> ClientSide<S> {
 
     /// Open → Away. A peer that may still hear it is told that this connection is over, so that it does
     /// not wait for it.
-    pub(super) fn leave(&mut self) {
+    pub(super) fn leave(&mut self, until: Instant) {
         if let Some(peer) = self.peer_mut() {
             peer.close(SUPERSEDED, "");
             let _ = peer.flush();
         }
-        self.line = Line::Away { overfull: false };
+        self.line = Line::Away { until, overfull: false };
     }
 
     /// Whether a client that has had this can go on from there.
@@ -180,11 +182,6 @@ impl<S: Socket> ClientSide<S> {
         Missed { pcm, texts, old }
     }
 
-    /// The connection has broken while something was written to it, and nobody has noticed yet.
-    pub(super) fn has_broken(&self) -> bool {
-        matches!(&self.line, Line::Open(connection) if connection.peer.is_done())
-    }
-
     // ---- reading ----
 
     /// Whether a read may bring something without a new event.
@@ -198,8 +195,8 @@ impl<S: Socket> ClientSide<S> {
         inbox: &'i mut Inbox,
     ) -> Result<Option<Incoming<'i>>, WsError> {
         match &mut self.line {
-            Line::Open(connection) => connection.peer.read(inbox),
-            Line::Away { .. } => Ok(None),
+            Line::Open(connection) if connection.peer.has_more() => connection.peer.read(inbox),
+            Line::Open(_) | Line::Away { .. } => Ok(None),
         }
     }
 
@@ -238,7 +235,7 @@ impl<S: Socket> ClientSide<S> {
                 // The connection has just broken, which shows at the end of the turn.
                 Err(_) => connection.overfull |= !self.texts.missed(json),
             },
-            Line::Away { overfull } => *overfull |= !self.texts.missed(json),
+            Line::Away { overfull, .. } => *overfull |= !self.texts.missed(json),
         }
     }
 
@@ -291,6 +288,8 @@ impl<S: Socket> ClientSide<S> {
             Line::Open(Connection { peer, keep_alive, overfull, .. }) => {
                 let can_return = self.reply.tail().is_kept();
                 match keep_alive.check(peer, now) {
+                    // It broke while something was written to it.
+                    Ok(()) if peer.is_done() => Err(Dead::Silent),
                     Ok(()) if *overfull => Err(Dead::Stalled),
                     // What takes nothing and says nothing has more likely lost its network.
                     Err(Dead::Stalled) if can_return && !keep_alive.is_heard(now) => {
@@ -299,8 +298,8 @@ impl<S: Socket> ClientSide<S> {
                     verdict => verdict,
                 }
             }
-            Line::Away { overfull: true } => Err(Dead::Overfull),
-            Line::Away { overfull: false } => Ok(()),
+            Line::Away { until, overfull } if *overfull || now >= *until => Err(Dead::Away),
+            Line::Away { .. } => Ok(()),
         }
     }
 
@@ -308,7 +307,7 @@ impl<S: Socket> ClientSide<S> {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.line {
             Line::Open(Connection { peer, keep_alive, .. }) => Some(keep_alive.deadline(peer)),
-            Line::Away { .. } => None,
+            Line::Away { until, .. } => Some(*until),
         }
     }
 

@@ -7,6 +7,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::consumption::Consumption;
 use super::reply::Decoded;
 use crate::call::pcm::PcmPool;
 use crate::metrics::{Family, Metrics};
@@ -25,6 +26,8 @@ pub struct LoopResources {
     pub wanted: Vec<WantedTool>,
     /// What is counted.
     pub metrics: Metrics,
+    /// The tokens that all calls use.
+    pub(super) consumption: Consumption,
 }
 
 impl LoopResources {
@@ -36,14 +39,15 @@ impl LoopResources {
             buffers: Buffers::default(),
             wanted: Vec::new(),
             metrics: Metrics::new(),
+            consumption: Consumption::default(),
         }
     }
 
     /// Lends everything to one call for one turn. `now` is the only time that the call is told in
     /// this turn, so all its deadlines are judged by the same moment.
     pub fn lend<'a>(&'a mut self, tools: &'a Tools, now: Instant) -> TurnContext<'a> {
-        let Self { pool, buffers, wanted, metrics } = self;
-        TurnContext { pool, buffers, tools, wanted, metrics, now }
+        let Self { pool, buffers, wanted, metrics, consumption } = self;
+        TurnContext { pool, buffers, tools, wanted, metrics, consumption, now }
     }
 }
 
@@ -55,6 +59,7 @@ pub struct TurnContext<'a> {
     pub(super) tools: &'a Tools,
     pub(super) wanted: &'a mut Vec<WantedTool>,
     pub(super) metrics: &'a mut Metrics,
+    pub(super) consumption: &'a mut Consumption,
     pub(super) now: Instant,
 }
 

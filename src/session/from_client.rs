@@ -29,9 +29,6 @@ impl<S: Socket> Session<S> {
     /// At most [`TURN_MESSAGES`] of them.
     fn hear_client(&mut self, inbox: &mut Inbox, cx: &mut TurnContext<'_>) {
         for _ in 0..TURN_MESSAGES {
-            if !self.client.has_more() {
-                return;
-            }
             match self.client.read(inbox) {
                 Ok(Some(Incoming::Binary(data))) => self.on_microphone(data, cx),
                 Ok(Some(Incoming::Text(text))) => self.on_text(text, cx),

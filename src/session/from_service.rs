@@ -2,15 +2,17 @@
 //! the call; audio goes past the call's inputs, straight to the client's side.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::connection_faults;
+use super::consumption::{Advice, LATE};
 use super::context::TurnContext;
 use super::refusals::{self, Refused};
 use super::reply::Decoded;
 use super::service_side::Dialled;
 use super::service_words::quote;
 use super::{Session, TURN_MESSAGES};
-use crate::call::service::{self, AudioDelta, Parsed, ServiceError, ServiceEvent};
+use crate::call::service::{self, AudioDelta, Parsed, ServiceError, ServiceEvent, Usage};
 use crate::call::{Input, Reply};
 use crate::metrics::Family;
 use crate::net::inbox::Inbox;
@@ -20,6 +22,9 @@ use crate::net::ws::{Kind, Raw, WsError, said};
 impl<S: Socket> Session<S> {
     /// Continues connecting to the service, and tells the call the outcome.
     pub(super) fn advance_dial(&mut self, cx: &mut TurnContext<'_>) {
+        if !self.service.is_on_its_way() {
+            return;
+        }
         match self.service.advance_dial(cx) {
             Dialled::Pending => {}
             Dialled::NextAddress(setback) => log::info!("[{}] {setback}", self.id),
@@ -235,6 +240,23 @@ impl<S: Socket> Session<S> {
             ServiceEvent::Warning { code, message } => {
                 log::warn!("[{}] the service warns: {message} ({code})", self.id);
             }
+            ServiceEvent::ResponseDone(done) => {
+                if let Some(Usage { input_tokens, output_tokens }) = done.usage {
+                    cx.metrics.add(Family::InputTokens, input_tokens);
+                    cx.metrics.add(Family::OutputTokens, output_tokens);
+                    cx.consumption.used(input_tokens.saturating_add(output_tokens), cx.now);
+                }
+            }
+            ServiceEvent::TokensLeft { left, limit } => {
+                let is_short = left.saturating_mul(10) < *limit;
+                if is_short && cx.consumption.tell(cx.now) {
+                    let advice = Advice(cx.consumption.last_minute(cx.now));
+                    log::warn!(
+                        "[{}] the service has {left} of {limit} tokens left; {advice}",
+                        self.id
+                    );
+                }
+            }
             ServiceEvent::Error(error) => {
                 let code = if error.code.is_empty() { &error.kind } else { &error.code };
                 cx.metrics.count_known(Family::ServiceErrors, code);
@@ -247,6 +269,19 @@ impl<S: Socket> Session<S> {
                 log::debug!("[{}] events of the type {kind} are ignored", self.id);
             }
             _ => {}
+        }
+    }
+
+    /// Counts an answer that was late, and tells the likely cause. One for which a tool ran has another.
+    fn judge_wait(&mut self, waited: Duration, cx: &mut TurnContext<'_>) {
+        if waited < LATE || self.call.answer_took_a_tool() {
+            return;
+        }
+        cx.metrics.add(Family::LateAnswers, 1);
+        if cx.consumption.tell(cx.now) {
+            let advice = Advice(cx.consumption.last_minute(cx.now));
+            let ms = waited.as_millis();
+            log::warn!("[{}] the first audio of an answer came after {ms} ms; {advice}", self.id);
         }
     }
 
@@ -353,6 +388,7 @@ impl<S: Socket> Session<S> {
             if let Some(waited) = self.call.reply_sent(bytes, cx.now) {
                 cx.metrics.first_audio(waited);
                 self.totals.waits.add(waited);
+                self.judge_wait(waited, cx);
             }
             self.carry_out(cx);
         }

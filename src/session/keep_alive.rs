@@ -53,8 +53,8 @@ pub(super) enum Dead {
     Silent,
     /// It took nothing of what it was sent.
     Stalled,
-    /// It is away, and has missed more than can be kept for it.
-    Overfull,
+    /// It is away for too long, or has missed more than can be kept for it.
+    Away,
 }
 
 impl KeepAlive {

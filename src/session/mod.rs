@@ -23,6 +23,7 @@ mod base64_audio;
 pub mod candidates;
 mod client_side;
 pub mod connection_faults;
+mod consumption;
 mod context;
 mod from_client;
 mod from_service;
@@ -444,7 +445,7 @@ impl<S: Socket> Session<S> {
                 Output::ReleaseMicrophone { restored } => self.release_microphone(restored, cx),
                 Output::CommitMicrophone => self.service.commit_microphone(),
                 Output::SettleMicrophone => self.service.settle_microphone(cx.pool),
-                Output::HoldCall(time) => self.hold(time, cx),
+                Output::HoldCall { until } => self.hold(until, cx),
                 Output::ItemRefused => cx.metrics.add(Family::ItemsRefused, 1),
                 Output::RunTool { call_id, name, arguments } => {
                     let wanted = cx.want_tool(&call_id, &name, &arguments);
@@ -555,14 +556,18 @@ impl<S: Socket> Session<S> {
         match self.client.check(cx.now) {
             Ok(()) => {}
             Err(Dead::Silent) => self.break_client(&"it is silent", cx),
-            Err(Dead::Overfull) => self.input(Input::ClientLost, cx),
+            Err(Dead::Away) => self.input(Input::ClientLost, cx),
             Err(Dead::Stalled) => {
                 self.input(Input::End(EndReason::ClientStalled(STALL_TIMEOUT.as_secs())), cx);
             }
         }
-        if self.client.is_backed_up() {
-            self.service.excuse(cx.now);
-        } else if self.service.check(cx.now).is_err() && self.is_talking() {
+        if let Err(dead) = self.service.check(cx.now)
+            && self.is_talking()
+        {
+            if matches!(dead, Dead::Silent) && self.client.is_backed_up() {
+                // It is not read, so it cannot be heard.
+                return self.service.excuse(cx.now);
+            }
             self.input(Input::ServiceLost(connection_faults::lost(&"it does not answer")), cx);
         }
     }
@@ -580,10 +585,9 @@ impl<S: Socket> Session<S> {
             // What the end has queued for a client that is gone stays unsent.
             let _ = self.client.flush();
         }
-        if self.client.has_broken() {
-            self.break_client(&"a message could not be sent", cx);
+        if !self.is_talking() {
+            self.client.end_output();
         }
-        self.client.end_output();
     }
 
     /// What is left. A service that must not be read (R2) is no reason for another turn: the loop would
@@ -598,15 +602,5 @@ impl<S: Socket> Session<S> {
         }
         let service_more = self.service.has_more() && !self.client.is_backed_up();
         if service_more || self.client.has_more() { Progress::More } else { Progress::Idle }
-    }
-}
-
-/// Hands what the poll has reported on to a connection.
-fn mark<S: Socket>(peer: &mut WsPeer<S>, readable: bool, writable: bool, ending: bool) {
-    if readable {
-        peer.mark_readable(ending);
-    }
-    if writable {
-        peer.mark_writable();
     }
 }

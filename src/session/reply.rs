@@ -24,6 +24,11 @@ const MAX_FRAME: usize = 16 * BLOCK_BYTES;
 /// what the WebSocket has taken can no longer be cleared.
 const MAX_QUEUED_FRAME: usize = 4 * BLOCK_BYTES;
 
+/// The largest frame to a client that can take its call up again: 160 ms; and the bytes that wait for one
+/// write to it. With what the kernel takes (32 KiB) that is less than half of what is kept of it.
+const MAX_KEPT_FRAME: usize = 8 * BLOCK_BYTES;
+const MAX_WAITING: usize = 4 * 1024;
+
 /// Where a delta is decoded before anything is done with it: half a delta is none, and what is no
 /// base64 may yet be audio in another spelling. Lent by the loop.
 #[derive(Debug, Default)]
@@ -193,7 +198,8 @@ impl ReplyPath {
         pool: &mut PcmPool,
     ) -> Result<(), WsError> {
         while self.queue.is_empty() && !rest.is_empty() && has_room(client, &self.tail)? {
-            let (frame, left) = rest.split_at(rest.len().min(MAX_FRAME));
+            let most = if self.tail.is_kept() { MAX_KEPT_FRAME } else { MAX_FRAME };
+            let (frame, left) = rest.split_at(rest.len().min(most));
             client.send(Message::Binary(frame))?;
             self.sent += frame.len() as u64;
             self.tail.sent(frame, pool);
@@ -203,9 +209,11 @@ impl ReplyPath {
     }
 }
 
-/// Whether the client takes audio now; flushes once when only our own coalescing is in the way.
-fn has_room<S: Socket>(client: &mut WsPeer<S>, _tail: &Tail) -> Result<bool, WsError> {
-    if client.has_room() {
+/// Whether the client takes audio now; flushes once when only our own coalescing is in the way. What is
+/// still under way to a client that can take its call up again must fit into the tail: so less is
+/// coalesced for it.
+fn has_room<S: Socket>(client: &mut WsPeer<S>, tail: &Tail) -> Result<bool, WsError> {
+    if client.has_room() && !(tail.is_kept() && client.waiting() >= MAX_WAITING) {
         return Ok(true);
     }
     if client.transport().is_blocked() || !client.is_open() {

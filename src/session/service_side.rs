@@ -242,6 +242,11 @@ impl<S: Socket> ServiceSide<S> {
         }
     }
 
+    /// Whether a connection is being made. Asked in every turn, before a call that costs more.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        matches!(self.state, State::Authorising { .. } | State::Dialling(_))
+    }
+
     /// Lets the dial go on. Dialling → Configuring when the WebSocket is open, → Gone when no
     /// address is left.
     pub(super) fn advance_dial(&mut self, cx: &mut TurnContext<'_>) -> Dialled {
@@ -359,7 +364,7 @@ impl<S: Socket> ServiceSide<S> {
             State::Dialling(dial) => dial.mark(readable, writable, ending),
             state => {
                 if let Some(peer) = state.peer_mut() {
-                    super::mark(peer, readable, writable, ending);
+                    peer.mark(readable, writable, ending);
                 }
             }
         }
@@ -440,6 +445,7 @@ impl<S: Socket> ServiceSide<S> {
     }
 
     /// Sends the microphone audio that waits, then writes out what was queued in this turn.
+    #[inline]
     pub(super) fn flush(&mut self, pool: &mut PcmPool, now: Instant) -> Result<(), WsError> {
         if let State::Open(connection) = &mut self.state {
             self.microphone.send(&mut connection.peer, pool, now);

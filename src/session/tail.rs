@@ -7,9 +7,9 @@
 
 use crate::call::pcm::{BLOCK_BYTES, PcmPool, PcmQueue};
 
-/// What is kept: two seconds. Little room is left to the kernel (`server/accept`): 32 KiB as it counts
-/// them. But it takes a whole write on top of that, TLS holds one more, and so does the WebSocket. More
-/// than a second was seen under way to a phone that had left its network.
+/// What is kept: two seconds. Less than one is under way as far as the daemon can see: 12 KiB in the WebSocket
+/// or TLS (`reply`), and 32 KiB in the kernel (`server/accept`). The rest is for what the client's own system
+/// has taken and its program has not read when it gives the connection up.
 pub(super) const TAIL_BYTES: usize = 96_000;
 
 /// Why a client cannot go on where it stopped.
@@ -57,7 +57,8 @@ impl Tail {
         if pool.spare_blocks() < pool.total_blocks() / 8 {
             return recent.clear(pool);
         }
-        recent.push_recent(pool, pcm, TAIL_BYTES);
+        recent.push_dropping_oldest(pool, pcm);
+        recent.consume(pool, recent.len_bytes().saturating_sub(TAIL_BYTES));
     }
 
     /// What was sent so far was thrown away by the client, or will be.

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::consumption::LATE;
+
 /// Answers that are remembered: enough for a 95th percentile.
 const KEPT: usize = 64;
 
@@ -15,11 +17,12 @@ const KEPT: usize = 64;
 pub(super) struct Waits {
     milliseconds: [u16; KEPT],
     answers: usize,
+    late: usize,
 }
 
 impl Default for Waits {
     fn default() -> Self {
-        Self { milliseconds: [0; KEPT], answers: 0 }
+        Self { milliseconds: [0; KEPT], answers: 0, late: 0 }
     }
 }
 
@@ -28,6 +31,7 @@ impl Waits {
         self.milliseconds[self.answers % KEPT] =
             u16::try_from(waited.as_millis()).unwrap_or(u16::MAX);
         self.answers += 1;
+        self.late += usize::from(waited >= LATE);
     }
 }
 
@@ -47,7 +51,8 @@ impl fmt::Display for Waits {
                 let [half, most, all] = [50, 95, 100].map(percentile);
                 write!(
                     f,
-                    "{answers} answers, first audio after {half}/{most}/{all} ms (p50/p95/max)"
+                    "{answers} answers, first audio after {half}/{most}/{all} ms (p50/p95/max), {} late",
+                    self.late
                 )
             }
         }
@@ -64,11 +69,11 @@ mod tests {
         assert_eq!(waits.to_string(), "no answer");
         waits.add(Duration::from_secs(999));
         let told = waits.to_string();
-        assert_eq!(told, "1 answers, first audio after 65535/65535/65535 ms (p50/p95/max)");
+        assert_eq!(told, "1 answers, first audio after 65535/65535/65535 ms (p50/p95/max), 1 late");
         for milliseconds in (1..=64).rev() {
             waits.add(Duration::from_millis(milliseconds));
         }
         let told = waits.to_string();
-        assert_eq!(told, "65 answers, first audio after 32/61/64 ms (p50/p95/max)");
+        assert_eq!(told, "65 answers, first audio after 32/61/64 ms (p50/p95/max), 1 late");
     }
 }

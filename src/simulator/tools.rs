@@ -11,6 +11,9 @@ pub(super) struct Call {
     pub(super) arguments: String,
 }
 
+/// The tool that ends a call. A model calls it at a goodbye only.
+const HANG_UP: &str = "hang_up";
+
 /// The calls of the `turn`th spoken turn, counted from 1. The simulator does not understand speech.
 /// So every third turn calls a tool, and every sixth turn calls two, unless the script fixes the
 /// number.
@@ -25,13 +28,18 @@ pub(super) fn for_speech(settings: &Settings, turn: usize, scripted: Option<u8>)
         return vec![forced];
     }
     let count = if settings.parallel_tool_calls { count } else { count.min(1) };
-    if settings.tool_choice == ToolChoice::None || settings.tools.is_empty() {
+    if settings.tool_choice == ToolChoice::None {
+        return Vec::new();
+    }
+    // Nobody asked for the end of the call.
+    let tools: Vec<&Tool> = settings.tools.iter().filter(|tool| tool.name != HANG_UP).collect();
+    if tools.is_empty() {
         return Vec::new();
     }
     // Single calls take turns among the tools.
     let first = if count == 1 { turn / 3 } else { 0 };
-    let tools = settings.tools.iter().cycle().skip(first % settings.tools.len());
-    tools.take(count).map(|tool| call(tool, "")).collect()
+    let first = first % tools.len();
+    tools.into_iter().cycle().skip(first).take(count).map(|tool| call(tool, "")).collect()
 }
 
 /// The calls a typed turn asks for by its words.
@@ -47,7 +55,8 @@ pub(super) fn for_text(settings: &Settings, text: &str) -> Vec<Call> {
         return vec![named];
     }
     let lower = text.to_lowercase();
-    let words = ["weather", "stock"].into_iter().filter(|word| lower.contains(word));
+    let asked = [("weather", "weather"), ("stock", "stock"), ("goodbye", HANG_UP)];
+    let words = asked.into_iter().filter(|(word, _)| lower.contains(word)).map(|(_, name)| name);
     let tools =
         words.filter_map(|word| settings.tools.iter().find(|tool| tool.name.contains(word)));
     tools.take(most).map(|tool| call(tool, text)).collect()

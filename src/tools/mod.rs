@@ -159,14 +159,14 @@ impl Tools {
     /// # Errors
     /// When the name is taken: where the other one comes from.
     pub fn add(&mut self, tool: Tool) -> Result<(), Origin> {
-        if let Some(taken) = self.find(&tool.name) {
-            let own = matches!(tool.origin, Origin::File(_));
-            if !own || taken.backing != Backing::Builtin {
-                return Err(taken.origin.clone());
-            }
+        let Some(taken) = self.list.iter_mut().find(|other| other.name == tool.name) else {
+            self.list.push(Rc::new(tool));
+            return Ok(());
+        };
+        if !matches!(tool.origin, Origin::File(_)) || taken.backing != Backing::Builtin {
+            return Err(taken.origin.clone());
         }
-        self.list.retain(|other| other.name != tool.name);
-        self.list.push(Rc::new(tool));
+        *taken = Rc::new(tool);
         Ok(())
     }
 

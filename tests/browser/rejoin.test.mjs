@@ -90,6 +90,26 @@ for (const { name, open } of engines) {
     await calm(talk);
   });
 
+  test(`${name}: what the user says into a dead network reaches the service`, async (t) => {
+    const relay = await startRelay(t);
+    const { talk, speak } = await open(t, { relay, faults: ['no-welcome'], pieces: [12, 'weather', 30] });
+    await talk.start();
+    await talk.state('listening');
+    await sleep(name === 'Firefox' ? 1000 : 0);
+    speak(['weather', 2]);
+    await talk.page.waitForFunction(() => window.tap.got.some((m) => m.type === 'speech_started'));
+    relay.stall(); // nobody is told
+    await joined(talk, 2);
+    await talk.state('speaking');
+    await talk.state('listening');
+    const { r } = match(words('weather'), await talk.heard());
+    console.log(`  loudness of the words that came back: ${r.toFixed(3)}`);
+    assert.ok(r >= SAME, `what came back sounds like what was said by ${r}`);
+    assert.equal((await talk.received('speech_started')).length, 1, 'it was one turn');
+    assert.equal((await talk.joinings()).length, 2);
+    await calm(talk);
+  });
+
   test(`${name}: a tool that runs meanwhile is done, and its answer comes`, async (t) => {
     const relay = await startRelay(t);
     const { talk } = await open(t, { relay, binary: slowTools(t) });

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a scenario that does not go as told should fail")]
 
 mod end_of_turn;
+mod makers;
 mod reconnect;
 mod rollover;
 mod scene;

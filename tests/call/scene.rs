@@ -254,7 +254,7 @@ fn word(output: &Output) -> String {
         Output::ChangeOver(change) => format!("change {:?}", change.moment),
         Output::CommitMicrophone => "commit".to_owned(),
         Output::SettleMicrophone => "settle".to_owned(),
-        Output::HoldCall(time) => format!("hold {}", time.as_secs()),
+        Output::HoldCall { .. } => "hold".to_owned(),
         Output::ItemRefused => "item refused".to_owned(),
         Output::Close(reason) => format!("close {}", reason.word()),
     }

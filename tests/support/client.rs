@@ -41,7 +41,13 @@ impl Had {
 
     /// The client is back: it goes on where it was.
     pub(crate) fn join(self, address: SocketAddr, fields: &str) -> Client {
-        let mut client = Client::join(address, &self.query(), fields);
+        let socket = TcpStream::connect(address).expect("the daemon accepts");
+        self.join_on(socket, address, fields)
+    }
+
+    /// The same on a connection that is there already.
+    pub(crate) fn join_on(self, socket: TcpStream, address: SocketAddr, fields: &str) -> Client {
+        let mut client = Client::join_on(socket, address, &self.query(), fields);
         client.audio = self.audio;
         client.messages = self.messages;
         client
@@ -309,4 +315,23 @@ impl Client {
 pub(crate) fn speech(name: &str) -> Vec<u8> {
     let path = format!("{}/tests/audio/{name}.wav", env!("CARGO_MANIFEST_DIR"));
     std::fs::read(path).expect("a recording")[44..].to_vec()
+}
+
+/// A connection with a receive buffer as small as the kernel allows, so that little is under way.
+pub(crate) fn narrow(address: SocketAddr) -> TcpStream {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4 * 1024).expect("a smaller buffer");
+    socket.connect(&address.into()).expect("the daemon accepts");
+    socket.into()
+}
+
+/// A connection from another address of the loopback net.
+pub(crate) fn from_elsewhere(address: SocketAddr, last: u8) -> TcpStream {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let own = SocketAddr::from(([127, 0, 0, last], 0));
+    socket.bind(&own.into()).expect("loopback is a net");
+    socket.connect(&address.into()).expect("the daemon listens");
+    socket.into()
 }

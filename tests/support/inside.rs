@@ -63,11 +63,11 @@ fn daemon(
     let address = socket.local_addr().expect("it is bound");
     let host = host.to_owned();
     std::thread::spawn(move || {
-        let mut tools = Tools::builtin();
+        let mut tools = Tools::default();
         if let Some(tool) = own_tool {
-            tools.remove(|other| other.name == tool.name);
-            tools.add(tool).expect("its name is free");
+            tools.add(tool).expect("it is the first");
         }
+        Tools::builtin().iter().for_each(|tool| tools.add_again(tool));
         let session = SessionSettings {
             model: "m".to_owned(),
             expected: Dialect::Beta,

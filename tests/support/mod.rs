@@ -5,6 +5,7 @@ pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod daemon;
+pub(crate) mod door;
 pub(crate) mod entra;
 pub(crate) mod frames;
 pub(crate) mod hostile;

@@ -12,7 +12,7 @@ use voicelived::net::upgrade;
 use voicelived::net::ws::{Incoming, Role, Sizes, WsPeer};
 use voicelived::session::candidates::Candidate;
 use voicelived::session::{
-    CLIENT_SIZES, LoopResources, News, Progress, Queues, Session, TurnContext,
+    CLIENT_SIZES, Had, LoopResources, News, NoReturn, Progress, Queues, Session, TurnContext,
 };
 use voicelived::tools::Tools;
 
@@ -50,6 +50,7 @@ pub(crate) struct Scene {
     pub(crate) frames: Vec<usize>,
     /// What the client and the service were told.
     pub(crate) texts: String,
+    pub(crate) messages: Vec<String>,
     pub(crate) told: Vec<String>,
     /// The code of the close frame that the service was sent.
     pub(crate) service_closed: Option<u16>,
@@ -93,7 +94,16 @@ impl Scene {
 
     /// An active call; the kernel takes `room` bytes for the client at a time.
     pub(crate) fn active(settings: CallSettings, room: usize) -> Self {
-        let mut scene = Self::opened(settings, room);
+        Self::opened(settings, room).activated()
+    }
+
+    /// The same for a client that can take its call up again.
+    pub(crate) fn active_resumable(settings: CallSettings, room: usize) -> Self {
+        Self::begun(settings, room, true).activated()
+    }
+
+    fn activated(self) -> Self {
+        let mut scene = self;
         scene.say(br#"{"type":"session.created","session":{"id":"s"}}"#);
         scene.say(br#"{"type":"session.updated","session":{"id":"s"}}"#);
         assert!(scene.texts.contains(r#""active""#), "{}", scene.texts);
@@ -102,11 +112,18 @@ impl Scene {
 
     /// A call whose service has said nothing yet.
     pub(crate) fn opened(settings: CallSettings, room: usize) -> Self {
+        Self::begun(settings, room, false)
+    }
+
+    fn begun(settings: CallSettings, room: usize, resumable: bool) -> Self {
         let (near, far) = kernel::pair(room);
         let peer = WsPeer::new(Transport::plain(near), Role::Server, CLIENT_SIZES, &[]);
         let mut resources = LoopResources::new(1_000);
         let tools = Tools::builtin();
-        let queues = Queues::open(&mut resources.pool).expect("the pool is new");
+        let mut queues = Queues::open(&mut resources.pool).expect("the pool is new");
+        if resumable {
+            queues = queues.expecting_return(&mut resources.pool);
+        }
         let now = Instant::now();
         let candidate = Candidate::only(settings, target());
         let mut cx = resources.lend(&tools, now);
@@ -131,6 +148,7 @@ impl Scene {
             audio: Vec::new(),
             frames: Vec::new(),
             texts: String::new(),
+            messages: Vec::new(),
             told: Vec::new(),
             service_closed: None,
             client_controls: 0,
@@ -302,6 +320,51 @@ impl Scene {
         self.turn();
     }
 
+    /// The client's connection ends, without a goodbye. Of what is under way to it, `most` bytes arrive.
+    pub(crate) fn break_client(&mut self, most: usize) {
+        if let Some(socket) = self.session.client_socket() {
+            socket.carry(most);
+        }
+        self.hear_as_client();
+        self.client.transport().stream().end();
+        let listens = std::mem::replace(&mut self.client_listens, false);
+        // The first brings what it had sent, the second its end.
+        self.turn();
+        self.turn();
+        self.client_listens = listens;
+    }
+
+    /// The client opens another connection and goes on with what it has had. The kernel takes `room` bytes
+    /// for it at a time. The old connection, if there still is one, is closed.
+    pub(crate) fn join(&mut self, room: usize) -> Result<(), NoReturn> {
+        let (near, far) = kernel::pair(room);
+        let peer = WsPeer::new(Transport::plain(near), Role::Server, CLIENT_SIZES, &[]);
+        let received = Some(self.audio.len() as u64);
+        let had = Had { received, messages: Some(self.messages.len() as u64) };
+        self.session.may_go_on(had)?;
+        let mut cx = self.resources.lend(&self.tools, self.now);
+        drop(self.session.take_up(peer, had, "resume", &mut cx));
+        self.client = WsPeer::new(Transport::plain(far), Role::Client, SIZES, &[]);
+        self.turn();
+        Ok(())
+    }
+
+    /// Whether the call is held for its client.
+    pub(crate) fn is_held(&self) -> bool {
+        self.session.held_since().is_some()
+    }
+
+    /// The tools that the call wants have run.
+    pub(crate) fn finish_tools(&mut self) -> usize {
+        let wanted = std::mem::take(&mut self.resources.wanted);
+        for tool in &wanted {
+            let mut cx = self.resources.lend(&self.tools, self.now);
+            self.session.tool_finished(&tool.call_id, r#"{"n":1}"#, true, &mut cx);
+        }
+        self.turn();
+        wanted.len()
+    }
+
     /// The connection that the call has asked for is made. The service says nothing yet.
     pub(crate) fn answer_redial(&mut self) {
         assert!(std::mem::take(&mut self.redial), "nobody calls");
@@ -331,7 +394,10 @@ impl Scene {
                     self.audio.extend_from_slice(pcm);
                     self.frames.push(pcm.len());
                 }
-                Incoming::Text(text) => self.texts.push_str(text),
+                Incoming::Text(text) => {
+                    self.texts.push_str(text);
+                    self.messages.push(text.to_owned());
+                }
                 Incoming::Control => self.client_controls += 1,
                 Incoming::Close(frame) => {
                     let code = frame.map(|frame| u16::from(frame.code));

@@ -19,6 +19,8 @@ pub const EVENT_CONFIG: &str = "cfg1";
 pub const EVENT_TOOLS: &str = "tools";
 /// `event_id` of every `response.create`.
 pub const EVENT_CREATE: &str = "create";
+/// The key in the metadata of every `response.create`.
+pub(super) const TAG: &str = "client_event_id";
 /// `event_id` of every `response.cancel`.
 pub const EVENT_CANCEL: &str = "cancel";
 /// `event_id` of every `input_audio_buffer.commit`.
@@ -119,16 +121,16 @@ pub fn approval(request_id: &str, approve: bool) -> String {
     }))
 }
 
-/// A plain `response.create`.
+/// A `response.create`: the service answers to what is in the conversation.
 #[must_use]
-pub fn response_create() -> String {
-    json!({"type": "response.create", "event_id": EVENT_CREATE}).to_string()
+pub fn response_create(tagged: bool) -> String {
+    request(json!({}), tagged)
 }
 
 /// A `response.create` that speaks `text`. Dated api-versions take a pre-generated message (no model
 /// call); the GA dialect has none, so there the model is told what to say.
 #[must_use]
-pub fn greeting(text: &str, dialect: Dialect) -> String {
+pub fn greeting(text: &str, dialect: Dialect, tagged: bool) -> String {
     let response = match dialect {
         Dialect::Beta => json!({"pre_generated_assistant_message": {
             "type": "message",
@@ -139,6 +141,15 @@ pub fn greeting(text: &str, dialect: Dialect) -> String {
             "instructions": format!("Say exactly the following words and nothing else: {text}"),
         }),
     };
+    request(response, tagged)
+}
+
+/// A `response.create`. `tagged`: with metadata, which the service gives back in the response's own
+/// events, in both dialects. So a response that we have asked for is told from one that the service makes by itself.
+fn request(mut response: Value, tagged: bool) -> String {
+    if tagged {
+        response["metadata"] = json!({ TAG: EVENT_CREATE });
+    }
     json!({"type": "response.create", "event_id": EVENT_CREATE, "response": response}).to_string()
 }
 

@@ -122,6 +122,13 @@ pub enum ServiceEvent<'a> {
         /// All words; may be empty.
         text: String,
     },
+    /// `rate_limits.updated`: tokens of the resource that are left for this minute.
+    TokensLeft {
+        /// `remaining`.
+        left: u64,
+        /// `limit`.
+        limit: u64,
+    },
     /// `conversation.item.input_audio_transcription.failed`: the conversation goes on.
     UserTranscriptFailed {
         /// The user's item, and where in it.
@@ -133,6 +140,8 @@ pub enum ServiceEvent<'a> {
     ResponseCreated {
         /// `response.id`.
         response_id: String,
+        /// It has the metadata of our requests.
+        ours: bool,
     },
     /// A delta of `response.audio_transcript` or `response.text`. Runs ahead of the audio.
     ReplyTextDelta {
@@ -362,6 +371,15 @@ fn session_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
         "session.created" => ServiceEvent::SessionCreated(Box::new(session_info(event))),
         "session.updated" => ServiceEvent::SessionUpdated(Box::new(session_info(event))),
         "error" => ServiceEvent::Error(Box::new(service_error(event))),
+        "rate_limits.updated" => {
+            let limits = event.get("rate_limits").and_then(Value::as_array);
+            let tokens = limits.into_iter().flatten().filter_map(Value::as_object);
+            let tokens = tokens.into_iter().find(|it| text_of(it, "name") == "tokens")?;
+            ServiceEvent::TokensLeft {
+                left: number(tokens, "remaining"),
+                limit: number(tokens, "limit"),
+            }
+        }
         "warning" => {
             let warning = object(event, "warning");
             ServiceEvent::Warning {
@@ -407,10 +425,13 @@ fn user_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
 fn reply_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
     Some(match kind {
         "response.created" => match object(event, "response") {
-            Some(response) => id(response, "id"),
-            None => Ok(String::new()),
-        }
-        .map(|response_id| ServiceEvent::ResponseCreated { response_id }),
+            Some(response) => id(response, "id").map(|response_id| {
+                let tag = object(response, "metadata").and_then(|it| it.get(commands::TAG));
+                let ours = tag.is_some_and(|tag| tag == commands::EVENT_CREATE);
+                ServiceEvent::ResponseCreated { response_id, ours }
+            }),
+            None => Ok(ServiceEvent::ResponseCreated { response_id: String::new(), ours: false }),
+        },
         "response.audio_transcript.delta"
         | "response.output_audio_transcript.delta"
         | "response.text.delta"

@@ -208,6 +208,16 @@ impl<S: Read + Write> WsPeer<S> {
         self.transport.mark_writable();
     }
 
+    /// The poll reported this peer, in one of these ways or several.
+    pub fn mark(&mut self, readable: bool, writable: bool, ending: bool) {
+        if readable {
+            self.mark_readable(ending);
+        }
+        if writable {
+            self.mark_writable();
+        }
+    }
+
     /// Whether [`read`](Self::read) may find a message without a new event (R2).
     pub fn has_more(&self) -> bool {
         self.readable && !matches!(self.phase, Phase::Leaving | Phase::Done)
@@ -216,6 +226,11 @@ impl<S: Read + Write> WsPeer<S> {
     /// Whether audio may be sent now without waiting behind a blocked transport.
     pub fn has_room(&self) -> bool {
         self.phase == Phase::Open && !self.transport.is_blocked() && self.out.len() < COALESCE
+    }
+
+    /// Bytes of messages that wait for the transport.
+    pub fn waiting(&self) -> usize {
+        self.out.len()
     }
 
     /// Whether messages can still be sent.

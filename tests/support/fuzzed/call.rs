@@ -182,7 +182,7 @@ impl Scene {
             return;
         }
         match event {
-            ServiceEvent::ResponseCreated { response_id } => {
+            ServiceEvent::ResponseCreated { response_id, .. } => {
                 self.response = Some(response_id.clone());
                 self.requested = None;
             }
@@ -303,7 +303,7 @@ impl Scene {
                 | Output::HoldMicrophone
                 | Output::ResumeMicrophone
                 | Output::ChangeOver(_) => panic!("{output:?}"),
-                Output::HoldCall(_) => assert!(self.call.away_since().is_some()),
+                Output::HoldCall { .. } => assert!(self.call.away_since().is_some()),
                 Output::ReleaseMicrophone { .. }
                 | Output::CommitMicrophone
                 | Output::SettleMicrophone

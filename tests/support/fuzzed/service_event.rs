@@ -114,6 +114,7 @@ fn check_event(event: &ServiceEvent<'_>) {
         ServiceEvent::Error(error) => {
             (vec![], vec![&error.kind, &error.code, &error.message, &error.param, &error.event_id])
         }
+        ServiceEvent::TokensLeft { .. } => (vec![], vec![]),
         ServiceEvent::Warning { code, message } => (vec![], vec![code, message]),
         ServiceEvent::UserTranscriptFailed { part, error } => {
             (vec![&part.item_id], vec![&error.code, &error.message])
@@ -124,7 +125,7 @@ fn check_event(event: &ServiceEvent<'_>) {
         | ServiceEvent::SpeechStarted { item_id }
         | ServiceEvent::SpeechStopped { item_id }
         | ServiceEvent::Committed { item_id } => (vec![item_id], vec![]),
-        ServiceEvent::ResponseCreated { response_id } => (vec![response_id], vec![]),
+        ServiceEvent::ResponseCreated { response_id, .. } => (vec![response_id], vec![]),
         ServiceEvent::ReplyTextDelta { response_id, part, .. }
         | ServiceEvent::ReplyText { response_id, part, .. } => {
             (vec![response_id, &part.item_id], vec![])
