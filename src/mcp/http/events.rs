@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::mcp::lines::{Line, Lines, MAX_LINE};
 
 /// The longest time to wait that a server may ask for.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const MOST_WAIT: Duration = Duration::from_secs(30);
 /// Longest id of an event, in bytes. It goes back as a header field.
 const MAX_ID: usize = 1024;
 
@@ -84,7 +84,7 @@ impl Events {
             b"retry" => {
                 let ms = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
                 if let Some(ms) = ms {
-                    self.wait = Some(Duration::from_millis(ms).min(LONGEST_WAIT));
+                    self.wait = Some(Duration::from_millis(ms).min(MOST_WAIT));
                 }
             }
             // A comment has an empty name. Kinds of events mean nothing to MCP.
@@ -148,6 +148,6 @@ mod tests {
         {
             assert!(all(&mut events, text, 99).is_empty());
         }
-        assert_eq!(events.wait(), Some(LONGEST_WAIT));
+        assert_eq!(events.wait(), Some(MOST_WAIT));
     }
 }

@@ -13,7 +13,8 @@ use voicelived::mcp::offer::offer;
 pub fn fuzz_mcp_file(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let canary = "4c1d-canary";
-    let (servers, faults) = file::parse(text, &|name| (name == "SECRET").then(|| canary.to_owned()));
+    let (servers, faults) =
+        file::parse(text, &|name| (name == "SECRET").then(|| canary.to_owned()));
     let lines = text.split('\n').count().max(1);
     for fault in &faults {
         assert!((1..=lines).contains(&fault.line), "{fault:?}");
@@ -105,11 +106,17 @@ pub fn fuzz_mcp_events(data: &[u8]) {
             found.extend(std::iter::from_fn(|| events.next(&mut part)));
         }
         let last = events.last_id().map(str::to_owned);
-        assert!(last.as_ref().is_none_or(|id| id.bytes().all(|byte| (b' '..=b'~').contains(&byte))));
+        assert!(
+            last.as_ref().is_none_or(|id| id.bytes().all(|byte| (b' '..=b'~').contains(&byte)))
+        );
         assert!(events.wait().is_none_or(|wait| wait <= Duration::from_secs(30)));
         let size: usize = found.iter().map(Vec::len).sum();
         assert!(size <= data.len(), "nothing is made up");
         (found, last, events.wait())
     };
-    assert_eq!(read(data.len().max(1)), read(usize::from(how) + 1), "pieces mean what the whole means");
+    assert_eq!(
+        read(data.len().max(1)),
+        read(usize::from(how) + 1),
+        "pieces mean what the whole means"
+    );
 }
