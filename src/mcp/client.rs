@@ -23,8 +23,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::content;
+pub use super::event::{Event, Weight};
 use super::lines::{Line, Lines};
-use super::listing::{Listing, Page, Tool};
+use super::listing::{Listing, Page};
 use super::messages::{id_at_an_end, id_of, reason, speaks};
 use super::{Era, LEGACY, MODERN, messages, shown};
 
@@ -48,44 +49,6 @@ const MAX_OUTBOX: usize = 1024 * 1024;
 const MAX_BATCH: usize = 64;
 /// How many odd lines of a connection are told to the log.
 const TOLD_ODDITIES: usize = 5;
-
-/// How important a sentence for the log is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weight {
-    /// For a person who looks for a fault.
-    Debug,
-    /// Something that an operator may want to know.
-    Info,
-    /// Something that does not work.
-    Warn,
-}
-
-/// What the client has to tell the loop.
-#[derive(Debug, PartialEq)]
-pub enum Event {
-    /// The server's tools, all of them: at first, and whenever they were listed again.
-    Tools(Vec<Tool>),
-    /// A call has ended, exactly once.
-    Done {
-        /// What [`Client::call`] was given.
-        ticket: u64,
-        /// Text for the model: the result, or a sentence that says why there is none.
-        output: String,
-        /// Whether the tool did its work.
-        ok: bool,
-    },
-    /// A call makes progress: its end was put off.
-    Later {
-        /// What [`Client::call`] was given.
-        ticket: u64,
-        /// When it ends now, unless it makes more progress.
-        until: Instant,
-    },
-    /// A sentence for the log. It follows the server's name and a colon.
-    Note(Weight, String),
-    /// The server cannot be spoken to over this connection. It is to be ended, and made anew later.
-    Broken(String),
-}
 
 /// How the server is reached, as far as the protocol differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

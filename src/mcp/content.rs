@@ -40,9 +40,10 @@ fn text(result: &Value) -> String {
     let structured = &result["structuredContent"];
     // Servers repeat the structured form as text for clients that know text only. Then it is told once.
     let same = || serde_json::from_str::<Value>(&text).is_ok_and(|told| told == *structured);
-    let inner = || {
-        structured["result"].as_str().is_some_and(|inner| inner == text)
-            || structured["result"].is_number() && structured["result"].to_string() == text
+    let inner = || match &structured["result"] {
+        Value::String(inner) => *inner == text,
+        Value::Number(number) => format!("{number}") == text,
+        _ => false,
     };
     if !structured.is_null() && !same() && !inner() {
         if !text.is_empty() {

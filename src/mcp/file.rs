@@ -203,10 +203,10 @@ fn program(entry: &Map<String, Value>, lookup: Lookup<'_>) -> Result<Place, Wron
         return Err(("command", "it is empty".to_owned()));
     }
     if let Some(arguments) = entry.get("args") {
-        let list = arguments.as_array().ok_or(("args", "it must be a list of texts".to_owned()))?;
+        let wrong = || ("args", "it must be a list of texts".to_owned());
+        let list = arguments.as_array().ok_or_else(wrong)?;
         for argument in list {
-            let argument =
-                argument.as_str().ok_or(("args", "it must be a list of texts".to_owned()))?;
+            let argument = argument.as_str().ok_or_else(wrong)?;
             command.push(expand(argument, lookup).map_err(|why| ("args", why))?);
         }
     }

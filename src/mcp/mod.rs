@@ -17,6 +17,7 @@
 
 pub mod client;
 pub mod content;
+pub mod event;
 pub mod file;
 pub mod http;
 pub mod lines;

@@ -37,7 +37,7 @@ const MOST_ERRORS: (u32, Duration) = (100, Duration::from_secs(10));
 
 /// Variables that a server gets besides those that every child gets: what the protocol's own SDKs pass
 /// on. The daemon's other variables, with the service's key among them, do not reach it.
-const PASSED_ON: [&str; 4] = ["LOGNAME", "SHELL", "TERM", "USER"];
+const SERVER_VARIABLES: [&str; 4] = ["LOGNAME", "SHELL", "TERM", "USER"];
 
 enum State {
     /// There is no process until this time.
@@ -211,7 +211,7 @@ impl Link {
                 }
             };
         let passed =
-            PASSED_ON.iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?)));
+            SERVER_VARIABLES.iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?)));
         let own: Vec<(OsString, OsString)> = passed.chain(environment.drain(..)).collect();
         let start = Start { command: &command, environment: &own, folder: folder.map(Path::new) };
         match PipedChild::spawn(&start, self.token, registry) {
