@@ -182,7 +182,7 @@ fn a_silent_connection_is_doubted() {
     daemon.read_until(r#""id":"line""#, usize::MAX);
     daemon.say(&json!({"type": "pong", "id": "line"}));
     daemon.read_until(r#""id":"line""#, usize::MAX);
-    let silent = std::mem::replace(&mut daemon.query, String::new());
+    let silent = std::mem::take(&mut daemon.query);
     daemon.accept();
     assert!(silent == "resume" && daemon.query.starts_with("resume=0011"), "{}", daemon.query);
     daemon.hello(true, 30, &json!({}));

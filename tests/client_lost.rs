@@ -193,17 +193,23 @@ impl Call {
     /// What the client has been told and has heard.
     fn check(&self) {
         let seed = self.seed;
-        // It follows the rule of the protocol: what comes after `speech_started` is a new reply.
-        let mut said = 0;
-        for message in &self.scene.messages {
+        let heard = read_numbers(&self.scene.audio);
+        let (mut said, mut cuts) = (0, self.cuts.iter());
+        for (message, before) in self.scene.messages.iter().zip(&self.scene.audio_before) {
             let message: Value = serde_json::from_str(message).expect("JSON");
+            // The rule of the protocol: what comes after `speech_started` is a new reply.
+            if message["type"] == "speech_started" {
+                let cut = *cuts.next().unwrap_or(&0);
+                let (old, new) = heard.split_at(before / 4);
+                assert!(old.last().is_none_or(|last| *last < cut), "seed {seed}: told late");
+                assert!(new.first().is_none_or(|first| *first >= cut), "seed {seed}: old audio");
+            }
             if message["type"] == "transcript" {
                 assert_eq!(message["text"], format!("said {said}"), "seed {seed}");
                 said += 1;
             }
         }
         assert_eq!(said, self.said, "seed {seed}: messages are missing");
-        let heard = read_numbers(&self.scene.audio);
         let mut next = 1;
         for number in heard {
             // A gap ends where the user has interrupted.
@@ -410,4 +416,20 @@ fn silence_ends_the_turn_of_a_client_that_is_away() {
         call.pass(Duration::from_secs(5));
         assert!(call.silence <= heard + 4_800, "it has ended");
     }
+}
+
+/// What the kernel takes and what waits for it: the end of the reply that is kept must hold all of it.
+#[test]
+fn less_than_a_second_is_under_way_to_a_client_that_takes_nothing() {
+    let mut call = Call::new(0);
+    call.scene.client_listens = false;
+    for _ in 0..20 {
+        call.reply(3_000);
+    }
+    let sent = call.scene.counted("reply_bytes_total");
+    assert!((20_000..48_000).contains(&sent), "{sent} bytes have left");
+    call.scene.client_listens = true;
+    call.scene.turn();
+    (0..50).for_each(|_| call.scene.turn());
+    call.check();
 }

@@ -14,6 +14,7 @@ use support::client::Client;
 use support::daemon::Daemon;
 use support::entra::{TokenStandIn, good};
 use support::proxy::{Conduct, ProxyStandIn};
+use support::switch::Switch;
 use support::witness::{self, Witness};
 
 /// A secret that no log, error, metric or command line may show.
@@ -94,6 +95,29 @@ fn a_service_principal_carries_a_whole_turn_and_one_token_serves_all_calls() {
     assert_eq!(plain, expected);
     assert!(daemon.log().contains("calls log in with the service principal 11112222-aaaa"));
     daemon.assert_counted("sign_ins_total", "ok", 1);
+    assert_silent(&daemon);
+}
+
+#[test]
+fn the_next_session_logs_in_with_a_token_of_its_own_time() {
+    let (old, new) = (good("canary-old-token"), good(TOKEN));
+    let entra = TokenStandIn::start(&[("200 OK", &old), ("200 OK", &new)], None);
+    let first = Daemon::simulate(&["require-token=canary-old-token", "session-seconds=8"]);
+    let next = service(TOKEN);
+    let switch = Switch::to(first.address);
+    let url = entra.url();
+    let endpoint = format!("http://{}", switch.address);
+    let mut settings = vec![("AZURE_VOICE_LIVE_ENDPOINT", endpoint.as_str())];
+    settings.extend(principal(&url));
+    let daemon = Daemon::start(&["run", "--listen", "127.0.0.1:0"], &settings);
+    let mut client = Client::connect(daemon.address);
+    client.wait_until_active();
+    // The token that is kept is not good for the next session: a new one is fetched for it.
+    switch.turn_to(next.address);
+    daemon.wait_for_log("went on to the next session");
+    daemon.assert_counted("sign_ins_total", "refused", 1);
+    assert_eq!(client.of_type("error").len(), 0);
+    assert!(!client.told().contains("reconnecting"), "{}", client.told());
     assert_silent(&daemon);
 }
 

@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::json;
-use support::client::Client;
+use support::client::{Client, speech};
 use support::daemon::{Daemon, KEY};
 use support::service::{Lines, Service};
+use support::switch::Switch;
 
 /// The defaults, in their order.
 const MODELS: [&str; 2] = ["gpt-realtime-2.1-mini", "gpt-realtime-mini"];
@@ -83,6 +84,27 @@ fn a_refused_default_is_replaced_told_and_remembered() {
             assert!(told.contains(part), "{how}: {part}: {told}");
         }
         assert!(told.contains("2026-12-15") && told.contains("2027-06-15"), "both ends: {told}");
+    }
+}
+
+/// The model of the running session is refused to the next one, which falls back like a new call.
+#[test]
+fn a_model_that_is_gone_when_the_next_session_is_made_is_replaced_too() {
+    for how in ["404", "error", "update"] {
+        let first = Daemon::simulate(&["no-welcome", "session-seconds=8"]);
+        let word = format!("refuse-model={}:{how}", MODELS[0]);
+        let next = Daemon::simulate(&["no-welcome", &word]);
+        let switch = Switch::to(first.address);
+        let daemon = Daemon::run(switch.address, &[]);
+        let mut client = Client::connect(daemon.address);
+        client.wait_until_active();
+        switch.turn_to(next.address);
+        daemon.wait_for_log("went on to the next session");
+        assert_eq!(lines(&daemon, "is refused").len(), 1, "{how}: {}", daemon.log());
+        assert_eq!(lines(&daemon, "later calls begin with it").len(), 1, "{how}");
+        assert!(!client.told().contains("reconnecting"), "{how}: {}", client.told());
+        client.tell(&json!({"type": "hang_up"}));
+        client.assert_ends(how, 1000, "hang_up");
     }
 }
 
@@ -212,6 +234,24 @@ fn a_refused_transcriber_is_replaced_once_and_then_left_out() {
 }
 
 #[test]
+fn the_ga_dialect_has_captions_of_what_users_say_with_every_model() {
+    let spoken = [speech("weather"), vec![0; 48_000]].concat();
+    for model in ["", "gpt-realtime-2.1", "gpt-realtime-mini", "gpt-4.1", "azure-realtime"] {
+        let service = Daemon::simulate(&["no-welcome"]);
+        let settings = [("VOICE_LIVE_MODEL", model), ("AZURE_VOICE_LIVE_API_VERSION", "v1")];
+        let daemon = Daemon::run(service.address, &settings);
+        let mut client = Client::connect(daemon.address);
+        client.wait_until_active();
+        client.speak(&spoken, 4);
+        client.wait_for("the caption of what was said", |message| {
+            message["type"] == "transcript" && message["role"] == "user"
+        });
+        let (code, told, fault) = check(&service, &settings);
+        assert!(code == Some(0) && !told.contains("no captions"), "{model}: {told}{fault}");
+    }
+}
+
+#[test]
 fn a_refused_language_is_left_out_and_the_call_goes_on() {
     for model in ["gpt-realtime", "gpt-4.1"] {
         let service = Daemon::simulate(&["no-welcome", "refuse-language"]);
@@ -244,6 +284,36 @@ fn a_detection_without_azure_speech_costs_the_captions_and_not_the_call() {
     for part in ["AZURE_VOICE_LIVE_LANGUAGE", "whisper-1", "one language", "azure_semantic_vad"] {
         assert!(fault.contains(part), "{part}: {fault}");
     }
+}
+
+#[test]
+fn a_default_voice_that_the_owner_has_named_gives_way_with_a_word() {
+    let service = Daemon::simulate(&["no-welcome"]);
+    let voice = ("AZURE_VOICE_LIVE_VOICE", "en-US-Ava:DragonHDLatestNeural");
+    let ga = ("AZURE_VOICE_LIVE_API_VERSION", "v1");
+    let said = "AZURE_VOICE_LIVE_VOICE: azure-realtime refuses en-US-Ava:DragonHDLatestNeural";
+    for models in ["azure-realtime", "gpt-4.1,azure-realtime"] {
+        for more in [&[][..], &[ga]] {
+            let mut settings = vec![("VOICE_LIVE_MODEL", models)];
+            settings.extend(more);
+            let (code, told, fault) = check(&service, &settings);
+            assert!(code == Some(0) && !told.contains("refuses"), "nobody chose: {told}{fault}");
+            settings.push(voice);
+            let (code, told, fault) = check(&service, &settings);
+            assert!(code == Some(0) && told.contains(said), "{models}: {told}{fault}");
+            let daemon = Daemon::run(service.address, &settings);
+            daemon.wait_for_log(said);
+            call(&daemon);
+        }
+    }
+    // What counts is the session file's.
+    let file = session_file(
+        "own-voice",
+        &json!({"voice": {"type": "azure-realtime-native", "name": "andrew"}}),
+    );
+    let file = ("AZURE_VOICE_LIVE_SESSION_FILE", file.to_str().expect("UTF-8"));
+    let (code, told, _) = check(&service, &[("VOICE_LIVE_MODEL", "azure-realtime"), voice, file]);
+    assert!(code == Some(0) && !told.contains("refuses"), "{told}");
 }
 
 #[test]

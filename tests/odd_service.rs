@@ -625,3 +625,35 @@ fn errors_are_logged_with_their_code_and_counted() {
         daemon.assert_counted("service_errors_total", code, count);
     }
 }
+
+#[test]
+fn an_error_is_told_in_whatever_shape_it_comes() {
+    let flat =
+        json!({"type": "error", "code": "gateway_code", "message": "Flat words.", "error": null});
+    let mut scene = Scene::play(vec![
+        say(json!({"type": "error", "error": "A bare sentence."})),
+        say(flat),
+        say(json!({"type": "error"})),
+        say(json!({"type": "error", "error": ["canary"]})),
+    ]);
+    scene.hear_all();
+    let told: Vec<_> = scene.client.of_type("error").iter().map(|m| m["message"].clone()).collect();
+    let reports = |words: &str| format!("The voice service reports: {words}");
+    let none = reports("it gives no reason.");
+    let expected = [reports("A bare sentence."), reports("Flat words."), none.clone(), none];
+    assert_eq!(told, expected);
+    let (_, daemon, _) = scene.finish();
+    daemon.wait_for_log("gateway_code");
+    for (error, words) in [
+        (json!("A bare sentence."), "the service has no transcript: A bare sentence. (no code)"),
+        (json!({"code": "c"}), "the service has no transcript: no reason given (c)"),
+        (Value::Null, "the service has no transcript: no reason given (no code)"),
+    ] {
+        let failed = HEARD.replace("completed", "failed");
+        let mut scene =
+            Scene::play(vec![say(json!({"type": failed, "item_id": "u", "error": error}))]);
+        scene.hear_all();
+        scene.daemon.wait_for_log(words);
+        scene.finish();
+    }
+}

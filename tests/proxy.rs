@@ -263,17 +263,26 @@ impl Drop for Tinyproxy {
     }
 }
 
-/// `TINYPROXY` names the program; `tests/run` unpacks Debian's beside the system and sets it.
+/// The program: what `TINYPROXY` names, as `tests/run` does, else Debian's, unpacked beside the system.
+fn tinyproxy() -> String {
+    if let Ok(named) = std::env::var("TINYPROXY") {
+        return named;
+    }
+    let unpack = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/beside");
+    let output = Command::new(unpack).args(["tinyproxy", "tinyproxy"]).output().expect("bash");
+    let faults = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "tinyproxy cannot be unpacked; install it and let TINYPROXY name it: {faults}"
+    );
+    format!("{}/bin/tinyproxy", String::from_utf8_lossy(&output.stdout).trim())
+}
+
 #[test]
 fn debians_tinyproxy_carries_a_whole_turn() {
-    let unpacked =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/tinyproxy/bin/tinyproxy");
-    let named = std::env::var("TINYPROXY").ok();
-    let found = named.or_else(|| unpacked.exists().then(|| unpacked.display().to_string()));
-    let (Some(program), Some(own)) = (found, own_address()) else {
-        eprintln!("not tried: no tinyproxy (packaging/beside tinyproxy tinyproxy), or no network");
-        return;
-    };
+    let program = tinyproxy();
+    // What is on loopback is reached without a proxy.
+    let own = own_address().expect("this machine has an address beyond loopback");
     let authority = Authority::new("Ours");
     let (certificate, key) = authority.certify(&own.to_string(), NOW);
     let (certificate, key) = (file("tiny.pem", &certificate), file("tiny.key", &key));

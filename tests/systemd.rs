@@ -167,6 +167,48 @@ fn without_settings_it_runs_and_says_what_to_set() {
 }
 
 #[test]
+fn what_systemd_reads_otherwise_is_named_at_the_start() {
+    let credentials = folder("differences");
+    let told = [
+        "line 1 of /etc/voicelived/voicelived.env): this line begins with export",
+        "line 2 of /etc/voicelived/voicelived.env): the comment behind the value of VOICELIVED_LOG",
+    ];
+    let text = "export AZURE_VOICE_LIVE_LANGUAGE=canary\nVOICELIVED_LOG=info # canary\nA=plain\n";
+    fs::write(credentials.join("voicelived.env"), text).expect("a file");
+    let folder = ("CREDENTIALS_DIRECTORY", credentials.to_str().expect("plain"));
+    let service = Daemon::simulate(&witness::SERVICE);
+    let daemon = Daemon::run(service.address, &[folder]);
+    for part in told {
+        daemon.wait_for_log(part);
+    }
+    assert!(!daemon.log().contains("canary"), "{}", daemon.log());
+    // What systemd makes of such a comment is a wrong value: the cause is told beside the fault.
+    let output = Command::new(env!("CARGO_BIN_EXE_voicelived"))
+        .args(["run", "--listen", "127.0.0.1:0"])
+        .env_clear()
+        .envs([folder, ("VOICELIVED_LOG", "info # canary"), ("AZURE_VOICE_LIVE_API_KEY", KEY)])
+        .current_dir(std::env::temp_dir())
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    for part in told {
+        assert!(said.contains(part), "{said}");
+    }
+    // Nothing to tell: the blank that stands in for a missing file, and a unit without the line.
+    for text in [Some(" "), None] {
+        let path = credentials.join("voicelived.env");
+        match text {
+            Some(text) => fs::write(path, text).expect("a file"),
+            None => fs::remove_file(path).expect("it is there"),
+        }
+        let daemon = Daemon::run(service.address, &[folder]);
+        assert_eq!(ask(daemon.address, "GET /healthz", "").text(), "ok");
+        assert!(!daemon.log().contains("voicelived.env"), "{}", daemon.log());
+    }
+}
+
+#[test]
 fn settings_that_are_completed_count_from_the_next_reload() {
     let service = Daemon::simulate(&witness::SERVICE);
     let file = folder("completed").join("env");

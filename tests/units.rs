@@ -68,6 +68,8 @@ fn what_the_units_name_is_what_the_program_knows() {
         "ExecStart=/usr/bin/voicelived run",
         "LoadCredential=AZURE_VOICE_LIVE_API_KEY:/etc/voicelived/api-key",
         "SetCredential=AZURE_VOICE_LIVE_API_KEY:\\x20",
+        "LoadCredential=voicelived.env:/etc/voicelived/voicelived.env",
+        "SetCredential=voicelived.env:\\x20",
         "RestartPreventExitStatus=78",
         // Without it the daemon that runs stands still when systemd starts another on its sockets.
         "NonBlocking=yes",

@@ -29,11 +29,23 @@ enum Entry {
     /// Words of the user, typed or spoken. The text of spoken ones is empty until the transcript is
     /// there.
     User { item_id: String, text: String },
-    /// Words of the assistant. `sealed`: the text is final, and later words of the item are dropped.
-    Assistant { item_id: String, text: String, sealed: bool },
+    /// Words of the assistant.
+    Assistant { item_id: String, text: String, ending: Ending },
     /// A function call. Without an output the tool is still running. `known`: the present session of
     /// the service has the call.
     Tool { call_id: String, name: String, arguments: String, output: Option<String>, known: bool },
+}
+
+/// What may still become of a reply's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// More words may come. The present session has the item with its audio.
+    Open,
+    /// Its session is gone, and no word follows. What was sent of its audio may still be playing, so it may
+    /// be cut. The present session has it as text, or will.
+    Settled,
+    /// It was cut to what was heard.
+    Cut,
 }
 
 impl Entry {
@@ -62,7 +74,8 @@ pub(super) struct History {
     shortened: bool,
     /// How many of the first entries the session knows that is being prepared.
     told: usize,
-    /// Typed turns so far. The service gives their items ids that nobody needs, so they get one here.
+    /// Typed turns and renewed replies so far. The service gives the items of the first ids that nobody needs,
+    /// so they get one here.
     typed: u64,
 }
 
@@ -95,10 +108,10 @@ impl History {
     pub(super) fn assistant_says(&mut self, item_id: &str, words: &str) {
         if self.position(item_id).is_none() {
             let item_id = item_id.to_owned();
-            self.push(Entry::Assistant { item_id, text: String::new(), sealed: false });
+            self.push(Entry::Assistant { item_id, text: String::new(), ending: Ending::Open });
         }
         self.change(item_id, |entry| {
-            if let Entry::Assistant { text, sealed: false, .. } = entry {
+            if let Entry::Assistant { text, ending: Ending::Open, .. } = entry {
                 let room = MAX_TEXT_BYTES.saturating_sub(text.len());
                 text.push_str(bounded_str(words, room));
             }
@@ -109,8 +122,7 @@ impl History {
     pub(super) fn assistant_said(&mut self, item_id: &str, words: &str) {
         self.assistant_says(item_id, "");
         self.change(item_id, |entry| {
-            if let Entry::Assistant { text, sealed, .. } = entry
-                && !*sealed
+            if let Entry::Assistant { text, ending: Ending::Open, .. } = entry
                 && !words.trim().is_empty()
             {
                 *text = bounded(words, MAX_TEXT_BYTES);
@@ -120,15 +132,34 @@ impl History {
 
     /// A reply's item was cut off: of `all_ms` of its audio, `heard_ms` were played. The text is cut
     /// in the same proportion, at the end of a word, since the service tells no times of words.
-    pub(super) fn cut(&mut self, item_id: &str, heard_ms: u64, all_ms: u64) {
+    ///
+    /// Says whether the present session has the item as text, or will: text cannot be truncated there.
+    pub(super) fn cut(&mut self, item_id: &str, heard_ms: u64, all_ms: u64) -> bool {
+        let mut as_text = false;
         self.change(item_id, |entry| {
-            if let Entry::Assistant { text, sealed, .. } = entry
-                && !*sealed
+            if let Entry::Assistant { text, ending, .. } = entry
+                && *ending != Ending::Cut
             {
-                *sealed = true;
+                as_text = *ending == Ending::Settled;
+                *ending = Ending::Cut;
                 text.truncate(heard_bytes(text, heard_ms, all_ms));
             }
         });
+        as_text
+    }
+
+    /// A reply that the session knows as a text, and that was cut, gets another id, by which it is told anew.
+    /// `None` if nothing of it was heard.
+    pub(super) fn renew(&mut self, id: &str) -> Option<Item<'_>> {
+        self.typed += 1;
+        let index = self.position(id)?;
+        match self.entries.get_mut(index)? {
+            Entry::Assistant { item_id, text, .. } if !text.trim().is_empty() => {
+                *item_id = format!("cut_{}", self.typed);
+                Some(Item::Assistant { id: item_id, text })
+            }
+            _ => None,
+        }
     }
 
     /// The model calls a tool.
@@ -177,7 +208,8 @@ impl History {
         self.told = 0;
         for entry in &mut self.entries {
             match entry {
-                Entry::Assistant { sealed, .. } => *sealed = true,
+                Entry::Assistant { ending: ending @ Ending::Open, .. } => *ending = Ending::Settled,
+                Entry::Assistant { .. } => {}
                 Entry::Tool { known, .. } => *known = false,
                 Entry::User { .. } => {}
             }

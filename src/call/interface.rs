@@ -25,6 +25,8 @@ pub struct CallSettings {
     pub max_duration: Duration,
     /// How long a call that was active may be without a session of the service; zero for not at all.
     pub reconnect: Duration,
+    /// A reply that a lost session has cut off is continued in the next one.
+    pub continue_reply: bool,
     /// How long a session of the service is used that tells no end; zero for as long as it lasts.
     pub session_time: Duration,
     /// How long a call is held for a client whose connection broke; zero for not at all.

@@ -154,6 +154,8 @@ pub struct Call {
     history: History,
     /// The item of the user's turn whose words are not known yet.
     open_turn: Option<String>,
+    /// The answer that is wanted goes on with a reply which a lost session has cut off.
+    go_on: bool,
     /// The outage under way, or the last one, as long as the session after it is young.
     outage: Option<Outage>,
     /// Why the service was lost, or could not be reached, last.
@@ -204,6 +206,7 @@ impl Call {
             turn_item: String::new(),
             history: History::default(),
             open_turn: None,
+            go_on: false,
             outage: None,
             last_fault: None,
             conversation: String::new(),
@@ -464,14 +467,20 @@ impl Call {
             return;
         };
         self.cancel_lost();
-        self.send(match request {
+        let goes_on = std::mem::take(&mut self.go_on);
+        let command = match request {
+            ResponseRequest::Answer if goes_on => {
+                let instructions = self.settings.session["instructions"].as_str();
+                commands::go_on(instructions.unwrap_or_default(), self.session.tags)
+            }
             ResponseRequest::Answer => commands::response_create(self.session.tags),
             ResponseRequest::Greeting => commands::greeting(
                 self.settings.greeting.as_deref().unwrap_or_default(),
                 self.session.dialect,
                 self.session.tags,
             ),
-        });
+        };
+        self.send(command);
     }
 
     /// `usage`: totals since the call became active; nothing before that, since nothing was used.

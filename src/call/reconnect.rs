@@ -10,7 +10,8 @@
 //! what is wrong.
 //!
 //! What was under way is settled when the session is lost. Reply audio that has come is played to its
-//! end. A reply that had begun is not asked for again, since the user has heard some of it; one that was
+//! end; if the user cuts it short there, every later session is told so. A reply that had begun is not asked for again, since the user has heard some of it, unless
+//! the owner wants it continued; one that was
 //! asked for and had not begun is. The user's turn is sent again as audio if its words are not known.
 //! The rest of the conversation is sent again as text (`history`).
 
@@ -19,6 +20,7 @@ use std::time::Instant;
 use super::client::{self, CallState};
 use super::ending::{EndReason, ServiceFault};
 use super::outage::{Outage, SETTLED};
+use super::response_gate::ResponseRequest;
 use super::service::commands;
 use super::service_session::ServiceSession;
 use super::{Call, KEPT_BYTES, Output, Restored, State};
@@ -122,6 +124,7 @@ impl Call {
     pub(super) fn settle(&mut self) {
         let active = self.gate.active().map(str::to_owned);
         let begun = active.as_deref().is_some_and(|id| self.playback.has_audio_of(id));
+        let broken_off = begun && active.as_deref().is_some_and(|id| !self.interrupted.is(id));
         if let Some(response_id) = active {
             let words = self.captions.end(&response_id, false);
             self.tell_end(&response_id, words, super::responses::LOST);
@@ -129,6 +132,12 @@ impl Call {
         // The audio of a turn whose words are not known goes to the next session.
         let committed = self.open_turn.take().is_some();
         self.gate.session_lost(begun, committed || self.end_of_turn.is_untold());
+        // An agent keeps its instructions to itself, and they cannot be added to.
+        let may_go_on = self.settings.continue_reply && self.settings.assistant.is_empty();
+        self.go_on = broken_off && may_go_on && !committed && !self.gate.is_wanted();
+        if self.go_on {
+            self.gate.want(ResponseRequest::Answer);
+        }
         self.end_of_turn.session_lost(committed, self.session.turns.detects);
         self.announced.session_lost();
         self.history.settle();
@@ -229,6 +238,22 @@ impl Call {
             self.history.replayed();
         }
         self.send(commands::function_call_output(call_id, output));
+    }
+
+    /// A reply of a session before this one was cut while its audio was still playing. This session has all of
+    /// its text, which cannot be truncated: what was heard takes its place. In an outage there is nobody to
+    /// tell, and the next session gets the text as it is then.
+    pub(super) fn cut_text(&mut self, item_id: &str) {
+        // With a longer id the service has given it one of its own, which is not known.
+        if !self.is_active() || !commands::keeps_id(item_id) {
+            return;
+        }
+        let dialect = self.session.dialect;
+        let renewed = self.history.renew(item_id);
+        if let Some(command) = renewed.map(|it| commands::replay_behind(item_id, &it, dialect)) {
+            self.send(command);
+        }
+        self.send(commands::item_delete(item_id));
     }
 
     /// The service has refused an item that was sent again. The conversation goes on without it.

@@ -430,6 +430,11 @@ impl ResponseGate {
         }
     }
 
+    /// Nobody wants the answer any more that was wanted and not asked for.
+    pub fn unwant(&mut self) {
+        self.answer = Answer::Unwanted;
+    }
+
     /// Our request was refused for its form: it is to be sent again at once. Requested → None.
     pub fn again(&mut self) {
         let request = self.outstanding;

@@ -29,6 +29,7 @@ impl Call {
             self.unfinished(Unfinished::Superseded, &before, String::new());
         }
         self.interrupted.begin(response_id);
+        self.go_on = false;
         if stop {
             self.cancel(response_id, now);
         }

@@ -47,6 +47,7 @@ impl Call {
             self.tell(client::speech_started(""));
             self.tell(client::speech_stopped(""));
         }
+        self.go_on = false;
         self.history.user_typed(text);
         self.send(commands::user_text(text));
         self.gate.typed(now);
@@ -146,10 +147,15 @@ impl Call {
     /// Without the cut the model believes that the user has heard all of its reply. The cuts are
     /// computed before the playback is forgotten, since it knows what was heard.
     fn drop_playback(&mut self, truncate: bool, now: Instant) {
+        if std::mem::take(&mut self.go_on) {
+            self.gate.unwant();
+        }
         self.outputs.push_back(Output::DropPlayback);
         for Cut { item_id, heard_ms, all_ms } in self.playback.cuts(self.gate.active(), now) {
-            self.history.cut(&item_id, heard_ms, all_ms);
-            if truncate {
+            let as_text = self.history.cut(&item_id, heard_ms, all_ms);
+            if as_text && self.session.conversation.is_empty() {
+                self.cut_text(&item_id);
+            } else if truncate {
                 self.send(commands::truncate(&item_id, heard_ms));
             }
         }

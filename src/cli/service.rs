@@ -4,7 +4,9 @@
 use std::rc::Rc;
 
 use crate::call::CallSettings;
-use crate::call::service::session::{Dialect, SessionSettings, language_fault, oddities};
+use crate::call::service::session::{
+    Dialect, SessionSettings, language_fault, oddities, replaced_voice,
+};
 use crate::config::{Config, ConfigError, ServiceConfig};
 use crate::net::dial::Target;
 use crate::net::tls::ClientConfigs;
@@ -37,6 +39,7 @@ pub fn first_candidate(
         idle: config.limits.idle,
         max_duration: config.limits.max_session,
         reconnect: config.limits.reconnect,
+        continue_reply: config.limits.continue_reply,
         session_time: config.limits.session_time.unwrap_or_default(),
         resume: config.limits.resume,
     };
@@ -51,7 +54,12 @@ pub fn first_candidate(
 /// What is odd in the settings beside one of the models that a call may ask for, a sentence each.
 #[must_use]
 pub fn odd_settings(config: &Config) -> Vec<String> {
-    all_session_settings(config).flat_map(|settings| oddities(&settings)).collect()
+    let mut found: Vec<String> =
+        all_session_settings(config).flat_map(|settings| oddities(&settings)).collect();
+    if config.session.voice_is_chosen {
+        found.extend(all_session_settings(config).filter_map(|settings| replaced_voice(&settings)));
+    }
+    found
 }
 
 /// Why a model that a call may ask for does not take the language, a sentence each. Its calls leave

@@ -4,6 +4,7 @@
 
 use super::draft::{self, Draft, shown};
 use super::endpoint::percent_decoded;
+use super::names::VOICE;
 use crate::net::upgrade::percent_encoded;
 
 pub(super) const NAME: &str = "AZURE_VOICE_LIVE_AGENT_NAME";
@@ -98,7 +99,7 @@ pub(super) fn incomplete(
 /// a voice that nobody has chosen would replace the agent's.
 pub(super) fn leave_to_it(draft: &mut Draft, set: &dyn Fn(&str) -> Option<String>) {
     draft.session.models.clear();
-    if set("AZURE_VOICE_LIVE_VOICE").is_none() {
+    if set(VOICE).is_none() {
         draft.session.voice.clear();
     }
     let mut unused: Vec<String> = INSTRUCTIONS.into_iter().filter_map(set).collect();

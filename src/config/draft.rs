@@ -397,6 +397,15 @@ pub(super) fn seconds(text: &str, max: u32) -> Result<Duration, String> {
 }
 
 /// As [`seconds`], but 0 is allowed.
+/// `on` or `off`.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("must be on or off, but is {}", shown(text))),
+    }
+}
+
 pub(super) fn seconds_or_none(text: &str, max: u32) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);

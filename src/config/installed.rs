@@ -5,12 +5,16 @@ use std::path::Path;
 
 use super::names::{ENTRA_COMMAND, ENTRA_FILE, KEY, KEY_FILE, SERVICE_FILE, TOOLS_DIR};
 use super::{
-    Config, ConfigError, EnvFile, PassedSocket, Place, Purpose, Sources, environment_file, secret,
+    Config, ConfigError, EnvFile, Files, PassedSocket, Place, Purpose, Sources, dotenv,
+    environment_file, secret,
 };
 use crate::system::files;
 
 /// The folder that the unit's `StateDirectory=` makes.
 const STATE_DIRECTORY: &str = "/var/lib/voicelived";
+
+/// The name that the unit's `LoadCredential=` gives to the copy of the settings file.
+const SETTINGS_COPY: &str = "voicelived.env";
 
 /// The folder with the owner's tools, which the unit names.
 const TOOLS_FOLDER: &str = "/etc/voicelived/tools.d";
@@ -24,8 +28,7 @@ impl Config {
     /// `file` stands for the settings file.
     ///
     /// # Errors
-    /// As [`Config::load`], and when the file cannot be read. Where systemd reads the file otherwise than
-    /// expected is among them, since that may be why something is missing.
+    /// As [`Config::load`], and when the file cannot be read.
     pub fn of_service(purpose: Purpose, file: Option<&Path>) -> Result<Self, Vec<ConfigError>> {
         let path = file.unwrap_or_else(|| Path::new(SERVICE_FILE));
         let file = EnvFile::find(Some(path)).map_err(|fault| vec![fault])?;
@@ -44,19 +47,28 @@ impl Config {
         if !has_key && Path::new(KEY_FILE).exists() {
             sources.environment.push((KEY_FILE_NAME.into(), KEY_FILE.into()));
         }
-        let loaded = Self::load(purpose, sources, &files::read);
-        let mut config = loaded.map_err(|mut faults| {
-            let told = environment_file::differences(&bytes).into_iter();
-            faults.extend(told.map(|(line, message)| ConfigError {
-                what: "systemd".to_owned(),
-                place: Some(Place::File { path: path.to_owned(), line }),
-                message,
-            }));
-            faults
-        })?;
+        let mut config = Self::load(purpose, sources, &files::read)?;
         config.warnings.extend(config.secret_files.iter().filter_map(|path| secret::exposed(path)));
         Ok(config)
     }
+}
+
+/// Where systemd reads the settings file otherwise than other readers of such files do.
+pub(super) fn differences(path: &Path, bytes: &[u8]) -> Vec<ConfigError> {
+    let told = environment_file::differences(bytes).into_iter();
+    told.map(|(line, message)| ConfigError {
+        what: "systemd".to_owned(),
+        place: Some(Place::File { path: path.to_owned(), line }),
+        message,
+    })
+    .collect()
+}
+
+/// The same of the copy that the unit hands to the daemon, which cannot read the file itself. A daemon
+/// without a copy, or with one that is too long, says nothing of it.
+pub(super) fn of_copy(credentials: &Path, files: Files<'_>) -> Vec<ConfigError> {
+    let bytes = files(&credentials.join(SETTINGS_COPY), dotenv::MAX_BYTES).unwrap_or_default();
+    differences(Path::new(SERVICE_FILE), &bytes)
 }
 
 /// What the package's socket units listen on.

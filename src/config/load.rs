@@ -9,14 +9,14 @@ use super::draft::Draft;
 use super::names::{
     AZURE_PREFIX, AZURE_SHORT_PREFIX, CLIENT, CLIENT_SECRET, ENDPOINT, ENTRA_COMMAND, ENTRA_FILE,
     FEDERATED_FILE, KEY, KEY_FILE, LISTEN, OWN_PREFIX, PAIRS, SECRETS, SERVICE_FILE, STATE_DIR,
-    TENANT, TLS_LISTEN, TOKEN, TOKEN_FILE,
+    TENANT, TLS_LISTEN, TOKEN, TOKEN_FILE, VOICE,
 };
 use super::pasted::Pasted;
 use super::sources::{EnvFile, Sources};
 use super::spelling::{is_ours, near_miss, nearest};
 use super::{
     AccessConfig, Config, ConfigError, Endpoint, Files, Limits, Place, Purpose, Secret,
-    ServiceConfig, VARIABLES, Variable, dotenv, environment_file,
+    ServiceConfig, VARIABLES, Variable, dotenv, environment_file, installed,
 };
 
 pub(super) fn load(
@@ -25,6 +25,11 @@ pub(super) fn load(
     files: Files<'_>,
 ) -> Result<Config, Vec<ConfigError>> {
     let credentials = credentials_directory(&sources);
+    let differences = match (purpose, &sources.service_file, &credentials) {
+        (Purpose::Service, Some(file), _) => installed::differences(&file.path, &file.bytes),
+        (Purpose::Service, None, Some(folder)) => installed::of_copy(folder, files),
+        _ => Vec::new(),
+    };
     let supervised = sources.environment.iter().any(|(name, _)| name == "NOTIFY_SOCKET");
     let mut loader = Loader::new(files);
     let state_dir = state_directory(&sources);
@@ -51,7 +56,12 @@ pub(super) fn load(
     loader.require_listener();
     loader.settle_tls_files();
     let access = loader.settle_access();
-    loader.finish(access)
+    loader.draft.warnings.extend(differences.iter().map(ToString::to_string));
+    // Beside faults they are told as faults, since they may be why something is missing or wrong.
+    loader.finish(access).map_err(|mut faults| {
+        faults.extend(differences);
+        faults
+    })
 }
 
 /// Loads only the token, for a client of the daemon.
@@ -184,8 +194,8 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// What systemd makes of the file. Lines that it ignores are no faults, but told. Of several with one
-    /// name the last counts.
+    /// What systemd makes of the file. Lines that it ignores are no faults, but told (`installed`). Of
+    /// several with one name the last counts.
     fn collect_service_file(&mut self, file: &EnvFile) {
         let place = |line| Place::File { path: file.path.clone(), line };
         let mut last: Vec<dotenv::Entry> = Vec::new();
@@ -208,9 +218,6 @@ impl<'a> Loader<'a> {
                 self.warn_of_near_miss(&entry.name, &place(entry.line));
             }
         }
-        let told = environment_file::differences(&file.bytes);
-        let told = told.into_iter().map(|(line, clause)| format!("{}: {clause}", place(line)));
-        self.draft.warnings.extend(told);
     }
 
     fn add(&mut self, rank: u8, place: Place, name: String, value: String) {
@@ -273,6 +280,7 @@ impl<'a> Loader<'a> {
             }
             if let Some(setting) = &setting {
                 self.set.push((variable.name, setting.name.clone(), setting.place.clone()));
+                self.draft.session.voice_is_chosen |= variable.name == VOICE;
             }
             if let Err(message) = (variable.parse)(&mut self.draft, text, self.files) {
                 let (name, place) = match setting {

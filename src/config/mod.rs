@@ -101,6 +101,8 @@ pub struct SessionConfig {
     pub assistant: String,
     /// Name of the voice; empty for the agent's own.
     pub voice: String,
+    /// The owner has named the voice: a model that refuses it gets another one only with a warning.
+    pub voice_is_chosen: bool,
     /// System prompt.
     pub instructions: String,
     /// Language hint for the transcription: `en-US`, or several such as `en,de`.
@@ -124,6 +126,8 @@ pub struct Limits {
     pub idle: Duration,
     /// How long a call that has lost the service tries to go on; zero ends it at once.
     pub reconnect: Duration,
+    /// A reply that a lost session has cut off is continued in the next one.
+    pub continue_reply: bool,
     /// How long a session of the service is used that tells no end; `None` for as long as it lasts.
     pub session_time: Option<Duration>,
     /// How long a call is held for a client whose connection broke; zero ends it at once.

@@ -9,6 +9,8 @@ pub(super) const KEY: &str = "AZURE_VOICE_LIVE_API_KEY";
 /// Where the package's units read the settings and the key.
 pub(super) const SERVICE_FILE: &str = "/etc/voicelived/voicelived.env";
 pub(super) const KEY_FILE: &str = "/etc/voicelived/api-key";
+/// The voice of the assistant.
+pub(super) const VOICE: &str = "AZURE_VOICE_LIVE_VOICE";
 pub(super) const TOKEN: &str = "VOICELIVED_ACCESS_TOKEN";
 pub(super) const TOKEN_FILE: &str = "VOICELIVED_ACCESS_TOKEN_FILE";
 pub(super) const LISTEN: &str = "VOICELIVED_LISTEN";

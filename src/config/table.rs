@@ -530,6 +530,14 @@ pub static VARIABLES: &[Variable] = &[
         },
     },
     Variable {
+        name: "VOICELIVED_CONTINUE_REPLY",
+        default: "off",
+        explanation: "on: a reply that a lost session of the voice service has cut off in the middle is continued in the next one. off: it ends there.",
+        group: LIMITS,
+        service_only: false,
+        parse: |draft, text, _| draft::switch(text).map(|on| draft.limits.continue_reply = on),
+    },
+    Variable {
         name: "VOICELIVED_SESSION_MINUTES",
         default: "25",
         explanation: "After so many minutes a call goes on in a new session of the voice service, which nobody hears (1 to 1440); off for never. Where the service tells when its session ends, that counts instead.",

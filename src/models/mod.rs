@@ -204,6 +204,9 @@ pub static TRANSCRIBERS: &[TranscriberEnd] = &[
 pub const WHISPER: &str = "whisper-1";
 /// Azure's transcriber.
 pub const AZURE_SPEECH: &str = "azure-speech";
+/// The newest of Microsoft's transcribers, which all models take (reference of 2026-07-15, read 2026-09-24).
+/// Nothing is known of a detection of turns that it would need.
+pub const MAI_TRANSCRIBE: &str = "mai-transcribe";
 
 /// The row of a model. The name may end in the deployment's kind (`-datazone`) or in a version's date.
 #[must_use]

@@ -69,7 +69,7 @@ impl<S: Socket> Session<S> {
         let away = self.call.take_up(pcm, cx.now);
         self.drop_half_microphone(cx);
         self.tick = self.call.deadline();
-        self.count_hold(if old.is_some() { "replaced" } else { "resumed" }, away, cx);
+        Self::count_hold(if old.is_some() { "replaced" } else { "resumed" }, away, cx);
         log::info!(
             "[{}] the client is back after {} ms; {} messages and {pcm} bytes of the reply are sent again",
             self.id,
@@ -92,15 +92,15 @@ impl<S: Socket> Session<S> {
     }
 
     /// A hold is over: counts how, and how long the client was away.
-    fn count_hold(&mut self, outcome: &'static str, away: Duration, cx: &mut TurnContext<'_>) {
+    fn count_hold(outcome: &'static str, away: Duration, cx: &mut TurnContext<'_>) {
         cx.metrics.count(Family::Holds, outcome);
         cx.metrics.add(Family::WithoutClient, nanos(away));
     }
 
     /// The call ends, perhaps while it is held.
-    pub(super) fn end_hold(&mut self, cx: &mut TurnContext<'_>) {
+    pub(super) fn end_hold(&self, cx: &mut TurnContext<'_>) {
         if let Some(since) = self.call.away_since() {
-            self.count_hold("ended", cx.now.saturating_duration_since(since), cx);
+            Self::count_hold("ended", cx.now.saturating_duration_since(since), cx);
         }
     }
 

@@ -302,6 +302,7 @@ mod tests {
                 idle: second,
                 max_duration: second,
                 reconnect: Duration::ZERO,
+                continue_reply: false,
                 session_time: Duration::ZERO,
                 resume: Duration::ZERO,
             },

@@ -45,6 +45,10 @@ pub(super) struct ClientSide<S> {
 /// ```
 ///
 /// How long a client may be away decides the call (`call/absence`).
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a client is hardly ever away, and a box would be opened at every frame"
+)]
 enum Line<S> {
     /// There is, as far as is known.
     Open(Connection<S>),

@@ -273,7 +273,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// Counts an answer that was late, and tells the likely cause. One for which a tool ran has another.
-    fn judge_wait(&mut self, waited: Duration, cx: &mut TurnContext<'_>) {
+    fn judge_wait(&self, waited: Duration, cx: &mut TurnContext<'_>) {
         if waited < LATE || self.call.answer_took_a_tool() {
             return;
         }

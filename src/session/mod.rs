@@ -490,7 +490,9 @@ impl<S: Socket> Session<S> {
     fn on_transcript_failed(&mut self, error: &ServiceError, cx: &mut TurnContext<'_>) {
         cx.metrics.add(Family::TranscriptsFailed, 1);
         self.totals.transcripts_failed += 1;
-        let ServiceError { message, code, .. } = error;
+        let or =
+            |text: &str, none: &str| if text.is_empty() { none.into() } else { text.to_owned() };
+        let (message, code) = (or(&error.message, "no reason given"), or(&error.code, "no code"));
         let id = &self.id;
         if self.totals.transcripts_failed > 1 {
             log::debug!("[{id}] another turn without a transcript: {message} ({code})");
@@ -578,7 +580,7 @@ impl<S: Socket> Session<S> {
         if let Err(error) = self.service.flush(cx.pool, cx.now) {
             self.service_ended(&error, cx);
             // Another session may have taken its place.
-            let _ = self.service.flush(cx.pool, cx.now);
+            let _ = self.service.flush_commands();
         }
         if let Err(error) = self.client.flush() {
             self.client_ended(&error, cx);

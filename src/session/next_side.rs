@@ -192,7 +192,7 @@ impl<S: Socket> Session<S> {
         cx.buffers.inbox = Some(inbox);
         self.watch_next(cx);
         let Some(next) = &mut self.next else { return false };
-        let flushed = next.side.flush(cx.pool, cx.now);
+        let flushed = next.side.flush_commands();
         next.side.end_turn(&mut memory);
         if let Err(error) = flushed {
             self.next_ended(&error, cx);

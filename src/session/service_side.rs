@@ -450,6 +450,12 @@ impl<S: Socket> ServiceSide<S> {
         if let State::Open(connection) = &mut self.state {
             self.microphone.send(&mut connection.peer, pool, now);
         }
+        self.flush_commands()
+    }
+
+    /// Writes out what was queued in this turn.
+    #[inline]
+    pub(super) fn flush_commands(&mut self) -> Result<(), WsError> {
         self.state.peer_mut().map_or(Ok(()), WsPeer::flush)
     }
 

@@ -177,7 +177,8 @@ impl Simulation {
             }
             _ => {}
         }
-        check_parts(item)?;
+        check_parts(item, self.dialect())?;
+        check_lengths(item)?;
         let id = match item["id"].as_str() {
             Some(id) => id.to_owned(),
             None => self.new_id("item"),
@@ -194,10 +195,11 @@ impl Simulation {
         Ok(())
     }
 
-    /// Remembers which part of the client's item needs an answer. The words of the assistant are the
-    /// answer to what stands before them: so a client tells what was said in another session.
+    /// Remembers which part of the client's item needs an answer. Words of the assistant, and a function
+    /// call, are the answer to what stands before them: so a client tells what happened in another
+    /// session.
     fn note(&mut self, item: &Value) {
-        if item["role"] == "assistant" {
+        if item["role"] == "assistant" || item["type"] == "function_call" {
             self.unanswered = Unanswered::default();
         } else if item["type"] == "function_call_output" {
             let output = quoted(item["output"].as_str().unwrap_or_default());
@@ -317,7 +319,7 @@ impl Simulation {
                     found.ok_or_else(|| not_found("response.input", id))?
                 }
                 _ => {
-                    check_parts(item)?;
+                    check_parts(item, self.dialect())?;
                     item
                 }
             };
@@ -370,14 +372,29 @@ fn text<'a>(event: &'a Map<String, Value>, key: &str) -> &'a str {
     event.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Checks that the role may hold these parts, and that audio can be decoded.
-fn check_parts(item: &Value) -> Result<(), Fault> {
+/// The service refuses longer ids of items and calls.
+const ID_CHARS: usize = 32;
+
+/// Checks the ids that the client has chosen.
+fn check_lengths(item: &Value) -> Result<(), Fault> {
+    for key in ["id", "call_id"] {
+        let length = item[key].as_str().map_or(0, |id| id.chars().count());
+        if length > ID_CHARS {
+            return Err(Fault::too_long(&format!("item.{key}"), ID_CHARS, length));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the role may hold these parts, and that audio can be decoded. Words of the assistant are
+/// `output_text`; the dated dialect takes `text` too.
+fn check_parts(item: &Value, dialect: Dialect) -> Result<(), Fault> {
     for (index, part) in item["content"].as_array().into_iter().flatten().enumerate() {
         let kind = part["type"].as_str().unwrap_or_default();
         let fits = match item["role"].as_str() {
             Some("user") => kind.starts_with("input_"),
             Some("system") => kind == "input_text",
-            _ => kind == "text" || kind == "output_text",
+            _ => kind == "output_text" || (kind == "text" && dialect == Dialect::Dated),
         };
         if !fits {
             let message = format!("A part of type '{kind}' does not fit the role.");

@@ -84,7 +84,7 @@ fn response_params(params: &Map<String, Value>) -> Result<Map<String, Value>, Fa
             }
             "audio" => {
                 if let Some(given) = value["output"].get("voice").filter(|it| !it.is_null()) {
-                    dated.insert("voice".to_owned(), voice(given));
+                    dated.insert("voice".to_owned(), voice(given, &value["output"]));
                 }
             }
             "tool_choice" => {
@@ -157,8 +157,8 @@ fn modalities(value: &Value) -> Result<Value, Fault> {
     }
 }
 
-fn audio(value: &Value, dated: &mut Map<String, Value>) -> Result<(), Fault> {
-    for (side, fields) in value.as_object().into_iter().flatten() {
+fn audio(whole: &Value, dated: &mut Map<String, Value>) -> Result<(), Fault> {
+    for (side, fields) in whole.as_object().into_iter().flatten() {
         for (key, value) in fields.as_object().into_iter().flatten() {
             let path = format!("session.audio.{side}.{key}");
             match (side.as_str(), key.as_str()) {
@@ -167,7 +167,7 @@ fn audio(value: &Value, dated: &mut Map<String, Value>) -> Result<(), Fault> {
                     dated.insert("output_audio_format".to_owned(), format_name(value, &path)?);
                 }
                 ("output", "voice") => {
-                    dated.insert("voice".to_owned(), voice(value));
+                    dated.insert("voice".to_owned(), voice(value, &whole[side]));
                 }
                 ("input", "turn_detection") => {
                     only_of_openai(value, &["server_vad", "semantic_vad"], &path)?;
@@ -236,14 +236,24 @@ fn format_name(value: &Value, path: &str) -> Result<Value, Fault> {
     }
 }
 
-/// A voice that OpenAI does not have is an Azure voice. On `v1` its kind is given beside the name.
-fn voice(value: &Value) -> Value {
+/// A voice as dated versions have it. On `v1` its kind and what that kind demands stand beside the name.
+/// Without a kind a voice that OpenAI does not have is a standard one of Azure.
+fn voice(value: &Value, beside: &Value) -> Value {
     let name = value.as_str().or_else(|| value["id"].as_str()).unwrap_or_default();
-    if is_enum_value("OpenAIVoiceName", name) {
-        json!({ "type": "openai", "name": name })
-    } else {
-        json!({ "type": "azure-standard", "name": name })
+    let kind = match beside["voice_type"].as_str() {
+        Some(kind) => kind,
+        None if is_enum_value("OpenAIVoiceName", name) => "openai",
+        None => "azure-standard",
+    };
+    let mut voice = json!({ "type": kind, "name": name });
+    for (key, dated) in
+        [("custom_voice_endpoint_id", "endpoint_id"), ("personal_voice_model", "model")]
+    {
+        if let Some(told) = beside.get(key) {
+            voice[dated] = told.clone();
+        }
     }
+    voice
 }
 
 fn format(name: &Value, rate: &Value) -> Value {

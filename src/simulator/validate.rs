@@ -40,6 +40,14 @@ impl Fault {
         Self { code: "unknown_parameter", message, param: Some(param.to_owned()) }
     }
 
+    pub(super) fn too_long(param: &str, most: usize, length: usize) -> Self {
+        let message = format!(
+            "Invalid '{param}': string too long. Expected a string with maximum length {most}, but got a \
+             string with length {length} instead."
+        );
+        Self { code: "string_above_max_length", message, param: Some(param.to_owned()) }
+    }
+
     pub(super) fn missing(param: &str) -> Self {
         let message = format!("Missing required parameter: '{param}'.");
         Self { code: "missing_required_parameter", message, param: Some(param.to_owned()) }

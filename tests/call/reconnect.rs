@@ -539,3 +539,134 @@ fn a_turn_that_the_client_ended_is_ended_again_behind_its_audio() {
     scene.says(json!({"type": "end_turn"}));
     assert_eq!(back(&mut scene), again);
 }
+
+/// What had come of a reply plays on after a reconnect. The new session has its whole text, which cannot be
+/// truncated, so what was heard takes its place.
+#[test]
+fn a_reply_that_is_cut_after_a_reconnect_is_cut_in_the_new_session_too() {
+    for (dialect, kind) in [("", "text"), ("realtime", "output_text")] {
+        for barge_in in [false, true] {
+            let mut scene = old_call();
+            user_says(&mut scene, "u1", "Count.");
+            service_says(&mut scene, "r1", "One two three four five six.", 4_000);
+            lose(&mut scene);
+            scene.outputs.clear();
+            scene.pass_secs(1);
+            scene.client(Input::ServiceOpened);
+            let session = json!({"id": "sess_2", "type": dialect});
+            scene.service(json!({"type": "session.created", "session": session}));
+            scene.service(json!({"type": "session.updated", "session": session}));
+            let told = told_service(&mut scene);
+            assert_eq!(told, ["user: Count.", "assistant: One two three four five six."]);
+            scene.pass_secs(1);
+            scene.says(json!({"type": "played", "ms": 2_000}));
+            if barge_in {
+                scene.speech();
+            } else {
+                scene.says(json!({"type": "interrupt"}));
+            }
+            let commands = scene.commands();
+            assert_eq!(commands.len(), 2, "{commands:?}");
+            assert_eq!(commands[0]["previous_item_id"], "r1_item");
+            let content = json!([{"type": kind, "text": "One two three"}]);
+            assert_eq!(commands[0]["item"]["content"], content);
+            assert_eq!(commands[1]["type"], "conversation.item.delete");
+            assert_eq!(commands[1]["item_id"], "r1_item");
+            // A service that does not know the item any more: nobody is told.
+            scene
+                .service(json!({"type": "error", "error": {"event_id": "delete", "message": "?"}}));
+            assert!(!scene.story().contains(&"error".to_owned()));
+            // The session after next is told the same.
+            scene.pass_secs(11);
+            lose(&mut scene);
+            scene.outputs.clear();
+            assert_eq!(restored(&mut scene)[..2], ["user: Count.", "assistant: One two three"]);
+        }
+    }
+}
+
+#[test]
+fn a_reply_that_is_cut_in_the_outage_is_told_as_far_as_it_was_heard() {
+    let mut scene = old_call();
+    user_says(&mut scene, "u1", "Count.");
+    service_says(&mut scene, "r1", "One two three four five six.", 4_000);
+    scene.pass_secs(1);
+    lose(&mut scene);
+    scene.pass_secs(1);
+    scene.says(json!({"type": "interrupt"}));
+    scene.outputs.clear();
+    come_back(&mut scene);
+    assert_eq!(told_service(&mut scene), ["user: Count.", "assistant: One two three"]);
+}
+
+#[test]
+fn a_reply_of_which_nothing_was_heard_is_taken_out() {
+    let mut scene = old_call();
+    user_says(&mut scene, "u1", "Count.");
+    scene.created("r1");
+    words(&mut scene, "r1", "One two three.");
+    scene.audio("r1", "r1_item", 4_000);
+    scene.says(json!({"type": "played", "ms": 0}));
+    lose(&mut scene);
+    scene.outputs.clear();
+    scene.pass_ms(0);
+    come_back(&mut scene);
+    assert_eq!(told_service(&mut scene), ["user: Count.", "assistant: One two three."]);
+    scene.says(json!({"type": "text", "text": "Wait."}));
+    let told = told_service(&mut scene);
+    assert_eq!(told, ["conversation.item.delete", "user: Wait.", "?"]);
+}
+
+/// A call whose owner wants cut replies continued, in the middle of a reply that its session has cut off.
+fn cut_off(settings: CallSettings) -> Scene {
+    let settings = CallSettings { continue_reply: true, ..settings };
+    let mut scene = call_with(settings, Value::Null);
+    scene.pass_secs(11);
+    user_says(&mut scene, "u1", "Tell me a story.");
+    scene.created("r1");
+    words(&mut scene, "r1", "Once upon a ");
+    scene.audio("r1", "r1_item", 5_000);
+    lose(&mut scene);
+    scene.outputs.clear();
+    scene
+}
+
+#[test]
+fn a_reply_that_was_cut_off_is_continued_if_the_owner_wants_that() {
+    let mut settings = patient();
+    settings.session = json!({"instructions": "Be brief."});
+    let mut scene = cut_off(settings);
+    scene.pass_ms(0);
+    come_back(&mut scene);
+    let request = scene.commands().pop().unwrap();
+    assert_eq!(request["type"], "response.create");
+    let instructions = request["response"]["instructions"].as_str().unwrap();
+    assert!(instructions.starts_with("Be brief.\n\n") && instructions.contains("Go on exactly"));
+    scene.created("r2");
+    scene.done("r2", "completed");
+    scene.says(json!({"type": "text", "text": "And now?"}));
+    let request = scene.commands().pop().unwrap();
+    assert!(request["response"]["instructions"].is_null(), "once: {request}");
+}
+
+#[test]
+fn a_reply_that_the_user_has_stopped_is_not_continued() {
+    let mut scene = cut_off(patient());
+    scene.says(json!({"type": "interrupt"}));
+    assert!(!restored(&mut scene).contains(&"?".to_owned()));
+
+    // What the user types is answered, and nothing else.
+    let mut scene = cut_off(patient());
+    scene.says(json!({"type": "text", "text": "Stop."}));
+    scene.outputs.clear();
+    scene.pass_ms(0);
+    come_back(&mut scene);
+    let commands = scene.commands();
+    let requests: Vec<_> = commands.iter().filter(|it| it["type"] == "response.create").collect();
+    assert_eq!(requests.len(), 1);
+    assert!(requests[0]["response"]["instructions"].is_null(), "{requests:?}");
+
+    // An agent's instructions are its own.
+    let mut scene = cut_off(CallSettings { assistant: "front".to_owned(), ..patient() });
+    assert!(!restored(&mut scene).contains(&"?".to_owned()));
+}

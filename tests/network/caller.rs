@@ -43,6 +43,8 @@ pub(crate) struct Caller {
     sent: usize,
     /// Bytes of the microphone that were never sent, since they were too old.
     pub(crate) given_up: usize,
+    /// The microphone is off.
+    pub(crate) muted: bool,
     /// Speech that is still to be said.
     speech: VecDeque<u8>,
     noise: Random,
@@ -80,6 +82,7 @@ impl Caller {
             spoken: Vec::new(),
             sent: 0,
             given_up: 0,
+            muted: false,
             speech: VecDeque::new(),
             noise: Random::new(seed),
             began: now,
@@ -188,7 +191,7 @@ impl Caller {
     /// can be told from all others.
     fn record(&mut self) {
         let due = self.began.elapsed().as_millis() as usize / 20 * FRAME;
-        while self.spoken.len() < due {
+        while self.spoken.len() < due && !self.muted {
             let low = self.speech.pop_front().unwrap_or_default();
             let high = self.speech.pop_front().unwrap_or_default();
             let noise = i16::try_from(self.noise.range(0, 40)).expect("small") - 20;

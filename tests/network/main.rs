@@ -16,6 +16,7 @@ mod tap;
 
 use std::time::Duration;
 
+use random::Random;
 use scene::Scene;
 use support::network;
 
@@ -44,27 +45,24 @@ struct Act {
 
 /// Plays the acts side by side in a network of their own, and fails if one has failed.
 fn play(test: &str, acts: &'static [Act]) {
+    let only = std::env::var("VOICELIVED_SCENE").unwrap_or_default();
+    let scenes = (1..).zip(acts).filter(|(_, act)| act.name.contains(&only));
+    side_by_side(test, scenes, |(number, act)| {
+        let mut scene = Scene::new(number, act.client, act.service);
+        (act.act)(&mut scene);
+        scene.finish(act.name, act.lossless);
+    });
+}
+
+/// Plays scenes side by side in a network of their own, and fails if one has failed.
+fn side_by_side<T: Send + 'static>(test: &str, scenes: impl Iterator<Item = T>, scene: fn(T)) {
     if !network::is_own(test) {
         return;
     }
     network::run("ip link set lo up");
-    let only = std::env::var("VOICELIVED_SCENE").unwrap_or_default();
-    let running: Vec<_> = (1..)
-        .zip(acts)
-        .filter(|(_, act)| act.name.contains(&only))
-        .map(|(number, act)| {
-            let play = move || {
-                let mut scene = Scene::new(number, act.client, act.service);
-                (act.act)(&mut scene);
-                scene.finish(act.name, act.lossless);
-            };
-            let thread = std::thread::Builder::new().name(act.name.to_owned()).spawn(play);
-            (act.name, thread.expect("a thread"))
-        })
-        .collect();
-    let ends = running.into_iter().map(|(name, thread)| (name, thread.join()));
-    let failed: Vec<_> = ends.filter(|(_, end)| end.is_err()).map(|(name, _)| name).collect();
-    assert!(failed.is_empty(), "{failed:?}");
+    let running: Vec<_> = scenes.map(|it| std::thread::spawn(move || scene(it))).collect();
+    let failed = running.into_iter().filter_map(|thread| thread.join().err()).count();
+    assert_eq!(failed, 0, "so many scenes have failed");
 }
 
 fn three_turns(scene: &mut Scene) {
@@ -134,6 +132,13 @@ const ACTS_OF_THE_SERVICE: &[Act] = &[
             scene.take_a_turn(IN_THE_QUESTION, |scene| scene.service_outage(25));
             scene.take_a_whole_turn();
         },
+    },
+    Act {
+        name: "service, 25 s outage for one who types",
+        client: GOOD,
+        service: GOOD,
+        lossless: true,
+        act: |scene| scene.type_in_an_outage(25),
     },
     Act {
         name: "service, another address in an answer",
@@ -220,3 +225,25 @@ const ACTS_OF_THE_CLIENT: &[Act] = &[
         },
     },
 ];
+
+/// Three questions, each with a mishap at a random moment of it or of its answer.
+#[test]
+fn a_call_goes_on_whatever_happens_to_both_ways() {
+    let chosen = std::env::var("VOICELIVED_SEED").ok();
+    let (first, last) =
+        chosen.as_deref().map_or(("1", "5"), |it| it.split_once('-').unwrap_or((it, it)));
+    let seeds =
+        first.parse::<u8>().expect("a small number")..=last.parse().expect("a small number");
+    side_by_side("a_call_goes_on_whatever_happens_to_both_ways", seeds, |seed| {
+        let mut random = Random::new(seed.into());
+        let mut scene = Scene::new(seed, GOOD, GOOD);
+        for _ in 0..3 {
+            let moment = Duration::from_millis(random.range(1_000, 6_000) as u64);
+            scene.take_a_turn(moment, |scene| scene.mishap(&mut random));
+        }
+        scene.heal();
+        scene.catch_up();
+        scene.take_a_whole_turn();
+        scene.finish(&format!("both, seed {seed}"), false);
+    });
+}

@@ -13,10 +13,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::caller::Caller;
 use crate::link::{Link, Network};
+use crate::random::Random;
 use crate::support::client::speech;
 use crate::support::daemon::{Daemon, KEY};
 use crate::support::network::run;
@@ -40,6 +41,11 @@ pub(crate) struct Scene {
     folder: PathBuf,
     /// The longest time without audio within an answer, and from the end of a question to its answer.
     longest_gap: Duration,
+    /// How often each of the two got another address.
+    client_moves: u8,
+    daemon_moves: u8,
+    /// How often the user has asked something.
+    questions: usize,
     /// When the network was broken last.
     broken: Option<Instant>,
 }
@@ -94,6 +100,9 @@ impl Scene {
             descriptors,
             folder,
             longest_gap,
+            client_moves: 0,
+            daemon_moves: 0,
+            questions: 0,
             broken: None,
         }
     }
@@ -101,6 +110,7 @@ impl Scene {
     /// The user asks something, and `meanwhile` happens when it has been said and `after` has passed.
     /// Waits for the end of the answer.
     pub(crate) fn take_a_turn(&mut self, after: Duration, meanwhile: impl FnOnce(&mut Self)) {
+        self.questions += 1;
         let asked = Instant::now();
         let audio = self.caller.audio.len();
         let question = speech("weather");
@@ -133,14 +143,15 @@ impl Scene {
     /// Hangs up, and checks what was heard at both ends and what is left behind.
     /// `lossless`: nothing of the microphone may be missing.
     pub(crate) fn finish(mut self, name: &str, lossless: bool) {
-        self.client_link.set("loss=0 down=0 delay=0 jitter=0 reorder=0 duplicate=0");
-        self.service_link.set("loss=0 down=0 delay=0 jitter=0 reorder=0 duplicate=0");
+        self.heal();
         self.caller.live(Duration::from_secs(2));
         self.catch_up();
         self.caller.hang_up();
         let sessions = self.tap.sessions();
         self.tell(name, &sessions);
-        assert_heard(&self.caller.audio, &sessions);
+        // A session that is lost takes its reply along, and a user who speaks again interrupts it.
+        let speeches = self.caller.count("speech_started").saturating_sub(self.questions);
+        assert_heard(&self.caller.audio, &sessions, sessions.len() - 1 + speeches);
         self.assert_microphone(&sessions, lossless);
         for session in &sessions {
             assert_replay(session);
@@ -150,8 +161,18 @@ impl Scene {
         self.daemon.assert_nothing_left(self.descriptors);
     }
 
+    /// Both links are good from now on.
+    pub(crate) fn heal(&mut self) {
+        for link in [&mut self.client_link, &mut self.service_link] {
+            link.set("loss=0 down=0 delay=0 jitter=0 reorder=0 duplicate=0");
+        }
+    }
+
     /// What was held in an outage is sent little by little: waits until the service hears the present.
-    fn catch_up(&mut self) {
+    pub(crate) fn catch_up(&mut self) {
+        if self.caller.muted {
+            return;
+        }
         for _ in 0..80 {
             let sessions = self.tap.sessions();
             let heard = &sessions.last().expect("a session").microphone;
@@ -223,6 +244,20 @@ impl Scene {
         self.service_link.set("down=0");
     }
 
+    /// The user, whose microphone is off, types something while the way to the service carries nothing.
+    pub(crate) fn type_in_an_outage(&mut self, seconds: u64) {
+        self.caller.muted = true;
+        let before = self.caller.audio.len();
+        self.broken = Some(Instant::now());
+        self.service_link.set("down=1");
+        self.caller.tell(&json!({"type": "text", "text": "Is anybody there?"}));
+        self.caller.live(Duration::from_secs(seconds));
+        self.service_link.set("down=0");
+        self.caller.live_until("an answer", |caller| caller.has_answer(before));
+        self.caller.live(Duration::from_millis(700));
+        self.note_gaps(self.broken.expect("just now"), before);
+    }
+
     /// The way to the client carries nothing for so many seconds.
     pub(crate) fn client_outage(&mut self, seconds: u64) {
         self.broken = Some(Instant::now());
@@ -235,8 +270,29 @@ impl Scene {
     pub(crate) fn move_client(&mut self) {
         self.broken = Some(Instant::now());
         let (number, device) = (self.number, format!("client{}", self.number));
-        run(&format!("ip addr del 10.{number}.1.1/24 dev {device}"));
-        run(&format!("ip addr add 10.{number}.1.9/24 dev {device}"));
+        let (old, new) = next_address(&mut self.client_moves, 1);
+        run(&format!("ip addr del 10.{number}.1.{old}/24 dev {device}"));
+        run(&format!("ip addr add 10.{number}.1.{new}/24 dev {device}"));
+    }
+
+    /// A random mishap: one of the two ways, or both, is down for up to 8 s, loses packets, or has another
+    /// address at its end.
+    pub(crate) fn mishap(&mut self, random: &mut Random) {
+        let seconds = random.range(1, 8) as u64;
+        let losses = format!("loss={} reorder=2 delay={}", random.range(0, 6), random.range(0, 60));
+        match random.range(0, 6) {
+            0 => self.client_outage(seconds),
+            1 => self.service_outage(seconds),
+            2 => {
+                self.client_link.set("down=1");
+                self.service_outage(seconds);
+                self.client_link.set("down=0");
+            }
+            3 => self.move_client(),
+            4 => self.move_daemon(),
+            5 => self.client_link.set(&losses),
+            _ => self.service_link.set(&losses),
+        }
     }
 
     /// The daemon gets another address towards the service, as after a new lease or a change of networks:
@@ -244,8 +300,9 @@ impl Scene {
     pub(crate) fn move_daemon(&mut self) {
         self.broken = Some(Instant::now());
         let (number, device) = (self.number, format!("service{}", self.number));
-        self.far.run(&format!("ip addr del 10.{number}.2.2/24 dev {device}"));
-        self.far.run(&format!("ip addr add 10.{number}.2.9/24 dev {device}"));
+        let (old, new) = next_address(&mut self.daemon_moves, 2);
+        self.far.run(&format!("ip addr del 10.{number}.2.{old}/24 dev {device}"));
+        self.far.run(&format!("ip addr add 10.{number}.2.{new}/24 dev {device}"));
     }
 }
 
@@ -262,6 +319,13 @@ impl Drop for Scene {
 
 fn address(number: u8, link: u8, end: u8) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, number, link, end)), 0)
+}
+
+/// The last byte of the address until now, and of the next one, after so many changes.
+fn next_address(changes: &mut u8, first: u8) -> (u8, u8) {
+    let old = if *changes == 0 { first } else { 8 + *changes };
+    *changes += 1;
+    (old, 8 + *changes)
 }
 
 fn good_link(far: &Network, number: u8) {
@@ -288,23 +352,21 @@ fn command(far: &Network) -> Command {
     command
 }
 
-/// What was heard is what the sessions have sent, in order: all of each, but for what was under way
-/// when its connection was lost.
-fn assert_heard(heard: &[u8], sessions: &[Session]) {
-    let Some((session, later)) = sessions.split_first() else {
-        return assert!(heard.is_empty(), "{} bytes that nobody has sent", heard.len());
-    };
-    let same = session.reply.iter().zip(heard).take_while(|(sent, heard)| sent == heard).count();
-    if later.is_empty() {
-        assert_eq!(
-            (same, heard.len()),
-            (session.reply.len(), session.reply.len()),
-            "the last session"
-        );
-        return;
+/// What was heard is what was sent, reply by reply, in order. At most so many were cut: nothing of such a one
+/// was heard after the cut.
+fn assert_heard(heard: &[u8], sessions: &[Session], cuts: usize) {
+    let replies = sessions.iter().flat_map(|session| &session.replies);
+    let (mut at, mut cut) = (0, Vec::new());
+    for (id, reply) in replies {
+        let same = reply.iter().zip(&heard[at..]).take_while(|(sent, heard)| sent == heard).count();
+        if same < reply.len() {
+            cut.push((id, same, reply.len()));
+        }
+        // What comes next may begin as this one would have gone on.
+        at += same & !1;
     }
-    // The next session may begin with the same samples as this one would have gone on with.
-    assert_heard(&heard[same & !1..], later);
+    assert_eq!(at, heard.len(), "heard, and sent by nobody; cut replies: {cut:?}");
+    assert!(cut.len() <= cuts, "{cuts} may have been cut, and these were: {cut:?}");
 }
 
 /// Where in `spoken` a session's microphone audio stands: once in order, with gaps, never back. Silence that

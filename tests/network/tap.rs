@@ -32,8 +32,8 @@ pub(crate) struct Tap {
 pub(crate) struct Session {
     /// All microphone audio that has come, as PCM bytes.
     pub(crate) microphone: Vec<u8>,
-    /// All reply audio that was given to the connection, as PCM bytes.
-    pub(crate) reply: Vec<u8>,
+    /// The audio of each response that was given to the connection, with its id, as PCM bytes.
+    pub(crate) replies: Vec<(String, Vec<u8>)>,
     /// Everything else that has come, in order, each with the bytes of microphone audio before it.
     pub(crate) told: Vec<(usize, Value)>,
     /// What the service has refused.
@@ -45,6 +45,8 @@ pub(crate) struct Session {
 }
 
 type Sessions = Arc<Mutex<Vec<Session>>>;
+/// Changes what is written down of a session.
+type Note<'n> = &'n dyn Fn(&dyn Fn(&mut Session));
 
 impl Tap {
     /// Listens at this address, in front of `service`.
@@ -128,7 +130,7 @@ struct Passage {
 
 impl Passage {
     /// Passes on what waits at both sides; `None` when one is gone.
-    fn pass(&mut self, note: &dyn Fn(&dyn Fn(&mut Session))) -> Option<()> {
+    fn pass(&mut self, note: Note<'_>) -> Option<()> {
         while let Some(message) = next(&mut self.daemon).ok()? {
             if let Message::Text(text) = &message {
                 let event = serde_json::from_str(text).expect("the daemon writes JSON");
@@ -185,7 +187,7 @@ impl Session {
     fn new() -> Self {
         Self {
             microphone: Vec::new(),
-            reply: Vec::new(),
+            replies: Vec::new(),
             told: Vec::new(),
             refused: Vec::new(),
             ready: None,
@@ -206,7 +208,12 @@ impl Session {
     fn say(&mut self, event: &Value) {
         match event["type"].as_str().unwrap_or_default() {
             "response.audio.delta" | "response.output_audio.delta" => {
-                self.reply.extend(pcm(&event["delta"]));
+                let id = event["response_id"].as_str().expect("text");
+                if self.replies.last().is_none_or(|(last, _)| last != id) {
+                    self.replies.push((id.to_owned(), Vec::new()));
+                }
+                let (_, reply) = self.replies.last_mut().expect("there is one now");
+                reply.extend(pcm(&event["delta"]));
             }
             "session.updated" => {
                 self.ready.get_or_insert_with(Instant::now);

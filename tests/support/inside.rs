@@ -84,6 +84,7 @@ fn daemon(
             idle: Duration::from_secs(60),
             max_duration: Duration::from_secs(600),
             reconnect: Duration::ZERO,
+            continue_reply: false,
             session_time: Duration::ZERO,
             resume: Duration::ZERO,
         };

@@ -50,7 +50,9 @@ pub(crate) struct Scene {
     pub(crate) frames: Vec<usize>,
     /// What the client and the service were told.
     pub(crate) texts: String,
+    /// Each message to the client, and the bytes of audio that came before each.
     pub(crate) messages: Vec<String>,
+    pub(crate) audio_before: Vec<usize>,
     pub(crate) told: Vec<String>,
     /// The code of the close frame that the service was sent.
     pub(crate) service_closed: Option<u16>,
@@ -68,6 +70,7 @@ pub(crate) fn settings() -> CallSettings {
         idle: Duration::from_secs(48 * 3600),
         max_duration: Duration::from_secs(96 * 3600),
         reconnect: Duration::ZERO,
+        continue_reply: false,
         session_time: Duration::ZERO,
         resume: Duration::ZERO,
     }
@@ -149,6 +152,7 @@ impl Scene {
             frames: Vec::new(),
             texts: String::new(),
             messages: Vec::new(),
+            audio_before: Vec::new(),
             told: Vec::new(),
             service_closed: None,
             client_controls: 0,
@@ -260,6 +264,7 @@ impl Scene {
         if changes > self.changes.len() as u64 {
             self.changes.push(self.told.len());
             self.told.append(&mut self.next_told);
+            self.next_closed = self.service_closed.take();
             let next = self.next.as_mut().expect("it was prepared");
             std::mem::swap(next, &mut self.service);
             self.hear_as_service();
@@ -397,6 +402,7 @@ impl Scene {
                 Incoming::Text(text) => {
                     self.texts.push_str(text);
                     self.messages.push(text.to_owned());
+                    self.audio_before.push(self.audio.len());
                 }
                 Incoming::Control => self.client_controls += 1,
                 Incoming::Close(frame) => {

@@ -254,6 +254,7 @@ fn new_session<S: Socket>(transport: Transport<S>, target: Target, owner: &mut L
         idle: Duration::from_secs(3_600),
         max_duration: Duration::from_secs(3_600),
         reconnect: Duration::from_secs(60),
+        continue_reply: false,
         session_time: Duration::from_secs(1_500),
         resume: Duration::from_secs(30),
     };

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -41,6 +41,9 @@ const TOO_MANY: usize = 1_000;
 /// Frames of one sample in a write of who floods with audio.
 const SAMPLES: usize = 1_024;
 
+/// So short that a step of a few seconds has several changes of the session.
+const SESSION: Duration = Duration::from_secs(4);
+
 /// Clients that open TLS connections one after the other.
 const KNOCKERS: usize = 8;
 
@@ -61,10 +64,12 @@ pub(crate) enum Kind {
     Crumbs,
     /// TLS handshakes without end at the HTTPS port.
     Handshakes,
+    /// A call whose service ends each session after [`SESSION`].
+    Rollover,
 }
 
 /// All kinds by their names.
-pub(crate) const KINDS: [(&str, Kind); 7] = [
+pub(crate) const KINDS: [(&str, Kind); 8] = [
     ("alone", Kind::Alone),
     ("burst", Kind::Burst),
     ("slow-reader", Kind::SlowReader),
@@ -72,9 +77,10 @@ pub(crate) const KINDS: [(&str, Kind); 7] = [
     ("abuse", Kind::Abuse),
     ("crumbs", Kind::Crumbs),
     ("handshakes", Kind::Handshakes),
+    ("rollover", Kind::Rollover),
 ];
 
-/// What was done: bursts taken, bytes read slowly, messages, calls thrown out, or handshakes.
+/// What was done: bursts taken, bytes read slowly, messages, calls thrown out, handshakes, or sessions.
 static DONE: AtomicU64 = AtomicU64::new(0);
 /// Bytes of audio that the burst's client has.
 static HEARD: AtomicU64 = AtomicU64::new(0);
@@ -133,7 +139,7 @@ pub(crate) fn run(orders: &Orders) -> Result<(), Box<dyn std::error::Error>> {
         Kind::Alone => 0,
         Kind::Flood => FLOODERS,
         Kind::Handshakes => KNOCKERS,
-        Kind::Burst | Kind::SlowReader | Kind::Abuse | Kind::Crumbs => 1,
+        Kind::Burst | Kind::SlowReader | Kind::Abuse | Kind::Crumbs | Kind::Rollover => 1,
     };
     for _ in 0..clients {
         let orders = orders.clone();
@@ -158,6 +164,7 @@ fn client(orders: &Orders, end: Instant) {
             (Kind::Flood, ..) => flood(orders.relay),
             (Kind::Abuse, ..) => abuse(orders.relay),
             (Kind::Crumbs, ..) => crumble(orders.relay),
+            (Kind::Rollover, ..) => talk_on(orders.relay),
             (Kind::Handshakes, Some(secure), Ok(config)) => handshake(secure, config),
             _ => return,
         };
@@ -241,6 +248,16 @@ fn crumble(relay: SocketAddr) -> io::Result<()> {
     }
 }
 
+/// A call in real time. It ends when the relay ends it.
+fn talk_on(relay: SocketAddr) -> io::Result<()> {
+    let mut socket = dial(relay)?;
+    let sound = many(1, frame::BINARY, &[0; FRAME]);
+    loop {
+        socket.get_mut().write_all(&sound)?;
+        thread::sleep(PERIOD);
+    }
+}
+
 fn handshake(secure: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<()> {
     let mut socket = TcpStream::connect(secure)?;
     socket.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -282,7 +299,17 @@ fn serve(socket: TcpStream, tls: Arc<ServerConfig>, kind: Kind) -> io::Result<()
     let head = read_head(&mut stream)?;
     let answer = frame::upgrade(&head).ok_or_else(|| io::Error::other("no upgrade"))?;
     stream.get_mut().write_all(answer.as_bytes())?;
-    stream.get_mut().write_all(&message(&[CREATED.as_bytes()]))?;
+    if kind == Kind::Rollover {
+        let ends =
+            (SystemTime::now() + SESSION).duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+        let session =
+            json!({"id": "sess", "model": "gpt-realtime-mini", "expires_at": ends.as_secs()});
+        let created = json!({"type": "session.created", "session": session}).to_string();
+        stream.get_mut().write_all(&message(&[created.as_bytes()]))?;
+        done(1);
+    } else {
+        stream.get_mut().write_all(&message(&[CREATED.as_bytes()]))?;
+    }
     loop {
         let (opcode, payload) = read_message(&mut stream)?;
         if opcode == frame::CLOSE {

@@ -33,7 +33,7 @@ const USAGE: &str = "load [--mode realtime|saturate|idle|fairness|connections|\
   COMMAND starts the relay; {port} in it is the port to listen on, which is in $PORT too.
   --calls 250,500  steps: more calls are added to those there are
   --beside alone,burst  of the troubles in fairness, these (all: alone, burst, slow-reader,
-                   flood, abuse, crumbs, handshakes)
+                   flood, abuse, crumbs, handshakes, rollover)
   --talking N      callers that speak, the others are silent (all)
   --until MS       no further step once the 99th percentile of delay is above
   --sleep          callers and stand-in sleep in epoll instead of spinning (real time only)

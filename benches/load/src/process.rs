@@ -117,6 +117,7 @@ fn environment(command: &mut Command, around: &Surroundings<'_>, port: u16) {
         ("BENCH_CALLS", &calls),
         ("VOICELIVED_MAX_SESSIONS", &calls),
         ("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", &calls),
+        ("VOICELIVED_CONNECTS_PER_MINUTE", "10000"),
         ("VOICELIVED_AUDIO_POOL_SECONDS", &pool),
         ("VOICELIVED_LOG", "warn"),
     ]);

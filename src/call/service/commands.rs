@@ -27,6 +27,8 @@ pub const EVENT_CANCEL: &str = "cancel";
 pub const EVENT_COMMIT: &str = "commit";
 /// `event_id` of every `conversation.item.truncate`.
 pub const EVENT_TRUNCATE: &str = "truncate";
+/// `event_id` of every `conversation.item.delete`.
+pub const EVENT_DELETE: &str = "delete";
 /// The beginning of the `event_id` of every item that is sent again to a new session; the item's id or
 /// the call's follows.
 pub const EVENT_REPLAY: &str = "replay_";
@@ -68,6 +70,18 @@ pub fn tools_update(tools: &Value, dialect: Dialect) -> String {
 /// the GA dialect (OpenAI's realtime reference, `RealtimeConversationItemAssistantMessage`).
 #[must_use]
 pub(in crate::call) fn replay(item: &Item<'_>, dialect: Dialect) -> String {
+    replay_behind("", item, dialect)
+}
+
+/// Whether an item that was sent again has its old id in the new session.
+#[must_use]
+pub(in crate::call) fn keeps_id(id: &str) -> bool {
+    id.len() <= MAX_ITEM_ID_BYTES
+}
+
+/// The same, for a place behind another item; an empty `before` is the end of the conversation.
+#[must_use]
+pub(in crate::call) fn replay_behind(before: &str, item: &Item<'_>, dialect: Dialect) -> String {
     let said = match dialect {
         Dialect::Beta => "text",
         Dialect::Ga => "output_text",
@@ -75,7 +89,7 @@ pub(in crate::call) fn replay(item: &Item<'_>, dialect: Dialect) -> String {
     let message = |id: &str, role: &str, kind: &str, text: &str| {
         let content = json!([{"type": kind, "text": text}]);
         let mut message = json!({"type": "message", "role": role, "content": content});
-        if id.len() <= MAX_ITEM_ID_BYTES {
+        if keeps_id(id) {
             message["id"] = id.into();
         }
         message
@@ -92,7 +106,19 @@ pub(in crate::call) fn replay(item: &Item<'_>, dialect: Dialect) -> String {
         }
     };
     let event_id = format!("{EVENT_REPLAY}{id}");
-    json!({"type": "conversation.item.create", "event_id": event_id, "item": item}).to_string()
+    let mut create =
+        json!({"type": "conversation.item.create", "event_id": event_id, "item": item});
+    if !before.is_empty() {
+        create["previous_item_id"] = before.into();
+    }
+    create.to_string()
+}
+
+/// Takes an item out of the conversation.
+#[must_use]
+pub fn item_delete(item_id: &str) -> String {
+    json!({"type": "conversation.item.delete", "event_id": EVENT_DELETE, "item_id": item_id})
+        .to_string()
 }
 
 /// The output of a function call. `output` is a string for the service, JSON or not.
@@ -125,6 +151,15 @@ pub fn approval(request_id: &str, approve: bool) -> String {
 #[must_use]
 pub fn response_create(tagged: bool) -> String {
     request(json!({}), tagged)
+}
+
+/// A `response.create` that goes on with a reply which broke off. The instructions of a response stand in
+/// place of the session's, so those come first.
+#[must_use]
+pub fn go_on(instructions: &str, tagged: bool) -> String {
+    let more = "Your last message broke off in the middle. Go on exactly where it ends, without a greeting and \
+                without repeating any of it.";
+    request(json!({"instructions": format!("{instructions}\n\n{more}")}), tagged)
 }
 
 /// A `response.create` that speaks `text`. Dated api-versions take a pre-generated message (no model

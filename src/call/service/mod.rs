@@ -250,6 +250,7 @@ impl ServiceError {
         self.event_id == commands::EVENT_TRUNCATE
             || self.event_id == commands::EVENT_CANCEL
             || self.event_id == commands::EVENT_COMMIT
+            || self.event_id == commands::EVENT_DELETE
             || self.param.ends_with("audio_end_ms")
             || code.starts_with("item_truncate_")
             || HARMLESS.contains(&code)
@@ -454,13 +455,19 @@ fn session_info(event: &Map<String, Value>) -> SessionInfo {
 }
 
 fn service_error(event: &Map<String, Value>) -> ServiceError {
-    let error = object(event, "error");
+    let nested = object(event, "error");
+    // Gateways give a sentence in place of the object, or put its members beside the event's own.
+    let error = nested.or(Some(event));
+    let message = match event.get("error") {
+        Some(Value::String(text)) => bounded(text, 1_000),
+        _ => short(error, "message"),
+    };
     ServiceError {
-        kind: short(error, "type"),
+        kind: short(nested, "type"),
         code: short(error, "code"),
-        message: short(error, "message"),
+        message,
         param: short(error, "param"),
-        event_id: short(error, "event_id"),
+        event_id: short(nested, "event_id"),
         reported_as: short(Some(event), "event_id"),
     }
 }

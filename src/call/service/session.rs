@@ -69,6 +69,25 @@ pub fn oddities(settings: &SessionSettings) -> Vec<String> {
     found
 }
 
+/// That the default voice gives way to one that the model has, for an owner who has named it.
+#[must_use]
+pub fn replaced_voice(settings: &SessionSettings) -> Option<String> {
+    let (model, name) = (&settings.model, &settings.voice);
+    let counts = owner_voice(settings).is_none() && gives_way(name, model);
+    counts.then(|| {
+        format!(
+            "AZURE_VOICE_LIVE_VOICE: {model} refuses {name}, so it speaks with {} instead; set one of its \
+             own voices",
+            models::DEFAULT_AZURE_NATIVE_VOICE
+        )
+    })
+}
+
+/// Whether the default voice cannot be asked for, because the model takes only its own.
+fn gives_way(name: &str, model: &str) -> bool {
+    models::kind(model) == Kind::AzureNative && name == models::DEFAULT_VOICE
+}
+
 /// What of the session file this api-version has no place for.
 fn wrong_dialect(settings: &SessionSettings) -> Option<String> {
     let file = "AZURE_VOICE_LIVE_SESSION_FILE";
@@ -319,12 +338,8 @@ fn fault(key: &str, value: &str) -> String {
 
 fn voice(name: &str, model: &str) -> Value {
     let own_voices = models::kind(model) == Kind::AzureNative;
-    // Nobody has chosen it, so a model that refuses it gets one that it takes.
-    let name = if own_voices && name == models::DEFAULT_VOICE {
-        models::DEFAULT_AZURE_NATIVE_VOICE
-    } else {
-        name
-    };
+    // A model that refuses the default gets one that it takes. An owner who has named it is told.
+    let name = if gives_way(name, model) { models::DEFAULT_AZURE_NATIVE_VOICE } else { name };
     match voice_kind_of(name) {
         Some(kind) => json!({"type": kind, "name": name}),
         None if own_voices => json!({"type": "azure-realtime-native", "name": name}),

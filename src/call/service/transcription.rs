@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::settings::{Dialect, SessionSettings};
-use crate::models::{self, AZURE_SPEECH, Kind, WHISPER};
+use crate::models::{self, AZURE_SPEECH, Kind, MAI_TRANSCRIBE, WHISPER};
 
 /// How the user's words are written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +27,9 @@ pub fn transcriptions(settings: &SessionSettings, session: &Value) -> Vec<Transc
     let speaks_to_whisper =
         settings.language.as_deref().is_none_or(|text| hint(WHISPER, text).is_some());
     let order = if settings.expected == Dialect::Ga && azure.is_none() {
-        // Its contract has no Azure detection, without which only text models take azure-speech.
-        [Some(WHISPER), None]
+        // Its contract has no Azure detection, without which only text models take azure-speech. It names
+        // whisper-1, which most models refuse; every model's page has the other one.
+        [Some(WHISPER), Some(MAI_TRANSCRIBE)]
     } else if models::takes_whisper(&settings.model) {
         // Several languages are more than it can be told.
         match azure {

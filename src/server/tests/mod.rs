@@ -185,6 +185,7 @@ fn settings(tools: &Tools) -> CallSettings {
         idle: Duration::from_secs(600),
         max_duration: Duration::from_secs(6000),
         reconnect: Duration::ZERO,
+        continue_reply: false,
         session_time: Duration::ZERO,
         resume: Duration::ZERO,
     }

@@ -95,6 +95,51 @@ fn each_mistake_gets_the_service_s_kind_of_error() {
     assert!(transcript(&client.take()).contains("Still there?"));
 }
 
+/// What a client tells of a conversation that was held in another session. The service refuses the item,
+/// and takes what follows.
+#[test]
+fn a_conversation_that_is_told_again_is_judged_item_by_item() {
+    let message = |id: &str, role: &str, kind: &str| json!({"type": "message", "id": id, "role": role, "content": [{"type": kind, "text": "x"}]});
+    let call =
+        |id: &str| json!({"type": "function_call", "call_id": id, "name": "f", "arguments": "{}"});
+    let output = |id: &str| json!({"type": "function_call_output", "call_id": id, "output": "{}"});
+    let (fits, long) = ("i".repeat(32), "i".repeat(33));
+    for dialect in [Dialect::Dated, Dialect::Ga] {
+        let mut client = Client::with(Options { welcome: false, ..Options::default() }, dialect);
+        let kind = if dialect == Dialect::Ga { json!({"type": "realtime"}) } else { json!({}) };
+        client.send(json!({"type": "session.update", "session": kind}));
+        find(&client.take(), "session.updated");
+        let other = if dialect == Dialect::Ga { "text" } else { "input_text" };
+        for (item, refused_for) in [
+            (message(&fits, "user", "input_text"), None),
+            (message(&fits, "user", "input_text"), Some("item.id")),
+            (message(&long, "user", "input_text"), Some("item.id")),
+            (message("u1", "user", "text"), Some("item.content[0].type")),
+            (message("u2", "user", "output_text"), Some("item.content[0].type")),
+            (message("s1", "system", "text"), Some("item.content[0].type")),
+            (message("s2", "system", "input_text"), None),
+            (message("a1", "assistant", other), Some("item.content[0].type")),
+            (message("a2", "assistant", "output_text"), None),
+            (message("a3", "nobody", "input_text"), Some("item.role")),
+            (output("c1"), Some("item.call_id")),
+            (call("c1"), None),
+            (output("c1"), None),
+            (output("c1"), Some("item.call_id")),
+            (call(&long), Some("item.call_id")),
+            (call(&fits), None),
+        ] {
+            let event = json!({"type": "conversation.item.create", "item": item});
+            if let Some(param) = refused_for {
+                assert_eq!(refused(&mut client, event).1, param, "{dialect:?} {item}");
+            } else {
+                client.send(event);
+                let taken = client.take();
+                assert!(all(&taken, "error").is_empty(), "{dialect:?} {item}: {taken:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn messages_that_are_no_json_objects_are_answered() {
     let mut client = Client::configured(&[], json!({}));

@@ -83,6 +83,22 @@ fn it_tells_what_the_user_has_said_in_this_connection_and_in_one_that_was_lost()
 }
 
 #[test]
+fn a_tool_that_was_called_in_another_connection_is_not_called_again() {
+    let mut client = Client::configured(&[], usual_session());
+    let content = json!([{"type": "input_text", "text": "How is the weather in Oslo?"}]);
+    for item in [
+        json!({"type": "message", "role": "user", "content": content}),
+        json!({"type": "function_call", "call_id": "c1", "name": "get_weather", "arguments": "{}"}),
+        json!({"type": "function_call_output", "call_id": "c1", "output": "{\"sky\":\"clear\"}"}),
+    ] {
+        client.send(json!({"type": "conversation.item.create", "item": item}));
+    }
+    client.send(json!({"type": "response.create"}));
+    client.wait(20_000);
+    assert!(transcript(&client.events).contains("sky is clear"));
+}
+
+#[test]
 fn what_was_answered_in_another_connection_is_not_answered_again() {
     let mut client = Client::configured(&[], usual_session());
     for (role, kind, text) in

@@ -95,6 +95,7 @@ impl Scene {
             idle: Duration::from_secs(120),
             max_duration: Duration::from_secs(3_600),
             reconnect: Duration::ZERO,
+            continue_reply: false,
             session_time: Duration::ZERO,
             resume: Duration::from_secs(30),
         };
