@@ -25,6 +25,7 @@ pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod identity;
+pub mod mcp;
 pub mod metrics;
 pub mod models;
 pub mod net;

@@ -5,6 +5,8 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use serde_json::Value;
+
 use super::slot::Conn;
 use super::{Calls, Server};
 use crate::access::Access;
@@ -41,11 +43,13 @@ impl Terms {
         })
     }
 
-    /// Changes the tools that new calls may run, and are offered. Running calls may run them too, but are
-    /// not told.
-    pub(super) fn change_tools(&mut self, change: impl FnOnce(&mut Tools)) {
+    /// Changes the tools that calls may run, and that new calls are offered. Gives what running calls are to
+    /// be told: the `tools` of the service's session, if they have become others.
+    pub(super) fn change_tools(&mut self, change: impl FnOnce(&mut Tools)) -> Option<Value> {
         change(&mut self.tools);
+        let old = self.candidate.offered().cloned();
         self.candidate.offer(&self.tools.schemas());
+        self.candidate.offered().filter(|new| Some(*new) != old.as_ref()).cloned()
     }
 }
 

@@ -111,7 +111,6 @@ impl Runs {
     }
 
     /// Puts a deadline off: what stands behind the run has told of progress.
-    #[expect(dead_code, reason = "for MCP servers, which tell of progress")]
     pub(super) fn put_off(&mut self, id: RunId, deadline: Instant) {
         if let Some(run) = self.list.iter_mut().find(|run| run.id == id) {
             run.deadline = run.deadline.max(deadline);

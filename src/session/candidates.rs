@@ -232,6 +232,12 @@ impl Chosen {
         news
     }
 
+    /// The `tools` that new calls offer the model.
+    #[must_use]
+    pub fn offered(&self) -> Option<&serde_json::Value> {
+        self.candidate.settings.session.get("tools")
+    }
+
     /// New calls offer the model these tools, a `tools` array of the service's session. An agent has tools
     /// of its own and is offered none.
     pub fn offer(&mut self, tools: &serde_json::Value) {

@@ -82,8 +82,7 @@ impl TurnContext<'_> {
         if tool.backing == Backing::HangUp {
             return Ok(Carried::HangUp);
         }
-        // It may wait for its place as long as it may run.
-        let most = tool.limits.timeout * 2 + SPARE;
+        let most = tool.longest() + SPARE;
         self.wanted.push(WantedTool { call_id: call_id.to_owned(), tool: Rc::clone(tool), input });
         Ok(Carried::Run { most })
     }

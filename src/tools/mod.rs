@@ -29,6 +29,9 @@ use serde_json::{Value, json};
 /// Longest arguments that are passed to a tool, in bytes.
 pub const MAX_ARGUMENTS: usize = 64 * 1024;
 
+/// How long a run may go on, from its start, that tells of progress.
+pub const LONGEST_PROGRESS: Duration = Duration::from_secs(130);
+
 /// One tool: what the model is told of it, what may be done with it, and what stands behind it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tool {
@@ -47,6 +50,19 @@ pub struct Tool {
     pub confirm: Confirm,
     /// Where it comes from, for lists and logs.
     pub origin: Origin,
+}
+
+impl Tool {
+    /// The longest that a run may take from its wish to its result: it may wait for its place as long as it
+    /// may run, and progress puts the end of a server's run off.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        let run = match self.backing {
+            Backing::Server { .. } => self.limits.timeout.max(LONGEST_PROGRESS),
+            _ => self.limits.timeout,
+        };
+        self.limits.timeout + run
+    }
 }
 
 /// What does a tool's work. Every kind is run in the same way: it waits for its place, starts, has a

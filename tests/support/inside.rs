@@ -12,7 +12,7 @@ use voicelived::call::CallSettings;
 use voicelived::call::service::session::{Dialect, SessionSettings, session_object};
 use voicelived::net::dial::Target;
 use voicelived::server::reload::Terms;
-use voicelived::server::{Calls, Listen, Server, bind};
+use voicelived::server::{Calls, Listen, Mcp, Server, bind};
 use voicelived::session::candidates::{Candidate, Chosen};
 use voicelived::tools::{Backing, Limits, Tool, Tools};
 use voicelived::web::{CallSite, Site};
@@ -110,6 +110,7 @@ fn daemon(
             reread: Box::new(|| Err("nothing is read again".to_owned())),
             certificates: None,
             spending: None,
+            mcp: Mcp::default(),
             program,
             max_sessions: 4,
             max_sessions_per_address: 4,

@@ -213,6 +213,7 @@ fn calls(port: u16) -> Calls {
     tools.remove(|tool| tool.name == weather.name);
     tools.add(weather).expect("its name is free");
     Calls {
+        mcp: Mcp::default(),
         certificates: None,
         spending: None,
         terms: Terms {
