@@ -211,6 +211,18 @@ fn a_function_call_is_run_wherever_its_arguments_are_told() {
                 done("r", &json!([weather("c", &json!({}))])),
             ],
         ),
+        (
+            "behind a byte order mark",
+            vec![finished(json!({"arguments": format!("\u{feff}{PARIS}")})), nothing()],
+        ),
+        (
+            "in a Markdown fence",
+            vec![finished(json!({"arguments": format!("```json\n{PARIS}\n```")})), nothing()],
+        ),
+        (
+            "as a JSON string in a JSON string",
+            vec![finished(json!({"arguments": json!(PARIS).to_string()})), nothing()],
+        ),
         ("as an object", vec![finished(json!({"arguments": {"location": "Paris"}})), nothing()]),
     ];
     let calls = cases.into_iter().map(|(what, steps)| {
@@ -363,6 +375,23 @@ fn messages_that_mean_nothing_are_passed_over() {
     let said = log.lines().find(|line| line.contains("passed over")).expect("a line in the log");
     assert!(!log.contains("1.."), "{log}");
     assert!(said.contains("WARN"), "{said}");
+}
+
+/// As RFC 8259 (section 8.1) allows it.
+#[test]
+fn a_byte_order_mark_before_an_event_is_passed_over() {
+    let marked = |event: Value| Step::Text(format!("\u{feff}{event}"));
+    let audio = json!({"type": "response.audio.delta", "response_id": "r", "item_id": "i",
+        "delta": STANDARD.encode([7; 960])});
+    let created = json!({"type": "session.created", "session": {"id": "s", "model": "m"}});
+    let first = vec![marked(created)];
+    let words = json!({"type": HEARD, "item_id": "u", "transcript": "Good morning."});
+    let mut scene = Scene::begin(first, vec![marked(audio), marked(words)]);
+    scene.hear_all();
+    let (_, daemon, client) = scene.finish();
+    assert_eq!(client.audio, [7; 960]);
+    assert_eq!(client.of_type("transcript")[0]["text"], "Good morning.");
+    assert!(!daemon.log().contains("passed over"), "{}", daemon.log());
 }
 
 /// Before there is a session too.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::CallSettings;
-use super::service::{Part, bounded_str, member, read_json};
+use super::service::{Part, bounded_str, member, read_json, trimmed};
 
 /// Longest typed turn, in UTF-16 code units: what `maxlength` and `length` count in a browser, so
 /// that the page's field and the daemon agree about every text. In UTF-8 it has three times as many
@@ -51,6 +51,8 @@ pub enum ClientMessage<'a> {
 /// # Errors
 /// A sentence, when the text is no JSON object with a string `type`.
 pub fn parse(text: &str) -> Result<ClientMessage<'_>, String> {
+    // A byte order mark is passed over, so that what is looked up in the text finds its place, too.
+    let text = text.trim_start_matches('\u{feff}');
     let (value, _) =
         read_json(text).map_err(|error| format!("A text message must be JSON: {error}."))?;
     let Value::Object(mut message) = value else {
@@ -75,7 +77,7 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, String> {
 fn typed_turn(text: Option<Value>) -> ClientMessage<'static> {
     match text {
         Some(Value::String(text)) if is_too_long(&text) => ClientMessage::TextTooLong,
-        Some(Value::String(text)) if !text.trim().is_empty() => ClientMessage::Text(text.into()),
+        Some(Value::String(text)) if !trimmed(&text).is_empty() => ClientMessage::Text(text.into()),
         _ => ClientMessage::Unknown,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::client::{self, ClientMessage};
+use super::client::{self, ClientMessage, Role};
 use super::ending::EndReason;
 use super::playback::Cut;
 use super::response_gate::{Canceller, ResponseRequest};
@@ -85,6 +85,7 @@ impl Call {
     pub(super) fn on_speech_started(&mut self, item_id: &str, now: Instant) {
         self.limits.touch(now);
         self.call_off_farewell();
+        self.captions.next_turn(Role::User);
         self.gate.speech_started(now);
         self.end_turn_of_absent(now);
         self.first_audio.cancel();
@@ -125,6 +126,7 @@ impl Call {
     /// for with the commit, which was ours.
     pub(super) fn on_committed(&mut self, item_id: &str, now: Instant) {
         self.gate.committed(now);
+        self.captions.next_turn(Role::User);
         self.begin_turn(item_id, now);
         if self.end_of_turn.take_untold() {
             self.tell(client::speech_stopped(item_id));

@@ -571,6 +571,17 @@ fn short_id(map: &Map<String, Value>, key: &str) -> String {
     id(map, key).unwrap_or_default()
 }
 
+/// A text without what nobody sees at its ends: blanks, and the characters without a width that
+/// services and keyboards leave there.
+pub(in crate::call) fn trimmed(text: &str) -> &str {
+    text.trim_matches(is_blank)
+}
+
+/// See [`trimmed`].
+pub(in crate::call) fn is_blank(letter: char) -> bool {
+    letter.is_whitespace() || matches!(letter, '\u{200b}' | '\u{2060}' | '\u{feff}')
+}
+
 /// At most `limit` bytes of a text, cut between characters.
 pub(in crate::call) fn bounded_str(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
