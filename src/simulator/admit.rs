@@ -195,7 +195,7 @@ fn hex(digit: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::Script;
+    use crate::Script;
 
     const GOOD: &str = "/voice-live/realtime?api-version=2026-07-15&model=gpt-realtime";
 

@@ -48,13 +48,11 @@ mod wire;
 
 use std::fmt;
 
-pub mod peer;
-
 pub use admit::{Admission, Refusal, admit, refuse_while_down};
 pub use defaults::MODEL;
 pub use event::Dialect;
 pub use outages::Outages;
-pub use script::{
+pub use script::{MAX_BIG_MESSAGE,
     Down, Ending, ModelRefusal, Moment, Refuse, ReplyFault, Script, TranscriptTiming,
 };
 pub use simulation::Simulation;

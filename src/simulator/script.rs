@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use super::event::Dialect;
 
 /// The largest message `big-message` makes: more than any client should take.
-pub(super) const MAX_BIG_MESSAGE: usize = 16 * 1024 * 1024;
+pub const MAX_BIG_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// An HTTP answer instead of the upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use ureq::{Agent, Body};
 use super::Job;
 use super::events::Events;
 use super::fields::{self, SESSION, Session, fault, modern_version};
-use crate::mcp::client::LONGEST_CALL;
-use crate::mcp::lines::MAX_LINE;
+use crate::client::LONGEST_CALL;
+use crate::lines::MAX_LINE;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -243,7 +243,7 @@ impl Bridge {
             }
             "" => Err(fault("the server gave no answer")),
             kind => {
-                let kind = crate::mcp::shown(kind, 60);
+                let kind = crate::shown(kind, 60);
                 Err(fault(&format!("the server answered with {kind}, which is no message")))
             }
         }
@@ -470,7 +470,7 @@ fn words(error: &ureq::Error) -> String {
             "its certificate is not trusted; VOICELIVED_UPSTREAM_CA_FILE may name its authority"
                 .to_owned()
         }
-        other => crate::mcp::shown(&other.to_string(), 200),
+        other => crate::shown(&other.to_string(), 200),
     };
     format!("the server is not reached: {why}")
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::mcp::lines::{Line, Lines, MAX_LINE};
+use crate::lines::{Line, Lines, MAX_LINE};
 
 /// The longest time to wait that a server may ask for.
 const MOST_WAIT: Duration = Duration::from_secs(30);
