@@ -35,5 +35,5 @@ pub use voicelived_simulator as simulator;
 pub mod simulated;
 pub mod spending;
 pub mod system;
-pub mod tools;
+pub use voicelived_tools as tools;
 pub mod web;

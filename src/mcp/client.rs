@@ -109,6 +109,7 @@ pub struct Client {
 impl Client {
     /// A client without a connection. `timeout` is how long a call may take without progress.
     #[must_use]
+    #[inline(never)]
     pub fn new(transport: Transport, timeout: Duration) -> Self {
         Self {
             transport,
@@ -129,6 +130,7 @@ impl Client {
     }
 
     /// There is a new connection: the first words are written.
+    #[inline(never)]
     pub fn open(&mut self, now: Instant) {
         self.close("its connection was replaced");
         match self.era {
@@ -138,6 +140,7 @@ impl Client {
     }
 
     /// The connection is gone. Calls that wait are ended with `why`, such as "it has ended".
+    #[inline(never)]
     pub fn close(&mut self, why: &str) {
         // A server that dies of a question that it does not know must not be asked it again.
         if matches!(self.state, State::Discovering { .. }) && self.era.is_none() {
@@ -202,6 +205,7 @@ impl Client {
     }
 
     /// Does what is due.
+    #[inline(never)]
     pub fn tick(&mut self, now: Instant) {
         match self.state {
             State::Discovering { until, .. } if now >= until => self.initialize(now),
@@ -228,6 +232,7 @@ impl Client {
     ///
     /// # Errors
     /// A sentence for the model, when the server cannot be asked now. No event follows then.
+    #[inline(never)]
     pub fn call(
         &mut self,
         ticket: u64,
@@ -265,6 +270,7 @@ impl Client {
     }
 
     /// Takes what the server wrote.
+    #[inline(never)]
     pub fn read(&mut self, mut bytes: &[u8], now: Instant) {
         while let Some(line) = self.lines.next(&mut bytes) {
             match line {

@@ -11,6 +11,7 @@ pub const MAX_RESULT: usize = 32 * 1024;
 /// What a `tools/call` was answered with: the text for the model, and whether the tool did its work. If
 /// not, the text says why.
 #[must_use]
+#[inline(never)]
 pub fn outcome(result: &Value) -> (String, bool) {
     if result["resultType"] == "input_required" {
         return ("The tool wants input that this assistant cannot give.".to_owned(), false);

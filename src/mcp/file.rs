@@ -108,6 +108,7 @@ impl Server {
 
 /// Reads the file: the servers that can be used, and what is wrong with the others.
 #[must_use]
+#[inline(never)]
 pub fn parse(text: &str, lookup: Lookup<'_>) -> (Vec<Server>, Vec<Fault>) {
     let whole =
         |line, message: &str| (Vec::new(), vec![Fault { line, message: message.to_owned() }]);

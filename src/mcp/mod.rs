@@ -43,6 +43,7 @@ pub const LEGACY: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-1
 /// A text that came from a server, for a log line: on one line, escaped, and at most so many
 /// characters long.
 #[must_use]
+#[inline(never)]
 pub fn shown(text: &str, most: usize) -> String {
     let mut shown: String = text.trim().chars().take(most).flat_map(char::escape_debug).collect();
     if text.trim().chars().nth(most).is_some() {

@@ -21,6 +21,7 @@ pub struct Offered {
 /// Schemas, descriptions and names may have `budget` bytes together. The sentences tell what is left
 /// out.
 #[must_use]
+#[inline(never)]
 pub fn offer(
     servers: &[(&Server, &[Tool])],
     taken: &[&str],

@@ -52,8 +52,9 @@ pub use admit::{Admission, Refusal, admit, refuse_while_down};
 pub use defaults::MODEL;
 pub use event::Dialect;
 pub use outages::Outages;
-pub use script::{MAX_BIG_MESSAGE,
-    Down, Ending, ModelRefusal, Moment, Refuse, ReplyFault, Script, TranscriptTiming,
+pub use script::{
+    Down, Ending, MAX_BIG_MESSAGE, ModelRefusal, Moment, Refuse, ReplyFault, Script,
+    TranscriptTiming,
 };
 pub use simulation::Simulation;
 pub use sound::pattern_sample;

@@ -150,6 +150,7 @@ pub struct Tools {
 impl Tools {
     /// The built-in tools.
     #[must_use]
+    #[inline(never)]
     pub fn builtin() -> Self {
         Self { list: builtin::all().map(Rc::new).collect() }
     }
@@ -158,6 +159,7 @@ impl Tools {
     ///
     /// # Errors
     /// When the name is taken: where the other one comes from.
+    #[inline(never)]
     pub fn add(&mut self, tool: Tool) -> Result<(), Origin> {
         let Some(taken) = self.list.iter_mut().find(|other| other.name == tool.name) else {
             self.list.push(Rc::new(tool));
@@ -200,6 +202,7 @@ impl Tools {
 
     /// The `tools` array of the service's session object.
     #[must_use]
+    #[inline(never)]
     pub fn schemas(&self) -> Value {
         let form = |tool: &Rc<Tool>| {
             json!({
@@ -217,6 +220,7 @@ impl Tools {
     ///
     /// # Errors
     /// A sentence for the model that says what was wrong with the call.
+    #[inline(never)]
     pub fn check(&self, name: &str, arguments: &str) -> Result<(&Rc<Tool>, String), String> {
         let tool = self.find(name).ok_or_else(|| {
             let names: Vec<_> = self.list.iter().map(|tool| tool.name.as_str()).collect();

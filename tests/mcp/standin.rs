@@ -1,6 +1,8 @@
 //! A stdio MCP server that breaks the protocol in one way. It is this test program again: a test that does
 //! nothing unless `FAULT` is set. What the test harness prints before it begins is itself no JSON.
 
+#![expect(clippy::exit, reason = "the stand-in is a process of its own, which ends as it likes")]
+
 use std::io::{BufRead, Write};
 use std::time::Duration;
 

@@ -35,6 +35,7 @@ const MAX_REFUSAL: u64 = 64 * 1024;
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
 
 /// The whole child: carries lines between the loop and the server until `input` ends.
+#[inline(never)]
 pub fn run(input: &mut dyn BufRead, output: Box<dyn Write + Send>) {
     let mut line = Vec::new();
     if input.read_until(b'\n', &mut line).is_err() {

@@ -31,6 +31,7 @@ pub struct Job {
 impl Job {
     /// The line, with its end.
     #[must_use]
+    #[inline(never)]
     pub fn line(&self) -> String {
         let Self { url, headers, authorities } = self;
         format!("{}\n", json!({ "url": url, "headers": headers, "authorities": authorities }))
@@ -38,6 +39,7 @@ impl Job {
 
     /// What a line tells; `None` if it is no job.
     #[must_use]
+    #[inline(never)]
     pub fn read(line: &[u8]) -> Option<Self> {
         let job: Value = serde_json::from_slice(line).ok()?;
         let pair =
