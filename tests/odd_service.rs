@@ -320,7 +320,7 @@ fn a_function_call_that_breaks_off_is_not_run() {
 // ---- tools of the service's own ----
 
 #[test]
-fn an_approval_request_is_answered_once_whatever_tells_it() {
+fn an_approval_request_is_asked_and_answered_once_whatever_tells_it() {
     let item = json!({"id": "mcpr_1", "type": "mcp_approval_request", "server_label": "x",
         "name": "y", "arguments": "{}"});
     let kinds = [
@@ -336,16 +336,20 @@ fn an_approval_request_is_answered_once_whatever_tells_it() {
     cases.push(vec![done("r", &json!([item]))]);
     cases
         .push([kinds.map(tell).to_vec(), vec![done("r", &json!([item])), tell(kinds[2])]].concat());
-    for steps in cases {
-        let what = format!("{steps:?}");
-        let steps = [vec![created("r")], steps, vec![Step::AwaitCreate]].concat();
+    for (at, steps) in cases.into_iter().enumerate() {
+        let (what, allow) = (format!("{steps:?}"), at % 2 == 0);
+        let steps = [vec![created("r")], steps, vec![Step::AwaitItem]].concat();
         let mut scene = Scene::play(steps);
+        let asked = scene.client.wait_for("the question", |message| message["type"] == "confirm");
+        assert_eq!((&asked["server"], &asked["tool"]), (&json!("x"), &json!("y")), "{what}");
+        scene.client.tell(&json!({"type": "confirm", "id": asked["id"], "allow": allow}));
         scene.hear_all();
         let items = scene.script.items();
         let expected = json!({"type": "mcp_approval_response", "approval_request_id": "mcpr_1",
-            "approve": false});
+            "approve": allow});
         assert_eq!(items, [expected], "{what}");
-        scene.finish();
+        let (_, _, client) = scene.finish();
+        assert_eq!(client.of_type("confirm").len(), 1, "{what}");
     }
 }
 

@@ -22,6 +22,7 @@ impl Call {
             }
             ClientMessage::Interrupt => self.on_interrupt(now),
             ClientMessage::EndTurn => self.on_end_turn(now),
+            ClientMessage::Confirm { id, allow } => self.on_confirm(&id, allow, now),
             ClientMessage::HangUp => self.end(EndReason::HangUp, now),
             ClientMessage::Played { ms } => self.playback.report(ms, now),
             ClientMessage::Ping { id } => self.tell(client::pong(&id)),

@@ -35,6 +35,10 @@ pub fn fuzz_client_text(data: &[u8]) {
         }
         ClientMessage::Interrupt => assert_eq!(kind, "interrupt"),
         ClientMessage::EndTurn => assert_eq!(kind, "end_turn"),
+        ClientMessage::Confirm { id, allow } => {
+            assert_eq!((kind, value["id"].as_str()), ("confirm", Some(id.as_ref())));
+            assert_eq!(value["allow"], *allow);
+        }
         ClientMessage::HangUp => assert_eq!(kind, "hang_up"),
         ClientMessage::Played { ms } => {
             let sent = value["ms"].as_f64().expect("a number");

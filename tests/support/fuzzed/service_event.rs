@@ -136,7 +136,6 @@ fn check_event(event: &ServiceEvent<'_>) {
             let FunctionCall { response_id, item_id, call_id, name, .. } = call.as_ref();
             (vec![response_id, item_id, call_id, name], vec![])
         }
-        ServiceEvent::ApprovalRequest { id } => (vec![id], vec![]),
         ServiceEvent::ResponseDone(done) => {
             let shorts = vec![&*done.status, &done.reason, &done.error.code, &done.error.message];
             (vec![&done.response_id], shorts)
