@@ -243,20 +243,6 @@ fn at_once_bounds_the_runs_of_a_tool() {
     assert_eq!(seen, "run\n".repeat(4));
 }
 
-/// A tool that must be confirmed is not run as long as nobody can be asked.
-#[test]
-fn a_tool_that_asks_first_is_not_run_unasked() {
-    let more = json!({"confirm": "always"});
-    let folder =
-        Folder::new("confirm").with("door.json", &command("door", &["touch", "open"], more));
-    let service = Daemon::simulate(&["no-welcome"]);
-    let daemon = Daemon::run(service.address, &[("VOICELIVED_TOOLS_DIR", folder.path())]);
-    let mut client = Client::connect(daemon.address);
-    client.wait_until_active();
-    assert_eq!(ask(&mut client, "door", &json!({}))["state"], "failed");
-    assert!(!folder.0.join("open").exists());
-}
-
 /// What a tool leaves running in the background holds neither its result nor the daemon.
 #[test]
 fn a_grandchild_that_keeps_the_pipe_does_not_keep_the_result() {

@@ -207,6 +207,55 @@ fn an_owners_own_transcriber_wins_and_is_never_replaced() {
     assert!(lines(&daemon, "is tried instead").is_empty());
 }
 
+/// A hint in the session file gets the transcriber's form as the setting does, and is left out when the
+/// service refuses it all the same.
+#[test]
+fn a_language_of_the_session_file_has_the_form_that_the_transcriber_takes() {
+    for (model, own, expected) in [
+        (
+            "gpt-realtime",
+            json!({"language": "en-US"}),
+            json!({"model": "whisper-1", "language": "en"}),
+        ),
+        (
+            "gpt-realtime",
+            json!({"language": "en,de"}),
+            json!({"model": "azure-speech", "language": "en,de"}),
+        ),
+        (
+            "gpt-4.1",
+            json!({"language": "en-US"}),
+            json!({"model": "azure-speech", "language": "en-US"}),
+        ),
+        (
+            "gpt-realtime",
+            json!({"model": "whisper-1", "language": "en-US"}),
+            json!({"model": "whisper-1", "language": "en"}),
+        ),
+        (
+            "gpt-realtime",
+            json!({"model": "whisper-1", "language": "en,de"}),
+            json!({"model": "whisper-1"}),
+        ),
+        ("gpt-realtime", json!({"language": null}), json!({"model": "whisper-1"})),
+    ] {
+        let file = session_file("own-language", &json!({ "input_audio_transcription": own }));
+        let file = ("AZURE_VOICE_LIVE_SESSION_FILE", file.to_str().expect("UTF-8"));
+        let settings = [file, ("VOICE_LIVE_MODEL", model), ("AZURE_VOICE_LIVE_LANGUAGE", "fr")];
+        assert_eq!(asked(&settings).1, expected, "{own}");
+    }
+    let file =
+        session_file("refused", &json!({"input_audio_transcription": {"language": "de-DE"}}));
+    let settings = [
+        ("AZURE_VOICE_LIVE_SESSION_FILE", file.to_str().expect("UTF-8")),
+        ("VOICE_LIVE_MODEL", "gpt-4.1"),
+    ];
+    let service = Daemon::simulate(&["no-welcome", "refuse-language"]);
+    let daemon = Daemon::run(service.address, &settings);
+    Client::connect(daemon.address).wait_until_active();
+    assert_eq!(lines(&daemon, "is not told the language de-DE").len(), 1);
+}
+
 #[test]
 fn a_refused_transcriber_is_replaced_once_and_then_left_out() {
     for (faults, model, said) in [

@@ -122,6 +122,10 @@ fn half_an_emoji_in_a_typed_turn_ends_no_call() {
     // What the client has written goes back as it is.
     scene.client.send_raw(&frame(TEXT, br#"{"type":"ping","id":7,"note":"\ud83d"}"#));
     assert_eq!(scene.client.wait_for_next("pong")["id"], 7);
+    // A byte order mark (RFC 8259, section 8.1), and a turn of which nobody sees anything.
+    scene.client.tell(&json!({"type": "text", "text": "\u{200b}\u{feff}"}));
+    scene.client.send_raw(&frame(TEXT, "\u{feff}{\"type\":\"ping\",\"id\":8}".as_bytes()));
+    assert_eq!(scene.client.wait_for_next("pong")["id"], 8);
     assert!(scene.client.of_type("error").is_empty());
     let (_, items, _) = scene.finish();
     let texts: Vec<_> = items.iter().map(|item| item["content"][0]["text"].clone()).collect();

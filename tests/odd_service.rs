@@ -211,6 +211,18 @@ fn a_function_call_is_run_wherever_its_arguments_are_told() {
                 done("r", &json!([weather("c", &json!({}))])),
             ],
         ),
+        (
+            "behind a byte order mark",
+            vec![finished(json!({"arguments": format!("\u{feff}{PARIS}")})), nothing()],
+        ),
+        (
+            "in a Markdown fence",
+            vec![finished(json!({"arguments": format!("```json\n{PARIS}\n```")})), nothing()],
+        ),
+        (
+            "as a JSON string in a JSON string",
+            vec![finished(json!({"arguments": json!(PARIS).to_string()})), nothing()],
+        ),
         ("as an object", vec![finished(json!({"arguments": {"location": "Paris"}})), nothing()]),
     ];
     let calls = cases.into_iter().map(|(what, steps)| {
@@ -308,7 +320,7 @@ fn a_function_call_that_breaks_off_is_not_run() {
 // ---- tools of the service's own ----
 
 #[test]
-fn an_approval_request_is_answered_once_whatever_tells_it() {
+fn an_approval_request_is_asked_and_answered_once_whatever_tells_it() {
     let item = json!({"id": "mcpr_1", "type": "mcp_approval_request", "server_label": "x",
         "name": "y", "arguments": "{}"});
     let kinds = [
@@ -324,16 +336,20 @@ fn an_approval_request_is_answered_once_whatever_tells_it() {
     cases.push(vec![done("r", &json!([item]))]);
     cases
         .push([kinds.map(tell).to_vec(), vec![done("r", &json!([item])), tell(kinds[2])]].concat());
-    for steps in cases {
-        let what = format!("{steps:?}");
-        let steps = [vec![created("r")], steps, vec![Step::AwaitCreate]].concat();
+    for (at, steps) in cases.into_iter().enumerate() {
+        let (what, allow) = (format!("{steps:?}"), at % 2 == 0);
+        let steps = [vec![created("r")], steps, vec![Step::AwaitItem]].concat();
         let mut scene = Scene::play(steps);
+        let asked = scene.client.wait_for("the question", |message| message["type"] == "confirm");
+        assert_eq!((&asked["server"], &asked["tool"]), (&json!("x"), &json!("y")), "{what}");
+        scene.client.tell(&json!({"type": "confirm", "id": asked["id"], "allow": allow}));
         scene.hear_all();
         let items = scene.script.items();
         let expected = json!({"type": "mcp_approval_response", "approval_request_id": "mcpr_1",
-            "approve": false});
+            "approve": allow});
         assert_eq!(items, [expected], "{what}");
-        scene.finish();
+        let (_, _, client) = scene.finish();
+        assert_eq!(client.of_type("confirm").len(), 1, "{what}");
     }
 }
 
@@ -363,6 +379,23 @@ fn messages_that_mean_nothing_are_passed_over() {
     let said = log.lines().find(|line| line.contains("passed over")).expect("a line in the log");
     assert!(!log.contains("1.."), "{log}");
     assert!(said.contains("WARN"), "{said}");
+}
+
+/// As RFC 8259 (section 8.1) allows it.
+#[test]
+fn a_byte_order_mark_before_an_event_is_passed_over() {
+    let marked = |event: Value| Step::Text(format!("\u{feff}{event}"));
+    let audio = json!({"type": "response.audio.delta", "response_id": "r", "item_id": "i",
+        "delta": STANDARD.encode([7; 960])});
+    let created = json!({"type": "session.created", "session": {"id": "s", "model": "m"}});
+    let first = vec![marked(created)];
+    let words = json!({"type": HEARD, "item_id": "u", "transcript": "Good morning."});
+    let mut scene = Scene::begin(first, vec![marked(audio), marked(words)]);
+    scene.hear_all();
+    let (_, daemon, client) = scene.finish();
+    assert_eq!(client.audio, [7; 960]);
+    assert_eq!(client.of_type("transcript")[0]["text"], "Good morning.");
+    assert!(!daemon.log().contains("passed over"), "{}", daemon.log());
 }
 
 /// Before there is a session too.

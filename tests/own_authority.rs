@@ -55,6 +55,12 @@ fn an_authority_that_stands_for_a_server_is_told_with_the_remedy() {
         }
     }
     assert_eq!(service.heard(), "", "the key stays here");
+    // The words are true as well where nobody trusts it.
+    let service = Recorder::tls(&text("own.pem"), &text("own.key"));
+    let daemon = Daemon::run_at(&format!("https://localhost:{}", service.address.port()), &[]);
+    let message = Client::connect(daemon.address).assert_ends("untrusted", 1011, "tls");
+    assert!(message.contains("an authority's own"), "{message}");
+    assert!(message.contains("even where it is trusted"), "{message}");
 }
 
 #[test]

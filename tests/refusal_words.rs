@@ -119,14 +119,33 @@ fn a_byte_order_mark_hides_no_words() {
     }
 }
 
+/// A proxy may compress its words although nobody has asked for that: no letter of them is worth showing.
+#[test]
+fn what_is_no_text_is_not_shown() {
+    let gzip = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff\xabVJ-*\xca/R\xb2\x52\xaaVJ";
+    for headers in ["Content-Encoding: gzip\r\n", CHUNKED] {
+        let body = match headers {
+            CHUNKED => [chunked(gzip, 7, ""), b"0\r\n\r\n".to_vec()].concat(),
+            _ => gzip.to_vec(),
+        };
+        let message = told(&answer(headers, &body));
+        assert!(!message.contains("It said") && message.contains("401"), "{message}");
+    }
+    let inner =
+        br#"{"error":{"code":"BadRequest","message":"","innererror":{"message":"Inner words"}}}"#;
+    let message = told(&answer(&format!("Content-Length: {}\r\n", inner.len()), inner));
+    assert!(message.contains("It said: Inner words"), "{message}");
+}
+
 #[test]
 fn a_chunked_refusal_of_the_model_is_understood() {
     let body = br#"{"error":{"code":"model_not_found","message":"No such model: m1."}}"#;
-    let body = [chunked(body, 9, ""), b"0\r\n\r\n".to_vec()].concat();
-    let head = b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let body = [chunked(body, 1, ""), b"0\r\n\r\n".to_vec()].concat();
+    // 404 alone would say as much.
+    let head = b"HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n";
     let service = Recorder::plain(&[head.as_slice(), &body].concat());
     let daemon = Daemon::run(service.address, &[("VOICE_LIVE_MODEL", "m1,m2")]);
-    Client::connect(daemon.address).assert_ends("both", 1011, "not_found");
+    Client::connect(daemon.address).assert_ends("both", 1011, "bad_request");
     daemon.wait_for_log("the model m1 is refused; m2 is tried instead");
 }
 

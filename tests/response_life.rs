@@ -445,6 +445,29 @@ fn an_announcement_that_comes_late_tells_nothing_twice() {
     assert_eq!(call.told_of("response_done").len(), 1);
 }
 
+/// Some stand-ins for the service announce a response without its id, or put the id elsewhere.
+#[test]
+fn an_announcement_without_an_id_and_what_follows_are_one_response() {
+    for announced in [
+        json!({"type": "response.created"}),
+        json!({"type": "response.created", "response": null}),
+        json!({"type": "response.created", "response": {"id": null}}),
+        json!({"type": "response.created", "response_id": "r1"}),
+    ] {
+        let mut call = Call::new();
+        call.says(&announced);
+        call.audio("r1", 20);
+        call.speech("u1");
+        let heard = call.0.audio.len();
+        call.audio("r1", 20);
+        assert_eq!(call.0.audio.len(), heard, "{announced}: it was interrupted");
+        call.done("r1", "cancelled", &Value::Null);
+        let told = call.told();
+        let of = |kind: &str| told.iter().filter(|message| message["type"] == kind).count();
+        assert_eq!((of("response_started"), of("response_done")), (1, 1), "{announced}");
+    }
+}
+
 #[test]
 fn what_comes_late_of_a_response_that_ended_opens_nothing() {
     for (status, stopped) in [("completed", false), ("cancelled", true), ("cancelled", false)] {

@@ -87,6 +87,16 @@ fn an_object_of_the_same_type_or_of_none_is_laid_over_the_default() {
     let voice = asked("voice", &json!({"voice": {"rate": "1.2"}}), &[]);
     assert_eq!(voice["voice"]["type"], "azure-standard");
     assert_eq!(voice["voice"]["rate"], "1.2");
+    for (name, kind) in [
+        ("alloy", "openai"),
+        ("ava", "azure-realtime-native"),
+        ("de-DE-KatjaNeural", "azure-standard"),
+    ] {
+        let voice = asked("named", &json!({"voice": {"name": name}}), &[]);
+        assert_eq!(voice["voice"], json!({"name": name, "type": kind}), "a name tells its kind");
+    }
+    let text_only = asked("text-only", &json!({"modalities": ["text"]}), &[]);
+    assert_eq!(text_only["input_audio_echo_cancellation"], Value::Null, "nothing echoes");
     let echo = json!({"input_audio_echo_cancellation": {"reference_source": "client"}});
     assert_eq!(
         asked("echo", &echo, &[])["input_audio_echo_cancellation"],

@@ -53,6 +53,12 @@ fn cases() -> Vec<(&'static str, Value, Option<&'static str>)> {
     };
     let end = Some("session.turn_detection.end_of_utterance_detection");
     let voice = |kind: &str, name: &str| json!({"voice": {"type": kind, "name": name}});
+    let timed = |kind: &str, name: &str| {
+        let mut session = voice(kind, name);
+        session["output_audio_timestamp_types"] = json!(["word"]);
+        session
+    };
+    let words = Some("session.output_audio_timestamp_types");
     let turns = Some("session.turn_detection");
     let azure = json!({"input_audio_transcription": by(AZURE_SPEECH, Value::Null)});
     let azure_by = |detection: &str| {
@@ -92,6 +98,10 @@ fn cases() -> Vec<(&'static str, Value, Option<&'static str>)> {
         ("gpt-realtime", voice("azure-realtime-native", "ava"), Some("session.voice")),
         ("azure-realtime", voice("azure-realtime-native", "ava"), None),
         ("gpt-realtime", voice("azure-standard", "en-US-AvaNeural"), None),
+        ("phi4-mini", voice("openai", "alloy"), Some("session.voice")),
+        ("gpt-realtime", timed("openai", "alloy"), words),
+        ("gpt-realtime", timed("azure-standard", "en-US-AvaNeural"), None),
+        ("gpt-4.1", timed("azure-standard", "en-US-AvaNeural"), None),
         ("gpt-realtime", several("whisper-1"), language),
         ("gpt-realtime", several(AZURE_SPEECH), None),
         (

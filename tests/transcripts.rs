@@ -219,3 +219,36 @@ fn a_transcription_that_fails_is_told_with_its_item() {
     call.says(&failed("u2", Value::Null));
     assert_eq!(call.told(), [transcript("user", "u2", "Hello")]);
 }
+
+/// A service that names no item tells its words twice, too. The same words in the next turn are new ones.
+#[test]
+fn words_without_an_item_are_told_once_in_a_turn() {
+    let mut call = Call::new();
+    for _ in 0..2 {
+        call.says(&json!({"type": "input_audio_buffer.speech_started"}));
+        call.user("completed", "", "transcript", "Yes.\n");
+        call.user("completed", "", "transcript", "Yes.");
+        call.created("r1");
+        for (kind, key) in REPLIES {
+            call.reply(&format!("{kind}.done"), ("", 0), key, "Well.");
+        }
+        call.user("completed", "", "transcript", "Yes.");
+        call.done("r1", "completed");
+        let told = call.of("transcript");
+        let words: Vec<_> = told.iter().map(|message| &message["text"]).collect();
+        assert_eq!(words, ["Yes.", "Well."]);
+    }
+}
+
+#[test]
+fn what_nobody_sees_is_no_transcript() {
+    let mut call = Call::new();
+    for (number, blank) in ["\u{200b}", "\u{feff}", "\u{2060}\n"].iter().enumerate() {
+        let item = format!("u{number}");
+        call.user("delta", &item, "delta", blank);
+        call.user("completed", &item, "transcript", blank);
+        assert!(call.told().is_empty(), "{blank:?}");
+        call.user("completed", &item, "transcript", &format!("{blank}Yes.{blank}"));
+        assert_eq!(call.of("transcript"), [transcript("user", &item, "Yes.")]);
+    }
+}

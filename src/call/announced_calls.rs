@@ -38,6 +38,8 @@ pub(super) struct FinishedCall {
     pub(super) name: String,
     /// The longest JSON object that any event had, or else the longest text: it may be empty or invalid.
     pub(super) arguments: String,
+    /// See [`FunctionCall::server`].
+    pub(super) server: Option<String>,
 }
 
 /// What is known of one call.
@@ -53,6 +55,7 @@ struct Announced {
     whole: String,
     /// The longest that are none.
     broken: String,
+    server: Option<String>,
     /// Since when it is finished.
     finished: Option<Instant>,
 }
@@ -174,8 +177,8 @@ impl AnnouncedCalls {
         self.run.note(&call.call_id).then(|| {
             call.weigh_deltas();
             let arguments = if call.whole.is_empty() { call.broken } else { call.whole };
-            let Announced { response_id, call_id, name, .. } = call;
-            FinishedCall { response_id, call_id, name, arguments }
+            let Announced { response_id, call_id, name, server, .. } = call;
+            FinishedCall { response_id, call_id, name, arguments, server }
         })
     }
 }
@@ -192,6 +195,7 @@ impl Announced {
                 *ours = theirs;
             }
         }
+        self.server = self.server.take().or(news.server);
         if news.stage == Stage::More {
             let room = MAX_KEPT.saturating_sub(self.deltas.len());
             self.deltas.push_str(bounded_str(&news.arguments, room));
@@ -243,6 +247,7 @@ mod tests {
             name: "t".to_owned(),
             arguments: arguments.to_owned(),
             stage,
+            server: None,
         }
     }
 

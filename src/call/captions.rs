@@ -7,9 +7,10 @@
 //! interrupted reply the client is told only what had come before the interruption.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::client::Role;
-use super::service::{Part, bounded, bounded_str};
+use super::service::{Part, bounded, bounded_str, is_blank, trimmed};
 
 /// Most text kept of one part, in bytes.
 const MAX_CAPTION_BYTES: usize = 64 * 1024;
@@ -49,7 +50,12 @@ pub(super) enum Told {
 pub(super) struct Captions {
     open: VecDeque<Caption>,
     told: VecDeque<(Role, Part, Told)>,
+    /// The last words told of a part without an item, of the user and of the assistant.
+    unnamed: [Option<Unnamed>; 2],
 }
+
+/// What tells words without an item from the next ones: their part, and a hash of them.
+type Unnamed = (u64, u64);
 
 impl Captions {
     /// More words of a part. Returns those to tell now; `None` if all of it was told before, or if they
@@ -67,9 +73,9 @@ impl Captions {
         let at = self.position(role, part).unwrap_or_else(|| self.begin(role, response_id, part));
         let Caption { text: all, shown, .. } = self.open.get_mut(at)?;
         all.push_str(bounded_str(text, MAX_CAPTION_BYTES.saturating_sub(all.len())));
-        let end = all.trim_end().len();
+        let end = all.trim_end_matches(is_blank).len();
         let fresh = all.get(*shown..end).filter(|fresh| !fresh.is_empty())?;
-        let fresh = if *shown == 0 { fresh.trim_start() } else { fresh };
+        let fresh = if *shown == 0 { fresh.trim_start_matches(is_blank) } else { fresh };
         *shown = end;
         Some(fresh.to_owned())
     }
@@ -81,15 +87,32 @@ impl Captions {
         if self.was_told(role, part) == Some(Told::All) {
             return None;
         }
-        let text = match full.trim() {
-            "" => deltas.trim(),
+        let text = match trimmed(full) {
+            "" => trimmed(&deltas),
             full => full,
         };
-        if text.is_empty() {
+        if text.is_empty() || self.repeats_unnamed(role, part, text) {
             return None;
         }
         self.remember(role, part, Told::All);
         Some(bounded(text, MAX_CAPTION_BYTES))
+    }
+
+    /// The next turn of the user, or the next response, begins: from here on the same words are said anew.
+    pub(super) fn next_turn(&mut self, role: Role) {
+        self.unnamed[role as usize] = None;
+    }
+
+    /// Whether words without an item are those that were told last in this turn. The next turn may well
+    /// have the same ones.
+    fn repeats_unnamed(&mut self, role: Role, part: &Part, text: &str) -> bool {
+        if !part.item_id.is_empty() {
+            return false;
+        }
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let words = Some((part.content_index, hasher.finish()));
+        std::mem::replace(&mut self.unnamed[role as usize], words) == words
     }
 
     /// The end of a part of a reply that was cut off: what had come, with a mark that more was meant. The mark
@@ -107,7 +130,7 @@ impl Captions {
     /// words are all there were.
     pub(super) fn end(&mut self, response_id: &str, complete: bool) -> Vec<(Part, String)> {
         self.close(response_id, |text| {
-            let whole = text.trim();
+            let whole = trimmed(text);
             if complete { (!whole.is_empty()).then(|| whole.to_owned()) } else { marked(text) }
         })
     }
@@ -176,7 +199,7 @@ impl Captions {
         self.told.iter().find(same).map(|(.., told)| *told)
     }
 
-    /// A part without an item cannot be told from the next one, so nothing is remembered of it.
+    /// A part without an item has no name to be known by: see [`Self::repeats_unnamed`].
     fn remember(&mut self, role: Role, part: &Part, told: Told) {
         if part.item_id.is_empty() {
             return;
@@ -191,7 +214,7 @@ impl Captions {
 
 /// Words that were cut off, with the mark for it.
 fn marked(text: &str) -> Option<String> {
-    let text = text.trim().trim_end_matches(['.', '…', '。']);
+    let text = trimmed(text).trim_end_matches(['.', '…', '。']);
     (!text.is_empty()).then(|| format!("{text}…"))
 }
 
@@ -259,12 +282,28 @@ mod tests {
     }
 
     #[test]
-    fn parts_without_an_item_are_each_told() {
+    fn words_without_an_item_are_told_once_a_turn() {
         let mut captions = Captions::default();
-        for _ in 0..2 {
+        let mut told = |role, text| captions.finish(role, &part(""), text).is_some();
+        assert!(told(Role::Assistant, "Yes.") && told(Role::User, "Yes.\n"));
+        assert!(!told(Role::Assistant, "Yes.\n") && !told(Role::User, "Yes."));
+        assert!(told(Role::User, "No."));
+        captions.next_turn(Role::User);
+        let mut told = |role, text| captions.finish(role, &part(""), text).is_some();
+        assert!(told(Role::User, "No.") && !told(Role::Assistant, "Yes."));
+    }
+
+    #[test]
+    fn what_nobody_sees_is_no_transcript() {
+        for blank in ["", " \n", "\u{feff}", "\u{200b}\u{a0}", "\u{2060}\t"] {
+            let mut captions = Captions::default();
+            let item = part("a");
+            assert_eq!(captions.push(Role::User, "", &item, blank), None, "{blank:?}");
+            assert_eq!(captions.finish(Role::User, &item, blank), None, "{blank:?}");
+            let text = format!("{blank}one\u{200b}two{blank}");
             assert_eq!(
-                captions.finish(Role::Assistant, &part(""), "Yes.").as_deref(),
-                Some("Yes.")
+                captions.finish(Role::User, &item, &text).as_deref(),
+                Some("one\u{200b}two")
             );
         }
     }

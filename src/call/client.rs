@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::CallSettings;
-use super::service::{Part, bounded_str, member, read_json};
+use super::service::{Part, bounded_str, member, read_json, trimmed};
 
 /// Longest typed turn, in UTF-16 code units: what `maxlength` and `length` count in a browser, so
 /// that the page's field and the daemon agree about every text. In UTF-8 it has three times as many
@@ -30,6 +30,13 @@ pub enum ClientMessage<'a> {
     Interrupt,
     /// The user's spoken turn is over: answer it.
     EndTurn,
+    /// Answers a question of ours.
+    Confirm {
+        /// The question's id.
+        id: Cow<'a, str>,
+        /// Whether the user agrees.
+        allow: bool,
+    },
     /// End the call.
     HangUp,
     /// How much of the current reply has been heard.
@@ -51,6 +58,8 @@ pub enum ClientMessage<'a> {
 /// # Errors
 /// A sentence, when the text is no JSON object with a string `type`.
 pub fn parse(text: &str) -> Result<ClientMessage<'_>, String> {
+    // A byte order mark is passed over, so that what is looked up in the text finds its place, too.
+    let text = text.trim_start_matches('\u{feff}');
     let (value, _) =
         read_json(text).map_err(|error| format!("A text message must be JSON: {error}."))?;
     let Value::Object(mut message) = value else {
@@ -64,6 +73,12 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, String> {
         "interrupt" => ClientMessage::Interrupt,
         "end_turn" => ClientMessage::EndTurn,
         "hang_up" => ClientMessage::HangUp,
+        "confirm" => match (message.remove("allow"), message.remove("id")) {
+            (Some(Value::Bool(allow)), Some(Value::String(id))) => {
+                ClientMessage::Confirm { id: id.into(), allow }
+            }
+            _ => ClientMessage::Unknown,
+        },
         "played" => {
             played(&message).map_or(ClientMessage::Unknown, |ms| ClientMessage::Played { ms })
         }
@@ -75,7 +90,7 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, String> {
 fn typed_turn(text: Option<Value>) -> ClientMessage<'static> {
     match text {
         Some(Value::String(text)) if is_too_long(&text) => ClientMessage::TextTooLong,
-        Some(Value::String(text)) if !text.trim().is_empty() => ClientMessage::Text(text.into()),
+        Some(Value::String(text)) if !trimmed(&text).is_empty() => ClientMessage::Text(text.into()),
         _ => ClientMessage::Unknown,
     }
 }
@@ -218,10 +233,49 @@ pub fn transcript_delta(role: Role, part: &Part, text: &str) -> String {
 }
 
 /// Whether a message is a `transcript_delta`: its words come again in `transcript`. Within other messages
-/// these quotes would be escaped.
+/// these quotes would be escaped, or would not be at the end: keys are in the order of the alphabet.
 #[must_use]
 pub fn is_caption(json: &str) -> bool {
-    json.contains(r#""type":"transcript_delta""#)
+    json.ends_with(r#""type":"transcript_delta"}"#)
+}
+
+/// What `confirm` asks.
+#[derive(Debug)]
+pub struct Confirm<'a> {
+    /// By which it is answered.
+    pub id: &'a str,
+    /// What would be run.
+    pub tool: &'a str,
+    /// What that does, in the words of its maker; empty if nobody says.
+    pub about: &'a str,
+    /// The MCP server of the voice service that has it; `None` for a tool of this daemon.
+    pub server: Option<&'a str>,
+    /// Exactly what it would be run with: JSON.
+    pub arguments: &'a str,
+    /// How long an answer counts; 0 if none does any more.
+    pub seconds: u64,
+}
+
+/// `confirm`: the user is asked.
+#[must_use]
+pub fn confirm(asked: &Confirm<'_>) -> String {
+    let Confirm { id, tool, about, server, arguments, seconds } = asked;
+    let arguments: Value =
+        serde_json::from_str(arguments).unwrap_or_else(|_| Value::from(*arguments));
+    let mut message = json!({"type": "confirm", "id": id, "tool": tool, "arguments": arguments, "seconds": seconds});
+    if !about.is_empty() {
+        message["about"] = (*about).into();
+    }
+    if let Some(server) = server {
+        message["server"] = (*server).into();
+    }
+    message.to_string()
+}
+
+/// Whether a message is a `confirm`. A client that comes back is asked anew what is still open.
+#[must_use]
+pub fn is_question(json: &str) -> bool {
+    json.ends_with(r#""type":"confirm"}"#)
 }
 
 /// `transcript_failed`: what the user said in this item has no transcript.
@@ -355,6 +409,10 @@ mod tests {
             (r#"{"text":"h\u0069","more":[1],"type":"text"}"#, ClientMessage::Text("hi".into())),
             (r#"{"type":"interrupt"}"#, ClientMessage::Interrupt),
             (r#"{"type":"end_turn","more":1}"#, ClientMessage::EndTurn),
+            (
+                r#"{"type":"confirm","allow":true,"id":"c1-1"}"#,
+                ClientMessage::Confirm { id: "c1-1".into(), allow: true },
+            ),
             (r#"{"type":"hang_up","why":{}}"#, ClientMessage::HangUp),
             (r#"{"type":"played","ms":12}"#, ClientMessage::Played { ms: 12 }),
             (r#"{"type":"played","ms":12.9}"#, ClientMessage::Played { ms: 12 }),
@@ -373,6 +431,11 @@ mod tests {
             r#"{"type":"text"}"#,
             r#"{"type":"text","text":null}"#,
             r#"{"type":"text","text":"  "}"#,
+            r#"{"type":"confirm","id":"c1-1"}"#,
+            r#"{"type":"confirm","id":"c1-1","allow":"true"}"#,
+            r#"{"type":"confirm","id":"c1-1","allow":1}"#,
+            r#"{"type":"confirm","allow":true}"#,
+            r#"{"type":"confirm","id":7,"allow":true}"#,
             r#"{"type":"played","ms":-1}"#,
             r#"{"type":"played","ms":"1"}"#,
             r#"{"type":"played","ms":1e300}"#,

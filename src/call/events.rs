@@ -80,7 +80,6 @@ impl Call {
                 self.tell_transcript(Role::Assistant, &part, text);
             }
             ServiceEvent::FunctionCall(call) => self.on_function_call(*call, now),
-            ServiceEvent::ApprovalRequest { id } => self.on_approval_request(&id),
             ServiceEvent::McpCallFinished => self.gate.want(ResponseRequest::Answer),
             ServiceEvent::ResponseDone(mut done) => {
                 // What it calls is answered or begun before it counts as over: one follow-up answers all.

@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 
 use super::service::commands::Item;
-use super::service::{bounded, bounded_str};
+use super::service::{bounded, bounded_str, trimmed};
 
 /// Most entries kept. With a tool's two items this makes at most 128 items.
 const MAX_ENTRIES: usize = 64;
@@ -92,14 +92,14 @@ impl History {
         self.user_spoke(item_id);
         self.change(item_id, |entry| {
             if let Entry::User { text, .. } = entry {
-                *text = bounded(words.trim(), MAX_TEXT_BYTES);
+                *text = bounded(trimmed(words), MAX_TEXT_BYTES);
             }
         });
     }
 
     /// A typed turn of the user.
     pub(super) fn user_typed(&mut self, words: &str) {
-        let text = bounded(words.trim(), MAX_TEXT_BYTES);
+        let text = bounded(trimmed(words), MAX_TEXT_BYTES);
         self.typed += 1;
         self.push(Entry::User { item_id: format!("typed_{}", self.typed), text });
     }
@@ -123,7 +123,7 @@ impl History {
         self.assistant_says(item_id, "");
         self.change(item_id, |entry| {
             if let Entry::Assistant { text, ending: Ending::Open, .. } = entry
-                && !words.trim().is_empty()
+                && !trimmed(words).is_empty()
             {
                 *text = bounded(words, MAX_TEXT_BYTES);
             }
@@ -154,7 +154,7 @@ impl History {
         self.typed += 1;
         let index = self.position(id)?;
         match self.entries.get_mut(index)? {
-            Entry::Assistant { item_id, text, .. } if !text.trim().is_empty() => {
+            Entry::Assistant { item_id, text, .. } if !trimmed(text).is_empty() => {
                 *item_id = format!("cut_{}", self.typed);
                 Some(Item::Assistant { id: item_id, text })
             }
@@ -203,7 +203,7 @@ impl History {
     /// with the words that have come: nothing more will be heard of them.
     pub(super) fn settle(&mut self) {
         let unknown =
-            |entry: &Entry| matches!(entry, Entry::User { text, .. } if text.trim().is_empty());
+            |entry: &Entry| matches!(entry, Entry::User { text, .. } if trimmed(text).is_empty());
         self.entries.retain(|entry| !unknown(entry));
         self.told = 0;
         for entry in &mut self.entries {
@@ -255,7 +255,7 @@ impl History {
     /// words that have not come, a tool that runs, or a reply that may still be cut.
     pub(super) fn settled(&self, is_playing: impl Fn(&str) -> bool) -> usize {
         let may_change = |entry: &Entry| match entry {
-            Entry::User { text, .. } => text.trim().is_empty(),
+            Entry::User { text, .. } => trimmed(text).is_empty(),
             Entry::Assistant { item_id, .. } => is_playing(item_id),
             Entry::Tool { output, .. } => output.is_none(),
         };
@@ -269,10 +269,10 @@ impl History {
             .take(until)
             .skip(from)
             .flat_map(|entry| match entry {
-                Entry::User { item_id, text } if !text.trim().is_empty() => {
+                Entry::User { item_id, text } if !trimmed(text).is_empty() => {
                     [Some(Item::User { id: item_id, text }), None]
                 }
-                Entry::Assistant { item_id, text, .. } if !text.trim().is_empty() => {
+                Entry::Assistant { item_id, text, .. } if !trimmed(text).is_empty() => {
                     [Some(Item::Assistant { id: item_id, text }), None]
                 }
                 Entry::Tool { call_id, name, arguments, output: Some(output), .. } => [

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::client::ClientMessage;
 use super::ending::{EndReason, ServiceFault};
+use super::questions::Asked;
 use super::service::{ServiceError, ServiceEvent};
 use super::unfinished::Unfinished;
 
@@ -81,6 +82,16 @@ pub enum Input<'a> {
         call_id: &'a str,
         /// From its beginning to its result.
         most: Duration,
+    },
+    /// A tool that was to run asks first. What is ready to run is kept by the owner until
+    /// [`Output::RunAllowed`] or [`Output::ForgetTool`].
+    AskFirst {
+        /// The service's id of the function call.
+        call_id: &'a str,
+        /// What the tool does, in the words of its maker.
+        about: &'a str,
+        /// What it would be run with: a JSON object.
+        arguments: &'a str,
     },
     /// A tool that was to run is the one that hangs up: the call ends when the goodbye has been heard.
     HangUp {
@@ -160,7 +171,7 @@ pub enum Output {
     ChangeOver(ChangeOver),
     /// The service has refused an item of the conversation that was sent again: for the count.
     ItemRefused,
-    /// Run a tool beside the loop; answer with [`Input::ToolFinished`] or [`Input::HangUp`], exactly once. An answer that
+    /// Run a tool beside the loop; answer with [`Input::ToolFinished`], [`Input::HangUp`] or [`Input::AskFirst`], exactly once. An answer that
     /// comes after the tool's deadline is ignored.
     RunTool {
         /// The service's id of the function call.
@@ -170,6 +181,19 @@ pub enum Output {
         /// JSON text as the model wrote it: may be empty or invalid.
         arguments: String,
     },
+    /// The user has agreed: run what was kept for this call, and nothing else. Answered as
+    /// [`RunTool`](Self::RunTool).
+    RunAllowed {
+        /// The service's id of the function call.
+        call_id: String,
+    },
+    /// What was kept for this call is not to be run.
+    ForgetTool {
+        /// The service's id of the function call.
+        call_id: String,
+    },
+    /// What became of a question to the user, or of an answer: for the log and the count.
+    Asked(Asked),
     /// A tool that the model asked for is not run: for the count.
     ToolRefused,
     /// A response did not end as it should: for the log and the count.

@@ -149,6 +149,7 @@ impl Call {
         self.on_outage_tick(now);
         self.on_rollover_tick(now);
         self.run_overdue_calls(now);
+        self.expire_questions(now);
         while let Some(call) = self.tools.close_overdue(now) {
             let output = r#"{"error":"The tool took too long and was given up."}"#;
             self.answer_call(&call.call_id, output);

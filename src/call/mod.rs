@@ -19,7 +19,7 @@
 //! a turn on the client's word, `farewell` the end that the model asks for, `limits` the clock, `absence` a client
 //! that is away.
 //! `response_gate`, `playback`, `announced_calls`, `tool_calls`, `seen`, `captions`, `interrupted`,
-//! `first_audio` and `service_session` each keep one thing; `responses` is the life of a response.
+//! `first_audio`, `questions` and `service_session` each keep one thing; `responses` is the life of a response.
 //!
 //! What is not here: sockets, and audio itself. The call decides about audio by its length and its
 //! response, and never sees a sample.
@@ -40,6 +40,7 @@ mod limits;
 mod outage;
 pub mod pcm;
 mod playback;
+mod questions;
 mod reconnect;
 pub mod response_gate;
 mod responses;
@@ -72,9 +73,10 @@ use interrupted::Interrupted;
 use limits::Limits;
 use outage::{Jitter, Outage};
 use playback::Playback;
+pub use questions::Asked;
+use questions::Questions;
 use response_gate::{ResponseGate, ResponseRequest};
 use rollover::Rollover;
-use seen::Seen;
 use service::session::SessionInfo;
 use service::{AudioDelta, commands};
 use service_session::ServiceSession;
@@ -140,8 +142,7 @@ pub struct Call {
     tools: ToolCalls,
     /// The model has hung up, and its last words are still to be heard.
     farewell: Option<Farewell>,
-    /// Requests for approval that were answered.
-    approvals: Seen,
+    questions: Questions,
     limits: Limits,
     totals: Totals,
     first_audio: FirstAudio,
@@ -195,7 +196,7 @@ impl Call {
             announced: AnnouncedCalls::default(),
             tools: ToolCalls::default(),
             farewell: None,
-            approvals: Seen::default(),
+            questions: Questions::new(id),
             totals: Totals::default(),
             first_audio: FirstAudio::default(),
             interrupted: Interrupted::default(),
@@ -245,6 +246,9 @@ impl Call {
             Input::ToolFinished { call_id, output, ok } => {
                 self.on_tool_finished(call_id, output, ok, now);
             }
+            Input::AskFirst { call_id, about, arguments } => {
+                self.on_ask_first(call_id, about, arguments, now);
+            }
             Input::ToolTakes { call_id, most } => self.tools.takes(call_id, most),
             Input::HangUp { call_id } => self.on_hang_up(call_id, now),
             Input::Tick => self.on_tick(now),
@@ -277,6 +281,7 @@ impl Call {
         let limits = self.limits.deadline(self.state, self.is_busy(), self.playback.end());
         let gate = self.gate.deadline(self.tools.has_complete_batch(), self.sound_end());
         let tools = sooner(self.announced.deadline(), self.tools.deadline());
+        let tools = sooner(tools, self.questions.deadline());
         let tools = sooner(tools, self.farewell.as_ref().map(Farewell::deadline));
         let waiting = sooner(tools, self.end_of_turn.deadline());
         let session = sooner(self.outage_deadline(), self.rollover_deadline());
@@ -459,7 +464,13 @@ impl Call {
                 let instructions = self.settings.session["instructions"].as_str();
                 commands::go_on(instructions.unwrap_or_default(), self.session.tags)
             }
-            ResponseRequest::Answer => commands::response_create(self.session.tags),
+            ResponseRequest::Answer => match self.questions.take_unspoken() {
+                Some(asked) => {
+                    let instructions = self.settings.session["instructions"].as_str();
+                    commands::ask(instructions.unwrap_or_default(), &asked, self.session.tags)
+                }
+                None => commands::response_create(self.session.tags),
+            },
             ResponseRequest::Greeting => commands::greeting(
                 self.settings.greeting.as_deref().unwrap_or_default(),
                 self.session.dialect,
@@ -487,7 +498,7 @@ impl Call {
 
     /// Whether somebody speaks or works, so that the call is not idle (playing apart).
     fn is_busy(&self) -> bool {
-        self.gate.is_busy() || self.tools.is_running()
+        self.gate.is_busy() || self.tools.is_running() || self.questions.are_open()
     }
 
     fn tell(&mut self, message: String) {

@@ -140,6 +140,7 @@ impl Call {
         }
         self.end_of_turn.session_lost(committed, self.session.turns.detects);
         self.announced.session_lost();
+        self.withdraw_requests();
         self.history.settle();
         // The ids of another session may be the same.
         self.captions = Default::default();

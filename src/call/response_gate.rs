@@ -336,14 +336,21 @@ impl ResponseGate {
         Some(std::mem::take(&mut self.stop_next))
     }
 
-    /// An event that belongs to a response, which may be empty: a sign of life of the active one. Asked
-    /// for every audio delta: it does not allocate.
+    /// An event of a response, which may be empty: a sign of life of the active one. Asked for every audio delta.
     pub fn sign(&mut self, response_id: &str, now: Instant) -> Sign {
         if response_id.is_empty() || self.active().is_some_and(|id| id == response_id) {
             if let Response::Active { seen } | Response::Cancelled { seen, .. } = &mut self.response
             {
                 *seen = now;
             }
+            return Sign::Known;
+        }
+        // `response.created` had no id: what comes next of it tells the name.
+        if matches!(self.response, Response::Active { .. })
+            && self.response_id.is_empty()
+            && !self.past.iter().any(|id| id == response_id)
+        {
+            self.response_id.push_str(response_id);
             return Sign::Known;
         }
         if self.response_id == response_id {

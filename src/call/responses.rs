@@ -29,6 +29,7 @@ impl Call {
             self.unfinished(Unfinished::Superseded, &before, String::new());
         }
         self.interrupted.begin(response_id);
+        self.captions.next_turn(Role::Assistant);
         self.go_on = false;
         if stop {
             self.cancel(response_id, now);

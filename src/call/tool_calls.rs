@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use super::announced_calls::{FinishedCall, MAX_TOOL_ARGUMENT_BYTES};
 use super::client::{self, ToolState};
 use super::playback::whole_ms;
-use super::response_gate::ResponseRequest;
-use super::service::{FunctionCall, ResponseDone, commands};
+use super::service::{FunctionCall, ResponseDone};
 use super::{Call, Output};
 
 /// Longest tool output passed to the model, in bytes.
@@ -96,6 +95,25 @@ impl ToolCalls {
         }
     }
 
+    /// The tool of an open call.
+    pub(super) fn name(&self, call_id: &str) -> Option<&str> {
+        self.open.iter().find(|call| call.call_id == call_id).map(|call| call.name.as_str())
+    }
+
+    /// An open call waits for the user until then. Its own deadline comes only after that.
+    pub(super) fn waits(&mut self, call_id: &str, until: Instant) {
+        if let Some(call) = self.open.iter_mut().find(|call| call.call_id == call_id) {
+            call.deadline = until + TOOL_TIMEOUT;
+        }
+    }
+
+    /// An open call has waited for the user, and begins now.
+    pub(super) fn begins(&mut self, call_id: &str, now: Instant) {
+        if let Some(call) = self.open.iter_mut().find(|call| call.call_id == call_id) {
+            (call.started, call.deadline) = (now, now + TOOL_TIMEOUT);
+        }
+    }
+
     /// Closes one call that is past its deadline; the caller must send its error. Asked until `None`.
     pub(super) fn close_overdue(&mut self, now: Instant) -> Option<OpenCall> {
         let index = self.open.iter().position(|call| call.deadline <= now)?;
@@ -142,9 +160,6 @@ impl Call {
         while let Some(call) = self.announced.settle(&done.response_id, completed) {
             self.run_call(call, cancelled, now);
         }
-        for id in std::mem::take(&mut done.approvals) {
-            self.on_approval_request(&id);
-        }
     }
 
     /// Finished calls whose arguments have not come in time are run without them.
@@ -166,6 +181,9 @@ impl Call {
     /// also if it is not run: without one the model would never learn what became of it.
     fn run_call(&mut self, call: FinishedCall, cancelled: bool, now: Instant) {
         self.settle_turn(None);
+        if call.server.is_some() {
+            return self.on_approval_request(call, cancelled, now);
+        }
         self.history.tool_called(&call.call_id, &call.name, &call.arguments);
         if cancelled || self.interrupted.is(&call.response_id) {
             // It is in the conversation, so it needs an output, but nobody waits for the work.
@@ -191,15 +209,6 @@ impl Call {
                 self.answer_call(&call.call_id, output);
                 self.tell(client::tool(&call.name, ToolState::Failed, 0));
             }
-        }
-    }
-
-    /// A tool of the service's own. Nobody is asked for approval, so it is refused: the model then
-    /// says so. Each request is answered once, however many events tell it.
-    pub(super) fn on_approval_request(&mut self, id: &str) {
-        if !id.is_empty() && self.approvals.note(id) {
-            self.send(commands::approval(id, false));
-            self.gate.want(ResponseRequest::Answer);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::client::{self, ClientMessage};
+use super::client::{self, ClientMessage, Role};
 use super::ending::EndReason;
 use super::playback::Cut;
 use super::response_gate::{Canceller, ResponseRequest};
@@ -22,6 +22,7 @@ impl Call {
             }
             ClientMessage::Interrupt => self.on_interrupt(now),
             ClientMessage::EndTurn => self.on_end_turn(now),
+            ClientMessage::Confirm { id, allow } => self.on_confirm(&id, allow, now),
             ClientMessage::HangUp => self.end(EndReason::HangUp, now),
             ClientMessage::Played { ms } => self.playback.report(ms, now),
             ClientMessage::Ping { id } => self.tell(client::pong(&id)),
@@ -85,6 +86,7 @@ impl Call {
     pub(super) fn on_speech_started(&mut self, item_id: &str, now: Instant) {
         self.limits.touch(now);
         self.call_off_farewell();
+        self.captions.next_turn(Role::User);
         self.gate.speech_started(now);
         self.end_turn_of_absent(now);
         self.first_audio.cancel();
@@ -125,6 +127,7 @@ impl Call {
     /// for with the commit, which was ours.
     pub(super) fn on_committed(&mut self, item_id: &str, now: Instant) {
         self.gate.committed(now);
+        self.captions.next_turn(Role::User);
         self.begin_turn(item_id, now);
         if self.end_of_turn.take_untold() {
             self.tell(client::speech_stopped(item_id));

@@ -12,7 +12,7 @@ use super::tool_folder::{Found, ToolFolder, origin};
 use crate::config::{Config, Purpose};
 use crate::system::child::{Child, Launch, Outcome};
 use crate::tools::process::{self, Ended};
-use crate::tools::{Backing, Tool, builtin};
+use crate::tools::{Backing, Confirm, Tool, builtin};
 
 /// Lists the tools, or runs one.
 ///
@@ -64,7 +64,8 @@ pub(super) fn line(tool: &Tool) -> String {
         Backing::Command { .. } => "command",
         Backing::Web { origin, .. } => origin,
     };
-    let line = format!("{:<24} {:<28} {}", tool.name, what, origin(&tool.origin));
+    let asks = if tool.confirm == Confirm::Always { ", asks first" } else { "" };
+    let line = format!("{:<24} {:<28} {}{asks}", tool.name, what, origin(&tool.origin));
     plain(&line)
 }
 

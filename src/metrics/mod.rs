@@ -109,6 +109,8 @@ families! {
         "Tokens of Entra ID: fetched, not fetched, and refused by the service.";
     Tools: "tool_runs_total", "outcome", "ok failed refused not_started abandoned",
         "Tool runs that the model asked for.";
+    Confirms: "confirms_total", "outcome", "allowed refused expired withdrawn unasked stray",
+        "Questions to users before a tool runs, and answers to none.";
     LogLost: "log_lines_lost_total", "", "", "Log lines that standard error did not take.";
     Active: "calls_active", "", "", "Calls now.";
     Open: "connections_open", "", "", "Connections now, calls among them.";

@@ -72,7 +72,7 @@ pub fn certificate_fault(fault: &CertificateError) -> String {
         (
             "CaUsedAsEndEntity",
             "the certificate is an authority's own (CA:TRUE), and a server may not show that one, \
-             although it is trusted; make an authority and, signed by it, a certificate for the \
+             even where it is trusted; make an authority and, signed by it, a certificate for the \
              server with basicConstraints=CA:FALSE and subjectAltName=DNS:HOST (docs/operations.md \
              has the commands, under Troubleshoot)",
         ),

@@ -1,7 +1,7 @@
 //! The client's connection breaks, and the client takes its call up again on another one.
 //!
 //! The order of a return is a promise: `hello`, the messages that were missed, the state of the call as it
-//! is now, then the reply from the byte on that the client has had. Audio that a barge-in has dropped
+//! is now, the questions that are open, then the reply from the byte on that the client has had. Audio that a barge-in has dropped
 //! meanwhile is not sent: the missed `speech_started` stands for it.
 
 use std::fmt::Display;
@@ -11,6 +11,7 @@ use super::client_side::{Had, Missed};
 use super::context::TurnContext;
 use super::tail::NoReturn;
 use super::{EndReason, Input, Session};
+use crate::call::client;
 use crate::metrics::{Family, nanos};
 use crate::net::socket::Socket;
 use crate::net::ws::WsPeer;
@@ -78,8 +79,11 @@ impl<S: Socket> Session<S> {
         );
         let heard = self.totals.microphone_bytes;
         self.client.tell(&self.call.hello_again(&self.id, resume, heard));
-        texts.iter().for_each(|json| self.client.tell(json));
+        let told = texts.iter().filter(|json| !client::is_question(json));
+        told.for_each(|json| self.client.tell(json));
         self.client.tell(&self.call.state_now());
+        // A question that was missed may be over, and has less time left.
+        self.call.questions_now(cx.now).for_each(|json| self.client.tell(&json));
         old
     }
 

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use super::refusals::Refused;
 use crate::call::CallSettings;
 use crate::call::service::session::{SessionSettings, first_session, session_with};
-use crate::call::service::transcription::{Transcription, hint, transcriber, transcriptions};
+use crate::call::service::transcription::{
+    Transcription, hint, language, transcriber, transcriptions,
+};
 use crate::net::dial::Target;
 
 /// How long new calls begin with a fallback. After that, a call asks for the owner's first choice
@@ -162,7 +164,7 @@ impl Candidate {
                 let wanted = all.session_settings(model);
                 let transcribers = transcriptions(&wanted, &first_session(&wanted));
                 let name = transcriber(&wanted, *transcribers.get(self.choice.transcription)?)?;
-                let language = wanted.language.as_deref()?;
+                let language = language(&wanted)?;
                 let told = hint(name, language).filter(|_| self.choice.hinted)?;
                 let choice = Choice { hinted: false, ..self.choice };
                 let clause = format!("{name} is not told the language {told}, which is refused");

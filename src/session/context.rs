@@ -64,11 +64,11 @@ pub struct TurnContext<'a> {
 }
 
 impl TurnContext<'_> {
-    /// Asks the loop to run a tool after this turn, unless it is one that the call itself carries out.
+    /// Asks the loop to run a tool after this turn, unless it is one that the call itself carries out, or one
+    /// that asks first.
     ///
     /// # Errors
-    /// A sentence for the model: there is no such tool, its arguments do not fit its schema, or the user
-    /// would have to be asked first.
+    /// A sentence for the model: there is no such tool, or its arguments do not fit its schema.
     pub(super) fn want_tool(
         &mut self,
         call_id: &str,
@@ -76,22 +76,28 @@ impl TurnContext<'_> {
         arguments: &str,
     ) -> Result<Carried, String> {
         let (tool, input) = self.tools.check(name, arguments)?;
-        if tool.confirm == Confirm::Always {
-            return Err("The user must agree before this is done, and cannot be asked here.".into());
-        }
         if tool.backing == Backing::HangUp {
             return Ok(Carried::HangUp);
         }
+        let wanted = WantedTool { call_id: call_id.to_owned(), tool: Rc::clone(tool), input };
+        Ok(match tool.confirm {
+            Confirm::Never => self.run(wanted),
+            Confirm::Always => Carried::Ask(wanted),
+        })
+    }
+
+    /// Asks the loop to run this after the turn.
+    pub(super) fn run(&mut self, wanted: WantedTool) -> Carried {
         // It may wait for its place as long as it may run.
-        let most = tool.limits.timeout * 2 + SPARE;
-        self.wanted.push(WantedTool { call_id: call_id.to_owned(), tool: Rc::clone(tool), input });
-        Ok(Carried::Run { most })
+        let most = wanted.tool.limits.timeout * 2 + SPARE;
+        self.wanted.push(wanted);
+        Carried::Run { most }
     }
 
     /// Counts what does not come back from the loop.
     pub(super) fn count_wanted(&mut self, wanted: &Result<Carried, String>) {
         match wanted {
-            Ok(Carried::Run { .. }) => {}
+            Ok(Carried::Run { .. } | Carried::Ask(_)) => {}
             Ok(Carried::HangUp) => self.metrics.count(Family::Tools, "ok"),
             Err(_) => self.metrics.count(Family::Tools, "refused"),
         }
@@ -102,10 +108,12 @@ impl TurnContext<'_> {
 const SPARE: Duration = Duration::from_secs(10);
 
 /// What becomes of a function call of the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Carried {
     /// The loop runs it and tells its result within this time.
     Run { most: Duration },
+    /// The user is asked first. Whoever gets this keeps it: it is what the user is shown, and what a yes runs.
+    Ask(WantedTool),
     /// The call ends.
     HangUp,
 }

@@ -19,6 +19,7 @@
 //! `microphone`), and when those are full the service is not read until there is room (R2).
 
 mod absence;
+mod asking;
 mod base64_audio;
 pub mod candidates;
 mod client_side;
@@ -164,6 +165,8 @@ pub struct Session<S = TcpStream> {
     half_reply: ReplyHalf,
     half_microphone: MicrophoneHalf,
     oddities: Oddities,
+    /// What asks first: ready to run, and run only on [`Output::RunAllowed`]. As many as the call has questions.
+    asking: Vec<WantedTool>,
 }
 
 impl<S: Socket> Session<S> {
@@ -193,6 +196,7 @@ impl<S: Socket> Session<S> {
             half_reply: ReplyHalf::default(),
             half_microphone: MicrophoneHalf::default(),
             oddities: Oddities::default(),
+            asking: Vec::new(),
         };
         session.carry_out(cx);
         session.tick = session.call.deadline();
@@ -423,6 +427,12 @@ impl<S: Socket> Session<S> {
                     cx.count_wanted(&wanted);
                     settled.push((call_id, wanted));
                 }
+                Output::RunAllowed { call_id } => {
+                    let allowed = self.run_allowed(&call_id, cx);
+                    settled.push((call_id, allowed));
+                }
+                Output::ForgetTool { call_id } => self.forget_tool(&call_id),
+                Output::Asked(asked) => self.count_asked(asked, cx),
                 Output::ToolRefused => cx.metrics.count(Family::Tools, "refused"),
                 Output::Unfinished { how, response_id, said } => {
                     let (id, meaning) = (&self.id, how.meaning());
@@ -441,6 +451,7 @@ impl<S: Socket> Session<S> {
             let call_id = &call_id;
             match wanted {
                 Ok(Carried::Run { most }) => self.input(Input::ToolTakes { call_id, most }, cx),
+                Ok(Carried::Ask(wanted)) => self.ask_first(wanted, cx),
                 Ok(Carried::HangUp) => self.input(Input::HangUp { call_id }, cx),
                 Err(error) => {
                     let output = &serde_json::json!({ "error": error }).to_string();

@@ -20,13 +20,15 @@ pub(super) struct Words {
 impl Words {
     /// Of the body of an HTTP answer: `{"error":{…}}`, `{"error":"…"}`, or the fields alone. What
     /// follows the JSON is passed over, and of JSON that was cut off the message is taken as far as it
-    /// goes. A text that is no JSON is a message, but HTML comes from a proxy.
+    /// goes. A text that is no JSON is a message, but HTML comes from a proxy, and what is no text (it was
+    /// compressed, say) tells nobody anything.
     pub(super) fn of_body(body: &str) -> Self {
         let body = body.trim_start();
         let mut values = serde_json::Deserializer::from_str(body).into_iter::<Value>();
         let Some(Ok(json)) = values.next() else {
             let message = match body.chars().next() {
                 Some('<') => "".to_owned(),
+                _ if is_no_text(body) => "".to_owned(),
                 Some('{' | '[') => cut_message(body),
                 _ => body.to_owned(),
             };
@@ -39,7 +41,8 @@ impl Words {
         };
         let codes = ["/code", "/type", "/innererror/code", "/details/0/code"].map(text).join(" ");
         // The last two are of RFC 9457, "Problem Details".
-        let messages = ["/message", "/Message", "/detail", "/title"].map(text);
+        let messages =
+            ["/message", "/Message", "/detail", "/title", "/innererror/message"].map(text);
         let message = messages.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
         let message = error.as_str().unwrap_or(message);
         Self { codes, param: text("/param").to_owned(), message: message.to_owned() }
@@ -59,6 +62,11 @@ impl Words {
             (message, code) => format!("{message} ({})", quote(code)),
         }
     }
+}
+
+/// Whether a body holds bytes that stand in no text.
+fn is_no_text(body: &str) -> bool {
+    body.chars().any(|letter| letter.is_control() && !letter.is_whitespace())
 }
 
 /// The value of `message` in JSON that has no end, as far as it goes.

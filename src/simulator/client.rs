@@ -172,8 +172,8 @@ impl Simulation {
                 self.conversation.check_call(item["call_id"].as_str().unwrap_or_default())?;
             }
             Some("mcp_approval_response") => {
-                let message = "The simulator asked for no approval.";
-                return Err(Fault::value("item.approval_request_id", message));
+                self.conversation
+                    .check_approval(item["approval_request_id"].as_str().unwrap_or_default())?;
             }
             _ => {}
         }
@@ -204,10 +204,34 @@ impl Simulation {
         } else if item["type"] == "function_call_output" {
             let output = quoted(item["output"].as_str().unwrap_or_default());
             self.unanswered.outputs.push(output);
+        } else if item["type"] == "mcp_approval_response" {
+            self.on_approval(item);
         } else if let Some(text) = user_text(item) {
             self.welcome_at = None;
             self.unanswered.text = Some(quoted(&text));
         }
+    }
+
+    /// What is approved is done at once; the client asks for the response that tells of it.
+    fn on_approval(&mut self, item: &Value) {
+        if item["approve"] != true {
+            let output = r#"{"error":"The user has not allowed it."}"#;
+            return self.unanswered.outputs.push(output.to_owned());
+        }
+        let request = item["approval_request_id"].as_str().unwrap_or_default();
+        let request = self.conversation.get(request).cloned().unwrap_or_default();
+        let output = r#"{"result":"what the simulated server would find"}"#;
+        self.unanswered.outputs.push(output.to_owned());
+        let id = self.new_id("mcp");
+        let call = json!({
+            "id": id, "type": "mcp_call", "approval_request_id": request["id"],
+            "server_label": request["server_label"], "name": request["name"],
+            "arguments": request["arguments"], "output": output,
+        });
+        let place = json!({ "item_id": id, "output_index": 0 });
+        self.send("response.mcp_call.in_progress", place.clone());
+        self.send("response.mcp_call.completed", place);
+        self.send("response.output_item.done", json!({ "output_index": 0, "item": call }));
     }
 
     fn item_retrieve(&mut self, id: &str) -> Result<(), Fault> {

@@ -179,6 +179,20 @@ impl Conversation {
         Ok(())
     }
 
+    /// The request that an approval answers: each is answered once.
+    pub(super) fn check_approval(&self, id: &str) -> Result<(), Fault> {
+        let asked = self.get(id).is_some_and(|item| item["type"] == "mcp_approval_request");
+        let mut items = self.entries.iter().map(|entry| &entry.value);
+        if asked
+            && !items.any(|item| item["approval_request_id"] == id && item["approve"].is_boolean())
+        {
+            return Ok(());
+        }
+        let id: String = id.chars().take(60).collect();
+        let message = format!("No approval request with id '{id}' is open.");
+        Err(Fault::value("item.approval_request_id", message))
+    }
+
     fn find(&self, id: &str) -> Option<usize> {
         // Clients mostly name a recent item, so the search begins at the end.
         self.entries.iter().rposition(|entry| entry.id == id)

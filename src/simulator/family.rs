@@ -25,10 +25,7 @@ const MAX_LANGUAGES: usize = 10;
 /// How the session's model hears and speaks, if its name is known. An agent has no model of its
 /// own.
 pub(super) fn known_kind(model: &str, agent: bool) -> Option<Kind> {
-    let known = agent
-        || models::find(model).is_some()
-        || ["gpt-realtime", "azure-realtime"].iter().any(|family| model.starts_with(family));
-    known.then(|| models::kind(model))
+    if agent { Some(Kind::Cascade) } else { models::known_kind(model) }
 }
 
 /// Judges a session as it would be after an update.
@@ -103,6 +100,12 @@ fn check_extras(next: &Map<String, Value>, kind: Kind, model: &str) -> Result<()
     let interim = next.get("interim_response").is_some_and(|it| !it.is_null());
     if kind != Kind::Cascade && interim {
         return Err(unsupported("session.interim_response", model));
+    }
+    // Only Azure's voices know when they say which word.
+    let timed = next.get("output_audio_timestamp_types").and_then(Value::as_array);
+    let of_openai = next.get("voice").is_some_and(|voice| voice["type"] == "openai");
+    if of_openai && timed.is_some_and(|types| !types.is_empty()) {
+        return Err(unsupported("session.output_audio_timestamp_types", model));
     }
     Ok(())
 }
@@ -182,6 +185,8 @@ mod tests {
             ("azure-realtime", "azure-standard", false),
             ("azure-realtime", "openai", false),
             ("azure-realtime", "azure-realtime-native", true),
+            ("phi4-mini", "openai", false),
+            ("gpt-5.9-next", "openai", false),
             ("my-deployment", "openai", true),
         ] {
             assert_eq!(refusal(model, false, voice(kind)).is_none(), taken, "{model} {kind}");

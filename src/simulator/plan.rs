@@ -23,6 +23,12 @@ pub(super) enum Content {
         call_id: String,
         arguments: String,
     },
+    /// The user's approval is asked for.
+    Approval {
+        server: String,
+        name: String,
+        arguments: String,
+    },
 }
 
 /// One output item that is being sent.
@@ -68,6 +74,10 @@ impl Output {
             Content::Call { name, call_id, .. } => json!({
                 "type": "function_call", "name": name, "call_id": call_id, "arguments": written,
             }),
+            Content::Approval { server, name, arguments } => json!({
+                "type": "mcp_approval_request", "server_label": server, "name": name,
+                "arguments": arguments,
+            }),
         };
         item["id"] = self.item_id.clone().into();
         item["object"] = "realtime.item".into();
@@ -78,14 +88,14 @@ impl Output {
     pub(super) fn call_id(&self) -> &str {
         match &self.content {
             Content::Call { call_id, .. } => call_id,
-            Content::Message { .. } => "",
+            Content::Message { .. } | Content::Approval { .. } => "",
         }
     }
 
     pub(super) fn call_name(&self) -> &str {
         match &self.content {
             Content::Call { name, .. } => name,
-            Content::Message { .. } => "",
+            Content::Message { .. } | Content::Approval { .. } => "",
         }
     }
 }
@@ -157,6 +167,7 @@ pub(super) fn steps(outputs: &[Output], script: &Script, may_end: bool) -> VecDe
                 message(transcript, sound.is_some(), middle, &mut steps);
             }
             Content::Call { arguments, .. } => call(arguments, middle, &mut steps),
+            Content::Approval { .. } => steps.extend(middle),
         }
         steps.push_back(Step::ItemDone);
     }

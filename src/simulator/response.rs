@@ -148,6 +148,7 @@ impl Response {
             }
             Content::Message { .. } => {}
             Content::Call { .. } => self.steps.push_back(Step::ArgumentsDone),
+            Content::Approval { .. } => {}
         }
         self.steps.push_back(Step::ItemDone);
     }

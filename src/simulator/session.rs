@@ -48,6 +48,8 @@ pub(super) struct Settings {
     pub(super) text_only: bool,
     pub(super) parallel_tool_calls: bool,
     pub(super) tools: Vec<Tool>,
+    /// The labels of MCP servers whose tools need the user's approval.
+    pub(super) servers: Vec<String>,
     pub(super) tool_choice: ToolChoice,
 }
 
@@ -57,6 +59,7 @@ impl Settings {
         let mut settings = self.clone();
         if params["tools"].is_array() {
             settings.tools = tools(&params["tools"]);
+            settings.servers = servers(&params["tools"]);
         }
         if !params["tool_choice"].is_null() {
             settings.tool_choice = tool_choice(&params["tool_choice"]);
@@ -206,6 +209,7 @@ fn settings(value: &Map<String, Value>) -> Settings {
         text_only: is_text_only(modalities),
         parallel_tool_calls: get("parallel_tool_calls") != Value::Bool(false),
         tools: tools(&get("tools")),
+        servers: servers(&get("tools")),
         tool_choice: tool_choice(&get("tool_choice")),
     }
 }
@@ -234,6 +238,14 @@ fn tools(value: &Value) -> Vec<Tool> {
             parameters: tool["parameters"].clone(),
         })
         .collect()
+}
+
+/// `always` is the service's default.
+fn servers(value: &Value) -> Vec<String> {
+    let servers = value.as_array().into_iter().flatten();
+    let asks = |tool: &&Value| tool["type"] == "mcp" && tool["require_approval"] != "never";
+    let labels = servers.filter(asks).filter_map(|tool| tool["server_label"].as_str());
+    labels.map(str::to_owned).collect()
 }
 
 fn tool_choice(value: &Value) -> ToolChoice {

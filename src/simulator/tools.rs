@@ -9,6 +9,8 @@ use super::session::{Settings, Tool, ToolChoice};
 pub(super) struct Call {
     pub(super) name: String,
     pub(super) arguments: String,
+    /// The MCP server of the service that has the tool: the user's approval is asked for.
+    pub(super) server: Option<String>,
 }
 
 /// The tool that ends a call. A model calls it at a goodbye only.
@@ -51,7 +53,7 @@ pub(super) fn for_text(settings: &Settings, text: &str) -> Vec<Call> {
         return Vec::new();
     }
     let most = if settings.parallel_tool_calls { usize::MAX } else { 1 };
-    if let Some(named) = named(settings, text) {
+    if let Some(named) = of_server(settings, text).or_else(|| named(settings, text)) {
         return vec![named];
     }
     let lower = text.to_lowercase();
@@ -79,10 +81,23 @@ fn named(settings: &Settings, text: &str) -> Option<Call> {
     let mut values = serde_json::Deserializer::from_str(arguments).into_iter::<Value>();
     match values.next() {
         Some(Ok(Value::Object(object))) => {
-            Some(Call { name: tool.name.clone(), arguments: Value::from(object).to_string() })
+            let arguments = Value::from(object).to_string();
+            Some(Call { name: tool.name.clone(), arguments, server: None })
         }
         _ => Some(call(tool, text)),
     }
+}
+
+/// The call of a typed turn that begins with the label of an MCP server, the name of a tool there, which is taken
+/// to be right, and its arguments as JSON: `docs search {"query": "voice"}`.
+fn of_server(settings: &Settings, text: &str) -> Option<Call> {
+    let (label, rest) = text.trim().split_once(' ')?;
+    let server = settings.servers.iter().find(|server| *server == label)?;
+    let rest = rest.trim();
+    let (name, arguments) = rest.split_once(' ').unwrap_or((rest, "{}"));
+    let object: Map<String, Value> = serde_json::from_str(arguments).unwrap_or_default();
+    let arguments = Value::from(object).to_string();
+    Some(Call { name: name.to_owned(), arguments, server: Some(server.clone()) })
 }
 
 /// A tool's answer as a sentence, because a person hears it. An answer that is not a JSON object is
@@ -128,7 +143,8 @@ fn forced(settings: &Settings, text: &str) -> Option<Call> {
 }
 
 fn call(tool: &Tool, text: &str) -> Call {
-    Call { name: tool.name.clone(), arguments: arguments(&tool.parameters, text) }
+    let arguments = arguments(&tool.parameters, text);
+    Call { name: tool.name.clone(), arguments, server: None }
 }
 
 /// Arguments that fit the schema roughly, laid out as loosely as models were seen to do.

@@ -281,14 +281,14 @@ impl Simulation {
                     self.unanswered = open;
                     return self.call_contents(calls, silent);
                 }
-                self.answer(open)
+                self.answer(open, &request.params)
             }
             RequestKind::Given(mut given) => {
                 let calls = self.calls(&mut given, &request.params);
                 if !calls.is_empty() {
                     return self.call_contents(calls, silent);
                 }
-                self.answer(given)
+                self.answer(given, &request.params)
             }
         };
         let welcome = matches!(sound, Sound::Welcome);
@@ -324,6 +324,10 @@ impl Simulation {
                 true => call.arguments.trim_end().trim_end_matches('}').to_owned(),
                 false => call.arguments,
             };
+            if let Some(server) = call.server {
+                contents.push(Content::Approval { server, name: call.name, arguments });
+                continue;
+            }
             let call_id = self.new_id("call");
             contents.push(Content::Call { name: call.name, call_id, arguments });
         }
@@ -343,8 +347,9 @@ impl Simulation {
         quoted(&format!("So far you have said: {earlier}{}.", told.join(", ")))
     }
 
-    /// Words and sound for all that is open.
-    fn answer(&self, open: Unanswered) -> (String, Sound) {
+    /// Words and sound for all that is open. If nothing is, the end of what the client has told the model for this
+    /// response stands for the sense that a model would make of it.
+    fn answer(&self, open: Unanswered, params: &Value) -> (String, Sound) {
         let Unanswered { turn, text, outputs } = open;
         let mut words = Vec::new();
         let mut sound = None;
@@ -361,6 +366,10 @@ impl Simulation {
         words.extend(outputs.iter().map(|output| tools::told(output)));
         if words.is_empty() && self.responses == 0 {
             return (WELCOME_TEXT.to_owned(), Sound::Welcome);
+        }
+        let told = params["instructions"].as_str().and_then(|told| told.rsplit("\n\n").next());
+        if let Some(told) = told.filter(|_| words.is_empty()) {
+            words.push(quoted(&format!("I am to say this: {told}")));
         }
         if words.is_empty() {
             words.push("There is nothing new to answer.".to_owned());

@@ -111,16 +111,12 @@ fn tool(
         max_output: usize::try_from(max_output).unwrap_or(usize::MAX),
         at_once: usize::try_from(at_once).unwrap_or(usize::MAX),
     };
-    let confirm = match fields.get("confirm").map(Value::as_str) {
-        None | Some(Some("never")) => Confirm::Never,
-        Some(Some("always")) => Confirm::Always,
-        Some(Some("auto")) => Confirm::Auto,
-        Some(_) => return refuse("confirm", "confirm must be never, always or auto"),
-    };
+    let mut only_reads = false;
     let backing = match (fields.get("command"), fields.get("http")) {
         (Some(command), None) => self::command(command, folder)?,
         (None, Some(http)) => {
             let web = Web::parse(http, &parameters, credentials)?;
+            only_reads = web.only_reads();
             let credentials = credentials.to_string_lossy();
             let given = json!({
                 "http": http,
@@ -133,6 +129,14 @@ fn tool(
         }
         (Some(_), Some(_)) => return refuse("http", "a tool has a command or http, not both"),
         (None, None) => return refuse("name", "a tool needs a command or http"),
+    };
+    let confirm = match fields.get("confirm").map(Value::as_str) {
+        None | Some(Some("never")) => Confirm::Never,
+        Some(Some("always")) => Confirm::Always,
+        // What a program does nobody can tell; a GET only reads.
+        Some(Some("auto")) if only_reads => Confirm::Never,
+        Some(Some("auto")) => Confirm::Always,
+        Some(_) => return refuse("confirm", "confirm must be never, always or auto"),
     };
     let origin = Origin::File(path.to_owned());
     Ok(Tool { name, description, parameters, backing, limits, confirm, origin })

@@ -101,10 +101,8 @@ impl Limits {
 pub enum Confirm {
     /// It runs at once.
     Never,
-    /// Always.
+    /// The user has to agree, each time anew.
     Always,
-    /// As the tool's server says of it.
-    Auto,
 }
 
 /// Where a tool comes from.

@@ -196,6 +196,12 @@ impl Web {
         Ok(Self { method, origin, target, query, headers, body, pointer, parameters })
     }
 
+    /// Whether it changes nothing at a server that keeps to HTTP (RFC 9110, section 9.2.1).
+    #[must_use]
+    pub fn only_reads(&self) -> bool {
+        self.method == "GET"
+    }
+
     /// Host and port, for lists.
     #[must_use]
     pub fn origin(&self) -> &str {

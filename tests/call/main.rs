@@ -4,6 +4,7 @@
 
 mod end_of_turn;
 mod makers;
+mod questions;
 mod reconnect;
 mod rollover;
 mod scene;

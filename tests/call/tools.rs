@@ -174,10 +174,11 @@ fn a_request_refused_for_good_is_told_and_frees_the_gate() {
 }
 
 #[test]
-fn the_services_own_tools_are_refused_approval_and_spoken_about() {
+fn a_tool_of_the_services_own_without_a_name_is_refused_and_spoken_about() {
     let mut scene = Scene::active();
     scene.service(json!({"type": "conversation.item.created", "item":
         {"id": "mcpr_1", "type": "mcp_approval_request"}}));
+    scene.pass_secs(1);
     let commands = scene.commands();
     let answer = json!({"type": "mcp_approval_response", "approval_request_id": "mcpr_1",
         "approve": false});

@@ -150,6 +150,19 @@ pub fn go_on(instructions: &str, tagged: bool) -> String {
     request(json!({"instructions": format!("{instructions}\n\n{more}")}), tagged)
 }
 
+/// A `response.create` that asks the user aloud about `asked`: what waits for a yes. It calls nothing, since what
+/// waits would be called again.
+#[must_use]
+pub fn ask(instructions: &str, asked: &str, tagged: bool) -> String {
+    let more = format!(
+        "This is not done yet: the user must agree first. {asked}\nThe user's screen shows the question with two \
+         buttons, and only these count. Ask aloud now whether you may do it, in one short sentence in the \
+         language of the conversation, and say that the answer is given on the screen."
+    );
+    let instructions = format!("{instructions}\n\n{more}");
+    request(json!({"instructions": instructions, "tool_choice": "none"}), tagged)
+}
+
 /// A `response.create` that speaks `text`. Dated api-versions take a pre-generated message (no model
 /// call); the GA dialect has none, so there the model is told what to say.
 #[must_use]

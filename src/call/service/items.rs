@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Event, ServiceEvent, id, object, text_of};
+use super::{Event, MAX_ID_BYTES, ServiceEvent, bounded, id, object, text_of};
 
 /// Items of a `response.done` that are looked at. A response has one or two, and eight tools at most
 /// run at once.
@@ -27,6 +27,9 @@ pub struct FunctionCall {
     pub arguments: String,
     /// How far it is.
     pub stage: Stage,
+    /// The service asks whether it may run this with a tool of its own: the label of the MCP server. `None` for a
+    /// function that we run. What asks has one id, which is both `item_id` and `call_id`.
+    pub server: Option<String>,
 }
 
 /// How far a function call is, by what one event says.
@@ -61,14 +64,15 @@ pub(super) fn item_event(kind: &str, event: &Map<String, Value>) -> Option<Event
         _ => return None,
     };
     let item = object(event, "item")?;
-    if is_approval_request(item) {
-        return Some(id(item, "id").map(|id| ServiceEvent::ApprovalRequest { id }));
-    }
-    is_function_call(item).then(|| {
+    is_call(item).then(|| {
+        // No request is broken off in the middle. `created` may be its only event; `added` has others behind it.
+        let told = done || kind == "conversation.item.created";
         let stage = match (text_of(item, "status").as_str(), done) {
             ("completed", _) | ("", true) => Stage::Finished,
             // Cascade models call an item so that has only begun.
-            ("in_progress", _) | (_, false) => Stage::Begun,
+            ("in_progress", _) => Stage::Begun,
+            _ if is_approval_request(item) && told => Stage::Finished,
+            (_, false) => Stage::Begun,
             _ => Stage::BrokenOff,
         };
         function_call(item, id(event, "response_id")?, stage).map(announced)
@@ -77,25 +81,25 @@ pub(super) fn item_event(kind: &str, event: &Map<String, Value>) -> Option<Event
 
 /// The function calls and the requests for approval in a response that is done. Items that cannot be
 /// used are left out.
-pub(super) fn of_response(response: &Map<String, Value>) -> (Vec<FunctionCall>, Vec<String>) {
+pub(super) fn of_response(response: &Map<String, Value>) -> Vec<FunctionCall> {
     let response_id = id(response, "id").unwrap_or_default();
     let completed = matches!(text_of(response, "status").as_str(), "completed" | "");
     let output = response.get("output").and_then(Value::as_array);
-    let items = || output.into_iter().flatten().take(MAX_ITEMS).filter_map(Value::as_object);
-    let calls = items().filter(|item| is_function_call(item)).filter_map(|item| {
+    let items = output.into_iter().flatten().take(MAX_ITEMS).filter_map(Value::as_object);
+    let calls = items.filter(|item| is_call(item)).filter_map(|item| {
         let stage = match text_of(item, "status").as_str() {
             "completed" => Stage::Finished,
+            _ if is_approval_request(item) => Stage::Finished,
             "" | "in_progress" if completed => Stage::Finished,
             _ => Stage::BrokenOff,
         };
         function_call(item, response_id.clone(), stage).ok()
     });
-    let approvals = items().filter(|item| is_approval_request(item));
-    (calls.collect(), approvals.filter_map(|item| id(item, "id").ok()).collect())
+    calls.collect()
 }
 
-fn is_function_call(item: &Map<String, Value>) -> bool {
-    text_of(item, "type") == "function_call"
+fn is_call(item: &Map<String, Value>) -> bool {
+    text_of(item, "type") == "function_call" || is_approval_request(item)
 }
 
 fn is_approval_request(item: &Map<String, Value>) -> bool {
@@ -116,13 +120,15 @@ fn function_call(
         Some(Value::Object(arguments)) => Value::Object(arguments.clone()).to_string(),
         _ => text_of(item, "arguments"),
     };
+    let asks = is_approval_request(item);
     Ok(FunctionCall {
         response_id,
         item_id: id(item, "id")?,
-        call_id: id(item, "call_id")?,
+        call_id: id(item, if asks { "id" } else { "call_id" })?,
         name: id(item, "name")?,
         arguments,
         stage,
+        server: asks.then(|| bounded(&text_of(item, "server_label"), MAX_ID_BYTES)),
     })
 }
 
@@ -138,6 +144,7 @@ fn arguments(event: &Map<String, Value>, key: &str, stage: Stage) -> Event {
             _ => text_of(event, key),
         },
         stage,
+        server: None,
     };
     Ok(announced(call))
 }

@@ -5,6 +5,9 @@
 //!   write it;
 //! - a control character that stands in a string unescaped.
 //!
+//! A byte order mark before a text is passed over, as RFC 8259 (section 8.1) allows. The arguments of a function are
+//! written by a model, and may stand in a Markdown fence, or in a JSON string once more.
+//!
 //! A text is looked at in this way only after `serde_json` has refused it, so nothing else pays for it.
 //! Half a character becomes U+FFFD, as it does elsewhere, unless its other half comes in the next delta
 //! ([`HalfCharacters`]).
@@ -24,6 +27,7 @@ const MAX_WAITING: usize = 4;
 /// # Errors
 /// Those of `serde_json`.
 pub(in crate::call) fn read(text: &str) -> Result<(Value, bool), serde_json::Error> {
+    let text = without_mark(text);
     match serde_json::from_str(text) {
         Ok(value) => Ok((value, false)),
         Err(error) => match mended(text) {
@@ -33,17 +37,28 @@ pub(in crate::call) fn read(text: &str) -> Result<(Value, bool), serde_json::Err
     }
 }
 
-/// The text of a JSON object, as `serde_json` takes it; `None` if it is none.
+/// The text of a JSON object that a model has written, as `serde_json` takes it; `None` if it is none. What
+/// models put around it is taken off.
 pub(in crate::call) fn object(text: &str) -> Option<String> {
-    match serde_json::from_str(text) {
-        Ok(Value::Object(_)) => Some(text.to_owned()),
-        Ok(_) => None,
-        Err(_) => {
-            let mended = mended(text)?;
-            let value: Value = serde_json::from_str(&mended).ok()?;
-            value.is_object().then_some(mended)
-        }
+    let text = unfenced(without_mark(text.trim()));
+    match read(text).ok()? {
+        (Value::Object(_), true) => mended(text),
+        (Value::Object(_), false) => Some(text.to_owned()),
+        // What it holds is no string again, so this goes one step deep.
+        (Value::String(inner), _) if inner.trim_start().starts_with('{') => object(&inner),
+        _ => None,
     }
+}
+
+fn without_mark(text: &str) -> &str {
+    text.trim_start_matches('\u{feff}')
+}
+
+/// What stands in a Markdown fence, if all of the text does. The line of the fence may name a language.
+fn unfenced(text: &str) -> &str {
+    let inner = text.strip_prefix("```").and_then(|rest| rest.strip_suffix("```"));
+    let Some(inner) = inner else { return text };
+    inner.trim_start_matches(|letter: char| letter.is_ascii_alphanumeric()).trim()
 }
 
 /// The same JSON without halves of surrogate pairs and without bare control characters; `None` if it
@@ -205,6 +220,25 @@ mod tests {
         {
             assert!(read(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_models_put_around_an_object_is_taken_off() {
+        let plain = r#"{"a": "b"}"#;
+        for text in [
+            plain,
+            "\u{feff}{\"a\": \"b\"}",
+            " \n\u{feff}{\"a\": \"b\"} ",
+            "```json\n{\"a\": \"b\"}\n```",
+            "```{\"a\": \"b\"}```\n",
+            r#""{\"a\": \"b\"}""#,
+        ] {
+            assert_eq!(object(text).as_deref(), Some(plain), "{text}");
+        }
+        for text in ["```json\n[]\n```", "```json\n{}", "\"{\""] {
+            assert_eq!(object(text), None, "{text}");
+        }
+        assert!(read("\u{feff}{}").is_ok_and(|(value, mended)| value.is_object() && !mended));
     }
 
     fn join(halves: &mut HalfCharacters, stream: &str, delta: &str) -> String {

@@ -169,13 +169,8 @@ pub enum ServiceEvent<'a> {
         item_id: String,
     },
     /// `response.output_item.added` or `.done`, `conversation.item.created`, `.added` or `.done` of a
-    /// `function_call`, and `response.function_call_arguments.delta` or `.done`.
+    /// `function_call` or an `mcp_approval_request`, and `response.function_call_arguments.delta` or `.done`.
     FunctionCall(Box<FunctionCall>),
-    /// An event of an item that is an `mcp_approval_request`.
-    ApprovalRequest {
-        /// The item's id.
-        id: String,
-    },
     /// `response.mcp_call.completed` or `.failed`: the service ran a tool of its own.
     McpCallFinished,
     /// `response.done`.
@@ -277,10 +272,8 @@ pub struct ResponseDone {
     pub reason: String,
     /// `status_details.error`.
     pub error: ServiceError,
-    /// What its `output` says of function calls.
+    /// What its `output` says of function calls, and of requests for approval.
     pub calls: Vec<FunctionCall>,
-    /// The ids of the requests for approval in its `output`.
-    pub approvals: Vec<String>,
     /// Tokens, if the service counted any.
     pub usage: Option<Usage>,
 }
@@ -523,11 +516,9 @@ fn response_done(event: &Map<String, Value>) -> Event {
         input_tokens: number(usage, "input_tokens"),
         output_tokens: number(usage, "output_tokens"),
     });
-    let (calls, approvals) = items::of_response(response);
     Ok(ServiceEvent::ResponseDone(Box::new(ResponseDone {
         response_id: id(response, "id")?,
-        calls,
-        approvals,
+        calls: items::of_response(response),
         status: short(Some(response), "status"),
         reason: short(details, "reason"),
         error: details.map(service_error).unwrap_or_default(),
@@ -569,6 +560,17 @@ fn id(map: &Map<String, Value>, key: &str) -> Result<String, String> {
 /// An id that the call can do without: one that is too long is none.
 fn short_id(map: &Map<String, Value>, key: &str) -> String {
     id(map, key).unwrap_or_default()
+}
+
+/// A text without what nobody sees at its ends: blanks, and the characters without a width that
+/// services and keyboards leave there.
+pub(in crate::call) fn trimmed(text: &str) -> &str {
+    text.trim_matches(is_blank)
+}
+
+/// See [`trimmed`].
+pub(in crate::call) fn is_blank(letter: char) -> bool {
+    letter.is_whitespace() || matches!(letter, '\u{200b}' | '\u{2060}' | '\u{feff}')
 }
 
 /// At most `limit` bytes of a text, cut between characters.

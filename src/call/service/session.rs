@@ -25,6 +25,10 @@ pub fn session_with(settings: &SessionSettings, which: Transcription, hinted: bo
     let mut session = everyday(settings);
     session["input_audio_transcription"] = transcription::object(settings, which, hinted);
     lay_over(&mut session, &Value::Object(settings.overrides.clone()));
+    if let Some(kind) = kind_of_named(settings) {
+        session["voice"]["type"] = json!(kind);
+    }
+    transcription::fit_language(&mut session, settings, which, hinted);
     let echo = "input_audio_echo_cancellation";
     if session["modalities"] == json!(["text"]) && !settings.overrides.contains_key(echo) {
         // Nothing is spoken, so nothing echoes; the service refuses the default then.
@@ -345,6 +349,13 @@ fn voice(name: &str, model: &str) -> Value {
         None if own_voices => json!({"type": "azure-realtime-native", "name": name}),
         None => json!(name),
     }
+}
+
+/// The type of an owner's voice that has a name and no type: the default's type would be wrong for it.
+fn kind_of_named(settings: &SessionSettings) -> Option<&'static str> {
+    let own = settings.overrides.get("voice")?.as_object()?;
+    let name = own.get("name").filter(|_| !own.contains_key("type"))?;
+    voice_kind_of(name.as_str()?)
 }
 
 /// The type of a voice, as far as its name tells.

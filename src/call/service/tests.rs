@@ -88,11 +88,11 @@ fn every_event_the_call_acts_on_is_recognised() {
         (json!({"type": "conversation.item.truncated"}), "Truncated"),
         (
             json!({"type": "conversation.item.added", "item": {"type": "mcp_approval_request"}}),
-            "ApprovalRequest",
+            "FunctionCall",
         ),
         (
             json!({"type": "response.output_item.done", "item": {"type": "mcp_approval_request"}}),
-            "ApprovalRequest",
+            "FunctionCall",
         ),
         (
             json!({"type": "conversation.item.done", "item": {"type": "function_call"}}),

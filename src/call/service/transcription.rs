@@ -24,8 +24,7 @@ pub fn transcriptions(settings: &SessionSettings, session: &Value) -> Vec<Transc
         return vec![Transcription::Owner];
     }
     let azure = takes_azure_speech(settings, session).then_some(AZURE_SPEECH);
-    let speaks_to_whisper =
-        settings.language.as_deref().is_none_or(|text| hint(WHISPER, text).is_some());
+    let speaks_to_whisper = language(settings).is_none_or(|text| hint(WHISPER, text).is_some());
     let order = if settings.expected == Dialect::Ga && azure.is_none() {
         // Its contract has no Azure detection, without which only text models take azure-speech. It names
         // whisper-1, which most models refuse; every model's page has the other one.
@@ -65,6 +64,35 @@ pub(super) fn object(settings: &SessionSettings, which: Transcription, hinted: b
     object
 }
 
+/// The language that the user speaks: of the owner's session file, or else of its own setting.
+#[must_use]
+pub fn language(settings: &SessionSettings) -> Option<&str> {
+    match owner(settings).and_then(|own| own.get("language")) {
+        Some(own) => own.as_str(),
+        None => settings.language.as_deref(),
+    }
+}
+
+/// A language of the owner's session file gets the form that the transcriber takes, too, or is left out.
+pub(super) fn fit_language(
+    session: &mut Value,
+    settings: &SessionSettings,
+    which: Transcription,
+    hinted: bool,
+) {
+    let Some(object) = session["input_audio_transcription"].as_object_mut() else {
+        return;
+    };
+    let Some(name) = transcriber(settings, which) else { return };
+    if object.get("language").is_some_and(Value::is_string) {
+        let told = language(settings).filter(|_| hinted).and_then(|it| hint(name, it));
+        match told {
+            Some(told) => object.insert("language".to_owned(), told.into()),
+            None => object.remove("language"),
+        };
+    }
+}
+
 /// The language setting in the form that a transcriber takes; `None` if it cannot be told so.
 /// OpenAI's take one language of two letters, Azure's up to ten BCP 47 tags (which the setting's
 /// parser holds it to).
@@ -81,13 +109,15 @@ pub fn hint(transcriber: &str, language: &str) -> Option<String> {
 
 /// What is wrong with the language setting beside the transcriber, and what to set.
 pub(super) fn language_fault(settings: &SessionSettings, which: Transcription) -> Option<String> {
-    let language = settings.language.as_deref()?;
+    let told = language(settings)?;
     let name = transcriber(settings, which)?;
-    if hint(name, language).is_some()
-        || owner(settings).is_some_and(|own| own.get("language").is_some())
-    {
+    if hint(name, told).is_some() {
         return None;
     }
+    let setting = match owner(settings).and_then(|own| own.get("language")) {
+        Some(_) => "language of input_audio_transcription in AZURE_VOICE_LIVE_SESSION_FILE",
+        None => "AZURE_VOICE_LIVE_LANGUAGE",
+    };
     let other = match which {
         Transcription::Owner => "choose azure-speech in AZURE_VOICE_LIVE_SESSION_FILE",
         _ if settings.expected == Dialect::Ga => {
@@ -99,7 +129,7 @@ pub(super) fn language_fault(settings: &SessionSettings, which: Transcription) -
         }
     };
     Some(format!(
-        "AZURE_VOICE_LIVE_LANGUAGE: {name}, which writes down what is said to {}, takes one language \
+        "{setting}: {name}, which writes down what is said to {}, takes one language \
          of two letters such as en, so it is told none; set one, or {other}, which takes up to ten",
         settings.model
     ))

@@ -18,6 +18,8 @@
 //! | `r` | everything up to an active call |
 //! | `l` | the service is lost |
 //! | `g` | the client is gone |
+//! | `A…` | the first tool that runs asks first, with these arguments |
+//! | `y` | the client agrees to the first question |
 //! | `G`, `h` | the client's connection breaks, and the client is back |
 //! | `e` | the daemon stops |
 
@@ -26,6 +28,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use voicelived::call::client::ClientMessage;
 use voicelived::call::ending::{EndReason, ServiceFault};
 use voicelived::call::service::{AudioDelta, Parsed, ServiceEvent, commands, parse};
 use voicelived::call::{
@@ -81,6 +84,9 @@ struct Scene {
     requested: Option<Instant>,
     audio: Audio,
     running: Vec<String>,
+    /// Tools that wait for a yes, and whether one was just given.
+    asking: Vec<String>,
+    yes: bool,
     /// Function calls that were told of, by id: how many outputs they may still get. Each gets one in a
     /// session, however often it is told.
     unanswered: HashMap<String, usize>,
@@ -110,6 +116,8 @@ impl Scene {
             requested: None,
             audio: Audio::default(),
             running: Vec::new(),
+            asking: Vec::new(),
+            yes: false,
             unanswered: HashMap::new(),
         };
         scene.observe();
@@ -133,6 +141,8 @@ impl Scene {
                 let microphone = self.call.microphone(960, self.now);
                 assert_eq!(microphone == Microphone::Forward, self.active && self.closes == 0);
             }
+            'A' => self.ask_first(rest),
+            'y' => self.agree(),
             'f' => self.finish_tool(true),
             'F' => self.finish_tool(false),
             'o' => self.handle(Input::ServiceOpened),
@@ -207,7 +217,11 @@ impl Scene {
 
     fn client(&mut self, text: &str) {
         match client::parse(text) {
-            Ok(message) => self.handle(Input::Client(message)),
+            Ok(message) => {
+                self.yes = matches!(&message, ClientMessage::Confirm { allow: true, .. });
+                self.handle(Input::Client(message));
+                self.yes = false;
+            }
             Err(text) => self.handle(Input::End(EndReason::BadText(text))),
         }
     }
@@ -235,6 +249,24 @@ impl Scene {
         let bytes = self.audio.leave(most);
         self.call.reply_sent(bytes, self.now);
         self.observe();
+    }
+
+    /// A tool that was to run asks first.
+    fn ask_first(&mut self, arguments: &str) {
+        if !self.running.is_empty() {
+            let call_id = self.running.remove(0);
+            self.asking.push(call_id.clone());
+            self.handle(Input::AskFirst { call_id: &call_id, about: "It does.", arguments });
+        }
+    }
+
+    /// The user agrees to what was asked first.
+    fn agree(&mut self) {
+        let asked = self.call.questions_now(self.now).next();
+        if let Some(asked) = asked {
+            let id = read(&asked)["id"].clone();
+            self.client(&json!({"type": "confirm", "id": id, "allow": true}).to_string());
+        }
     }
 
     fn finish_tool(&mut self, ok: bool) {
@@ -288,6 +320,15 @@ impl Scene {
                     }
                 }
                 Output::RunTool { call_id, .. } => self.running.push(call_id),
+                Output::RunAllowed { call_id } => {
+                    assert!(std::mem::take(&mut self.yes), "{call_id} runs without a yes");
+                    let at = self.asking.iter().position(|asking| *asking == call_id);
+                    self.running.push(self.asking.remove(at.expect("it asked, and once")));
+                }
+                Output::ForgetTool { call_id } => {
+                    self.asking.retain(|asking| *asking != call_id);
+                }
+                Output::Asked(_) => {}
                 Output::Close(_) => self.closes += 1,
                 Output::DropPlayback => {
                     assert!(self.active);
