@@ -319,6 +319,30 @@ fn a_long_outage_costs_no_word_of_the_question_before_it() {
     check_microphone(&mut call, 0);
 }
 
+/// Of a long outage the last 16 s are held, to the sample, and what makes way for them is counted.
+#[test]
+fn sixteen_seconds_of_speech_are_held_in_an_outage() {
+    let mut call = Call::new();
+    call.lose();
+    call.wait_for_redial();
+    for _ in 0..1_000 {
+        call.pass(FRAME);
+        call.speak();
+    }
+    let first = call.next - 16 * 24_000;
+    call.come_back();
+    call.pass(Duration::from_secs(16));
+    let heard = call.heard.last().expect("a session").iter().copied();
+    assert!(
+        heard.clone().eq(first..call.next),
+        "{} samples from {:?} on",
+        heard.len(),
+        heard.min()
+    );
+    let dropped = call.scene.counted("microphone_dropped_bytes_total");
+    assert_eq!(usize::try_from(dropped).expect("it fits"), 2 * first);
+}
+
 #[test]
 fn a_turn_is_kept_as_long_as_its_words_are_not_known() {
     for (transcript, again) in [(false, true), (true, false)] {
