@@ -5,6 +5,7 @@ import { Awake } from './awake.js';
 import { Call } from './call.js';
 import { Captions } from './captions.js';
 import { Hold } from './hold.js';
+import { Questions } from './questions.js';
 import { Settings } from './settings.js';
 import { Picture } from './visual.js';
 import { askHealth, pageWords } from './words.js';
@@ -24,6 +25,11 @@ const settings = new Settings({
   microphone: (device) => call?.useMicrophone(device),
   loudspeaker: (device) => call?.useLoudspeaker(device),
   closed: () => holdButton.hidden || holdButton.focus(),
+});
+const questions = new Questions({
+  answer: (id, allow) => call?.answer(id, allow),
+  busy: () => hold.on || settings.open || document.activeElement === byId('text'),
+  done: () => (holdButton.hidden ? main : holdButton).focus(),
 });
 const hold = new Hold(holdButton, { ready: () => call !== null && pushing() && !settings.open, changed: onHold });
 
@@ -70,6 +76,7 @@ function showProblem(words, remedy) {
 function onMessage(message) {
   if (message.type === 'latency') byId('latency').textContent = `Answered in ${message.first_audio_ms} ms`;
   if (message.type === 'call_state' && message.service === 'simulator') byId('simulator').hidden = false;
+  questions.message(message);
   captions.message(message);
 }
 
@@ -96,11 +103,13 @@ function start() {
 
 /** The log keeps what was said in the call that is lost. */
 function onAnew() {
+  questions.clear();
   captions.end();
   captions.begin();
 }
 
 function onOver(words, fault) {
+  questions.clear();
   hold.end();
   call = null;
   main.textContent = 'Start Talking';
@@ -192,7 +201,8 @@ async function say(event) {
 function onKey(event) {
   call?.resume(true);
   if (!call || settings.open || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === 'Escape') call.stop();
+  if (event.key === 'Escape' && questions.open) questions.refuse();
+  else if (event.key === 'Escape') call.stop();
   else if (event.key.toLowerCase() === 'm' && event.target !== byId('text') && !event.repeat && !pushing()) toggleMute();
 }
 

@@ -150,6 +150,11 @@ export class Call {
     this.#cut();
   }
 
+  /** What the user says to a question. @param {string} id @param {boolean} allow */
+  answer(id, allow) {
+    this.#line.tell({ type: 'confirm', id, allow });
+  }
+
   /** A typed turn, which takes the place of what is being said.
    *  @param {string} text
    *  @returns {Promise<boolean>} whether the daemon has taken it. A text that it has not taken was not said */

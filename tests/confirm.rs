@@ -2,6 +2,8 @@
 //! runs without a yes.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 
 use crate::support;
 use serde_json::{Value, json};
@@ -110,9 +112,16 @@ fn a_yes_is_bound_to_the_tool_that_was_shown() {
     daemon.wait_for_log("settings: read again");
     let other = ask(&mut client, r#"door {"which":"back"}"#);
     assert_ne!(other["id"], asked["id"]);
-    answer(&mut client, &asked, true);
+    // In the other order.
+    answer(&mut client, &other, true);
     client.wait_for("its end", |it| it["type"] == "tool" && it["state"] == "done");
-    assert_eq!(opened(&folder), "first\n{\"which\":\"front\"}\n");
+    let one = opened(&folder);
+    assert!(one.ends_with("\n{\"which\":\"back\"}\n"), "{one}");
+    answer(&mut client, &asked, true);
+    while client.of_type("tool").iter().filter(|it| it["state"] == "done").count() < 2 {
+        client.wait_for_next("tool");
+    }
+    assert_eq!(opened(&folder), one + "first\n{\"which\":\"front\"}\n");
 }
 
 #[test]
@@ -214,4 +223,75 @@ fn a_request_of_the_services_is_asked_and_answered() {
             says(&mut client, words);
         }
     }
+}
+
+// ---- voicelived call ----
+
+/// `voicelived call` with a typed turn, on a terminal whose user types these lines, each when this was asked.
+fn on_a_terminal(daemon: &Daemon, turn: &str, lines: &[&str]) -> String {
+    let program = env!("CARGO_BIN_EXE_voicelived");
+    let command =
+        format!("{program} call --url ws://{}/ws --text '{turn}'; echo code $?", daemon.address);
+    let mut terminal = Command::new("script")
+        .args(["-q", "-f", "-c", &command, "/dev/null"])
+        .env_clear()
+        .envs([("PATH", "/usr/bin:/bin"), ("SHELL", "/bin/sh")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script of util-linux");
+    let mut keyboard = terminal.stdin.take().expect("a pipe");
+    let mut screen = terminal.stdout.take().expect("a pipe");
+    let (mut text, mut bytes) = (String::new(), [0; 4096]);
+    let mut lines = lines.iter();
+    let mut asked = 0;
+    while let Ok(count @ 1..) = screen.read(&mut bytes) {
+        text.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        if text.matches("y/N?").count() > asked {
+            asked += 1;
+            let line = lines.next().expect("another question");
+            keyboard.write_all(format!("{line}\n").as_bytes()).expect("it reads");
+        }
+        if text.contains("code ") && text.trim_end().ends_with(|c: char| c.is_ascii_digit()) {
+            break;
+        }
+    }
+    drop(keyboard);
+    terminal.wait().expect("ours");
+    text
+}
+
+#[test]
+fn a_command_asks_on_its_terminal_and_says_no_without_one() {
+    let (folder, file) = door("command", "open");
+    folder.write("door.json", &file);
+    let service = Daemon::simulate(&["no-welcome"]);
+    let daemon = Daemon::run(service.address, &[("VOICELIVED_TOOLS_DIR", folder.path())]);
+    let turn = r#"door {"which":"front"}"#;
+
+    let program = env!("CARGO_BIN_EXE_voicelived");
+    let url = format!("ws://{}/ws", daemon.address);
+    let output = Command::new(program)
+        .args(["call", "--url", &url, "--text", turn])
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .expect("it runs");
+    let lines = String::from_utf8_lossy(&output.stdout);
+    assert!(lines.contains("no (there is no terminal to ask on)"), "{lines}");
+    assert!(lines.contains("tool: door failed") && lines.contains("The user said no"), "{lines}");
+    assert!(output.status.success(), "{lines}");
+    assert_eq!(opened(&folder), "");
+
+    for no in ["", "n", "what?", "yess"] {
+        let text = on_a_terminal(&daemon, turn, &[no]);
+        assert!(text.contains("answer: no") && text.contains("code 0"), "{no}: {text}");
+    }
+    assert_eq!(opened(&folder), "");
+    let text = on_a_terminal(&daemon, turn, &["Y"]);
+    let asked = r#"question: may the assistant run door with {"which":"front"} (Opens a door of the house.)?"#;
+    assert!(text.contains(asked), "{text}");
+    assert!(text.contains("tool: door done") && text.contains("The tool said: open"), "{text}");
+    assert!(text.contains("code 0"), "{text}");
+    assert_eq!(opened(&folder), "open\n{\"which\":\"front\"}\n");
 }

@@ -112,7 +112,7 @@ const SPARE: Duration = Duration::from_secs(10);
 pub(super) enum Carried {
     /// The loop runs it and tells its result within this time.
     Run { most: Duration },
-    /// The user is asked first. Whoever gets this keeps it: it is what the user is shown, and what a yes runs.
+    /// The user is asked first. The session keeps it meanwhile: it is what the user is shown, and what a yes runs.
     Ask(WantedTool),
     /// The call ends.
     HangUp,

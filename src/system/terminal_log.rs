@@ -4,7 +4,8 @@
 //!
 //! `simple_logger` prints with `eprintln!`. This panics when standard error fails, waits for a terminal
 //! that is stopped, and does not escape control characters. So `simple_logger` is used only where the
-//! panic cannot happen and the wait does no harm, and it gets escaped text:
+//! panic needs a terminal that goes within the few microseconds of one line (the command then ends, as it
+//! would have by SIGHUP) and the wait does no harm, and it gets escaped text:
 //!
 //! | standard error | sink |
 //! |---|---|

@@ -74,6 +74,12 @@ impl Answer {
         self.turn_ended(now);
     }
 
+    /// The user has answered a question: what becomes of it will be spoken about.
+    pub(super) fn question_answered(&mut self, now: Instant) {
+        self.follow_up |= self.asked;
+        self.last = now;
+    }
+
     /// Takes one text message of the daemon. Most types change nothing.
     pub(super) fn on_message(&mut self, message: &Value, now: Instant) {
         let text = |key: &str| message[key].as_str().unwrap_or_default();

@@ -17,6 +17,7 @@ mod connection;
 mod line;
 mod lines;
 mod order;
+mod questions;
 mod record;
 mod source;
 mod wav;
@@ -39,6 +40,7 @@ use connection::{Way, authorities};
 use line::Line;
 use lines::line;
 use order::Order;
+use questions::Questions;
 use record::Record;
 use source::{FRAME, Fill, Source};
 
@@ -119,6 +121,7 @@ struct Talk<'a> {
     timeout: Duration,
     phase: Phase,
     answer: Answer,
+    questions: Questions,
     record: &'a mut Record,
     screen: &'a mut Screen,
     /// What was said and is not printed yet.
@@ -151,6 +154,7 @@ impl<'a> Talk<'a> {
             timeout: args.timeout,
             phase: Phase::Opening,
             answer: Answer::new(now),
+            questions: Questions::new(),
             record,
             screen,
             order: Order::default(),
@@ -209,6 +213,9 @@ impl<'a> Talk<'a> {
     /// Does what is due.
     fn act(&mut self, now: Instant) -> Result<(), Failure> {
         self.print_said(now);
+        if let Some(answer) = self.questions.next(now, self.screen) {
+            self.answer_question(&answer, now);
+        }
         match self.phase {
             Phase::Opening if now >= self.started + self.timeout => {
                 let text =
@@ -275,7 +282,7 @@ impl<'a> Talk<'a> {
 
     /// Types, hangs up or gives up when it is time to.
     fn take_turn(&mut self, since: Instant, now: Instant) {
-        let Some(said) = self.said else { return };
+        let Some(said) = self.said.filter(|_| !self.questions.is_open()) else { return };
         let complete = self.answer.is_complete(now);
         match self.text {
             Some(text) if self.may_type(complete, since, now) => self.type_text(text, now),
@@ -345,6 +352,11 @@ impl<'a> Talk<'a> {
         self.print(&message, now);
         match (message["type"].as_str(), message["state"].as_str()) {
             (Some("speech_started"), _) => self.record.interrupt(now)?,
+            (Some("confirm"), _) => {
+                if let Some(answer) = self.questions.take(&message, now, self.screen) {
+                    self.answer_question(&answer, now);
+                }
+            }
             (Some("hello"), _) => self.on_hello(&message, now),
             (Some("call_state"), Some("active")) => {
                 self.manual = message["turns"] == "client";
@@ -355,6 +367,11 @@ impl<'a> Talk<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    fn answer_question(&mut self, answer: &Value, now: Instant) {
+        self.line.tell(answer);
+        self.answer.question_answered(now);
     }
 
     /// Prints what the message says to a person. What was said waits for its place.
@@ -469,6 +486,10 @@ impl<'a> Talk<'a> {
     }
 
     fn show_status(&mut self, now: Instant) {
+        // The user may be typing there.
+        if self.questions.is_open() {
+            return;
+        }
         let seconds = |from: Instant| now.saturating_duration_since(from).as_secs_f64();
         let (said, answer, sent) = (self.said, &self.answer, self.sent);
         self.screen.status(now, || match said {

@@ -200,7 +200,7 @@ impl<R: Read> Stream<R> {
 }
 
 /// Standard input, read without ever waiting for its writer.
-fn standard_input() -> io::Result<File> {
+pub(super) fn standard_input() -> io::Result<File> {
     let shared = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let kind = shared.metadata()?.file_type();
     if !(kind.is_fifo() || kind.is_char_device() || kind.is_socket()) {
