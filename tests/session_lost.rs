@@ -1,17 +1,9 @@
 //! A whole call in memory that loses the service at random moments: what the sessions hear of the
 //! microphone, what the client hears of the replies, and what is left at the end.
 
-#[path = "support/kernel.rs"]
-#[allow(dead_code, reason = "shared")]
-mod kernel;
-#[path = "support/random.rs"]
-mod random;
-#[path = "support/scene.rs"]
-#[allow(dead_code, reason = "shared")]
-mod scene;
-
 use std::time::Duration;
 
+use crate::support::{random, scene};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use random::Random;
