@@ -1,18 +1,15 @@
 //! MCP servers as a call meets them: through the whole program, with a server that breaks the protocol in
 //! one way beside one that does not.
 
-#[path = "mcp/standin.rs"]
 mod standin;
-mod support;
-#[path = "mcp/web.rs"]
 mod web;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::support::client::Client;
+use crate::support::daemon::Daemon;
 use serde_json::{Map, Value, json};
-use support::client::Client;
-use support::daemon::Daemon;
 use web::Web;
 
 /// The server, when it is started as one.
@@ -28,7 +25,7 @@ fn entry(fault: &str) -> Value {
     let program = std::env::current_exe().expect("this program");
     json!({
         "command": program,
-        "args": ["--exact", "stand_in", "--nocapture"],
+        "args": ["--exact", "mcp::stand_in", "--nocapture"],
         "env": { "FAULT": if fault.is_empty() { "none" } else { fault } },
         "timeout_seconds": 2,
     })

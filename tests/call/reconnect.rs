@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use voicelived::call::ending::{EndReason, ServiceFault};
 use voicelived::call::{CallSettings, Input, KEPT_BYTES, Microphone, Output, Reply};
 
-use crate::scene::{Scene, settings};
+use super::scene::{Scene, settings};
 
 const QUIET_BYTES: usize = 48_000;
 

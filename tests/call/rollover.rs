@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use voicelived::call::ending::ServiceFault;
 use voicelived::call::{CallSettings, Input, Moment, Output};
 
-use crate::scene::{Scene, settings};
+use super::scene::{Scene, settings};
 
 fn lasting() -> CallSettings {
     CallSettings {
