@@ -3,7 +3,7 @@
 //! Finding more needs `cargo fuzz` (CONTRIBUTING.md, "Fuzz"); keeping what was found needs nothing.
 
 #[path = "support/fuzzed/mod.rs"]
-mod fuzzed;
+pub(crate) mod fuzzed;
 
 use std::fs;
 use std::panic::catch_unwind;

@@ -1,12 +1,11 @@
 //! The answers that a browser, a script or an unknown client gets over plain HTTP.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
+use crate::support;
 use support::certificates;
 use support::client::{Client, request, upgrade_head};
 use support::daemon::Daemon;

@@ -1,11 +1,10 @@
 //! Clients behind a reverse proxy: whose limit of calls, whose wrong guesses, and what a liar can do. The test is the
 //! proxy, at 127.0.0.1; a client that is none comes from another loopback address.
 
-mod support;
-
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 
+use crate::support;
 use support::client::{Client, upgrade_head};
 use support::daemon::Daemon;
 use support::http::{Answer, read_answers};

@@ -1,16 +1,13 @@
 //! The installed service's settings: `voicelived check --service` reads its file as systemd does, and a
 //! key that systemd has withheld is told as such.
 
-#[path = "support/random.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod random;
-mod support;
-
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support;
+use crate::support::random;
 use random::Random;
 use support::daemon::KEY;
 use support::service::Service;

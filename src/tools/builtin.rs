@@ -14,9 +14,10 @@ use super::{Backing, Builtin, Confirm, Limits, Origin, Tool, hang_up, schema, st
 
 const BUILTINS: &[Builtin] = &[weather::TOOL, stock::TOOL];
 
-/// A handler only computes. One that takes longer hangs, and all runs of built-in tools wait behind it.
+/// A handler only computes. One that takes longer hangs, and all runs of built-in tools wait behind it. What it
+/// may say is bounded by [`MAX_LINE`].
 const LIMITS: Limits =
-    Limits { timeout: Duration::from_secs(5), max_output: 16 * 1024, at_once: usize::MAX };
+    Limits { timeout: Duration::from_secs(5), at_once: usize::MAX, ..Limits::DEFAULT };
 
 /// Longest line of the child, in bytes: the longest output of a built-in tool, as JSON.
 pub const MAX_LINE: usize = 128 * 1024;
