@@ -205,7 +205,7 @@ impl<'a> Loader<'a> {
                     last.retain(|other| other.name != entry.name);
                     last.push(entry);
                 }
-                Err(fault) if fault.message.contains("the whole file") => {
+                Err(fault) if environment_file::spoils_all(&fault) => {
                     self.fault("setting", Some(place(fault.line)), fault.message);
                 }
                 Err(_) => {}

@@ -224,8 +224,8 @@ fn request(head: &httparse::Request<'_, '_>) -> Result<Request, Status> {
         api_key: fields.first("api-key").unwrap_or_default().to_owned(),
         authorization: fields.joined("authorization"),
         cookies: fields.cookies(),
-        forwarded: fields.all("forwarded").map(str::to_owned).collect(),
-        forwarded_for: fields.all("x-forwarded-for").map(str::to_owned).collect(),
+        forwarded: fields.lines("forwarded"),
+        forwarded_for: fields.lines("x-forwarded-for"),
     })
 }
 
@@ -404,10 +404,14 @@ impl<'a> Fields<'a> {
         self.all(name).next()
     }
 
+    /// What is no UTF-8 in a line costs only the part that it stands in: a proxy adds to its client's line.
+    fn lines(&self, name: &'static str) -> Vec<String> {
+        self.bytes(name).map(|line| String::from_utf8_lossy(line).into_owned()).collect()
+    }
+
     /// Other programs on this host may have set cookies that are no UTF-8: ours still counts.
     fn cookies(&self) -> String {
-        let values: Vec<_> = self.bytes("cookie").map(String::from_utf8_lossy).collect();
-        values.join("; ")
+        self.lines("cookie").join("; ")
     }
 
     /// Several fields of one name are one list (RFC 9110, section 5.3).
