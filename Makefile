@@ -15,7 +15,7 @@ bench:    # all figures, beside other relays, into docs/performance.md: 10 minut
 bench-page: # mouth to ear through the page in Chromium and Firefox, beside the sample's way, into docs/performance.md: 12 minutes
 	cargo build --quiet --release
 	npm ci --silent --no-audit --no-fund --prefix tests/browser
-	TEST_DAEMON=$(CURDIR)/target/release/voicelived nice -n -5 benches/page/run.mjs
+	TEST_DAEMON=$(CURDIR)/target/release/voicelived benches/page/run.mjs
 
 judges:   # Autobahn, sslscan, testssl.sh in full, slowhttptest: about 4 minutes
 	tests/run judges testssl

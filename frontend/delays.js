@@ -1,12 +1,9 @@
-// How long the user waits for each answer, and where. Pure: it is told the time, in ms.
-//
-// The way of an answer: your last word → the service has heard the end → first sound at the daemon → at the page → at
-// the loudspeaker. The page hears the first and the last two itself. The daemon says how long the service took
-// (`latency`), and a `ping` how long the network takes.
+// How long the user waits for each answer, and where: last word → the service has heard the end → first sound at the
+// daemon (`latency`) → at the page (`ping`) → at the loudspeaker. Pure: it is told the time, in ms.
 
-const LEAST_LEVEL = 0.01; // root mean square: below it nobody speaks
+const LEAST_LEVEL = 0.01;
 const ABOVE_ROOM = 3; // times the loudness of the room
-const ROOM_GROWS = 1.01; // each frame: a room that has become louder is known after some seconds
+const ROOM_GROWS = 1.01; // each frame
 const PATIENCE_MS = 15000; // a last word longer ago was no part of this turn
 const KEPT = 500; // answers
 

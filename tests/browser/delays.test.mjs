@@ -1,11 +1,14 @@
 // How long the user waits for an answer: the arithmetic without a browser, and what the page shows in each.
 
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { createRequire } from 'node:module';
 import { test } from 'node:test';
 
 import { engines } from './engines.mjs';
 import { page } from './modules.mjs';
 
+const AXE = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const { Delays } = await page('delays.js');
 
 /** Speech until `word` ms in a room that hums, a turn that the page hears of at `end`. */
@@ -71,9 +74,19 @@ test('a loud room is learned: its noise is no last word', () => {
   assert.equal(delays.heard(21600).ear, 520);
 });
 
+/** What axe-core finds, and whether anything is too wide. */
+async function findings(talk) {
+  await talk.page.evaluate(AXE);
+  return talk.page.evaluate(async () => {
+    const { violations } = await window.axe.run();
+    const wide = document.documentElement.scrollWidth - innerWidth;
+    return [...violations.map(({ id }) => id), ...(wide > 0 ? [`${wide} px too wide`] : [])];
+  });
+}
+
 for (const { name, open } of engines) {
   test(`${name}: each answer says how long it took, and on a tap where`, async (t) => {
-    const { talk, speak } = await open(t, { pieces: [9, 'weather', 20] });
+    const { talk, speak, daemon } = await open(t, { pieces: [9, 'weather', 20] });
     await talk.start();
     await talk.welcomed();
     const line = talk.page.locator('#latency');
@@ -92,6 +105,10 @@ for (const { name, open } of engines) {
     const [{ first_audio_ms }] = await talk.received('latency');
     assert.equal(shown.service, first_audio_ms);
     assert.deepEqual([shown.half, shown.most], [total, total]);
+    await talk.page.setViewportSize({ width: 320, height: 568 });
+    assert.deepEqual(await findings(talk), []);
+    const metrics = await (await fetch(`${daemon.url}metrics`)).text();
+    assert.match(metrics, /^voicelived_first_heard_seconds_count 1$/m);
     assert.ok((await talk.sent('ping')).some(({ id }) => id === 'delay'));
     await talk.noComplaints();
   });
