@@ -10,6 +10,7 @@ import { engines } from './engines.mjs';
 import { page } from './modules.mjs';
 
 const TOKEN = 'abcd-2345/+=%&#efgh';
+const MADE = 'abcd-efgh-jkmn-pqrs-tuvw-xyz2-3456'; // by the daemon
 const LINK = `https://voice.local:8443/#token=${encodeURIComponent(TOKEN)}`;
 
 const SYSTEMS = [
@@ -45,45 +46,121 @@ test('a microphone that the system blocks leads to the settings of that system',
   assert.equal(isBlocked(new DOMException('Could not start audio source', 'NotReadableError')), false);
 });
 
-test('the token is found in all that people paste', async () => {
-  globalThis.location ??= { hash: '' };
-  const { tokenIn } = await page('access.js');
-  const half = Math.floor(LINK.length / 2);
-  for (const text of [
-    LINK,
-    `  ${LINK}\n`,
-    `"${LINK}"`,
-    `“${LINK}”`,
-    `<${LINK}>`,
-    `${LINK.slice(0, half)}\r\n${LINK.slice(half)}`,
-    `${LINK.slice(0, half)} ${LINK.slice(half)}`,
-    `Open this: ${LINK}`,
-    `${LINK}.`,
-    `${LINK}&from=mail`,
-    LINK.replace('/#', '/?x=1#'),
-    LINK.replace('#token', '?token'),
-    LINK.replace('#token', '#a=b&token'),
-    `#token=${encodeURIComponent(TOKEN)}`,
-    `token=${encodeURIComponent(TOKEN)}`,
-    TOKEN,
-    ` ${TOKEN}\n`,
-    `"${TOKEN}"`,
-    `\ufeff${TOKEN}\u200b`,
-  ]) {
-    assert.equal(tokenIn(text), TOKEN, text);
+/** What people paste around a token and its link. */
+const pastes = (token, link) => [
+  token,
+  ` ${token}\n`,
+  `"${token}"`,
+  `\ufeff${token}\u200b`,
+  `Access token: ${token}`,
+  `The access token is ${token}.`,
+  `Token:\t"${token}"`,
+  link,
+  `  ${link}\n`,
+  `"${link}"`,
+  `“${link}”`,
+  `<${link}>`,
+  `(${link})`,
+  `*${link}*`,
+  `Open this: ${link}`,
+  `${link}.`,
+  `${link}, please`,
+  `Here it is: ${link}. Bye`,
+  `Here it is: ${link} Bye\n\nSent from my phone`,
+  `    ${link}   (where the name is not found)`, // as the daemon prints it
+  `<${link}|voice.local>`, // Slack
+  `[the page](${link})`, // Markdown
+  `[the page](<${link}> "Talk") and more`,
+  `[${link}](${link})`,
+  `<a href="${link}">${link}</a>`,
+  `Token = see the link: ${link}`,
+  `${link}&from=mail`,
+  `${link}&amp;from=mail`,
+  link.replace('/#', '/?x=1#'),
+  link.replace('#token', '?token'),
+  link.replace('#token', '#a=b&token'),
+  link.replace('#token', '#Token'),
+  link.replace('#token', '%23token'),
+  link.replace('#token=', '%23token%3D'),
+  link.slice(link.indexOf('#')),
+  link.slice(link.indexOf('token')),
+  link.replace('#token=', '#token=\n'),
+  encodeURIComponent(link),
+  `https://guard.example/?url=${encodeURIComponent(link)}&data=05%7C02`, // how mail programs guard links
+  `https://a.example/?u=${encodeURIComponent(`https://guard.example/?url=${encodeURIComponent(link)}&data=05`)}&x=1`,
+  link.replace(/-/g, '\u2011'),
+  link.replace(/[a-z]/g, (letter) => String.fromCharCode(letter.charCodeAt(0) + 0xfee0)), // a Japanese keyboard's
+];
+
+test('the token is found at once in all that people paste', async () => {
+  const { tokensIn } = await page('pasted.js');
+  for (const token of [TOKEN, MADE, 'under_score.dot~tilde']) {
+    const link = `https://voice.local:8443/#token=${encodeURIComponent(token)}`;
+    for (const text of pastes(token, link)) assert.equal(tokensIn(text)[0], token, text);
   }
-  assert.equal(tokenIn('#token=%E0%A4%A'), '%E0%A4%A', 'what cannot be decoded stays');
-  assert.equal(tokenIn(' \n'), '');
+  for (const token of ['ab+cd/ef=gh@ij+klmn==', 'ends-with-a-stop.']) { // written into a link by hand
+    assert.ok(tokensIn(`https://voice.local/#token=${token}`).includes(token), token);
+  }
+  assert.ok(tokensIn(`VOICELIVED_ACCESS_TOKEN=${TOKEN}`).includes(TOKEN));
+  assert.deepEqual(tokensIn('#token=%E0%A4%A'), ['%E0%A4%A'], 'what cannot be decoded stays');
+  assert.deepEqual(tokensIn(' \n'), []);
+  assert.deepEqual(tokensIn('grüße'), []);
+});
+
+test('a link that a line break has cut is found, with few wrong readings before it', async () => {
+  const { tokensIn } = await page('pasted.js');
+  for (let at = 1; at < LINK.length; at++) {
+    for (const cut of [' ', '\r\n', ' \n ']) {
+      for (const after of ['', '\nBye']) {
+        const text = LINK.slice(0, at) + cut + LINK.slice(at) + after;
+        const readings = tokensIn(text);
+        assert.ok(readings.includes(TOKEN) && readings.length <= 4, `${text}: ${readings}`);
+      }
+    }
+  }
+  const made = `https://voice.local:8443/#token=${MADE}`;
+  for (let at = 1; at < made.length; at += 2) {
+    const text = `See ${made.slice(0, at)}\n${made.slice(at, at + 5)} ${made.slice(at + 5)} and call me`;
+    assert.deepEqual(tokensIn(text), [MADE], text);
+  }
+  for (const text of ['a '.repeat(30000), '#token='.repeat(9000), `token${'%25'.repeat(20000)}3d`, '#a&'.repeat(20000)]) {
+    assert.ok(tokensIn(text).length <= 4); // and soon
+  }
 });
 
 for (const { name, open } of engines) {
-  test(`${name}: a whole pairing link in the field for the token lets in`, async (t) => {
+  test(`${name}: a pairing link in the field lets in, whatever is around it`, async (t) => {
     const { talk } = await open(t, { env: { VOICELIVED_ACCESS: 'token', VOICELIVED_ACCESS_TOKEN: TOKEN } });
     const field = talk.page.getByLabel('Access token');
-    await field.fill(` “${LINK}” `);
-    await talk.page.getByRole('button', { name: 'Enter' }).click();
+    const half = Math.floor(LINK.length / 2);
+    for (const text of [` “${LINK}” `, `Here it is: ${LINK}. Bye`, `<${LINK}|voice>`, `[x](${LINK})`, `${LINK.slice(0, half)} ${LINK.slice(half)}`]) {
+      await field.fill(text);
+      await talk.page.getByRole('button', { name: 'Enter' }).click();
+      await talk.button.waitFor();
+      assert.equal(await talk.page.locator('#entrance').isVisible(), false, text);
+      await talk.page.context().clearCookies();
+      await talk.page.reload();
+      await field.waitFor();
+    }
+    // A whole mail, with the link at its end.
+    await field.evaluate((input) => input.focus());
+    await talk.page.keyboard.insertText(`${'Dear all, '.repeat(400)} ${LINK}`);
+    await talk.page.keyboard.press('Enter');
     await talk.button.waitFor();
-    assert.equal(await talk.page.locator('#entrance').isVisible(), false);
+  });
+
+  test(`${name}: a pairing link with signs that are not encoded, or with more behind it, lets in`, async (t) => {
+    const token = 'ab+cd/2345=efgh-jk';
+    const { talk, daemon } = await open(t, { env: { VOICELIVED_ACCESS: 'token', VOICELIVED_ACCESS_TOKEN: token } });
+    for (const part of [token, `${encodeURIComponent(token)}.`, `${encodeURIComponent(token)}&from=mail`]) {
+      await talk.page.getByLabel('Access token').waitFor();
+      await talk.page.goto('about:blank');
+      await talk.page.goto(`${daemon.url}#token=${part}`);
+      await talk.button.waitFor();
+      assert.equal(talk.page.url(), daemon.url);
+      await talk.page.context().clearCookies();
+      await talk.page.reload();
+    }
   });
 
   test(`${name}: a microphone that the system blocks is not blamed on the page`, async (t) => {
