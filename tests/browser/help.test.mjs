@@ -2,6 +2,10 @@
 // pairing link is pasted.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import { test } from 'node:test';
 
 import { launchChromium, launchFirefox, Talk } from './browsers.mjs';
@@ -21,6 +25,20 @@ const SYSTEMS = [
   [/On Android/, { platform: 'Linux armv81', userAgent: 'Mozilla/5.0 (Linux; Android 15; Pixel 9) Chrome/140 Mobile' }],
   [/Chromebook/, { platform: 'Linux x86_64', userAgent: 'Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) Chrome/140' }],
   [/On Linux/, { platform: 'Linux x86_64', userAgent: 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0' }],
+  [/On a Mac/, { platform: 'Darwin', userAgent: 'Mozilla/5.0 (Darwin; arm64)', maxTouchPoints: 0 }],
+  [/On a Mac/, { userAgentData: { platform: 'macOS' }, platform: 'MacIntel', userAgent: 'Mozilla/5.0 (Macintosh) Chrome/140' }],
+  [/In Windows/, { userAgentData: { platform: 'Windows' }, platform: 'Win32', userAgent: 'Mozilla/5.0 Edg/140', maxTouchPoints: 10 }],
+  [/In Windows/, { platform: 'Win32', userAgent: 'Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:140.0) Firefox/140.0' }],
+  [/iPhone or iPad/, { platform: 'iPad', userAgent: 'Mozilla/5.0 (iPad; CPU OS 18_0 like Mac OS X) FxiOS/140', maxTouchPoints: 5 }],
+  [/On Android/, { userAgentData: { platform: 'Android' }, platform: 'Linux armv81', userAgent: 'Mozilla/5.0 (Linux; Android 10; K)' }],
+  [/On Android/, { platform: 'Linux aarch64', userAgent: 'Mozilla/5.0 (Android 15; Mobile; rv:140.0) Firefox/140.0' }],
+  [/On Android/, { userAgentData: { platform: 'Linux' }, platform: 'Linux armv81', userAgent: 'Mozilla/5.0 (X11; Linux x86_64) Chrome/140' }],
+  [/Chromebook/, { userAgentData: { platform: 'Chrome OS' }, platform: 'Linux x86_64', userAgent: 'Mozilla/5.0 (X11; Linux x86_64)' }],
+  [/Chromebook/, { userAgentData: { platform: 'Chromium OS' }, platform: 'Linux aarch64', userAgent: 'Mozilla/5.0 (X11; Linux aarch64)' }],
+  [/On Linux/, { platform: 'Linux armv7l', userAgent: 'Mozilla/5.0 (X11; Linux armv7l) Chromium/140' }],
+  [/settings of this device/, { platform: 'FreeBSD amd64', userAgent: 'Mozilla/5.0 (X11; FreeBSD amd64; rv:140.0) Firefox/140.0' }],
+  [/settings of this device/, { platform: 'Linux armv7l', userAgent: 'Mozilla/5.0 (Linux; Tizen 8.0; SmartTV) SamsungBrowser/7.0' }],
+  [/settings of this device/, { userAgentData: { platform: 'Unknown' }, platform: '', userAgent: 'Mozilla/5.0 (Window manager)' }],
 ];
 
 test('a microphone that the system blocks leads to the settings of that system', async () => {
@@ -91,6 +109,20 @@ const pastes = (token, link) => [
   link.replace(/-/g, '\u2011'),
   link.replace(/[a-z]/g, (letter) => String.fromCharCode(letter.charCodeAt(0) + 0xfee0)), // a Japanese keyboard's
 ];
+
+test('what Firefox calls a microphone that it cannot use leads to the same places', async () => {
+  const { startWords } = await page('words.js');
+  const [, windows] = SYSTEMS[0];
+  Object.defineProperty(globalThis, 'navigator', { value: windows, configurable: true });
+  for (const [kind, said] of [['NotReadableError', 'Failed to allocate audiosource'], ['AbortError', 'Starting audioinput failed']]) {
+    const words = await startWords(new DOMException(said, kind));
+    assert.match(words, /Another program may be using it.*the system may keep it.*In Windows/, kind);
+    assert.doesNotMatch(words, /AbortError/);
+  }
+  const refused = 'The request is not allowed by the user agent or the platform in the current context.';
+  assert.match(await startWords(new DOMException(refused, 'NotAllowedError')), /site settings.*In Windows.*Start Talking/);
+  assert.match(await startWords(new DOMException('The object can not be found here.', 'NotFoundError')), /No microphone was found/);
+});
 
 test('the token is found at once in all that people paste', async () => {
   const { tokensIn } = await page('pasted.js');
@@ -176,6 +208,19 @@ for (const { name, open } of engines) {
   });
 }
 
+/** Safari refuses the socket; these browsers do not, so it goes where there is none. */
+function refuseSockets(talk) {
+  return talk.page.evaluate(() => {
+    const Socket = window.WebSocket;
+    window.WebSocket = class extends Socket {
+      constructor(url) {
+        super(url.replace(/ws\b/, 'nothing'));
+      }
+    };
+    window.tap.useVoice();
+  });
+}
+
 for (const [name, launch] of [['Chromium', launchChromium], ['Firefox', launchFirefox]]) {
   test(`${name}: a certificate that was only waved through is named when it costs the call`, async (t) => {
     const daemon = await startDaemon(t, { ...secureSettings(t), VOICELIVED_ACCESS: 'open' });
@@ -183,21 +228,32 @@ for (const [name, launch] of [['Chromium', launchChromium], ['Firefox', launchFi
     const talk = await Talk.open(await launch(t), `https://localhost:${port}/`, { ignoreHTTPSErrors: true });
     const link = talk.page.getByRole('link', { name: 'Trust its certificate' });
     await link.waitFor();
-    // Safari refuses the socket; these browsers do not, so it goes where there is none.
-    await talk.page.evaluate(() => {
-      const Socket = window.WebSocket;
-      window.WebSocket = class extends Socket {
-        constructor(url) {
-          super(url.replace(/ws\b/, 'nothing'));
-        }
-      };
-      window.tap.useVoice();
-    });
+    await refuseSockets(talk);
     await talk.start();
     await talk.problem(/certificate was only waved through/);
     assert.doesNotMatch(await talk.page.locator('#problem').textContent(), /busy/);
     await link.click();
     await talk.page.getByRole('heading', { name: 'Trust this device' }).waitFor();
+  });
+}
+
+for (const [name, launch] of [['Chromium', launchChromium], ['Firefox', launchFirefox]]) {
+  test(`${name}: a certificate of the owner's own, signed by nobody, is not explained as busy lines`, async (t) => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'vl-'));
+    t.after(() => fs.rmSync(folder, { recursive: true }));
+    const [key, cert] = ['key.pem', 'cert.pem'].map((file) => path.join(folder, file));
+    const make = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=localhost'];
+    execFileSync('openssl', [...make, '-addext', 'subjectAltName=DNS:localhost', '-keyout', key, '-out', cert], { stdio: 'ignore' });
+    const own = { VOICELIVED_TLS_CERT: cert, VOICELIVED_TLS_KEY: key, VOICELIVED_ACCESS: 'open' };
+    const daemon = await startDaemon(t, { ...secureSettings(t), ...own });
+    const url = `https://localhost:${await securePort(daemon)}/`;
+    const talk = await Talk.open(await launch(t), url, { ignoreHTTPSErrors: true });
+    await talk.page.getByText('This is not the real model').waitFor();
+    assert.equal(await talk.page.getByRole('link', { name: 'Trust its certificate' }).isVisible(), false, 'there is no such page');
+    await refuseSockets(talk);
+    await talk.start();
+    await talk.problem(/warned about the certificate.*trust the certificate/);
+    assert.doesNotMatch(await talk.page.locator('#problem').textContent(), /busy/);
   });
 }
 
