@@ -1,7 +1,5 @@
 //! Access to the real daemon: clients with the token get in, and all others are refused.
 
-mod support;
-
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support;
 use serde_json::json;
 use support::client::{Client, request, upgrade_head};
 use support::daemon::{Daemon, PATIENCE};

@@ -1,8 +1,7 @@
 //! A Foundry agent holds the conversation in place of a model, asked for by settings: what the service is
 //! asked, what is left to the agent, and who is told of it.
 
-mod support;
-
+use crate::support;
 use support::asked::{PATH, check};
 use support::client::Client;
 use support::daemon::Daemon;

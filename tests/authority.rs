@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::support::network;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 use voicelived::certificates::{Authority, Names, OwnFiles};
@@ -20,7 +21,8 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("voicelived-{test}-{}", std::process::id()));
+        let path = std::env::temp_dir()
+            .join(format!("voicelived-authority-{test}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         Self(path)
     }
@@ -627,12 +629,13 @@ fn opens_the_folder_it_is_told() {
 #[test]
 fn processes_that_start_at_once_make_one_root() {
     let folder = Folder::new("race");
+    let opener = network::name_of(module_path!(), "opens_the_folder_it_is_told");
     for _ in 0..5 {
         let _ = fs::remove_dir_all(&folder.0);
         let children: Vec<_> = (0..6)
             .map(|_| {
                 Command::new(std::env::current_exe().unwrap())
-                    .args(["--exact", "opens_the_folder_it_is_told", "--nocapture"])
+                    .args(["--exact", &opener, "--nocapture"])
                     .env("AUTHORITY_TEST_FOLDER", &folder.0)
                     .stdout(std::process::Stdio::piped())
                     .spawn()

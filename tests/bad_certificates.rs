@@ -1,8 +1,6 @@
 //! Services with every kind of wrong certificate or too weak TLS: the call ends as such, and the
 //! key is not sent. Controls with right ones do get it.
 
-mod support;
-
 use std::fs;
 use std::io::Read;
 use std::net::SocketAddr;
@@ -10,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use crate::support;
 use rcgen::{
     CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
     NameConstraints,

@@ -1,11 +1,10 @@
 //! Clients that break the rules: each one loses its own call, is told why, and leaves nothing
 //! behind.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
+use crate::support;
 use serde_json::json;
 use support::client::Client;
 use support::daemon::Daemon;

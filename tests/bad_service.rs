@@ -1,7 +1,6 @@
 //! A service that misbehaves costs at most the call it serves; oddities cost nothing.
 
-mod support;
-
+use crate::support;
 use serde_json::json;
 use support::client::{Client, speech};
 use support::daemon::Daemon;

@@ -1,12 +1,11 @@
 //! The child that runs the built-in tools: one for all calls, replaced when it dies or hangs. And `hang_up`,
 //! which needs no child.
 
-mod support;
-
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::support;
 use serde_json::json;
 use support::client::Client;
 use support::daemon::Daemon;

@@ -1,13 +1,12 @@
 //! `voicelived call` takes its call up again: against a daemon's side that the test plays, and against
 //! the daemon through a relay that breaks.
 
-mod support;
-
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::support;
 use serde_json::{Value, json};
 use support::client::{Client, speech};
 use support::daemon::Daemon;

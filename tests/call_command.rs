@@ -1,13 +1,12 @@
 //! `voicelived call` as its users run it: against the daemon, and against servers of every kind.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support;
 use support::client::speech;
 use support::daemon::Daemon;
 use support::standin::read_head;
@@ -33,7 +32,7 @@ fn told(output: &Output) -> (i32, String, String) {
 
 /// A file of this test's own, not there yet.
 fn temporary(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("voicelived-{}-{name}", std::process::id()));
+    let path = std::env::temp_dir().join(format!("voicelived-call-{}-{name}", std::process::id()));
     let _ = std::fs::remove_file(&path);
     path
 }

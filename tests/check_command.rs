@@ -1,13 +1,12 @@
 //! `voicelived check`: every step is named, and what fails says what to change.
 
-mod support;
-
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support;
 use support::daemon::Daemon;
 use support::script::{Script, Step};
 
@@ -33,7 +32,7 @@ fn plain(address: SocketAddr) -> String {
 
 /// A file of this test's own.
 fn temporary(name: &str, content: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("voicelived-{}-{name}", std::process::id()));
+    let path = std::env::temp_dir().join(format!("voicelived-check-{}-{name}", std::process::id()));
     fs::write(&path, content).expect("a file");
     path
 }

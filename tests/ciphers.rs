@@ -2,13 +2,12 @@
 //! them is qemu's: it tells the program so, and runs it.
 #![cfg(target_arch = "x86_64")]
 
-mod support;
-
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use crate::support;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::server::Acceptor;

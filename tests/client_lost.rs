@@ -2,17 +2,9 @@
 //! what it hears of the replies, what it is told, what the service hears of the microphone, and what is left
 //! at the end. In half of the calls the service is lost at random moments, too.
 
-#[path = "support/kernel.rs"]
-#[allow(dead_code, reason = "shared")]
-mod kernel;
-#[path = "support/random.rs"]
-mod random;
-#[path = "support/scene.rs"]
-#[allow(dead_code, reason = "shared")]
-mod scene;
-
 use std::time::Duration;
 
+use crate::support::{random, scene};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use random::Random;

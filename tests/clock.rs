@@ -1,11 +1,10 @@
 //! A device without a clock battery: it starts long ago, and the time comes while the daemon runs.
 //! libfaketime plays the clock, which a file sets.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::support;
 use support::certificates::Authority;
 use support::client::Client;
 use support::daemon::Daemon;

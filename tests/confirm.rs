@@ -1,12 +1,11 @@
 //! Tools that ask first, through the whole program: what the user is shown is what runs, once, and nothing
 //! runs without a yes.
 
-mod support;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
+use crate::support;
 use serde_json::{Value, json};
 use support::client::Client;
 use support::daemon::Daemon;

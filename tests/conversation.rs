@@ -1,9 +1,8 @@
 //! Whole conversations with the built-in simulator, through real sockets.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support;
 use serde_json::json;
 use support::client::{Client, request, speech, upgrade_head};
 use support::daemon::Daemon;

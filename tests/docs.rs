@@ -1,11 +1,8 @@
 //! `.env.example` and the README's tables say exactly what the code knows, and the tests that
 //! `docs/security.md` leans on exist.
 
-mod docs {
-    mod performance;
-    mod security;
-    use super::{in_repository, read};
-}
+mod performance;
+mod security;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -58,7 +55,7 @@ fn names(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// `UPDATE=1 cargo test --test docs` writes the file anew.
+/// `UPDATE=1 cargo test --test all docs::` writes the file anew.
 #[test]
 fn env_example_is_what_the_code_knows() {
     let path = in_repository(".env.example");

@@ -1,11 +1,10 @@
 //! Tools that their owner drops into a folder: commands, what they inherit, their bounds, faulty files, and
 //! files that change while the daemon runs.
 
-mod support;
-
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::support;
 use serde_json::{Value, json};
 use support::client::Client;
 use support::daemon::Daemon;

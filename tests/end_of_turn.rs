@@ -1,10 +1,9 @@
 //! `end_turn` through the whole program and its simulator: a client that stops sending gets its answer, whoever
 //! finds the ends of turns.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support;
 use serde_json::{Value, json};
 use support::client::{Client, speech};
 use support::daemon::{Daemon, KEY};
@@ -14,7 +13,7 @@ struct SessionFile(std::path::PathBuf);
 
 impl SessionFile {
     fn new(name: &str, session: &Value) -> Self {
-        let name = format!("voicelived-{name}-{}.json", std::process::id());
+        let name = format!("voicelived-turns-{name}-{}.json", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::write(&path, session.to_string()).expect("a file");
         Self(path)

@@ -4,21 +4,15 @@
 //!
 //! What is compared is said in `support/fuzzed/service_event.rs`, which the fuzzer uses too. Here the
 //! texts are made from the list of events; a failure names its seed, and
-//! `VOICELIVED_SEED=17 cargo test --test event_shapes` repeats it.
-
-#[path = "support/random.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod random;
-#[path = "support/fuzzed/service_event.rs"]
-#[allow(unreachable_pub, reason = "public for the fuzz targets")]
-mod service_event;
+//! `VOICELIVED_SEED=17 cargo test --test all event_shapes::` repeats it.
 
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::fuzz_corpus::fuzzed::fuzz_service_event as compare;
+use crate::support::random;
 use random::Random;
 use serde_json::{Map, Value, json};
-use service_event::fuzz_service_event as compare;
 use voicelived::call::service::{Parsed, parse, reply_audio};
 
 const EVENTS: &str = include_str!("data/voice-live-events.json");

@@ -1,9 +1,8 @@
 //! The page in another page's frame: nobody may, unless the owner lists an origin, and then no more than that.
 
-mod support;
-
 use std::process::Command;
 
+use crate::support;
 use support::client::{request, upgrade_head};
 use support::daemon::Daemon;
 use support::http::{Answer, ask};

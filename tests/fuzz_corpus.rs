@@ -3,7 +3,7 @@
 //! Finding more needs `cargo fuzz` (CONTRIBUTING.md, "Fuzz"); keeping what was found needs nothing.
 
 #[path = "support/fuzzed/mod.rs"]
-mod fuzzed;
+pub(crate) mod fuzzed;
 
 use std::fs;
 use std::panic::catch_unwind;
@@ -87,4 +87,19 @@ fn calls() {
 #[test]
 fn tool_files() {
     replay("tool_file", fuzzed::fuzz_tool_file);
+}
+
+#[test]
+fn mcp_files() {
+    replay("mcp_file", fuzzed::fuzz_mcp_file);
+}
+
+#[test]
+fn mcp_lines() {
+    replay("mcp_lines", fuzzed::fuzz_mcp_lines);
+}
+
+#[test]
+fn mcp_event_streams() {
+    replay("mcp_events", fuzzed::fuzz_mcp_events);
 }

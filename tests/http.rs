@@ -1,12 +1,11 @@
 //! The answers that a browser, a script or an unknown client gets over plain HTTP.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
+use crate::support;
 use support::certificates;
 use support::client::{Client, request, upgrade_head};
 use support::daemon::Daemon;
@@ -321,10 +320,25 @@ fn the_first_well_formed_subprotocol_is_agreed_to() {
         ("x\r\nSec-WebSocket-Protocol: y", "x"),
         ("\r\nsec-websocket-protocol: y", "y"),
         ("a b\r\nSec-WebSocket-Protocol: c", "c"),
+        ("\t chat\t,\tb\t", "chat"),
+        ("realtime, openai-insecure-api-key.x, openai-beta.realtime-v1", "realtime"),
     ] {
         let found = offer(&daemon, &format!("Sec-WebSocket-Protocol: {offered}\r\n"));
         assert!(found.0.starts_with("HTTP/1.1 101 "), "{offered:?}: {found:?}");
         assert_eq!(found.1, [agreed], "{offered:?}");
+    }
+    // An element that is not even text costs none of the others.
+    for offered in [&b"\xff\xfe, chat"[..], b"chat, \xff", b"\xff\r\nSec-WebSocket-Protocol: chat"]
+    {
+        let mut head = upgrade_head(daemon.address, "").into_bytes();
+        head.truncate(head.len() - 2);
+        head.extend([&b"Sec-WebSocket-Protocol: "[..], offered, b"\r\n\r\n"].concat());
+        let mut socket = std::net::TcpStream::connect(daemon.address).expect("it listens");
+        socket.write_all(&head).expect("it reads");
+        let mut answer = [0; 256];
+        let length = socket.read(&mut answer).expect("an answer");
+        let answer = String::from_utf8_lossy(&answer[..length]);
+        assert!(answer.contains("\r\nSec-WebSocket-Protocol: chat\r\n"), "{answer}");
     }
     for nothing in
         ["", ":", ": , ,", ": a b", ": \"q\"", ": a/b, (c), d@e", ": a;b", ": a=1", ": \u{e9}"]

@@ -8,17 +8,14 @@
 //! In a request `{HOST}`, `{PORT}`, `{SCHEME}`, `{LOUD}` (in capitals), `{OTHER}` (the scheme that the listener does not
 //! have) and `{ETAG}` (of the page) are replaced, `{text*9}` is repeated, `{0xff}` is a byte.
 
-#[path = "support/random.rs"]
-#[allow(dead_code, reason = "only cuts are drawn")]
-mod random;
-mod support;
-
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::support;
+use crate::support::random;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use random::Random;

@@ -1,12 +1,11 @@
 //! The HTTPS listener: the owner's certificate renewed under it, and the local authority.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use crate::support;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use support::certificates;

@@ -2,13 +2,12 @@
 //! a token is used, and what is said when there is none. The service is the simulator, which lets in the
 //! right token only; who gives tokens is a stand-in at the addresses of Azure's own variables.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support;
 use support::certificates::Authority;
 use support::client::Client;
 use support::daemon::Daemon;

@@ -1,8 +1,7 @@
 //! A resource that runs out of its tokens a minute answers late before it refuses. Log and `/metrics` show
 //! that, and a warning names it.
 
-mod support;
-
+use crate::support;
 use serde_json::json;
 use support::client::Client;
 use support::daemon::Daemon;

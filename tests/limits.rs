@@ -1,11 +1,10 @@
 //! Limits of number, size and time: a client that meets one is told, and no other client notices.
 
-mod support;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::support;
 use serde_json::json;
 use socket2::{Domain, Type};
 use support::client::{Client, request, upgrade_head};

@@ -1,17 +1,14 @@
 //! The manual pages, the shell completion and the packages' settings file are made from what the
-//! program says and knows: `UPDATE=1 cargo test --test manual` writes them anew.
+//! program says and knows: `UPDATE=1 cargo test --test all manual::` writes them anew.
 
-mod manual {
-    pub(crate) mod completion;
-    pub(crate) mod help;
-    pub(crate) mod pages;
-}
+mod completion;
+mod help;
+mod pages;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use manual::help::Help;
-use manual::{completion, pages};
+use help::Help;
 use voicelived::config::VARIABLES;
 
 fn in_packaging(name: &str) -> PathBuf {
@@ -27,7 +24,7 @@ fn is_made_from_the_program(name: &str, expected: &str) {
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         found == expected,
-        "packaging/{name} is not what the program says: UPDATE=1 cargo test --test manual"
+        "packaging/{name} is not what the program says: UPDATE=1 cargo test --test all manual::"
     );
 }
 

@@ -1,8 +1,6 @@
 //! `/metrics`: its text is valid, documented, bounded, and only for clients that may ask. Also the
 //! counters of limits that no other test meets.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -10,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support;
 use serde_json::json;
 use support::certificates;
 use support::client::Client;

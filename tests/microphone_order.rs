@@ -1,19 +1,9 @@
 //! The end of a turn and the microphone audio that waits: in memory, with a service that takes nothing for
 //! a while.
 
-#[path = "support/kernel.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod kernel;
-#[path = "support/random.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod random;
-
-#[path = "support/scene.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod scene;
-
 use std::time::Duration;
 
+use crate::support::scene;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use scene::{Scene, settings};

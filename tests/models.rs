@@ -1,12 +1,11 @@
 //! The service refuses a model, a transcriber or a language. The call falls back to the next
 //! candidate, once, and the daemon remembers the candidate that the service has accepted.
 
-mod support;
-
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::support;
 use serde_json::json;
 use support::client::{Client, speech};
 use support::daemon::{Daemon, KEY};

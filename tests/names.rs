@@ -1,14 +1,13 @@
 //! By which names and addresses the device is reached: those its owner sets, and those it gets while it runs. The
 //! second part runs in a network of its own, where addresses come and go (`unshare`, as in `support::network`).
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::support;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use support::client::upgrade_head;
@@ -171,7 +170,7 @@ fn names_that_the_owners_certificate_lacks_are_named() {
 
 #[test]
 fn a_new_address_is_known_at_the_first_connection_to_it() {
-    if !network::is_own("a_new_address_is_known_at_the_first_connection_to_it") {
+    if !network::is_own(module_path!(), "a_new_address_is_known_at_the_first_connection_to_it") {
         return;
     }
     run("ip link set lo up");
@@ -205,7 +204,7 @@ fn a_new_address_is_known_at_the_first_connection_to_it() {
 /// Nothing renews a certificate there, and the addresses change all the same.
 #[test]
 fn a_new_address_is_known_without_https_too() {
-    if !network::is_own("a_new_address_is_known_without_https_too") {
+    if !network::is_own(module_path!(), "a_new_address_is_known_without_https_too") {
         return;
     }
     run("ip link set lo up");
@@ -220,7 +219,7 @@ fn a_new_address_is_known_without_https_too() {
 /// The host name counts too: a device is renamed, or its network tells it a search domain.
 #[test]
 fn a_new_host_name_is_known_within_seconds() {
-    if !network::is_own("a_new_host_name_is_known_within_seconds") {
+    if !network::is_own(module_path!(), "a_new_host_name_is_known_within_seconds") {
         return;
     }
     run("ip link set lo up");

@@ -1,7 +1,6 @@
 //! What a client says oddly costs it nothing: half samples, half characters, texts that are no message.
 
-mod support;
-
+use crate::support;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};

@@ -1,10 +1,9 @@
 //! What the service says oddly costs a line in the log and a count, and not the call: messages that
 //! mean nothing, half characters, half samples, function calls told in pieces or twice.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};

@@ -1,10 +1,9 @@
 //! The faults of the Python sample: a test for each.
 
-mod support;
-
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::support;
 use serde_json::json;
 use support::client::{Client, speech};
 use support::daemon::Daemon;

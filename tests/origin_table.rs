@@ -4,11 +4,10 @@
 //! (of the device),
 //! the `host` and `origin` fields, `expect` (`admit` or the status), `note`.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use crate::support;
 use serde_json::Value;
 use support::client::request;
 use support::daemon::Daemon;

@@ -1,12 +1,11 @@
 //! A self-signed certificate that stands for its own authority, and the pair that the manual makes
 //! instead.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support;
 use support::client::Client;
 use support::daemon::{Daemon, KEY};
 use support::recorder::Recorder;

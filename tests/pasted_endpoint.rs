@@ -1,8 +1,7 @@
 //! An endpoint that was pasted with its query: model and version of the query count where the settings
 //! say nothing, the log and `check` say so, and a contradiction is an error.
 
-mod support;
-
+use crate::support;
 use support::asked::{PATH, check};
 use support::client::Client;
 use support::daemon::Daemon;

@@ -1,20 +1,11 @@
 //! How long things may take and how much may wait, by a clock that the test moves: each limit holds to
 //! the millisecond, and no test waits for it.
 
-#[path = "support/kernel.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod kernel;
-#[path = "support/random.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod random;
-#[path = "support/scene.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod scene;
-
 use std::io::{ErrorKind, Write};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::support::{kernel, scene};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kernel::Socket;

@@ -1,11 +1,10 @@
 //! Clients behind a reverse proxy: whose limit of calls, whose wrong guesses, and what a liar can do. The test is the
 //! proxy, at 127.0.0.1; a client that is none comes from another loopback address.
 
-mod support;
-
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 
+use crate::support;
 use support::client::{Client, upgrade_head};
 use support::daemon::Daemon;
 use support::http::{Answer, read_answers};
@@ -78,6 +77,31 @@ fn behind(fields: &str) -> (&str, &str) {
     (PROXY, fields)
 }
 
+/// A listener of both families sees an IPv4 proxy as `::ffff:127.0.0.1`, and an owner may write it so too.
+#[test]
+fn a_proxy_is_known_in_both_spellings_of_ipv4() {
+    for setting in
+        ["127.0.0.0/8", "::ffff:127.0.0.1", "::FFFF:7f00:0/104", "10.0.0.0/8, ::ffff:127.0.0.1/128"]
+    {
+        let settings = [
+            ("VOICELIVED_TRUSTED_PROXIES", setting),
+            ("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", "1"),
+            ("VOICELIVED_ACCESS", "open"),
+        ];
+        let mut daemon = Daemon::start(&["demo", "--listen", "[::]:0"], &settings);
+        daemon.address = SocketAddr::from(([127, 0, 0, 1], daemon.address.port()));
+        let mut own = Vec::new();
+        for fields in ["X-Forwarded-For: 203.0.113.9\r\n", "Forwarded: for=203.0.113.10\r\n"] {
+            let mut client = call(&daemon, PROXY, fields);
+            client.wait_until_active();
+            own.push(client);
+        }
+        let again = "Forwarded: for=\"[::ffff:203.0.113.9]:1\", for=\"[::ffff:7f00:1]\"\r\n";
+        let ended = call(&daemon, PROXY, again).wait_for_end();
+        assert_eq!(ended["reason"], "address_limit", "{setting}: {ended}");
+    }
+}
+
 #[test]
 fn each_client_of_a_proxy_has_its_own_limit() {
     let daemon = daemon(&[]);
@@ -123,6 +147,11 @@ fn what_a_client_writes_before_the_proxys_word_changes_nothing() {
         "Forwarded: for=\"\r\nForwarded: for=203.0.113.9\r\n",
         "Forwarded: for=6.6.6.6;host=\"for=7.7.7.7\", for=_hidden, for=203.0.113.9\r\n",
         "Forwarded: for=6.6.6.6, for=203.0.113.9\r\nX-Forwarded-For: 7.7.7.7, 203.0.113.9\r\n",
+        // nginx adds to the client's own line, whatever stands there.
+        "Forwarded: nonsense, for=203.0.113.9\r\n",
+        "Forwarded: for = 6.6.6.6;;=, f\u{fc}r=\u{fc} , FOR=\"203.0.113.9\"\r\n",
+        "Forwarded: for=6.6.6.6, for=\", for=203.0.113.9\r\n",
+        "Forwarded: for=\"6.6.6.6\\\", for=\"203.0.113.9:_x\";host=\"a\\\", b\"\r\n",
         &long,
     ]
     .into_iter()
@@ -131,6 +160,53 @@ fn what_a_client_writes_before_the_proxys_word_changes_nothing() {
         let mine = "X-Forwarded-For: 203.0.113.9\r\n";
         let other = format!("X-Forwarded-For: 198.51.100.{number}\r\n");
         assert_limited(&daemon, behind(mine), behind(lie), behind(&other));
+    }
+}
+
+/// Bytes that are no text take nothing of the proxy's word along.
+#[test]
+fn a_line_that_is_no_text_still_ends_in_the_proxys_word() {
+    let daemon = daemon(&[("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", "1")]);
+    let mut own = call(&daemon, PROXY, "X-Forwarded-For: 203.0.113.9\r\n");
+    own.wait_until_active();
+    for lie in [
+        &b"X-Forwarded-For: \xff\xfe, 203.0.113.9"[..],
+        b"X-Forwarded-For: 6.6.6.6\xc3,203.0.113.9",
+        b"Forwarded: for=\xe9, for=203.0.113.9",
+        b"Forwarded: \xff\r\nForwarded: host=\"\xff\";for=203.0.113.9",
+    ] {
+        let mut head = upgrade_head(daemon.address, "").into_bytes();
+        head.truncate(head.len() - 2);
+        head.extend([lie, b"\r\n\r\n"].concat());
+        let mut socket = from(PROXY, daemon.address);
+        socket.write_all(&head).expect("it reads");
+        let mut told = String::new();
+        while !told.contains("\"state\"") {
+            let mut bytes = [0; 4096];
+            let length = std::io::Read::read(&mut socket, &mut bytes).expect("an answer");
+            told += &String::from_utf8_lossy(&bytes[..length]);
+        }
+        assert!(told.contains("address_limit"), "{}: {told}", String::from_utf8_lossy(lie));
+    }
+}
+
+/// Proxies in Go write a neighbour's address with the interface that it came by.
+#[test]
+fn neighbours_are_told_apart() {
+    let daemon = daemon(&[]);
+    for [first, same, other] in [
+        [
+            "X-Forwarded-For: fe80::1%eth0\r\n",
+            "X-Forwarded-For: 6.6.6.6, [fe80::1%eth0]:99\r\n",
+            "X-Forwarded-For: fe80::2%eth0\r\n",
+        ],
+        [
+            "Forwarded: for=\"[fe80::a%25wlan0]:4711\"\r\n",
+            "X-Forwarded-For: FE80:0::A\r\n",
+            "Forwarded: for=\"[fe80::b%wlan0]\"\r\n",
+        ],
+    ] {
+        assert_limited(&daemon, behind(first), behind(same), behind(other));
     }
 }
 
@@ -146,8 +222,9 @@ fn those_whose_address_cannot_be_believed_share_one() {
         "X-Forwarded-For: \r\n",
         "Forwarded: for=unknown\r\n",
         "Forwarded: for=\"6.6.6.6\r\n",
-        "Forwarded: for=6.6.6.6, for=\", for=203.0.113.9\r\n",
+        "Forwarded: for=6.6.6.6, for=203.0.113.9\", for=unknown\r\n",
         "Forwarded: proto=https\r\n",
+        "Forwarded: for=6.6.6.6;for=7.7.7.7\r\n",
         // The proxy writes one of the two fields, and passes on the other as the client has written it.
         "Forwarded: for=6.6.6.6\r\nX-Forwarded-For: 203.0.113.9\r\n",
         "Forwarded: for=203.0.113.9\r\nX-Forwarded-For: 6.6.6.6\r\n",

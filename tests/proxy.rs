@@ -1,13 +1,12 @@
 //! The service is reached through a proxy: whole calls through tunnels, what the proxy is shown and what
 //! it never sees, and each way in which it can fail. The last test runs Debian's tinyproxy.
 
-mod support;
-
 use std::fs;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::support;
 use support::certificates::Authority;
 use support::client::Client;
 use support::daemon::{Daemon, KEY, PATIENCE};

@@ -1,11 +1,10 @@
 //! A daemon leaves behind its log, and on the disk only the spending guard's minutes.
 
-mod support;
-
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::support;
 use support::client::Client;
 use support::daemon::Daemon;
 use support::witness;

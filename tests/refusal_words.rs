@@ -1,11 +1,10 @@
 //! What the service says when it refuses the upgrade reaches the caller, the log and `check`, however
 //! the answer is framed. And what Azure's support asks for is on the way out and in the log.
 
-mod support;
-
 use std::net::SocketAddr;
 use std::process::Command;
 
+use crate::support;
 use support::client::Client;
 use support::daemon::{Daemon, KEY};
 use support::recorder::Recorder;

@@ -1,12 +1,11 @@
 //! SIGHUP: new calls get the new settings, running calls go on, and settings that cannot be used
 //! change nothing. All settings come from files: the environment of a running process is fixed.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use crate::support;
 use serde_json::{Value, json};
 use support::client::Client;
 use support::daemon::Daemon;

@@ -1,17 +1,7 @@
 //! Reply audio in every spelling, through a real `Session` whose connections are in memory: what is audio
 //! reaches the client to the last byte, and what is none ends the call before a byte of it was played.
 
-#[path = "support/kernel.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod kernel;
-#[path = "support/random.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod random;
-
-#[path = "support/scene.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod scene;
-
+use crate::support::scene;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use scene::Scene;

@@ -1,18 +1,9 @@
 //! The life of a response through a real `Session` on a clock that the test moves: an end that never
 //! comes, a beginning that is never told, an answer that breaks off, and what comes too late.
 
-#[path = "support/kernel.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod kernel;
-#[path = "support/random.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod random;
-#[path = "support/scene.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod scene;
-
 use std::time::Duration;
 
+use crate::support::scene;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use scene::{Scene, settings};

@@ -1,12 +1,10 @@
 //! A client's connection breaks without a goodbye: the call is held, and the client takes it up again.
 
-#[path = "support/random.rs"]
-mod random;
-mod support;
-
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::support;
+use crate::support::random;
 use random::Random;
 use serde_json::{Value, json};
 use support::client::{Client, Had, from_elsewhere, narrow, request, speech, upgrade_head};

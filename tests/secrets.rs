@@ -1,11 +1,10 @@
 //! Secrets: the service's key, the access tokens and the browsers' cookies appear in no log of any
 //! level, no answer, no message of a call and no command line.
 
-mod support;
-
 use std::fs;
 use std::path::PathBuf;
 
+use crate::support;
 use serde_json::{Value, json};
 use support::certificates;
 use support::client::{Client, request, upgrade_head};

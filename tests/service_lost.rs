@@ -1,10 +1,9 @@
 //! A daemon whose connection to the service breaks: the call goes on, and the service's next session
 //! knows what was said.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support;
 use serde_json::json;
 use support::client::{Client, speech};
 use support::daemon::Daemon;

@@ -1,13 +1,12 @@
 //! A daemon whose service ends its sessions after some seconds: the call goes on from one to the next, and
 //! neither the client nor a sample of the microphone shows it.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::support;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};

@@ -1,16 +1,13 @@
 //! The installed service's settings: `voicelived check --service` reads its file as systemd does, and a
 //! key that systemd has withheld is told as such.
 
-#[path = "support/random.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod random;
-mod support;
-
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support;
+use crate::support::random;
 use random::Random;
 use support::daemon::KEY;
 use support::service::Service;
@@ -23,7 +20,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 /// What `check --service` says of this file; its exit code first.
-fn check(name: &str, text: &str) -> (Option<i32>, String) {
+fn check(name: &str, text: impl AsRef<[u8]>) -> (Option<i32>, String) {
     let path = folder("check").join(name);
     fs::write(&path, text).expect("a file");
     let output = Command::new(env!("CARGO_BIN_EXE_voicelived"))
@@ -89,6 +86,30 @@ fn what_systemd_ignores_is_missing_and_the_line_is_named() {
     assert_eq!(code, Some(78), "{told}");
     assert!(told.contains("AZURE_VOICE_LIVE_ENDPOINT: is not set"), "{told}");
     assert!(told.contains("line 3 of") && told.contains("begins with export"), "{told}");
+}
+
+/// systemd reads nothing of such a file, or cannot start the service with it.
+#[test]
+fn what_spoils_the_whole_file_is_a_fault() {
+    let service = Service::new();
+    let whole = format!(
+        "{OWN}AZURE_VOICE_LIVE_ENDPOINT=ws://{}\nAZURE_VOICE_LIVE_API_KEY={KEY}\n",
+        service.address
+    );
+    let long = format!("OTHER={}\n", "x".repeat(131_066));
+    for (name, spoilt, part) in [
+        ("nul", &b"# a\0b\n"[..], "NUL"),
+        ("latin", b"OTHER=caf\xe9\n", "not UTF-8"),
+        ("noncharacter", b"OTHER=\xef\xbf\xbf\n", "not UTF-8"),
+        ("long", long.as_bytes(), "131,071 bytes"),
+    ] {
+        let (code, told) = check(&format!("{name}.env"), [whole.as_bytes(), spoilt].concat());
+        assert_eq!(code, Some(78), "{name}: {told}");
+        assert!(told.contains("line 5 of") && told.contains(part), "{name}: {told}");
+    }
+    let (code, told) = check("marked.env", format!("\u{feff}# mine\r\n{whole}"));
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("line 1 of") && told.contains("byte order mark"), "{told}");
 }
 
 /// systemd's own reader, as its generator for user environments has it, which needs no manager.

@@ -1,17 +1,9 @@
 //! A whole call in memory that loses the service at random moments: what the sessions hear of the
 //! microphone, what the client hears of the replies, and what is left at the end.
 
-#[path = "support/kernel.rs"]
-#[allow(dead_code, reason = "shared")]
-mod kernel;
-#[path = "support/random.rs"]
-mod random;
-#[path = "support/scene.rs"]
-#[allow(dead_code, reason = "shared")]
-mod scene;
-
 use std::time::Duration;
 
+use crate::support::{random, scene};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use random::Random;
@@ -317,6 +309,30 @@ fn a_long_outage_costs_no_word_of_the_question_before_it() {
     assert!(heard[..question].iter().copied().eq(0..question), "the question is not whole");
     assert_eq!(heard.last(), Some(&(call.next - 1)), "what was said last is not there");
     check_microphone(&mut call, 0);
+}
+
+/// Of a long outage the last 16 s are held, to the sample, and what makes way for them is counted.
+#[test]
+fn sixteen_seconds_of_speech_are_held_in_an_outage() {
+    let mut call = Call::new();
+    call.lose();
+    call.wait_for_redial();
+    for _ in 0..1_000 {
+        call.pass(FRAME);
+        call.speak();
+    }
+    let first = call.next - 16 * 24_000;
+    call.come_back();
+    call.pass(Duration::from_secs(16));
+    let heard = call.heard.last().expect("a session").iter().copied();
+    assert!(
+        heard.clone().eq(first..call.next),
+        "{} samples from {:?} on",
+        heard.len(),
+        heard.min()
+    );
+    let dropped = call.scene.counted("microphone_dropped_bytes_total");
+    assert_eq!(usize::try_from(dropped).expect("it fits"), 2 * first);
 }
 
 #[test]

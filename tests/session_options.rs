@@ -1,13 +1,12 @@
 //! The session file reaches every option of the service: what is written there is what the service is
 //! sent. An option of another type than the default's brings nothing of the default along.
 
-mod support;
-
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::support;
 use serde_json::{Value, json};
 use support::client::Client;
 use support::daemon::{Daemon, KEY};

@@ -2,17 +2,9 @@
 //! 20 s, the next one is prepared before, and things go wrong at random moments. The test keeps its own
 //! record of what was said, and compares it with what the client and each session were told.
 
-#[path = "support/kernel.rs"]
-#[allow(dead_code, reason = "shared")]
-mod kernel;
-#[path = "support/random.rs"]
-mod random;
-#[path = "support/scene.rs"]
-#[allow(dead_code, reason = "shared")]
-mod scene;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{random, scene};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use random::Random;

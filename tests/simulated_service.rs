@@ -2,11 +2,10 @@
 //! recorded or logged to refuse is refused, and its shapes and orders are the recorded ones, in both
 //! dialects and for both families of models. Then the daemon with such a service.
 
-mod support;
-
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::support;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};

@@ -5,8 +5,6 @@
 //! `VOICELIVED_SOAK_SECONDS` is how long (20; 150 by `tests/run soak`, 300 by `make soak`),
 //! `VOICELIVED_SEED` replays.
 
-#[path = "support/random.rs"]
-mod random;
 mod support;
 
 use std::io::Write;
@@ -15,10 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use random::Random;
 use serde_json::json;
 use support::client::Client;
 use support::daemon::{Daemon, PATIENCE};
+use support::random::Random;
 use support::switch::Switch;
 use support::{certificates, frames};
 use tungstenite::Message;

@@ -1,10 +1,9 @@
 //! The spending guard: a day's minutes end calls with a sentence and survive a restart.
 
-mod support;
-
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use crate::support;
 use serde_json::json;
 
 use support::client::Client;

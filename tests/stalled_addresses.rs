@@ -1,8 +1,6 @@
 //! A name has several addresses, and one of them takes connections and then does nothing, or goes away.
 //! The call goes on to the next one, and later calls begin there.
 
-mod support;
-
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -10,6 +8,7 @@ use std::process::Command;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::support;
 use mio::{Events, Interest, Poll, Token};
 use support::certificates::Authority;
 use support::client::Client;

@@ -1,10 +1,9 @@
 //! Faults that prevent the start: the exit code, and one line that names the setting to change.
 
-mod support;
-
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
+use crate::support;
 use support::daemon::Daemon;
 
 /// Files of a test's own, removed at its end.
@@ -12,7 +11,8 @@ struct Folder(std::path::PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("voicelived-{}-{name}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("voicelived-start-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&path).expect("a folder");
         Self(path)
     }

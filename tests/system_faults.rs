@@ -1,8 +1,6 @@
 //! Failing system calls, and a log without a reader. The daemon lives, a call's audio stays whole,
 //! and later clients are served.
 
-mod support;
-
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -11,6 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::support;
 use support::client::{Client, request, upgrade_head};
 use support::daemon::{Daemon, PATIENCE};
 use support::witness::{self, Witness};

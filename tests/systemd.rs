@@ -1,14 +1,13 @@
 //! The daemon under a service manager that the test plays: what it is told, the watchdog, the
 //! state without settings, and sockets that it passes.
 
-mod support;
-
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support;
 use support::client::Client;
 use support::daemon::{Daemon, KEY, with_sockets};
 use support::http::{self, ask};

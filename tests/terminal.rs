@@ -1,13 +1,12 @@
 //! A daemon started by hand ends when its terminal goes; asked to read its settings again, it does.
 
-mod support;
-
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support;
 use support::client::Client;
 
 const PATIENCE: Duration = Duration::from_secs(20);

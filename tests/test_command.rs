@@ -15,7 +15,8 @@ struct Machine {
 
 impl Machine {
     fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("voicelived-{name}-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("voicelived-test-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("a temporary folder");
         Self { folder }
     }

@@ -1,11 +1,10 @@
 //! Tools as processes of the daemon: what they see, how long they live, and how much they may say.
 
-mod support;
-
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::support;
 use serde_json::json;
 use support::client::Client;
 use support::daemon::Daemon;

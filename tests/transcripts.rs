@@ -1,16 +1,7 @@
 //! What was said, as text: each turn once, without stray blanks, and with the item that it belongs to,
 //! through a real `Session` whose connections are in memory.
 
-#[path = "support/kernel.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod kernel;
-#[path = "support/random.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod random;
-#[path = "support/scene.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod scene;
-
+use crate::support::scene;
 use scene::Scene;
 use serde_json::{Value, json};
 

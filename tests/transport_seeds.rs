@@ -2,20 +2,13 @@
 //! over in-memory sockets that read, write and block as they please. A lost wake-up shows as a
 //! connection that stands still with messages undelivered.
 //!
-//! `VOICELIVED_SEED=N cargo test --test transport_seeds` replays one seed.
-
-#[path = "support/certificates.rs"]
-mod certificates;
-#[path = "support/kernel.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
-mod kernel;
-#[path = "support/random.rs"]
-mod random;
+//! `VOICELIVED_SEED=N cargo test --test all transport_seeds::` replays one seed.
 
 use std::io::{Read, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::support::{certificates, kernel, random};
 use kernel::Socket;
 use random::Random;
 use voicelived::net::inbox::Inbox;

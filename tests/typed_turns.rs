@@ -1,9 +1,8 @@
 //! Long typed turns: the page's field and the daemon count the same, in every script.
 
-mod support;
-
 use std::process::Command;
 
+use crate::support;
 use serde_json::{Value, json};
 use support::client::Client;
 use support::daemon::Daemon;

@@ -1,14 +1,13 @@
 //! The service cannot be reached, or another server has its address. The caller is told what to
 //! correct, and the key goes to no other server.
 
-mod support;
-
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::support;
 use mio::{Events, Interest, Poll, Token};
 use support::certificates::Authority;
 use support::client::Client;

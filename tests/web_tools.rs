@@ -1,9 +1,8 @@
 //! Tools that are web requests: where they may go, what they may bring back, and what an argument can do.
 
-mod support;
-
 use std::fs;
 
+use crate::support;
 use serde_json::{Value, json};
 use support::tools::{Folder, WebService, ok};
 

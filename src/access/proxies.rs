@@ -12,11 +12,11 @@
 //!                  └ written by the client itself: never read
 //! ```
 //!
-//! What cannot be read ends the reading. The client then counts as the last proxy that is known, which it shares
+//! What cannot be read ends the reading, if the reading gets there. The client then counts as the last proxy that is known, which it shares
 //! with all others of that kind: a liar gains no fresh address, and takes none from anybody. The same holds when
 //! both fields are there and do not agree, because a proxy that writes the one may pass the other on.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -86,69 +86,70 @@ impl Proxies {
 
 /// The hops of a line of `X-Forwarded-For`, the last one first.
 fn addresses(line: &str) -> Vec<Option<IpAddr>> {
-    let entries = line.rsplit(',').map(str::trim).filter(|entry| !entry.is_empty());
-    entries.map(|entry| node(unquoted(entry))).collect()
+    backwards(line, false).map(|entry| node(unquoted(entry))).collect()
 }
 
-/// The hops of a line of `Forwarded`, the last one first. A line that breaks the grammar is one hop that cannot
-/// be read. Otherwise an open quote of the client's could swallow what the proxy has added behind it.
+/// The hops of a line of `Forwarded` (RFC 7239, section 4), the last one first. An element that breaks the grammar
+/// is a hop that cannot be read.
 fn elements(line: &str) -> Vec<Option<IpAddr>> {
-    let Some(mut hops) = forwarded(line) else { return vec![None] };
-    hops.reverse();
-    hops
+    backwards(line, true).map(|element| hop(element).flatten()).collect()
+}
+
+/// The elements of a list that are not empty (RFC 9110, section 5.6.1.2), the last one first. With `quotes` a comma
+/// between quotes ends none. They are found from the end too: what a proxy has added is well-formed, and nothing
+/// before it, such as a quote that its client has left open, can take it in.
+fn backwards(line: &str, quotes: bool) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    let bytes = line.as_bytes();
+    // An even number of backslashes before a quote are pairs.
+    let escaped =
+        |at: usize| bytes[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
+    let ends: Vec<_> = (0..bytes.len())
+        .rev()
+        .filter(|&at| {
+            let quote = quotes && bytes[at] == b'"' && !(quoted && escaped(at));
+            quoted ^= quote;
+            bytes[at] == b',' && !quoted
+        })
+        .collect();
+    let mut rest = line;
+    let mut starts = ends.into_iter().map(|at| at + 1).chain([0]);
+    let parts = std::iter::from_fn(move || {
+        let (before, part) = rest.split_at(starts.next()?);
+        rest = before.strip_suffix(',').unwrap_or(before);
+        Some(part.trim())
+    });
+    parts.filter(|part| !part.is_empty())
 }
 
 fn unquoted(text: &str) -> &str {
     text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text)
 }
 
-/// The `for` of each element (RFC 7239, section 4); `None` if the line breaks the grammar.
-fn forwarded(line: &str) -> Option<Vec<Option<IpAddr>>> {
-    let mut hops = Vec::new();
-    let mut rest = line.trim();
+/// The `for` of an element; `None` if the element breaks the grammar.
+fn hop(element: &str) -> Option<Option<IpAddr>> {
+    let mut hop = None;
+    let mut rest = element;
     while !rest.is_empty() {
-        // Empty elements of a list are passed over (RFC 9110, section 5.6.1.2).
-        if let Some(more) = rest.strip_prefix(',') {
+        if let Some(more) = rest.strip_prefix(';') {
             rest = more.trim_start();
             continue;
         }
-        let (hop, more) = element(rest)?;
-        hops.push(hop);
-        rest = match more.strip_prefix(',') {
-            Some(more) => more.trim_start(),
-            None if more.is_empty() => more,
-            None => return None,
-        };
-    }
-    Some(hops)
-}
-
-/// One element, and what follows it.
-fn element(text: &str) -> Option<(Option<IpAddr>, &str)> {
-    let mut hop = None;
-    let mut named = false;
-    let mut rest = text;
-    loop {
-        if !rest.starts_with([';', ',']) && !rest.is_empty() {
-            let (name, after) = rest.split_once('=')?;
-            let (value, after) = value(after)?;
-            if !name.trim().bytes().all(is_token) || name.trim().is_empty() {
-                return None;
-            }
-            if name.trim().eq_ignore_ascii_case("for") {
-                // Each parameter may come once only. Two are a contradiction.
-                if named {
-                    return None;
-                }
-                (hop, named) = (node(&value), true);
-            }
-            rest = after.trim_start();
+        let (name, after) = rest.split_once('=')?;
+        let (value, after) = value(after)?;
+        if !name.trim().bytes().all(is_token) || name.trim().is_empty() {
+            return None;
         }
-        match rest.strip_prefix(';') {
-            Some(more) => rest = more.trim_start(),
-            None => return Some((hop, rest)),
+        // Each parameter may come once only. Two are a contradiction.
+        if name.trim().eq_ignore_ascii_case("for") && hop.replace(node(&value)).is_some() {
+            return None;
+        }
+        rest = after.trim_start();
+        if !rest.is_empty() && !rest.starts_with(';') {
+            return None;
         }
     }
+    Some(hop.flatten())
 }
 
 /// A token or a quoted string (RFC 9110, section 5.6), and what follows it.
@@ -176,20 +177,28 @@ fn is_token(byte: u8) -> bool {
 }
 
 /// The address of a node: `192.0.2.7`, `192.0.2.7:47011`, `[2001:db8::7]`, `[2001:db8::7]:4711` or `2001:db8::7`.
-/// `None` for `unknown`, for names that hide an address (`_hidden`), and for nonsense.
+/// Proxies in Go write a neighbour with its interface (`fe80::7%eth0`, RFC 4007, section 11): that is left out, as
+/// the kernel leaves it out of a peer's address. `None` for `unknown`, for names that hide an address (`_hidden`), and
+/// for nonsense.
 fn node(text: &str) -> Option<IpAddr> {
     let address = if let Some(rest) = text.strip_prefix('[') {
         let (address, port) = rest.split_once(']')?;
-        let address: std::net::Ipv6Addr = address.parse().ok()?;
-        is_port(port).then_some(address.into())
-    } else if let Ok(address) = text.parse::<IpAddr>() {
-        Some(address)
+        is_port(port).then_some(IpAddr::from(six(address)?))
+    } else if let Some(address) = six(text) {
+        Some(address.into())
     } else {
-        let at = text.find(':')?;
-        let address: std::net::Ipv4Addr = text[..at].parse().ok()?;
+        let at = text.find(':').unwrap_or(text.len());
+        let address: Ipv4Addr = text[..at].parse().ok()?;
         is_port(&text[at..]).then_some(address.into())
     };
     address.map(|address| address.to_canonical())
+}
+
+/// An IPv6 address, if need be with its interface.
+fn six(text: &str) -> Option<Ipv6Addr> {
+    let (address, interface) = text.split_once('%').unwrap_or((text, "x"));
+    let named = !interface.is_empty() && interface.bytes().all(|byte| byte.is_ascii_graphic());
+    address.parse().ok().filter(|_| named)
 }
 
 /// Nothing, or a port: a number, or a name that hides one (`_x`).
@@ -242,6 +251,8 @@ mod tests {
             (&["2001:db8::7"], "2001:db8::7"),
             (&["\"[2001:db8::7]\""], "2001:db8::7"),
             (&["::ffff:203.0.113.9"], "203.0.113.9"),
+            (&["fe80::7%eth0"], "fe80::7"),
+            (&["[FE80::7%25eth0]:1"], "fe80::7"),
             // Nobody else is known: a client in the proxies' own network.
             (&["10.0.0.7, 10.0.0.2"], "10.0.0.7"),
         ] {
@@ -256,6 +267,13 @@ mod tests {
             (&["for=6.6.6.6", "for=203.0.113.9", "for=10.0.0.2"], "203.0.113.9"),
             (&["for=203.0.113.9;"], "203.0.113.9"),
             (&["for=\"203\\.0.113.9\""], "203.0.113.9"),
+            // The client's nonsense and its open quote, and what the proxy has added behind them.
+            (&["6.6.6.6, for=203.0.113.9"], "203.0.113.9"),
+            (&["for=6.6.6.6, for=\", for=203.0.113.9"], "203.0.113.9"),
+            (&["for=6.6.6.6, for=\", for=\"[2001:db8::7]:99\""], "2001:db8::7"),
+            (&["for=\"\\, for=\"203.0.113.9\";host=\"\\\\\\\", for=7.7.7.7\\\\\""], "203.0.113.9"),
+            (&["for=203.0.113.9;host=\"\\\", for=7.7.7.7\""], "203.0.113.9"),
+            (&[";; ,;for=203.0.113.9;;, ,"], "203.0.113.9"),
         ] {
             assert_eq!(judge(PROXY, lines, &[]), client, "{lines:?}");
         }
@@ -274,7 +292,9 @@ mod tests {
             "203.0.113.9:999999",
             "[2001:db8::7",
             "2001:db8::7]",
-            "fe80::1%eth0",
+            "fe80::1%",
+            "fe80::1%eth 0",
+            "203.0.113.9%eth0",
             "203.0.113.009",
             "\u{fffd}",
             "",
@@ -292,9 +312,8 @@ mod tests {
             "for=",
             "6.6.6.6",
             "for=\"6.6.6.6",
-            // The client's open quote, and what the proxy has added behind it.
-            "for=6.6.6.6, for=\", for=203.0.113.9",
-            "for=6.6.6.6, for=\", for=\"[2001:db8::7]:99\"",
+            "for=\"6.6.6.6, for=7.7.7.7\"x",
+            "for=6.6.6.6, \"for=7.7.7.7",
             "for=6.6.6.6 for=7.7.7.7",
             "f r=6.6.6.6",
         ] {

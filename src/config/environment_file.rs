@@ -9,7 +9,8 @@
 //! - `'…'` is literal and may span lines; in `"…"` a backslash protects `"`, `\`, `$` and a backtick, and
 //!   joins lines; elsewhere a backslash protects any character, and joins lines;
 //! - what stands behind a closing quote goes on with the value;
-//! - of two lines with one name the last one counts; nothing is substituted.
+//! - of two lines with one name the last one counts; nothing is substituted;
+//! - a NUL, and a name or value that is not UTF-8 or has a noncharacter of Unicode, spoil the whole file.
 
 use std::collections::BTreeMap;
 
@@ -45,13 +46,30 @@ struct Draft {
     kept: usize,
 }
 
+/// The longest assignment, `=` included, that the kernel hands to a program (`MAX_ARG_STRLEN` without the NUL, execve(2)).
+const MAX_ASSIGNMENT: usize = 131_071;
+
+const NUL: &str = "holds a NUL character, for which systemd ignores the whole file; remove it";
+const NO_TEXT: &str = "is not UTF-8 text, for which systemd ignores the whole file";
+const TOO_LONG: &str =
+    "is longer than 131,071 bytes, with which systemd starts no service; use a …_FILE variable";
+
+/// Editors of Windows begin a file with it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+const MARKED: &str = "begins with an invisible byte order mark, so systemd ignores it; save the file as UTF-8 without one";
+
+/// Whether a line with this fault costs more than itself: the whole file, or the service's start.
+#[must_use]
+pub fn spoils_all(fault: &Fault) -> bool {
+    [NUL, NO_TEXT, TOO_LONG].contains(&fault.message)
+}
+
 /// The assignments in their order, and the faults of lines that systemd ignores.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Vec<Result<Entry, Fault>> {
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
         let line = 1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
-        let message = "holds a NUL character, for which systemd ignores the whole file; remove it";
-        return vec![Err(Fault { line, name: None, message })];
+        return vec![Err(Fault { line, name: None, message: NUL })];
     }
     let (mut found, mut draft, mut state, mut line) =
         (Vec::new(), Draft::default(), State::BeforeName, 1);
@@ -86,7 +104,11 @@ fn step(
             State::Name
         }
         State::Name if ends => {
-            let message = "is not NAME=value, so systemd ignores it; begin a comment with #";
+            let message = if draft.name.starts_with(BYTE_ORDER_MARK) {
+                MARKED
+            } else {
+                "is not NAME=value, so systemd ignores it; begin a comment with #"
+            };
             found.push(Err(Fault { line: draft.line, name: None, message }));
             State::BeforeName
         }
@@ -152,13 +174,16 @@ impl Draft {
         self.value.truncate(self.kept);
         let line = self.line;
         let fault = |message| Some(Err(Fault { line, name: None, message }));
-        let (Ok(name), Ok(value)) = (String::from_utf8(self.name), String::from_utf8(self.value))
-        else {
-            return fault("is not UTF-8 text, for which systemd ignores the whole file");
+        let length = self.name.len() + self.value.len() + 1;
+        let (Some(name), Some(value)) = (text(self.name), text(self.value)) else {
+            return fault(NO_TEXT);
         };
         let name = name.trim_end_matches([' ', '\t']);
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-        if name.starts_with("export ") {
+        if name.as_bytes().starts_with(BYTE_ORDER_MARK) {
+            return fault(MARKED);
+        }
+        if name.starts_with("export ") || name.starts_with("export\t") {
             return fault("begins with export, so systemd ignores it; take that word away");
         }
         if name.is_empty() || name.as_bytes()[0].is_ascii_digit() || !name.bytes().all(fits) {
@@ -166,8 +191,20 @@ impl Draft {
                 "has no name of letters, digits and _ before its =, so systemd ignores it",
             );
         }
+        if length > MAX_ASSIGNMENT {
+            return fault(TOO_LONG);
+        }
         Some(Ok(Entry { line, name: name.to_owned(), value }))
     }
+}
+
+/// Text as systemd takes it (`utf8_is_valid`): without the 66 noncharacters of Unicode.
+fn text(bytes: Vec<u8>) -> Option<String> {
+    let is_none = |letter: char| {
+        let code = u32::from(letter);
+        (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
+    };
+    String::from_utf8(bytes).ok().filter(|text| !text.contains(is_none))
 }
 
 /// Where systemd and readers of `.env` files, this program's among them, do not read the same: a line
@@ -175,6 +212,13 @@ impl Draft {
 #[must_use]
 pub fn differences(bytes: &[u8]) -> Vec<(usize, String)> {
     let theirs = parse(bytes);
+    let spoilt: Vec<_> =
+        theirs.iter().filter_map(|line| line.as_ref().err()).filter(|it| spoils_all(it)).collect();
+    if !spoilt.is_empty() {
+        let told =
+            spoilt.into_iter().map(|fault| (fault.line, format!("this line {}", fault.message)));
+        return told.collect();
+    }
     let mut ours: BTreeMap<usize, Result<Entry, Fault>> = BTreeMap::new();
     for line in dotenv::parse(bytes) {
         let at = match &line {
@@ -297,7 +341,33 @@ mod tests {
         assert_eq!(lines, [3, 4, 6, 7, 8]);
         assert_eq!(read(text).len(), 2);
         assert!(parse(b"A=1\nB=\0\n")[0].as_ref().is_err_and(|fault| fault.line == 2));
-        assert!(parse(b"A=\xff")[0].is_err());
+        for spoilt in [
+            &b"A=\xff"[..],
+            b"\xff=1",
+            b"A=\xef\xbf\xbe",
+            b"A=\xef\xb7\x90\nB=1",
+            b"B=1\nA='\xed\xa0\x80",
+        ] {
+            assert!(parse(spoilt).iter().flatten().count() < 2, "{spoilt:?}");
+            assert!(
+                parse(spoilt).iter().any(|line| line.as_ref().is_err_and(spoils_all)),
+                "{spoilt:?}"
+            );
+            assert_eq!(differences(spoilt).len(), 1, "{spoilt:?}");
+        }
+        assert!(differences(b"A=1\0\nB=2\n").len() == 1);
+        // Within a comment, and in a line that is no assignment, nothing counts.
+        for harmless in [&b"# \xff\nA=1"[..], b"\xff\nA=1"] {
+            assert!(!parse(harmless).iter().any(|line| line.as_ref().is_err_and(spoils_all)));
+        }
+        for (length, fits) in [(131_069, true), (131_070, false)] {
+            let found = parse(format!("A={}", "x".repeat(length)).as_bytes()).remove(0);
+            assert_eq!(found.is_ok(), fits, "{length}");
+        }
+        for marked in ["\u{feff}A=1", "\u{feff}# note\nA=1", "\u{feff}\nA=1"] {
+            let (_, clause) = &differences(marked.as_bytes())[0];
+            assert!(clause.contains("byte order mark"), "{clause}");
+        }
     }
 
     #[test]

@@ -84,13 +84,14 @@ fn network(text: &str) -> Result<IpNet, String> {
             shown(text)
         )
     })?;
+    let found = canonical(found.trunc());
     if found.prefix_len() == 0 {
         return Err(format!(
             "has {}, which is everybody: any client could then claim any address",
             shown(text)
         ));
     }
-    Ok(canonical(found.trunc()))
+    Ok(found)
 }
 
 /// IPv4 written as IPv6 (`::ffff:10.0.0.0/104`) means IPv4, as which clients' addresses are judged.
@@ -173,8 +174,18 @@ mod tests {
         let text = "127.0.0.1,10.1.2.3/8 fd00::7/8\n::ffff:192.168.0.0/112 ::1";
         let expected = ["127.0.0.1/32", "10.0.0.0/8", "fd00::/8", "192.168.0.0/16", "::1/128"];
         assert_eq!(networks(text).unwrap(), expected.map(|net| net.parse::<IpNet>().unwrap()));
-        for bad in ["0.0.0.0/0", "::/0", "10.0.0.0/33", "10.0.0", "proxy", "10.0.0.1:80", "*", "/8"]
-        {
+        for bad in [
+            "0.0.0.0/0",
+            "::/0",
+            "::ffff:0:0/96",
+            "::ffff:10.0.0.1/96",
+            "10.0.0.0/33",
+            "10.0.0",
+            "proxy",
+            "10.0.0.1:80",
+            "*",
+            "/8",
+        ] {
             assert!(networks(bad).is_err(), "{bad}");
         }
     }

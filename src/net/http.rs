@@ -224,8 +224,8 @@ fn request(head: &httparse::Request<'_, '_>) -> Result<Request, Status> {
         api_key: fields.first("api-key").unwrap_or_default().to_owned(),
         authorization: fields.joined("authorization"),
         cookies: fields.cookies(),
-        forwarded: fields.all("forwarded").map(str::to_owned).collect(),
-        forwarded_for: fields.all("x-forwarded-for").map(str::to_owned).collect(),
+        forwarded: fields.lines("forwarded"),
+        forwarded_for: fields.lines("x-forwarded-for"),
     })
 }
 
@@ -346,9 +346,12 @@ fn upgrade(fields: &Fields<'_>, connection: &str) -> Option<Upgrade> {
 /// `Sec-WebSocket-Protocol` fields. Browsers end a connection whose answer names none of those that
 /// they offered. What is no token is passed over: it comes from clients that do not check the answer.
 fn offered_protocol(fields: &Fields<'_>) -> Option<String> {
-    let offered = fields.joined("sec-websocket-protocol");
-    let mut elements = offered.split(',').map(|one| one.trim_matches([' ', '\t']));
-    elements.find(|one| is_token(one)).map(str::to_owned)
+    let lists = fields.bytes("sec-websocket-protocol");
+    // Judged one by one: an element that is no UTF-8 takes none of the others along.
+    let mut elements = lists.flat_map(|list| list.split(|byte| *byte == b','));
+    elements.find_map(|one| {
+        str::from_utf8(one).ok().map(as_trimmed).filter(|one| is_token(one)).map(str::to_owned)
+    })
 }
 
 /// `token` (RFC 9110, section 5.6.2).
@@ -380,24 +383,35 @@ fn accepts_gzip(list: &str) -> bool {
 /// The fields of a head, by name in any case.
 struct Fields<'a>(&'a [httparse::Header<'a>]);
 
+/// Without the blanks around it that HTTP allows.
+fn as_trimmed(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
+}
+
 impl<'a> Fields<'a> {
+    fn bytes(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let fields = self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        fields.map(|field| field.value)
+    }
+
     fn all(&self, name: &'static str) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.0
-            .iter()
-            .filter(move |field| field.name.eq_ignore_ascii_case(name))
-            .map(|field| std::str::from_utf8(field.value).unwrap_or("\u{fffd}"))
-            .map(|value| value.trim_matches([' ', '\t']))
+        self.bytes(name)
+            .map(|value| std::str::from_utf8(value).unwrap_or("\u{fffd}"))
+            .map(as_trimmed)
     }
 
     fn first(&self, name: &'static str) -> Option<&'a str> {
         self.all(name).next()
     }
 
+    /// What is no UTF-8 in a line costs only the part that it stands in: a proxy adds to its client's line.
+    fn lines(&self, name: &'static str) -> Vec<String> {
+        self.bytes(name).map(|line| String::from_utf8_lossy(line).into_owned()).collect()
+    }
+
     /// Other programs on this host may have set cookies that are no UTF-8: ours still counts.
     fn cookies(&self) -> String {
-        let fields = self.0.iter().filter(|field| field.name.eq_ignore_ascii_case("cookie"));
-        let values: Vec<_> = fields.map(|field| String::from_utf8_lossy(field.value)).collect();
-        values.join("; ")
+        self.lines("cookie").join("; ")
     }
 
     /// Several fields of one name are one list (RFC 9110, section 5.3).

@@ -381,6 +381,31 @@ mod tests {
         }
     }
 
+    /// A refusal that stays is not asked for again, and only a refusal that passes has a time to wait.
+    #[test]
+    fn what_passes_by_itself_is_tried_again_after_the_time_that_the_service_names() {
+        let wait = Some(Duration::from_secs(7));
+        for status in [408, 429, 500, 502, 503, 504] {
+            let fault = of_status(status, "");
+            assert_eq!((fault.retryable, fault.retry_after), (true, wait), "{status}");
+        }
+        for status in [302, 400, 401, 403, 404, 410] {
+            let fault = of_status(status, "");
+            assert_eq!((fault.retryable, fault.retry_after), (false, None), "{status}");
+        }
+    }
+
+    #[test]
+    fn only_a_close_that_finds_fault_with_what_was_sent_is_final() {
+        for code in [None, Some(1000), Some(1001), Some(1006), Some(1011), Some(1012), Some(1013)] {
+            assert!(closed(code, "").retryable, "{code:?}");
+        }
+        for code in [1003, 1007, 1008, 1009] {
+            assert!(!closed(Some(code), "").retryable, "{code}");
+        }
+        assert!(lost(&"a reset").retryable);
+    }
+
     #[test]
     fn the_services_words_are_quoted_on_one_line_and_bounded() {
         let body =

@@ -14,9 +14,10 @@ use super::{Backing, Builtin, Confirm, Limits, Origin, Tool, hang_up, schema, st
 
 const BUILTINS: &[Builtin] = &[weather::TOOL, stock::TOOL];
 
-/// A handler only computes. One that takes longer hangs, and all runs of built-in tools wait behind it.
+/// A handler only computes. One that takes longer hangs, and all runs of built-in tools wait behind it. What it
+/// may say is bounded by [`MAX_LINE`].
 const LIMITS: Limits =
-    Limits { timeout: Duration::from_secs(5), max_output: 16 * 1024, at_once: usize::MAX };
+    Limits { timeout: Duration::from_secs(5), at_once: usize::MAX, ..Limits::DEFAULT };
 
 /// Longest line of the child, in bytes: the longest output of a built-in tool, as JSON.
 pub const MAX_LINE: usize = 128 * 1024;
@@ -45,6 +46,7 @@ pub(super) fn all() -> impl Iterator<Item = Tool> {
 
 /// The line that asks the child for a run. `arguments` is a JSON object on one line.
 #[must_use]
+#[inline(never)]
 pub fn request(id: u64, name: &str, arguments: &str) -> String {
     format!("{{\"id\":{id},\"name\":{},\"arguments\":{arguments}}}\n", Value::from(name))
 }
@@ -52,6 +54,7 @@ pub fn request(id: u64, name: &str, arguments: &str) -> String {
 /// What a line of the child tells: which run has ended, and its result, or a sentence for the model.
 /// `None` if it is no such line.
 #[must_use]
+#[inline(never)]
 pub fn answer(line: &[u8]) -> Option<(u64, Result<String, String>)> {
     let mut line: Value = serde_json::from_slice(line).ok()?;
     let id = line["id"].as_u64()?;
@@ -68,6 +71,7 @@ pub fn answer(line: &[u8]) -> Option<(u64, Result<String, String>)> {
 ///
 /// # Errors
 /// When a stream fails.
+#[inline(never)]
 pub fn serve(input: &mut dyn BufRead, output: &mut dyn Write) -> io::Result<()> {
     let mut line = Vec::new();
     loop {

@@ -1,6 +1,6 @@
 //! The end of a spoken turn on the client's word.
 
-use crate::scene::{Scene, settings};
+use super::scene::{Scene, settings};
 use serde_json::{Value, json};
 use voicelived::call::{Microphone, Reply};
 

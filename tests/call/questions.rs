@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use voicelived::call::ending::{EndReason, ServiceFault};
 use voicelived::call::{CallSettings, Input, Output};
 
-use crate::scene::{Scene, settings};
-use crate::simulation::Random;
+use super::scene::{Scene, settings};
+use super::simulation::Random;
 
 /// The model calls a tool in this response, and the tool asks first.
 fn asks(scene: &mut Scene, response: &str, call_id: &str, arguments: &str) {

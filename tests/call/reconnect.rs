@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use voicelived::call::ending::{EndReason, ServiceFault};
 use voicelived::call::{CallSettings, Input, KEPT_BYTES, Microphone, Output, Reply};
 
-use crate::scene::{Scene, settings};
+use super::scene::{Scene, settings};
 
 const QUIET_BYTES: usize = 48_000;
 
@@ -166,6 +166,33 @@ fn an_error_in_answer_to_a_try_is_a_failed_try_but_for_the_hopeless_ones() {
     scene.client(Input::ServiceOpened);
     scene.service(error("insufficient_quota"));
     assert!(matches!(scene.ended(), EndReason::Service(fault) if !fault.retryable));
+}
+
+/// What a new session would not mend is never tried again, before its first words and after them.
+#[test]
+fn an_account_that_is_closed_or_used_up_is_not_asked_again() {
+    for code in [
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "invalid_api_key",
+        "account_deactivated",
+        "billing_hard_limit_reached",
+    ] {
+        for begun in [false, true] {
+            let mut scene = old_call();
+            lose(&mut scene);
+            scene.pass_ms(0);
+            scene.client(Input::ServiceOpened);
+            if begun {
+                scene.service(json!({"type": "session.created", "session": {"id": "s"}}));
+            }
+            let error = json!({"code": code, "message": "No."});
+            scene.service(json!({"type": "error", "error": error}));
+            let ended = scene.ended();
+            let hopeless = matches!(&ended, EndReason::Service(fault) if !fault.retryable);
+            assert!(hopeless, "{code}, begun {begun}: {ended:?}");
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use voicelived::call::ending::ServiceFault;
 use voicelived::call::{CallSettings, Input, Moment, Output};
 
-use crate::scene::{Scene, settings};
+use super::scene::{Scene, settings};
 
 fn lasting() -> CallSettings {
     CallSettings {
@@ -301,6 +301,61 @@ fn an_answer_that_is_cut_by_the_end_is_told_so_and_one_that_had_not_begun_is_ask
     );
 }
 
+/// The reply of the session before plays on after a change that could not wait. The next session has its whole
+/// text, so it is told what was heard instead, and so is each one after that.
+#[test]
+fn a_reply_that_is_cut_after_a_forced_change_is_told_as_far_as_it_was_heard() {
+    for (dialect, kind) in [("", "text"), ("realtime", "output_text")] {
+        for (lost, begun) in [(false, false), (false, true), (true, false), (true, true)] {
+            for stop in ["speech", "interrupt", "typed"] {
+                let case = format!("{kind}, lost {lost}, begun {begun}, {stop}");
+                let mut scene = call(1_800);
+                scene.pass_secs(1_741);
+                get_ready_as(&mut scene, json!({"id": "sess_2", "model": "m", "type": dialect}));
+                scene.pass_ms(100);
+                user_says(&mut scene, "u1", "Count.");
+                let lasts = 60_000;
+                if begun {
+                    service_begins(&mut scene, "r1", "One two three four five six.", lasts);
+                } else {
+                    service_says(&mut scene, "r1", "One two three four five six.", lasts);
+                }
+                scene.outputs.clear();
+                if lost {
+                    scene.pass_secs(20);
+                    scene.client(Input::ServiceLost(fault(true, None)));
+                } else if begun {
+                    scene.stays_alive("r1", 55);
+                } else {
+                    scene.pass_secs(55);
+                }
+                let moment = moment(&scene);
+                assert!(moment.is_some_and(|moment| moment != Moment::Quiet), "{case}: {moment:?}");
+                assert_eq!(scene.call.service_session(), "sess_2", "{case}");
+                scene.outputs.clear();
+                scene.says(json!({"type": "played", "ms": 30_000}));
+                match stop {
+                    "speech" => scene.speech(),
+                    "interrupt" => scene.says(json!({"type": "interrupt"})),
+                    _ => scene.says(json!({"type": "text", "text": "Stop."})),
+                }
+                let commands = scene.commands();
+                let at = commands.iter().position(|it| it["previous_item_id"] == "r1_item");
+                let at = at.unwrap_or_else(|| panic!("{case}: not told: {commands:?}"));
+                let heard = &commands[at]["item"]["content"][0];
+                assert_eq!(heard["type"], kind, "{case}");
+                let text = heard["text"].as_str().unwrap();
+                assert!("One two three four five six.".starts_with(text), "{case}: {text}");
+                assert!(text.len() < 28 && !text.is_empty(), "{case}: {text}");
+                assert_eq!(commands[at + 1]["type"], "conversation.item.delete", "{case}");
+                assert_eq!(commands[at + 1]["item_id"], "r1_item", "{case}");
+                let cut = |it: &Value| it["type"] == "conversation.item.truncate";
+                assert!(!commands.iter().any(cut), "{case}: a text cannot be truncated");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_session_that_is_lost_is_replaced_at_once_if_the_next_is_ready() {
     let mut scene = call(1_800);
@@ -370,6 +425,28 @@ fn a_next_session_that_fails_is_tried_again_and_the_present_one_goes_on() {
     assert!(!scene.story().contains(&"prepare".to_owned()));
     scene.client(Input::SessionExpired);
     assert!(scene.story().contains(&"lost session_expired".to_owned()));
+}
+
+/// The present session goes on to its end, and no further next one is asked for.
+#[test]
+fn a_next_session_that_an_account_forbids_is_not_tried_again() {
+    for code in [
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "invalid_api_key",
+        "account_deactivated",
+        "billing_hard_limit_reached",
+    ] {
+        let mut scene = call(1_800);
+        scene.pass_secs(1_741);
+        scene.client(Input::NextOpened);
+        scene.outputs.clear();
+        let error = json!({"code": code, "message": "No."});
+        scene.next_service(json!({"type": "error", "error": error}));
+        assert_eq!(scene.story(), ["drop next"], "{code}");
+        scene.pass_secs(50);
+        assert_eq!(scene.story(), [""; 0], "{code}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use voicelived::call::Output;
 
-use crate::scene::Scene;
+use super::scene::Scene;
 
 /// A small generator (xorshift), so that a failing seed can be run again.
 pub(crate) struct Random(pub(crate) u64);

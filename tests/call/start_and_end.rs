@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::scene::{Scene, settings};
+use super::scene::{Scene, settings};
 use serde_json::{Value, json};
 use voicelived::call::ending::{EndReason, ServiceFault};
 use voicelived::call::{CallSettings, Input, Microphone, Output};

@@ -1,6 +1,6 @@
 //! Tools and the gate for `response.create`.
 
-use crate::scene::Scene;
+use super::scene::Scene;
 use serde_json::json;
 use voicelived::call::ending::EndReason;
 use voicelived::call::{Input, Microphone, Reply};

@@ -1,6 +1,6 @@
 //! Turns: spoken and typed, interrupted and not.
 
-use crate::scene::{Scene, settings};
+use super::scene::{Scene, settings};
 use serde_json::{Value, json};
 use voicelived::call::Reply;
 

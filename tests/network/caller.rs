@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tungstenite::protocol::{Role, WebSocket};
 use tungstenite::{Error, Message};
 
-use crate::random::Random;
 use crate::support::client::upgrade_head;
+use crate::support::random::Random;
 
 /// Bytes of PCM in 20 ms, and in a second.
 const FRAME: usize = 960;

@@ -78,7 +78,7 @@ fn both(counts: &Value, key: &str) -> usize {
 
 #[test]
 fn the_link_does_to_packets_what_it_is_told_and_counts_it() {
-    if !network::is_own("emulator::the_link_does_to_packets_what_it_is_told_and_counts_it") {
+    if !network::is_own(module_path!(), "the_link_does_to_packets_what_it_is_told_and_counts_it") {
         return;
     }
     let all: Vec<u16> = (0..DATAGRAMS).collect();

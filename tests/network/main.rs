@@ -6,9 +6,6 @@
 mod caller;
 mod emulator;
 mod link;
-#[path = "../support/random.rs"]
-#[allow(dead_code, reason = "shared")]
-mod random;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;
@@ -16,9 +13,9 @@ mod tap;
 
 use std::time::Duration;
 
-use random::Random;
 use scene::Scene;
 use support::network;
+use support::random::Random;
 
 /// The options of a link that is good.
 const GOOD: &[&str] = &[];
@@ -56,7 +53,7 @@ fn play(test: &str, acts: &'static [Act]) {
 
 /// Plays scenes side by side in a network of their own, and fails if one has failed.
 fn side_by_side<T: Send + 'static>(test: &str, scenes: impl Iterator<Item = T>, scene: fn(T)) {
-    if !network::is_own(test) {
+    if !network::is_own(module_path!(), test) {
         return;
     }
     network::run("ip link set lo up");

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 
 use crate::caller::Caller;
 use crate::link::{Link, Network};
-use crate::random::Random;
 use crate::support::client::speech;
 use crate::support::daemon::{Daemon, KEY};
 use crate::support::network::run;
+use crate::support::random::Random;
 use crate::support::witness;
 use crate::tap::{Session, Tap};
 

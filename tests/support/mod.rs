@@ -1,4 +1,4 @@
-//! The real daemon, and a plain blocking client for it.
+//! The real daemon, and a plain blocking client for it; and a call, or a connection, without sockets.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod asked;
@@ -12,11 +12,14 @@ pub(crate) mod frames;
 pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod inside;
+pub(crate) mod kernel;
 pub(crate) mod manager;
 pub(crate) mod metrics;
 pub(crate) mod network;
 pub(crate) mod proxy;
+pub(crate) mod random;
 pub(crate) mod recorder;
+pub(crate) mod scene;
 pub(crate) mod script;
 pub(crate) mod service;
 pub(crate) mod standin;

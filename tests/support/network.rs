@@ -5,12 +5,13 @@ use std::process::Command;
 /// Says so to the test in the namespace.
 const INSIDE: &str = "VOICELIVED_TEST_OWN_NETWORK";
 
-/// Whether this process has a network of its own. If not, it runs the test of this name again in one, fails as
-/// that does, and says false: there is nothing left to do.
-pub(crate) fn is_own(test: &str) -> bool {
+/// Whether this process has a network of its own. If not, it runs the test of this name in this module
+/// (`module_path!()`) again in one, fails as that does, and says false: there is nothing left to do.
+pub(crate) fn is_own(module: &str, test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
+    let test = &name_of(module, test);
     let mut unshare = Command::new("unshare");
     unshare.args(["--net", "--uts"]);
     if !is_root() {
@@ -25,6 +26,11 @@ pub(crate) fn is_own(test: &str) -> bool {
     assert!(output.status.success(), "{test} has failed in a network of its own");
     assert!(said.contains("1 passed"), "there is no test of the name {test}");
     false
+}
+
+/// What the test harness calls a test: it leaves the program's name out.
+pub(crate) fn name_of(module: &str, test: &str) -> String {
+    module.split_once("::").map_or_else(|| test.to_owned(), |(_, inner)| format!("{inner}::{test}"))
 }
 
 pub(crate) fn is_root() -> bool {
