@@ -39,6 +39,7 @@ export class Microphone {
   #openedAt = 0;
   #briefs = 0; // tries in a row that gave nothing that lasted
   #pause = 0; // the timer of the next try
+  #absent = false; // none was there at the last one
   #onDevices = () => this.#check();
 
   /** @param {MicrophoneEvents} events */
@@ -97,6 +98,7 @@ export class Microphone {
   async #open(wish) {
     clearTimeout(this.#pause);
     this.#pause = 0;
+    this.#absent = false;
     this.#triedAt = performance.now();
     const attempt = ++this.#opening;
     this.#asking++;
@@ -132,9 +134,9 @@ export class Microphone {
 
   /** If no microphone is found, this is tried again when a device is plugged in. */
   #onFailed(error) {
-    const absent = ABSENT.includes(error.name);
-    this.#events.lost(isBlocked(error) ? error : absent ? 'gone' : 'taken');
-    if (!isBlocked(error) && (!absent || this.#briefs > 0)) this.#tryLater();
+    this.#absent = ABSENT.includes(error.name);
+    this.#events.lost(isBlocked(error) ? error : this.#absent ? 'gone' : 'taken');
+    if (!isBlocked(error) && (!this.#absent || this.#briefs > 0)) this.#tryLater();
   }
 
   /** Not when the call ended, or the wish changed, while the browser was asking. */
@@ -204,7 +206,8 @@ export class Microphone {
 
   /** Some browsers do not end the track of an unplugged device. But all of them list the devices. */
   async #check() {
-    if (this.#pause || this.#asking) return; // a try is due or under way, which may itself be what changed the list
+    // A try is due or under way, which may itself be what changed the list. One that found nothing changed nothing.
+    if (this.#asking || (this.#pause && !this.#absent)) return;
     if (this.#lost) return this.#isResting() ? undefined : this.#search();
     const { deviceId } = this.#stream?.getTracks()[0]?.getSettings() ?? {};
     if (!deviceId) return;
