@@ -4,11 +4,10 @@
 const LEAST_LEVEL = 0.01;
 const ABOVE_ROOM = 3; // times the loudness of the room
 const ROOM_GROWS = 1.01; // each frame
-const PATIENCE_MS = 15000; // a last word longer ago was no part of this turn
+const PATIENCE_MS = 15000;
 const KEPT = 500; // answers
 
-/** @typedef {{total: number, ear: number, service: number, network: number, page: number, half: number, most: number}} Delay in
- *  ms: the parts in order of the way, then what half and 95 of 100 answers of the call took at most */
+/** @typedef {Record<'total'|'ear'|'service'|'network'|'page'|'half'|'most', number>} Delay in ms */
 
 export class Delays {
   #room = LEAST_LEVEL;
@@ -19,7 +18,6 @@ export class Delays {
   #turn = null;
   #totals = [];
 
-  /** @param {number} level of 20 ms of microphone, 0 to 1 */
   frame(level, now) {
     this.#room = Math.max(0.0001, Math.min(level, this.#room * ROOM_GROWS));
     if (level > Math.max(LEAST_LEVEL, ABOVE_ROOM * this.#room)) this.#spokenAt = now;
@@ -36,7 +34,6 @@ export class Delays {
     this.#oneWay = (now - this.#askedAt) / 2;
   }
 
-  /** Sound of a reply has come. */
   arrived(now) {
     if (this.#turn) this.#turn.arrivedAt ??= now;
   }

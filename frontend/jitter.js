@@ -1,32 +1,24 @@
-// Holds the reply between network and loudspeaker. Pure: it is told the time in samples at 24 kHz, as the sound card
-// counts them.
-//
-// A piece's delay is its time less the samples before it. The least delay of the last seconds is what the network can
-// do; what others are later is its jitter. The player stays that far behind. When it is too near, it plays a period of
-// the voice twice; when it is too far, it leaves one out. Both follow the wave, so nothing clicks. Clocks that differ are
-// followed the same way. Most replies come faster than they are spoken (`AHEAD`): that is no delay to be made up for.
-//
-//   idle ──push──► waiting ──enough──► playing ◄──push── bridging ──too long──► dry ──push──► waiting
-//                                         └──empty──► bridging; after `end`: ending ──► idle
+// Holds the reply until each sample is due. Pure: it is told the time, in samples at 24 kHz, as the sound card counts
+// them. How and why: docs/architecture.md, "The player of the page".
 
 const MS = 24; // samples
-const START = 20 * MS; // in hand at first
+const START = 20 * MS;
 const FADE = 5 * MS; // at each beginning, end and cut
 const LEAST_SPARE = 3 * MS; // worklets run in bursts of these
-const MOST_SPARE = 250 * MS; // a longer wait is bridged, and made up for
+const MOST_SPARE = 250 * MS;
 const SPAN = 200 * MS;
-const SPANS = 50; // of delays that are remembered: 10 s
+const SPANS = 50; // remembered
 const AHEAD = 80 * MS; // of the first piece's delay
-const PAUSE = 100 * MS; // of a reply that is ahead: less is not made up for
+const PAUSE = 100 * MS; // of a reply that is ahead
 const LEAST_LAG = 2.5 * MS; // periods of voices
 const MOST_LAG = 15 * MS;
 const WINDOW = 10 * MS;
 const LOOK = MOST_LAG * 2 + WINDOW;
-const ALIKE = 0.7; // correlation
-const QUIET = 0.003; // root mean square: -50 dB
-const NEAR = 5 * MS; // too far behind by less is left alone
+const ALIKE = 0.7;
+const QUIET = 0.003; // -50 dB
+const NEAR = 5 * MS;
 const LOWEST = 750 * MS;
-const HELD = 100 * MS; // of a bridge, before it fades
+const HELD = 100 * MS; // of a bridge
 const BRIDGE = 150 * MS;
 
 class JitterBuffer {
@@ -35,28 +27,28 @@ class JitterBuffer {
   open = false; // more of this reply is to come
   arrived = 0; // samples, of all replies
   waiting = 0; // of them not played yet
-  #head = null; // a linked list of pieces as they came: minutes may wait, and none is copied
+  #head = null; // a linked list: minutes may wait
   #tail = null;
-  #taken = 0; // samples of the head
+  #taken = 0;
   #line = new Float32Array(4 * LOOK); // what is played next, and may be stretched
-  #from = MOST_LAG; // with room in front for a period that is played twice
+  #from = MOST_LAG; // room for one more period in front
   #to = MOST_LAG;
   #past = new Float32Array(LOOK); // what was played last
   #patch = new Float32Array(BRIDGE);
-  #at = 0; // in the patch
+  #at = 0;
   #end = 0;
-  #fade = FADE; // samples since playing began
-  #since = 0; // when waiting began
+  #fade = FADE;
+  #since = 0;
   #floor = 0; // the least delay that counts: see AHEAD
-  #least = Infinity; // delay of this span, and of the ones before
+  #least = Infinity; // delay of this span
   #leasts = [];
-  #late = 0; // the most that a piece of this span was later than that, and of the ones before
+  #late = 0; // by so much, in this span
   #lates = [];
   #spanEnds = 0;
-  #low = 0; // fewest samples waiting, of this time and of the one before
+  #low = 0; // fewest samples waiting
   #lowBefore = 0;
   #lowEnds = 0;
-  #rest = 0; // no other period is changed until then
+  #rest = 0; // until then
   #tries = 0;
 
   /** Samples played or left out, of all replies. */
@@ -74,7 +66,7 @@ class JitterBuffer {
     return Math.min(MOST_SPARE, Math.max(LEAST_SPARE, third));
   }
 
-  /** @param {Int16Array} samples kept, not copied @param {number} now */
+  /** @param {Int16Array} samples kept, not copied */
   push(samples, now) {
     if (samples.length === 0) return;
     const delay = now - this.arrived;
@@ -112,7 +104,7 @@ class JitterBuffer {
     this.open = false;
   }
 
-  /** Fills `out` with what is heard next, silence included. @param {Float32Array} out @param {number} count @param {number} now */
+  /** What is heard next, silence included. */
   take(out, count, now) {
     if (this.state === 'waiting') this.#start(now);
     if (this.state === 'playing') this.#adapt(now);
@@ -166,7 +158,6 @@ class JitterBuffer {
     return 0;
   }
 
-  /** @returns {boolean} `count` samples are in the line */
   #fill(count) {
     if (this.#to - this.#from >= count) return true;
     if (this.#from > MOST_LAG) {
@@ -274,7 +265,6 @@ class JitterBuffer {
     this.#past.set(news, LOOK - news.length);
   }
 
-  /** Nothing is there to play: the voice goes on for a moment as it was, or it ends. */
   #ranOut() {
     this.#at = 0;
     if (this.open) return this.#bridge();
@@ -302,16 +292,12 @@ class JitterBuffer {
   }
 }
 
-/** How loud a bridge is: at first nearly as the voice was, then less, then nothing. */
 function bridged(i) {
   if (i < HELD) return 1 - (0.4 * i) / HELD;
   return (0.6 * (BRIDGE - i)) / (BRIDGE - HELD);
 }
 
-/** The distance at which a sound is most like itself.
- *  @param {Float32Array} samples @param {number} at where it begins, or for `way` -1 where it ends
- *  @param {number} most samples @param {1|-1} way on from there, or back
- *  @returns {{lag: number, alike: number, quiet: boolean}} `alike` as a correlation */
+/** The distance at which a sound is most like itself. @param {1|-1} way from `at`: on, or back */
 function period(samples, at, most, way) {
   let own = 0;
   for (let i = 0; i < WINDOW; i += 2) own += samples[at + way * i] ** 2;

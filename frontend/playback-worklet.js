@@ -1,7 +1,4 @@
-// Plays the reply, 24 kHz PCM16 from the socket, at the device's rate.
-//
-// Replies arrive faster than they are spoken, so minutes of audio may wait. Nothing is dropped, but at a barge-in all
-// of it is. When each sample is due, jitter.js decides.
+// Plays the reply, 24 kHz PCM16 from the socket, at the device's rate. When each sample is due, jitter.js decides.
 
 /* global AudioWorkletProcessor, registerProcessor, sampleRate, JitterBuffer, Resampler */
 
