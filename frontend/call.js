@@ -71,7 +71,7 @@ export class Call {
   #discard = false; // audio on its way when the user stopped the answer
   #playedAt = 0;
   #playedMs = 0;
-  #troubles = { paused: '', lost: '', refused: '', aim: '', said: '', anew: '', silent: '' }; // the first that has words is shown
+  #troubles = { paused: '', lost: '', refused: '', aim: '', said: '', silent: '', anew: '' }; // the first that has words is shown
 
   /** @param {CallEvents} events */
   constructor(events) {
