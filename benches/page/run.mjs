@@ -57,9 +57,7 @@ const WAYS = ['this page', "the sample's way"];
 const PARTS = {
   'mouth to ear, recorded outside the browser': 'whole',
   'of which page and daemon: microphone node to player node': 'own',
-  'of which microphone node to frame sent': 'up',
-  'of which network, daemon and back': 'net',
-  'of which frame received to sample played': 'down',
+  'of which frame sent to frame received: network, daemon and back': 'net',
 };
 
 /** What a test's `t` does for the helpers of the tests: it ends what they have begun. */
@@ -109,7 +107,7 @@ async function call(launch, way) {
 /** Each click with its own return: the first thing that follows it within the shortest distance of clicks. */
 function parts({ said, heard }, { entered, played, sent, got }) {
   const after = (list, from, time = (x) => x) => list.find((x) => time(x) >= from && time(x) < from + 0.85);
-  const found = { whole: [], own: [], up: [], net: [], down: [] };
+  const found = { whole: [], own: [], net: [] };
   for (const from of said) {
     const to = after(heard, from);
     if (to) found.whole.push((to - from) * 1000);
@@ -120,9 +118,7 @@ function parts({ said, heard }, { entered, played, sent, got }) {
     const came = left && after(got, left.wall / 1000, ({ wall }) => wall / 1000);
     if (!to || !came) continue;
     found.own.push((to - from) * 1000);
-    found.up.push((left.context - from) * 1000);
     found.net.push(came.wall - left.wall);
-    found.down.push((to - came.context) * 1000);
   }
   return found;
 }
@@ -136,7 +132,7 @@ for (let run = 1; run <= RUNS; run++) {
   for (const [browser, launch] of Object.entries(BROWSERS)) {
     for (const way of WAYS) {
       const result = await call(launch, way);
-      const all = ((found[browser] ??= {})[way] ??= { whole: [], own: [], up: [], net: [], down: [] });
+      const all = ((found[browser] ??= {})[way] ??= { whole: [], own: [], net: [] });
       for (const [part, numbers] of Object.entries(result)) all[part].push(...numbers);
       loads.push(os.loadavg()[0]);
       const { own, whole } = result;
