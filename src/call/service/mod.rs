@@ -427,7 +427,7 @@ fn reply_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
         "response.done" => ends::response_done(event),
         // Stand-ins for the service name the event after the status.
         "response.completed" | "response.cancelled" | "response.failed" | "response.incomplete" => {
-            ended_as(kind, event)
+            ends::ended_as(kind, event)
         }
         _ => return None,
     })
