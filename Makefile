@@ -4,7 +4,7 @@
 
 check:    # what every change must pass before anything else
 	cargo fmt --all --check
-	cargo clippy --quiet --all-targets -- -D warnings
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
 
 test:     # everything that CI runs
 	tests/run

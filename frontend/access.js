@@ -3,6 +3,7 @@
 // The page keeps no token. It sends the token to the daemon once. The daemon answers with a cookie, which no
 // script can read.
 
+import { tokensIn, tokensInLink } from './pasted.js';
 import { slowedWords, tokenWords } from './words.js';
 
 /** @typedef {'known'|'stranger'|'slowed'|'away'} Standing */
@@ -18,38 +19,11 @@ export async function standing(token) {
 }
 
 /** Takes the access token out of the address, so that it stays in no history and on no screen.
- *  @returns {string} '' if there is none */
-function tokenInAddress() {
-  const token = new URLSearchParams(location.hash.slice(1)).get('token') ?? '';
-  if (token) history.replaceState(null, '', location.pathname + location.search);
-  return token;
-}
-
-/** The access token in what somebody typed or pasted: the token itself, or a whole pairing link. Mail and chat break
- *  links into lines and put quotes around them. No token holds a blank.
- *  @param {string} typed
- *  @returns {string} */
-export function tokenIn(typed) {
-  const text = typed.replace(/[\s\u200b-\u200d\u2060\ufeff]/g, '');
-  const link = /(?:^|[#?&/])token(?:=|%3d)([^#&"'<>“”‘’«»]+)/i.exec(text);
-  const found = link ? link[1] : text;
-  const bare = link ? found.replace(/[.,;]+$/, '') : unquoted(found);
-  return link ? decoded(bare) : bare;
-}
-
-const PAIRS = ['""', "''", '``', '<>', '“”', '„“', '‘’', '«»', '()', '[]'];
-
-function unquoted(text) {
-  const quoted = text.length > 2 && PAIRS.includes(text[0] + text.at(-1));
-  return quoted ? text.slice(1, -1) : text;
-}
-
-function decoded(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
+ *  @returns {string[]} its readings; none if there is none */
+function tokensInAddress() {
+  const tokens = tokensInLink(location.hash);
+  if (tokens.length > 0) history.replaceState(null, '', location.pathname + location.search);
+  return tokens;
 }
 
 /** The form, which is there only while the daemon asks for an access token. */
@@ -71,27 +45,32 @@ export class Entrance {
 
   /** Gets access by the token in the address or by the cookie. Else it shows the form. */
   async open() {
-    const token = tokenInAddress();
-    await this.#enter(token, token ? 'link' : 'first');
+    const tokens = tokensInAddress();
+    if (tokens.length > 0) await this.#enter(tokens, 'link');
+    else await this.check();
   }
 
-  /** After a call that failed: did it fail because the token is missing? */
+  /** Also after a call that failed: did it fail because the token is missing? */
   async check() {
-    await this.#enter('', 'first');
+    await this.#enter([''], 'first');
   }
 
   async #onSubmit(event) {
     event.preventDefault();
-    const token = tokenIn(this.#field.value);
-    if (!token) return this.#field.focus();
-    // A text that no header can carry cannot be a token.
-    if (!/^[\x21-\x7e]+$/.test(token)) return this.#ask(tokenWords('typed'));
-    if ((await this.#enter(token, 'typed')) === 'away') this.#say(tokenWords('away'));
+    if (!this.#field.value.trim()) return this.#field.focus();
+    const tokens = tokensIn(this.#field.value);
+    if (tokens.length === 0) return this.#ask(tokenWords('typed'));
+    if ((await this.#enter(tokens, 'typed')) === 'away') this.#say(tokenWords('away'));
   }
 
-  /** @param {'link'|'typed'|'first'} from where the token is from */
-  async #enter(token, from) {
-    const { standing: found, seconds } = await standing(token);
+  /** @param {string[]} tokens the readings, of which one may be right @param {'link'|'typed'|'first'} from where they
+   *    are from */
+  async #enter(tokens, from) {
+    let found, seconds;
+    for (const token of tokens) {
+      ({ standing: found, seconds } = await standing(token));
+      if (found !== 'stranger') break;
+    }
     if (found === 'known') this.#show(false);
     if (found === 'stranger') this.#ask(tokenWords(from));
     if (found === 'slowed') this.#ask(slowedWords(seconds));

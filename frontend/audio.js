@@ -111,6 +111,7 @@ export class CallAudio {
   /** After a hidden tab, a phone call, a locked screen. @param {boolean} touched the user has touched the page */
   resume(touched) {
     this.#context?.resume(touched);
+    if (!touched) this.#microphone.retry(); // each key would be too often
   }
 
   close() {
@@ -194,7 +195,7 @@ export class CallAudio {
     this.#events.frame(data ?? new ArrayBuffer(FRAME_BYTES));
   }
 
-  /** The microphone gives nothing but zeros, which no room does. */
+  /** The microphone gives nothing but zeros or another constant, which no room does. */
   #onSilence() {
     if (!this.#muted) this.#events.silent(this.#stream?.getTracks()[0]?.label ?? '');
   }
@@ -230,6 +231,7 @@ export class CallAudio {
     this.#frameAt = performance.now();
     this.#outlet.close();
     this.#outlet = new Outlet(this.#context.audio);
+    this.#listenAnew(); // the new worklet knows nothing of what the old one has told
     try {
       if (this.#stream) this.#source = this.#context.audio.createMediaStreamSource(this.#stream);
     } catch {

@@ -160,7 +160,7 @@ export class Call {
    *  @returns {Promise<boolean>} whether the daemon has taken it. A text that it has not taken was not said */
   say(text) {
     const open = !this.#over && this.#phase === 'active' && this.#way === 'there' && this.#line.joined;
-    if (text.length > MAX_TEXT_UNITS) this.#trouble('said', tooLongWords(MAX_TEXT_UNITS));
+    if (text.length > MAX_TEXT_UNITS) this.#trouble('said', tooLongWords(MAX_TEXT_UNITS, text.length));
     else if (!open) this.#trouble('said', NOT_SENT);
     if (text.length > MAX_TEXT_UNITS || !open || this.#untaken) return Promise.resolve(false);
     if (this.#playing) this.interrupt();

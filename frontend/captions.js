@@ -149,12 +149,17 @@ export class Captions {
   }
 
   #final({ role, text, typed, ...item }) {
-    if (role === 'user' && text === this.#typed) return void (this.#typed = null);
+    if (role === 'user' && text === this.#typed && !this.#isSpoken(item)) return void (this.#typed = null);
     const line = typed ? this.#add(role) : this.#line(role, item);
     if (text) line.show(text, false);
     else line.element.remove();
     // A line of the assistant stays open until the next reply, because it may still be marked as interrupted.
     if (role !== 'assistant') this.#open = this.#open.filter((other) => other !== line);
+  }
+
+  /** Whether the words of an item were spoken: a typed turn has no line that waits for them. */
+  #isSpoken({ item_id }) {
+    return this.#named.has(item_id) || this.#open.some((line) => line.unheard);
   }
 
   /** The line of an item, or of a part of it: there already, or new. Where either has no name, the oldest that

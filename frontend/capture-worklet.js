@@ -4,15 +4,16 @@
 
 const WIRE_RATE_HZ = 24000;
 const FRAME_SAMPLES = 480; // 20 ms: shorter frames arrive no sooner, as browsers run worklets in bursts
-const SILENT_SECONDS = 4; // of nothing but zeros, which no room gives
+const SILENT_SECONDS = 4; // of one and the same sample, which no room gives
 
 /** Posts one ArrayBuffer of 960 bytes for each frame. The buffer is transferred and does not come back.
  *
  *  Posts `null` for 20 ms without input. Firefox gives none while the microphone is muted, but the service must
  *  hear silence then.
  *
- *  Posts 'silent' once when there was nothing but zeros for a while, and 'heard' with the first sound after that. It
- *  looks at the samples before they are rounded: a quiet room may be zero in 16 bits. 'listen' begins anew. */
+ *  Posts 'silent' once when there was nothing but zeros, or another constant, for a while, and 'heard' with the first
+ *  sound after that. It looks at the samples before they are rounded: a quiet room may be zero in 16 bits. 'listen'
+ *  begins anew. The first sound after it is told too, because a 'silent' may have been on its way. */
 class Capture extends AudioWorkletProcessor {
   constructor() {
     super();
@@ -22,8 +23,13 @@ class Capture extends AudioWorkletProcessor {
     this.filled = 0;
     this.heard = false; // something of this frame
     this.silence = null; // what stands for missing input, once there was any
-    this.zeros = 0; // samples in a row
-    this.port.onmessage = () => (this.zeros = 0);
+    this.level = 0; // the last sample
+    this.same = 0; // samples in a row that were like it
+    this.told = true; // the page knows that there is sound
+    this.port.onmessage = () => {
+      this.same = 0;
+      this.told = false;
+    };
   }
 
   process([channels], [[out]]) {
@@ -39,11 +45,17 @@ class Capture extends AudioWorkletProcessor {
 
   #listen(samples) {
     const limit = SILENT_SECONDS * sampleRate;
-    const before = this.zeros;
-    if (samples.some((sample) => sample !== 0)) this.zeros = 0;
-    else this.zeros += samples.length;
-    if (before < limit && this.zeros >= limit) this.port.postMessage('silent');
-    if (before >= limit && this.zeros === 0) this.port.postMessage('heard');
+    const sounds = samples.some((sample) => sample !== this.level);
+    const before = this.same;
+    this.same = sounds ? 0 : before + samples.length;
+    this.level = samples[samples.length - 1];
+    if (sounds && !this.told) this.#tell(true);
+    if (before < limit && this.same >= limit) this.#tell(false);
+  }
+
+  #tell(heard) {
+    this.told = heard;
+    this.port.postMessage(heard ? 'heard' : 'silent');
   }
 
   #frame(count) {

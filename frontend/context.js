@@ -8,6 +8,7 @@
 const LOOK_MS = 1000;
 const PATIENCE_MS = 2000; // for a clock that stands still, the first time; each further one is given twice as long
 const MOST_MS = 32000;
+const STEADY_MS = 60000; // one that goes for so long has helped
 const INTERRUPTED_MS = 10000; // after a touch: some systems do not say that an interruption is over
 
 /** @typedef {object} ContextEvents
@@ -25,6 +26,7 @@ export class SoundContext {
   #touched = false; // the user has even touched the page
   #time = 0; // of the context's clock, when it last moved
   #movedAt = 0;
+  #madeAt = 0;
   #patience = PATIENCE_MS;
   #watch;
 
@@ -71,6 +73,7 @@ export class SoundContext {
     const context = new AudioContext({ latencyHint: 'interactive' });
     context.addEventListener('statechange', () => context === this.#context && this.#onState());
     this.#context = context;
+    this.#madeAt = performance.now();
     this.#moved();
   }
 
@@ -91,6 +94,11 @@ export class SoundContext {
       this.#asked = this.#touched = false;
     }
     this.#moved();
+    this.#tell();
+  }
+
+  #tell() {
+    const paused = !this.running;
     if (paused !== this.#paused) this.#events.paused(paused);
     this.#paused = paused;
   }
@@ -111,6 +119,8 @@ export class SoundContext {
   #look() {
     const { state, currentTime } = this.#context;
     const moves = state === 'running' && currentTime !== this.#time;
+    if (this.#started) this.#tell(); // a new one may need a touch to run, and then its state never changes
+    if (moves && performance.now() - this.#madeAt > STEADY_MS) this.#patience = PATIENCE_MS;
     if (!this.#isDue() || moves) return this.#moved();
     const patience = state === 'interrupted' ? INTERRUPTED_MS : 0;
     if (performance.now() - this.#movedAt < Math.max(patience, this.#patience)) return;

@@ -1,18 +1,23 @@
 // The open microphone: the user's choice or else the system's. When the user chooses another one, that is
 // opened. When the microphone is lost, any other that works is opened.
 //
-// Some browsers end each new track at once. So a track that did not last is replaced after a pause, which grows.
-// After a few of them the search ends with words. A change of the devices, or the user, begins it anew.
+// Some browsers end each new track at once, or cannot open any for a while. So a track that did not last is replaced
+// after a pause, which grows, and so is a try that failed. After a few of them the search ends with words. A change of
+// the devices, or the user, begins it anew.
 
+import { isBlocked } from './blocked.js';
 import { find, listDevices } from './devices.js';
 
 const PROCESSING = { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 const BRIEF_MS = 5000; // a track that ended sooner did not last
-const PAUSES_MS = [500, 1000, 2000, 4000, 8000]; // before another try, after each track that did not last
+const PAUSES_MS = [500, 1000, 2000, 4000, 8000]; // before another try, after each one that did not last
 const REST_MS = 30000; // after the last of them, until a change of the devices counts
 
-/** Why there is no microphone: `gone`, or `brief` when the browser ends each one at once, or what the browser said.
- *  @typedef {'gone'|'brief'|DOMException} Loss */
+const ABSENT = ['OverconstrainedError', 'NotFoundError'];
+
+/** Why there is no microphone: `gone`; `taken` when the browser cannot open any that is there; `brief` when it ends each
+ *  one at once; or what it said when it may not open any.
+ *  @typedef {'gone'|'taken'|'brief'|DOMException} Loss */
 
 /** @typedef {object} MicrophoneEvents
  *  @property {(stream: MediaStream) => void} open it is there, for the first time or again. When this throws, the one
@@ -23,15 +28,18 @@ const REST_MS = 30000; // after the last of them, until a change of the devices 
 export class Microphone {
   #events;
   #wish = null;
+  #held = null; // the wish that the open one came from
   #stream;
   #muted = false;
   #lost = false;
   #closed = false;
   #opening = 0; // counts attempts: only the last one matters
   #asking = 0; // attempts for which the browser has not answered yet
+  #triedAt = 0;
   #openedAt = 0;
-  #briefs = 0; // tracks in a row that did not last
+  #briefs = 0; // tries in a row that gave nothing that lasted
   #pause = 0; // the timer of the next try
+  #absent = false; // none was there at the last one
   #onDevices = () => this.#check();
 
   /** @param {MicrophoneEvents} events */
@@ -43,20 +51,22 @@ export class Microphone {
   async open(wish) {
     this.#wish = wish;
     navigator.mediaDevices.addEventListener('devicechange', this.#onDevices);
-    await this.#open();
+    await this.#open(wish);
   }
 
   /** Another one, while a call goes on. @param {import('./choices.js').Device|null} wish
-   *  @returns {Promise<void>} rejects when it cannot be opened; the one before stays, as the wish too */
+   *  @returns {Promise<void>} rejects when it cannot be opened, unless a later wish counts by then; the one before stays,
+   *    as its wish does */
   async change(wish) {
-    const before = this.#wish;
     this.#wish = wish;
     this.#briefs = 0;
     const attempt = this.#opening + 1;
     try {
-      await this.#open();
+      await this.#open(wish);
     } catch (error) {
-      if (attempt === this.#opening) this.#wish = before;
+      if (!this.#counts(attempt)) return;
+      this.#wish = this.#held;
+      if (this.#lost) this.#search(); // the one before has gone meanwhile
       throw error;
     }
   }
@@ -70,7 +80,12 @@ export class Microphone {
   /** The microphone brings no frames any more, although the browser still lists it. Looks for one that works. */
   lost() {
     this.#lost = true;
-    if (!this.#pause) this.#search();
+    this.retry();
+  }
+
+  /** The user is back: if there is no microphone, there may be one now. */
+  retry() {
+    if (this.#lost && !this.#pause && !this.#asking) this.#search();
   }
 
   close() {
@@ -80,34 +95,48 @@ export class Microphone {
     this.#end(this.#stream);
   }
 
-  async #open() {
+  async #open(wish) {
     clearTimeout(this.#pause);
     this.#pause = 0;
+    this.#absent = false;
+    this.#triedAt = performance.now();
     const attempt = ++this.#opening;
     this.#asking++;
     try {
-      await this.#try(attempt);
+      await this.#try(wish, attempt);
     } finally {
       this.#asking--;
     }
   }
 
-  async #try(attempt) {
-    let stream = await capture(this.#wish?.id);
-    const better = await this.#better(stream);
+  async #try(wish, attempt) {
+    let stream = await capture(wish?.id);
+    const better = await this.#better(stream, wish).catch(() => null); // the one that is open will do
     if (better && this.#counts(attempt)) {
       this.#end(stream); // first: phones open one at a time
       stream = await capture(better);
     }
-    if (this.#counts(attempt)) this.#take(stream);
+    if (this.#counts(attempt)) this.#take(stream, wish);
     else this.#end(stream);
   }
 
+  /** If the one that the user wants does not work, any other will do. */
+  async #search(wish = this.#wish) {
+    const attempt = this.#opening + 1;
+    try {
+      await this.#open(wish);
+    } catch (error) {
+      if (!this.#counts(attempt)) return;
+      if (wish && !isBlocked(error)) await this.#search(null);
+      else this.#onFailed(error);
+    }
+  }
+
   /** If no microphone is found, this is tried again when a device is plugged in. */
-  async #search() {
-    await this.#open().catch((error) => {
-      if (!this.#closed) this.#events.lost(error.name === 'NotAllowedError' ? error : 'gone');
-    });
+  #onFailed(error) {
+    this.#absent = ABSENT.includes(error.name);
+    this.#events.lost(isBlocked(error) ? error : this.#absent ? 'gone' : 'taken');
+    if (!isBlocked(error) && (!this.#absent || this.#briefs > 0)) this.#tryLater();
   }
 
   /** Not when the call ended, or the wish changed, while the browser was asking. */
@@ -117,18 +146,20 @@ export class Microphone {
 
   /** In browsers that change ids from visit to visit, only the name identifies a device. It is known only while
    *  a microphone is open. */
-  async #better(stream) {
+  async #better(stream, wish) {
     const [track] = stream.getTracks();
-    if (!this.#wish || track.label === this.#wish.label) return null;
-    const meant = find(await listDevices('audioinput'), this.#wish)?.deviceId;
+    if (!wish || track.label === wish.label) return null;
+    const meant = find(await listDevices('audioinput'), wish)?.deviceId;
     return meant === track.getSettings().deviceId ? null : meant;
   }
 
   /** The one before goes on until the new one works. A new one that does not work is let go, or the browser would
    *  show for ever that it records. */
-  #take(stream) {
+  #take(stream, wish) {
     for (const track of stream.getTracks()) track.enabled = !this.#muted;
+    const dead = stream.getTracks().some((track) => track.readyState === 'ended'); // before anybody listened
     try {
+      if (dead && this.#stream && !this.#lost) throw new DOMException('it has ended already', 'NotReadableError');
       this.#events.open(stream);
     } catch (error) {
       this.#end(stream);
@@ -136,34 +167,47 @@ export class Microphone {
     }
     const before = this.#stream;
     this.#stream = stream;
+    this.#held = wish;
     this.#lost = false;
     this.#openedAt = performance.now();
     for (const track of stream.getTracks()) {
       track.addEventListener('ended', () => stream === this.#stream && this.#onEnded());
       track.addEventListener('mute', () => stream === this.#stream && this.#events.silenced(true));
       track.addEventListener('unmute', () => stream === this.#stream && this.#events.silenced(false));
-      if (track.readyState === 'ended') return this.#onEnded(before); // before anybody listened
     }
     this.#end(before);
+    if (dead) this.#replace();
   }
 
-  #onEnded(before) {
-    this.#end(before);
-    const brief = performance.now() - this.#openedAt < BRIEF_MS;
-    this.#briefs = brief ? this.#briefs + 1 : 0;
+  #onEnded() {
     this.#lost = true;
+    if (!this.#asking) this.#replace(); // else another one is on its way
+  }
+
+  #replace() {
+    this.#lost = true;
+    const brief = performance.now() - this.#openedAt < BRIEF_MS;
+    if (!brief) this.#briefs = 0;
     if (!brief) return this.#search();
-    if (this.#briefs > PAUSES_MS.length) return this.#events.lost('brief');
+    if (!this.#tryLater()) this.#events.lost('brief');
+  }
+
+  /** @returns {boolean} whether there will be another try */
+  #tryLater() {
+    this.#briefs++;
+    if (this.#briefs > PAUSES_MS.length) return false;
     clearTimeout(this.#pause);
     this.#pause = setTimeout(() => {
       this.#pause = 0;
       if (!this.#closed) this.#search();
     }, PAUSES_MS[this.#briefs - 1]);
+    return true;
   }
 
   /** Some browsers do not end the track of an unplugged device. But all of them list the devices. */
   async #check() {
-    if (this.#pause || this.#asking) return; // a try is due or under way, which may itself be what changed the list
+    // A try is due or under way, which may itself be what changed the list. One that found nothing changed nothing.
+    if (this.#asking || (this.#pause && !this.#absent)) return;
     if (this.#lost) return this.#isResting() ? undefined : this.#search();
     const { deviceId } = this.#stream?.getTracks()[0]?.getSettings() ?? {};
     if (!deviceId) return;
@@ -174,7 +218,7 @@ export class Microphone {
 
   /** Each try may count as a change of the devices, so it must not lead to the next one at once. */
   #isResting() {
-    return this.#briefs > PAUSES_MS.length && performance.now() - this.#openedAt < REST_MS;
+    return this.#briefs > PAUSES_MS.length && performance.now() - this.#triedAt < REST_MS;
   }
 
   #end(stream) {
@@ -192,5 +236,5 @@ async function capture(id) {
 }
 
 function absent(error) {
-  if (!['OverconstrainedError', 'NotFoundError'].includes(error.name)) throw error;
+  if (!ABSENT.includes(error.name)) throw error;
 }

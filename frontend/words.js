@@ -1,11 +1,15 @@
 // Sentences for the user about problems: what happened, and what to do.
 
-import { blockedWords, isBlocked } from './blocked.js';
+import { blockedWords, isBlocked, placeWords } from './blocked.js';
+
+const TAKEN =
+  'The microphone is there, but the browser cannot use it. Another program may be using it. Close that program, then press Start Talking again.';
 
 const PROBLEMS = {
   NotFoundError: 'No microphone was found. Plug one in or switch it on, then press Start Talking again.',
-  NotReadableError:
-    'The microphone is there, but the browser cannot use it. Another program may be using it. Close that program, then press Start Talking again.',
+  NotReadableError: TAKEN,
+  AbortError: TAKEN, // Firefox's name for it, among others
+  NotSupportedError: 'The browser cannot use this microphone. Choose another one under Settings, then press Start Talking again.',
   SoundError:
     'The browser could not start any sound. Check that this device has a working sound output, then press Start Talking again.',
   WorkletError:
@@ -31,13 +35,15 @@ function problemWords(name) {
 
 const DEVICES = {
   gone: 'The microphone was disconnected. Plug it in again, or choose another one under Settings. Until then you can type.',
+  taken:
+    'The browser cannot open the microphone. A phone call or another program may be using it. End that, or choose another one under Settings. Until then you can type.',
   brief:
     'The browser ends the microphone as soon as it has begun. Choose another one under Settings, or reload the page. Until then you can type.',
   paused: 'The sound is paused. Tap or press a key to go on.',
   aim: 'The chosen loudspeaker is not connected, or this page may not use it. The system’s own choice plays instead. You can choose another one under Settings.',
 };
 
-/** @param {'gone'|'brief'|'paused'|'aim'} trouble with a device in a call
+/** @param {'gone'|'taken'|'brief'|'paused'|'aim'} trouble with a device in a call
  *  @returns {string} */
 export function deviceWords(trouble) {
   return DEVICES[trouble];
@@ -57,10 +63,10 @@ export async function refusedWords(error) {
   return `The chosen microphone could not be opened (${error.name}). The one before stays in use.${why}`;
 }
 
-/** @param {number} most
+/** @param {number} most @param {number} length
  *  @returns {string} */
-export function tooLongWords(most) {
-  return `This text is too long: it may have ${most} characters. It was not sent. Shorten it, then send it again.`;
+export function tooLongWords(most, length) {
+  return `This text is too long: it may have ${most} characters, and has ${length}. It was not sent. Shorten it, then send it again.`;
 }
 
 export const NOT_SENT = 'The text was not sent, because the call is not connected. Send it again in a moment.';
@@ -127,15 +133,24 @@ const UNTRUSTED =
   'The browser refused the connection for the call, although it showed this page. On an iPhone, an iPad or a Mac this is so when the warning about the certificate was only waved through. ' +
   'Tell this device once to trust the certificate of voicelived (the link below shows how). Then open the page again.';
 
+const PASSED_ON =
+  'If a proxy stands in front of voicelived, it has to pass WebSockets on, and VOICELIVED_ALLOWED_ORIGINS has to name the address of this page.';
+
+const REFUSED = `voicelived is running, but the connection for the call was refused. Try again in a moment. ${PASSED_ON}`;
+
+const DOUBTED =
+  'The browser showed this page, but the connection for the call was refused. If you were warned about the certificate and went on, that may be why: an iPhone, an iPad or a Mac waves it through for pages only. ' +
+  `Then this device has to trust the certificate, or the owner of voicelived has to give it another one. ${PASSED_ON}`;
+
 /** A socket that never opened does not tell the reason. A plain request does. When that comes through and the socket
- *  does not, over HTTPS with a certificate of the daemon's own making, the browser takes the certificate for pages
- *  only: Safari does so.
+ *  does not, over HTTPS, the browser may take the certificate for pages only: Safari does so. With one of the daemon's
+ *  own making that is the likely reason. Busy lines are no reason: the daemon says so over the socket.
  *  @returns {Promise<string>} */
 export async function refusalWords() {
   const words = (await awayWords()) ?? (await strangerWords());
   if (words) return words;
-  if (location.protocol === 'https:' && (await askHealth())?.ownAuthority) return UNTRUSTED;
-  return 'voicelived is running but did not take the call. All lines may be busy. Try again in a moment.';
+  if (location.protocol !== 'https:') return REFUSED;
+  return (await askHealth())?.ownAuthority ? UNTRUSTED : DOUBTED;
 }
 
 /** The audio code comes from the daemon. So if the daemon is gone, the browser is not the cause.
@@ -143,7 +158,9 @@ export async function refusalWords() {
  *  @returns {Promise<string>} */
 export async function startWords(error) {
   if (isBlocked(error)) return `${await blockedWords(error)} Then press Start Talking again.`;
-  return (error.name === 'WorkletError' && (await awayWords())) || problemWords(error.name);
+  // Firefox does not tell either when it is the system that keeps the microphone from it.
+  const hint = PROBLEMS[error.name] === TAKEN ? ` If none is, the system may keep it from the browser. ${placeWords()}` : '';
+  return (error.name === 'WorkletError' && (await awayWords())) || `${problemWords(error.name)}${hint}`;
 }
 
 /** What the daemon says of itself.

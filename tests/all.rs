@@ -36,6 +36,7 @@ mod late_answers;
 mod layering;
 mod limits;
 mod manual;
+mod mcp;
 mod metrics;
 mod microphone_order;
 mod models;

@@ -88,3 +88,18 @@ fn calls() {
 fn tool_files() {
     replay("tool_file", fuzzed::fuzz_tool_file);
 }
+
+#[test]
+fn mcp_files() {
+    replay("mcp_file", fuzzed::fuzz_mcp_file);
+}
+
+#[test]
+fn mcp_lines() {
+    replay("mcp_lines", fuzzed::fuzz_mcp_lines);
+}
+
+#[test]
+fn mcp_event_streams() {
+    replay("mcp_events", fuzzed::fuzz_mcp_events);
+}

@@ -184,6 +184,10 @@ impl Call {
         if let Some(id) = error.event_id.strip_prefix(commands::EVENT_REPLAY) {
             return self.forget_item(id);
         }
+        if error.event_id == commands::EVENT_TOOLS {
+            // The old tools stay in force, and the call goes on with them.
+            return;
+        }
         match error.code.as_str() {
             "conversation_already_has_active_response" => self.gate.refused(now),
             _ if error.is_harmless() => {}

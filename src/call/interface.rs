@@ -76,6 +76,8 @@ pub enum Input<'a> {
         /// Whether the tool did its work (for the client's `tool` message only).
         ok: bool,
     },
+    /// The tools that the model may call have changed: the `tools` of the service's session.
+    Tools(Rc<serde_json::Value>),
     /// A tool that runs may take longer than most do.
     ToolTakes {
         /// The service's id of the function call.

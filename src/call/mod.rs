@@ -140,6 +140,8 @@ pub struct Call {
     captions: Captions,
     announced: AnnouncedCalls,
     tools: ToolCalls,
+    /// The tools that the model is offered, once they have become others than the settings'.
+    offered: Option<Rc<serde_json::Value>>,
     /// The model has hung up, and its last words are still to be heard.
     farewell: Option<Farewell>,
     questions: Questions,
@@ -195,6 +197,7 @@ impl Call {
             captions: Captions::default(),
             announced: AnnouncedCalls::default(),
             tools: ToolCalls::default(),
+            offered: None,
             farewell: None,
             questions: Questions::new(id),
             totals: Totals::default(),
@@ -246,6 +249,7 @@ impl Call {
             Input::ToolFinished { call_id, output, ok } => {
                 self.on_tool_finished(call_id, output, ok, now);
             }
+            Input::Tools(tools) => self.change_tools(tools),
             Input::AskFirst { call_id, about, arguments } => {
                 self.on_ask_first(call_id, about, arguments, now);
             }
@@ -410,6 +414,15 @@ impl Call {
         }
     }
 
+    /// The tools have changed. A session that has its settings is told them alone; one that is to come gets
+    /// them with its settings.
+    fn change_tools(&mut self, tools: Rc<serde_json::Value>) {
+        if matches!(self.state, State::Configuring | State::Active { .. }) {
+            self.send(commands::tools_update(&tools, self.session.dialect));
+        }
+        self.offered = Some(tools);
+    }
+
     fn active_state(&self) -> CallState<'static> {
         let service = if self.session.simulated { "simulator" } else { "azure" };
         CallState::Active { service, detects: self.session.turns.detects }
@@ -418,16 +431,17 @@ impl Call {
     /// The settings of the session. One that goes on with a conversation whose beginning is lost is told
     /// so, or the model would deny what was said there.
     fn session_settings<'s>(&self, settings: &'s CallSettings) -> Cow<'s, serde_json::Value> {
-        let settings = &settings.session;
+        let instructions = settings.session.get("instructions");
+        let instructions = instructions.and_then(serde_json::Value::as_str);
         let goes_on = self.limits.active_since().is_some();
-        match settings.get("instructions").and_then(serde_json::Value::as_str) {
-            Some(instructions) if goes_on && self.history.is_shortened() => {
-                let mut settings = settings.clone();
-                settings["instructions"] = format!("{instructions}\n\n{SHORTENED}").into();
-                Cow::Owned(settings)
-            }
-            _ => Cow::Borrowed(settings),
+        let mut settings = Cow::Borrowed(&settings.session);
+        if let Some(tools) = &self.offered {
+            settings.to_mut()["tools"] = (**tools).clone();
         }
+        if let (Some(text), true) = (instructions, goes_on && self.history.is_shortened()) {
+            settings.to_mut()["instructions"] = format!("{text}\n\n{SHORTENED}").into();
+        }
+        settings
     }
 
     /// Any state → Ended. The order is the contract with the client: `usage`, `ended`, close. A

@@ -36,6 +36,8 @@ pub enum Command {
     Request,
     /// Internal: runs built-in tools, one for each line of standard input.
     ServeTools,
+    /// `__mcp_http`: the child between the loop and an MCP server behind HTTP.
+    McpHttp,
     /// Internal: fetches a token of Entra ID; its job is on standard input.
     Token,
     /// Print [`help`].
@@ -210,6 +212,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
         Some("__token") => alone(&mut parser, Command::Token),
         Some("__request") => alone(&mut parser, Command::Request),
         Some("__tools") => alone(&mut parser, Command::ServeTools),
+        Some("__mcp_http") => alone(&mut parser, Command::McpHttp),
         _ => Err(format!("there is no command {command:?}").into()),
     }
 }
@@ -500,6 +503,7 @@ mod tests {
         let host = "pi.local".to_owned();
         assert_eq!(resolve, Command::Resolve { host, port: 443 });
         assert_eq!(parsed("__tools").unwrap(), Command::ServeTools);
+        assert_eq!(parsed("__mcp_http").unwrap(), Command::McpHttp);
     }
 
     #[test]

@@ -54,6 +54,10 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Tools(args) => tools::tools(&args),
         Command::Request => send_request(),
         Command::ServeTools => serve_tools(),
+        Command::McpHttp => {
+            crate::mcp::http::run(&mut io::stdin().lock(), Box::new(io::stdout()));
+            Ok(())
+        }
         Command::Token => print(&crate::identity::fetch::run(&mut io::stdin())),
         Command::Help(args::Topic::Simulate) => {
             let faults = crate::simulator::Script::help();

@@ -88,6 +88,7 @@ pub(super) fn origin(origin: &Origin) -> String {
     match origin {
         Origin::Builtin => "built in".to_owned(),
         Origin::File(path) => shown(path),
+        Origin::Server(name) => format!("MCP server {}", name.escape_debug()),
     }
 }
 

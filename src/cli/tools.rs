@@ -63,6 +63,7 @@ pub(super) fn line(tool: &Tool) -> String {
         Backing::Builtin | Backing::HangUp => "",
         Backing::Command { .. } => "command",
         Backing::Web { origin, .. } => origin,
+        Backing::Server { .. } => "server",
     };
     let asks = if tool.confirm == Confirm::Always { ", asks first" } else { "" };
     let line = format!("{:<24} {:<28} {}{asks}", tool.name, what, origin(&tool.origin));

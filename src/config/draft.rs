@@ -11,8 +11,9 @@ use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
 use super::endpoint::OwnQuery;
-use super::{Endpoint, Files, Limits, Secret, SessionConfig, Web, endpoint as address};
+use super::{Endpoint, Files, Limits, McpConfig, Secret, SessionConfig, Web, endpoint as address};
 use crate::identity::SignIn;
+use crate::mcp::file;
 use crate::net::proxy::{self, Proxy};
 use crate::net::tls;
 
@@ -41,6 +42,9 @@ pub(super) struct Draft {
     pub(super) asks_token: Option<bool>,
     pub(super) token: Option<Secret>,
     pub(super) state_dir: Option<PathBuf>,
+    /// Variables that the MCP file may name.
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) mcp: McpConfig,
     pub(super) tools_dir: Option<PathBuf>,
     pub(super) log: Option<log::LevelFilter>,
     pub(super) unready: Option<String>,
@@ -108,6 +112,26 @@ pub(super) fn session_file(draft: &mut Draft, path: &str, files: Files<'_>) -> R
         draft.warnings.push(format!("model in {}: {hint}", shown(path)));
     }
     draft.session.overrides = overrides;
+    Ok(())
+}
+
+/// A fault within the file costs the server that has it, and not the daemon's start.
+pub(super) fn mcp_file(draft: &mut Draft, path: &str, files: Files<'_>) -> Result<(), String> {
+    let text = text_file(path, file::MAX_FILE, files)?;
+    let environment = &draft.environment;
+    let lookup = |name: &str| {
+        environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    };
+    let (servers, faults) = file::parse(&text, &lookup);
+    for file::Fault { line, message } in faults {
+        draft
+            .warnings
+            .push(format!("VOICELIVED_MCP_FILE: line {line} of {}: {message}", shown(path)));
+    }
+    if servers.iter().any(file::Server::may_hold_secrets) {
+        draft.secret_files.push(path.into());
+    }
+    draft.mcp.servers = servers;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Collects the settings from their sources, decides which source counts, and builds the
 //! configuration.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,7 @@ pub(super) fn load(
     let supervised = sources.environment.iter().any(|(name, _)| name == "NOTIFY_SOCKET");
     let mut loader = Loader::new(files);
     let state_dir = state_directory(&sources);
+    loader.draft.environment = shareable(&sources);
     loader.collect(sources);
     loader.judge_unknown_names();
     loader.parse_all(&|variable| purpose == Purpose::Service || !variable.service_only);
@@ -95,6 +97,17 @@ fn state_directory(sources: &Sources) -> Option<PathBuf> {
     folder("STATE_DIRECTORY")
         .or_else(|| folder("XDG_STATE_HOME").map(|path| path.join("voicelived")))
         .or_else(|| folder("HOME").map(|path| path.join(".local/state/voicelived")))
+}
+
+/// The environment without this program's own settings and secrets: what the MCP file may name.
+fn shareable(sources: &Sources) -> Vec<(String, String)> {
+    let text = |(name, value): &(OsString, OsString)| {
+        let (name, value) = (name.to_str()?, value.to_str()?);
+        let is_own =
+            [AZURE_PREFIX, AZURE_SHORT_PREFIX, OWN_PREFIX].iter().any(|it| name.starts_with(it));
+        (!is_own && !SECRETS.contains(&name)).then(|| (name.to_owned(), value.to_owned()))
+    };
+    sources.environment.iter().filter_map(text).collect()
 }
 
 fn credentials_directory(sources: &Sources) -> Option<PathBuf> {
@@ -504,6 +517,7 @@ impl<'a> Loader<'a> {
             web: draft.web,
             access,
             state_dir: draft.state_dir,
+            mcp: draft.mcp,
             tools_dir: draft.tools_dir,
             log: draft.log.unwrap_or(log::LevelFilter::Info),
             unready: draft.unready,

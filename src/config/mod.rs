@@ -58,6 +58,8 @@ pub struct Config {
     /// Folder for what is kept from one start to the next; `None` if nothing names one. It may not
     /// be there yet.
     pub state_dir: Option<PathBuf>,
+    /// The MCP servers whose tools the model is offered.
+    pub mcp: McpConfig,
     /// Folder with the owner's tools, one JSON file each; `None` for none.
     pub tools_dir: Option<PathBuf>,
     /// The most detailed level that is logged.
@@ -173,6 +175,15 @@ impl Web {
         !self.trusted_proxies.is_empty()
             || all.any(|address| !address.ip().to_canonical().is_loopback())
     }
+}
+
+/// The MCP servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct McpConfig {
+    /// The servers of the file that can be used.
+    pub servers: Vec<crate::mcp::file::Server>,
+    /// The most bytes that their tools' names, descriptions and schemas may have together.
+    pub schema_budget: usize,
 }
 
 /// Who may call.

@@ -356,6 +356,24 @@ pub static VARIABLES: &[Variable] = &[
         parse: draft::session_file,
     },
     Variable {
+        name: "VOICELIVED_MCP_FILE",
+        default: "",
+        explanation: "JSON file with mcpServers, as other assistants have it: MCP servers whose tools the model may call, as programs on this machine or by URL. At most 256 KiB and 16 servers.",
+        group: CONVERSATION,
+        service_only: false,
+        parse: draft::mcp_file,
+    },
+    Variable {
+        name: "VOICELIVED_MCP_SCHEMA_KIB",
+        default: "32",
+        explanation: "The most KiB that the names, descriptions and schemas of all MCP servers' tools may have together (1 to 1024). The model reads them in each turn. What does not fit is left out, with a warning.",
+        group: CONVERSATION,
+        service_only: false,
+        parse: |draft, text, _| {
+            draft::count(text, 1024).map(|count| draft.mcp.schema_budget = count * 1024)
+        },
+    },
+    Variable {
         name: TOOLS_DIR,
         default: "",
         explanation: "Folder with tools of your own, a JSON file each: a command or a web request that the model may use. The installed service reads /etc/voicelived/tools.d.",

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use mio::Registry;
 
 use super::runs::RunId;
-use crate::system::line_child::{LineChild, LineLaunch, Talk};
+use crate::system::line_child::{LineChild, Start, Talk};
 use crate::tools::builtin;
 
 /// How long it must have lived to be started anew without being asked for.
@@ -50,14 +50,9 @@ impl Helper {
             return Ok(());
         }
         let command: [OsString; 2] = [program.into(), "__tools".into()];
-        let launch = LineLaunch {
-            command: &command,
-            environment: &[],
-            folder: None,
-            max_line: builtin::MAX_LINE,
-        };
+        let launch = Start { command: &command, environment: &[], folder: None };
         self.started = Some(now);
-        let child = LineChild::spawn(&launch, self.token, registry);
+        let child = LineChild::spawn(&launch, builtin::MAX_LINE, self.token, registry);
         self.child = Some(child.map_err(|error| format!("it cannot be started: {error}"))?);
         Ok(())
     }

@@ -60,6 +60,7 @@ impl Server {
     /// frames; the deadline bounds how long the loop waits for the peers' answers.
     fn close_calls(&mut self, now: Instant) {
         self.lifecycle = Lifecycle::Closing(now + STOP_TIMEOUT);
+        self.servers.stop(now);
         for at in 0..self.slots.len() {
             self.with_session(at, now, |session, cx| session.end(EndReason::Stopping, cx));
         }
@@ -67,6 +68,10 @@ impl Server {
 
     /// Goes from draining to closing when the time for the calls is over.
     pub(super) fn watch_drain(&mut self, now: Instant) {
+        let done = self.running_calls() == 0 && !self.has_unserved_visitors();
+        if matches!(self.lifecycle, Lifecycle::Draining(_)) && done {
+            return self.close_calls(now);
+        }
         if matches!(self.lifecycle, Lifecycle::Draining(deadline) if now >= deadline) {
             log::warn!(
                 "draining took too long; calls that are told and end now: {}",
@@ -103,8 +108,11 @@ impl Server {
         let is_empty = || self.running_calls() == 0 && !self.has_unserved_visitors();
         match self.lifecycle {
             Lifecycle::Serving => false,
-            Lifecycle::Draining(_) => is_empty(),
-            Lifecycle::Closing(deadline) => is_empty() || now >= deadline,
+            // What is left to close has its own time.
+            Lifecycle::Draining(_) => false,
+            Lifecycle::Closing(deadline) => {
+                (is_empty() && self.servers.are_stopped()) || now >= deadline
+            }
             Lifecycle::Stopped => true,
         }
     }

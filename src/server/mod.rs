@@ -26,6 +26,7 @@ mod connects;
 mod helper;
 mod joins;
 mod manage;
+mod mcp;
 pub mod reload;
 mod runs;
 mod slot;
@@ -44,6 +45,8 @@ use certificates::KnownNames;
 use children::{Children, MAX_CHILDREN, TOKENS};
 use connects::ConnectBudget;
 use helper::Helper;
+pub use mcp::Mcp;
+use mcp::{SERVERS_TOKENS, Servers};
 use reload::{Reread, Terms};
 use runs::Runs;
 use slot::{Conn, Slot, pump_turned_away};
@@ -77,9 +80,11 @@ const LISTENERS: usize = 1;
 const CHILDREN: usize = 16;
 /// The child of the built-in tools has this token and the two after it, for the same three.
 const HELPER: usize = CHILDREN + TOKENS * MAX_CHILDREN;
+/// MCP server `i` has tokens `SERVERS + 3 * i` and the two after it.
+const SERVERS: usize = HELPER + TOKENS;
 /// Slot `i` has four tokens from `SLOTS + SIDES * i`: the client, and the two lanes of the service. One is unused, so
 /// that no event needs a division.
-const SLOTS: usize = HELPER + TOKENS;
+const SLOTS: usize = SERVERS + SERVERS_TOKENS;
 const SIDES: usize = 4;
 
 /// Slots for visitors beside those for calls.
@@ -110,6 +115,8 @@ pub struct Calls {
     pub terms: Terms,
     /// Reads the configuration again, for SIGHUP.
     pub reread: Reread,
+    /// The MCP servers.
+    pub mcp: Mcp,
     /// The path of this program, which children run too.
     pub program: PathBuf,
     /// The most calls at once (`VOICELIVED_MAX_SESSIONS`).
@@ -161,6 +168,7 @@ pub struct Server {
     soonest: Option<Instant>,
     children: Children,
     helper: Helper,
+    servers: Servers,
     runs: Runs,
     calls: Option<Calls>,
     guard: Guard,
@@ -207,7 +215,7 @@ impl Server {
     ///
     /// # Errors
     /// When the kernel refuses a poll, a signal handler or a socket.
-    pub fn new(listen: Vec<Listen>, calls: Option<Calls>) -> io::Result<Self> {
+    pub fn new(listen: Vec<Listen>, mut calls: Option<Calls>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let now = Instant::now();
         let signals = [SIGTERM, SIGINT, SIGHUP, SIGCHLD];
@@ -227,6 +235,7 @@ impl Server {
         let connects = calls.as_ref().map_or(0, |calls| calls.connects_per_minute);
         let resolver = calls.as_ref().and_then(|calls| calls.terms.resolver());
         let certificates_due = certificates::next_look(calls.as_ref(), now);
+        let mcp = calls.as_mut().map(|calls| std::mem::take(&mut calls.mcp)).unwrap_or_default();
         let access = calls.as_ref().map_or(Access::Open, |calls| calls.terms.access.clone());
         Ok(Self {
             poll,
@@ -240,6 +249,7 @@ impl Server {
             soonest: None,
             children: Children::new(CHILDREN),
             helper: Helper::new(HELPER),
+            servers: Servers::new(mcp, SERVERS, now),
             runs: Runs::default(),
             calls,
             guard: Guard::new(access),
@@ -303,6 +313,7 @@ impl Server {
         self.mark_due(now);
         self.look_at_certificates(now);
         self.take_ended_children(now);
+        self.serve_mcp(now);
         self.end_runs(now);
         self.renew_token(now);
         self.redial(now);
@@ -323,7 +334,7 @@ impl Server {
     /// How long the poll may wait; `None` for ever. Every part of the loop that waits for a time must
     /// have its deadline in here. One that is missing passes unseen until the next event.
     fn timeout(&self, now: Instant) -> Option<Duration> {
-        if !self.marked.is_empty() || self.can_accept(now) || self.helper.is_marked() {
+        if !self.marked.is_empty() || self.can_accept(now) || self.has_marked_children() {
             return Some(Duration::ZERO);
         }
         let stop = match self.lifecycle {
@@ -335,8 +346,13 @@ impl Server {
         let nearest = sooner(nearest, sooner(self.children.deadline(), self.accept_deadline()));
         let nearest = sooner(nearest, sooner(self.certificates_due, self.spending_deadline()));
         let nearest = sooner(nearest, sooner(self.connects.deadline(now), self.token_deadline()));
-        let nearest = sooner(nearest, sooner(self.manager.deadline(), self.runs.deadline()))?;
+        let nearest = sooner(nearest, sooner(self.servers.deadline(), self.runs.deadline()));
+        let nearest = sooner(nearest, self.manager.deadline())?;
         Some(nearest.saturating_duration_since(now))
+    }
+
+    fn has_marked_children(&self) -> bool {
+        self.helper.is_marked() || self.servers.is_marked()
     }
 
     // ---- 4. mark ----
@@ -355,7 +371,11 @@ impl Server {
             return;
         }
         let Some(token) = token.checked_sub(SLOTS) else {
-            return if token < HELPER { self.children.mark(token) } else { self.helper.mark() };
+            return match token {
+                ..HELPER => self.children.mark(token),
+                HELPER..SERVERS => self.helper.mark(),
+                _ => self.servers.mark(token),
+            };
         };
         let (at, side) = (token / SIDES, token % SIDES);
         let Some(slot) = self.slots.get_mut(at) else {
@@ -418,7 +438,10 @@ impl Server {
                     self.certificates_due = Some(now);
                 }
                 // SIGCHLD: a child has ended.
-                _ => self.children.mark_all(),
+                _ => {
+                    self.children.mark_all();
+                    self.servers.mark_all();
+                }
             }
         }
     }

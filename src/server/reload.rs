@@ -5,6 +5,8 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use serde_json::Value;
+
 use super::slot::Conn;
 use super::{Calls, Server};
 use crate::access::Access;
@@ -40,6 +42,15 @@ impl Terms {
             Resolver::new(host, port)
         })
     }
+
+    /// Changes the tools that calls may run, and that new calls are offered. Gives what running calls are to
+    /// be told: the `tools` of the service's session, if they have become others.
+    pub(super) fn change_tools(&mut self, change: impl FnOnce(&mut Tools)) -> Option<Value> {
+        change(&mut self.tools);
+        let old = self.candidate.offered().cloned();
+        self.candidate.offer(&self.tools.schemas());
+        self.candidate.offered().filter(|new| Some(*new) != old.as_ref()).cloned()
+    }
 }
 
 /// Reads the terms again: all of them, or none and a line for the log that says why. It runs in the
@@ -56,12 +67,14 @@ impl Calls {
         let moved = !same || old.tls.is_some() != new.tls.is_some();
         // As long as the settings were incomplete, there was no address and no key to protect.
         let moved = moved && self.terms.unready.is_none();
+        let servers: Vec<_> = self.terms.tools.of_servers().cloned().collect();
         self.terms = if moved {
             let candidate = terms.candidate.at(&self.terms.candidate);
             Terms { candidate, sign_in: self.terms.sign_in.clone(), ..terms }
         } else {
             terms
         };
+        self.terms.change_tools(|tools| servers.iter().for_each(|tool| tools.add_again(tool)));
     }
 }
 

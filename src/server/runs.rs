@@ -110,6 +110,13 @@ impl Runs {
         self.list.iter().find(|run| now >= run.deadline).map(|run| run.id)
     }
 
+    /// Puts a deadline off: what stands behind the run has told of progress.
+    pub(super) fn put_off(&mut self, id: RunId, deadline: Instant) {
+        if let Some(run) = self.list.iter_mut().find(|run| run.id == id) {
+            run.deadline = run.deadline.max(deadline);
+        }
+    }
+
     /// When [`overdue`](Self::overdue) has something.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.list.iter().fold(None, |soonest, run| sooner(soonest, Some(run.deadline)))

@@ -11,7 +11,7 @@ use crate::call::ending::EndReason;
 use crate::net::inbox::Inbox;
 use crate::net::ws::{Message, WsPeer};
 use crate::session::{Progress, SUPERSEDED, Session};
-use crate::simulator::peer::SimulatedService;
+use crate::simulated::SimulatedService;
 use crate::web::Visitor;
 
 /// The side of a call's client, and of every connection that is no call. The others are the lanes of its

@@ -87,6 +87,7 @@ impl Server {
                 };
                 self.children.spawn(job, registry)
             }
+            Backing::Server { server, tool } => self.servers.call(*id, (server, tool), input, now),
             Backing::HangUp => Err("it is not run here".to_owned()),
         };
         Some((*id, started))
@@ -99,6 +100,7 @@ impl Server {
             // One run in it hangs, so none goes on.
             Backing::Builtin => self.helper.lose(why),
             Backing::Command { .. } | Backing::Web { .. } => self.children.stop(id, why),
+            Backing::Server { server, .. } => self.servers.cancel(id, server, why),
             Backing::HangUp => {}
         }
     }

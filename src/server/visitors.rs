@@ -6,7 +6,7 @@ use super::slot::Conn;
 use super::{Lifecycle, Server};
 use crate::net::ws::{Role, WsPeer};
 use crate::session::{CLIENT_SIZES, Progress};
-use crate::simulator::peer::SimulatedService;
+use crate::simulated::SimulatedService;
 use crate::web::{Join, Site, Visit, VisitContext, Wish};
 
 impl Server {

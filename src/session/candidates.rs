@@ -234,6 +234,28 @@ impl Chosen {
         news
     }
 
+    /// The `tools` that new calls offer the model.
+    #[must_use]
+    pub fn offered(&self) -> Option<&serde_json::Value> {
+        self.candidate.settings.session.get("tools")
+    }
+
+    /// New calls offer the model these tools, a `tools` array of the service's session. An agent has tools
+    /// of its own and is offered none.
+    pub fn offer(&mut self, tools: &serde_json::Value) {
+        let Some(all) = self.candidate.all.as_ref() else { return };
+        if all.session.tools.is_null() || all.session.tools == *tools {
+            return;
+        }
+        let session = SessionSettings { tools: tools.clone(), ..all.session.clone() };
+        let (first, others, call) = (all.first.clone(), all.others.clone(), all.call.clone());
+        let all = Rc::new(Candidates { first, others, session, call });
+        let choice = self.candidate.choice;
+        if let Some(model) = all.model_at(choice.model).cloned() {
+            self.candidate = Candidate::of(&all, &model, choice);
+        }
+    }
+
     /// These session settings, with the service of `old`.
     #[must_use]
     pub fn at(&self, old: &Self) -> Self {

@@ -88,8 +88,7 @@ impl TurnContext<'_> {
 
     /// Asks the loop to run this after the turn.
     pub(super) fn run(&mut self, wanted: WantedTool) -> Carried {
-        // It may wait for its place as long as it may run.
-        let most = wanted.tool.limits.timeout * 2 + SPARE;
+        let most = wanted.tool.longest() + SPARE;
         self.wanted.push(wanted);
         Carried::Run { most }
     }

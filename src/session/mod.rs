@@ -272,6 +272,11 @@ impl<S: Socket> Session<S> {
         self.input(Input::ToolFinished { call_id, output, ok }, cx);
     }
 
+    /// The tools that calls may run have changed. `tools` is the array of the service's session.
+    pub fn tools_changed(&mut self, tools: &Rc<serde_json::Value>, cx: &mut TurnContext<'_>) {
+        self.input(Input::Tools(Rc::clone(tools)), cx);
+    }
+
     /// Ends the call for a reason outside it (limits, the daemon's end). A call that has ended already
     /// keeps its own reason.
     pub fn end(&mut self, reason: EndReason, cx: &mut TurnContext<'_>) {

@@ -37,6 +37,7 @@ impl fmt::Display for Refusal {
 }
 
 /// Judges an upgrade. `header` looks a request header up by its lower-case name.
+#[inline(never)]
 pub fn admit<'a>(
     options: &Options,
     path_and_query: &str,
@@ -83,6 +84,7 @@ pub fn admit<'a>(
 
 /// The answer to an upgrade while the script keeps the service away.
 #[must_use]
+#[inline(never)]
 pub fn refuse_while_down(options: &Options, now: Instant) -> Option<Refusal> {
     options.outages.down(&options.script, now).map(|down| scripted(down.refuse))
 }
@@ -195,7 +197,7 @@ fn hex(digit: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::Script;
+    use crate::Script;
 
     const GOOD: &str = "/voice-live/realtime?api-version=2026-07-15&model=gpt-realtime";
 

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::family::known_kind;
-use crate::models::{self, AZURE_SPEECH, Kind};
+use voicelived_models::{self as models, AZURE_SPEECH, Kind};
 
 /// The name every session reports as its model, whatever was asked for.
 pub const MODEL: &str = "voicelived-simulator";

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::validate::Fault;
-use crate::models::{self, AZURE_SPEECH, Kind};
+use voicelived_models::{self as models, AZURE_SPEECH, Kind};
 
 /// Facts about the session that limit what an update may change.
 #[derive(Debug)]

@@ -342,7 +342,7 @@ fn rename_part(part: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::event as dated;
+    use crate::event as dated;
 
     #[test]
     fn a_ga_update_becomes_a_dated_one() {

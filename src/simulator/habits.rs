@@ -5,7 +5,7 @@
 //! finished speech leaves in a burst. Both as recorded (api-versions 2026-04-10 and 2025-10-01).
 
 use super::family::known_kind;
-use crate::models::Kind;
+use voicelived_models::Kind;
 
 /// See the module's text.
 #[derive(Debug, PartialEq, Eq)]

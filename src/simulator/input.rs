@@ -205,7 +205,7 @@ impl InputBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::session::Session;
+    use crate::session::Session;
 
     fn tone(milliseconds: usize) -> Vec<u8> {
         let samples = (0..24 * milliseconds).map(|n| if n % 100 < 50 { 4000_i16 } else { -4000 });

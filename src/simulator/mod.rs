@@ -48,14 +48,13 @@ mod wire;
 
 use std::fmt;
 
-pub mod peer;
-
 pub use admit::{Admission, Refusal, admit, refuse_while_down};
 pub use defaults::MODEL;
 pub use event::Dialect;
 pub use outages::Outages;
 pub use script::{
-    Down, Ending, ModelRefusal, Moment, Refuse, ReplyFault, Script, TranscriptTiming,
+    Down, Ending, MAX_BIG_MESSAGE, ModelRefusal, Moment, Refuse, ReplyFault, Script,
+    TranscriptTiming,
 };
 pub use simulation::Simulation;
 pub use sound::pattern_sample;

@@ -19,12 +19,12 @@ pub struct Outages {
 
 impl Outages {
     /// Whether the script may still end a connection.
-    pub(super) fn may_end(&self, script: &Script) -> bool {
+    pub fn may_end(&self, script: &Script) -> bool {
         script.times.is_none_or(|times| self.ended.get() < times)
     }
 
     /// The script has ended a connection, or it has lasted as long as it may.
-    pub(super) fn ended(&self, script: &Script, now: Instant) {
+    pub fn ended(&self, script: &Script, now: Instant) {
         self.ended.set(self.ended.get().saturating_add(1));
         let length = |down: &Down| Duration::from_secs(down.seconds.into());
         self.down_until.set(script.down.as_ref().map(|down| now + length(down)));

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use super::event::Dialect;
 
 /// The largest message `big-message` makes: more than any client should take.
-pub(super) const MAX_BIG_MESSAGE: usize = 16 * 1024 * 1024;
+pub const MAX_BIG_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// An HTTP answer instead of the upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +180,7 @@ pub struct Script {
 
 impl Script {
     /// Reads script words. The error names the word at fault and what would have been right.
+    #[inline(never)]
     pub fn parse<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> Result<Self, String> {
         let mut script = Self::default();
         for word in words {
@@ -199,6 +200,7 @@ impl Script {
 
     /// One line per word, for `simulate --help`.
     #[must_use]
+    #[inline(never)]
     pub fn help() -> String {
         let mut text = String::new();
         for (form, meaning) in words() {

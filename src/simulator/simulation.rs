@@ -98,6 +98,7 @@ impl Simulation {
     /// A connection that was let in. `id` tells simulations of one process apart; `unix_seconds` is
     /// the wall clock at `now`.
     #[must_use]
+    #[inline(never)]
     pub fn new(
         options: Rc<Options>,
         admission: Admission,
@@ -148,6 +149,7 @@ impl Simulation {
     }
 
     /// Takes a text message.
+    #[inline(never)]
     pub fn handle_text(&mut self, text: &str, now: Instant) {
         if self.listens(now) {
             self.client_message(text, now);
@@ -155,6 +157,7 @@ impl Simulation {
     }
 
     /// Takes a binary message. The service's protocol is text; JSON in a binary message is let pass.
+    #[inline(never)]
     pub fn handle_binary(&mut self, data: &[u8], now: Instant) {
         match std::str::from_utf8(data) {
             Ok(text) => self.handle_text(text, now),
@@ -173,6 +176,7 @@ impl Simulation {
     }
 
     /// Handles the passing of time. `poll` does it too.
+    #[inline(never)]
     pub fn tick(&mut self, now: Instant) {
         if self.state != State::Open {
             return;
@@ -186,6 +190,7 @@ impl Simulation {
 
     /// The next action, if one is due. Call it only while the socket can take more: reply audio is
     /// made here.
+    #[inline(never)]
     pub fn poll(&mut self, now: Instant) -> Option<Action> {
         self.tick(now);
         loop {

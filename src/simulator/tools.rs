@@ -212,8 +212,8 @@ fn capitalised_after(text: &str, before: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::family::Past;
-    use crate::simulator::session::Session;
+    use crate::family::Past;
+    use crate::session::Session;
 
     fn settings(choice: Value) -> Settings {
         let mut session = Session::new(1, 1, "gpt-realtime", false);

@@ -115,7 +115,7 @@ fn mean_square(pcm: &[u8]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::session::Session;
+    use crate::session::Session;
 
     fn detector(silence_ms: u64, speech_ms: u64) -> Vad {
         let mut settings = Session::new(1, 1, "gpt-realtime", false).settings.vad.unwrap();

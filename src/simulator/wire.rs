@@ -92,7 +92,7 @@ fn add_nulls(fields: &mut Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::event::event;
+    use crate::event::event;
 
     fn encoded(words: &[&str]) -> String {
         let script = Script::parse(words).unwrap();

@@ -8,6 +8,7 @@ pub mod files;
 pub mod line_child;
 pub mod lock;
 pub mod log;
+pub mod piped_child;
 pub mod resolve;
 pub mod systemd;
 pub mod terminal_log;

@@ -46,6 +46,7 @@ pub(super) fn all() -> impl Iterator<Item = Tool> {
 
 /// The line that asks the child for a run. `arguments` is a JSON object on one line.
 #[must_use]
+#[inline(never)]
 pub fn request(id: u64, name: &str, arguments: &str) -> String {
     format!("{{\"id\":{id},\"name\":{},\"arguments\":{arguments}}}\n", Value::from(name))
 }
@@ -53,6 +54,7 @@ pub fn request(id: u64, name: &str, arguments: &str) -> String {
 /// What a line of the child tells: which run has ended, and its result, or a sentence for the model.
 /// `None` if it is no such line.
 #[must_use]
+#[inline(never)]
 pub fn answer(line: &[u8]) -> Option<(u64, Result<String, String>)> {
     let mut line: Value = serde_json::from_slice(line).ok()?;
     let id = line["id"].as_u64()?;
@@ -69,6 +71,7 @@ pub fn answer(line: &[u8]) -> Option<(u64, Result<String, String>)> {
 ///
 /// # Errors
 /// When a stream fails.
+#[inline(never)]
 pub fn serve(input: &mut dyn BufRead, output: &mut dyn Write) -> io::Result<()> {
     let mut line = Vec::new();
     loop {

@@ -47,6 +47,7 @@ type Refusal = (String, String);
 ///
 /// # Errors
 /// The first fault, with its line.
+#[inline(never)]
 pub fn parse(text: &str, path: &Path, folder: &Path, credentials: &Path) -> Result<Tool, Fault> {
     let text = text.trim_start_matches('\u{feff}');
     let value: Value = serde_json::from_str(text).map_err(|fault| {

@@ -29,6 +29,9 @@ use serde_json::{Value, json};
 /// Longest arguments that are passed to a tool, in bytes.
 pub const MAX_ARGUMENTS: usize = 64 * 1024;
 
+/// How long a run may go on, from its start, that tells of progress.
+pub const LONGEST_PROGRESS: Duration = Duration::from_secs(130);
+
 /// One tool: what the model is told of it, what may be done with it, and what stands behind it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tool {
@@ -47,6 +50,19 @@ pub struct Tool {
     pub confirm: Confirm,
     /// Where it comes from, for lists and logs.
     pub origin: Origin,
+}
+
+impl Tool {
+    /// The longest that a run may take from its wish to its result: it may wait for its place as long as it
+    /// may run, and progress puts the end of a server's run off.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        let run = match self.backing {
+            Backing::Server { .. } => self.limits.timeout.max(LONGEST_PROGRESS),
+            _ => self.limits.timeout,
+        };
+        self.limits.timeout + run
+    }
 }
 
 /// What does a tool's work. Every kind is run in the same way: it waits for its place, starts, has a
@@ -71,6 +87,13 @@ pub enum Backing {
         origin: String,
         /// The part of the child's job that is always the same.
         job: String,
+    },
+    /// A tool of an MCP server.
+    Server {
+        /// The server's name in the MCP file.
+        server: String,
+        /// The tool's name there, which may differ from [`Tool::name`].
+        tool: String,
     },
 }
 
@@ -112,6 +135,8 @@ pub enum Origin {
     Builtin,
     /// A file of the owner's.
     File(PathBuf),
+    /// An MCP server, by its name in the MCP file.
+    Server(String),
 }
 
 /// All tools of the daemon.
@@ -123,6 +148,7 @@ pub struct Tools {
 impl Tools {
     /// The built-in tools.
     #[must_use]
+    #[inline(never)]
     pub fn builtin() -> Self {
         Self { list: builtin::all().map(Rc::new).collect() }
     }
@@ -131,6 +157,7 @@ impl Tools {
     ///
     /// # Errors
     /// When the name is taken: where the other one comes from.
+    #[inline(never)]
     pub fn add(&mut self, tool: Tool) -> Result<(), Origin> {
         let Some(taken) = self.list.iter_mut().find(|other| other.name == tool.name) else {
             self.list.push(Rc::new(tool));
@@ -141,6 +168,23 @@ impl Tools {
         }
         *taken = Rc::new(tool);
         Ok(())
+    }
+
+    /// The tools of MCP servers.
+    pub fn of_servers(&self) -> impl Iterator<Item = &Rc<Tool>> {
+        self.list.iter().filter(|tool| matches!(tool.origin, Origin::Server(_)))
+    }
+
+    /// Adds a tool of an older registry, unless its name is taken now.
+    pub fn add_again(&mut self, tool: &Rc<Tool>) {
+        if self.find(&tool.name).is_none() {
+            self.list.push(Rc::clone(tool));
+        }
+    }
+
+    /// Takes tools out: those of a server that has gone, say.
+    pub fn remove(&mut self, is_gone: impl Fn(&Tool) -> bool) {
+        self.list.retain(|tool| !is_gone(tool));
     }
 
     /// The tool of that name.
@@ -156,6 +200,7 @@ impl Tools {
 
     /// The `tools` array of the service's session object.
     #[must_use]
+    #[inline(never)]
     pub fn schemas(&self) -> Value {
         let form = |tool: &Rc<Tool>| {
             json!({
@@ -173,6 +218,7 @@ impl Tools {
     ///
     /// # Errors
     /// A sentence for the model that says what was wrong with the call.
+    #[inline(never)]
     pub fn check(&self, name: &str, arguments: &str) -> Result<(&Rc<Tool>, String), String> {
         let tool = self.find(name).ok_or_else(|| {
             let names: Vec<_> = self.list.iter().map(|tool| tool.name.as_str()).collect();
@@ -232,8 +278,11 @@ mod tests {
         let mut tool = (**tools.find("get_weather").unwrap()).clone();
         assert_eq!(tools.add(tool.clone()), Err(Origin::Builtin));
         tool.name = "other".to_owned();
+        tool.origin = Origin::Server("home".to_owned());
         tools.add(tool).unwrap();
         assert!(tools.find("other").is_some() && tools.find("").is_none());
+        tools.remove(|tool| tool.origin == Origin::Server("home".to_owned()));
+        assert!(tools.find("other").is_none());
     }
 
     #[test]

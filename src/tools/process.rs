@@ -34,6 +34,7 @@ pub enum Ended {
 ///
 /// # Errors
 /// That sentence.
+#[inline(never)]
 pub fn result(ended: Ended) -> Result<String, String> {
     let text = |bytes| {
         let text = String::from_utf8(bytes).map_err(|_| "The tool's answer is not text.")?;
@@ -52,6 +53,7 @@ const SENTENCE: usize = 1024;
 /// The process of a run with these arguments, a JSON object on one line. `program` is this program. Of a
 /// built-in tool it is a child that serves this run alone; the loop has one for all.
 #[must_use]
+#[inline(never)]
 pub fn of(tool: &Tool, arguments: &str, program: &Path) -> Process {
     let own = |command: &str| vec![program.into(), command.into()];
     match &tool.backing {
@@ -67,7 +69,7 @@ pub fn of(tool: &Tool, arguments: &str, program: &Path) -> Process {
             input: format!("[{job},{arguments}]").into_bytes(),
             max_output: tool.limits.max_output.max(SENTENCE),
         },
-        Backing::Builtin | Backing::HangUp => Process {
+        Backing::Builtin | Backing::HangUp | Backing::Server { .. } => Process {
             command: own("__tools"),
             folder: None,
             input: builtin::request(1, &tool.name, arguments).into_bytes(),

@@ -24,6 +24,7 @@ const MAX_REDIRECTS: usize = 5;
 ///
 /// # Errors
 /// When the request cannot be made, or is not answered well.
+#[inline(never)]
 pub fn run(input: &mut dyn Read) -> Result<String, String> {
     let mut text = String::new();
     let broken = "The tool's file cannot be used.";

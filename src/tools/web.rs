@@ -212,6 +212,7 @@ impl Web {
     ///
     /// # Errors
     /// A sentence for the model.
+    #[inline(never)]
     pub fn request(
         &self,
         arguments: &Map<String, Value>,

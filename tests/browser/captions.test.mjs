@@ -96,6 +96,12 @@ for (const [name, launch] of [['Chromium', launchChromium], ['Firefox', launchFi
       assert.deepEqual(await lines(typed), ['assistant: It rai…', 'user: Stop.']);
     });
 
+    await t.test('words that were typed and then spoken are both shown', async () => {
+      const spoken = [started('u1'), stopped('u1'), transcript('user', 'u1', 'Yes.')];
+      assert.deepEqual(await lines([{ typed: 'Yes.' }, ...spoken]), ['user: Yes.', 'user: Yes.']);
+      assert.deepEqual(await lines([{ typed: 'Yes.' }, transcript('user', 't1', 'Yes.')]), ['user: Yes.'], 'told again');
+    });
+
     await t.test('speech without words leaves no line after the call', async () => {
       assert.deepEqual(await lines([started('u1'), stopped('u1')], { end: true }), []);
     });

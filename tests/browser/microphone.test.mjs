@@ -166,6 +166,113 @@ for (const { name, open } of engines) {
   });
 }
 
+for (const { name, open } of engines) {
+  test(`${name}: the words about a silent microphone go with the sound, also behind another context, and come later in a call`, async (t) => {
+    const talk = await begin(t, open);
+    await talk.problem(/gives no sound/);
+    const first = await talk.page.evaluateHandle(() => window.tap.context);
+    await talk.page.evaluate(() => {
+      const at = window.tap.context.currentTime;
+      Object.defineProperty(window.tap.context, 'currentTime', { get: () => at });
+      window.tap.source = null;
+    });
+    await talk.page.waitForFunction((was) => window.tap.context !== was && window.tap.source, first);
+    await voice(talk, 0.1);
+    await until(async () => (await problem(talk)) === '', 'the words to go');
+    await framesFlow(talk);
+    await voice(talk, 0);
+    await talk.problem(/gives no sound/);
+    await voice(talk, 0.1);
+    await until(async () => (await problem(talk)) === '', 'the words to go again');
+    await talk.noComplaints();
+  });
+
+  test(`${name}: a new context that needs a touch says so`, async (t) => {
+    const talk = await begin(t, open);
+    await voice(talk, 0.1);
+    await framesFlow(talk);
+    await talk.page.evaluate(() => {
+      const { tap } = window;
+      const Context = window.AudioContext;
+      window.AudioContext = class extends Context {
+        get state() {
+          return tap.touched ? super.state : 'suspended';
+        }
+
+        async resume() {
+          return tap.touched ? super.resume() : undefined;
+        }
+
+        dispatchEvent(event) {
+          return tap.touched && super.dispatchEvent(event);
+        }
+      };
+      const at = tap.context.currentTime;
+      Object.defineProperty(tap.context, 'currentTime', { get: () => at });
+    });
+    await talk.problem(/sound is paused/i);
+    await talk.page.evaluate(() => (window.tap.touched = true));
+    await talk.page.locator('#stage').click();
+    await until(async () => (await problem(talk)) === '', 'the words to go');
+    await framesFlow(talk);
+    await talk.noComplaints();
+  });
+
+  test(`${name}: a choice that fails in whatever way leaves one microphone, and the words of the last choice`, async (t) => {
+    const talk = await begin(t, open);
+    await voice(talk, 0.1);
+    await framesFlow(talk);
+    await named(talk);
+    await talk.page.evaluate(() => {
+      const { mediaDevices } = navigator;
+      const ask = mediaDevices.getUserMedia.bind(mediaDevices);
+      mediaDevices.getUserMedia = async (wish) => {
+        const id = wish.audio.deviceId?.exact;
+        if (id) await new Promise((go) => setTimeout(go, id === window.tap.late ? 1500 : 0));
+        if (id === window.tap.refused) throw new DOMException('taken', 'NotReadableError');
+        const stream = await ask(wish);
+        if (id === window.tap.dead) stream.getTracks()[0].stop();
+        return stream;
+      };
+      window.tap.dead = 'a';
+    });
+    const first = () => talk.page.evaluate(() => window.tap.tracks[0].readyState);
+    await choose(talk, 1); // it has ended before anybody could listen
+    await talk.problem(/could not be opened.*one before stays/);
+    assert.equal(await first(), 'live');
+    assert.equal(await live(talk), 1);
+    await framesFlow(talk);
+
+    // A second failure in a row, of another kind, changes nothing.
+    await talk.page.evaluate(() => (window.tap.refused = 'b'));
+    await choose(talk, 2);
+    await talk.problem(/could not be opened.*one before stays/);
+    assert.equal(await first(), 'live');
+
+    // The first of two choices fails when the second one works already.
+    await talk.page.evaluate(() => Object.assign(window.tap, { dead: '', refused: 'a', late: 'a' }));
+    await choose(talk, 1);
+    await choose(talk, 2);
+    await until(async () => (await first()) === 'ended', 'the second choice');
+    await sleep(2500);
+    assert.equal(await problem(talk), '');
+    assert.equal(await live(talk), 1);
+
+    // Its name is not the one that was wished for, and the browser cannot be asked about it.
+    await talk.page.evaluate(() => {
+      Object.assign(window.tap, { refused: '', late: '' });
+      MediaStreamTrack.prototype.getSettings = () => {
+        throw new DOMException('no', 'InvalidStateError');
+      };
+    });
+    await choose(talk, 1);
+    await sleep(1000);
+    assert.equal(await live(talk), 1);
+    await framesFlow(talk);
+    await talk.noComplaints();
+  });
+}
+
 // Firefox delivers no events that a test dispatches on a track.
 const [chromium] = engines;
 
@@ -206,6 +313,83 @@ test('Chromium: tracks that end at once are not asked for without a pause, and t
   await talk.page.evaluate(() => (window.tap.lasting = true));
   await named(talk);
   await choose(talk, 1);
+  await until(async () => (await problem(talk)) === '', 'the words to go');
+  await framesFlow(talk);
+  await talk.noComplaints();
+});
+
+for (const refusal of ['NotReadableError', 'AbortError', 'NotFoundError']) {
+  test(`Chromium: ${refusal} between tracks that end ends no search before its time`, async (t) => {
+    const talk = await begin(t, chromium.open);
+    await voice(talk, 0.1);
+    await talk.page.evaluate((kind) => {
+      const { mediaDevices } = navigator;
+      const open = mediaDevices.getUserMedia.bind(mediaDevices);
+      const end = (track, ms) => setTimeout(() => (track.stop(), track.dispatchEvent(new Event('ended'))), ms);
+      let asked = 0;
+      mediaDevices.getUserMedia = async () => {
+        asked++;
+        if (asked === 2 || asked === 3) throw new DOMException('not now', kind);
+        const stream = await open({ audio: true });
+        if (asked === 1) end(stream.getTracks()[0], 700); // after its first frames
+        return stream;
+      };
+      end(window.tap.tracks.at(-1), 5);
+    }, refusal);
+    await until(async () => (await tracks(talk)) === 3, 'a microphone that lasts', 30000);
+    await framesFlow(talk);
+    assert.equal(await problem(talk), '');
+    await talk.noComplaints();
+  });
+}
+
+test('Chromium: the one before ends while its successor is refused: any other that works takes over', async (t) => {
+  const talk = await begin(t, chromium.open);
+  await voice(talk, 0.1);
+  await framesFlow(talk);
+  await sleep(5000); // it has lasted
+  await named(talk);
+  await talk.page.evaluate(() => {
+    const { mediaDevices } = navigator;
+    const open = mediaDevices.getUserMedia.bind(mediaDevices);
+    mediaDevices.getUserMedia = async (wish) => {
+      if (!wish.audio.deviceId) return open(wish);
+      await new Promise((go) => setTimeout(go, 1000));
+      throw new DOMException('Failed to allocate audiosource', 'NotReadableError');
+    };
+  });
+  await choose(talk, 1);
+  await talk.page.evaluate(() => {
+    const [track] = window.tap.tracks;
+    track.stop();
+    track.dispatchEvent(new Event('ended'));
+  });
+  await until(async () => (await live(talk)) === 1, 'another microphone');
+  await framesFlow(talk);
+  await talk.noComplaints();
+});
+
+test('Chromium: a microphone that another program has is told, and tried again when the user is back', async (t) => {
+  const talk = await begin(t, chromium.open);
+  await voice(talk, 0.1);
+  await framesFlow(talk);
+  await talk.page.evaluate(() => {
+    const { mediaDevices } = navigator;
+    const open = mediaDevices.getUserMedia.bind(mediaDevices);
+    mediaDevices.getUserMedia = async (wish) => {
+      if (window.tap.free) return open(wish);
+      throw new DOMException('Could not start audio source', 'NotReadableError');
+    };
+    const [track] = window.tap.tracks;
+    track.stop();
+    track.dispatchEvent(new Event('ended'));
+  });
+  await talk.problem(/cannot open the microphone.*phone call or another program/i);
+  await sleep(18000); // all tries
+  await talk.page.evaluate(() => (window.tap.free = true));
+  await sleep(1500);
+  assert.equal(await tracks(talk), 1);
+  await talk.page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
   await until(async () => (await problem(talk)) === '', 'the words to go');
   await framesFlow(talk);
   await talk.noComplaints();

@@ -183,3 +183,32 @@ test('a flush fades out in 5 ms, forgets the rest and says how much was heard', 
   p.run(200);
   assert.ok(loudest(p.heard) > 0.4, 'the next reply is heard');
 });
+
+test('capture tells a microphone of one and the same sample, and each sound after it', () => {
+  const silence = [[new Float32Array(QUANTUM)]];
+  const constant = (level) => () => new Float32Array(QUANTUM).fill(level);
+  const faint = () => Float32Array.from({ length: QUANTUM }, (_, i) => (i % 64 === 0 ? 1 / 32768 : 0)); // a very quiet room
+  const begin = () => {
+    const capture = worklets(48000).make('capture');
+    const run = (input, seconds) => {
+      for (let i = 0; i < (48000 * seconds) / QUANTUM; i++) capture.process([[input()]], silence);
+      return capture.port.posted.splice(0).filter((data) => typeof data === 'string');
+    };
+    return { run, listen: () => capture.port.onmessage({ data: 'listen' }) };
+  };
+  for (const level of [0, 1 / 32768, -0.25]) {
+    const { run } = begin();
+    assert.deepEqual(run(constant(level), 3.9), [], `${level}`);
+    assert.deepEqual(run(constant(level), 10), ['silent'], `${level}`);
+    assert.deepEqual(run(faint, 0.1), ['heard']);
+    assert.deepEqual(run(faint, 10), [], 'one bit of noise is a room');
+    assert.deepEqual(run(constant(level), 5), ['silent'], 'later in the call too');
+  }
+  // The page has asked anew while a 'silent' was on its way: it learns all the same that there is sound.
+  const { run, listen } = begin();
+  assert.deepEqual(run(constant(0), 5), ['silent']);
+  listen();
+  assert.deepEqual(run(faint, 1), ['heard']);
+  listen();
+  assert.deepEqual(run(constant(0), 5), ['silent']);
+});

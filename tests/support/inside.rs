@@ -12,9 +12,9 @@ use voicelived::call::CallSettings;
 use voicelived::call::service::session::{Dialect, SessionSettings, session_object};
 use voicelived::net::dial::Target;
 use voicelived::server::reload::Terms;
-use voicelived::server::{Calls, Listen, Server, bind};
+use voicelived::server::{Calls, Listen, Mcp, Server, bind};
 use voicelived::session::candidates::{Candidate, Chosen};
-use voicelived::tools::{Backing, Limits, Origin, Tool, Tools};
+use voicelived::tools::{Backing, Limits, Tool, Tools};
 use voicelived::web::{CallSite, Site};
 
 /// Its `get_weather` is `script`, which gets that name as `$2`. A script that comes to its end answers as the
@@ -33,7 +33,6 @@ pub(crate) fn daemon_with_tools(service: SocketAddr, script: &str) -> SocketAddr
     let argv = vec![stand_in.into(), "__tool".into(), "get_weather".into()];
     weather.backing = Backing::Command { argv, folder: "/".into() };
     weather.limits = Limits::DEFAULT;
-    weather.origin = Origin::File("weather.json".into());
     let service = (&*service.ip().to_string(), service.port());
     daemon(socket, service, PathBuf::from(program), Some(weather), 2000)
 }
@@ -64,10 +63,11 @@ fn daemon(
     let address = socket.local_addr().expect("it is bound");
     let host = host.to_owned();
     std::thread::spawn(move || {
-        let mut tools = Tools::builtin();
+        let mut tools = Tools::default();
         if let Some(tool) = own_tool {
-            tools.add(tool).expect("it is of a file, so it takes the place of a built-in one");
+            tools.add(tool).expect("it is the first");
         }
+        Tools::builtin().iter().for_each(|tool| tools.add_again(tool));
         let session = SessionSettings {
             model: "m".to_owned(),
             expected: Dialect::Beta,
@@ -110,6 +110,7 @@ fn daemon(
             reread: Box::new(|| Err("nothing is read again".to_owned())),
             certificates: None,
             spending: None,
+            mcp: Mcp::default(),
             program,
             max_sessions: 4,
             max_sessions_per_address: 4,

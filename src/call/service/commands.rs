@@ -15,6 +15,8 @@ pub const APPEND_SUFFIX: &str = "\"}";
 
 /// `event_id` of `session.update`.
 pub const EVENT_CONFIG: &str = "cfg1";
+/// `event_id` of a `session.update` that changes the tools of a running call.
+pub const EVENT_TOOLS: &str = "tools";
 /// `event_id` of every `response.create`.
 pub const EVENT_CREATE: &str = "create";
 /// The key in the metadata of every `response.create`.
@@ -52,6 +54,16 @@ pub(in crate::call) enum Item<'a> {
 #[must_use]
 pub fn session_update(session: &Value) -> String {
     json!({"type": "session.update", "event_id": EVENT_CONFIG, "session": session}).to_string()
+}
+
+/// `session.update` with the tools alone: all else stays as it is.
+#[must_use]
+pub fn tools_update(tools: &Value, dialect: Dialect) -> String {
+    let mut session = json!({ "tools": tools });
+    if dialect == Dialect::Ga {
+        session["type"] = "realtime".into();
+    }
+    json!({"type": "session.update", "event_id": EVENT_TOOLS, "session": session}).to_string()
 }
 
 /// An item of the conversation for a new session. A text of the assistant has another content type in

@@ -22,7 +22,7 @@ use crate::net::dial::Target;
 use crate::session::candidates::{Candidate, Chosen};
 use crate::spending::Spending;
 use crate::system::systemd::Standing;
-use crate::tools::{Backing, Origin, Tools};
+use crate::tools::{Backing, Tools};
 use crate::web::CallSite;
 
 const TICK: Duration = Duration::from_millis(1);
@@ -210,9 +210,10 @@ fn calls(port: u16) -> Calls {
     let mut weather = (**tools.find("get_weather").expect("built in")).clone();
     let argv = vec!["/bin/echo".into(), "get_weather".into()];
     weather.backing = Backing::Command { argv, folder: "/".into() };
-    weather.origin = Origin::File("weather.json".into());
-    tools.add(weather).expect("it takes the place of the built-in one");
+    tools.remove(|tool| tool.name == weather.name);
+    tools.add(weather).expect("its name is free");
     Calls {
+        mcp: Mcp::default(),
         certificates: None,
         spending: None,
         terms: Terms {

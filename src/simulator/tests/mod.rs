@@ -116,7 +116,7 @@ impl Client {
 }
 
 fn speech(name: &str) -> Vec<u8> {
-    let path = format!("{}/tests/audio/{name}.wav", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../../tests/audio/{name}.wav", env!("CARGO_MANIFEST_DIR"));
     std::fs::read(path).unwrap()[44..].to_vec()
 }
 

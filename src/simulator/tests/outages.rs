@@ -1,7 +1,7 @@
 //! Connections that the script ends, and the conversation that a client brings to the next one.
 
 use super::*;
-use crate::simulator::refuse_while_down;
+use crate::refuse_while_down;
 
 /// Another connection to the same simulator.
 fn connect(options: &Rc<Options>, now: Instant) -> Client {

@@ -106,7 +106,7 @@ fn replies_come_faster_than_real_time_but_not_at_once() {
     client.wait(2000);
     let pcm = audio(&client.take());
     assert_eq!(pcm.len(), 480_000);
-    let whole = (0..240_000).flat_map(|n| crate::simulator::pattern_sample(n).to_le_bytes());
+    let whole = (0..240_000).flat_map(|n| crate::pattern_sample(n).to_le_bytes());
     assert!(pcm.into_iter().eq(whole));
 }
 

@@ -9,12 +9,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::net::TcpStream;
 
-use super::script::MAX_BIG_MESSAGE;
-use super::{Action, Admission, Options, Simulation};
 use crate::net::inbox::Inbox;
 use crate::net::transport::Transport;
 use crate::net::ws::{Incoming, Message, Role, Sizes, USUAL_WAITING, WsError, WsPeer};
 use crate::session::Progress;
+use crate::simulator::{Action, Admission, MAX_BIG_MESSAGE, Options, Simulation};
 
 /// Bounds, in bytes: the public SDKs append up to seconds of audio at once.
 /// The script's biggest message has to leave in one piece.
