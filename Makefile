@@ -1,6 +1,6 @@
 # Short names for the scripts; `tests/run` installs what it needs and is all that CI runs.
 
-.PHONY: check test bench judges clients deny fuzz soak mutants
+.PHONY: check test bench bench-page judges clients deny fuzz soak mutants
 
 check:    # what every change must pass before anything else
 	cargo fmt --all --check
@@ -11,6 +11,11 @@ test:     # everything that CI runs
 
 bench:    # all figures, beside other relays, into docs/performance.md: 10 minutes; QUICK=1: 3, for a look
 	benches/run
+
+bench-page: # mouth to ear through the page in Chromium and Firefox, beside the sample's way, into docs/performance.md: 12 minutes
+	cargo build --quiet --release
+	npm ci --silent --no-audit --no-fund --prefix tests/browser
+	TEST_DAEMON=$(CURDIR)/target/release/voicelived benches/page/run.mjs
 
 judges:   # Autobahn, sslscan, testssl.sh in full, slowhttptest: about 4 minutes
 	tests/run judges testssl

@@ -74,10 +74,16 @@ function showProblem(words, remedy) {
 }
 
 function onMessage(message) {
-  if (message.type === 'latency') byId('latency').textContent = `Answered in ${message.first_audio_ms} ms`;
   if (message.type === 'call_state' && message.service === 'simulator') byId('simulator').hidden = false;
   questions.message(message);
   captions.message(message);
+}
+
+/** One line; the parts of the way, and the call's other answers, when the user asks for them. */
+function showDelay(delay) {
+  byId('answered').textContent = `Answered in ${Math.round(delay.total)} ms`;
+  for (const [part, ms] of Object.entries(delay)) if (part !== 'total') byId(`delay-${part}`).textContent = `${Math.round(ms)} ms`;
+  byId('latency').hidden = false;
 }
 
 function start() {
@@ -92,6 +98,7 @@ function start() {
     anew: onAnew,
     problem: showProblem,
     manual: onManual,
+    answered: showDelay,
     level: (side, level) => picture.level(side, level),
     over: onOver,
   });
@@ -144,7 +151,7 @@ function showControls(on) {
   if (focused !== document.body && focused.closest('[hidden]')) main.focus();
   document.body.classList.toggle('push', on && pushing());
   showMute(false);
-  if (!on) byId('latency').textContent = '';
+  if (!on) byId('latency').hidden = true;
 }
 
 function pushing() {

@@ -4,7 +4,7 @@
 import { SoundContext } from './context.js';
 import { find, listDevices } from './devices.js';
 import { Microphone } from './microphone.js';
-import { Outlet } from './outlet.js';
+import { Outlet, outputSeconds } from './outlet.js';
 
 const SOUND_START_MS = 5000;
 const FRAME_BYTES = 960;
@@ -83,6 +83,11 @@ export class CallAudio {
     return this.#aim();
   }
 
+  /** From a sample's turn to the loudspeaker, as the browser says. */
+  get outputMs() {
+    return outputSeconds(this.#context.audio) * 1000;
+  }
+
   /** Plays samples after all that is queued. @param {ArrayBuffer} samples PCM16, 24 kHz */
   play(samples) {
     this.#tell(samples, [samples]);
@@ -91,6 +96,11 @@ export class CallAudio {
   /** What is played from here on belongs to a new reply. */
   startReply() {
     this.#tell('reply');
+  }
+
+  /** All of the reply has come. When it has been played, nothing is missing. */
+  endReply() {
+    this.#tell('end');
   }
 
   /** Stops playing at once. A playback report with `flushed` follows. */
@@ -128,7 +138,7 @@ export class CallAudio {
   async #load() {
     const context = this.#context.audio;
     try {
-      for (const file of ['resampler.js', 'capture-worklet.js', 'playback-worklet.js']) {
+      for (const file of ['resampler.js', 'jitter.js', 'capture-worklet.js', 'playback-worklet.js']) {
         await context.audioWorklet.addModule(file);
       }
     } catch (cause) {

@@ -6,6 +6,7 @@
 import { CallAudio } from './audio.js';
 import { Gate } from './gate.js';
 import { blockedWords } from './blocked.js';
+import { Delays } from './delays.js';
 import { Line } from './line.js';
 import {
   NOT_SENT,
@@ -40,6 +41,7 @@ const UNSEEN_MS = 1000; // a line that is joined again within it was never away,
  *  @property {() => void} anew a new call has taken the place of this one, which is lost
  *  @property {(words: string, remedy?: 'settings') => void} problem something is wrong, the call goes on; '' when it is
  *    right again; `remedy` is what would mend it
+ *  @property {(delay: import('./delays.js').Delay) => void} answered how long the user has waited for an answer, and where
  *  @property {() => void} manual the service waits for the end of each turn: the user has to hold the button
  *  @property {(side: 'in'|'out', level: number) => void} level 0 to 1, of microphone and reply
  *  @property {(words: string|null, fault: boolean) => void} over once; null when the user ended it */
@@ -58,6 +60,7 @@ export class Call {
   #note;
   #over = false;
   #gate = new Gate();
+  #delays = new Delays();
   #untaken = null; // the typed turn that the daemon has not answered for yet
   #texts = 0; // typed turns so far
   #playing = false; // the speaker has something to play
@@ -68,7 +71,7 @@ export class Call {
   #discard = false; // audio on its way when the user stopped the answer
   #playedAt = 0;
   #playedMs = 0;
-  #troubles = { paused: '', lost: '', refused: '', aim: '', said: '', anew: '', silent: '' }; // the first that has words is shown
+  #troubles = { paused: '', lost: '', refused: '', aim: '', said: '', silent: '', anew: '' }; // the first that has words is shown
 
   /** @param {CallEvents} events */
   constructor(events) {
@@ -167,6 +170,7 @@ export class Call {
     this.#owe();
     return new Promise((resolve) => {
       this.#untaken = { id: `text ${++this.#texts}`, text, resolve };
+      this.#timeAnswer(true);
       this.#sendText();
     });
   }
@@ -231,6 +235,8 @@ export class Call {
     this.#note = undefined;
     this.#gate.turn = this.#stopped = this.#discard = this.#replying = this.#heard = false;
     this.#tools = 0;
+    this.#audio.endReply();
+    this.#delays.forget();
     if (this.#untaken) this.#settleText(false);
     this.#events.anew();
     this.#trouble('anew', anewWords(reason));
@@ -249,15 +255,17 @@ export class Call {
       case 'speech_started':
         return this.#onSpeech();
       case 'speech_stopped':
-        this.#gate.turn = false;
-        return this.#owe();
+        return this.#onSpeechEnd(message);
       case 'response_started':
         return this.#onReply();
       case 'response_done':
         return this.#onReplyDone();
       case 'tool':
         return this.#onTool(message);
+      case 'latency':
+        return this.#answered(this.#delays.served(message.first_audio_ms));
       case 'pong':
+        if (message.id === 'delay') return this.#delays.pong(performance.now());
         return message.id === this.#untaken?.id && this.#settleText(true);
       case 'error':
         return this.#onError(message);
@@ -299,9 +307,25 @@ export class Call {
 
   #onSpeech() {
     this.#gate.turn = true;
+    this.#delays.forget();
     this.#trouble('anew', '');
     this.#onward();
     this.#cut();
+  }
+
+  #onSpeechEnd({ item_id }) {
+    this.#gate.turn = false;
+    if (item_id || !this.#untaken) this.#timeAnswer(false); // else it ends what a typed turn has cut off
+    this.#owe();
+  }
+
+  #timeAnswer(typed) {
+    this.#delays.ended(performance.now(), typed);
+    this.#line.tell({ type: 'ping', id: 'delay' });
+  }
+
+  #answered(delay) {
+    if (delay) this.#events.answered(delay);
   }
 
   #onReply() {
@@ -315,6 +339,7 @@ export class Call {
 
   #onReplyDone() {
     this.#replying = this.#heard = false;
+    this.#audio.endReply();
     if (this.#tools === 0) this.#settle();
   }
 
@@ -325,12 +350,16 @@ export class Call {
   }
 
   #onAudio(samples) {
-    if (!this.#discard) this.#audio.play(samples);
+    if (this.#discard) return;
+    this.#delays.arrived(performance.now());
+    this.#audio.play(samples);
   }
 
   #onFrame(frame) {
     const fate = this.#gate.next();
-    this.#events.level('in', fate === 'sound' ? loudness(frame) : 0);
+    const level = fate === 'sound' ? loudness(frame) : 0;
+    this.#delays.frame(level, performance.now());
+    this.#events.level('in', level);
     if (this.#gate.takeEnd()) this.#line.endTurn(); // the user has let go of the key
     if (fate === 'nothing') return;
     if (fate === 'silence') new Int16Array(frame).fill(0);
@@ -346,6 +375,7 @@ export class Call {
     this.#playing = playing;
     this.#heard ||= playing && this.#replying;
     this.#playedMs = ms;
+    if (playing && (changed || ms > 0)) this.#answered(this.#delays.heard(performance.now() - ms + this.#audio.outputMs));
     if (changed || performance.now() - this.#playedAt > PLAYED_EVERY_MS) this.#sayPlayed(ms);
     if (changed) this.#show();
   }

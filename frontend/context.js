@@ -1,9 +1,4 @@
-// The audio context of a call: when it is resumed, and when it is replaced.
-//
-// A system takes the sound away for a phone call, for its assistant, or for a locked screen. Then the context is
-// `suspended`, or on Apple's systems first `interrupted`. One that is resumed while it is interrupted may stay
-// silent for good. So the page waits until it is `suspended`. A context may also come back with a clock that stands
-// still. Nothing wakes such a one, so a new one takes its place.
+// The audio context of a call: when it is resumed, and when it is replaced (docs/architecture.md, "The page").
 
 const LOOK_MS = 1000;
 const PATIENCE_MS = 2000; // for a clock that stands still, the first time; each further one is given twice as long

@@ -1,15 +1,5 @@
-// Decides what to send for each microphone frame. It has no clock: each frame counts as 20 ms.
-//
-// The end of a turn: with push-to-talk the user ends it, and the page says so (`takeEnd`). Otherwise the service
-// ends it after enough silence, and only the service knows how much. So when the gate closes, frames of silence
-// follow in real time:
-//
-// - for at least a second, because the service reports the beginning of speech late;
-// - then until the service says that the turn is over (`speech_stopped`);
-// - for at most ten seconds.
-//
-// After that nothing is sent. The protocol allows this, and it costs neither network nor daemon anything. A service
-// that finds no ends of turns (`manual`) gets no silence at all: it would become part of the next turn.
+// Decides what to send for each microphone frame. It has no clock: each frame counts as 20 ms. Why silence follows when
+// it closes: docs/architecture.md, "The page".
 
 const RELEASE_FRAMES = 3; // 60 ms: audio from before the key came up still arrives
 const ECHO_FRAMES = 20; // 400 ms: the output's own buffer, 250 ms with Bluetooth, and the room's echo

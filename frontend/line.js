@@ -1,13 +1,5 @@
 // The line of one call to the daemon. It outlives its socket: when one breaks and nobody has said goodbye, the line
-// joins the call again with another one (docs/protocol.md, "Taking a call up again").
-//
-//   opening ──open──► joined ──broken or silent──► away ──hello, resumed──► joined
-//                        ▲                           │
-//                        └──open── anew ◄── refused, or out of time
-//
-// `over` can follow each of them. In `away` nothing leaves: only a socket that has brought its `hello` is the call's.
-// A socket that is only silent stays open until then. Closing it would send a close frame, which is a goodbye, and
-// the daemon would end the call.
+// joins the call again with another one. Its states: docs/architecture.md, "The page".
 
 import { Outbox } from './outbox.js';
 
@@ -20,9 +12,7 @@ const MOST_PAUSE_MS = 4000;
 const TRY_MS = 8000; // for a socket to open: some browsers hold tries back that follow failed ones
 const LOOK_MS = 500;
 const FLOW_MS = 100; // between looks at what has to leave later
-// Without a sign of life for `quiet` ms the daemon is asked for one, and has `patience` ms to give it. While the user
-// may be speaking, the line must be found dead before the kept microphone is too old. While a reply comes, there is
-// time: much of it may be under way, and a network that only stutters brings all of it.
+// Without a sign of life for `quiet` ms the daemon is asked for one, and has `patience` ms to give it.
 const BRISK = { quiet: 1500, patience: 2500 };
 const CALM = { quiet: 3000, patience: 4000 };
 const REPLY_MS = 10000; // since the last sound of a reply

@@ -1,7 +1,5 @@
-// What leaves for the daemon in order: the microphone, and the end of a turn in its place among the frames.
-//
-// The last seconds that were sent are kept too. A socket takes frames for a while after the network has gone, and
-// the daemon says at the next joining how much it has heard. What it has not heard leaves once more.
+// What leaves for the daemon in order: the microphone, and the end of a turn in its place among the frames. What the
+// daemon has not heard leaves once more (docs/architecture.md, "The page").
 
 const FRAME_MS = 20;
 const KEPT_FRAMES = 250; // 5 s

@@ -9,6 +9,11 @@ export const canAim = AIMS_CONTEXT || 'setSinkId' in HTMLMediaElement.prototype;
 /** Whether the choice costs the echo cancellation. */
 export const aimingEchoes = canAim && !AIMS_CONTEXT;
 
+/** @param {AudioContext} context @returns {number} its delay, as far as one may ask: Firefox may freeze over `outputLatency` */
+export function outputSeconds(context) {
+  return (AIMS_CONTEXT && context.outputLatency) || context.baseLatency || 0;
+}
+
 export class Outlet {
   #context;
   #node;

@@ -1,9 +1,5 @@
-// The access token in what somebody typed or pasted: the token itself, a pairing link, or the message around either.
-//
-// A link of the daemon's has its token percent-encoded, so it ends where anything else begins: a bracket, a bar, a full
-// stop. But programs break long links into lines, and a field makes a blank of a line break. Nothing tells such a
-// blank from the one before the next word. So there may be several readings. They are tried in turn, the likeliest
-// first.
+// The access token in what somebody typed or pasted: the token itself, a pairing link, or the message around either. Why
+// there may be several readings: docs/architecture.md, "The page".
 
 const MOST = 4; // readings: after five wrong tokens the daemon makes everybody at this address wait
 const MOST_PIECES = 3; // of a broken link

@@ -1,8 +1,6 @@
 // Changes the sample rate of a stream, block by block, without a seam between blocks.
 //
-// A windowed sinc: each output sample is a weighted sum of the input around its place. The weights are
-// tabled for 256 places between two input samples and interpolated between those. The page loads this file into
-// the AudioWorklet scope before the two processors. They find it as a global, because worklets import nothing.
+// A windowed sinc, tabled for 256 places between two input samples. The two processors find it as a global.
 
 const ZERO_CROSSINGS = 16; // half as many would let 13 kHz alias back at -25 dB
 const PHASES = 256;

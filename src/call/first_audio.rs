@@ -14,6 +14,9 @@ pub(super) struct FirstAudio {
     earlier_response: String,
     /// A tool ran for the answer.
     by_tool: bool,
+    /// When the first audio of the answer left; `None` once the client has said that it plays. Until
+    /// the next turn's end nothing else may clear it: a report may be about the reply before.
+    left: Option<Instant>,
 }
 
 impl FirstAudio {
@@ -22,6 +25,7 @@ impl FirstAudio {
     pub(super) fn wait(&mut self, last_response: &str, now: Instant) {
         self.since = Some(now);
         self.by_tool = false;
+        self.left = None;
         self.earlier_response.clear();
         self.earlier_response.push_str(last_response);
     }
@@ -51,6 +55,17 @@ impl FirstAudio {
         if response_id == self.earlier_response {
             return None;
         }
-        Some(now.saturating_duration_since(self.since.take()?))
+        let waited = now.saturating_duration_since(self.since.take()?);
+        self.left = Some(now);
+        Some(waited)
+    }
+
+    /// The client has played `ms` of a reply. Returns, once an answer, how long after it had left its
+    /// first audio was heard. A reply that has played for longer is not this answer.
+    pub(super) fn heard(&mut self, ms: u64, now: Instant) -> Option<Duration> {
+        let since = now.saturating_duration_since(self.left?);
+        let after = since.checked_sub(Duration::from_millis(ms))?;
+        self.left = None;
+        Some(after)
     }
 }

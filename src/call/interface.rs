@@ -173,6 +173,8 @@ pub enum Output {
     ChangeOver(ChangeOver),
     /// The service has refused an item of the conversation that was sent again: for the count.
     ItemRefused,
+    /// The client plays an answer. Its first audio was heard so long after it had left.
+    Heard(Duration),
     /// Run a tool beside the loop; answer with [`Input::ToolFinished`], [`Input::HangUp`] or [`Input::AskFirst`], exactly once. An answer that
     /// comes after the tool's deadline is ignored.
     RunTool {

@@ -24,7 +24,10 @@ impl Call {
             ClientMessage::EndTurn => self.on_end_turn(now),
             ClientMessage::Confirm { id, allow } => self.on_confirm(&id, allow, now),
             ClientMessage::HangUp => self.end(EndReason::HangUp, now),
-            ClientMessage::Played { ms } => self.playback.report(ms, now),
+            ClientMessage::Played { ms } => {
+                self.playback.report(ms, now);
+                self.outputs.extend(self.first_audio.heard(ms, now).map(Output::Heard));
+            }
             ClientMessage::Ping { id } => self.tell(client::pong(&id)),
             ClientMessage::Unknown => {}
         }

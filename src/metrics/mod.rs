@@ -146,12 +146,26 @@ const FIRST_AUDIO: [u64; 9] = [
     10_000_000_000,
 ];
 
+/// Upper bounds of the histogram of what is heard, in nanoseconds: 10 ms to 5 s.
+const FIRST_HEARD: [u64; 9] = [
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    75_000_000,
+    100_000_000,
+    150_000_000,
+    250_000_000,
+    500_000_000,
+    5_000_000_000,
+];
+
 /// All counters, gauges and histograms.
 #[derive(Debug)]
 pub struct Metrics {
     counts: [[u64; MAX_WORDS]; FAMILIES.len()],
     turns: Histogram,
     first_audio: Histogram,
+    first_heard: Histogram,
 }
 
 impl Metrics {
@@ -160,7 +174,8 @@ impl Metrics {
     pub fn new() -> Self {
         let counts = [[0; MAX_WORDS]; FAMILIES.len()];
         let (turns, first_audio) = (Histogram::new(&TURNS), Histogram::new(&FIRST_AUDIO));
-        let mut metrics = Self { counts, turns, first_audio };
+        let first_heard = Histogram::new(&FIRST_HEARD);
+        let mut metrics = Self { counts, turns, first_audio, first_heard };
         metrics.set(Family::Build, 1);
         metrics
     }
@@ -207,6 +222,11 @@ impl Metrics {
         self.first_audio.observe(nanos(waited));
     }
 
+    /// Records how long after it had left the first sound of an answer was heard, as the client says.
+    pub fn first_heard(&mut self, after: Duration) {
+        self.first_heard.observe(nanos(after));
+    }
+
     /// The text of `GET /metrics`. It also resets the longest turn, which is measured from scrape to
     /// scrape.
     #[must_use]
@@ -225,6 +245,8 @@ impl Metrics {
         self.turns.render(&mut out, "loop_turn_seconds", "Length of the loop's turns.");
         let help = "From the end of a user's turn to the first sound of the answer.";
         self.first_audio.render(&mut out, "first_audio_seconds", help);
+        let help = "From there until the client says that it plays.";
+        self.first_heard.render(&mut out, "first_heard_seconds", help);
         self.set(Family::Longest, 0);
         out
     }
@@ -383,7 +405,8 @@ mod tests {
             counts.fill(u64::MAX / 100);
         }
         metrics.counts[Family::Calls as usize] = [u64::MAX / 2; MAX_WORDS].map(|count| count / 50);
-        for histogram in [&mut metrics.turns, &mut metrics.first_audio] {
+        let Metrics { turns, first_audio, first_heard, .. } = &mut metrics;
+        for histogram in [turns, first_audio, first_heard] {
             histogram.counts = [u64::MAX / 10; 10];
             histogram.sum = u64::MAX;
         }

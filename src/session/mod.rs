@@ -426,6 +426,7 @@ impl<S: Socket> Session<S> {
                 Output::CommitMicrophone => self.service.commit_microphone(),
                 Output::SettleMicrophone => self.service.settle_microphone(cx.pool),
                 Output::HoldCall { until } => self.hold(until, cx),
+                Output::Heard(after) => cx.metrics.first_heard(after),
                 Output::ItemRefused => cx.metrics.add(Family::ItemsRefused, 1),
                 Output::RunTool { call_id, name, arguments } => {
                     let wanted = cx.want_tool(&call_id, &name, &arguments);

@@ -318,6 +318,12 @@ test('a call that is refused is followed by a new one, with the words why until 
   fresh.say({ type: 'call_state', state: 'active' });
   fresh.say({ type: 'response_started' });
   assert.match(problems.at(-1), /new call/);
+  // A microphone without any sound is why the user cannot speak.
+  const found = (data) => Node.made.capture.port.onmessage({ data });
+  found('silent');
+  assert.match(problems.at(-1), /gives no sound/);
+  found('heard');
+  assert.match(problems.at(-1), /new call/);
   fresh.say({ type: 'speech_started' });
   assert.equal(problems.at(-1), '');
 });

@@ -77,6 +77,18 @@ test('Chromium: a listed dashboard shows the page, which is let in once and talk
   assert.match(daemon.log(), / call from /);
 });
 
+test('Chromium: a frame that does not pass the microphone on is named, not the site settings', async (t) => {
+  const { browser, show } = await scene(t, 'home.example');
+  const page = await browser.newPage();
+  page.setDefaultTimeout(20000);
+  const frame = page.frameLocator('iframe');
+  await show(page, `#token=${encodeURIComponent(CODE)}`, 'autoplay');
+  await frame.getByRole('button', { name: 'Start Talking' }).click();
+  const problem = frame.locator('#problem');
+  await problem.filter({ hasText: /shown inside another one.*pass the microphone on/ }).waitFor();
+  assert.doesNotMatch(await problem.textContent(), /site settings|by the system/);
+});
+
 test('Chromium: a dashboard that is not listed shows nothing', async (t) => {
   for (const listed of [undefined, 'other.example']) {
     const { browser, show } = await scene(t, listed);

@@ -296,6 +296,7 @@ test('Chromium: tracks that end at once are not asked for without a pause, and t
     const open = mediaDevices.getUserMedia.bind(mediaDevices);
     const end = (track) => setTimeout(() => (track.stop(), track.dispatchEvent(new Event('ended'))), 5);
     mediaDevices.getUserMedia = async () => {
+      if (window.tap.tracks.length >= 40) return new Promise(() => {}); // a page without pauses would crash its tab
       const stream = await open({ audio: true });
       if (!window.tap.lasting) stream.getTracks().forEach(end);
       mediaDevices.dispatchEvent(new Event('devicechange')); // as some browsers do

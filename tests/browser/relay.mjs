@@ -9,6 +9,7 @@ import net from 'node:net';
  *  @property {() => void} cut breaks all connections; new ones can be made
  *  @property {() => void} shut breaks all connections, and no new one can be made
  *  @property {() => void} reopen after `shut`
+ *  @property {(delay: () => number) => void} late from now on what comes from where it leads is held for so many ms, in order
  *  @property {() => void} stall nothing more goes through the connections of now, and nobody is told; new ones work */
 
 /** @param {import('node:test').TestContext} t @param {number} [port] where it leads, if that is known yet
@@ -17,14 +18,21 @@ export async function startRelay(t, port = 0) {
   const pairs = new Set();
   let open = true;
   let target = port;
+  let delay = null;
   const server = net.createServer((client) => {
     if (!open) return client.destroy();
     const pair = [client, net.connect(target, '127.0.0.1')];
     pairs.add(pair);
     for (const [one, other] of [pair, pair.toReversed()]) {
+      let due = 0;
       one.on('data', (bytes) => {
+        if (delay && one === pair[1]) return hold(bytes, other);
         if (!other.write(bytes)) one.pause();
       });
+      const hold = (bytes, to) => {
+        due = Math.max(due, performance.now() + delay());
+        setTimeout(() => to.write(bytes), due - performance.now());
+      };
       one.on('drain', () => pairs.has(pair) && other.resume());
       one.on('error', () => {});
       one.on('close', () => {
@@ -40,6 +48,7 @@ export async function startRelay(t, port = 0) {
   const relay = {
     port: server.address().port,
     to: (next) => (target = next),
+    late: (next) => (delay = next),
     cut,
     shut: () => {
       open = false;

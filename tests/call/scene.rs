@@ -260,6 +260,7 @@ fn word(output: &Output) -> String {
         Output::SettleMicrophone => "settle".to_owned(),
         Output::HoldCall { .. } => "hold".to_owned(),
         Output::ItemRefused => "item refused".to_owned(),
+        Output::Heard(_) => "heard".to_owned(),
         Output::Close(reason) => format!("close {}", reason.word()),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::scene::{Scene, settings};
 use serde_json::{Value, json};
-use voicelived::call::Reply;
+use voicelived::call::{Output, Reply};
 
 fn delta(response: &str, text: &str) -> Value {
     json!({"type": "response.audio_transcript.delta", "response_id": response, "item_id": "a1",
@@ -184,6 +184,32 @@ fn a_typed_turn_is_answered_with_its_latency() {
     scene.created("r1");
     scene.audio("r1", "a1", 100);
     assert_eq!(scene.told()[1], json!({"type": "latency", "first_audio_ms": 250}));
+}
+
+#[test]
+fn when_an_answer_is_heard_is_known_from_the_first_report_about_it() {
+    let mut scene = Scene::active();
+    let heard = |scene: &mut Scene| {
+        let all = std::mem::take(&mut scene.outputs);
+        all.into_iter().find_map(|output| match output {
+            Output::Heard(after) => Some(after.as_millis()),
+            _ => None,
+        })
+    };
+    scene.says(json!({"type": "text", "text": "What time is it?"}));
+    scene.says(json!({"type": "played", "ms": 0}));
+    assert_eq!(heard(&mut scene), None, "nothing has left yet");
+    scene.created("r1");
+    scene.audio("r1", "a1", 2_000);
+    scene.pass_ms(50);
+    scene.says(json!({"type": "played", "ms": 700}));
+    assert_eq!(heard(&mut scene), None, "that was the reply before");
+    scene.pass_ms(50);
+    scene.says(json!({"type": "played", "ms": 40}));
+    assert_eq!(heard(&mut scene), Some(60));
+    scene.pass_ms(300);
+    scene.says(json!({"type": "played", "ms": 340}));
+    assert_eq!(heard(&mut scene), None, "once an answer");
 }
 
 #[test]

@@ -328,7 +328,7 @@ impl Scene {
                 Output::ForgetTool { call_id } => {
                     self.asking.retain(|asking| *asking != call_id);
                 }
-                Output::Asked(_) => {}
+                Output::Asked(_) | Output::Heard(_) => {}
                 Output::Close(_) => self.closes += 1,
                 Output::DropPlayback => {
                     assert!(self.active);

@@ -1,0 +1,87 @@
+// A room for a browser: one sound card of a PulseAudio of our own, with the mouth on its left channel and the
+// loudspeaker on its right one. Both are recorded together, so the distance between a click and its return is exact.
+
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export const RATE_HZ = 48000;
+const LOUD = 0.05 * 32768;
+const QUIET_MS = 200; // a click begins after so much silence
+const CLICK_MS = 20;
+const LEAST_GAP_MS = 900; // longer than the slowest way here
+const SPREAD_MS = 300; // clicks must not keep step with frames, nor teach the echo canceller a rhythm
+const LATENCY_MS = 10; // asked of the sound server
+
+export async function openRoom() {
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'vlr-')); // short: a socket's path has 107 characters
+  const env = { ...process.env, HOME: dir, XDG_RUNTIME_DIR: dir, PULSE_SERVER: `unix:${dir}/sock` };
+  const half = (name, side) => `module-remap-sink sink_name=${name} master=room channels=1 channel_map=mono master_channel_map=front-${side} remix=no`;
+  const modules = [
+    `module-native-protocol-unix socket=${dir}/sock auth-anonymous=1`,
+    `module-null-sink sink_name=room norewinds=1 rate=${RATE_HZ} channels=2 channel_map=front-left,front-right`,
+    half('mouth', 'left'),
+    half('speaker', 'right'),
+    'module-remap-source source_name=mic master=room.monitor channels=1 channel_map=mono master_channel_map=front-left remix=no',
+  ];
+  const flags = ['-n', '--daemonize=no', '--exit-idle-time=-1', '--use-pid-file=no', '--realtime=no', '--high-priority=no'];
+  const server = spawn('pulseaudio', [...flags, ...modules.map((m) => `--load=${m}`)], { env, stdio: 'ignore' });
+  while (!fs.existsSync(`${dir}/sock`)) {
+    if (server.exitCode !== null) throw new Error('PulseAudio does not start');
+    await sleep(50);
+  }
+  execFileSync('pactl', ['set-default-sink', 'speaker'], { env });
+  execFileSync('pactl', ['set-default-source', 'mic'], { env });
+  return {
+    env,
+    /** Says a train of clicks, and records the room meanwhile.
+     *  @param {number} count @returns {Promise<{said: number[], heard: number[]}>} when each click began, in seconds */
+    async record(count) {
+      const train = path.join(dir, 'train.raw');
+      fs.writeFileSync(train, clicks(count));
+      const raw = ['--raw', '--format=s16le', `--rate=${RATE_HZ}`, `--latency-msec=${LATENCY_MS}`];
+      const tape = spawn('parecord', ['--device=room.monitor', ...raw, '--channels=2', path.join(dir, 'tape.raw')], { env, stdio: 'ignore' });
+      await sleep(500);
+      await once(spawn('paplay', ['--device=mouth', ...raw, '--channels=1', train], { env, stdio: 'ignore' }), 'exit');
+      await sleep(1500);
+      tape.kill('SIGINT');
+      await once(tape, 'exit');
+      const bytes = fs.readFileSync(path.join(dir, 'tape.raw'));
+      const both = new Int16Array(bytes.buffer, bytes.byteOffset, bytes.length >> 1);
+      return { said: onsets(both, 0), heard: onsets(both, 1) };
+    },
+    async close() {
+      server.kill();
+      await once(server, 'exit');
+      fs.rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Short bursts of a tone, at uneven distances. */
+function clicks(count) {
+  const parts = [];
+  for (let i = 0; i < count; i++) {
+    const burst = (CLICK_MS * RATE_HZ) / 1000;
+    const gap = Math.round(((LEAST_GAP_MS + Math.random() * SPREAD_MS) * RATE_HZ) / 1000);
+    const part = new Int16Array(burst + gap);
+    for (let k = 0; k < burst; k++) part[k] = 16000 * Math.cos((2 * Math.PI * 1000 * k) / RATE_HZ);
+    parts.push(Buffer.from(part.buffer));
+  }
+  return Buffer.concat(parts);
+}
+
+function onsets(samples, channel) {
+  const found = [];
+  let loud = -Infinity;
+  for (let i = channel; i < samples.length; i += 2) {
+    if (Math.abs(samples[i]) <= LOUD) continue;
+    const at = i / 2 / RATE_HZ;
+    if (at - loud > QUIET_MS / 1000) found.push(at);
+    loud = at;
+  }
+  return found;
+}

@@ -1,0 +1,55 @@
+// A voice over a network with jitter, in each browser: a tone is said in real time, a relay makes it late by up to 100 ms,
+// and what goes to the loudspeaker is listened to for gaps.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { engines } from './engines.mjs';
+import { mirrorSettings, startMirror } from './mirror.mjs';
+import { startRelay } from './relay.mjs';
+import { loudness } from './sound.mjs';
+
+const PIECE = 480; // 20 ms
+const SECONDS = { Chromium: 60, Firefox: 20 }; // the minute once: the arithmetic is the same
+const JITTER_MS = 100;
+
+/** Says a tone in real time, piece by piece. */
+async function say(mirror, seconds) {
+  const from = performance.now();
+  for (let k = 0; k < seconds * 50; k++) {
+    const piece = Int16Array.from({ length: PIECE }, (_, i) => 10000 * Math.sin((2 * Math.PI * 200 * (k * PIECE + i)) / 24000));
+    mirror.send(Buffer.from(piece.buffer).toString('base64'));
+    await sleep(Math.max(0, from + (k + 1) * 20 - performance.now()));
+  }
+  mirror.done();
+}
+
+/** @returns {number[]} 10 ms steps that are much quieter than the tone, between its first and last sound */
+function gaps(steps) {
+  const usual = 0.21; // 10000 of 32768, as root mean square
+  const loud = (step) => step > usual / 4;
+  const [first, last] = [steps.findIndex(loud) + 1, steps.findLastIndex(loud)];
+  return [...steps].flatMap((step, i) => (i > first && i < last && step < usual / 2 ? [i - first] : []));
+}
+
+for (const { name, open } of engines) {
+  test(`${name}: with ${JITTER_MS} ms of jitter no gap is heard`, async (t) => {
+    const mirror = await startMirror(t, () => {});
+    const relay = await startRelay(t);
+    const { talk } = await open(t, { command: 'run', env: mirrorSettings(mirror), relay });
+    await talk.start();
+    await talk.state('listening');
+    relay.late(() => Math.random() * JITTER_MS);
+    await say(mirror, SECONDS[name]);
+    await talk.state('speaking');
+    await talk.state('listening');
+    const steps = loudness(await talk.heard());
+    const loud = steps.filter((step) => step > 0.1).length / 100;
+    const found = gaps(steps);
+    console.log(`  ${loud} s of ${SECONDS[name]} s heard, ${found.length} steps of 10 ms quiet: ${found}`);
+    assert.ok(loud > SECONDS[name] - 1, `only ${loud} s were heard`);
+    assert.deepEqual(found, []);
+    await talk.noComplaints();
+  });
+}
