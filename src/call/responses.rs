@@ -51,6 +51,7 @@ impl Call {
 
     /// Sound or words of a response have come. Where nothing is active, even a response without any name begins
     /// with them: otherwise nobody could interrupt it.
+    #[inline]
     pub(super) fn sign_of_reply(&mut self, response_id: &str, now: Instant) {
         if response_id.is_empty() && self.gate.active().is_none() {
             return self.open_response("", Maker::Unknown, now);
@@ -59,7 +60,11 @@ impl Call {
     }
 
     /// Whether what comes of this response is not to be heard. What names none belongs to the last one.
+    #[inline]
     pub(super) fn is_interrupted(&self, response_id: &str) -> bool {
+        if self.interrupted.is_empty() {
+            return false;
+        }
         let id = if response_id.is_empty() { self.gate.last_id() } else { response_id };
         self.interrupted.is(id)
     }

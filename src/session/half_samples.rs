@@ -32,7 +32,8 @@ impl ReplyHalf {
     /// Whether a delta of `bytes` can be passed on as it is, as nearly all can: no half waits, and it leaves
     /// none.
     pub(super) fn is_even(&self, bytes: usize) -> bool {
-        bytes.is_multiple_of(2) && self.0.iter().all(|half| half.byte.is_none())
+        bytes.is_multiple_of(2)
+            && (self.0.is_empty() || self.0.iter().all(|half| half.byte.is_none()))
     }
 
     /// The whole samples of a delta. `room` is its PCM behind one byte of room, where the half that
