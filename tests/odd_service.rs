@@ -586,6 +586,104 @@ fn half_a_sample_at_an_items_end_is_dropped_and_counted() {
     }
 }
 
+/// Two items whose deltas take turns are two sounds: the half of each waits for its own.
+#[test]
+fn odd_bytes_of_two_items_wait_for_their_own() {
+    for (response_ids, kind) in
+        [(["r", "r"], "response.audio.delta"), (["r", "r2"], "response.output_audio.delta")]
+    {
+        let (one, two) = (sound(30), [0x80; 30]);
+        let mut steps = vec![created("r")];
+        let mut expected = Vec::new();
+        for (cut, whole) in [(0..5, 0..4), (5..10, 4..10), (10..11, 10..10), (11..30, 10..30)] {
+            for (item, pcm) in [("i", &one[..]), ("j", &two)] {
+                let id = response_ids[usize::from(item == "j")];
+                steps.push(say(json!({"type": kind, "response_id": id, "item_id": item,
+                    "delta": STANDARD.encode(&pcm[cut.clone()])})));
+                expected.extend_from_slice(&pcm[whole.clone()]);
+            }
+        }
+        let mut scene = Scene::play(steps);
+        scene.hear_all();
+        scene.client.wait_for_audio(expected.len());
+        assert!(scene.client.audio == expected, "{kind}: {:?}", scene.client.audio);
+        let (_, daemon, _) = scene.finish();
+        daemon.assert_counted("half_samples_dropped_total", "service", 0);
+    }
+}
+
+/// Half a sample of a response never gets into the next one, also when neither names itself or its items.
+#[test]
+fn half_a_sample_ends_with_its_response_whatever_names_it() {
+    let delta = |response: Value, item: Value, pcm: &[u8]| {
+        say(json!({"type": "response.audio.delta", "response_id": response, "item_id": item,
+            "delta": STANDARD.encode(pcm)}))
+    };
+    for (response, item) in [
+        (json!("r"), Value::Null),
+        (Value::Null, Value::Null),
+        (json!(""), json!("i")),
+        (Value::Null, json!("i")),
+    ] {
+        let what = format!("{response} {item}");
+        let second = if response == "r" { json!("r2") } else { response.clone() };
+        let scene = Scene::play(vec![
+            created("r"),
+            delta(response, item.clone(), &sound(5)),
+            done("r", &json!([])),
+            created("r2"),
+            delta(second, item, &[0x80; 6]),
+            done("r2", &json!([])),
+        ]);
+        let mut scene = scene;
+        scene.hear_all();
+        scene.client.wait_for_audio(10);
+        assert_eq!(scene.client.audio, [&sound(4)[..], &[0x80; 6]].concat(), "{what}");
+        let (_, daemon, _) = scene.finish();
+        daemon.assert_counted("half_samples_dropped_total", "service", 1);
+    }
+}
+
+/// Base64 with line breaks, of the URL's alphabet, or without its padding is audio all the same, and a delta
+/// without any is nothing.
+#[test]
+fn audio_is_taken_in_every_spelling_of_base64() {
+    let pcm: Vec<u8> = [&[0xfb, 0xff, 0xfe, 0xbf][..], &sound(60)].concat();
+    let plain = STANDARD.encode(&pcm);
+    let url = plain.replace('+', "-").replace('/', "_");
+    assert!(plain.ends_with("==") && url != plain);
+    let spellings = [
+        plain.replace('=', ""),
+        format!("{plain}\n"),
+        format!(" {}\r\n{} ", &plain[..40], &plain[40..]),
+        plain.chars().flat_map(|letter| [letter, '\t']).collect(),
+        url.clone(),
+        url.replace('=', ""),
+        plain.replace("==", "="),
+    ];
+    let mut steps = vec![created("r")];
+    for kind in ["response.audio.delta", "response.output_audio.delta"] {
+        for text in &spellings {
+            steps.push(say(
+                json!({"type": kind, "response_id": "r", "item_id": "i", "delta": text}),
+            ));
+        }
+        for nothing in [json!(""), Value::Null, json!(" \n"), json!("="), json!("====")] {
+            steps.push(say(
+                json!({"type": kind, "response_id": "r", "item_id": "i", "delta": nothing}),
+            ));
+        }
+        steps.push(say(json!({"type": kind, "response_id": "r", "item_id": "i"})));
+    }
+    let mut scene = Scene::play(steps);
+    scene.hear_all();
+    let expected = pcm.repeat(2 * spellings.len());
+    scene.client.wait_for_audio(expected.len());
+    assert!(scene.client.audio == expected);
+    let (_, daemon, _) = scene.finish();
+    daemon.assert_counted("messages_passed_over_total", "service", 0);
+}
+
 /// A delta that is no base64 leaves a hole, which the log tells.
 #[test]
 fn audio_that_is_no_base64_is_passed_over() {

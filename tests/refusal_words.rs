@@ -68,6 +68,25 @@ fn a_chunked_refusal_keeps_its_words() {
     }
 }
 
+/// Proxies and gateways say that something is on its way (RFC 9110, section 15.2) before they answer.
+#[test]
+fn what_comes_before_the_answer_hides_it_not() {
+    let end = format!("Content-Length: {}\r\n", JSON.len());
+    for before in [
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100\r\n\r\n",
+        "HTTP/1.1 102 Processing\r\napim-request-id: other\r\nContent-Length: 9\r\n\r\n",
+    ] {
+        let answer = [before.as_bytes(), &answer(&end, JSON.as_bytes())].concat();
+        let message = told(&answer);
+        assert!(message.contains(SAID) && message.contains("(request abc)"), "{before}: {message}");
+    }
+    // Without an end.
+    let endless = "HTTP/1.1 100 Continue\r\n\r\n".repeat(2_000);
+    let daemon = Daemon::run(Recorder::plain(endless.as_bytes()).address, &[]);
+    Client::connect(daemon.address).assert_ends("endless", 1011, "bad_answer");
+}
+
 #[test]
 fn what_was_got_of_a_broken_body_is_told() {
     let json = JSON.as_bytes();

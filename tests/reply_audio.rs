@@ -54,9 +54,10 @@ fn what_is_no_audio_is_passed_over_and_not_played() {
     for (text, words) in [
         (bad("ä".as_bytes()), "not base64"),
         (bad(b"!!!!"), "not base64"),
-        (bad(b"AAA"), "not base64"),
+        (bad(b"A"), "not base64"),
         (bad(b"AAA=AAAA"), "not base64"),
-        (bad(b"AA\nA"), "not base64"),
+        (bad(b"A\n"), "not base64"),
+        (bad(b"AA\x01A"), "not base64"),
         (bad(b"\\ud83d"), "not base64"),
         (bad(b"AA\"A"), "not JSON"),
     ] {

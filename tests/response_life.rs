@@ -414,6 +414,107 @@ fn barge_in_works_in_a_response_that_was_never_announced() {
     }
 }
 
+/// A service may name no response at all, neither by its beginning nor by its deltas.
+#[test]
+fn a_response_without_any_name_can_be_interrupted_and_stopped() {
+    for id in [Value::Null, json!("")] {
+        let anonymous = |call: &mut Call, kind: &str, delta: &str| {
+            call.says(&json!({"type": kind, "response_id": id, "item_id": null, "delta": delta}));
+        };
+        let pcm = STANDARD.encode([7; 480]);
+        for audio in ["response.audio.delta", "response.output_audio.delta"] {
+            let mut call = Call::new();
+            call.speech("u1");
+            call.speech_ends("u1");
+            call.told();
+            anonymous(&mut call, "response.audio_transcript.delta", "Well");
+            anonymous(&mut call, audio, &pcm);
+            let told = call.told();
+            assert_eq!(told[0]["type"], "response_started", "{told:?}");
+            let begun = told.iter().filter(|message| message["type"] == "response_started");
+            assert_eq!((begun.count(), call.0.audio.len()), (1, 480));
+            // Barge-in: the rest is dropped, and the next answer is heard, though nothing ends this one.
+            call.speech("u2");
+            anonymous(&mut call, audio, &pcm);
+            assert_eq!(call.0.audio.len(), 480, "{audio}");
+            call.speech_ends("u2");
+            anonymous(&mut call, audio, &pcm);
+            assert_eq!(call.0.audio.len(), 960, "{audio}");
+            let told = call.told();
+            let of = |kind: &str| told.iter().filter(|message| message["type"] == kind).count();
+            assert_eq!((of("response_done"), of("response_started")), (1, 1), "{told:?}");
+            // Stop.
+            call.commands();
+            call.client_says(&json!({"type": "interrupt"}));
+            assert_eq!(call.commands()[0], "response.cancel");
+            anonymous(&mut call, audio, &pcm);
+            assert_eq!(call.0.audio.len(), 960, "{audio}");
+            call.done("", "cancelled", &Value::Null);
+            assert_eq!(call.told_of("response_done").len(), 1);
+            call.types("Again");
+            assert_eq!(call.requests(), 1);
+            anonymous(&mut call, audio, &pcm);
+            assert_eq!(call.0.audio.len(), 1440, "{audio}");
+        }
+    }
+}
+
+/// Deltas that name no response belong to the one that was announced.
+#[test]
+fn deltas_without_a_name_are_interrupted_with_their_response() {
+    let delta =
+        json!({"type": "response.audio.delta", "item_id": "a", "delta": STANDARD.encode([7; 480])});
+    let words = json!({"type": "response.audio_transcript.delta", "item_id": "a", "delta": "More"});
+    for stop in [false, true] {
+        let mut call = Call::new();
+        call.created("r1");
+        call.says(&delta);
+        if stop {
+            call.client_says(&json!({"type": "interrupt"}));
+        } else {
+            call.speech("u1");
+        }
+        call.told();
+        call.says(&delta);
+        call.says(&words);
+        assert_eq!(call.0.audio.len(), 480, "{stop}");
+        assert!(call.told_of("transcript_delta").is_empty(), "{stop}");
+        call.done("r1", "cancelled", &Value::Null);
+        call.created("r2");
+        call.says(&delta);
+        assert_eq!(call.0.audio.len(), 960, "{stop}");
+    }
+}
+
+/// Stand-ins for the service end a response by an event named after its status.
+#[test]
+fn an_end_by_another_name_is_an_end() {
+    for status in ["cancelled", "completed", "failed", "incomplete"] {
+        let kind = format!("response.{status}");
+        for event in [
+            json!({"type": kind, "response": {"id": "r1", "status": status}}),
+            json!({"type": kind, "response": {"id": "r1"}}),
+            json!({"type": kind, "response_id": "r1"}),
+            json!({"type": kind}),
+        ] {
+            let mut call = Call::new();
+            call.created("r1");
+            call.audio("r1", 20);
+            if status == "cancelled" {
+                call.client_says(&json!({"type": "interrupt"}));
+            }
+            call.types("And now?");
+            call.commands();
+            call.told();
+            call.says(&event);
+            assert_eq!(call.requests(), 1, "{event}: it is over");
+            assert_eq!(call.told_of("response_done")[0]["status"], status, "{event}");
+            call.done("r1", status, &Value::Null);
+            assert!(call.told_of("response_done").is_empty(), "{event}: told once");
+        }
+    }
+}
+
 #[test]
 fn a_response_told_by_its_end_alone_is_told() {
     let mut call = Call::new();

@@ -231,6 +231,82 @@ fn words_without_an_item_are_told_once_in_a_turn() {
     }
 }
 
+/// An item of the assistant's with these words.
+fn spoken(item: &str, kind: &str, key: &str, words: &[&str]) -> Value {
+    let part = |text: &&str| json!({"type": kind, key: text});
+    json!({"id": item, "type": "message", "role": "assistant", "status": "completed",
+        "content": words.iter().map(part).collect::<Vec<_>>()})
+}
+
+/// A service may tell the words in no event of their own.
+#[test]
+fn words_that_only_an_item_has_are_told_once() {
+    for (kind, key) in [
+        ("audio", "transcript"),
+        ("output_audio", "transcript"),
+        ("text", "text"),
+        ("output_text", "text"),
+    ] {
+        let item = spoken("a1", kind, key, &["It is late.\n", " "]);
+        let event = |name: &str| json!({"type": name, "response_id": "r1", "item": item});
+        let end = json!({"type": "response.done", "response": {"id": "r1", "status": "completed",
+            "output": [item]}});
+        for first in [
+            event("response.output_item.done"),
+            event("conversation.item.done"),
+            json!({"type": "conversation.item.done", "item": item}),
+            end.clone(),
+        ] {
+            let mut call = Call::new();
+            call.created("r1");
+            call.told();
+            call.reply("response.audio_transcript.delta", ("a1", 0), "delta", "It is");
+            call.says(&first);
+            call.says(&event("response.output_item.done"));
+            call.says(&end);
+            call.reply("response.audio_transcript.done", ("a1", 0), "transcript", "It is late.");
+            let expected = [transcript("assistant", "a1", "It is late.")];
+            assert_eq!(call.of("transcript"), expected, "{first}");
+        }
+        // Words that were told without their item are not told again with it.
+        let mut call = Call::new();
+        call.created("r1");
+        call.reply("response.output_audio_transcript.done", ("", 0), "transcript", "It is late.");
+        call.says(&end);
+        assert_eq!(call.of("transcript").len(), 1);
+    }
+    // Of a reply that was cut off nobody hears what its item has.
+    let mut call = Call::new();
+    call.created("r1");
+    call.reply("response.audio_transcript.delta", ("a1", 0), "delta", "It is");
+    call.says(&json!({"type": "input_audio_buffer.speech_started"}));
+    let item = spoken("a1", "audio", "transcript", &["It is late."]);
+    call.says(&json!({"type": "response.output_item.done", "response_id": "r1", "item": item}));
+    call.says(&json!({"type": "response.done", "response": {"id": "r1", "status": "cancelled",
+        "output": [item]}}));
+    assert_eq!(call.of("transcript"), [transcript("assistant", "a1", "It is…")]);
+    // The user's words.
+    let mut call = Call::new();
+    let item = json!({"id": "u1", "type": "message", "role": "user", "status": "completed",
+        "content": [{"type": "input_audio", "transcript": "Weather?\n"}]});
+    call.says(&json!({"type": "conversation.item.done", "item": item}));
+    call.user("completed", "u1", "transcript", "Weather?");
+    assert_eq!(call.of("transcript"), [transcript("user", "u1", "Weather?")]);
+    // What was typed is no transcript, and what is only on its way has no words yet.
+    let item = json!({"id": "u2", "type": "message", "role": "user",
+        "content": [{"type": "input_text", "text": "Typed"}]});
+    call.says(&json!({"type": "conversation.item.done", "item": item}));
+    let mut item = spoken("a2", "audio", "transcript", &["Half"]);
+    item["status"] = json!("in_progress");
+    call.created("r2");
+    for kind in
+        ["response.output_item.added", "conversation.item.created", "conversation.item.done"]
+    {
+        call.says(&json!({"type": kind, "item": item}));
+    }
+    assert_eq!(call.of("transcript"), Vec::<Value>::new());
+}
+
 #[test]
 fn what_nobody_sees_is_no_transcript() {
     let mut call = Call::new();

@@ -103,15 +103,19 @@ impl Captions {
         self.unnamed[role as usize] = None;
     }
 
+    /// Whether these words of an item were told, with its name or without any.
+    pub(super) fn has_told(&self, role: Role, part: &Part, text: &str) -> bool {
+        let words = Some((part.content_index, hash(trimmed(text))));
+        self.was_told(role, part) == Some(Told::All) || self.unnamed[role as usize] == words
+    }
+
     /// Whether words without an item are those that were told last in this turn. The next turn may well
     /// have the same ones.
     fn repeats_unnamed(&mut self, role: Role, part: &Part, text: &str) -> bool {
         if !part.item_id.is_empty() {
             return false;
         }
-        let mut hasher = DefaultHasher::new();
-        text.hash(&mut hasher);
-        let words = Some((part.content_index, hasher.finish()));
+        let words = Some((part.content_index, hash(trimmed(text))));
         std::mem::replace(&mut self.unnamed[role as usize], words) == words
     }
 
@@ -210,6 +214,12 @@ impl Captions {
         }
         self.told.push_back((role, part.clone(), told));
     }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Words that were cut off, with the mark for it.

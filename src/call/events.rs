@@ -35,8 +35,15 @@ impl Call {
     }
 
     fn on_talk(&mut self, event: ServiceEvent<'_>, now: Instant) {
-        if let Some(response_id) = event.response_id() {
-            self.sign_of_life(response_id, now);
+        match &event {
+            ServiceEvent::ReplyTextDelta { response_id, .. } => {
+                self.sign_of_reply(response_id, now)
+            }
+            event => {
+                if let Some(response_id) = event.response_id() {
+                    self.sign_of_life(response_id, now);
+                }
+            }
         }
         match event {
             ServiceEvent::SpeechStarted { item_id } => self.on_speech_started(&item_id, now),
@@ -64,20 +71,21 @@ impl Call {
             // The words of an interrupted response are dropped as its audio is: the client would show
             // what nobody heard.
             ServiceEvent::ReplyTextDelta { response_id, part, text }
-                if !self.interrupted.is(&response_id) =>
+                if !self.is_interrupted(&response_id) =>
             {
                 self.settle_turn(None);
                 self.history.assistant_says(&part.item_id, &text);
                 self.on_words(Role::Assistant, &response_id, &part, &text);
             }
             ServiceEvent::ReplyText { response_id, part, text } => {
-                let text = if self.interrupted.is(&response_id) {
-                    self.captions.cut_off(&part)
-                } else {
-                    self.history.assistant_said(&part.item_id, &text);
-                    self.captions.finish(Role::Assistant, &part, &text)
-                };
-                self.tell_transcript(Role::Assistant, &part, text);
+                self.on_all_words(&response_id, &part, &text);
+            }
+            ServiceEvent::Words { by_user: true, words, .. } => self.on_users_item(&words),
+            // Without a response the item is one that is taken over from another session.
+            ServiceEvent::Words { response_id, words, .. }
+                if !response_id.is_empty() || self.gate.active().is_some() =>
+            {
+                self.on_item_words(&response_id, &words);
             }
             ServiceEvent::FunctionCall(call) => self.on_function_call(*call, now),
             ServiceEvent::McpCallFinished => self.gate.want(ResponseRequest::Answer),
@@ -88,6 +96,37 @@ impl Call {
             }
             // The session logs warnings.
             _ => {}
+        }
+    }
+
+    /// All words of a part of the reply. Of an interrupted one nobody has heard them all.
+    fn on_all_words(&mut self, response_id: &str, part: &Part, text: &str) {
+        let text = if self.is_interrupted(response_id) {
+            self.captions.cut_off(part)
+        } else {
+            self.history.assistant_said(&part.item_id, text);
+            self.captions.finish(Role::Assistant, part, text)
+        };
+        self.tell_transcript(Role::Assistant, part, text);
+    }
+
+    /// The same, as an item has them: told now unless an event of their own has told them.
+    pub(super) fn on_item_words(&mut self, response_id: &str, words: &[(Part, String)]) {
+        for (part, text) in words {
+            if !self.captions.has_told(Role::Assistant, part, text) {
+                self.on_all_words(response_id, part, text);
+            }
+        }
+    }
+
+    /// What the user has said, as its item has it.
+    fn on_users_item(&mut self, words: &[(Part, String)]) {
+        for (part, text) in words {
+            if !self.captions.has_told(Role::User, part, text) {
+                self.history.user_said(&part.item_id, text);
+                let text = self.captions.finish(Role::User, part, text);
+                self.tell_transcript(Role::User, part, text);
+            }
         }
     }
 

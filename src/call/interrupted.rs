@@ -31,6 +31,11 @@ impl Interrupted {
         self.ids.retain(|id| id != response_id && !id.is_empty());
     }
 
+    /// Whether there is none, as in most calls at most times.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
     /// Whether it is one of them. Asked for every audio delta: it neither allocates nor copies.
     pub(super) fn is(&self, response_id: &str) -> bool {
         self.ids.iter().any(|id| id == response_id)

@@ -313,8 +313,8 @@ impl Call {
         if !self.is_active() {
             return Reply::Discard;
         }
-        self.sign_of_life(delta.response_id, now);
-        if self.interrupted.is(delta.response_id) {
+        self.sign_of_reply(delta.response_id, now);
+        if self.is_interrupted(delta.response_id) {
             return Reply::Discard;
         }
         self.playback.accept(delta);

@@ -49,6 +49,36 @@ impl Call {
         }
     }
 
+    /// Sound or words of a response have come. Where nothing is active, even a response without any name begins
+    /// with them: otherwise nobody could interrupt it.
+    #[inline]
+    pub(super) fn sign_of_reply(&mut self, response_id: &str, now: Instant) {
+        if response_id.is_empty() && self.gate.active().is_none() {
+            return self.open_response("", Maker::Unknown, now);
+        }
+        self.sign_of_life(response_id, now);
+    }
+
+    /// Whether what comes of this response is not to be heard. What names none belongs to the last one.
+    #[inline]
+    pub(super) fn is_interrupted(&self, response_id: &str) -> bool {
+        if self.interrupted.is_empty() {
+            return false;
+        }
+        let id = if response_id.is_empty() { self.gate.last_id() } else { response_id };
+        self.interrupted.is(id)
+    }
+
+    /// The user's turn is over. A response without a name that it has cut off is over too: nothing tells what
+    /// may still come of it from the answer to this turn.
+    pub(super) fn end_nameless(&mut self) {
+        if self.gate.active() == Some("") && self.interrupted.is("") {
+            self.gate.done("");
+            let words = self.captions.end("", false);
+            self.tell_end("", words, "cancelled");
+        }
+    }
+
     /// Cancels the active response. Nothing of it is heard from here on.
     pub(super) fn cancel(&mut self, response_id: &str, now: Instant) {
         self.interrupted.set(response_id);
@@ -82,6 +112,9 @@ impl Call {
         }
         let status = if done.status.is_empty() { "completed" } else { done.status.as_str() };
         if ended == Ended::Active {
+            if status == "completed" {
+                self.on_item_words(&done.response_id, &done.words);
+            }
             // Words whose own end never came.
             let words = self.captions.end(&done.response_id, status == "completed");
             self.tell_end(&done.response_id, words, status);

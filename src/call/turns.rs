@@ -117,6 +117,7 @@ impl Call {
     /// The user's turn has ended, and the wait for an answer begins.
     pub(super) fn on_speech_stopped(&mut self, item_id: &str, now: Instant) {
         self.limits.touch(now);
+        self.end_nameless();
         self.gate.speech_stopped(self.session.turns.create_response, now);
         self.tell_turn_end(item_id, now);
     }

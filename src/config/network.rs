@@ -85,7 +85,8 @@ fn network(text: &str) -> Result<IpNet, String> {
         )
     })?;
     let found = canonical(found.trunc());
-    if found.prefix_len() == 0 {
+    // The address of nobody is what people write for everybody.
+    if found.prefix_len() == 0 || found.addr().is_unspecified() {
         return Err(format!(
             "has {}, which is everybody: any client could then claim any address",
             shown(text)
@@ -177,6 +178,8 @@ mod tests {
         for bad in [
             "0.0.0.0/0",
             "::/0",
+            "0.0.0.0",
+            "::",
             "::ffff:0:0/96",
             "::ffff:10.0.0.1/96",
             "10.0.0.0/33",

@@ -10,6 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 
+use super::upgrade::after_provisional;
+
 /// Bytes of a proxy's answer head that are read before giving up.
 pub const MAX_ANSWER_HEAD: usize = 16 * 1024;
 
@@ -180,14 +182,15 @@ pub struct Refusal {
 pub fn answer(bytes: &[u8]) -> Answer {
     let mut fields = [httparse::EMPTY_HEADER; MAX_ANSWER_FIELDS];
     let mut head = httparse::Response::new(&mut fields);
-    let length = match head.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) if length <= MAX_ANSWER_HEAD => length,
+    let before = after_provisional(bytes);
+    let length = match head.parse(bytes.get(before..).unwrap_or_default()) {
+        Ok(httparse::Status::Complete(length)) if before + length <= MAX_ANSWER_HEAD => length,
         Ok(httparse::Status::Partial) if bytes.len() < MAX_ANSWER_HEAD => return Answer::Partial,
         Ok(_) => return Answer::Invalid("its answer's head is too long"),
         Err(_) => return Answer::Invalid("its answer is not HTTP"),
     };
     match head.code {
-        Some(200..=299) => Answer::Open(length),
+        Some(200..=299) => Answer::Open(before + length),
         Some(status) => Answer::Refused(Refusal {
             status,
             reason: quoted(head.reason.unwrap_or_default()),
@@ -440,6 +443,8 @@ mod tests {
         assert_eq!(answer(open), Answer::Open(open.len() - 5));
         for end in 0..open.len() - 5 {
             assert_eq!(answer(&open[..end]), Answer::Partial, "cut at {end}");
+            let late = [b"HTTP/1.1 100 Continue\r\n\r\n", &open[..end]].concat();
+            assert_eq!(answer(&late), Answer::Partial, "cut at {end}");
         }
         let refused = b"HTTP/1.0 407 Log in\r\nproxy-authenticate: NTLM\r\nProxy-Authenticate: Basic realm=\"x\"\r\n\r\n";
         let Answer::Refused(refusal) = answer(refused) else { panic!("{:?}", answer(refused)) };

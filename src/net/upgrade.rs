@@ -124,13 +124,31 @@ pub struct Refusal {
     pub head_bytes: usize,
 }
 
+/// Where the answer begins behind heads that only say that it is on its way, such as 100 and 103 (RFC 9110,
+/// section 15.2).
+pub(super) fn after_provisional(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        let mut fields = [httparse::EMPTY_HEADER; MAX_ANSWER_FIELDS];
+        let mut head = httparse::Response::new(&mut fields);
+        let parsed = head.parse(bytes.get(at..).unwrap_or_default());
+        match (parsed, head.code) {
+            (Ok(httparse::Status::Complete(length)), Some(100 | 102..=199)) => at += length,
+            _ => return at,
+        }
+    }
+}
+
 /// Judges what has arrived so far. `accept` is [`Request::accept`].
 #[must_use]
 pub fn answer(bytes: &[u8], accept: &str) -> Answer {
+    let before = after_provisional(bytes);
     let mut fields = [httparse::EMPTY_HEADER; MAX_ANSWER_FIELDS];
     let mut head = httparse::Response::new(&mut fields);
-    let head_bytes = match head.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) if length <= MAX_ANSWER_HEAD => length,
+    let head_bytes = match head.parse(bytes.get(before..).unwrap_or_default()) {
+        Ok(httparse::Status::Complete(length)) if before + length <= MAX_ANSWER_HEAD => {
+            before + length
+        }
         Ok(httparse::Status::Partial) if bytes.len() < MAX_ANSWER_HEAD => return Answer::Partial,
         Ok(_) => return Answer::Invalid("the answer's head is too long"),
         Err(_) => return Answer::Invalid("the answer is not HTTP"),
@@ -236,8 +254,12 @@ mod tests {
     #[test]
     fn every_cut_of_a_good_answer_is_partial() {
         let text = good();
-        for end in 0..text.len() {
-            assert_eq!(answer(&text.as_bytes()[..end], ACCEPT), Answer::Partial, "cut at {end}");
+        for text in [text.clone(), format!("HTTP/1.1 100 Continue\r\n\r\n{text}")] {
+            for end in 0..text.len() {
+                let cut = &text.as_bytes()[..end];
+                assert_eq!(answer(cut, ACCEPT), Answer::Partial, "cut at {end}");
+            }
+            assert_eq!(answer(text.as_bytes(), ACCEPT), Answer::Upgraded(text.len()));
         }
     }
 

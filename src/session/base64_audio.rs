@@ -4,18 +4,20 @@
 use std::sync::LazyLock;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::PAD;
+use base64::alphabet::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, PAD};
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 type Fastest = base64::engine::Simd;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-type Fastest = base64::engine::GeneralPurpose;
+type Fastest = GeneralPurpose;
 
 static ENGINE: LazyLock<Fastest> = LazyLock::new(|| {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     return Fastest::standard(PAD);
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    return Fastest::new(&base64::alphabet::STANDARD, PAD);
+    return Fastest::new(&STANDARD, PAD);
 });
 
 /// Appends PCM as base64, padded. It is written where it leaves from.
@@ -38,11 +40,36 @@ pub(super) fn decode<'r>(text: &[u8], room: &'r mut [u8]) -> Option<&'r [u8]> {
     room.get(..length)
 }
 
+/// Padding may be missing, and the last bits may be anything.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// The bytes that a base64 text in another spelling stands for, behind one byte of room: with line breaks
+/// (MIME), of the URL's alphabet (RFC 4648, section 5), or without its padding. `None` if it is no base64.
+pub(super) fn decode_odd(text: &[u8]) -> Option<Vec<u8>> {
+    let letters = text.iter().filter(|byte| !byte.is_ascii_whitespace());
+    let plain = letters.map(|byte| match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        other => *other,
+    });
+    let plain: Vec<u8> = plain.collect();
+    let end = plain.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
+    let mut pcm = vec![0; 1];
+    LENIENT.decode_vec(plain.get(..end)?, &mut pcm).ok()?;
+    Some(pcm)
+}
+
 #[cfg(test)]
 mod tests {
     use base64::engine::general_purpose::STANDARD;
 
-    use super::*;
+    use super::{append, decode, decode_odd, most_decoded};
+    use base64::Engine as _;
 
     /// Around every width that a vector engine takes at once.
     #[test]
@@ -56,6 +83,23 @@ mod tests {
             assert_eq!(text, STANDARD.encode(&pcm).as_bytes());
             let mut room = vec![0; most_decoded(text.len())];
             assert_eq!(decode(text, &mut room), Some(&pcm[..]));
+        }
+    }
+
+    #[test]
+    fn other_spellings_are_read_and_nonsense_is_not() {
+        for text in ["+/8=", "-_8=", "-_8", " +/\n8=\r\n", "+/9"] {
+            assert_eq!(
+                decode_odd(text.as_bytes()).as_deref(),
+                Some(&[0, 0xfb, 0xff][..]),
+                "{text}"
+            );
+        }
+        for text in ["", " ", "==", "\n"] {
+            assert_eq!(decode_odd(text.as_bytes()).as_deref(), Some(&[0][..]), "{text:?}");
+        }
+        for text in ["!!!!", "AAAAA", "AA==AA", "\u{e9}", "A", "AA.AA"] {
+            assert_eq!(decode_odd(text.as_bytes()), None, "{text}");
         }
     }
 

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::base64_audio;
 use super::connection_faults;
 use super::consumption::{Advice, LATE};
 use super::context::TurnContext;
@@ -344,9 +345,9 @@ impl<S: Socket> Session<S> {
         let dropped = match event {
             ServiceEvent::AudioDone { item_id, .. } => self.half_reply.end_item(item_id),
             ServiceEvent::ResponseDone(done) => self.half_reply.end_response(&done.response_id),
-            _ => false,
+            _ => 0,
         };
-        if dropped {
+        for _ in 0..dropped {
             cx.metrics.count(Family::HalfSamples, "service");
         }
     }
@@ -362,8 +363,13 @@ impl<S: Socket> Session<S> {
     /// Audio in another spelling than the usual one, or a delta that is no audio. It may allocate, since
     /// services that spell like this are rare. Of an interrupted response nothing is judged.
     fn on_rare_audio(&mut self, delta: AudioDelta<'_>, base64: &[u8], cx: &mut TurnContext<'_>) {
-        match Decoded::default().decode(base64) {
-            Some(pcm) => self.on_audio(delta, pcm, cx),
+        let mut decoded = Decoded::default();
+        let pcm = match decoded.decode(base64) {
+            Some(pcm) => Some(pcm.to_vec()),
+            None => base64_audio::decode_odd(base64),
+        };
+        match pcm {
+            Some(mut pcm) => self.on_audio(delta, &mut pcm, cx),
             None if self.fate_of(&delta, cx) == Reply::Discard => {}
             None => self.pass_over_audio(cx),
         }

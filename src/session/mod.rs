@@ -469,7 +469,7 @@ impl<S: Socket> Session<S> {
 
     /// Half a sample of a reply that is over will not be completed.
     fn drop_half_reply(&mut self, cx: &mut TurnContext<'_>) {
-        if self.half_reply.drop() {
+        for _ in 0..self.half_reply.drop() {
             cx.metrics.count(Family::HalfSamples, "service");
         }
     }

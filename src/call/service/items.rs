@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Event, MAX_ID_BYTES, ServiceEvent, bounded, id, object, text_of};
+use super::{Event, MAX_ID_BYTES, Part, ServiceEvent, bounded, id, object, text_of};
 
 /// Items of a `response.done` that are looked at. A response has one or two, and eight tools at most
 /// run at once.
@@ -64,6 +64,15 @@ pub(super) fn item_event(kind: &str, event: &Map<String, Value>) -> Option<Event
         _ => return None,
     };
     let item = object(event, "item")?;
+    if done && let Some(words) = words_of(item) {
+        let by_user = text_of(item, "role") == "user";
+        let response_id = id(event, "response_id");
+        return Some(response_id.map(|response_id| ServiceEvent::Words {
+            response_id,
+            by_user,
+            words,
+        }));
+    }
     is_call(item).then(|| {
         // No request is broken off in the middle. `created` may be its only event; `added` has others behind it.
         let told = done || kind == "conversation.item.created";
@@ -96,6 +105,35 @@ pub(super) fn of_response(response: &Map<String, Value>) -> Vec<FunctionCall> {
         function_call(item, response_id.clone(), stage).ok()
     });
     calls.collect()
+}
+
+/// What was said in a response that is done, by its items.
+pub(super) fn words_of_response(response: &Map<String, Value>) -> Vec<(Part, String)> {
+    let output = response.get("output").and_then(Value::as_array);
+    let items = output.into_iter().flatten().take(MAX_ITEMS).filter_map(Value::as_object);
+    let spoken = items.filter(|item| text_of(item, "role") != "user");
+    spoken.filter_map(words_of).flatten().collect()
+}
+
+/// The words in an item that is whole; `None` if it has none. What the user typed is no speech.
+fn words_of(item: &Map<String, Value>) -> Option<Vec<(Part, String)>> {
+    if !matches!(text_of(item, "status").as_str(), "completed" | "") {
+        return None;
+    }
+    let item_id = id(item, "id").ok()?;
+    let parts = item.get("content").and_then(Value::as_array)?.iter().take(MAX_ITEMS);
+    let words = parts.zip(0..).filter_map(|(part, content_index)| {
+        let part = part.as_object()?;
+        let key = match text_of(part, "type").as_str() {
+            "audio" | "output_audio" | "input_audio" => "transcript",
+            "text" | "output_text" => "text",
+            _ => return None,
+        };
+        let text = part.get(key).and_then(Value::as_str).filter(|text| !text.is_empty())?;
+        Some((Part { item_id: item_id.clone(), content_index }, text.to_owned()))
+    });
+    let words: Vec<_> = words.collect();
+    (!words.is_empty()).then_some(words)
 }
 
 fn is_call(item: &Map<String, Value>) -> bool {

@@ -5,6 +5,7 @@
 //! looked at, unknown types are [`ServiceEvent::Ignored`].
 
 pub mod commands;
+mod ends;
 mod ga;
 mod items;
 mod lenient_json;
@@ -19,6 +20,7 @@ use std::ops::Range;
 
 use serde_json::{Map, Value};
 
+pub use ends::{ResponseDone, Usage};
 pub use items::{FunctionCall, Stage};
 pub use lenient_json::HalfCharacters;
 pub(in crate::call) use lenient_json::{object as json_object, read as read_json};
@@ -161,6 +163,15 @@ pub enum ServiceEvent<'a> {
         /// All words generated, heard or not.
         text: String,
     },
+    /// An item that is whole, with what was said in it: `response.output_item.done`, `conversation.item.done`.
+    Words {
+        /// The response; empty if it is not named.
+        response_id: String,
+        /// Whether it is what the user has said.
+        by_user: bool,
+        /// Its parts that have words.
+        words: Vec<(Part, String)>,
+    },
     /// `response.audio.done` (or `response.output_audio.done`): no more audio of this item comes.
     AudioDone {
         /// The response.
@@ -210,6 +221,7 @@ impl ServiceEvent<'_> {
             Self::ReplyTextDelta { response_id, .. }
             | Self::ReplyText { response_id, .. }
             | Self::AudioDone { response_id, .. } => Some(response_id),
+            Self::Words { response_id, by_user: false, .. } => Some(response_id),
             Self::FunctionCall(call) => Some(&call.response_id),
             Self::McpCallFinished => Some(""),
             Self::Ignored { response_id, .. } => response_id.as_deref(),
@@ -260,32 +272,6 @@ const HARMLESS: [&str; 5] = [
     "item_already_truncated",
     "ec_not_supported",
 ];
-
-/// The outcome of a response.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ResponseDone {
-    /// `response.id`.
-    pub response_id: String,
-    /// `completed`, `cancelled`, `failed`, `incomplete`, or what the service says in future.
-    pub status: String,
-    /// `status_details.reason`.
-    pub reason: String,
-    /// `status_details.error`.
-    pub error: ServiceError,
-    /// What its `output` says of function calls, and of requests for approval.
-    pub calls: Vec<FunctionCall>,
-    /// Tokens, if the service counted any.
-    pub usage: Option<Usage>,
-}
-
-/// Tokens of a response.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// `input_tokens`.
-    pub input_tokens: u64,
-    /// `output_tokens`.
-    pub output_tokens: u64,
-}
 
 /// Recognises reply audio in a message as it came, which need not even be UTF-8: the hot path.
 ///
@@ -438,7 +424,11 @@ fn reply_event(kind: &str, event: &Map<String, Value>) -> Option<Event> {
         "response.mcp_call.completed" | "response.mcp_call.failed" => {
             Ok(ServiceEvent::McpCallFinished)
         }
-        "response.done" => response_done(event),
+        "response.done" => ends::response_done(event),
+        // Stand-ins for the service name the event after the status.
+        "response.completed" | "response.cancelled" | "response.failed" | "response.incomplete" => {
+            ends::ended_as(kind, event)
+        }
         _ => return None,
     })
 }
@@ -506,24 +496,6 @@ fn reply_text(event: &Map<String, Value>, key: &str) -> Event {
         part: part(event)?,
         text: text_of(event, key),
     })
-}
-
-fn response_done(event: &Map<String, Value>) -> Event {
-    let empty = Map::new();
-    let response = object(event, "response").unwrap_or(&empty);
-    let details = object(response, "status_details");
-    let usage = object(response, "usage").map(|usage| Usage {
-        input_tokens: number(usage, "input_tokens"),
-        output_tokens: number(usage, "output_tokens"),
-    });
-    Ok(ServiceEvent::ResponseDone(Box::new(ResponseDone {
-        response_id: id(response, "id")?,
-        calls: items::of_response(response),
-        status: short(Some(response), "status"),
-        reason: short(details, "reason"),
-        error: details.map(service_error).unwrap_or_default(),
-        usage,
-    })))
 }
 
 fn object<'v>(map: &'v Map<String, Value>, key: &str) -> Option<&'v Map<String, Value>> {

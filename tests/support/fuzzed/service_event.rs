@@ -131,6 +131,10 @@ fn check_event(event: &ServiceEvent<'_>) {
         | ServiceEvent::ReplyText { response_id, part, .. } => {
             (vec![response_id, &part.item_id], vec![])
         }
+        ServiceEvent::Words { response_id, words, .. } => {
+            let ids = words.iter().map(|(part, _)| &*part.item_id);
+            (ids.chain([&**response_id]).collect(), vec![])
+        }
         ServiceEvent::AudioDone { response_id, item_id } => (vec![response_id, item_id], vec![]),
         ServiceEvent::FunctionCall(call) => {
             let FunctionCall { response_id, item_id, call_id, name, .. } = call.as_ref();
