@@ -420,6 +420,7 @@ impl Call {
         if matches!(self.state, State::Configuring | State::Active { .. }) {
             self.send(commands::tools_update(&tools, self.session.dialect));
         }
+        self.change_next_tools(&tools);
         self.offered = Some(tools);
     }
 

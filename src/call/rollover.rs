@@ -240,6 +240,16 @@ impl Call {
         }
     }
 
+    /// The second session was sent its settings before the tools became others: without this it would take
+    /// over with the old ones.
+    pub(super) fn change_next_tools(&mut self, tools: &serde_json::Value) {
+        if self.rollover.is_ready() || matches!(self.rollover.stage, Stage::Making { asked: true })
+        {
+            let update = commands::tools_update(tools, self.rollover.next.dialect);
+            self.outputs.push_back(Output::ToNext(update));
+        }
+    }
+
     fn configure_next(&mut self, session: &SessionInfo) {
         let settings = self.rollover.instead.as_ref().unwrap_or(&self.settings);
         self.rollover.next.learn(session, &settings.session);

@@ -527,3 +527,29 @@ fn a_rollover_is_no_activity() {
     let ended_in = Duration::from_secs(100);
     assert!(scene.call.is_ended() && ended_in < scene.now - start);
 }
+
+/// The next session has got its settings, and the tools change before it takes over: it is told, too.
+#[test]
+fn tools_that_change_before_the_change_over_are_told_to_both_sessions() {
+    for ready in [true, false] {
+        let mut scene = call(1_800);
+        scene.pass_secs(1_740);
+        if ready {
+            get_ready(&mut scene);
+        } else {
+            scene.client(Input::NextOpened);
+            scene.next_service(json!({"type": "session.created", "session": {"id": "sess_2"}}));
+        }
+        scene.outputs.clear();
+        let tools = json!([{"type": "function", "name": "new"}]);
+        scene.client(Input::Tools(std::rc::Rc::new(tools.clone())));
+        let story = scene.outputs.clone();
+        let of = |commands: Vec<Value>| {
+            let updates = commands.into_iter().filter(|it| it["type"] == "session.update");
+            updates.map(|it| it["session"]["tools"].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(of(scene.next_commands()), std::slice::from_ref(&tools), "ready: {ready}");
+        scene.outputs = story;
+        assert_eq!(of(scene.commands()), [tools], "ready: {ready}");
+    }
+}
