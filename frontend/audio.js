@@ -103,6 +103,16 @@ export class CallAudio {
     this.#tell('end');
   }
 
+  /** Stops playing at once, and keeps what waits until `goOn` or `flush`. */
+  hold() {
+    this.#tell('hold');
+  }
+
+  /** Plays on, with the last 200 ms once more. */
+  goOn() {
+    this.#tell('go on');
+  }
+
   /** Stops playing at once. A playback report with `flushed` follows. */
   flush() {
     this.#early = [];

@@ -64,6 +64,7 @@ export class Call {
   #untaken = null; // the typed turn that the daemon has not answered for yet
   #texts = 0; // typed turns so far
   #playing = false; // the speaker has something to play
+  #held = false; // the user may be speaking: the reply waits
   #replying = false; // between response_started and response_done
   #heard = false; // something of this reply has been played
   #owed = 0; // the timer of a reply that is expected
@@ -235,6 +236,7 @@ export class Call {
     this.#note = undefined;
     this.#gate.turn = this.#stopped = this.#discard = this.#replying = this.#heard = false;
     this.#tools = 0;
+    this.#onHold(false);
     this.#audio.endReply();
     this.#delays.forget();
     if (this.#untaken) this.#settleText(false);
@@ -254,6 +256,10 @@ export class Call {
         return this.#onCallState(message);
       case 'speech_started':
         return this.#onSpeech();
+      case 'hold':
+        return this.#onHold(true);
+      case 'resume_playback':
+        return this.#onHold(false);
       case 'speech_stopped':
         return this.#onSpeechEnd(message);
       case 'response_started':
@@ -311,6 +317,14 @@ export class Call {
     this.#trouble('anew', '');
     this.#onward();
     this.#cut();
+  }
+
+  /** What may be no turn has begun, or was none. @param {boolean} on */
+  #onHold(on) {
+    this.#held = on;
+    if (on) this.#audio.hold();
+    else this.#audio.goOn();
+    this.#show();
   }
 
   #onSpeechEnd({ item_id }) {
@@ -388,7 +402,7 @@ export class Call {
   #cut() {
     if (this.#playing) this.#events.interrupted();
     this.#audio.flush();
-    this.#playing = this.#replying = this.#heard = false;
+    this.#playing = this.#held = this.#replying = this.#heard = false;
     this.#tools = 0;
     this.#events.level('out', 0);
     this.#settle();
@@ -411,6 +425,7 @@ export class Call {
   #state() {
     if (this.#way === 'gone') return 'reconnecting';
     if (this.#phase !== 'active') return this.#phase;
+    if (this.#held) return 'listening';
     if (this.#playing || (this.#replying && this.#heard)) return 'speaking';
     return this.#owed ? 'thinking' : 'listening';
   }

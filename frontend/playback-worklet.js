@@ -6,7 +6,8 @@ const WIRE_RATE_HZ = 24000;
 const REPORT_SAMPLES = 0.05 * WIRE_RATE_HZ;
 const MAX_QUEUED_SAMPLES = 30 * 60 * WIRE_RATE_HZ; // 86 MB: no reply is half an hour long
 
-/** In: an ArrayBuffer of samples, 'reply' (what follows belongs to a new reply), 'end' (all of it has come) or 'flush'.
+/** In: an ArrayBuffer of samples, 'reply' (what follows belongs to a new reply), 'end' (all of it has come), 'hold', 'go on'
+ *  or 'flush'.
  *  Out: { playing, ms, level } while it plays and once at the end; { flushed, ms }; { full }. */
 class Playback extends AudioWorkletProcessor {
   constructor() {
@@ -27,6 +28,8 @@ class Playback extends AudioWorkletProcessor {
     if (data === 'flush') this.#flush();
     else if (data === 'reply') this.#reply();
     else if (data === 'end') this.buffer.end();
+    else if (data === 'hold') this.buffer.hold();
+    else if (data === 'go on') this.buffer.goOn(this.now);
     else if (this.buffer.waiting > MAX_QUEUED_SAMPLES) this.port.postMessage({ full: true });
     else this.buffer.push(new Int16Array(data, 0, data.byteLength >> 1), this.now);
   }

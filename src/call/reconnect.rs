@@ -75,7 +75,7 @@ impl Call {
     /// Active → Lost. A session that did not last is the same outage still: otherwise a service that
     /// accepts every session and drops it at once would be asked for ever.
     fn lose_session(&mut self, since: Instant, fault: ServiceFault, now: Instant) {
-        self.settle();
+        self.settle(now);
         self.limits.touch(now);
         let session = std::mem::replace(&mut self.session, ServiceSession::new());
         self.conversation = session.conversation;
@@ -121,7 +121,8 @@ impl Call {
 
     /// Ends what was under way in the lost session. The client is told the end of a response as ever,
     /// since it shows "answering" until then.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn settle(&mut self, now: Instant) {
+        self.settle_hold(now);
         let active = self.gate.active().map(str::to_owned);
         let begun = active.as_deref().is_some_and(|id| self.playback.has_audio_of(id));
         let broken_off = begun && active.as_deref().is_some_and(|id| !self.interrupted.is(id));
