@@ -159,7 +159,8 @@ impl Service {
     pub(crate) fn call_tool(&mut self) -> io::Result<()> {
         self.calls += 1;
         let (at, name) = (self.calls, "get_stock_price");
-        let (response, item, call) = (format!("resp_{at}"), format!("item_{at}"), format!("call_{at}"));
+        let (response, item, call) =
+            (format!("resp_{at}"), format!("item_{at}"), format!("call_{at}"));
         let place = json!({"response_id": response, "item_id": item, "output_index": 0});
         let arguments = "{\"symbol\":\"MSFT\"}";
         let whole = json!({"id": item, "type": "function_call", "status": "completed", "name": name,
@@ -179,8 +180,10 @@ impl Service {
         for event in [
             json!({"type": "response.created", "response": {"id": response, "status": "in_progress", "output": []}}),
             with("response.output_item.added", json!({"item": empty})),
-            with("response.function_call_arguments.done",
-                json!({"name": name, "call_id": call, "arguments": arguments})),
+            with(
+                "response.function_call_arguments.done",
+                json!({"name": name, "call_id": call, "arguments": arguments}),
+            ),
             with("response.output_item.done", json!({"item": whole})),
             json!({"type": "response.done", "response": {"id": response, "status": "completed", "output": [whole]}}),
         ] {
