@@ -7,6 +7,7 @@ import { CallAudio } from './audio.js';
 import { Gate } from './gate.js';
 import { blockedWords } from './blocked.js';
 import { Delays } from './delays.js';
+import { Duck } from './duck.js';
 import { Line } from './line.js';
 import {
   NOT_SENT,
@@ -61,6 +62,7 @@ export class Call {
   #over = false;
   #gate = new Gate();
   #delays = new Delays();
+  #duck = new Duck();
   #untaken = null; // the typed turn that the daemon has not answered for yet
   #texts = 0; // typed turns so far
   #playing = false; // the speaker has something to play
@@ -312,6 +314,7 @@ export class Call {
   }
 
   #onSpeech() {
+    this.#duck.confirm();
     this.#gate.turn = true;
     this.#delays.forget();
     this.#trouble('anew', '');
@@ -321,6 +324,7 @@ export class Call {
 
   /** What may be no turn has begun, or was none. @param {boolean} on */
   #onHold(on) {
+    this.#duck.confirm();
     this.#held = on;
     if (on) this.#audio.hold();
     else this.#audio.goOn();
@@ -374,6 +378,7 @@ export class Call {
     const level = fate === 'sound' ? loudness(frame) : 0;
     this.#delays.frame(level, performance.now());
     this.#events.level('in', level);
+    this.#audio.soften(this.#duck.frame(level, this.#playing));
     if (this.#gate.takeEnd()) this.#line.endTurn(); // the user has let go of the key
     if (fate === 'nothing') return;
     if (fate === 'silence') new Int16Array(frame).fill(0);
