@@ -78,7 +78,7 @@ impl Playback {
         let begun = self.items.iter().filter_map(|item| item.start).min();
         let begun = begun.filter(|_| self.end.is_some_and(|end| end > now));
         let again = begun.map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
-        self.held.get_or_insert(Held { since: now, again: again.min(REPEATED) });
+        self.held = Some(Held { since: now, again: again.min(REPEATED) });
     }
 
     /// It goes on where it stopped: all times of what it has not played yet move on.
