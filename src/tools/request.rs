@@ -184,8 +184,8 @@ fn read(
     if !whole {
         return Err(format!("The answer of {place} is longer than {MAX_ANSWER} bytes."));
     }
-    let json: Value =
-        serde_json::from_str(&text).map_err(|_| format!("{place} answered with no JSON."))?;
+    let json = voicelived_lenient::read(&text);
+    let (json, _) = json.map_err(|_| format!("{place} answered with no JSON."))?;
     let part = json.pointer(pointer);
     part.map(Value::to_string).ok_or_else(|| format!("The answer of {place} has no {pointer}."))
 }
