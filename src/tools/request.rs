@@ -49,7 +49,9 @@ fn read_secret(secret: &Secret) -> Result<String, String> {
     let mut text = String::new();
     let file = std::fs::File::open(&secret.file).map_err(|error| {
         // For the owner's log: the model is not told where secrets are.
-        eprintln!("{}: {error}", secret.file.display());
+        let credential = secret.file.starts_with("/run/credentials");
+        let hint = if credential { "; LoadCredential= of the unit must name it" } else { "" };
+        eprintln!("{}: {error}{hint}", secret.file.display());
         missing
     })?;
     file.take(MAX_SECRET).read_to_string(&mut text).map_err(|_| missing)?;
