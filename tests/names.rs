@@ -252,7 +252,11 @@ fn of_many_addresses_the_one_that_is_used_is_known() {
     let port = device.daemon.secure_address().port();
     run("ip addr add 192.168.9.9/32 dev lo");
     run("ip addr add fd09::9/128 dev lo");
-    for used in ["10.1.60.1", "192.168.9.9", "fd09::9", "10.1.3.1", "10.1.59.1", "192.168.9.9"] {
+    // Its network's prefix has changed: it is good for a while yet.
+    run("ip addr add fd09::10/128 dev lo preferred_lft 0");
+    for used in
+        ["fd09::10", "10.1.60.1", "192.168.9.9", "fd09::9", "10.1.3.1", "10.1.59.1", "192.168.9.9"]
+    {
         let host = if used.contains(':') { format!("[{used}]") } else { used.to_owned() };
         assert_eq!(device.page(address(used), &host).expect(used), "200", "{used}");
         let (origin, host) = (format!("https://{host}:{port}"), format!("{host}:{port}"));
@@ -338,8 +342,8 @@ fn a_device_is_renamed_to_whatever_it_likes() {
     run("hostname first");
     let device = Device::start("names-renamed", "0.0.0.0:0", "0.0.0.0:0", &[]);
     for (name, reached) in [
-        ("KITCHEN", &["kitchen.local", "kitchen"][..]),
-        ("pi.example.org", &["pi.local", "pi", "pi.example.org"]),
+        ("KITCHEN", &["kitchen.local"][..]),
+        ("pi.example.org", &["pi.local"]),
         ("my_pi", &["my-pi.local"]),
         ("localhost", &["localhost"]),
         ("first", &["first.local", "first"]),

@@ -168,7 +168,7 @@ fn fragments_with_control_frames_between_are_one_sound() {
             let ends = last || count % 100 == 99;
             let opcode = if first { binary } else { more } | if ends { fin } else { 0 };
             scene.client.send_raw(&frame(opcode, &pcm[at..end]));
-            if count % 40 == 7 {
+            if count % 300 == 7 {
                 scene.client.send_raw(&frame(ping, b"are you there?"));
                 scene.client.send_raw(&frame(pong, b""));
             }

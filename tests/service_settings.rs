@@ -287,7 +287,7 @@ fn a_credential_that_was_not_handed_over_is_told_as_such() {
         if !name.contains("API_KEY") && !name.contains("E_TOKEN") {
             settings.push(("AZURE_VOICE_LIVE_API_KEY", "x"));
         }
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_voicelived"))
+        let output = Command::new(env!("CARGO_BIN_EXE_voicelived"))
             .arg("check")
             .current_dir(std::env::temp_dir())
             .env_clear()
