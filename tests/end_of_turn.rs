@@ -139,8 +139,11 @@ fn voicelived_call_is_answered_where_the_service_waits_for_the_end() {
     assert!(text.contains("you: [simulator]"), "{text}");
 }
 
+/// A name, the session that it stands for, and settings of its model and dialect.
+type Way = (String, SessionFile, Vec<(&'static str, &'static str)>);
+
 /// The ways to find the ends of turns, each with a model that takes it, in both dialects.
-fn ways(test: &str) -> Vec<(String, SessionFile, Vec<(&'static str, &'static str)>)> {
+fn ways(test: &str) -> Vec<Way> {
     let kinds = [
         ("server", json!({"turn_detection": {"type": "server_vad"}}), "gpt-realtime"),
         ("semantic", json!({"turn_detection": {"type": "semantic_vad"}}), "gpt-realtime"),

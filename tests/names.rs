@@ -344,7 +344,6 @@ fn a_device_is_renamed_to_whatever_it_likes() {
     for (name, reached) in [
         ("KITCHEN", &["kitchen.local"][..]),
         ("pi.example.org", &["pi.local"]),
-        ("my_pi", &["my-pi.local"]),
         ("localhost", &["localhost"]),
         ("first", &["first.local", "first"]),
     ] {

@@ -90,7 +90,7 @@ impl Server {
         if (is_new || is_due) && self.names.look(now) {
             log::info!("this device's names or addresses have changed");
             self.refresh_certificates();
-            // It clears what the gate has met, and a temporary or link-local address is not among the names.
+            // It clears what the gate has met, and a link-local address is not among the names.
             if let Site::Calls(site) = &mut self.listeners[listener].site {
                 site.gate.meet(local);
             }
