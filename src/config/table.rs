@@ -33,9 +33,8 @@ impl Variable {
     #[must_use]
     pub fn spellings(&self) -> Vec<String> {
         if let Some(shared) = self.shared() {
-            let mut names: Vec<_> = shared.iter().map(|name| (*name).to_owned()).collect();
-            names.sort_by_key(|name| name != self.name);
-            return names;
+            let others = shared.iter().filter(|name| **name != self.name);
+            return [&self.name].into_iter().chain(others).map(|name| (*name).to_owned()).collect();
         }
         let mut names = vec![self.name.to_owned()];
         if self.name == "VOICE_LIVE_MODEL" {
