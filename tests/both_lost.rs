@@ -350,7 +350,7 @@ impl World {
     }
 
     /// What the new session was told is the conversation, in order.
-    fn compare_replay(&mut self) {
+    fn compare_replay(&self) {
         let seed = self.seed;
         let session = self.sessions.last().expect("there is one");
         let mut told = session.items.iter().map(|item| item.1.as_str());
@@ -741,9 +741,8 @@ impl World {
         let long = |since: Option<Instant>, most: u64| {
             since.is_some_and(|since| self.scene.now >= since + Duration::from_secs(most))
         };
-        if long(self.away_since, 20) || long(self.stalled_since, 8) {
-            self.join();
-        } else if self.away_since.is_some() && self.random.one_in(60) {
+        let returns = self.away_since.is_some() && self.random.one_in(60);
+        if returns || long(self.away_since, 20) || long(self.stalled_since, 8) {
             self.join();
         } else if self.stalled_since.is_some() && self.random.one_in(30) {
             self.stalled_since = None;

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { engines } from './engines.mjs';
-import { asks, calm, say } from './joining.mjs';
+import { calm, say } from './joining.mjs';
 import { RATE_HZ, until } from './sound.mjs';
 
 const REPLY_SECONDS = 3;
@@ -26,7 +26,7 @@ for (const { name, open } of engines) {
       await until(async () => (await talk.received('response_done')).length === answers, 'an answer', 20000);
       await until(async () => (await rollovers(daemon)) >= changes, `change ${changes}`, 20000);
     }
-    await asks(talk, 'What have I said so far?');
+    await say(talk, 'What have I said so far?');
     await talk.said('assistant', /So far you have said.*Go on\./);
     await talk.state('listening');
     const samples = await talk.pcm();
