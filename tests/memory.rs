@@ -67,7 +67,7 @@ fn a_call_takes_little_and_gives_buffers_back() {
     let (silent, most) = crowd("");
     // As many again find the memory of the first.
     let (silent_again, again) = crowd("");
-    let (silent_returning, returning) = crowd("?resume");
+    let (silent_returning, returning) = crowd("resume");
     println!(
         "{CALLS} calls over {alone} kB: {silent} kB silent, {most} kB at most; {silent_again} and {again} kB again; \
          {silent_returning} and {returning} kB for clients that can come back"

@@ -176,14 +176,14 @@ impl Playback {
         self.items.iter().any(|item| item.response_id == response_id && item.accepted > 0)
     }
 
-    /// Where to cut the conversation: each item of which audio was sent but not all was heard.
+    /// Where to cut the conversation: each item of which audio has come but not all was heard.
     /// `active` is the response still being made.
     pub(super) fn cuts(&self, active: Option<&str>, now: Instant) -> Vec<Cut> {
         let current = self.items.iter().rev().find(|item| item.start.is_some());
         let current = current.map(|item| item.response_id.as_str());
         self.items
             .iter()
-            .filter(|item| item.sent > 0)
+            .filter(|item| item.accepted > 0)
             .filter_map(|item| {
                 let in_current = current == Some(item.response_id.as_str());
                 let heard = self.heard(item, in_current, now);
@@ -263,7 +263,7 @@ mod tests {
         let now = Instant::now();
         let mut playback = Playback::default();
         playback.accept(&delta("r", "a", 1_000));
-        assert!(cuts(&playback, Some("r"), now).is_empty(), "nothing was sent");
+        assert_eq!(cuts(&playback, Some("r"), now), cut("a", 0), "nothing was sent");
         assert_eq!(playback.sent(500 * 48, now), Some("r"));
         assert_eq!(cuts(&playback, None, now + ms(100)), cut("a", 100));
         assert_eq!(cuts(&playback, None, now + ms(900)), cut("a", 500));
