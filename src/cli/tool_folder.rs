@@ -4,7 +4,7 @@
 //! file that cannot be read at the moment. A file that is gone takes its tool with it.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -106,8 +106,8 @@ fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
             files.push(path);
         }
     }
-    files.sort();
-    Ok(files)
+    // A heap does for a few files, and is a tenth of the sort's code.
+    Ok(BinaryHeap::from(files).into_sorted_vec())
 }
 
 fn read(path: &Path, folder: &Path) -> Result<Tool, (Option<usize>, String)> {

@@ -12,7 +12,7 @@
 //! - of two lines with one name the last one counts; nothing is substituted;
 //! - a NUL, and a name or value that is not UTF-8 or has a noncharacter of Unicode, spoil the whole file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use super::dotenv::{self, Entry, Fault};
 
@@ -257,8 +257,8 @@ pub fn differences(bytes: &[u8]) -> Vec<(usize, String)> {
         (entry.line, format!("{name} is a part of the value above it for systemd: a quote or backslash goes on to here"))
     }));
     found.extend(joined_comments(bytes));
-    found.sort();
-    found
+    // A heap does for a few lines, and is a tenth of the sort's code.
+    BinaryHeap::from(found).into_sorted_vec()
 }
 
 /// How an assignment is read differently, if it is.

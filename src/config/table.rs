@@ -6,7 +6,7 @@ use super::names::{
     ALL_PROXY, API_KEY_FILE, AUTHORITY, AZURE_PREFIX, AZURE_SHORT_PREFIX, CLIENT, CLIENT_SECRET,
     CREDENTIALS, ENDPOINT, ENTRA_COMMAND, ENTRA_FILE, FEDERATED_FILE, HTTPS_PROXY,
     IDENTITY_ENDPOINT, IDENTITY_HEADER, IMDS_ENDPOINT, KEY, LISTEN, METADATA, NO_PROXY, SECRETS,
-    SHARED, STATE_DIR, TENANT, TLS_LISTEN, TOKEN, TOKEN_FILE, TOOLS_DIR,
+    SHARED, STATE_DIR, TENANT, TLS_LISTEN, TOKEN, TOKEN_FILE, TOOLS_DIR, UPSTREAM_CA_FILE,
 };
 use super::{Files, Secret, network};
 use crate::models;
@@ -33,9 +33,8 @@ impl Variable {
     #[must_use]
     pub fn spellings(&self) -> Vec<String> {
         if let Some(shared) = self.shared() {
-            let mut names: Vec<_> = shared.iter().map(|name| (*name).to_owned()).collect();
-            names.sort_by_key(|name| name != self.name);
-            return names;
+            let others = shared.iter().filter(|name| **name != self.name);
+            return [&self.name].into_iter().chain(others).map(|name| (*name).to_owned()).collect();
         }
         let mut names = vec![self.name.to_owned()];
         if self.name == "VOICE_LIVE_MODEL" {
@@ -272,9 +271,9 @@ pub static VARIABLES: &[Variable] = &[
         parse: |draft, text, _| draft::word(text, 64).map(|text| draft.api_version = text),
     },
     Variable {
-        name: "VOICELIVED_UPSTREAM_CA_FILE",
+        name: UPSTREAM_CA_FILE,
         default: "",
-        explanation: "PEM file with more certificate authorities to trust for the service, such as a proxy's.",
+        explanation: "PEM file with more certificate authorities to trust for the service and for MCP servers, such as a proxy's.",
         group: SERVICE,
         service_only: true,
         parse: draft::authorities,

@@ -2,12 +2,12 @@
 
 import { launchChromium, launchFirefox, Talk } from './browsers.mjs';
 import { startDaemon } from './daemon.mjs';
-import { script, startPulse } from './sound.mjs';
+import { room, script, startPulse } from './sound.mjs';
 
 const QUIET_SECONDS = 60;
 
 /** @typedef {{talk: Talk, browser: import('playwright-core').Browser, daemon: Awaited<ReturnType<typeof startDaemon>>,
- *    speak: (pieces: (string|number)[]) => void}} Scene */
+ *    speak: (pieces: (string|number|Int16Array)[]) => void}} Scene */
 
 /** The daemon, and the page's address: at a relay in between, if there is one.
  *  @returns {Promise<[Awaited<ReturnType<typeof startDaemon>>, string]>} */
@@ -23,7 +23,7 @@ async function serve(t, { env, relay, ...wish }) {
 }
 
 /** Chromium's microphone hears a file from the click on: the welcome's time stands in front of the words. */
-async function openChromium(t, { pieces = [QUIET_SECONDS], prefs: _, ...wish } = {}) {
+async function openChromium(t, { pieces = [room(QUIET_SECONDS)], prefs: _, ...wish } = {}) {
   const [daemon, url] = await serve(t, wish);
   const browser = await launchChromium(t, { file: script(t, pieces) });
   return { talk: await Talk.open(browser, url), browser, daemon, speak: () => {} };
@@ -39,7 +39,7 @@ async function openFirefox(t, { prefs, pieces: _, ...wish } = {}) {
 }
 
 /** Chromium first: the browsers never run at the same time.
- *  @type {{name: string, open: (t: object, wish?: {pieces?: (string|number)[], env?: object, prefs?: object, command?: string,
+ *  @type {{name: string, open: (t: object, wish?: {pieces?: (string|number|Int16Array)[], env?: object, prefs?: object, command?: string,
  *    faults?: string[], binary?: string, relay?: import('./relay.mjs').Relay}) => Promise<Scene>}[]} */
 export const engines = [
   { name: 'Chromium', open: openChromium },

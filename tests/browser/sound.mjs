@@ -21,12 +21,23 @@ export function speech(name) {
   return new Int16Array(bytes.buffer.slice(bytes.byteOffset + HEADER_BYTES, bytes.byteOffset + bytes.length));
 }
 
-/** Speech with silence around it: pieces are names or seconds of silence.
+/** A quiet room, 84 dB below full scale. Digital silence would be the sound of a microphone that is muted
+ *  in the system, and the page says so.
+ *  @param {number} seconds
+ *  @returns {Int16Array} */
+export function room(seconds) {
+  return Int16Array.from({ length: seconds * RATE_HZ }, (_, at) => (at * 7919) % 5 - 2);
+}
+
+/** Speech with silence around it: pieces are names, seconds of silence, or samples.
  *  @param {import('node:test').TestContext} t
- *  @param {(string|number)[]} pieces
+ *  @param {(string|number|Int16Array)[]} pieces
  *  @returns {string} the path of a WAV file that is removed with the test */
 export function script(t, pieces) {
-  const parts = pieces.map((piece) => (typeof piece === 'number' ? new Int16Array(piece * RATE_HZ) : speech(piece)));
+  const parts = pieces.map((piece) => {
+    if (piece instanceof Int16Array) return piece;
+    return typeof piece === 'number' ? new Int16Array(piece * RATE_HZ) : speech(piece);
+  });
   const pcm = Buffer.concat(parts.map((part) => Buffer.from(part.buffer)));
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'vl-'));
   t.after(() => fs.rmSync(dir, { recursive: true, force: true }));
