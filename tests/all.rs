@@ -11,6 +11,7 @@ mod bad_certificates;
 mod bad_client;
 mod bad_service;
 mod barge_in;
+mod both_lost;
 mod builtin_tools;
 mod call;
 mod call_again;
