@@ -163,4 +163,12 @@ mod tests {
         assert_eq!(message(body), whole);
         assert_eq!(message("{\"message\":\"ab\u{fffd}"), "ab");
     }
+
+    #[test]
+    fn a_quotation_is_one_line_and_ends_between_two_letters() {
+        assert_eq!(quote(" two\r\nlines\t"), "two  lines");
+        let long = format!("x{}", "ü".repeat(MAX_QUOTE));
+        assert_eq!(quote(&long), long[..MAX_QUOTE - 1], "the bound is within a letter");
+        assert_eq!(quote(&"x".repeat(MAX_QUOTE + 1)), "x".repeat(MAX_QUOTE));
+    }
 }
