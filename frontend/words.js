@@ -35,18 +35,24 @@ function problemWords(name) {
 
 const DEVICES = {
   gone: 'The microphone was disconnected. Plug it in again, or choose another one under Settings. Until then you can type.',
+  none: 'No microphone was found. Plug one in or switch it on. Until then you can type.',
   taken:
     'The browser cannot open the microphone. A phone call or another program may be using it. End that, or choose another one under Settings. Until then you can type.',
   brief:
-    'The browser ends the microphone as soon as it has begun. Choose another one under Settings, or reload the page. Until then you can type.',
+    'The browser ends the microphone soon after it has begun. Choose another one under Settings, or reload the page. Until then you can type.',
   paused: 'The sound is paused. Tap or press a key to go on.',
   aim: 'The chosen loudspeaker is not connected, or this page may not use it. The system’s own choice plays instead. You can choose another one under Settings.',
 };
 
-/** @param {'gone'|'taken'|'brief'|'paused'|'aim'} trouble with a device in a call
+/** @param {'gone'|'none'|'taken'|'brief'|'paused'|'aim'} trouble with a device in a call
  *  @returns {string} */
 export function deviceWords(trouble) {
-  return DEVICES[trouble];
+  return `${DEVICES[trouble]}${trouble === 'taken' ? systemWords() : ''}`;
+}
+
+/** Firefox does not tell when it is the system that keeps the microphone from it. */
+function systemWords() {
+  return ` If none is, the system may keep it from the browser. ${placeWords()}`;
 }
 
 /** @param {string} name of the microphone, which may be empty
@@ -158,8 +164,7 @@ export async function refusalWords() {
  *  @returns {Promise<string>} */
 export async function startWords(error) {
   if (isBlocked(error)) return `${await blockedWords(error)} Then press Start Talking again.`;
-  // Firefox does not tell either when it is the system that keeps the microphone from it.
-  const hint = PROBLEMS[error.name] === TAKEN ? ` If none is, the system may keep it from the browser. ${placeWords()}` : '';
+  const hint = PROBLEMS[error.name] === TAKEN ? systemWords() : '';
   return (error.name === 'WorkletError' && (await awayWords())) || `${problemWords(error.name)}${hint}`;
 }
 

@@ -10,6 +10,9 @@ use crate::call::pcm::{BLOCK_BYTES, PcmPool, PcmQueue};
 /// What is kept: two seconds. Less than one is under way as far as the daemon can see: 12 KiB in the WebSocket
 /// or TLS (`reply`), and 32 KiB in the kernel (`server/accept`). The rest is for what the client's own system
 /// has taken and its program has not read when it gives the connection up.
+///
+/// One second was the first aim, and was too little: in calls over bad networks with both, 3 of 6 that kept 1 s
+/// could not be taken up again (`resume_late`), and 8 of 8 that kept 2 s could.
 pub(super) const TAIL_BYTES: usize = 96_000;
 
 /// Why a client cannot go on where it stopped.
