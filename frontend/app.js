@@ -5,10 +5,13 @@ import { Awake } from './awake.js';
 import { Call } from './call.js';
 import { Captions } from './captions.js';
 import { Hold } from './hold.js';
+import { say, translate } from './language.js';
 import { Questions } from './questions.js';
 import { Settings } from './settings.js';
 import { Picture } from './visual.js';
 import { askHealth, pageWords } from './words.js';
+
+await translate(); // before anything is shown, and before a screen reader is told
 
 const byId = (id) => document.getElementById(id);
 const main = byId('talk');
@@ -34,13 +37,13 @@ const questions = new Questions({
 const hold = new Hold(holdButton, { ready: () => call !== null && pushing() && !settings.open, changed: onHold });
 
 const STATUS = {
-  idle: byId('status').textContent,
-  connecting: 'Connecting…',
-  listening: 'Listening',
-  thinking: 'Thinking…',
-  speaking: 'Speaking',
-  reconnecting: 'Connecting again…',
-  error: 'Not in a call',
+  idle: say('ready'),
+  connecting: say('connecting'),
+  listening: say('listening'),
+  thinking: say('thinking'),
+  speaking: say('speaking'),
+  reconnecting: say('reconnecting'),
+  error: say('out'),
 };
 // State changes that the user hears anyway. If a screen reader spoke them, it would talk over the assistant,
 // and through a loudspeaker into the microphone.
@@ -54,7 +57,7 @@ function showState(state, note = '') {
   const before = document.body.dataset.state;
   const quiet = state !== 'reconnecting' && (QUIET.includes(state) || QUIET.includes(before) || (pushing() && state === before));
   status.ariaLive = quiet && call ? 'off' : 'polite';
-  const words = state === 'listening' && pushing() && !hold.on ? 'Hold to talk' : STATUS[state];
+  const words = state === 'listening' && pushing() && !hold.on ? say('holdToTalk') : STATUS[state];
   if (status.textContent !== words) status.textContent = words; // said once, however often it is shown
   byId('note').textContent = note;
   document.body.dataset.state = state;
@@ -81,7 +84,7 @@ function onMessage(message) {
 
 /** One line; the parts of the way, and the call's other answers, when the user asks for them. */
 function showDelay(delay) {
-  byId('answered').textContent = `Answered in ${Math.round(delay.total)} ms`;
+  byId('answered').textContent = say('answered', { ms: Math.round(delay.total) });
   for (const [part, ms] of Object.entries(delay)) if (part !== 'total') byId(`delay-${part}`).textContent = `${Math.round(ms)} ms`;
   byId('latency').hidden = false;
 }
@@ -102,7 +105,7 @@ function start() {
     level: (side, level) => picture.level(side, level),
     over: onOver,
   });
-  main.textContent = 'Stop';
+  main.textContent = say('stop');
   showControls(true);
   call.start(new URL('ws', location.href.replace(/^http/, 'ws')).href, settings.choices);
   awake.keep(true);
@@ -119,11 +122,11 @@ function onOver(words, fault) {
   questions.clear();
   hold.end();
   call = null;
-  main.textContent = 'Start Talking';
+  main.textContent = say('start');
   showControls(false);
   captions.end();
   showState(fault ? 'error' : 'idle', fault ? '' : (words ?? ''));
-  if (!fault) byId('status').textContent = 'Call ended';
+  if (!fault) byId('status').textContent = say('ended');
   showProblem(fault ? words : '');
   if (fault) entrance.check();
   awake.keep(false);
@@ -134,7 +137,7 @@ function onEntrance(wanted) {
   const typing = byId('entrance').contains(document.activeElement) || document.activeElement === document.body;
   byId('buttons').hidden = wanted;
   if (wanted) {
-    byId('status').textContent = 'Access token needed';
+    byId('status').textContent = say('tokenNeeded');
     return byId('token').focus();
   }
   showProblem('');
@@ -233,6 +236,7 @@ navigator.connection?.addEventListener?.('change', () => call?.doubt());
 addEventListener('hashchange', () => call || entrance.open()); // a pairing link opened in this tab
 addEventListener('pagehide', () => call?.stop());
 
+byId('status').dataset.muted = say('muted'); // style.css shows it
 const reason = pageWords();
 showState(reason ? 'error' : 'idle');
 showProblem(reason ?? '');

@@ -4,8 +4,9 @@
 // Lines stand in the order of the conversation. Each begins where the daemon names its item first, and what comes
 // of that item later, in whatever order, goes to this line.
 
-const MARKS = { cut: 'interrupted', failed: 'could not be written down' };
-const NAMES = { user: 'You', assistant: 'Assistant' };
+import { say } from './language.js';
+
+const NAMES = { user: 'you', assistant: 'assistant' };
 const UNHEARD_MS = 10000; // speech without any words for so long was a cough
 
 /** A line of the log that may still change. */
@@ -50,8 +51,8 @@ class Line {
 
   #build(partial) {
     const element = part('p', `turn ${this.role}`);
-    element.append(part('span', 'who', NAMES[this.role] ?? this.role), part('span', 'text', this.text || '…'));
-    if (this.mark) element.append(part('span', this.mark, MARKS[this.mark]));
+    element.append(part('span', 'who', NAMES[this.role] ? say(NAMES[this.role]) : this.role), part('span', 'text', this.text || '…'));
+    if (this.mark) element.append(part('span', this.mark, say(this.mark)));
     if (partial) element.ariaHidden = 'true';
     return element;
   }
@@ -124,7 +125,7 @@ export class Captions {
   begin() {
     this.#named.clear();
     this.#typed = null;
-    if (this.#log.lastChild && this.#log.lastChild.className !== 'divider') this.#append(part('p', 'divider', 'New call'));
+    if (this.#log.lastChild && this.#log.lastChild.className !== 'divider') this.#append(part('p', 'divider', say('newCall')));
   }
 
   /** The call is over: nothing grows any more. */
@@ -200,7 +201,7 @@ export class Captions {
     const words = name.replaceAll('_', ' ');
     if (state === 'running') return this.#startTool(name, words);
     const at = this.#tools.findIndex((tool) => tool.name === name);
-    const done = part('p', `tool ${state}`, state === 'failed' ? `${words}: failed` : `${words}: done in ${ms} ms`);
+    const done = part('p', `tool ${state}`, say(state === 'failed' ? 'toolFailed' : 'toolDone', { tool: words, ms }));
     if (at < 0) return this.#append(done);
     this.#tools.splice(at, 1)[0].element.replaceWith(done);
   }
