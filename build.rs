@@ -1,5 +1,5 @@
-//! Embeds the files of `frontend/`. Each is gzipped and has a strong entity tag, made of its
-//! unpacked bytes. It also has the linker make the release program smaller.
+//! Embeds the files of `frontend/`, without their comments. Each is gzipped and has a strong entity tag,
+//! made of its unpacked bytes. It also has the linker make the release program smaller.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
@@ -72,7 +72,11 @@ fn fold_equal_functions(out: &Path) {
 /// One element of the generated list.
 fn asset(path: &Path, out: &Path) -> String {
     let name = path.file_name().and_then(|name| name.to_str()).expect("file names are UTF-8");
-    let bytes = fs::read(path).expect("the file is readable");
+    let mut bytes = fs::read(path).expect("the file is readable");
+    if matches!(path.extension().and_then(|it| it.to_str()), Some("js" | "css")) {
+        let text = String::from_utf8(bytes).expect("the page's code is UTF-8");
+        bytes = without_comments(&text, name.ends_with(".js")).into_bytes();
+    }
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     gzip.write_all(&bytes).expect("writing to memory");
     let packed = gzip.finish().expect("writing to memory");
@@ -92,6 +96,27 @@ fn asset(path: &Path, out: &Path) -> String {
     )
     .expect("writing to memory");
     text
+}
+
+/// Comments are for those that change the page, and would be a fifth of what every visitor fetches. Only whole
+/// lines go, and they stay as empty lines: so a browser's error names the line of the source.
+/// tests/browser/page.test.mjs compares.
+fn without_comments(text: &str, has_line_comments: bool) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut inside = false;
+    for line in text.lines() {
+        let words = line.trim();
+        // A comment with code behind it stays.
+        let begins =
+            words.starts_with("/*") && words.find("*/").is_none_or(|end| end + 2 == words.len());
+        let comment = inside || begins || (has_line_comments && words.starts_with("//"));
+        inside = (inside || begins) && !words.ends_with("*/");
+        if !comment {
+            kept.push_str(line);
+        }
+        kept.push('\n');
+    }
+    kept
 }
 
 fn media_type(path: &Path) -> Option<&'static str> {

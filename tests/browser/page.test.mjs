@@ -9,6 +9,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
+import { startDaemon } from './daemon.mjs';
 import { engines } from './engines.mjs';
 import { until } from './sound.mjs';
 
@@ -89,12 +90,29 @@ test('Chromium: it can be installed', async (t) => {
   assert.deepEqual(real, []);
 });
 
-test('the whole page is small', () => {
+test('the whole page is small: what is served is the source without the lines of comments', async (t) => {
+  const daemon = await startDaemon(t);
   const files = fs.readdirSync(FRONTEND);
-  const bytes = files.reduce((sum, file) => sum + gzipSync(fs.readFileSync(path.join(FRONTEND, file)), { level: 9 }).length, 0);
+  let bytes = 0;
+  for (const file of files) {
+    const served = Buffer.from(await (await fetch(daemon.url + (file === 'index.html' ? '' : file))).arrayBuffer());
+    bytes += gzipSync(served, { level: 9 }).length;
+    const source = fs.readFileSync(path.join(FRONTEND, file));
+    if (/\.(js|css)$/.test(file)) onlyCommentsAreMissing(file, source, served);
+    else assert.ok(source.equals(served), file);
+  }
   console.log(`  ${files.length} files, ${bytes} bytes gzipped`);
   assert.ok(bytes < MOST_BYTES, `${bytes} bytes`);
 });
+
+function onlyCommentsAreMissing(file, source, served) {
+  const [old, now] = [source, served].map((bytes) => bytes.toString().split('\n'));
+  assert.equal(now.length, old.length, `${file}: the numbers of the lines`);
+  for (const [at, line] of old.entries()) {
+    if (now[at] === line) assert.doesNotMatch(line, /^\s*(\/\/|\/\*\*)/, `${file}:${at + 1} is a comment`);
+    else assert.match(`${now[at]}|${line}`, /^\|\s*(\/\/|\/\*|\*)/, `${file}:${at + 1} is lost`);
+  }
+}
 
 async function looks(talk, state, themes) {
   for (const size of SIZES) {
