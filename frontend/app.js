@@ -5,6 +5,7 @@ import { Awake } from './awake.js';
 import { Call } from './call.js';
 import { Captions } from './captions.js';
 import { Hold } from './hold.js';
+import { Keep } from './keep.js';
 import { say, translate } from './language.js';
 import { Questions } from './questions.js';
 import { Settings } from './settings.js';
@@ -29,12 +30,13 @@ const settings = new Settings({
   loudspeaker: (device) => call?.useLoudspeaker(device),
   closed: () => holdButton.hidden || holdButton.focus(),
 });
+const keep = new Keep(byId('log'));
 const questions = new Questions({
   answer: (id, allow) => call?.answer(id, allow),
-  busy: () => hold.on || settings.open || document.activeElement === byId('text'),
+  busy: () => hold.on || inDialog() || document.activeElement === byId('text'),
   done: () => (holdButton.hidden ? main : holdButton).focus(),
 });
-const hold = new Hold(holdButton, { ready: () => call !== null && pushing() && !settings.open, changed: onHold });
+const hold = new Hold(holdButton, { ready: () => call !== null && pushing() && !inDialog(), changed: onHold });
 
 const STATUS = {
   idle: say('ready'),
@@ -51,6 +53,10 @@ const QUIET = ['thinking', 'speaking'];
 
 /** @type {Call|null} */
 let call = null;
+
+function inDialog() {
+  return settings.open || keep.open;
+}
 
 function showState(state, note = '') {
   const status = byId('status');
@@ -210,7 +216,7 @@ async function say(event) {
 
 function onKey(event) {
   call?.resume(true);
-  if (!call || settings.open || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!call || inDialog() || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === 'Escape' && questions.open) questions.refuse();
   else if (event.key === 'Escape') call.stop();
   else if (event.key.toLowerCase() === 'm' && event.target !== byId('text') && !event.repeat && !pushing()) toggleMute();

@@ -17,6 +17,7 @@ class Line {
     this.text = '';
     this.mark = null; // why the words are not all there
     this.since = performance.now();
+    this.at = Date.now(); // when it was said, for keep.js
     this.element = this.#build(true);
   }
 
@@ -54,6 +55,7 @@ class Line {
     element.append(part('span', 'who', NAMES[this.role] ? say(NAMES[this.role]) : this.role), part('span', 'text', this.text || '…'));
     if (this.mark) element.append(part('span', this.mark, say(this.mark)));
     if (partial) element.ariaHidden = 'true';
+    element.dataset.at = String(this.at);
     return element;
   }
 }
@@ -203,7 +205,9 @@ export class Captions {
     const at = this.#tools.findIndex((tool) => tool.name === name);
     const done = part('p', `tool ${state}`, say(state === 'failed' ? 'toolFailed' : 'toolDone', { tool: words, ms }));
     if (at < 0) return this.#append(done);
-    this.#tools.splice(at, 1)[0].element.replaceWith(done);
+    const [{ element }] = this.#tools.splice(at, 1);
+    done.dataset.at = element.dataset.at;
+    element.replaceWith(done);
   }
 
   #startTool(name, words) {
@@ -214,6 +218,7 @@ export class Captions {
   }
 
   #append(element) {
+    element.dataset.at ??= String(Date.now());
     this.#log.append(element);
     this.#log.tabIndex = 0; // it may scroll now, so the keyboard must reach it
   }

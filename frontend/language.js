@@ -50,7 +50,7 @@ export async function translate(wanted = navigator.languages ?? []) {
   const best = chosen(wanted);
   const file = best === 'en' ? null : await import(`./words.${best}.js`).catch(() => null);
   if (file) use(best, file.default);
-  Object.assign(document.documentElement, { lang: name, dir: words.dir ?? 'ltr' });
+  Object.assign(document.documentElement, { lang: name, dir: say('dir') });
   for (const [data, property] of [['say', 'textContent'], ['label', 'ariaLabel'], ['hint', 'placeholder']]) {
     for (const element of document.querySelectorAll(`[data-${data}]`)) element[property] = say(element.dataset[data]);
   }

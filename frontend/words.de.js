@@ -1,6 +1,7 @@
 // German, with the formal "Sie".
 
 export default {
+  dir: 'ltr',
   gap: ' ',
   settings: 'Einstellungen',
   warned: 'Warnt Ihr Browser vor diesem Gerät, oder lehnt er Anrufe ab?',

@@ -2,6 +2,7 @@
 // is filled in. CONTRIBUTING.md says how to add a language.
 
 export default {
+  dir: 'ltr', // the direction of writing, or rtl
   gap: ' ', // between two sentences
   settings: 'Settings',
   warned: 'Does your browser warn about this device, or refuse calls?',

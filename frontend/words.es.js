@@ -1,6 +1,7 @@
 // Spanish, with "usted".
 
 export default {
+  dir: 'ltr',
   gap: ' ',
   settings: 'Ajustes',
   warned: '¿El navegador advierte sobre este dispositivo o rechaza las llamadas?',

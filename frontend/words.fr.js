@@ -1,6 +1,7 @@
 // French, with "vous".
 
 export default {
+  dir: 'ltr',
   gap: ' ',
   settings: 'Réglages',
   warned: 'Votre navigateur met en garde contre cet appareil, ou refuse les appels ?',

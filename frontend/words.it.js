@@ -1,6 +1,7 @@
 // Italian, with "tu", as phones say it.
 
 export default {
+  dir: 'ltr',
   gap: ' ',
   settings: 'Impostazioni',
   warned: 'Il browser avvisa riguardo a questo dispositivo o rifiuta le chiamate?',

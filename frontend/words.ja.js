@@ -1,6 +1,7 @@
 // Japanese, polite.
 
 export default {
+  dir: 'ltr',
   gap: '',
   settings: '設定',
   warned: 'ブラウザーがこのデバイスについて警告したり、通話を拒否したりしますか？',

@@ -1,6 +1,7 @@
 // Dutch, with "u".
 
 export default {
+  dir: 'ltr',
   gap: ' ',
   settings: 'Instellingen',
   warned: 'Waarschuwt uw browser voor dit apparaat, of weigert hij gesprekken?',

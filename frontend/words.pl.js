@@ -1,6 +1,7 @@
 // Polish, impersonal where it can be.
 
 export default {
+  dir: 'ltr',
   gap: ' ',
   settings: 'Ustawienia',
   warned: 'Przeglądarka ostrzega przed tym urządzeniem lub odrzuca połączenia?',

@@ -1,6 +1,7 @@
 // Portuguese, as in Brazil, with "você".
 
 export default {
+  dir: 'ltr',
   gap: ' ',
   settings: 'Configurações',
   warned: 'O navegador alerta sobre este dispositivo ou recusa chamadas?',

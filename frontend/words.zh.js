@@ -1,6 +1,7 @@
 // Chinese, simplified, with the polite "您".
 
 export default {
+  dir: 'ltr',
   gap: '',
   settings: '设置',
   warned: '浏览器对此设备发出警告，或拒绝通话？',
