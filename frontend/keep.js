@@ -4,7 +4,7 @@
 import { say } from './language.js';
 
 const byId = (id) => document.getElementById(id);
-const MARKDOWN = /[\\`*_{}[\]<>#|~]/g; // what would be more than a character there
+const MARKDOWN = /[\\\x60*_{}[\]<>#|~]/g; // what would be more than a character there
 
 /** @typedef {{at: Date, name: string, text: string, mark: string}} Kept a line; without a name it is no turn, and without
  *    a text a new call begins */
@@ -19,10 +19,10 @@ export function written(lines, markdown, language) {
   const title = `voicelived, ${lines[0].at.toLocaleDateString(language, { dateStyle: 'long' })}`;
   const told = lines.map(({ at, name, text, mark }) => {
     if (!text) return '---';
-    const words = `${safe(text)}${mark ? ` (${safe(mark)})` : ''}`;
-    return `${clock(at)} ${name ? `${strong(`${safe(name)}:`)} ` : ''}${words}`;
+    const parts = [clock(at), name && strong(safe(name) + ':'), safe(text), mark && `(${safe(mark)})`];
+    return parts.filter(Boolean).join(' ');
   });
-  return `${[markdown ? `# ${title}` : title, ...told].join(markdown ? '\n\n' : '\n')}\n`;
+  return [markdown ? `# ${title}` : title, ...told].join(markdown ? '\n\n' : '\n') + '\n';
 }
 
 /** The button in the page's head, and the dialog behind it. */
