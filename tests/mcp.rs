@@ -1,7 +1,13 @@
 //! MCP servers as a call meets them: through the whole program, with a server that breaks the protocol in
 //! one way beside one that does not.
 
+mod asking;
+mod command;
+mod hostile;
+mod reread;
+mod secure;
 mod standin;
+mod traps;
 mod web;
 
 use std::path::PathBuf;

@@ -58,6 +58,34 @@ fn the_service_has_few_rights() {
     assert!(good, "{text}");
 }
 
+/// What the manual tells an owner to relax for tools: systemd knows each directive, and each one changes what the
+/// unit says, or adds to it.
+#[test]
+fn what_tools_may_need_is_what_the_unit_forbids() {
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+    let manual = fs::read_to_string(manual).expect("the manual");
+    let (_, table) = manual.split_once("| A tool needs | Directive |\n").expect("the table");
+    let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let quoted = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let directives: Vec<&str> = quoted.filter(|text| text.contains('=')).collect();
+    assert!(directives.len() >= 8, "{directives:?}");
+    let service = unit("voicelived.service");
+    let adds = ["DeviceAllow", "SupplementaryGroups", "ReadWritePaths"];
+    let mut relaxed = fs::read_to_string(copies().join("voicelived.service")).expect("a copy");
+    for directive in directives {
+        let (key, value) = directive.split_once('=').expect("filtered");
+        let own = service.lines().find_map(|line| line.strip_prefix(&format!("{key}=")));
+        assert!(own.is_some_and(|own| own != value) || adds.contains(&key), "{directive}: {own:?}");
+        if !value.is_empty() {
+            relaxed = relaxed.replace("[Install]", &format!("{directive}\n\n[Install]"));
+        }
+    }
+    let path = copies().join("relaxed.service");
+    fs::write(&path, relaxed).expect("a file");
+    let (good, text) = analyze(&["verify", "--man=no"], &[path]);
+    assert!(good && text.is_empty(), "{text}");
+}
+
 #[test]
 fn what_the_units_name_is_what_the_program_knows() {
     let service = unit("voicelived.service");

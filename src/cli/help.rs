@@ -75,17 +75,19 @@ Usage: voicelived simulate [OPTIONS]
 
 const TOOLS_HELP: &str = "\
 voicelived tools lists the tools that the model may use in calls: where each comes from,
-and the faults of your own. With run it runs one as a call would, prints what the model
-would get, and to standard error how long it took.
+and the faults of your own. MCP servers are started for it, as you, and asked. With run
+it runs one as a call would, prints what the model would get, and to standard error how
+long it took.
 
 Usage: voicelived tools [OPTIONS]
        voicelived tools [OPTIONS] run NAME ['{\"ARGUMENT\":\"VALUE\"}']
 
-  --dir DIR              look for tools in DIR in place of VOICELIVED_TOOLS_DIR
+  --dir DIR              look for tools in DIR alone, and neither in VOICELIVED_TOOLS_DIR
+                         nor at MCP servers
   --env-file FILE        read FILE in place of .env
   --service              use the settings of the installed service, as check does
 
-Exit status: 0 if all is well, 78 if a file has a fault, 1 if the run failed.
+Exit status: 0 if all is well, 78 if a file or a server has a fault, 1 if the run failed.
 ";
 
 const CALL_HELP: &str = "\

@@ -10,6 +10,7 @@ use crate::call::service::session::{
 use crate::config::{Config, ConfigError, ServiceConfig};
 use crate::net::dial::Target;
 use crate::net::tls::ClientConfigs;
+use crate::server::Mcp;
 use crate::session::candidates::{Candidate, Candidates, ModelTarget};
 use crate::tools::Tools;
 
@@ -49,6 +50,17 @@ pub fn first_candidate(
         session: session_settings(config, "", tools.schemas()),
         call,
     }))
+}
+
+/// The MCP servers, for the loop.
+#[must_use]
+pub fn mcp(config: &Config) -> Mcp {
+    Mcp {
+        servers: config.mcp.servers.clone(),
+        faulty: config.mcp.faulty.clone(),
+        schema_budget: config.mcp.schema_budget,
+        authorities: config.service.extra_authorities.iter().map(|it| it.to_vec()).collect(),
+    }
 }
 
 /// What is odd in the settings beside one of the models that a call may ask for, a sentence each.

@@ -1,7 +1,9 @@
 //! `voicelived tools`: lists the tools, and runs one as a call would.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Instant;
+
+use log::LevelFilter;
 
 use super::args::{Run, ToolsArgs};
 use super::drive;
@@ -10,44 +12,86 @@ use super::screen::plain;
 use super::service;
 use super::tool_folder::{Found, ToolFolder, origin};
 use crate::config::{Config, Purpose};
+use crate::server::{Alone, Mcp};
 use crate::system::child::{Child, Launch, Outcome};
+use crate::system::terminal_log;
 use crate::tools::process::{self, Ended};
-use crate::tools::{Backing, Confirm, Tool, builtin};
+use crate::tools::{Backing, Confirm, Origin, Tool, builtin};
 
 /// Lists the tools, or runs one.
 ///
 /// # Errors
 /// [`Failure`]: a setting or a file has a fault, or the run failed.
 pub(super) fn tools(args: &ToolsArgs) -> Result<(), Failure> {
-    let folder = match &args.folder {
-        Some(folder) => Some(folder.clone()),
-        None => configured(args)?,
+    // What has become of MCP servers is told below. VOICELIVED_LOG=debug shows more of them.
+    terminal_log::init(terminal_log::level_or(LevelFilter::Error));
+    let Settings { folder, mcp, faults } = match &args.folder {
+        Some(folder) => Settings { folder: Some(folder.clone()), ..Settings::default() },
+        None => settings(args)?,
     };
-    let found = ToolFolder::default().read(folder.as_deref());
+    let mut found = ToolFolder::default().read(folder.as_deref());
+    found.faults.extend(faults);
+    let wanted = args.run.as_ref().map(|run| run.name.as_str());
+    let servers = match wanted {
+        // No server needs to be started for a tool of the folder.
+        Some(name) if found.tools.find(name).is_some() => None,
+        _ => servers(mcp, &mut found, wanted)?,
+    };
     match &args.run {
-        None => list(&found, folder.as_deref()),
-        Some(run) => try_out(&found, run),
+        None => {
+            servers.into_iter().for_each(Alone::end);
+            list(&found, folder.is_none())
+        }
+        Some(run) => try_out(&found, run, servers),
     }
 }
 
-/// The folder that the settings name. What is wrong with the service's settings does not matter here.
-fn configured(args: &ToolsArgs) -> Result<Option<std::path::PathBuf>, Failure> {
+/// What the settings say of tools, and what is wrong with it.
+#[derive(Default)]
+struct Settings {
+    folder: Option<PathBuf>,
+    mcp: Mcp,
+    faults: Vec<String>,
+}
+
+/// What is wrong with the service's settings does not matter here.
+fn settings(args: &ToolsArgs) -> Result<Settings, Failure> {
     let env_file = args.env_file.as_deref();
     let config = if args.service {
         Config::of_service(Purpose::Demo, env_file)
     } else {
         Config::from_process(Purpose::Demo, env_file, None, &[])
     };
-    config.map(|config| config.tools_dir).map_err(|faults| (exit::CONFIG, service::lines(&faults)))
+    let config = config.map_err(|faults| (exit::CONFIG, service::lines(&faults)))?;
+    let mcp = service::mcp(&config);
+    let mut faults = config.warnings;
+    faults.retain(|fault| fault.starts_with("VOICELIVED_MCP_FILE"));
+    Ok(Settings { folder: config.tools_dir, mcp, faults })
 }
 
-fn list(found: &Found, folder: Option<&Path>) -> Result<(), Failure> {
+/// Starts the MCP servers, if there are any, and adds their tools and faults to what was found.
+pub(super) fn servers(
+    mcp: Mcp,
+    found: &mut Found,
+    wanted: Option<&str>,
+) -> Result<Option<Alone>, Failure> {
+    if mcp.servers.is_empty() {
+        return Ok(None);
+    }
+    let program = std::env::current_exe();
+    let servers = program.and_then(|program| Alone::start(mcp, program));
+    let mut servers = servers.map_err(|error| (exit::SYSTEM, error.to_string()))?;
+    found.faults.extend(servers.list(&mut found.tools, wanted));
+    Ok(Some(servers))
+}
+
+fn list(found: &Found, no_folder: bool) -> Result<(), Failure> {
     let mut text = String::new();
     for tool in found.tools.iter() {
         text.push_str(&line(tool));
         text.push('\n');
     }
-    if folder.is_none() {
+    if no_folder {
         text.push_str("VOICELIVED_TOOLS_DIR names no folder with tools of your own.\n");
     }
     super::print(&text)?;
@@ -72,13 +116,24 @@ pub(super) fn line(tool: &Tool) -> String {
 
 /// Runs a tool, and prints what the model would get. Its time and its standard error are for the owner, and
 /// go elsewhere.
-fn try_out(found: &Found, Run { name, arguments }: &Run) -> Result<(), Failure> {
+fn try_out(
+    found: &Found,
+    Run { name, arguments }: &Run,
+    mut servers: Option<Alone>,
+) -> Result<(), Failure> {
     let begin = Instant::now();
-    let result = match found.tools.check(name, arguments) {
-        Ok((tool, arguments)) => run(tool, &arguments)?,
-        Err(why) => Err(why),
+    let result = match (found.tools.check(name, arguments), &mut servers) {
+        (Ok((tool, input)), Some(servers)) if matches!(tool.origin, Origin::Server(_)) => {
+            servers.run(tool, &input)
+        }
+        (Ok((tool, arguments)), _) => run(tool, &arguments)?,
+        (Err(why), _) => {
+            found.faults.iter().for_each(|fault| eprintln!("{}", plain(fault)));
+            Err(why)
+        }
     };
     let ms = begin.elapsed().as_secs_f64() * 1000.0;
+    servers.into_iter().for_each(Alone::end);
     let failed = result.is_err();
     let output = result.unwrap_or_else(|why| serde_json::json!({ "error": why }).to_string());
     super::print(&format!("{output}\n"))?;

@@ -36,7 +36,6 @@ impl Config {
             ("VOICELIVED_DAILY_MINUTES", limits.daily != new_limits.daily),
             ("VOICELIVED_DRAIN_SECONDS", limits.drain != new_limits.drain),
             ("VOICELIVED_AUDIO_POOL_SECONDS", limits.audio_pool != new_limits.audio_pool),
-            ("VOICELIVED_MCP_FILE, VOICELIVED_MCP_SCHEMA_KIB", self.mcp != new.mcp),
             ("VOICELIVED_LOG", self.log != new.log),
         ];
         settings.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect()

@@ -123,10 +123,11 @@ pub(super) fn mcp_file(draft: &mut Draft, path: &str, files: Files<'_>) -> Resul
         environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
     };
     let (servers, faults) = file::parse(&text, &lookup);
-    for file::Fault { line, message } in faults {
+    for file::Fault { line, message, server } in faults {
         draft
             .warnings
             .push(format!("VOICELIVED_MCP_FILE: line {line} of {}: {message}", shown(path)));
+        draft.mcp.faulty.push(server);
     }
     if servers.iter().any(file::Server::may_hold_secrets) {
         draft.secret_files.push(path.into());

@@ -52,6 +52,7 @@ pub(super) fn load(
             loader.draft.unready = Some(loader.unready(&names));
         }
     }
+    loader.settle_servers();
     loader.check_pool();
     loader.require_listener();
     loader.settle_tls_files();
@@ -131,7 +132,7 @@ pub(super) struct Loader<'a> {
     pub(super) draft: Draft,
     pub(super) settings: Vec<Setting>,
     /// The variables that are set: each with the name and the place that count.
-    set: Vec<(&'static str, String, Place)>,
+    pub(super) set: Vec<(&'static str, String, Place)>,
     pub(super) errors: Vec<ConfigError>,
 }
 

@@ -8,7 +8,7 @@ use super::draft::Draft;
 use super::load::{Loader, Setting};
 use super::names::{
     ALL_PROXY, API_KEY_FILE, CLIENT_SECRET, ENTRA_COMMAND, ENTRA_FILE, FEDERATED_FILE, HTTPS_PROXY,
-    KEY, NO_PROXY,
+    KEY, NO_PROXY, UPSTREAM_CA_FILE,
 };
 use super::{Endpoint, Place, Secret, VARIABLES, Variable};
 use crate::identity::{SignIn, Source};
@@ -69,6 +69,34 @@ impl Loader<'_> {
         }
         let parsed = Proxy::parse(value.trim(), &name);
         parsed.map_err(|message| self.fault(&name, Some(place), message)).ok()
+    }
+
+    /// MCP servers by HTTPS are reached as the service is: by the authorities that are trusted for it, and through
+    /// the proxy, unless `NO_PROXY` names them.
+    pub(super) fn settle_servers(&mut self) {
+        if self.draft.mcp.servers.iter_mut().any(|server| server.place.https_host().is_some()) {
+            self.trust_authorities();
+        }
+        let mut servers = std::mem::take(&mut self.draft.mcp.servers);
+        for server in &mut servers {
+            if let Some((host, proxy)) = server.place.https_host() {
+                *proxy = self.proxy_to(&host).map(|proxy| proxy.expose());
+            }
+        }
+        self.draft.mcp.servers = servers;
+    }
+
+    /// A demo reads this setting only here, since nothing else of it needs authorities.
+    fn trust_authorities(&mut self) {
+        let variable = VARIABLES.iter().find(|variable| variable.name == UPSTREAM_CA_FILE);
+        let Some(variable) = variable.filter(|it| !self.set.iter().any(|set| set.0 == it.name))
+        else {
+            return;
+        };
+        let Some(Setting { name, value, place, .. }) = self.choose(variable) else { return };
+        if let Err(message) = (variable.parse)(&mut self.draft, &value, self.files) {
+            self.fault(&name, Some(place), message);
+        }
     }
 
     /// Decides between the key and Entra ID. The settings of this program win over those that many

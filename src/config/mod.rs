@@ -182,6 +182,8 @@ impl Web {
 pub struct McpConfig {
     /// The servers of the file that can be used.
     pub servers: Vec<crate::mcp::file::Server>,
+    /// The names of those that have a fault; `None` if the whole file has one.
+    pub faulty: Vec<Option<String>>,
     /// The most bytes that their tools' names, descriptions and schemas may have together.
     pub schema_budget: usize,
 }

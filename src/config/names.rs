@@ -18,6 +18,7 @@ pub(super) const TLS_LISTEN: &str = "VOICELIVED_TLS_LISTEN";
 pub(super) const TOOLS_DIR: &str = "VOICELIVED_TOOLS_DIR";
 pub(super) const STATE_DIR: &str = "VOICELIVED_STATE_DIR";
 pub(super) const HTTPS_PROXY: &str = "HTTPS_PROXY";
+pub(super) const UPSTREAM_CA_FILE: &str = "VOICELIVED_UPSTREAM_CA_FILE";
 pub(super) const ALL_PROXY: &str = "ALL_PROXY";
 pub(super) const NO_PROXY: &str = "NO_PROXY";
 pub(super) const ENTRA_FILE: &str = "AZURE_VOICE_LIVE_TOKEN_FILE";

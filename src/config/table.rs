@@ -6,7 +6,7 @@ use super::names::{
     ALL_PROXY, API_KEY_FILE, AUTHORITY, AZURE_PREFIX, AZURE_SHORT_PREFIX, CLIENT, CLIENT_SECRET,
     CREDENTIALS, ENDPOINT, ENTRA_COMMAND, ENTRA_FILE, FEDERATED_FILE, HTTPS_PROXY,
     IDENTITY_ENDPOINT, IDENTITY_HEADER, IMDS_ENDPOINT, KEY, LISTEN, METADATA, NO_PROXY, SECRETS,
-    SHARED, STATE_DIR, TENANT, TLS_LISTEN, TOKEN, TOKEN_FILE, TOOLS_DIR,
+    SHARED, STATE_DIR, TENANT, TLS_LISTEN, TOKEN, TOKEN_FILE, TOOLS_DIR, UPSTREAM_CA_FILE,
 };
 use super::{Files, Secret, network};
 use crate::models;
@@ -271,9 +271,9 @@ pub static VARIABLES: &[Variable] = &[
         parse: |draft, text, _| draft::word(text, 64).map(|text| draft.api_version = text),
     },
     Variable {
-        name: "VOICELIVED_UPSTREAM_CA_FILE",
+        name: UPSTREAM_CA_FILE,
         default: "",
-        explanation: "PEM file with more certificate authorities to trust for the service, such as a proxy's.",
+        explanation: "PEM file with more certificate authorities to trust for the service and for MCP servers, such as a proxy's.",
         group: SERVICE,
         service_only: true,
         parse: draft::authorities,

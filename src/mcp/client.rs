@@ -129,6 +129,11 @@ impl Client {
         }
     }
 
+    /// Calls from now on may take so long without progress.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
     /// There is a new connection: the first words are written.
     #[inline(never)]
     pub fn open(&mut self, now: Instant) {

@@ -55,6 +55,8 @@ pub enum Place {
         url: String,
         /// Fields that every request carries, such as a login.
         headers: Vec<(String, String)>,
+        /// The address of the proxy on the way, with its login. The file does not name it.
+        proxy: Option<String>,
     },
 }
 
@@ -89,11 +91,28 @@ pub struct Fault {
     pub line: usize,
     /// What is wrong there.
     pub message: String,
+    /// The server that it costs; `None` for all of them.
+    pub server: Option<String>,
 }
 
 /// The value of a variable of the environment, for `${NAME}`; `None` if there is none, or none that a
 /// server may see.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Place {
+    /// The host of an `https` address, and where its proxy is to be put.
+    pub fn https_host(&mut self) -> Option<(String, &mut Option<String>)> {
+        let Self::Http { url, proxy, .. } = self else { return None };
+        let (scheme, rest) = url.split_once("://")?;
+        let place = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let place = place.rsplit('@').next().unwrap_or_default();
+        let host = match place.strip_prefix('[') {
+            Some(address) => address.split(']').next(),
+            None => place.split(':').next(),
+        };
+        host.filter(|_| scheme.eq_ignore_ascii_case("https")).map(|host| (host.to_owned(), proxy))
+    }
+}
 
 impl Server {
     /// Whether its entry has places where logins stand.
@@ -110,8 +129,9 @@ impl Server {
 #[must_use]
 #[inline(never)]
 pub fn parse(text: &str, lookup: Lookup<'_>) -> (Vec<Server>, Vec<Fault>) {
-    let whole =
-        |line, message: &str| (Vec::new(), vec![Fault { line, message: message.to_owned() }]);
+    let whole = |line, message: &str| {
+        (Vec::new(), vec![Fault { line, message: message.to_owned(), server: None }])
+    };
     let root: Value = match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
         Ok(root) => root,
         Err(error) => {
@@ -132,14 +152,16 @@ pub fn parse(text: &str, lookup: Lookup<'_>) -> (Vec<Server>, Vec<Fault>) {
             Ok(None) => {}
             Ok(Some(_)) if servers.len() == MAX_SERVERS => {
                 let message = format!("more than {MAX_SERVERS} servers; {name:?} is left out");
-                faults.push(Fault { line: line_of(text, &[key, name]), message });
+                let (line, server) = (line_of(text, &[key, name]), Some(name.clone()));
+                faults.push(Fault { line, message, server });
             }
             Ok(Some(server)) => servers.push(server),
             Err((field, why)) => {
                 let path = [key, name, field];
                 let path = if field.is_empty() { &path[..2] } else { &path[..] };
                 let message = format!("{}: {why}", super::shown(name, 60));
-                faults.push(Fault { line: line_of(text, path), message });
+                let (line, server) = (line_of(text, path), Some(name.clone()));
+                faults.push(Fault { line, message, server });
             }
         }
     }
@@ -192,7 +214,7 @@ fn place(entry: &Map<String, Value>, lookup: Lookup<'_>) -> Result<Place, Wrong>
             {
                 return Err((key, "this is no address such as https://host/mcp".to_owned()));
             }
-            Ok(Place::Http { url, headers: pairs(entry, "headers", lookup)? })
+            Ok(Place::Http { url, headers: pairs(entry, "headers", lookup)?, proxy: None })
         }
         (false, None) => Err(("", "there is neither \"command\" nor \"url\"".to_owned())),
     }

@@ -111,6 +111,11 @@ families! {
         "Tool runs that the model asked for.";
     Confirms: "confirms_total", "outcome", "allowed refused expired withdrawn unasked stray",
         "Questions to users before a tool runs, and answers to none.";
+    McpServers: "mcp_servers", "", "", "MCP servers of the file that can be used.";
+    McpReady: "mcp_servers_ready", "", "", "Those of them whose tools can be called now.";
+    McpTools: "mcp_tools", "", "", "Tools of MCP servers that new calls are offered.";
+    McpFailures: "mcp_failures_total", "", "",
+        "Times that an MCP server could not be started, ended, or was ended for a fault.";
     LogLost: "log_lines_lost_total", "", "", "Log lines that standard error did not take.";
     Active: "calls_active", "", "", "Calls now.";
     Open: "connections_open", "", "", "Connections now, calls among them.";

@@ -45,7 +45,7 @@ use certificates::KnownNames;
 use children::{Children, MAX_CHILDREN, TOKENS};
 use connects::ConnectBudget;
 use helper::Helper;
-pub use mcp::Mcp;
+pub use mcp::{Alone, Mcp};
 use mcp::{SERVERS_TOKENS, Servers};
 use reload::{Reread, Terms};
 use runs::Runs;
@@ -115,8 +115,6 @@ pub struct Calls {
     pub terms: Terms,
     /// Reads the configuration again, for SIGHUP.
     pub reread: Reread,
-    /// The MCP servers.
-    pub mcp: Mcp,
     /// The path of this program, which children run too.
     pub program: PathBuf,
     /// The most calls at once (`VOICELIVED_MAX_SESSIONS`).
@@ -235,7 +233,7 @@ impl Server {
         let connects = calls.as_ref().map_or(0, |calls| calls.connects_per_minute);
         let resolver = calls.as_ref().and_then(|calls| calls.terms.resolver());
         let certificates_due = certificates::next_look(calls.as_ref(), now);
-        let mcp = calls.as_mut().map(|calls| std::mem::take(&mut calls.mcp)).unwrap_or_default();
+        let mcp = calls.as_mut().map(|calls| std::mem::take(&mut calls.terms.mcp));
         let access = calls.as_ref().map_or(Access::Open, |calls| calls.terms.access.clone());
         Ok(Self {
             poll,
@@ -249,7 +247,7 @@ impl Server {
             soonest: None,
             children: Children::new(CHILDREN),
             helper: Helper::new(HELPER),
-            servers: Servers::new(mcp, SERVERS, now),
+            servers: Servers::new(mcp.unwrap_or_default(), SERVERS, now),
             runs: Runs::default(),
             calls,
             guard: Guard::new(access),
@@ -605,7 +603,10 @@ impl Server {
             (Family::BlocksFree, self.resources.pool.spare_blocks() as u64),
             (Family::UsedToday, used),
             (Family::LogLost, crate::system::log::lost_lines()),
-        ] {
+        ]
+        .into_iter()
+        .chain(self.servers.gauges(self.calls.as_ref().map(|calls| &calls.terms.tools)))
+        {
             self.resources.metrics.set(family, value);
         }
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::slot::Conn;
-use super::{Calls, Server};
+use super::{Calls, Mcp, Server};
 use crate::access::Access;
 use crate::call::ending::EndReason;
 use crate::identity::SignIn;
@@ -27,6 +27,8 @@ pub struct Terms {
     pub sign_in: Option<Rc<SignIn>>,
     /// The tools that a call may run. Those of servers are no part of what is read again, and stay.
     pub tools: Tools,
+    /// The MCP servers; empty once the loop has taken them.
+    pub mcp: Mcp,
     /// Why no call can be made: a sentence for the caller about the settings that are missing. `None`
     /// when they are complete.
     pub unready: Option<String>,
@@ -92,7 +94,7 @@ impl Server {
             Ok(terms) => calls.adopt(terms),
             Err(why) => return log::error!("the old settings stay: {why}"),
         }
-        let access = calls.terms.access.clone();
+        let (access, mcp) = (calls.terms.access.clone(), std::mem::take(&mut calls.terms.mcp));
         log::info!("settings: read again, for new calls");
         // The addresses of an old proxy must not be taken for the new way.
         let (old, new) = (self.resolver.as_ref(), calls.terms.resolver());
@@ -102,6 +104,7 @@ impl Server {
         }
         self.change_sign_in(now);
         self.prepare_tools(now);
+        self.change_servers(mcp, now);
         self.change_access(access, now);
     }
 

@@ -197,6 +197,22 @@ impl Engine {
         Ok(true)
     }
 
+    /// Has the model call a tool in every call at once, and waits for all results. Gives the nanoseconds from
+    /// each tool call to its result.
+    pub(crate) fn tool_round(&mut self) -> io::Result<Vec<u64>> {
+        for service in self.services.iter_mut().flatten() {
+            service.call_tool()?;
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.services.iter().flatten().any(|service| service.round_trip.is_none()) {
+            if Instant::now() > deadline {
+                return Err(io::Error::other("a tool's result does not come"));
+            }
+            self.turn(Some(if self.spin { Duration::ZERO } else { Duration::from_millis(20) }))?;
+        }
+        Ok(self.services.iter().flatten().filter_map(|service| service.round_trip).collect())
+    }
+
     /// All callers leave in order.
     pub(crate) fn hang_up(&mut self) -> io::Result<()> {
         for caller in self.callers.iter_mut().flatten() {

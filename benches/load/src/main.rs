@@ -27,13 +27,14 @@ use fairness::Plan;
 use process::{Relay, Schedule, Surroundings, Usage};
 use serde_json::{Value, json};
 
-const USAGE: &str = "load [--mode realtime|saturate|idle|fairness|connections|\
+const USAGE: &str = "load [--mode realtime|saturate|idle|tools|fairness|connections|\
     secure-connections] [--calls N[,N…]] [--talking N] [--seconds S] \
     [--beside NAME[,NAME…]] [--until MS] [--name NAME] [--sleep] [--urgent] -- COMMAND…
   COMMAND starts the relay; {port} in it is the port to listen on, which is in $PORT too.
   --calls 250,500  steps: more calls are added to those there are
   --beside alone,burst  of the troubles in fairness, these (all: alone, burst, slow-reader,
                    flood, abuse, crumbs, handshakes, rollover)
+  --mode tools     the model calls a built-in tool in all calls at once, again and again
   --talking N      callers that speak, the others are silent (all)
   --until MS       no further step once the 99th percentile of delay is above
   --sleep          callers and stand-in sleep in epoll instead of spinning (real time only)
@@ -62,6 +63,8 @@ struct Options {
 enum Mode {
     /// Calls of this pace.
     Pace(Pace),
+    /// A tool is called in each call, in all of them at once.
+    Tools,
     /// Quiet calls beside others' trouble.
     Fairness,
     /// HTTP connections that are kept and ask for nothing more.
@@ -139,6 +142,7 @@ fn steps(options: &Options, relay: &Relay, engine: &mut Engine) -> io::Result<()
         match options.mode {
             Mode::Pace(Pace::Silent) => watch(options, relay, engine, &mut line)?,
             Mode::Pace(pace) => talk(options, pace, relay, engine, &mut line)?,
+            Mode::Tools => call_tools(options, engine, &mut line)?,
             Mode::Fairness | Mode::Connections { .. } => {}
         }
         line["failed"] = json!(engine.failed);
@@ -229,6 +233,21 @@ fn talk(
     Ok(())
 }
 
+/// From a tool call of the model to its result, as the service sees it.
+fn call_tools(options: &Options, engine: &mut Engine, line: &mut Value) -> io::Result<()> {
+    // The first round finds a child whose memory is not warm.
+    engine.tool_round()?;
+    let (mut times, start) = (Vec::new(), Instant::now());
+    while start.elapsed() < options.time {
+        times.extend(engine.tool_round()?);
+        // The relay's request for an answer belongs to this round.
+        engine.run(Duration::from_millis(5))?;
+    }
+    line["tool_runs"] = json!(times.len());
+    line["tool_ms"] = percentiles(&mut times);
+    Ok(())
+}
+
 fn percentiles(nanoseconds: &mut [u64]) -> Value {
     nanoseconds.sort_unstable();
     let at = |share: f64| {
@@ -282,6 +301,7 @@ fn options() -> Result<Options, Box<dyn std::error::Error>> {
                     "realtime" => Mode::Pace(Pace::RealTime),
                     "saturate" => Mode::Pace(Pace::Saturating),
                     "idle" => Mode::Pace(Pace::Silent),
+                    "tools" => Mode::Tools,
                     "fairness" => Mode::Fairness,
                     "connections" => Mode::Connections { secure: false },
                     "secure-connections" => Mode::Connections { secure: true },

@@ -4,10 +4,12 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
+use std::time::Instant;
 
 use memchr::memmem;
 use mio::net::TcpStream;
 use rustls::{HandshakeKind, ServerConfig, ServerConnection};
+use serde_json::{Value, json};
 
 use crate::frame;
 
@@ -27,6 +29,12 @@ pub(crate) struct Service {
     upgraded: bool,
     /// `session.updated` was sent.
     pub(crate) configured: bool,
+    /// When the model has called a tool whose result has not come.
+    called: Option<Instant>,
+    /// How many tools it has called.
+    calls: u64,
+    /// The last result came so long after its call, in nanoseconds, and the relay has asked for an answer.
+    pub(crate) round_trip: Option<u64>,
 }
 
 impl Service {
@@ -35,7 +43,17 @@ impl Service {
         let mut tls = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
         tls.set_buffer_limit(None);
         let (inbox, outbox) = (Vec::new(), Vec::new());
-        Ok(Self { socket, tls, inbox, outbox, upgraded: false, configured: false })
+        Ok(Self {
+            socket,
+            tls,
+            inbox,
+            outbox,
+            upgraded: false,
+            configured: false,
+            called: None,
+            calls: 0,
+            round_trip: None,
+        })
     }
 
     /// Whether the handshake took up an earlier session; `None` before its end.
@@ -124,11 +142,54 @@ impl Service {
             return self
                 .message(frame::TEXT, &[DELTA_HEAD.as_bytes(), audio, DELTA_TAIL.as_bytes()]);
         }
+        if memmem::find(event, b"\"function_call_output\"").is_some() {
+            if let Some(called) = self.called.take() {
+                self.round_trip = Some(called.elapsed().as_nanos() as u64);
+            }
+            return Ok(());
+        }
         if memmem::find(event, b"\"session.update\"").is_some() {
             self.configured = true;
             self.say(UPDATED)?;
         }
         Ok(())
+    }
+
+    /// A response that calls a built-in tool and nothing else. It leaves in one go.
+    pub(crate) fn call_tool(&mut self) -> io::Result<()> {
+        self.calls += 1;
+        let (at, name) = (self.calls, "get_stock_price");
+        let (response, item, call) =
+            (format!("resp_{at}"), format!("item_{at}"), format!("call_{at}"));
+        let place = json!({"response_id": response, "item_id": item, "output_index": 0});
+        let arguments = "{\"symbol\":\"MSFT\"}";
+        let whole = json!({"id": item, "type": "function_call", "status": "completed", "name": name,
+            "call_id": call, "arguments": arguments});
+        let mut empty = whole.clone();
+        (empty["arguments"], empty["status"]) = ("".into(), "in_progress".into());
+        let with = |kind: &str, fields: Value| {
+            let mut event = place.clone();
+            event["type"] = kind.into();
+            for (key, value) in fields.as_object().into_iter().flatten() {
+                event[key.as_str()] = value.clone();
+            }
+            event
+        };
+        self.round_trip = None;
+        self.called = Some(Instant::now());
+        for event in [
+            json!({"type": "response.created", "response": {"id": response, "status": "in_progress", "output": []}}),
+            with("response.output_item.added", json!({"item": empty})),
+            with(
+                "response.function_call_arguments.done",
+                json!({"name": name, "call_id": call, "arguments": arguments}),
+            ),
+            with("response.output_item.done", json!({"item": whole})),
+            json!({"type": "response.done", "response": {"id": response, "status": "completed", "output": [whole]}}),
+        ] {
+            self.say(&event.to_string())?;
+        }
+        self.flush()
     }
 
     fn say(&mut self, text: &str) -> io::Result<()> {

@@ -36,6 +36,7 @@ use crate::net::suites;
 use crate::net::tls::ClientConfigs;
 use crate::net::upgrade;
 use crate::net::ws::{Message, Sizes, USUAL_WAITING};
+use crate::server::Alone;
 use crate::session::candidates::Candidate;
 use crate::session::connection_faults;
 use crate::session::refusals::{self, Refused};
@@ -87,7 +88,9 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     }
     state::check(&config, &mut report)?;
     let program = std::env::current_exe().unwrap_or_default();
-    let found = ToolFolder::default().read(config.tools_dir.as_deref());
+    let mut found = ToolFolder::default().read(config.tools_dir.as_deref());
+    let servers = tools::servers(service::mcp(&config), &mut found, None)?;
+    servers.into_iter().for_each(Alone::end);
     for tool in found.tools.iter() {
         report.fact("tool", &tools::line(tool));
     }

@@ -23,7 +23,7 @@ use crate::cli::tool_folder::ToolFolder;
 use crate::cli::{access_token, own_names, service};
 use crate::config::{Config, PassedSocket, Purpose};
 use crate::net::tls::{self, ClientConfigs};
-use crate::server::{Calls, Listen, Mcp, Server, bind};
+use crate::server::{Calls, Listen, Server, bind};
 use crate::simulator::{Options, Script};
 use crate::spending::Ledger;
 use crate::system::clock::is_clock_set;
@@ -146,11 +146,6 @@ fn serve(
         certificates: certificates.map(|(certificates, _)| certificates),
         spending: spending(&config)?,
         terms,
-        mcp: Mcp {
-            servers: config.mcp.servers.clone(),
-            schema_budget: config.mcp.schema_budget,
-            authorities: config.service.extra_authorities.iter().map(|it| it.to_vec()).collect(),
-        },
         program,
         max_sessions: config.limits.max_sessions,
         max_sessions_per_address: config.limits.max_sessions_per_address,

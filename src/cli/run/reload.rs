@@ -55,7 +55,7 @@ pub(super) fn terms(
     let sign_in = config.service.sign_in.clone().map(Rc::new);
     let access = access_token::access(token);
     let (tools, unready) = (tools.clone(), config.unready.clone());
-    Ok(Terms { access, candidate, sign_in, tools, unready })
+    Ok(Terms { access, candidate, sign_in, tools, mcp: service::mcp(config), unready })
 }
 
 /// The tools of new calls. A fault is told, and costs only its file.

@@ -39,7 +39,7 @@ fn files_of_other_assistants_work_as_they_are() {
         let web = one(&format!(
             r#"{{"type": "http", "{key}": "https://h/mcp", "headers": {{"Authorization": "Bearer ${{TOKEN}}"}}}}"#
         ));
-        let Place::Http { url, headers } = web.place else { panic!("an address") };
+        let Place::Http { url, headers, .. } = web.place else { panic!("an address") };
         assert_eq!(url, "https://h/mcp");
         assert_eq!(headers, [pair("Authorization", "Bearer secret")]);
     }

@@ -140,9 +140,9 @@ impl Bridge {
 
     /// Asks, and passes the answer on.
     fn request(self: &Arc<Self>, message: &Value) {
-        let (id, agent) = (&message["id"], self.agent());
+        let (id, mut agent) = (&message["id"], self.agent());
         self.state().running.insert(id.to_string(), agent.clone());
-        let answer = self.exchange(&agent, message, true);
+        let answer = self.exchange(&mut agent, message, true);
         let wanted = self.state().running.remove(&id.to_string()).is_some();
         match answer {
             // Cancelled: the loop does not know this id any more.
@@ -157,9 +157,9 @@ impl Bridge {
 
     /// Sends what has no answer. If that fails, there is nobody to be told.
     fn tell(&self, message: &Value, patience: Duration) {
-        let agent = self.agent();
+        let mut agent = self.agent();
         let session = self.state().session.clone();
-        if let Ok(mut answer) = self.post(&agent, message, &session, Some(patience)) {
+        if let Ok(mut answer) = self.post(&mut agent, message, &session, Some(patience)) {
             let _ = answer.body_mut().with_config().limit(MAX_REFUSAL).read_to_vec();
             self.state().idle.push(agent);
         }
@@ -168,7 +168,7 @@ impl Bridge {
     /// One request and its answer, with a new session in between if the old one is forgotten.
     fn exchange(
         self: &Arc<Self>,
-        agent: &Agent,
+        agent: &mut Agent,
         message: &Value,
         may_begin: bool,
     ) -> Result<Value, Fault> {
@@ -205,7 +205,7 @@ impl Bridge {
     }
 
     /// Makes a new session, unless another thread has made one since `generation`.
-    fn begin_anew(self: &Arc<Self>, agent: &Agent, generation: usize) -> Result<(), Fault> {
+    fn begin_anew(self: &Arc<Self>, agent: &mut Agent, generation: usize) -> Result<(), Fault> {
         let _alone = self.renewal.lock().unwrap_or_else(PoisonError::into_inner);
         let initialize = {
             let state = self.state();
@@ -358,7 +358,7 @@ impl Bridge {
             false => RootCerts::WebPki,
         };
         let config = Agent::config_builder()
-            .proxy(None)
+            .proxy(self.job.proxy.as_deref().and_then(|proxy| ureq::Proxy::new(proxy).ok()))
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false)
@@ -370,7 +370,7 @@ impl Bridge {
 
     fn post(
         &self,
-        agent: &Agent,
+        agent: &mut Agent,
         message: &Value,
         session: &Session,
         patience: Option<Duration>,
@@ -395,7 +395,9 @@ impl Bridge {
         if untrusted && !self.job.authorities.is_empty() && !self.state().own_authorities {
             self.state().own_authorities = true;
             self.state().idle.clear();
-            return send(&self.agent()).map_err(|error| fault(&words(&error)));
+            // The old one would come back with Mozilla's.
+            *agent = self.agent();
+            return send(agent).map_err(|error| fault(&words(&error)));
         }
         answer.map_err(|error| fault(&words(&error)))
     }
@@ -464,6 +466,10 @@ fn is_untrusted(error: &ureq::Error) -> bool {
 /// Why the server is not reached.
 fn words(error: &ureq::Error) -> String {
     let why = match error {
+        // The status line may repeat the login.
+        ureq::Error::ConnectProxyFailed(_) => {
+            "the proxy on the way refuses (HTTPS_PROXY)".to_owned()
+        }
         ureq::Error::HostNotFound => "its name was not found".to_owned(),
         ureq::Error::Timeout(_) => "it does not answer in time".to_owned(),
         ureq::Error::BodyExceedsLimit(_) => "its answer is too long".to_owned(),

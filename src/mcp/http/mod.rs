@@ -24,6 +24,8 @@ pub struct Job {
     pub url: String,
     /// Fields that each request carries.
     pub headers: Vec<(String, String)>,
+    /// The address of a proxy, with its login; `None` for the direct way.
+    pub proxy: Option<String>,
     /// Certificate authorities that are trusted besides the usual ones, as DER.
     pub authorities: Vec<Vec<u8>>,
 }
@@ -33,8 +35,10 @@ impl Job {
     #[must_use]
     #[inline(never)]
     pub fn line(&self) -> String {
-        let Self { url, headers, authorities } = self;
-        format!("{}\n", json!({ "url": url, "headers": headers, "authorities": authorities }))
+        let Self { url, headers, proxy, authorities } = self;
+        let job =
+            json!({ "url": url, "headers": headers, "proxy": proxy, "authorities": authorities });
+        format!("{job}\n")
     }
 
     /// What a line tells; `None` if it is no job.
@@ -49,6 +53,7 @@ impl Job {
         Some(Self {
             url: job["url"].as_str()?.to_owned(),
             headers: job["headers"].as_array()?.iter().map(pair).collect::<Option<_>>()?,
+            proxy: job["proxy"].as_str().map(str::to_owned),
             authorities: job["authorities"].as_array()?.iter().map(bytes).collect::<Option<_>>()?,
         })
     }
@@ -63,6 +68,7 @@ mod tests {
         let job = Job {
             url: "https://h/mcp?a=\"b\"".to_owned(),
             headers: vec![("Authorization".to_owned(), "Bearer x".to_owned())],
+            proxy: Some("http://u:p@h:1".to_owned()),
             authorities: vec![vec![0, 255], Vec::new()],
         };
         let line = job.line();

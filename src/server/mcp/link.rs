@@ -6,7 +6,9 @@
 //!    └── 1 s, and twice as long after each failure, up to a minute
 //! ```
 //!
-//! `Ending` keeps the protocol's order: close its input, after 2 s SIGTERM, after 2 s more SIGKILL.
+//! `Ending` keeps the protocol's order: close its input, after 2 s SIGTERM, after 2 s more SIGKILL. A server that
+//! the file names no more ends in the same way, and so does one that is at another place now before it begins
+//! there.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -46,7 +48,7 @@ enum State {
     Running { child: PipedChild, since: Instant },
     /// It has been asked to end, and is killed or told to at this time.
     Ending { child: PipedChild, until: Instant, told: bool, why: String },
-    /// The daemon ends.
+    /// The daemon ends, or the file does not name it any more.
     Stopped,
 }
 
@@ -68,8 +70,13 @@ pub(super) struct Link {
     client: Client,
     state: State,
     /// Its pipes have this token of the poll and the two after it.
-    token: usize,
-    failures: u32,
+    pub(super) token: usize,
+    /// Failures one after the other.
+    pub(super) failures: u32,
+    /// It has told its tools since it was started, or why it has not. Empty while neither is known.
+    pub(super) standing: Result<(), String>,
+    /// The next process is at another place: nothing that was learnt of the last one holds for it.
+    moved: bool,
     errors: Lines,
     /// When counting of logged lines began, and how many there were since.
     logged: (Instant, u32),
@@ -81,11 +88,7 @@ pub(super) struct Link {
 impl Link {
     /// A server that is started in the next turn.
     pub(super) fn new(spec: Server, token: usize, now: Instant) -> Self {
-        let transport = match &spec.place {
-            Place::Program { .. } => Transport::Stdio,
-            Place::Http { .. } => Transport::Http,
-        };
-        let client = Client::new(transport, spec.timeout);
+        let client = new_client(&spec);
         let (tools, errors) = (Vec::new(), Lines::new(MAX_ERROR));
         let state = State::Resting(now);
         Self {
@@ -95,6 +98,8 @@ impl Link {
             state,
             token,
             failures: 0,
+            standing: Err(String::new()),
+            moved: false,
             errors,
             logged: (now, 0),
             marked: false,
@@ -119,15 +124,58 @@ impl Link {
         sooner(own, self.client.deadline())
     }
 
+    /// Whether it is asked to be gone for good.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     /// Whether it is gone for good.
     pub(super) fn is_stopped(&self) -> bool {
         matches!(self.state, State::Stopped)
     }
 
-    /// The daemon ends: the server is asked to.
-    pub(super) fn stop(&mut self, now: Instant) {
+    /// The server is asked to end, and not started again.
+    pub(super) fn stop(&mut self, why: &str, now: Instant) {
         self.stopping = true;
-        self.end("the daemon ends", now);
+        self.end(why, now);
+        self.marked = true;
+    }
+
+    /// The file does not name it any more. True if it had tools.
+    pub(super) fn retire(&mut self, now: Instant) -> bool {
+        self.log(Weight::Info, "the file does not name it any more, so it ends");
+        self.stop("the owner has taken it out", now);
+        !std::mem::take(&mut self.tools).is_empty()
+    }
+
+    /// Takes what the file says of it now. True if its tools may be offered in another way.
+    pub(super) fn adopt(&mut self, spec: Server, now: Instant) -> bool {
+        if self.spec == spec && !self.stopping {
+            return false;
+        }
+        let moved = self.stopping || self.spec.place != spec.place;
+        self.spec = spec;
+        self.client.set_timeout(self.spec.timeout);
+        if moved {
+            (self.stopping, self.moved) = (false, true);
+            self.tools.clear();
+            self.end("the file has another place for it", now);
+            if !matches!(self.state, State::Ending { .. }) {
+                self.state = State::Resting(now);
+            }
+            self.marked = true;
+        }
+        true
+    }
+
+    /// Whether its tools can be called.
+    pub(super) fn is_ready(&self) -> bool {
+        self.client.is_ready()
+    }
+
+    /// Whether waiting longer will hardly show more of it.
+    pub(super) fn is_settled(&self) -> bool {
+        self.standing.is_ok() || self.failures >= 2
     }
 
     /// Calls a tool.
@@ -173,6 +221,7 @@ impl Link {
             match event {
                 Event::Tools(tools) => {
                     self.failures = 0;
+                    self.standing = Ok(());
                     if tools != self.tools {
                         self.tools = tools;
                         news.push(News::Tools);
@@ -197,6 +246,10 @@ impl Link {
         registry: &Registry,
         now: Instant,
     ) {
+        if std::mem::take(&mut self.moved) {
+            self.failures = 0;
+            self.client = new_client(&self.spec);
+        }
         let (command, mut environment, folder, job): (Vec<OsString>, Vec<_>, _, _) =
             match &self.spec.place {
                 Place::Program { command, environment, folder } => {
@@ -204,9 +257,9 @@ impl Link {
                     let pair = |(name, value): &(String, String)| (name.into(), value.into());
                     (command, environment.iter().map(pair).collect(), folder.as_ref(), None)
                 }
-                Place::Http { url, headers } => {
-                    let authorities = authorities.to_vec();
-                    let job = Job { url: url.clone(), headers: headers.clone(), authorities };
+                Place::Http { url, headers, proxy } => {
+                    let (url, headers, proxy) = (url.clone(), headers.clone(), proxy.clone());
+                    let job = Job { url, headers, proxy, authorities: authorities.to_vec() };
                     (vec![program.into(), "__mcp_http".into()], Vec::new(), None, Some(job))
                 }
             };
@@ -226,7 +279,9 @@ impl Link {
                 self.client.open(now);
             }
             Err(error) => {
-                self.log(Weight::Warn, &format!("it cannot be started: {error}"));
+                let why = format!("it cannot be started: {error}");
+                self.log(Weight::Warn, &why);
+                self.standing = Err(why);
                 self.failures += 1;
                 self.rest(now);
             }
@@ -310,7 +365,9 @@ impl Link {
             };
             if !self.stopping {
                 let wait = self.wait().as_secs();
-                self.log(Weight::Warn, &format!("it is started anew in {wait} s: {why}"));
+                let weight = if self.moved { Weight::Info } else { Weight::Warn };
+                self.log(weight, &format!("it is started anew in {wait} s: {why}"));
+                self.standing = Err(why);
             }
             // Its process is dropped, and killed if it is still there.
             return self.rest(now);
@@ -326,6 +383,9 @@ impl Link {
     }
 
     fn wait(&self) -> Duration {
+        if self.moved {
+            return Duration::ZERO;
+        }
         let doubled = BACK_OFF.0 * 2_u32.pow(self.failures.saturating_sub(1).min(6));
         doubled.min(BACK_OFF.1)
     }
@@ -338,6 +398,14 @@ impl Link {
         };
         log::log!(level, "mcp {}: {words}", self.spec.name.escape_debug());
     }
+}
+
+fn new_client(spec: &Server) -> Client {
+    let transport = match &spec.place {
+        Place::Program { .. } => Transport::Stdio,
+        Place::Http { .. } => Transport::Http,
+    };
+    Client::new(transport, spec.timeout)
 }
 
 fn shown(line: &[u8]) -> String {

@@ -1,10 +1,14 @@
 //! The MCP servers in the loop: they are citizens of it like any connection. Their pipes do not wait, each
 //! has its bounds in a turn, and a server that is slow or dead delays nothing but its own tools.
 
+mod alone;
 mod link;
 
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use mio::Registry;
 
 use super::Server;
 use super::children::TOKENS;
@@ -15,11 +19,16 @@ use crate::mcp::client::LONGEST_CALL;
 use crate::mcp::file::{self, MAX_SERVERS};
 use crate::mcp::listing;
 use crate::mcp::offer::{Offered, offer};
+use crate::metrics::Family;
 use crate::tools::{self, Backing, Confirm, Limits, Origin, Tool};
+pub use alone::Alone;
 use link::{Link, News};
 
-/// How many tokens of the poll the servers have.
-pub(super) const SERVERS_TOKENS: usize = TOKENS * MAX_SERVERS;
+/// Servers and those that still end since the file does not name them any more.
+const MAX_LINKS: usize = 2 * MAX_SERVERS;
+
+/// How many tokens of the poll they have.
+pub(super) const SERVERS_TOKENS: usize = TOKENS * MAX_LINKS;
 
 /// How many runs of one tool there may be at once.
 const AT_ONCE: usize = 8;
@@ -35,6 +44,8 @@ const _: () = assert!(LONGEST_CALL.as_secs() < tools::LONGEST_PROGRESS.as_secs()
 pub struct Mcp {
     /// The servers of the file.
     pub servers: Vec<file::Server>,
+    /// Those that have a fault there; `None` if the whole file has one. Their last good versions stay.
+    pub faulty: Vec<Option<String>>,
     /// The most bytes that their tools' names, descriptions and schemas may have together.
     pub schema_budget: usize,
     /// Certificate authorities that are trusted besides the usual ones, as DER.
@@ -43,26 +54,79 @@ pub struct Mcp {
 
 /// See the module's text.
 pub(super) struct Servers {
-    /// Server `i` has the poll's tokens `first + 3 * i` and the two after it.
+    /// The poll's tokens of all of them begin here. Each has three.
     first: usize,
     links: Vec<Link>,
     budget: usize,
     authorities: Vec<Vec<u8>>,
+    /// How often one has failed.
+    failures: u64,
 }
 
 impl Servers {
     pub(super) fn new(mcp: Mcp, first: usize, now: Instant) -> Self {
-        let Mcp { servers, schema_budget, authorities } = mcp;
-        let servers = servers.into_iter().take(MAX_SERVERS).enumerate();
-        let link = |(at, spec)| Link::new(spec, first + TOKENS * at, now);
-        Self { first, links: servers.map(link).collect(), budget: schema_budget, authorities }
+        let (links, authorities) = (Vec::new(), Vec::new());
+        let mut new = Self { first, links, budget: 0, authorities, failures: 0 };
+        new.adopt(mcp, now);
+        new
+    }
+
+    /// Takes what the file says now, in its order. True if other tools may have to be offered.
+    fn adopt(&mut self, mcp: Mcp, now: Instant) -> bool {
+        let mut changed = self.budget != mcp.schema_budget;
+        (self.budget, self.authorities) = (mcp.schema_budget, mcp.authorities);
+        let mut old = std::mem::take(&mut self.links);
+        for spec in mcp.servers {
+            match old.iter().position(|link| link.spec.name == spec.name) {
+                Some(at) => {
+                    let mut link = old.remove(at);
+                    changed |= link.adopt(spec, now);
+                    self.links.push(link);
+                }
+                None => match self.free_token(&old) {
+                    Some(token) => self.links.push(Link::new(spec, token, now)),
+                    None => log::error!("mcp {}: too many other servers still end", spec.name),
+                },
+            }
+        }
+        for mut link in old {
+            let name = &link.spec.name;
+            if mcp.faulty.iter().any(|faulty| faulty.as_ref().is_none_or(|it| it == name)) {
+                log::warn!("mcp {}: its last good version stays", name.escape_debug());
+            } else if !link.is_stopping() {
+                changed |= link.retire(now);
+            }
+            self.links.push(link);
+        }
+        changed
+    }
+
+    /// The first of three tokens that neither `links` nor `old` have.
+    fn free_token(&self, old: &[Link]) -> Option<usize> {
+        let mut all = (0..MAX_LINKS).map(|at| self.first + TOKENS * at);
+        all.find(|token| !self.links.iter().chain(old).any(|link| link.token == *token))
     }
 
     /// Remembers that the poll has announced a pipe.
     pub(super) fn mark(&mut self, token: usize) {
-        if let Some(link) = self.links.get_mut((token - self.first) / TOKENS) {
+        let its = |link: &&mut Link| (link.token..link.token + TOKENS).contains(&token);
+        if let Some(link) = self.links.iter_mut().find(its) {
             link.mark();
         }
+    }
+
+    /// Gives each one that has something to do its turn.
+    fn pump(&mut self, program: &Path, registry: &Registry, now: Instant) -> Vec<News> {
+        let mut news = Vec::new();
+        for link in &mut self.links {
+            if link.is_marked() || link.deadline().is_some_and(|deadline| now >= deadline) {
+                let before = link.failures;
+                link.pump(program, &self.authorities, registry, now, &mut news);
+                self.failures += u64::from(link.failures > before);
+            }
+        }
+        self.links.retain(|link| !link.is_stopped());
+        news
     }
 
     /// Remembers that some child has exited.
@@ -80,6 +144,17 @@ impl Servers {
         self.links.iter().fold(None, |soonest, link| sooner(soonest, link.deadline()))
     }
 
+    /// What `/metrics` tells of them.
+    pub(super) fn gauges(&self, tools: Option<&tools::Tools>) -> [(Family, u64); 4] {
+        let count = |is: fn(&&Link) -> bool| self.links.iter().filter(is).count() as u64;
+        [
+            (Family::McpServers, count(|link| !link.is_stopping())),
+            (Family::McpReady, count(|link| link.is_ready())),
+            (Family::McpTools, tools.map_or(0, |tools| tools.of_servers().count() as u64)),
+            (Family::McpFailures, self.failures),
+        ]
+    }
+
     /// Whether all are gone for good.
     pub(super) fn are_stopped(&self) -> bool {
         self.links.iter().all(Link::is_stopped)
@@ -87,7 +162,7 @@ impl Servers {
 
     /// The daemon ends.
     pub(super) fn stop(&mut self, now: Instant) {
-        self.links.iter_mut().for_each(|link| link.stop(now));
+        self.links.iter_mut().for_each(|link| link.stop("the daemon ends", now));
     }
 
     /// Calls a tool of a server.
@@ -112,15 +187,12 @@ impl Servers {
         }
     }
 
-    /// All tools that the model is offered; the log is told what is left out. `taken` are the names of
-    /// other tools.
-    fn offered(&self, taken: &[&str]) -> Vec<Tool> {
+    /// All tools that the model is offered, and a sentence for each fault in what the servers list. `taken` are
+    /// the names of other tools.
+    fn offered(&self, taken: &[&str]) -> (Vec<Tool>, Vec<String>) {
         let lists: Vec<(&file::Server, &[listing::Tool])> =
             self.links.iter().map(|link| (&link.spec, &link.tools[..])).collect();
         let (offered, notes) = offer(&lists, taken, self.budget);
-        for note in notes {
-            log::warn!("mcp: {note}");
-        }
         let tool = |Offered { name, server, tool }| {
             let (spec, tool) = (lists[server].0, &lists[server].1[tool]);
             let timeout = spec.timeout + SPARE;
@@ -134,8 +206,19 @@ impl Servers {
                 origin: Origin::Server(spec.name.clone()),
             }
         };
-        offered.into_iter().map(tool).collect()
+        (offered.into_iter().map(tool).collect(), notes)
     }
+}
+
+/// Puts the tools of servers into a registry, in place of those that they had there. Gives what
+/// [`Servers::offered`] finds wrong.
+fn offer_in(tools: &mut tools::Tools, servers: &Servers) -> Vec<String> {
+    tools.remove(is_of_server);
+    let own: Vec<String> = tools.iter().map(|tool| tool.name.clone()).collect();
+    let (offered, notes) = servers.offered(&own.iter().map(String::as_str).collect::<Vec<_>>());
+    // No name is taken: `offered` knows them all.
+    offered.into_iter().for_each(|tool| drop(tools.add(tool)));
+    notes
 }
 
 /// Whether the user is asked first. The server's word counts only where the owner leaves it to it.
@@ -150,6 +233,13 @@ fn confirm(asked: file::Confirm, tool: &listing::Tool) -> Confirm {
 }
 
 impl Server {
+    /// Takes what the MCP file says now. A server that has not changed notices nothing.
+    pub(super) fn change_servers(&mut self, mcp: Mcp, now: Instant) {
+        if self.servers.adopt(mcp, now) {
+            self.offer_tools(now);
+        }
+    }
+
     /// Gives each server that has something to do its turn.
     pub(super) fn serve_mcp(&mut self, now: Instant) {
         let due = self.servers.deadline().is_some_and(|deadline| now >= deadline);
@@ -157,13 +247,7 @@ impl Server {
             return;
         }
         let Some(calls) = &self.calls else { return };
-        let (registry, mut news) = (self.poll.registry(), Vec::new());
-        let Servers { links, authorities, .. } = &mut self.servers;
-        for link in links {
-            if link.is_marked() || link.deadline().is_some_and(|deadline| now >= deadline) {
-                link.pump(&calls.program, authorities, registry, now, &mut news);
-            }
-        }
+        let news = self.servers.pump(&calls.program, self.poll.registry(), now);
         let mut changed = false;
         for one in news {
             match one {
@@ -180,20 +264,11 @@ impl Server {
     /// The servers' tools have changed: new calls are offered them, and running calls are told.
     fn offer_tools(&mut self, now: Instant) {
         let Some(calls) = &mut self.calls else { return };
-        let own: Vec<String> = calls
-            .terms
-            .tools
-            .iter()
-            .filter(|tool| !is_of_server(tool))
-            .map(|it| it.name.clone())
-            .collect();
-        let taken: Vec<&str> = own.iter().map(String::as_str).collect();
-        let offered = self.servers.offered(&taken);
-        log::info!("mcp: {} tools are offered", offered.len());
         let change = |tools: &mut tools::Tools| {
-            tools.remove(is_of_server);
-            // No name is taken: `offered` knows them all.
-            offered.into_iter().for_each(|tool| drop(tools.add(tool)));
+            for note in offer_in(tools, &self.servers) {
+                log::warn!("mcp: {note}");
+            }
+            log::info!("mcp: {} tools are offered", tools.of_servers().count());
         };
         let Some(schemas) = calls.terms.change_tools(change).map(Rc::new) else { return };
         for at in 0..self.slots.len() {

@@ -213,7 +213,6 @@ fn calls(port: u16) -> Calls {
     tools.remove(|tool| tool.name == weather.name);
     tools.add(weather).expect("its name is free");
     Calls {
-        mcp: Mcp::default(),
         certificates: None,
         spending: None,
         terms: Terms {
@@ -221,6 +220,7 @@ fn calls(port: u16) -> Calls {
             candidate: Chosen::new(Candidate::only(settings(&tools), target_at(port))),
             sign_in: None,
             tools,
+            mcp: Mcp::default(),
             unready: None,
         },
         reread: Box::new(|| Err("nothing is read again".to_owned())),
