@@ -200,7 +200,7 @@ function toggleMute() {
 }
 
 /** Only what the daemon has taken is shown as said. The rest stays in the field, also beyond the call's end. */
-async function say(event) {
+async function submit(event) {
   event.preventDefault();
   const field = byId('text');
   const written = field.value;
@@ -233,7 +233,7 @@ main.addEventListener('click', () => (call ? call.stop() : start()));
 muteButton.addEventListener('click', toggleMute);
 stopAnswer.addEventListener('click', () => canStop() && call.interrupt());
 byId('choose').addEventListener('click', () => settings.show());
-typed.addEventListener('submit', say);
+typed.addEventListener('submit', submit);
 document.addEventListener('keydown', onKey);
 document.addEventListener('pointerdown', () => call?.resume(true));
 document.addEventListener('visibilitychange', () => document.hidden || (call?.resume(), call?.doubt()));

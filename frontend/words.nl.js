@@ -39,7 +39,7 @@ export default {
   mute: 'Dempen',
   muted: 'gedempt',
   start: 'Praten',
-  stop: 'Ophangen',
+  stop: 'Stop',
   stopAnswer: 'Antwoord stoppen',
   microphone: 'Microfoon',
   loudspeaker: 'Luidspreker',
