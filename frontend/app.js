@@ -199,19 +199,27 @@ function toggleMute() {
   call.mute(on);
 }
 
+let saying = null; // the field as it was sent; not taken yet
+let again = false; // the user has sent the next turn meanwhile
+
 /** Only what the daemon has taken is shown as said. The rest stays in the field, also beyond the call's end. */
 async function submit(event) {
-  event.preventDefault();
+  event?.preventDefault();
   const field = byId('text');
   const written = field.value;
   const text = written.trim();
+  if (saying !== null) return void (again = written !== saying);
   if (!text || !call) return;
+  saying = written;
   const place = captions.place();
   const said = await call.say(text);
+  saying = null;
   if (said) captions.typed(text, place);
   else place.remove();
   // The user may have gone on typing meanwhile.
   if (said && field.value.startsWith(written)) field.value = field.value.slice(written.length);
+  if (again && said) submit();
+  again = false;
 }
 
 function onKey(event) {

@@ -10,14 +10,15 @@ import { find, listDevices } from './devices.js';
 
 const PROCESSING = { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 const BRIEF_MS = 5000; // a track that ended sooner did not last
+const FIRM_MS = 20000; // nor did the second in a row that ended sooner than this
 const PAUSES_MS = [500, 1000, 2000, 4000, 8000]; // before another try, after each one that did not last
 const REST_MS = 30000; // after the last of them, until a change of the devices counts
 
 const ABSENT = ['OverconstrainedError', 'NotFoundError'];
 
-/** Why there is no microphone: `gone`; `taken` when the browser cannot open any that is there; `brief` when it ends each
- *  one at once; or what it said when it may not open any.
- *  @typedef {'gone'|'taken'|'brief'|DOMException} Loss */
+/** Why there is no microphone: `gone`; `none` was there yet; `taken` when the browser cannot open any that is there;
+ *  `brief` when it ends each one soon; or what it said when it may not open any.
+ *  @typedef {'gone'|'none'|'taken'|'brief'|DOMException} Loss */
 
 /** @typedef {object} MicrophoneEvents
  *  @property {(stream: MediaStream) => void} open it is there, for the first time or again. When this throws, the one
@@ -38,6 +39,7 @@ export class Microphone {
   #triedAt = 0;
   #openedAt = 0;
   #briefs = 0; // tries in a row that gave nothing that lasted
+  #ends = 0; // tracks in a row that were not firm
   #pause = 0; // the timer of the next try
   #absent = false; // none was there at the last one
   #onDevices = () => this.#check();
@@ -47,11 +49,18 @@ export class Microphone {
     this.#events = events;
   }
 
-  /** @param {import('./choices.js').Device|null} wish */
+  /** Without any that works a call goes on, since one may be found later.
+   *  @param {import('./choices.js').Device|null} wish @returns {Promise<void>} rejects when the user or the system says no */
   async open(wish) {
     this.#wish = wish;
     navigator.mediaDevices.addEventListener('devicechange', this.#onDevices);
-    await this.#open(wish);
+    const attempt = this.#opening + 1;
+    await this.#open(wish).catch((error) => {
+      if (isBlocked(error)) throw error;
+      if (!this.#counts(attempt)) return;
+      this.#lost = true;
+      this.#onFailed(error);
+    });
   }
 
   /** Another one, while a call goes on. @param {import('./choices.js').Device|null} wish
@@ -59,7 +68,7 @@ export class Microphone {
    *    as its wish does */
   async change(wish) {
     this.#wish = wish;
-    this.#briefs = 0;
+    this.#briefs = this.#ends = 0;
     const attempt = this.#opening + 1;
     try {
       await this.#open(wish);
@@ -135,7 +144,7 @@ export class Microphone {
   /** If no microphone is found, this is tried again when a device is plugged in. */
   #onFailed(error) {
     this.#absent = ABSENT.includes(error.name);
-    this.#events.lost(isBlocked(error) ? error : this.#absent ? 'gone' : 'taken');
+    this.#events.lost(isBlocked(error) ? error : !this.#absent ? 'taken' : this.#stream ? 'gone' : 'none');
     if (!isBlocked(error) && (!this.#absent || this.#briefs > 0)) this.#tryLater();
   }
 
@@ -186,7 +195,9 @@ export class Microphone {
 
   #replace() {
     this.#lost = true;
-    const brief = performance.now() - this.#openedAt < BRIEF_MS;
+    const lived = performance.now() - this.#openedAt;
+    this.#ends = lived < FIRM_MS ? this.#ends + 1 : 0;
+    const brief = lived < BRIEF_MS || this.#ends > 1;
     if (!brief) this.#briefs = 0;
     if (!brief) return this.#search();
     if (!this.#tryLater()) this.#events.lost('brief');

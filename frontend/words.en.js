@@ -95,7 +95,7 @@ export default {
   meanwhile: 'Until then you can type.',
   gone: 'The microphone was disconnected. Plug it in again.',
   occupied: 'The browser cannot open the microphone. A phone call or another program may be using it. End that.',
-  brief: 'The browser ends the microphone as soon as it has begun. Reload the page.',
+  brief: 'The browser ends the microphone soon after it has begun. Reload the page.',
   paused: 'The sound is paused. Tap or press a key to go on.',
   aim: 'The chosen loudspeaker is not connected, or this page may not use it. The system’s own choice plays instead.',
   silent: 'The microphone {name} gives no sound, only silence. It may be muted on the device or in the system, or a phone call or another program has it.',

@@ -18,19 +18,24 @@ const PASSING = ['stopping', 'busy']; // soon over
  *  @returns {string} a sentence or two */
 function problemWords(name) {
   if (name === 'WorkletError') return say('noCode');
-  const [why, hint] = [PROBLEMS[name], PROBLEMS[name] === 'taken' && join(say('hint'), placeWords())];
-  // Firefox does not tell either when it is the system that keeps the microphone from it.
-  return why ? join(say(why), hint, say('thenStart')) : say('noStart', { name });
+  const why = PROBLEMS[name];
+  return why ? join(say(why), why === 'taken' && systemWords(), say('thenStart')) : say('noStart', { name });
 }
 
 const DEVICES = { gone: 'gone', taken: 'occupied', brief: 'brief' };
 
-/** @param {'gone'|'taken'|'brief'|'paused'|'aim'} trouble with a device in a call
+/** Firefox does not tell when it is the system that keeps the microphone from it. */
+function systemWords() {
+  return join(say('hint'), placeWords());
+}
+
+/** @param {'gone'|'none'|'taken'|'brief'|'paused'|'aim'} trouble with a device in a call
  *  @returns {string} */
 export function deviceWords(trouble) {
   if (trouble === 'paused') return say('paused');
   if (trouble === 'aim') return join(say('aim'), say('another'));
-  return join(say(DEVICES[trouble]), say('another'), say('meanwhile'));
+  if (trouble === 'none') return join(say('none'), say('meanwhile'));
+  return join(say(DEVICES[trouble]), say('another'), say('meanwhile'), trouble === 'taken' && systemWords());
 }
 
 /** @param {string} name of the microphone, which may be empty

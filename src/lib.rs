@@ -25,6 +25,7 @@ pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod identity;
+pub use voicelived_lenient as lenient;
 pub use voicelived_mcp as mcp;
 pub mod metrics;
 pub use voicelived_models as models;

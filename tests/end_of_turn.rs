@@ -138,3 +138,111 @@ fn voicelived_call_is_answered_where_the_service_waits_for_the_end() {
     let text = String::from_utf8(output.stdout).expect("text");
     assert!(text.contains("you: [simulator]"), "{text}");
 }
+
+/// A name, the session that it stands for, and settings of its model and dialect.
+type Way = (String, SessionFile, Vec<(&'static str, &'static str)>);
+
+/// The ways to find the ends of turns, each with a model that takes it, in both dialects.
+fn ways(test: &str) -> Vec<Way> {
+    let kinds = [
+        ("server", json!({"turn_detection": {"type": "server_vad"}}), "gpt-realtime"),
+        ("semantic", json!({"turn_detection": {"type": "semantic_vad"}}), "gpt-realtime"),
+        ("azure", json!({"turn_detection": {"type": "azure_semantic_vad"}}), "gpt-4.1"),
+        ("none", json!({"turn_detection": null}), "gpt-realtime"),
+        ("none-cascade", json!({"turn_detection": null}), "gpt-4.1"),
+    ];
+    let mut ways = Vec::new();
+    for (name, session, model) in kinds {
+        for version in ["2026-07-15", "v1"] {
+            let name = format!("{name}-{version}");
+            let file = SessionFile::new(&format!("{test}-{name}"), &session);
+            let settings =
+                vec![("VOICE_LIVE_MODEL", model), ("AZURE_VOICE_LIVE_API_VERSION", version)];
+            ways.push((name, file, settings));
+        }
+    }
+    ways
+}
+
+#[test]
+fn end_turn_works_with_every_kind_of_turn_detection_in_both_dialects() {
+    for (name, file, mut settings) in ways("turns") {
+        settings.push(("AZURE_VOICE_LIVE_SESSION_FILE", file.path()));
+        let daemon = Daemon::demo(&settings);
+        let mut client = welcomed(&daemon);
+        let end = json!({"type": "end_turn"});
+        // Nothing was said.
+        client.tell(&end);
+        // A turn, and its end told three times.
+        client.speak(&words(), 4);
+        for _ in 0..3 {
+            client.tell(&end);
+        }
+        assert_eq!(client.wait_for_next("response_done")["status"], "completed", "{name}");
+        // Another, while that answer is still played.
+        client.speak(&words(), 4);
+        client.tell(&end);
+        client.wait_for_next("response_started");
+        // In the midst of a reply the end of nothing changes nothing.
+        client.tell(&end);
+        assert_eq!(client.wait_for_next("response_done")["status"], "completed", "{name}");
+        // One behind a typed turn, whose answer is stopped.
+        client.tell(&json!({"type": "text", "text": "Tell me a long story"}));
+        client.wait_for_next("response_started");
+        client.tell(&json!({"type": "interrupt"}));
+        client.speak(&words(), 4);
+        client.tell(&end);
+        client.wait_for_next("response_started");
+        assert_eq!(client.wait_for_next("response_done")["status"], "completed", "{name}");
+        client.tell(&json!({"type": "ping", "id": "all"}));
+        client.wait_for_next("pong");
+        assert_eq!(client.of_type("error"), Vec::<&Value>::new(), "{name}");
+        let spoken = client.of_type("transcript").into_iter().filter(|line| {
+            line["role"] == "user"
+                && line["text"].as_str().unwrap_or_default().contains("seconds of")
+        });
+        let spoken = spoken.count();
+        assert_eq!(spoken, 3, "{name}: {:#?}\n{}", client.messages, daemon.log());
+        client.tell(&json!({"type": "hang_up"}));
+        client.assert_ends(&name, 1000, "hang_up");
+    }
+}
+
+#[test]
+fn voicelived_call_is_answered_with_every_kind_of_turn_detection() {
+    for (name, file, mut settings) in ways("command") {
+        settings.push(("AZURE_VOICE_LIVE_SESSION_FILE", file.path()));
+        let daemon = Daemon::demo(&settings);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_voicelived"));
+        let url = format!("ws://{}/ws", daemon.address);
+        let speech = format!("{}/tests/audio/weather.wav", env!("CARGO_MANIFEST_DIR"));
+        command.args(["call", "--url", &url, "--in", &speech, "--timeout", "10"]).env_clear();
+        let output = command.output().expect("it runs");
+        assert_eq!(output.status.code(), Some(0), "{name}: {output:?}");
+        let text = String::from_utf8(output.stdout).expect("text");
+        assert!(text.contains("you: [simulator]"), "{name}: {text}");
+    }
+}
+
+/// A word shorter than what the service commits, silence, and half a sample.
+#[test]
+fn a_turn_of_next_to_nothing_ends_without_a_complaint() {
+    for (name, file, mut settings) in ways("nothing") {
+        settings.push(("AZURE_VOICE_LIVE_SESSION_FILE", file.path()));
+        let daemon = Daemon::demo(&settings);
+        let mut client = welcomed(&daemon);
+        for bytes in [2, 1, 0, 480, 4_800, 48_000] {
+            client.send(tungstenite::Message::binary(vec![0; bytes]));
+            client.tell(&json!({"type": "end_turn"}));
+            client.read_one_within(Duration::from_millis(300));
+        }
+        client.tell(&json!({"type": "text", "text": "Are you there?"}));
+        client.wait_for("it is answered", |it| {
+            it["text"].as_str().is_some_and(|text| text.contains("Are you there?"))
+        });
+        assert_eq!(client.wait_for_next("response_done")["status"], "completed", "{name}");
+        assert_eq!(client.of_type("error"), Vec::<&Value>::new(), "{name}");
+        client.tell(&json!({"type": "hang_up"}));
+        client.assert_ends(&name, 1000, "hang_up");
+    }
+}

@@ -335,6 +335,32 @@ fn servers_behind_http_of_both_eras_are_used_and_their_faults_end_in_words() {
     );
 }
 
+/// JavaScript writes a text that was cut within an emoji so, and it is JSON.
+#[test]
+fn half_an_emoji_in_what_a_server_says_is_taken() {
+    let webs = ["says half an emoji", "streams half an emoji"].map(Web::serve);
+    let mut servers = Map::new();
+    servers.insert("halves".to_owned(), entry("says half an emoji"));
+    servers.insert("marks".to_owned(), entry("begins with a byte order mark"));
+    for (at, web) in webs.iter().enumerate() {
+        servers.insert(format!("w{at}"), web_entry(web));
+    }
+    let daemon = demo("halves", &servers);
+    daemon.wait_for_log("6 tools are offered");
+    let mut client = call(&daemon);
+    for (tool, words) in [
+        ("halves_echo", "\u{fffd} the word \u{fffd}"),
+        ("marks_echo", "the word"),
+        ("w0_echo", "\u{fffd} word"),
+        ("w1_echo", "\u{fffd} word"),
+    ] {
+        let (state, said) = run(&mut client, tool, &json!({ "text": "the word" }));
+        assert!(state == "done" && said.contains(words), "{tool}: {state}: {said}");
+    }
+    // What the test harness prints before the stand-in begins.
+    assert_eq!(daemon.log().matches("is no message").count(), 2, "{}", daemon.log());
+}
+
 /// A modern server learns that nobody waits any more by the end of the stream.
 #[test]
 fn a_call_that_is_not_waited_for_is_cut_off_at_the_server() {

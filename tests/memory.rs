@@ -24,6 +24,9 @@ const TALKING: u64 = 24;
 /// kB that a crowd of calls may leave behind: what lies between others cannot be used again.
 const KEPT: u64 = 4 * CALLS;
 
+/// kB more that a call may take whose client can take it up again, beyond PCM blocks.
+const RETURNING: u64 = 4;
+
 #[test]
 fn a_call_takes_little_and_gives_buffers_back() {
     let (certificate, key) = certificates::localhost();
@@ -45,30 +48,38 @@ fn a_call_takes_little_and_gives_buffers_back() {
             ("VOICELIVED_MAX_SESSIONS", "61"),
             ("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", "61"),
             ("VOICELIVED_AUDIO_POOL_SECONDS", &POOL_SECONDS.to_string()),
-            // The callers leave without a goodbye.
-            ("VOICELIVED_RESUME_SECONDS", "0"),
             ("VOICELIVED_LOG", "info"),
         ],
     );
     // The first call brings what all share: buffers, the authorities, the TLS session.
-    talk(call(&daemon)).join().expect("it talks");
+    talk(call(&daemon, "")).join().expect("it talks");
     let memory = || resident(&daemon);
     let alone = memory();
 
-    let calls: Vec<Client> = (0..CALLS).map(|_| call(&daemon)).collect();
-    let silent = memory().saturating_sub(alone);
-    let most = most_while_talking(calls, &memory).saturating_sub(alone);
-    daemon.wait_until("all have ended", |daemon| daemon.count("calls_active", "") == 0);
+    // Silent, and at most while they talk.
+    let crowd = |query: &str| {
+        let calls: Vec<Client> = (0..CALLS).map(|_| call(&daemon, query)).collect();
+        let silent = memory().saturating_sub(alone);
+        let most = most_while_talking(calls, &memory).saturating_sub(alone);
+        daemon.wait_until("all have ended", |daemon| daemon.count("calls_active", "") == 0);
+        (silent, most)
+    };
+    let (silent, most) = crowd("");
     // As many again find the memory of the first.
-    let calls = (0..CALLS).map(|_| call(&daemon)).collect();
-    let again = most_while_talking(calls, &memory).saturating_sub(alone);
+    let (silent_again, again) = crowd("");
+    let (silent_returning, returning) = crowd("resume");
     println!(
-        "{CALLS} calls over {alone} kB: {silent} kB silent, {most} kB at most; {again} kB again"
+        "{CALLS} calls over {alone} kB: {silent} kB silent, {most} kB at most; {silent_again} and {again} kB again; \
+         {silent_returning} and {returning} kB for clients that can come back"
     );
     let _ = std::fs::remove_dir_all(folder);
     assert!(silent <= CALLS * SILENT, "{silent} kB for {CALLS} silent calls");
     assert!(most <= CALLS * TALKING, "{most} kB for {CALLS} calls that talk");
     assert!(again <= most + KEPT, "{most} kB for {CALLS} calls, then {again} kB for as many again");
+    for (with, without) in [(silent_returning, silent_again), (returning, again)] {
+        let more = with.saturating_sub(without);
+        assert!(more <= CALLS * RETURNING, "{more} kB more for {CALLS} clients that can come back");
+    }
 }
 
 /// All talk at once and then leave; the most kB meanwhile.
@@ -95,13 +106,13 @@ fn resident(daemon: &Daemon) -> u64 {
     sizes.zip(resident).filter(|(size, _)| *size < pool).map(|(_, resident)| resident).sum()
 }
 
-fn call(daemon: &Daemon) -> Client {
-    let mut client = Client::connect(daemon.address);
+fn call(daemon: &Daemon, query: &str) -> Client {
+    let mut client = Client::join(daemon.address, query, "");
     client.wait_until_active();
     client
 }
 
-/// Speaks 20 ms at a time, and hears a whole reply.
+/// Speaks 20 ms at a time, hears a whole reply, and hangs up.
 fn talk(mut client: Client) -> JoinHandle<Client> {
     std::thread::spawn(move || {
         client.tell(&json!({"type": "text", "text": "Go on."}));
@@ -110,6 +121,7 @@ fn talk(mut client: Client) -> JoinHandle<Client> {
             client.read_one_within(Duration::from_millis(15));
         }
         client.wait_for_audio(2 * 48_000);
+        client.tell(&json!({"type": "hang_up"}));
         client
     })
 }

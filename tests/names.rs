@@ -237,3 +237,125 @@ fn a_new_host_name_is_known_within_seconds() {
     }
     assert_eq!(found.expect("waited for"), "200");
 }
+
+/// A host of many containers has more addresses than a certificate takes: those that are used count.
+#[test]
+fn of_many_addresses_the_one_that_is_used_is_known() {
+    if !network::is_own(module_path!(), "of_many_addresses_the_one_that_is_used_is_known") {
+        return;
+    }
+    run("ip link set lo up");
+    for at in 1..=60 {
+        run(&format!("ip addr add 10.1.{at}.1/32 dev lo"));
+    }
+    let device = Device::start("names-many", "0.0.0.0:0", "[::]:0", &[]);
+    let port = device.daemon.secure_address().port();
+    run("ip addr add 192.168.9.9/32 dev lo");
+    run("ip addr add fd09::9/128 dev lo");
+    // Its network's prefix has changed: it is good for a while yet.
+    run("ip addr add fd09::10/128 dev lo preferred_lft 0");
+    for used in
+        ["fd09::10", "10.1.60.1", "192.168.9.9", "fd09::9", "10.1.3.1", "10.1.59.1", "192.168.9.9"]
+    {
+        let host = if used.contains(':') { format!("[{used}]") } else { used.to_owned() };
+        assert_eq!(device.page(address(used), &host).expect(used), "200", "{used}");
+        let (origin, host) = (format!("https://{host}:{port}"), format!("{host}:{port}"));
+        assert_eq!(device.call(address(used), &origin, &host), "101", "{used}");
+    }
+}
+
+/// A lease runs out and comes again, with other visitors between or without.
+#[test]
+fn an_address_that_goes_and_comes_back_is_known_while_it_is_there() {
+    if !network::is_own(
+        module_path!(),
+        "an_address_that_goes_and_comes_back_is_known_while_it_is_there",
+    ) {
+        return;
+    }
+    run("ip link set lo up");
+    run("ip addr add 10.9.8.6/32 dev lo");
+    run("ip addr add fd09::6/128 dev lo");
+    let device = Device::start("names-back", "0.0.0.0:0", "[::]:0", &[]);
+    let known = |used: &str| {
+        let host = if used.contains(':') { format!("[{used}]") } else { used.to_owned() };
+        device.page(address(used), &host)
+    };
+    for pause in [0, 1100, 0, 1100] {
+        run("ip addr add 10.9.8.7/32 dev lo");
+        run("ip addr add fd09::7/128 dev lo");
+        for used in ["10.9.8.7", "fd09::7", "10.9.8.6", "fd09::6"] {
+            assert_eq!(known(used).expect(used), "200", "{used} after {pause} ms");
+        }
+        run("ip addr del 10.9.8.7/32 dev lo");
+        run("ip addr del fd09::7/128 dev lo");
+        std::thread::sleep(std::time::Duration::from_millis(pause));
+        assert_eq!(known("10.9.8.6").expect("it stays"), "200");
+        // What has gone is somebody else's, once the daemon has looked.
+        if pause > 0 {
+            let at = SocketAddr::new(address("10.9.8.6"), device.daemon.address.port());
+            assert_eq!(plain(at, &format!("10.9.8.7:{}", at.port())).status, 421);
+        }
+    }
+}
+
+/// The certificate is the owner's, and the gate knows the new address all the same.
+#[test]
+fn a_new_address_is_known_with_the_owners_certificate() {
+    if !network::is_own(module_path!(), "a_new_address_is_known_with_the_owners_certificate") {
+        return;
+    }
+    run("ip link set lo up");
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("names-owned");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let names = ["localhost", "10.9.8.7", "fd09::7"].map(str::to_owned);
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).expect("ours");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("ours");
+    let text = |path: &PathBuf| path.to_str().expect("UTF-8").to_owned();
+    let settings = [
+        ("VOICELIVED_TLS_LISTEN", "[::]:0".to_owned()),
+        ("VOICELIVED_TLS_CERT", text(&cert)),
+        ("VOICELIVED_TLS_KEY", text(&key)),
+        ("VOICELIVED_ACCESS", "open".to_owned()),
+    ];
+    let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let daemon = Daemon::start(&["demo", "--listen", "0.0.0.0:0"], &settings);
+    let device = Device { daemon, root: made.cert.pem(), folder };
+    for used in ["10.9.8.7", "fd09::7"] {
+        let (length, host) =
+            if used.contains(':') { (128, format!("[{used}]")) } else { (32, used.to_owned()) };
+        run(&format!("ip addr add {used}/{length} dev lo"));
+        assert_eq!(device.page(address(used), &host).expect(used), "200", "{used}");
+    }
+}
+
+/// Names as devices have them: the certificate holds for what others write.
+#[test]
+fn a_device_is_renamed_to_whatever_it_likes() {
+    if !network::is_own(module_path!(), "a_device_is_renamed_to_whatever_it_likes") {
+        return;
+    }
+    run("ip link set lo up");
+    run("ip addr add 10.9.8.6/32 dev lo");
+    run("hostname first");
+    let device = Device::start("names-renamed", "0.0.0.0:0", "0.0.0.0:0", &[]);
+    for (name, reached) in [
+        ("KITCHEN", &["kitchen.local"][..]),
+        ("pi.example.org", &["pi.local"]),
+        ("localhost", &["localhost"]),
+        ("first", &["first.local", "first"]),
+    ] {
+        run(&format!("hostname {name}"));
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        for host in reached {
+            let found = device.page(address("10.9.8.6"), host);
+            assert_eq!(found.as_deref(), Ok("200"), "{name}: {host}\n{}", device.daemon.log());
+        }
+        // The one before is another device's now.
+        if name != "first" {
+            assert!(device.page(address("10.9.8.6"), "first.local").is_err(), "{name}");
+        }
+    }
+}

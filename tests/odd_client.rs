@@ -152,3 +152,85 @@ fn a_text_that_is_no_message_is_told_and_counted() {
     daemon.assert_counted("messages_passed_over_total", "client", 7);
     assert!(daemon.log().contains("passed over what the client sent"), "{}", daemon.log());
 }
+
+/// Sound in fragments of any size, odd ones too, with control frames between them, as RFC 6455 (section 5.4) allows.
+#[test]
+fn fragments_with_control_frames_between_are_one_sound() {
+    let (binary, more, fin, ping, pong) = (0x02, 0x00, 0x80, 0x89, 0x8a);
+    let pcm = sound(9_603);
+    for sizes in [&[1][..], &[0, 1], &[3, 0, 0, 5], &[961], &[126, 1], &[9_603]] {
+        let mut scene = Scene::new();
+        let (mut at, mut count, mut first) = (0, 0, true);
+        for size in sizes.iter().cycle() {
+            let end = (at + size).min(pcm.len());
+            let last = end == pcm.len();
+            // Every hundredth fragment ends its message, and the next one begins another.
+            let ends = last || count % 100 == 99;
+            let opcode = if first { binary } else { more } | if ends { fin } else { 0 };
+            scene.client.send_raw(&frame(opcode, &pcm[at..end]));
+            if count % 300 == 7 {
+                scene.client.send_raw(&frame(ping, b"are you there?"));
+                scene.client.send_raw(&frame(pong, b""));
+            }
+            (at, count, first) = (end, count + 1, ends);
+            if last {
+                break;
+            }
+        }
+        // A text in fragments, cut within a character and within an escape.
+        let text = "{\"type\":\"text\",\"text\":\"Gr\u{fc}\u{df}e \\ud83d\\ude00\"}".as_bytes();
+        for (index, byte) in text.iter().enumerate() {
+            let last = if index + 1 == text.len() { fin } else { 0 };
+            scene.client.send_raw(&frame(if index == 0 { 0x01 } else { more } | last, &[*byte]));
+        }
+        let (heard, items, daemon) = scene.finish();
+        assert!(heard == pcm[..9_602], "{sizes:?}: {} bytes", heard.len());
+        assert_eq!(items[0]["content"][0]["text"], "Gr\u{fc}\u{df}e \u{1f600}", "{sizes:?}");
+        daemon.assert_counted("half_samples_dropped_total", "client", 1);
+    }
+}
+
+/// Odd bytes wait whatever else is said between: texts, strays, typed turns, ends of turns, pings.
+#[test]
+fn an_odd_byte_waits_while_something_else_is_said() {
+    let pcm = sound(4_000);
+    let mut scene = Scene::new();
+    for (index, part) in pcm.chunks(7).enumerate() {
+        scene.client.send(Message::binary(part.to_vec()));
+        match index % 6 {
+            0 => scene.client.send(Message::text("")),
+            1 => scene.client.tell(&json!({"type": "played", "ms": index})),
+            2 => scene.client.tell(&json!({"type": "interrupt"})),
+            3 => scene.client.send(Message::binary(Vec::new())),
+            4 => scene.client.tell(&json!({"type": "ping", "id": index})),
+            _ => scene.client.send_raw(&frame(TEXT, br#"{"type":"\ud83d"}"#)),
+        }
+        if index % 100 == 99 {
+            // Not more than 200 messages without sound in a second.
+            std::thread::sleep(std::time::Duration::from_millis(600));
+        }
+    }
+    let (heard, _, daemon) = scene.finish();
+    assert!(heard == pcm, "{} bytes", heard.len());
+    daemon.assert_counted("half_samples_dropped_total", "client", 0);
+}
+
+/// Seven strays, then anything that is understood, as often as one likes: only eight in a row end the call.
+#[test]
+fn what_is_understood_between_strays_begins_the_count_anew() {
+    let mut scene = Scene::new();
+    for understood in [
+        Message::binary(vec![0; 960]),
+        Message::text(r#"{"type":"unknown"}"#),
+        Message::text(r#"{"type":"played","ms":1}"#),
+        Message::text(r#"{"type":"text","text":""}"#),
+        Message::binary(vec![1]),
+    ] {
+        for stray in ["", "[]", "{", "\u{feff}", "nul\0", "{}", r#"{"type":null}"#] {
+            scene.client.send(Message::text(stray));
+        }
+        scene.client.send(understood);
+    }
+    let (.., daemon) = scene.finish();
+    daemon.assert_counted("messages_passed_over_total", "client", 35);
+}

@@ -352,6 +352,74 @@ fn an_approval_request_is_asked_and_answered_once_whatever_tells_it() {
     }
 }
 
+/// The user sees what the service would run, however that is written, and answers each question once.
+#[test]
+fn what_is_asked_for_is_shown_however_it_is_written() {
+    for (arguments, shown) in [
+        (json!("{\"a\": 1}"), json!({"a": 1})),
+        (json!({"a": 1}), json!({"a": 1})),
+        (json!([1, 2]), json!([1, 2])),
+        (json!("[1]"), json!([1])),
+        (json!("\u{feff}{\"a\": 1}"), json!({"a": 1})),
+        (json!("{\"a\": \"\\ud83d\"}"), json!({"a": "\u{fffd}"})),
+        (json!("{\"a\": \"\n\"}"), json!({"a": "\n"})),
+        (json!("not JSON"), json!("not JSON")),
+        (json!(""), json!({})),
+        (Value::Null, json!({})),
+    ] {
+        let item = json!({"id": "mcpr_1", "type": "mcp_approval_request", "server_label": "x",
+            "name": "y", "arguments": arguments});
+        let told = item_event("response.output_item.done", &item);
+        let steps = vec![created("r"), told, done("r", &json!([item])), Step::AwaitItem];
+        let mut scene = Scene::play(steps);
+        let asked = scene.client.wait_for_next("confirm");
+        assert_eq!(asked["arguments"], shown, "{arguments}");
+        for (id, allow) in [(&json!("none-1"), true), (&asked["id"], false), (&asked["id"], true)] {
+            scene.client.tell(&json!({"type": "confirm", "id": id, "allow": allow}));
+        }
+        scene.hear_all();
+        let items = scene.script.items();
+        assert_eq!((items.len(), &items[0]["approve"]), (1, &json!(false)), "{items:?}");
+        scene.finish();
+    }
+}
+
+/// Two requests in one response are two questions, told in any order and twice, and each answer finds its own.
+#[test]
+fn requests_of_one_response_are_answered_each() {
+    let request = |id: &str, tool: &str| {
+        json!({"id": id, "type": "mcp_approval_request", "server_label": "x", "name": tool,
+            "arguments": "{}"})
+    };
+    let (one, other) = (request("mcpr_1", "first"), request("mcpr_2", "second"));
+    let steps = vec![
+        created("r"),
+        item_event("conversation.item.added", &one),
+        item_event("response.output_item.added", &other),
+        item_event("response.output_item.done", &other),
+        item_event("conversation.item.done", &one),
+        item_event("response.output_item.done", &one),
+        done("r", &json!([one, other])),
+        Step::AwaitItem,
+        Step::AwaitItem,
+    ];
+    let mut scene = Scene::play(steps);
+    let second = scene.client.wait_for_next("confirm");
+    let first = scene.client.wait_for_next("confirm");
+    assert_eq!((&second["tool"], &first["tool"]), (&json!("second"), &json!("first")));
+    scene.client.tell(&json!({"type": "confirm", "id": first["id"], "allow": true}));
+    scene.client.tell(&json!({"type": "confirm", "id": second["id"], "allow": false}));
+    scene.hear_all();
+    let answers = |items: Vec<Value>| -> Vec<_> {
+        let part = |item: &Value| (item["approval_request_id"].clone(), item["approve"].clone());
+        items.iter().map(part).collect()
+    };
+    let expected = [(json!("mcpr_1"), json!(true)), (json!("mcpr_2"), json!(false))];
+    assert_eq!(answers(scene.script.items()), expected);
+    let (_, _, client) = scene.finish();
+    assert_eq!(client.of_type("confirm").len(), 2);
+}
+
 // ---- messages that mean nothing ----
 
 fn strays() -> Vec<Step> {

@@ -115,6 +115,36 @@ fn an_agent_in_the_query_is_asked_for_without_model_instructions_and_tools() {
     Client::connect(daemon.address).wait_until_active();
 }
 
+/// As other programs' settings name them, which the service does not know.
+#[test]
+fn an_agent_is_understood_in_other_spellings() {
+    let expected = format!("{PATH}?api-version=2026-07-15&agent-name=a%20b&agent-project-name=p");
+    for query in [
+        "?agent_name=a%20b&agent_project_name=p",
+        "?agent_name=a%20b&project_name=p&model=gpt-4.1",
+        "?Agent-Name=a%20b&project-name=p",
+        "?AGENT_NAME=a%20b&PROJECT_NAME=p",
+    ] {
+        let asked = check(&format!("{PATH}{query}"), &[]);
+        assert_eq!((asked.code, &asked.target), (Some(0), &expected), "{query}: {}", asked.told);
+        assert!(asked.session.get("tools").is_none(), "{query}");
+        let settings = [("AZURE_VOICE_LIVE_AGENT_NAME", "c")];
+        let asked = check(&format!("{PATH}{query}"), &settings);
+        assert_eq!((asked.code, &*asked.target), (Some(78), ""), "{query}: {}", asked.told);
+        assert!(asked.told.contains("contradicts AZURE_VOICE_LIVE_AGENT_NAME"), "{}", asked.told);
+    }
+    // A classic agent's parameters stay as the service's own page writes them.
+    let asked = check(&format!("{PATH}?agent_id=asst_1&project_id=p"), &[]);
+    let expected = format!("{PATH}?api-version=2026-07-15&agent_id=asst_1&project_id=p");
+    assert_eq!(asked.target, expected, "{}", asked.told);
+    for secret in ["api_key=k9", "agent_access_token=k9", "Api-Key=k9"] {
+        let asked = check(&format!("{PATH}?{secret}"), &[]);
+        assert_eq!(asked.code, Some(78), "{secret}: {}", asked.told);
+        assert!(asked.told.contains("in its query, where it would be logged"), "{}", asked.told);
+        assert!(!asked.told.contains("k9"), "{}", asked.told);
+    }
+}
+
 #[test]
 fn the_log_says_where_the_model_came_from() {
     let service = Service::new();

@@ -4,10 +4,12 @@
 use std::time::{Duration, Instant};
 
 use crate::support;
-use serde_json::json;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 use support::client::{Client, speech};
 use support::daemon::Daemon;
-use support::service::Service;
+use support::service::{Lines, Service};
 use support::switch::Switch;
 use support::witness;
 
@@ -28,6 +30,19 @@ fn take_a_turn(client: &mut Client) {
 fn wait_for_states(client: &mut Client, count: usize) {
     while states(client).len() < count {
         client.wait_for_next("call_state");
+    }
+}
+
+/// Waits until the service was told so much of something.
+fn wait_for(count: usize, told: impl Fn() -> Vec<Value>) -> Vec<Value> {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let all = told();
+        if all.len() >= count {
+            return all;
+        }
+        assert!(Instant::now() < end, "{all:?}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -69,17 +84,7 @@ fn the_next_session_is_told_what_was_said() {
     let mut client = Client::connect(daemon.address);
     client.wait_until_active();
     client.tell(&json!({"type": "text", "text": "My name is Ada."}));
-    let told = |count: usize| {
-        let end = Instant::now() + Duration::from_secs(10);
-        loop {
-            let items = service.items();
-            if items.len() >= count {
-                return items;
-            }
-            assert!(Instant::now() < end, "{items:?}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    };
+    let told = |count: usize| wait_for(count, || service.items());
     assert_eq!(told(1)[0]["content"][0]["text"], "My name is Ada.");
     switch.cut();
     wait_for_states(&mut client, 4);
@@ -145,4 +150,57 @@ fn the_simulator_can_be_asked_whether_the_conversation_has_outlived_its_connecti
         }
     }
     client.tell(&json!({"type": "hang_up"}));
+}
+
+/// A service that is in the middle of a reply: so many bytes of its audio have come.
+fn in_a_reply(bytes: usize) -> Service {
+    let part = json!({"response_id": "r", "item_id": "a", "output_index": 0, "content_index": 0});
+    let delta = |kind: &str, delta: &str| {
+        let mut event = part.clone();
+        event["type"] = kind.into();
+        event["delta"] = delta.into();
+        event
+    };
+    Service::saying(Lines {
+        first: vec![json!({"type": "session.created", "session": {"id": "s", "model": "m"}})],
+        updated: None,
+        then: vec![
+            json!({"type": "response.created", "response": {"id": "r"}}),
+            delta("response.audio_transcript.delta", "One, two,"),
+            delta("response.audio.delta", &STANDARD.encode(vec![1; bytes])),
+        ],
+    })
+}
+
+/// What had come of the reply is heard and known in either case. Only an owner who wants it continued has the
+/// next session asked to go on; else the user has the next word.
+#[test]
+fn a_reply_that_was_cut_off_is_continued_or_settled_as_the_owner_wants() {
+    for (setting, goes_on) in [("on", true), ("off", false)] {
+        let (first, next) = (in_a_reply(48_000), Service::new());
+        let switch = Switch::to(first.address);
+        let daemon = Daemon::run(switch.address, &[("VOICELIVED_CONTINUE_REPLY", setting)]);
+        let mut client = Client::connect(daemon.address);
+        client.wait_until_active();
+        client.wait_for_audio(48_000);
+        switch.turn_to(next.address);
+        switch.cut();
+        wait_for_states(&mut client, 4);
+        let end = client.of_type("response_done");
+        assert_eq!((end.len(), &end[0]["status"]), (1, &json!("lost")), "{setting}");
+        if !goes_on {
+            client.tell(&json!({"type": "text", "text": "And then?"}));
+        }
+        let asked = wait_for(1, || next.asked());
+        let items = next.items();
+        assert_eq!(items[0]["role"], "assistant", "{setting}: {items:?}");
+        assert_eq!(items[0]["content"][0]["text"], "One, two,", "{setting}: {items:?}");
+        let instructions = asked[0]["instructions"].as_str().unwrap_or_default();
+        assert_eq!(instructions.contains("broke off in the middle"), goes_on, "{asked:?}");
+        let last = items.last().expect("the reply");
+        assert_eq!(last["role"], if goes_on { "assistant" } else { "user" }, "{items:?}");
+        assert_eq!(asked.len(), 1, "{setting}: {asked:?}");
+        assert_eq!(client.audio.len(), 48_000, "{setting}");
+        client.tell(&json!({"type": "hang_up"}));
+    }
 }

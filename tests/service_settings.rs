@@ -202,19 +202,19 @@ fn systemds_own_reader_agrees() {
 }
 
 /// The configuration under systemd with this answer to a look at the key's usual file.
-fn withheld(answer: Result<&'static str, io::ErrorKind>, credentials: bool) -> String {
+fn withheld(answer: Result<&'static str, io::ErrorKind>, credential: Option<&str>) -> String {
     let mut environment = vec![
         ("NOTIFY_SOCKET", "/run/systemd/notify"),
         ("AZURE_VOICE_LIVE_ENDPOINT", "https://x.services.ai.azure.com"),
         ("VOICELIVED_ACCESS", "open"),
     ];
-    if credentials {
+    if credential.is_some() {
         environment.push(("CREDENTIALS_DIRECTORY", "/run/credentials"));
     }
     let environment = environment.into_iter().map(|(name, value)| (name.into(), value.into()));
     let files = |path: &Path, _: usize| -> io::Result<Vec<u8>> {
         if path.starts_with("/run/credentials") {
-            return Ok(b" ".to_vec());
+            return Ok(credential.unwrap_or_default().into());
         }
         assert_eq!(path, Path::new("/etc/voicelived/api-key"));
         answer.map(|text| text.as_bytes().to_vec()).map_err(io::Error::from)
@@ -226,7 +226,7 @@ fn withheld(answer: Result<&'static str, io::ErrorKind>, credentials: bool) -> S
 #[test]
 fn a_key_that_systemd_did_not_hand_over_is_told_as_such() {
     let told = "The file /etc/voicelived/api-key exists, but systemd has not handed it over";
-    for credentials in [false, true] {
+    for credentials in [None, Some(" ")] {
         for answer in [Ok("a-key"), Err(io::ErrorKind::PermissionDenied)] {
             let sentence = withheld(answer, credentials);
             for part in [told, "LoadCredential=", "voicelived.env", "AZURE_VOICE_LIVE_API_KEY=…"]
@@ -235,10 +235,67 @@ fn a_key_that_systemd_did_not_hand_over_is_told_as_such() {
             }
             assert!(!sentence.contains("a-key "), "{sentence}");
         }
-        for answer in [Ok(" \n"), Err(io::ErrorKind::NotFound)] {
+        for answer in [Ok(" \n"), Ok(""), Err(io::ErrorKind::NotFound)] {
             let sentence = withheld(answer, credentials);
             assert!(!sentence.contains(told), "{answer:?}: {sentence}");
             assert!(sentence.contains("must set AZURE_VOICE_LIVE_API_KEY"), "{sentence}");
         }
+    }
+}
+
+/// What was handed over and holds nothing is not told as withheld.
+#[test]
+fn an_empty_key_and_a_folder_in_its_place_are_told_as_such() {
+    let denied = Err(io::ErrorKind::PermissionDenied);
+    for (answer, credential) in [
+        (denied, Some("")),
+        (denied, Some("\n")),
+        (denied, Some(" \n\n")),
+        (Ok(""), Some("")),
+        (Ok("\n"), None),
+    ] {
+        let sentence = withheld(answer, credential);
+        assert!(sentence.contains("api-key is empty: put the key into it"), "{sentence}");
+        assert!(!sentence.contains("LoadCredential"), "{answer:?} {credential:?}: {sentence}");
+    }
+    for credential in [None, Some(" ")] {
+        let sentence = withheld(Err(io::ErrorKind::IsADirectory), credential);
+        assert!(sentence.contains("api-key is a folder: put a file"), "{sentence}");
+    }
+}
+
+/// Whatever a unit names as a credential, and does not get.
+#[test]
+fn a_credential_that_was_not_handed_over_is_told_as_such() {
+    let path = "/run/credentials/voicelived.service/missing";
+    for name in [
+        "AZURE_VOICE_LIVE_API_KEY_FILE",
+        "AZURE_VOICE_LIVE_TOKEN_FILE",
+        "AZURE_VOICE_LIVE_SESSION_FILE",
+        "VOICELIVED_ACCESS_TOKEN_FILE",
+        "VOICELIVED_UPSTREAM_CA_FILE",
+        "VOICELIVED_MCP_FILE",
+        "VOICELIVED_TLS_KEY",
+        "VOICELIVED_TLS_CERT",
+    ] {
+        let mut settings = vec![(name, path)];
+        if name.starts_with("VOICELIVED_TLS") {
+            let other =
+                if name.ends_with("KEY") { "VOICELIVED_TLS_CERT" } else { "VOICELIVED_TLS_KEY" };
+            settings.extend([("VOICELIVED_TLS_LISTEN", "127.0.0.1:0"), (other, path)]);
+        }
+        if !name.contains("API_KEY") && !name.contains("E_TOKEN") {
+            settings.push(("AZURE_VOICE_LIVE_API_KEY", "x"));
+        }
+        let output = Command::new(env!("CARGO_BIN_EXE_voicelived"))
+            .arg("check")
+            .current_dir(std::env::temp_dir())
+            .env_clear()
+            .env("AZURE_VOICE_LIVE_ENDPOINT", "http://127.0.0.1:1")
+            .envs(settings)
+            .output()
+            .expect("it runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains("systemd has not handed it over: LoadCredential="), "{name}: {told}");
     }
 }

@@ -245,6 +245,48 @@ fn an_owner_who_writes_in_ga_words_gets_them() {
     );
 }
 
+/// Clients send and get one channel of 24 kHz, whatever the session file would like.
+#[test]
+fn a_session_file_does_not_change_the_clients_sound() {
+    for (over, told) in [
+        (
+            json!({"audio": {"input": {"format": {"type": "audio/pcm", "rate": 16_000}}}}),
+            "audio.input.format.rate must stay 24000",
+        ),
+        (
+            json!({"audio": {"output": {"format": {"type": "audio/pcmu"}}}}),
+            "audio.output.format.type must stay \"audio/pcm\"",
+        ),
+        (json!({"output_audio_format": "pcm16_16000hz"}), "output_audio_format must stay"),
+        (json!({"input_audio_sampling_rate": 16_000}), "input_audio_sampling_rate must stay"),
+    ] {
+        let file = session_file("other-sound", &over);
+        let service = Service::new();
+        let (code, said) = check(service.address, &file, &[]);
+        assert!(code == Some(78) && said.contains(told), "{over}: {said}");
+        assert!(service.calls().is_empty(), "{over}: nothing is asked for");
+    }
+    let cancellation = |option: Value| json!({"input_audio_echo_cancellation": option});
+    let ga = |option: Value| json!({"audio": {"input": {"echo_cancellation": option}}});
+    for (over, keys) in [
+        (cancellation(json!({"channels": 2})), &["input_audio_echo_cancellation.channels"][..]),
+        (
+            cancellation(json!({"reference_source": "client", "channels": 2})),
+            &["cancellation.channels in", "cancellation.reference_source in"],
+        ),
+        (ga(json!({"channels": 2})), &["audio.input.echo_cancellation.channels"]),
+        (ga(json!({"reference_source": "client"})), &["input.echo_cancellation.reference_source"]),
+        (cancellation(json!({"reference_source": "server", "channels": 1})), &[]),
+        (cancellation(Value::Null), &[]),
+    ] {
+        let (_, said) = check(Service::new().address, &session_file("channels", &over), &[]);
+        for key in keys {
+            assert!(said.contains(key), "{over}: {key}: {said}");
+        }
+        assert_eq!(said.matches("clients send one channel").count(), keys.len(), "{over}: {said}");
+    }
+}
+
 #[test]
 fn v1_gets_the_transcriber_that_its_contract_has() {
     for (model, language, expected) in [

@@ -312,10 +312,7 @@ impl World {
             missing += first.saturating_sub(known);
             known = known.max(last + 1);
         }
-        assert!(
-            missing <= counted,
-            "seed {seed}: {missing} samples are missing, {counted} counted"
-        );
+        assert_eq!(missing, counted, "seed {seed}: missing samples, and counted ones");
         assert_eq!(known, self.next_sample, "seed {seed}: the end is missing");
         assert!(self.scene.audio == self.sent, "seed {seed}: not all of the replies was heard");
         let told = self.scene.texts.matches(r#""state":"reconnecting""#).count();

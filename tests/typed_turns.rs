@@ -9,7 +9,18 @@ use support::daemon::Daemon;
 
 /// The limit in UTF-16 code units, and texts of just so many, with their bytes for each unit.
 const MOST: usize = 8_192;
-const LETTERS: [(&str, usize); 4] = [("x", 1), ("\u{e9}", 1), ("\u{4e2d}", 1), ("\u{1f600}", 2)];
+const LETTERS: [(&str, usize); 9] = [
+    ("x", 1),
+    ("\u{e9}", 1),
+    ("\u{4e2d}", 1),
+    ("\u{1f600}", 2),
+    ("\u{20000}", 2),
+    // A combining mark, a flag of two, a family of joined emoji, and right to left.
+    ("e\u{301}", 2),
+    ("\u{1f1e9}\u{1f1ea}", 4),
+    ("\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}", 8),
+    ("\u{5d0}\u{5b8}", 2),
+];
 
 #[test]
 fn a_text_of_the_longest_length_is_answered_in_every_script() {

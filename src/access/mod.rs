@@ -171,6 +171,14 @@ mod tests {
     }
 
     #[test]
+    fn it_is_known_by_what_a_client_was_admitted() {
+        let guard = Guard::new(Access::token("correct-horse-battery"));
+        assert_eq!(guard.credential("Bearer correct-horse-battery"), Credential::Bearer);
+        assert_eq!(guard.credential(""), Credential::Cookie);
+        assert_eq!(Guard::new(Access::Open).credential("Bearer x"), Credential::None);
+    }
+
+    #[test]
     fn only_a_change_that_takes_rights_away_begins_a_generation() {
         let mut guard = Guard::new(Access::Open);
         assert!(!guard.replace(Access::Open));

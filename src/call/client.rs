@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::CallSettings;
-use super::service::{Part, bounded_str, member, read_json, trimmed};
+use super::service::{Part, bounded_str, member, trimmed};
+use crate::lenient::read;
 
 /// Longest typed turn, in UTF-16 code units: what `maxlength` and `length` count in a browser, so
 /// that the page's field and the daemon agree about every text. In UTF-8 it has three times as many
@@ -61,7 +62,7 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, String> {
     // A byte order mark is passed over, so that what is looked up in the text finds its place, too.
     let text = text.trim_start_matches('\u{feff}');
     let (value, _) =
-        read_json(text).map_err(|error| format!("A text message must be JSON: {error}."))?;
+        read(text).map_err(|error| format!("A text message must be JSON: {error}."))?;
     let Value::Object(mut message) = value else {
         return Err("A text message must be a JSON object.".to_owned());
     };
@@ -261,7 +262,7 @@ pub struct Confirm<'a> {
 pub fn confirm(asked: &Confirm<'_>) -> String {
     let Confirm { id, tool, about, server, arguments, seconds } = asked;
     let arguments: Value =
-        serde_json::from_str(arguments).unwrap_or_else(|_| Value::from(*arguments));
+        read(arguments).map_or_else(|_| Value::from(*arguments), |(value, _)| value);
     let mut message = json!({"type": "confirm", "id": id, "tool": tool, "arguments": arguments, "seconds": seconds});
     if !about.is_empty() {
         message["about"] = (*about).into();

@@ -35,6 +35,9 @@ impl Call {
     }
 
     fn on_talk(&mut self, event: ServiceEvent<'_>, now: Instant) {
+        if self.unconfirmed > 0 {
+            self.confirm_items(&event);
+        }
         match &event {
             ServiceEvent::ReplyTextDelta { response_id, .. } => {
                 self.sign_of_reply(response_id, now)

@@ -437,6 +437,7 @@ mod tests {
         let mut history = History::default();
         for turn in 0..40 {
             history.user_typed(&format!("question {turn}"));
+            assert!(texts(&history)[0].starts_with("user: "), "a reply goes with its question");
             history.assistant_said(&format!("a{turn}"), "answer");
         }
         assert!(history.is_shortened());

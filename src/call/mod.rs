@@ -159,6 +159,8 @@ pub struct Call {
     go_on: bool,
     /// The outage under way, or the last one, as long as the session after it is young.
     outage: Option<Outage>,
+    /// Items that the session after it was told and has not confirmed.
+    unconfirmed: usize,
     /// Why the service was lost, or could not be reached, last.
     last_fault: Option<ServiceFault>,
     /// An agent's conversation, to be gone on with in the next session.
@@ -209,6 +211,7 @@ impl Call {
             open_turn: None,
             go_on: false,
             outage: None,
+            unconfirmed: 0,
             last_fault: None,
             conversation: String::new(),
             jitter: Jitter::new(id),

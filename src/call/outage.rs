@@ -62,14 +62,17 @@ impl Outage {
         self.wait(jitter.part_of(doubled.min(LONGEST_BACKOFF)), retry_after, now);
     }
 
-    /// The session that had ended the outage did not last.
+    /// The session that had ended the outage did not last, or has not confirmed what it was told. `patience`:
+    /// it did last, so the call may be without one for as long again.
     pub(super) fn lost_again(
         &mut self,
+        patience: Option<Duration>,
         retry_after: Option<Duration>,
         jitter: &mut Jitter,
         now: Instant,
     ) {
         self.lost = now;
+        self.give_up = patience.map_or(self.give_up, |patience| now + patience);
         self.failed(retry_after, jitter, now);
     }
 

@@ -104,10 +104,17 @@ impl Playback {
             if part == 0 {
                 continue;
             }
-            if item.start.is_none() {
-                item.start = Some(after(self.end, now));
-                if item.offset == 0 {
-                    self.report = None;
+            match &mut item.start {
+                // It had run out, and was silent until now.
+                Some(start) => {
+                    *start +=
+                        self.end.map_or(Duration::ZERO, |end| now.saturating_duration_since(end));
+                }
+                None => {
+                    item.start = Some(after(self.end, now));
+                    if item.offset == 0 {
+                        self.report = None;
+                    }
                 }
             }
             item.sent += part;
@@ -132,7 +139,7 @@ impl Playback {
         self.older += left;
         let Some(end) = self.end else { return };
         let end = end.checked_sub(playing_time(bytes as u64)).unwrap_or(now);
-        self.end = Some(end);
+        self.end = Some(end.max(now));
         let pause = now.saturating_duration_since(end);
         for item in &mut self.items {
             item.start = item.start.filter(|_| item.sent > 0).map(|start| start + pause);
@@ -169,14 +176,14 @@ impl Playback {
         self.items.iter().any(|item| item.response_id == response_id && item.accepted > 0)
     }
 
-    /// Where to cut the conversation: each item of which audio was sent but not all was heard.
+    /// Where to cut the conversation: each item of which audio has come but not all was heard.
     /// `active` is the response still being made.
     pub(super) fn cuts(&self, active: Option<&str>, now: Instant) -> Vec<Cut> {
         let current = self.items.iter().rev().find(|item| item.start.is_some());
         let current = current.map(|item| item.response_id.as_str());
         self.items
             .iter()
-            .filter(|item| item.sent > 0)
+            .filter(|item| item.accepted > 0)
             .filter_map(|item| {
                 let in_current = current == Some(item.response_id.as_str());
                 let heard = self.heard(item, in_current, now);
@@ -256,12 +263,24 @@ mod tests {
         let now = Instant::now();
         let mut playback = Playback::default();
         playback.accept(&delta("r", "a", 1_000));
-        assert!(cuts(&playback, Some("r"), now).is_empty(), "nothing was sent");
+        assert_eq!(cuts(&playback, Some("r"), now), cut("a", 0), "nothing was sent");
         assert_eq!(playback.sent(500 * 48, now), Some("r"));
         assert_eq!(cuts(&playback, None, now + ms(100)), cut("a", 100));
         assert_eq!(cuts(&playback, None, now + ms(900)), cut("a", 500));
         playback.report(80, now + ms(100));
         assert_eq!(cuts(&playback, None, now + ms(100)), cut("a", 80));
+    }
+
+    #[test]
+    fn what_comes_after_the_client_has_run_out_is_heard_later() {
+        let now = Instant::now();
+        let mut playback = Playback::default();
+        playback.accept(&delta("r", "a", 1_000));
+        playback.sent(300 * 48, now);
+        playback.sent(300 * 48, now + ms(200));
+        playback.sent(400 * 48, now + ms(900));
+        assert_eq!(cuts(&playback, None, now + ms(1_000)), cut("a", 700));
+        assert!(cuts(&playback, None, now + ms(1_300)).is_empty());
     }
 
     #[test]

@@ -21,7 +21,8 @@ use super::client::{self, CallState};
 use super::ending::{EndReason, ServiceFault};
 use super::outage::{Outage, SETTLED};
 use super::response_gate::ResponseRequest;
-use super::service::commands;
+use super::service::ServiceEvent;
+use super::service::commands::{self, Item};
 use super::service_session::ServiceSession;
 use super::{Call, KEPT_BYTES, Output, Restored, State};
 
@@ -73,7 +74,8 @@ impl Call {
     }
 
     /// Active → Lost. A session that did not last is the same outage still: otherwise a service that
-    /// accepts every session and drops it at once would be asked for ever.
+    /// accepts every session and drops it at once would be asked for ever. One that has not confirmed what it
+    /// was told of the conversation may have been lost over that, so the waits go on doubling.
     fn lose_session(&mut self, since: Instant, fault: ServiceFault, now: Instant) {
         self.settle();
         self.limits.touch(now);
@@ -81,8 +83,9 @@ impl Call {
         self.conversation = session.conversation;
         let active_for = now.saturating_duration_since(since);
         match &mut self.outage {
-            Some(outage) if active_for < SETTLED => {
-                outage.lost_again(fault.retry_after, &mut self.jitter, now);
+            Some(outage) if active_for < SETTLED || self.unconfirmed > 0 => {
+                let patience = Some(self.settings.reconnect).filter(|_| active_for >= SETTLED);
+                outage.lost_again(patience, fault.retry_after, &mut self.jitter, now);
             }
             _ => {
                 let patience = self.settings.reconnect;
@@ -183,13 +186,19 @@ impl Call {
     pub(super) fn restore(&mut self, now: Instant) -> Option<Restored> {
         let (after, tries) = self.outage.as_ref().map(|o| (o.length(now), o.tries()))?;
         let dialect = self.session.dialect;
+        let mut told = 0;
+        let replay = |item: Item<'_>| {
+            told += usize::from(!matches!(item, Item::Call { .. }));
+            commands::replay(&item, dialect)
+        };
         // An agent has kept the conversation by itself.
         let commands: Vec<String> = if self.session.conversation.is_empty() {
-            self.history.items().map(|item| commands::replay(&item, dialect)).collect()
+            self.history.items().map(replay).collect()
         } else {
             Vec::new()
         };
         let items = commands.len();
+        self.unconfirmed = told;
         commands.into_iter().for_each(|command| self.send(command));
         self.history.replayed();
         self.last_fault = None;
@@ -257,8 +266,24 @@ impl Call {
         self.send(commands::item_delete(item_id));
     }
 
+    /// The service has told of something. Of each item that it was told it says that it has it; and what it
+    /// makes of the user's words or of a request it makes after all of them, since it takes them in order. A
+    /// function call is not counted: its output follows it.
+    pub(super) fn confirm_items(&mut self, event: &ServiceEvent<'_>) {
+        match event {
+            ServiceEvent::Ignored { kind, .. } if commands::CONFIRMED.contains(&&**kind) => {
+                self.unconfirmed = self.unconfirmed.saturating_sub(1);
+            }
+            ServiceEvent::SpeechStarted { .. }
+            | ServiceEvent::Committed { .. }
+            | ServiceEvent::ResponseCreated { .. } => self.unconfirmed = 0,
+            _ => {}
+        }
+    }
+
     /// The service has refused an item that was sent again. The conversation goes on without it.
     pub(super) fn forget_item(&mut self, id: &str) {
+        self.unconfirmed = self.unconfirmed.saturating_sub(1);
         self.history.forget(id);
         self.outputs.push_back(Output::ItemRefused);
     }

@@ -396,6 +396,7 @@ impl Call {
         self.history.replayed();
         // An outage of long ago is not the same as one that follows.
         self.outage = None;
+        self.unconfirmed = 0;
         self.rollover.words = None;
         self.rollover.stage = Stage::Resting;
         self.session = std::mem::replace(&mut self.rollover.next, ServiceSession::new());

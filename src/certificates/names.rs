@@ -96,7 +96,13 @@ impl DeviceNames {
     /// The owner's names, then those that the system has now ([`device_names`]).
     #[must_use]
     pub fn read(&self) -> Names {
-        self.set.clone().and(device_names())
+        self.read_with(&[])
+    }
+
+    /// The same with these addresses, as far as they are the device's: clients have used them.
+    #[must_use]
+    pub fn read_with(&self, used: &[IpAddr]) -> Names {
+        self.set.clone().and(names_with(used))
     }
 }
 
@@ -104,12 +110,17 @@ impl DeviceNames {
 ///
 /// - its host name, alone, with `.local` (mDNS) and with the network's search domains;
 /// - `localhost`;
-/// - the addresses of its interfaces. Link-local IPv6 addresses are left out, because a certificate
+/// - the addresses of its interfaces, 32 at most. Link-local IPv6 addresses are left out, because a certificate
 ///   cannot name their zone. Temporary ones are left out, because they change every day.
 ///
 /// What cannot be read is left out.
 #[must_use]
 pub fn device_names() -> Names {
+    names_with(&[])
+}
+
+/// The same with these addresses among the others, even temporary ones and those beyond the bound.
+fn names_with(used: &[IpAddr]) -> Names {
     let read = |path: &str| {
         let bytes = files::read(Path::new(path), MAX_LIST).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -120,14 +131,11 @@ pub fn device_names() -> Names {
     let mut addresses = outward_addresses();
     addresses.extend([IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]);
     addresses.extend(ipv4_of(&read("/proc/self/net/fib_trie")));
-    addresses.extend(ipv6_of(&read("/proc/self/net/if_inet6")));
-    let mut known = Vec::new();
-    for address in addresses {
-        if known.len() < MAX_ADDRESSES && !known.contains(&address) {
-            known.push(address);
-        }
-    }
-    Names { dns: dns_names(&host, &read("/etc/resolv.conf")), addresses: known }
+    addresses.extend(ipv6_of(&read("/proc/self/net/if_inet6"), used));
+    deduplicate(&mut addresses);
+    let beyond = addresses.split_off(addresses.len().min(MAX_ADDRESSES));
+    addresses.extend(beyond.into_iter().filter(|address| used.contains(address)));
+    Names { dns: dns_names(&host, &read("/etc/resolv.conf")), addresses }
 }
 
 /// Leaves the first of equal entries. The lists are short.
@@ -220,7 +228,7 @@ fn ipv4_of(text: &str) -> Vec<IpAddr> {
 
 /// IPv6 addresses in the text of `if_inet6`: address, interface, prefix, scope, flags (hexadecimal)
 /// and name, one line each.
-fn ipv6_of(text: &str) -> Vec<IpAddr> {
+fn ipv6_of(text: &str, used: &[IpAddr]) -> Vec<IpAddr> {
     const LINK_LOCAL: u8 = 0x20;
     // Temporary, duplicate, deprecated, tentative: linux/if_addr.h.
     const PASSING: u32 = 0x01 | 0x08 | 0x20 | 0x40;
@@ -229,8 +237,9 @@ fn ipv6_of(text: &str) -> Vec<IpAddr> {
         let address = u128::from_str_radix(fields.next()?, 16).ok()?;
         let scope = u8::from_str_radix(fields.nth(2)?, 16).ok()?;
         let flags = u32::from_str_radix(fields.next()?, 16).ok()?;
-        let lasting = scope != LINK_LOCAL && flags & PASSING == 0;
-        lasting.then_some(IpAddr::V6(Ipv6Addr::from_bits(address)))
+        let address = IpAddr::V6(Ipv6Addr::from_bits(address));
+        let lasting = flags & PASSING == 0 || used.contains(&address);
+        (lasting && scope != LINK_LOCAL).then_some(address)
     };
     text.lines().filter_map(address).collect()
 }
@@ -259,8 +268,11 @@ mod tests {
             fd000000000000000000000000000002 04 40 00 82     eth0\n\
             20010db8000000000000000000000003 04 40 00 01     eth0\n\
             20010db8000000000000000000000004 04 40 00 20     eth0\n\nnonsense\nff 1 2\n";
-        let found = ipv6_of(text);
-        assert_eq!(found, ["::1", "fd00::2"].map(|a| a.parse::<IpAddr>().unwrap()));
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(ipv6_of(text, &[]), ["::1", "fd00::2"].map(address));
+        // A client has used them, so they are no secret, and a link-local one has a zone.
+        let used = ["2001:db8::4", "fe80::fc00:fffe:0:1", "fe80::fc00:fffe:1", "::9"].map(address);
+        assert_eq!(ipv6_of(text, &used), ["::1", "fd00::2", "2001:db8::4"].map(address));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! service is asked (the SDK's `AgentSessionConfig`).
 
 use super::draft::{self, Draft, shown};
-use super::endpoint::percent_decoded;
+use super::endpoint::{AGENT_PARAMETERS, agent_parameter, percent_decoded};
 use super::names::VOICE;
 use crate::net::upgrade::percent_encoded;
 
@@ -12,15 +12,12 @@ pub(super) const PROJECT: &str = "AZURE_VOICE_LIVE_PROJECT_NAME";
 
 /// Each setting, and the query's parameter that says the same.
 pub(super) const SETTINGS: [(&str, &str); 6] = [
-    (NAME, "agent-name"),
-    (PROJECT, "agent-project-name"),
-    ("AZURE_VOICE_LIVE_AGENT_VERSION", "agent-version"),
-    ("AZURE_VOICE_LIVE_CONVERSATION_ID", "conversation-id"),
-    (
-        "AZURE_VOICE_LIVE_AGENT_AUTHENTICATION_IDENTITY_CLIENT_ID",
-        "agent-authentication-identity-client-id",
-    ),
-    ("AZURE_VOICE_LIVE_FOUNDRY_RESOURCE_OVERRIDE", "foundry-resource-override"),
+    (NAME, AGENT_PARAMETERS[0]),
+    (PROJECT, AGENT_PARAMETERS[1]),
+    ("AZURE_VOICE_LIVE_AGENT_VERSION", AGENT_PARAMETERS[2]),
+    ("AZURE_VOICE_LIVE_CONVERSATION_ID", AGENT_PARAMETERS[3]),
+    ("AZURE_VOICE_LIVE_AGENT_AUTHENTICATION_IDENTITY_CLIENT_ID", AGENT_PARAMETERS[4]),
+    ("AZURE_VOICE_LIVE_FOUNDRY_RESOURCE_OVERRIDE", AGENT_PARAMETERS[5]),
 ];
 
 const INSTRUCTIONS: [&str; 2] =
@@ -35,7 +32,7 @@ pub(super) fn parse(draft: &mut Draft, at: usize, text: &str) -> Result<(), Stri
 /// The parameters of the query that ask for an agent, decoded.
 pub(super) fn asked(query: &str) -> Vec<(String, String)> {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let pairs = pairs.map(|(name, value)| (name.to_ascii_lowercase(), percent_decoded(value)));
+    let pairs = pairs.map(|(name, value)| (agent_parameter(name), percent_decoded(value)));
     let known = |name: &str| name == "agent-id" || SETTINGS.iter().any(|(_, it)| *it == name);
     pairs.filter(|(name, value)| known(name) && !value.is_empty()).collect()
 }

@@ -102,11 +102,20 @@ pub(super) fn session_file(draft: &mut Draft, path: &str, files: Files<'_>) -> R
     let Value::Object(overrides) = value else {
         return Err(format!("{} must hold a JSON object: {{…}}", shown(path)));
     };
-    for (key, fixed) in fixed_session_keys() {
-        if overrides.get(key).is_some_and(|value| *value != fixed) {
-            return Err(format!("{}: {key} must stay {fixed}", shown(path)));
-        }
+    let overrides = Value::Object(overrides);
+    let differs = |(pointer, fixed): &&(&str, &str)| {
+        overrides.pointer(pointer).is_some_and(|value| format!("{value}") != *fixed)
+    };
+    let named = |pointer: &str| pointer[1..].replace('/', ".");
+    if let Some((pointer, fixed)) = FIXED_SESSION_KEYS.iter().find(differs) {
+        return Err(format!("{}: {} must stay {fixed}", shown(path), named(pointer)));
     }
+    for (pointer, mono) in MONO_SESSION_KEYS.iter().filter(differs) {
+        let (key, path) = (named(pointer), shown(path));
+        let hint = "clients send one channel, which the service would take for two";
+        draft.warnings.push(format!("{key} in {path}: should be {mono}: {hint}"));
+    }
+    let Value::Object(overrides) = overrides else { return Ok(()) };
     if overrides.contains_key("model") {
         let hint = "the service takes the model only from VOICE_LIVE_MODEL";
         draft.warnings.push(format!("model in {}: {hint}", shown(path)));
@@ -136,14 +145,25 @@ pub(super) fn mcp_file(draft: &mut Draft, path: &str, files: Files<'_>) -> Resul
     Ok(())
 }
 
-/// Session settings that `/ws` promises to its clients. A session file must not change them.
-fn fixed_session_keys() -> [(&'static str, Value); 3] {
-    [
-        ("input_audio_format", "pcm16".into()),
-        ("input_audio_sampling_rate", 24_000.into()),
-        ("output_audio_format", "pcm16".into()),
-    ]
-}
+/// Session settings that `/ws` promises to its clients, in the words of both dialects, and their JSON. A session file
+/// must not change them.
+const FIXED_SESSION_KEYS: [(&str, &str); 7] = [
+    ("/input_audio_format", r#""pcm16""#),
+    ("/input_audio_sampling_rate", "24000"),
+    ("/output_audio_format", r#""pcm16""#),
+    ("/audio/input/format/type", r#""audio/pcm""#),
+    ("/audio/input/format/rate", "24000"),
+    ("/audio/output/format/type", r#""audio/pcm""#),
+    ("/audio/output/format/rate", "24000"),
+];
+
+/// A reference for the echo that comes from the client is a second channel beside the microphone's.
+const MONO_SESSION_KEYS: [(&str, &str); 4] = [
+    ("/input_audio_echo_cancellation/channels", "1"),
+    ("/input_audio_echo_cancellation/reference_source", r#""server""#),
+    ("/audio/input/echo_cancellation/channels", "1"),
+    ("/audio/input/echo_cancellation/reference_source", r#""server""#),
+];
 
 /// Visible characters without blanks, for a part of an address.
 pub(super) fn word(text: &str, max: usize) -> Result<String, String> {

@@ -261,19 +261,43 @@ fn service_path(path: &str) -> (String, Option<String>) {
     (format!("{path}{SERVICE_PATH}"), None)
 }
 
+/// The parameters that ask for an agent.
+pub(super) const AGENT_PARAMETERS: [&str; 6] = [
+    "agent-name",
+    "agent-project-name",
+    "agent-version",
+    "conversation-id",
+    "agent-authentication-identity-client-id",
+    "foundry-resource-override",
+];
+
+/// A parameter's name as the service has it. Settings of other programs and some samples write `agent_name` and
+/// `project_name`.
+pub(super) fn agent_parameter(name: &str) -> String {
+    match &*name.to_ascii_lowercase().replace('_', "-") {
+        "project-name" => "agent-project-name".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
 /// The endpoint's own parameters, without those that we set.
 fn own_query(query: Option<&str>) -> Result<String, String> {
     let all = query.unwrap_or_default();
     for parameter in parameters(all) {
-        let name = parameter_name(parameter).to_ascii_lowercase();
+        let name = agent_parameter(parameter_name(parameter));
         if ["api-key", "authorization", "agent-access-token"].contains(&name.as_str()) {
             return Err(format!(
                 "has {name} in its query, where it would be logged; use AZURE_VOICE_LIVE_API_KEY"
             ));
         }
     }
-    let kept: Vec<&str> = parameters(all).filter(|part| !is_ours(part)).collect();
-    Ok(kept.join("&"))
+    let kept = parameters(all).filter(|part| !is_ours(part)).map(|part| {
+        let name = agent_parameter(parameter_name(part));
+        let is_agents = AGENT_PARAMETERS.contains(&&*name);
+        let value = &part[parameter_name(part).len()..];
+        if is_agents { name + value } else { part.to_owned() }
+    });
+    Ok(kept.collect::<Vec<_>>().join("&"))
 }
 
 fn parameters(query: &str) -> impl Iterator<Item = &str> {

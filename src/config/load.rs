@@ -134,12 +134,14 @@ pub(super) struct Loader<'a> {
     /// The variables that are set: each with the name and the place that count.
     pub(super) set: Vec<(&'static str, String, Place)>,
     pub(super) errors: Vec<ConfigError>,
+    /// The key was handed over as a credential with nothing in it.
+    pub(super) empty_key: bool,
 }
 
 impl<'a> Loader<'a> {
     fn new(files: Files<'a>) -> Self {
         let (settings, set, errors) = (Vec::new(), Vec::new(), Vec::new());
-        Self { files, draft: Draft::default(), settings, set, errors }
+        Self { files, draft: Draft::default(), settings, set, errors, empty_key: false }
     }
 
     pub(super) fn fault(&mut self, what: &str, place: Option<Place>, message: impl Into<String>) {
@@ -386,23 +388,41 @@ impl<'a> Loader<'a> {
     /// Why a daemon under a service manager can make no call. The key's usual file may be there without
     /// having been handed over: some containers' images empty `LoadCredential=` of every service.
     fn unready(&self, missing: &[&str]) -> String {
-        let is_there = match (self.files)(Path::new(KEY_FILE), Secret::MAX_BYTES) {
-            Ok(bytes) => !bytes.trim_ascii().is_empty(),
-            // The daemon may not read it. That it may not tells that it is there.
-            Err(fault) => fault.kind() == io::ErrorKind::PermissionDenied,
-        };
         let names = missing.join(" and ");
         let mut sentence = format!(
             "This device is not set up yet: its owner must set {names} and restart the daemon."
         );
-        if is_there && missing.contains(&KEY) {
-            sentence.push_str(&format!(
-                " The file {KEY_FILE} exists, but systemd has not handed it over: a drop-in has \
-                 emptied LoadCredential= (systemctl cat voicelived shows it). Put the key into \
-                 {SERVICE_FILE} instead, as {KEY}=…"
-            ));
+        if missing.contains(&KEY) {
+            sentence.push_str(&self.withheld_key());
         }
         sentence
+    }
+
+    /// What the key's usual file tells of a key that the daemon does not have.
+    fn withheld_key(&self) -> String {
+        let emptied = format!(
+            " The file {KEY_FILE} exists, but systemd has not handed it over: a drop-in has emptied \
+             LoadCredential= (systemctl cat voicelived shows it). Put the key into {SERVICE_FILE} \
+             instead, as {KEY}=…"
+        );
+        let empty = format!(" The file {KEY_FILE} is empty: put the key into it.");
+        match (self.files)(Path::new(KEY_FILE), Secret::MAX_BYTES) {
+            Ok(bytes) if bytes.trim_ascii().is_empty() => empty,
+            Ok(_) => emptied,
+            // The daemon may not read it. That it may not tells that it is there.
+            Err(fault) if fault.kind() == io::ErrorKind::PermissionDenied => {
+                if self.empty_key {
+                    empty
+                } else {
+                    emptied
+                }
+            }
+            // Some programs make a folder of a file that they are to pass on and do not find.
+            Err(fault) if fault.kind() == io::ErrorKind::IsADirectory => {
+                format!(" {KEY_FILE} is a folder: put a file with the key in its place.")
+            }
+            Err(_) => String::new(),
+        }
     }
 
     /// Says that `name` is not set, and which misspelt name may be meant for it.

@@ -42,8 +42,11 @@ impl Loader<'_> {
         set: fn(&mut Draft, &str) -> Result<(), String>,
     ) {
         let outcome = match (self.files)(&directory.join(name), Secret::MAX_BYTES) {
-            // A unit may pass a blank credential while there is none yet.
-            Ok(bytes) if bytes.trim_ascii().is_empty() => Ok(()),
+            // A unit may pass a blank credential while there is none yet. One without a byte is an empty file's.
+            Ok(bytes) if bytes.trim_ascii().is_empty() => {
+                self.empty_key |= name == KEY && bytes != b" ";
+                Ok(())
+            }
             Ok(bytes) => String::from_utf8(bytes)
                 .map_err(|_| "is not UTF-8 text".to_owned())
                 .and_then(|text| set(&mut self.draft, &text)),
@@ -118,7 +121,10 @@ impl Loader<'_> {
                 Ok(source) => source,
                 Err(missing) => {
                     for name in missing {
-                        let message = "is not set, but Entra ID needs it beside the variables that are; set it, or the key";
+                        let mut message = "is not set, but Entra ID needs it beside the variables that are; set it, or the key".to_owned();
+                        if name == CLIENT_SECRET {
+                            message.push_str(". As a credential systemd hands it over by LoadCredential=, which a drop-in may have emptied (systemctl cat shows it)");
+                        }
                         if !self.errors.iter().any(|error| error.what == name) {
                             self.fault(name, None, message);
                         }

@@ -289,7 +289,7 @@ impl Client {
         if line.trim_ascii().is_empty() {
             return;
         }
-        match serde_json::from_slice(line) {
+        match voicelived_lenient::read_bytes(line) {
             Ok(Value::Array(batch)) => {
                 for message in batch.into_iter().take(MAX_BATCH) {
                     self.take(message, now);

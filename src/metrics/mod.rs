@@ -41,7 +41,7 @@ families! {
     Paused: "accept_pauses_total", "reason", "no_descriptor handshake_limit",
         "Times that accepting paused while connections waited.";
     Answers: "http_responses_total", "code",
-        "101 200 204 304 308 400 401 403 404 405 408 413 414 421 426 429 431 503 505",
+        "101 200 204 304 307 308 400 401 403 404 405 408 413 414 421 426 429 431 503 505",
         "Answers to requests.";
     Refused: "access_refused_total", "reason",
         "host origin token_missing token_wrong throttled draining",

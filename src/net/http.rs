@@ -92,6 +92,8 @@ impl Status {
     pub const NO_CONTENT: Self = Self(204, "No Content");
     /// 304
     pub const NOT_MODIFIED: Self = Self(304, "Not Modified");
+    /// 307
+    pub const TEMPORARY_REDIRECT: Self = Self(307, "Temporary Redirect");
     /// 308
     pub const PERMANENT_REDIRECT: Self = Self(308, "Permanent Redirect");
     /// 400

@@ -33,24 +33,39 @@ pub(super) fn next_look(calls: Option<&Calls>, now: Instant) -> Option<Instant> 
     calls.and_then(|calls| calls.certificates.as_ref()).map(|_| now + LOOK_EVERY)
 }
 
+/// The most addresses that are looked for because a client has connected to them. Devices have fewer.
+const MAX_USED: usize = 16;
+
 /// The names of the device, as the loop knows them.
 #[derive(Debug, Default)]
 pub(super) struct KnownNames {
     source: DeviceNames,
     known: Names,
+    /// Addresses that clients have connected to and that were not known, at most [`MAX_USED`].
+    used: Vec<IpAddr>,
     /// When they were read last.
     looked: Option<Instant>,
 }
 
 impl KnownNames {
     pub(super) fn new(source: DeviceNames) -> Self {
-        Self { known: source.read(), source, looked: None }
+        Self { known: source.read(), source, used: Vec::new(), looked: None }
+    }
+
+    /// Sees to it that the next look finds this address, however many others there are. With too many of them it does
+    /// not, so nobody can make the daemon write one certificate after the other.
+    fn want(&mut self, address: IpAddr) {
+        if self.used.len() < MAX_USED && !self.used.contains(&address) {
+            self.used.push(address);
+        }
     }
 
     /// Reads them again. True if they have changed.
     fn look(&mut self, now: Instant) -> bool {
         self.looked = Some(now);
-        let names = self.source.read();
+        let names = self.source.read_with(&self.used);
+        // One that has gone is another device's by now.
+        self.used.retain(|address| names.addresses.contains(address));
         let changed = names != self.known;
         self.known = names;
         changed
@@ -68,11 +83,14 @@ impl Server {
             Site::Calls(site) => site.gate.meet(local),
             Site::Simulator(_) => return,
         };
+        if is_new {
+            self.names.want(local.to_canonical());
+        }
         let is_due = self.names.looked.is_none_or(|looked| now >= looked + LOOK_AGAIN);
         if (is_new || is_due) && self.names.look(now) {
             log::info!("this device's names or addresses have changed");
             self.refresh_certificates();
-            // It clears what the gate has met, and a temporary or link-local address is not among the names.
+            // It clears what the gate has met, and a link-local address is not among the names.
             if let Site::Calls(site) = &mut self.listeners[listener].site {
                 site.gate.meet(local);
             }

@@ -417,6 +417,21 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_is_tried_again_where_its_refusal_may_pass() {
+        let proxy = Proxy::parse("http://p", "HTTPS_PROXY").expect("an address");
+        let is_retryable = |status| {
+            let refusal = proxy::Refusal { status, reason: String::new(), challenges: Vec::new() };
+            proxy_refused(&proxy, &refusal, "h").1
+        };
+        for status in [429, 500, 502, 599] {
+            assert!(is_retryable(status), "{status}");
+        }
+        for status in [400, 403, 407, 428, 430, 499] {
+            assert!(!is_retryable(status), "{status}");
+        }
+    }
+
+    #[test]
     fn only_a_session_at_its_longest_has_expired() {
         assert!(is_expiry(Some(1001), "Session hit the maximum duration of 60 minutes."));
         assert!(is_expiry(Some(1001), "session expired"));

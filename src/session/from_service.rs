@@ -379,6 +379,8 @@ impl<S: Socket> Session<S> {
     pub(super) fn send_reply(&mut self, cx: &mut TurnContext<'_>) {
         if let Some(sent) = self.client.send_reply(cx.pool) {
             self.reply_left(sent, cx);
+            // Nothing may wait any more, so the moment may be near in which a next session takes over.
+            self.tick = self.call.deadline();
         }
     }
 

@@ -159,6 +159,19 @@ mod tests {
         assert!(matches!(check(&mut peer, SERVICE.give_up), Err(Dead::Silent)));
     }
 
+    /// Of a side that takes nothing, this decides whether it may come back.
+    #[test]
+    fn a_side_is_heard_until_it_should_have_been_pinged() {
+        let start = Instant::now();
+        let mut keep_alive = KeepAlive::new(CLIENT, start);
+        let tick = Duration::from_millis(1);
+        assert!(keep_alive.is_heard(start + CLIENT.ping - tick));
+        assert!(!keep_alive.is_heard(start + CLIENT.ping));
+        keep_alive.excuse(start + tick);
+        assert!(keep_alive.is_heard(start + CLIENT.ping));
+        assert!(!keep_alive.is_heard(start + CLIENT.ping + CLIENT.ping));
+    }
+
     #[test]
     fn any_byte_is_a_sign_of_life() {
         let (mut peer, mut other) = pair();

@@ -325,3 +325,90 @@ fn append<S: Socket>(pcm: &[u8], service: &mut WsPeer<S>) -> bool {
     });
     sent.is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use mio::net::TcpStream;
+
+    use super::*;
+    use crate::net::transport::Transport;
+    use crate::net::ws::{Role, Sizes, USUAL_WAITING};
+
+    /// The connection to a service that takes all of it, and its other end.
+    fn service() -> (WsPeer<TcpStream>, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let other = std::net::TcpStream::connect(listener.local_addr().expect("bound"));
+        let (ours, _) = listener.accept().expect("a connection");
+        ours.set_nonblocking(true).expect("a socket");
+        let sizes = Sizes { message: 65_536, waiting: USUAL_WAITING };
+        let transport = Transport::plain(TcpStream::from_std(ours));
+        (WsPeer::new(transport, Role::Client, sizes, b""), other.expect("a connection"))
+    }
+
+    #[test]
+    fn so_many_commands_wait_behind_audio() {
+        let mut path = MicrophonePath::none();
+        for _ in 0..MOST_COMMANDS {
+            assert!(path.put_behind("{}".to_owned()).is_ok());
+        }
+        assert!(matches!(path.put_behind("{}".to_owned()), Err(WsError::Full)));
+        path.take_back();
+        assert!(path.put_behind("{}".to_owned()).is_ok(), "they were for the session that is lost");
+    }
+
+    /// However long the loop was held up: the service's maker advises against bursts.
+    #[test]
+    fn after_an_outage_at_most_ten_portions_leave_at_once() {
+        let (mut service, _other) = service();
+        let mut pool = PcmPool::new(1_000);
+        let mut path = MicrophonePath::open(&mut pool).expect("the pool is new");
+        let start = Instant::now();
+        path.take_back();
+        path.hold(&[7; 100 * BLOCK_BYTES], &mut pool);
+        path.catch_up(&mut pool, start);
+        assert_eq!(path.deadline(), Some(start + PORTION));
+        path.send(&mut service, &mut pool, start);
+        assert_eq!(path.queue.used_blocks(), 100, "nothing is due yet");
+        path.send(&mut service, &mut pool, start + PORTION);
+        assert_eq!(path.queue.used_blocks(), 98, "twice as fast as it was said");
+        path.send(&mut service, &mut pool, start + Duration::from_secs(1));
+        assert_eq!(path.queue.used_blocks(), 78);
+        for secs in 2..10 {
+            path.send(&mut service, &mut pool, start + Duration::from_secs(secs));
+        }
+        assert!(path.is_empty() && path.deadline().is_none());
+        let dropped = path.hold(&[7; (HELD + 1) * BLOCK_BYTES], &mut pool);
+        assert_eq!(dropped, BLOCK_BYTES, "the outage is over");
+    }
+
+    /// A slow service keeps its bound: the talk must not lag behind by 15 s.
+    #[test]
+    fn more_is_kept_for_a_service_that_takes_nothing_than_for_a_slow_one() {
+        for (sent, dropped) in [(0, 0), (5, 50 * BLOCK_BYTES)] {
+            let mut pool = PcmPool::new(2_000);
+            let mut path = MicrophonePath::open(&mut pool).expect("the pool is new");
+            path.hold(&[0; HELD * BLOCK_BYTES], &mut pool);
+            path.watch(sent);
+            assert_eq!(path.hold(&[1; 50 * BLOCK_BYTES], &mut pool), dropped);
+        }
+    }
+
+    /// What the session before had heard of the turn is sent again, ahead of all that waits.
+    #[test]
+    fn a_command_stays_behind_the_audio_that_is_sent_again() {
+        let (mut service, _other) = service();
+        let mut pool = PcmPool::new(1_000);
+        let mut path = MicrophonePath::open(&mut pool).expect("the pool is new");
+        let start = Instant::now();
+        path.forward(&[1; BLOCK_BYTES], KEPT_BYTES, &mut service, &mut pool);
+        path.take_back();
+        path.hold(&[2; BLOCK_BYTES], &mut pool);
+        path.put_behind("{}".to_owned()).expect("there is room");
+        path.catch_up(&mut pool, start);
+        assert_eq!(path.commands[0].0, 2 * BLOCK_BYTES);
+        path.send(&mut service, &mut pool, start + PORTION);
+        assert!(path.is_empty() && !path.has_commands());
+    }
+}

@@ -158,7 +158,7 @@ pub struct Session<S = TcpStream> {
     phase: Phase,
     /// When the call wants to be told the time, as it said after its last input. Audio of either side only
     /// ever puts it off, so after that it is too early: an empty turn is cheaper than asking at each
-    /// frame.
+    /// frame. Reply audio that has waited is another thing, and rare.
     tick: Option<Instant>,
     totals: Totals,
     started: Instant,
@@ -533,8 +533,12 @@ impl<S: Socket> Session<S> {
             return;
         }
         let is_due = |deadline: Option<Instant>| deadline.is_some_and(|due| cx.now >= due);
+        // A client that speaks again ends the silence in its place, of which a piece was due in a moment.
+        let soon = cx.now + Duration::from_millis(100);
         debug_assert!(
-            self.call.deadline().is_none_or(|due| self.tick.is_some_and(|tick| tick <= due)),
+            self.call
+                .deadline()
+                .is_none_or(|due| self.tick.is_some_and(|tick| tick <= due.max(soon))),
             "something else than an input has brought the call's deadline nearer"
         );
         if is_due(self.tick) {

@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 
+use crate::lenient::{mended, read};
+
 /// Bytes of the service's own words that are passed on.
 const MAX_QUOTE: usize = 300;
 
@@ -24,8 +26,7 @@ impl Words {
     /// compressed, say) tells nobody anything.
     pub(super) fn of_body(body: &str) -> Self {
         let body = body.trim_start();
-        let mut values = serde_json::Deserializer::from_str(body).into_iter::<Value>();
-        let Some(Ok(json)) = values.next() else {
+        let Some(json) = first_value(body).or_else(|| first_value(&mended(body)?)) else {
             let message = match body.chars().next() {
                 Some('<') => "".to_owned(),
                 _ if is_no_text(body) => "".to_owned(),
@@ -64,6 +65,11 @@ impl Words {
     }
 }
 
+/// The JSON that a body begins with.
+fn first_value(body: &str) -> Option<Value> {
+    serde_json::Deserializer::from_str(body).into_iter().next()?.ok()
+}
+
 /// Whether a body holds bytes that stand in no text.
 fn is_no_text(body: &str) -> bool {
     body.chars().any(|letter| letter.is_control() && !letter.is_whitespace())
@@ -86,9 +92,15 @@ fn cut_message(body: &str) -> String {
     });
     let text = text[..end.unwrap_or(text.len())].trim_end_matches(char::REPLACEMENT_CHARACTER);
     // The cut may be within an escape, which has up to twelve characters.
-    let mut cuts = text.char_indices().rev().map(|(at, _)| &text[..at]).take(12);
-    let unescaped = |text: &str| serde_json::from_str(&format!("\"{text}\"")).ok();
-    unescaped(text).or_else(|| cuts.find_map(unescaped)).unwrap_or_default()
+    let cuts = || text.char_indices().rev().map(|(at, _)| &text[..at]).take(12);
+    let strict = |text: &str| serde_json::from_str(&format!("\"{text}\"")).ok();
+    let lenient = |text: &str| match read(&format!("\"{text}\"")) {
+        Ok((Value::String(text), _)) => Some(text),
+        _ => None,
+    };
+    let mut found = strict(text).or_else(|| cuts().find_map(strict)).or_else(|| lenient(text));
+    found = found.or_else(|| cuts().find_map(lenient));
+    found.unwrap_or_default()
 }
 
 /// Somebody else's words for a log or a page: one line, bounded, no control characters.
@@ -124,6 +136,13 @@ mod tests {
         ] {
             assert_eq!(message(body), "No \"way\".", "{body}");
         }
+        for half in [
+            r#"{"error":{"message":"Half \ud83d of it."}}"#,
+            r#"{"error":{"message":"Half \ud83d of it."}} rubbish"#,
+            r#"{"error":{"message":"Half \ud83d of it.","code"#,
+        ] {
+            assert_eq!(message(half), "Half \u{fffd} of it.", "{half}");
+        }
         for nothing in ["", "null", "{", "[", "<html>", "{\"message\":", "{\"message\":7"] {
             assert_eq!(message(nothing), "", "{nothing}");
         }
@@ -143,5 +162,13 @@ mod tests {
         }
         assert_eq!(message(body), whole);
         assert_eq!(message("{\"message\":\"ab\u{fffd}"), "ab");
+    }
+
+    #[test]
+    fn a_quotation_is_one_line_and_ends_between_two_letters() {
+        assert_eq!(quote(" two\r\nlines\t"), "two  lines");
+        let long = format!("x{}", "ü".repeat(MAX_QUOTE));
+        assert_eq!(quote(&long), long[..MAX_QUOTE - 1], "the bound is within a letter");
+        assert_eq!(quote(&"x".repeat(MAX_QUOTE + 1)), "x".repeat(MAX_QUOTE));
     }
 }

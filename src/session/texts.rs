@@ -163,6 +163,18 @@ mod tests {
     }
 
     #[test]
+    fn the_bounds_hold_to_the_byte() {
+        let mut texts = Texts::new(true);
+        texts.sent(&"x".repeat(RECENT_BYTES - OVERHEAD));
+        assert_eq!(texts.kept.len(), 1);
+        texts.sent("");
+        assert_eq!(missed(&mut texts, Some(0)), [""]);
+        let mut texts = Texts::default();
+        assert!(texts.missed(&"x".repeat(MISSED_BYTES - OVERHEAD)));
+        assert!(!texts.missed(""));
+    }
+
+    #[test]
     fn a_text_that_quotes_a_caption_is_none() {
         assert!(client::is_caption(&caption("a")));
         assert!(!client::is_caption(&client::error("x", &caption("a"))));

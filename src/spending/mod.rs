@@ -458,6 +458,23 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
     }
 
+    /// The log tells the owner: a guard that forgets does not protect.
+    #[test]
+    fn a_count_that_cannot_be_written_is_an_error() {
+        let folder = folder("gone");
+        let (start, day) = (Instant::now(), UNIX_EPOCH + Duration::from_secs(7 * 86_400));
+        let mut ledger = Ledger::open(&folder, 10 * MINUTE, day, start).unwrap();
+        turn(&mut ledger, 1, start);
+        fs::remove_dir_all(&folder).unwrap();
+        ledger.spending.set_running(1, 7, start + MINUTE);
+        assert!(ledger.keep(start + MINUTE).is_err());
+        // A count that is there and cannot be read is not begun anew.
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(FILE), b"7 \xff\n").unwrap();
+        assert!(Ledger::open(&folder, 10 * MINUTE, day, start).is_err());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
     #[test]
     fn seconds_in_parts_are_not_lost_between_two_daemons() {
         let folder = folder("parts");

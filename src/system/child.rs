@@ -365,6 +365,77 @@ mod tests {
         assert!(matches!(&failed, Outcome::Failed(why) if why.contains('3')), "{failed:?}");
     }
 
+    /// A child that speaks, run to its end: what it wrote to standard error, and its outcome.
+    fn run_speaking(script: &str) -> (Vec<u8>, Outcome) {
+        let command = ["/bin/sh", "-c", script].map(OsString::from);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let launch = Launch {
+            command: &command,
+            folder: None,
+            input: Vec::new(),
+            max_output: 100,
+            deadline,
+            speaks: true,
+        };
+        let mut child = Child::launch(launch).expect("it is there");
+        loop {
+            if let Some(outcome) = child.pump(Instant::now()) {
+                return (child.errors().to_vec(), outcome);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn of_what_a_child_complains_the_beginning_is_kept_and_no_end_of_it_is_read() {
+        let (errors, outcome) = run_speaking("printf one >&2; sleep 0.1; printf two >&2; exit 3");
+        assert_eq!(errors, b"onetwo", "a pause is no end");
+        assert!(matches!(outcome, Outcome::Failed(_)), "it wrote no answer: {outcome:?}");
+        // The pipe holds 64 KiB more.
+        let most = MOST_ERRORS_READ + 128 * 1024;
+        let (errors, outcome) = run_speaking(&format!("head -c {most} /dev/zero >&2; echo done"));
+        assert_eq!(errors, vec![0; MAX_ERRORS]);
+        // `head` ended at the closed pipe; the shell went on.
+        assert_eq!(outcome, Outcome::Done(b"done\n".to_vec()));
+        let endless = run_speaking("cat /dev/zero >&2; exit 0");
+        assert_eq!(endless.1, Outcome::Done(Vec::new()), "it found its pipe closed");
+    }
+
+    /// A pipe without a reader is ready for ever: the loop would spin.
+    #[test]
+    fn a_child_that_closes_its_input_is_fed_no_more() {
+        let command = ["/bin/sh", "-c", "exec <&-; sleep 0.1; echo said"].map(OsString::from);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let input = vec![b'x'; 1 << 20];
+        let mut child = Child::spawn(&command, input, 100, deadline).expect("it is there");
+        let mut fed_at_last = true;
+        let outcome = loop {
+            if let Some(outcome) = child.pump(Instant::now()) {
+                break outcome;
+            }
+            fed_at_last = child.pipes().0.is_some();
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        assert_eq!(outcome, Outcome::Done(b"said\n".to_vec()));
+        assert!(!fed_at_last);
+    }
+
+    /// What it has started may hold its output open.
+    #[test]
+    fn after_its_exit_a_childs_output_is_waited_for_a_moment() {
+        let command = ["/bin/sh", "-c", "sleep 3 & echo said"].map(OsString::from);
+        let start = Instant::now();
+        let deadline = start + Duration::from_secs(20);
+        let mut child = Child::spawn(&command, Vec::new(), 100, deadline).expect("it is there");
+        while child.exit.is_none() {
+            assert_eq!(child.pump(start), None);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(child.deadline(), Some(start + GRACE));
+        assert_eq!(child.pump(start + GRACE - Duration::from_millis(1)), None);
+        assert_eq!(child.pump(start + GRACE), Some(Outcome::Done(b"said\n".to_vec())));
+    }
+
     #[test]
     fn a_child_never_outlives_its_owner() {
         let command = ["/bin/sleep", "60"].map(OsString::from);

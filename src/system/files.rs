@@ -30,12 +30,26 @@ pub enum Reach {
 pub fn read(path: &Path, max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
-    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    let file = File::open(path).map_err(|error| explained(path, error))?;
+    file.take(limit).read_to_end(&mut bytes)?;
     if bytes.len() > max {
         let message = format!("it is longer than {max} bytes");
         return Err(io::Error::new(ErrorKind::FileTooLarge, message));
     }
     Ok(bytes)
+}
+
+/// Where systemd lays the credentials of each unit (systemd.exec(5)).
+const CREDENTIALS: &str = "/run/credentials";
+
+/// Says of a credential that is not there why that may be. Some containers empty the option for every service.
+fn explained(path: &Path, error: io::Error) -> io::Error {
+    if error.kind() != ErrorKind::NotFound || !path.starts_with(CREDENTIALS) {
+        return error;
+    }
+    let why = "systemd has not handed it over: LoadCredential= of the unit must name it, and a drop-in \
+               may have emptied that (systemctl cat shows it)";
+    io::Error::new(ErrorKind::NotFound, why)
 }
 
 /// Creates a folder and its parent folders, with access for their owner only. A folder that exists stays

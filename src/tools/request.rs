@@ -49,7 +49,9 @@ fn read_secret(secret: &Secret) -> Result<String, String> {
     let mut text = String::new();
     let file = std::fs::File::open(&secret.file).map_err(|error| {
         // For the owner's log: the model is not told where secrets are.
-        eprintln!("{}: {error}", secret.file.display());
+        let credential = secret.file.starts_with("/run/credentials");
+        let hint = if credential { "; LoadCredential= of the unit must name it" } else { "" };
+        eprintln!("{}: {error}{hint}", secret.file.display());
         missing
     })?;
     file.take(MAX_SECRET).read_to_string(&mut text).map_err(|_| missing)?;
@@ -184,8 +186,8 @@ fn read(
     if !whole {
         return Err(format!("The answer of {place} is longer than {MAX_ANSWER} bytes."));
     }
-    let json: Value =
-        serde_json::from_str(&text).map_err(|_| format!("{place} answered with no JSON."))?;
+    let json = voicelived_lenient::read(&text);
+    let (json, _) = json.map_err(|_| format!("{place} answered with no JSON."))?;
     let part = json.pointer(pointer);
     part.map(Value::to_string).ok_or_else(|| format!("The answer of {place} has no {pointer}."))
 }

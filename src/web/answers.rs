@@ -71,6 +71,11 @@ pub(super) fn answer_visitor(
         trusts || matches!(request.path.as_str(), "/ws" | "/pair" | "/healthz" | "/metrics" | "*");
     let asset = assets::find(&request.path);
     if !known && asset.is_none() {
+        if is_read && let Some(location) = meant_fragment(request) {
+            let extra = format!("Cache-Control: no-store\r\nLocation: {location}\r\n");
+            let text = "The address has an escaped #.";
+            return plain(out, request, Status::TEMPORARY_REDIRECT, &extra, text);
+        }
         return plain(out, request, Status::NOT_FOUND, "", "There is nothing here.");
     }
     if !is_read {
@@ -126,6 +131,25 @@ fn path_and_query(request: &Request) -> String {
     let query =
         if request.query.is_empty() { String::new() } else { format!("?{}", request.query) };
     format!("{}{query}", request.path).replace(|c: char| c.is_control(), "")
+}
+
+/// Where a page's address leads whose `#` somebody or something has escaped, such as a pairing link's on its way
+/// through a chat or a QR code reader: to the page, with the rest behind a `#` again. Relative, since a proxy may serve
+/// the page under a prefix.
+fn meant_fragment(request: &Request) -> Option<String> {
+    let target = path_and_query(request);
+    let at = target.find('%')?;
+    let (page, escaped) = target.split_at(at);
+    assets::find(page).filter(|asset| asset.is_document())?;
+    // Escaped once more by each program that it went through.
+    let mut rest = &escaped[1..];
+    while let Some(inner) = rest.strip_prefix("25") {
+        rest = inner;
+    }
+    let fragment = rest.strip_prefix("23")?;
+    let deeper = fragment.split('?').next().unwrap_or_default().matches('/').count();
+    let up = if deeper == 0 { "./".to_owned() } else { "../".repeat(deeper) };
+    Some(format!("{up}{}#{fragment}", page.trim_start_matches('/')))
 }
 
 /// Answers `/ws`: 101 for a client that may call, else the reason why it may not.

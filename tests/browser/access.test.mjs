@@ -87,6 +87,17 @@ for (const { name, open } of engines) {
     assert.equal(await form(talk).isVisible(), false);
   });
 
+  test(`${name}: a pairing link whose # was escaped on its way lets in as well`, async (t) => {
+    const { talk, daemon } = await open(t, asksForToken(t));
+    for (const escaped of [`%23token=${encodeURIComponent(TOKEN)}`, encodeURIComponent(`#token=${encodeURIComponent(TOKEN)}`)]) {
+      await talk.page.context().clearCookies();
+      await talk.page.goto(daemon.url + escaped);
+      await talk.page.waitForFunction(() => location.hash === '');
+      assert.equal(talk.page.url(), daemon.url);
+      await talk.button.waitFor();
+    }
+  });
+
   test(`${name}: a changed token ends the call in words and is asked for`, async (t) => {
     const wish = asksForToken(t);
     const { talk, daemon } = await open(t, wish);

@@ -37,6 +37,41 @@ for (const { name, open } of engines) {
     await talk.noComplaints();
   });
 
+  test(`${name}: a second typed turn sent before the first is taken follows it, and one sent twice is said once`, async (t) => {
+    const { talk } = await open(t);
+    await talk.start();
+    await talk.welcomed();
+    // A slow way back: what the daemon says waits until the test lets it come.
+    await talk.page.evaluate(() => {
+      const { socket } = window.tap;
+      const { onmessage } = socket;
+      const waiting = [];
+      window.tap.slow = true;
+      window.tap.come = () => {
+        window.tap.slow = false;
+        for (const event of waiting.splice(0)) onmessage.call(socket, event);
+      };
+      socket.onmessage = (event) => (window.tap.slow ? waiting.push(event) : onmessage.call(socket, event));
+    });
+    const come = () => talk.page.evaluate(() => window.tap.come());
+    await send(talk, 'First words');
+    await talk.page.keyboard.type(' and more');
+    await field(talk).press('Enter');
+    assert.deepEqual(await said(talk), []);
+    await come();
+    await talk.said('user', /and more/);
+    assert.deepEqual(await said(talk), ['YouFirst words', 'Youand more']);
+    assert.equal(await field(talk).inputValue(), '');
+    await talk.page.evaluate(() => (window.tap.slow = true));
+    await send(talk, 'Once only');
+    await field(talk).press('Enter');
+    await come();
+    await talk.said('user', /Once only/);
+    await talk.state('speaking');
+    assert.deepEqual(await said(talk), ['YouFirst words', 'Youand more', 'YouOnce only']);
+    await talk.noComplaints();
+  });
+
   test(`${name}: a text that the daemon refuses, or that meets the end of the call, was not said`, async (t) => {
     const { talk } = await open(t);
     await talk.start();

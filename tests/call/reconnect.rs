@@ -244,6 +244,44 @@ fn a_service_that_drops_every_session_is_given_up_too() {
     }
 }
 
+/// Sessions that last 11 s each, and are lost with what they were told or not: only when all of it was confirmed
+/// does the next loss count as the first one, whose try comes at once.
+#[test]
+fn the_waits_begin_anew_only_when_all_that_was_told_is_confirmed() {
+    let created = json!({"type": "conversation.item.created", "item": {"type": "message"}});
+    let refused =
+        json!({"type": "error", "error": {"event_id": "replay_typed_2", "message": "No."}});
+    let speech = json!({"type": "input_audio_buffer.speech_started"});
+    for (confirmations, at_once) in [
+        (vec![], false),
+        (vec![&created], false),
+        (vec![&created, &created], true),
+        (vec![&created, &refused], true),
+        (vec![&speech], true),
+    ] {
+        let mut scene = old_call();
+        for text in ["One", "Two"] {
+            scene.says(json!({"type": "text", "text": text}));
+        }
+        for _ in 0..4 {
+            lose(&mut scene);
+            scene.pass_secs(9);
+            come_back(&mut scene);
+            for event in &confirmations {
+                scene.service((*event).clone());
+            }
+            scene.pass_secs(11);
+        }
+        scene.story();
+        lose(&mut scene);
+        scene.pass_ms(0);
+        let story = scene.story();
+        assert_eq!(story.contains(&"redial".to_owned()), at_once, "{confirmations:?}: {story:?}");
+        scene.pass_secs(9);
+        assert!(!scene.call.is_ended(), "{confirmations:?}: it lasted, so its patience is new");
+    }
+}
+
 #[test]
 fn the_services_retry_after_is_heeded() {
     let mut scene = old_call();

@@ -139,7 +139,10 @@ impl Standin<'_> {
         if !next.is_null() {
             result["nextCursor"] = next;
         }
-        say(&json!({ "jsonrpc": "2.0", "id": id, "result": result }));
+        if self.fault == "says half an emoji" {
+            result["tools"][0]["description"] = json!("Says it again HALF.");
+        }
+        self.say_oddly(&json!({ "jsonrpc": "2.0", "id": id, "result": result }));
         if self.fault == "writes before it reads" {
             flood();
         }
@@ -252,8 +255,15 @@ impl Standin<'_> {
                 say(&good(said));
             }
             "answers in an array" => say(&json!([[], good(said), {}])),
-            _ => say(&good(said)),
+            "says half an emoji" => self.say_oddly(&good(&format!("HALF {said} HALF"))),
+            _ => self.say_oddly(&good(said)),
         }
+    }
+
+    /// As JavaScript writes a text that was cut within an emoji, and as some programs begin a text on Windows.
+    fn say_oddly(&self, message: &Value) {
+        let mark = if self.fault == "begins with a byte order mark" { "\u{feff}" } else { "" };
+        write(format!("{mark}{message}\n").replace("HALF", "\\ud83d").as_bytes());
     }
 }
 

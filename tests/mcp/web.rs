@@ -164,6 +164,13 @@ fn call(mut socket: TcpStream, request: &Request, state: &Mutex<State>) {
                 "{stream}: hello\r\n\r\ndata: {note}\r\n\r\nevent: message\r\ndata: {good}\r\n\r\n"
             )
         }
+        "says half an emoji" => {
+            let body = good.to_string().replace("the word", "\\ud83d word");
+            whole("200 OK", "application/json", "", &body)
+        }
+        "streams half an emoji" => {
+            format!("{stream}data: {good}\n\n").replace("the word", "\\ud83d word")
+        }
         "breaks its stream off" => {
             format!("{stream}id: one\nretry: 50\ndata: {{}}\n\ndata: {{\"half")
         }

@@ -121,8 +121,17 @@ impl Scene {
         self.caller.live(after);
         meanwhile(self);
         self.caller.live_until("an answer", |caller| caller.has_answer(audio));
-        self.caller.live(Duration::from_millis(700));
+        self.hear_the_rest();
         self.note_gaps(asked + length, audio);
+    }
+
+    /// Text overtakes audio, and a busy machine brings both late: goes on until nothing more is heard.
+    fn hear_the_rest(&mut self) {
+        let told = Instant::now();
+        self.caller.live_until("the end of the answer", |caller| {
+            let last = caller.arrivals.last().map_or(told, |(at, _)| (*at).max(told));
+            last.elapsed() > Duration::from_millis(700)
+        });
     }
 
     /// A turn in which nothing is done to the network: its answer comes whole.
@@ -256,7 +265,7 @@ impl Scene {
         self.caller.live(Duration::from_secs(seconds));
         self.service_link.set("down=0");
         self.caller.live_until("an answer", |caller| caller.has_answer(before));
-        self.caller.live(Duration::from_millis(700));
+        self.hear_the_rest();
         self.note_gaps(self.broken.expect("just now"), before);
     }
 

@@ -179,6 +179,11 @@ impl Scene {
         &mut self.client
     }
 
+    /// Whether the call waits for the connection that it has asked for.
+    pub(crate) fn is_calling(&self) -> bool {
+        self.session.is_resolving()
+    }
+
     /// The owner takes a call that is over out of its slot; how many blocks are free then, of how many.
     pub(crate) fn release(mut self) -> (usize, usize) {
         self.session.release(&mut self.resources.pool, self.now);

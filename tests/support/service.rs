@@ -3,7 +3,6 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -16,7 +15,7 @@ pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     calls: Arc<Mutex<Vec<Told>>>,
     items: Arc<Mutex<Vec<Value>>>,
-    requests: Arc<AtomicUsize>,
+    requests: Arc<Mutex<Vec<Value>>>,
 }
 
 /// What one call has told.
@@ -50,7 +49,7 @@ impl Service {
         let address = listener.local_addr().expect("it is bound");
         let calls = Arc::new(Mutex::new(Vec::new()));
         let items = Arc::new(Mutex::new(Vec::new()));
-        let requests = Arc::new(AtomicUsize::new(0));
+        let requests = Arc::new(Mutex::new(Vec::new()));
         let shared = (Arc::clone(&calls), Arc::clone(&items), Arc::clone(&requests));
         std::thread::spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
@@ -64,7 +63,12 @@ impl Service {
 
     /// How often a response was asked for.
     pub(crate) fn requests(&self) -> usize {
-        self.requests.load(Ordering::Relaxed)
+        self.requests.lock().expect("no panic holds it").len()
+    }
+
+    /// The `response` of each of these requests.
+    pub(crate) fn asked(&self) -> Vec<Value> {
+        self.requests.lock().expect("no panic holds it").clone()
     }
 
     /// What was added to conversations, such as outputs of tools.
@@ -83,7 +87,7 @@ fn serve(
     lines: &Lines,
     calls: &Mutex<Vec<Told>>,
     items: &Mutex<Vec<Value>>,
-    requests: &AtomicUsize,
+    requests: &Mutex<Vec<Value>>,
 ) -> tungstenite::Result<()> {
     let head = read_head(&mut socket)?;
     let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
@@ -117,7 +121,9 @@ fn serve(
                     "delta": event["audio"]});
                 socket.send(Message::text(delta.to_string()))?;
             }
-            Some("response.create") => drop(requests.fetch_add(1, Ordering::Relaxed)),
+            Some("response.create") => {
+                requests.lock().expect("no panic holds it").push(event["response"].clone());
+            }
             Some("conversation.item.create") => {
                 items.lock().expect("no panic holds it").push(event["item"].clone());
             }

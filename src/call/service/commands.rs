@@ -37,6 +37,10 @@ const MAX_ITEM_ID_BYTES: usize = 32;
 /// `event_id` of every `conversation.item.create`.
 pub const EVENT_ITEM: &str = "item";
 
+/// What the service tells of a message or an output that was added to the conversation, in its dialects.
+pub(in crate::call) const CONFIRMED: [&str; 2] =
+    ["conversation.item.created", "conversation.item.added"];
+
 /// One item to create in the new session's conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::call) enum Item<'a> {

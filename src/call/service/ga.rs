@@ -218,6 +218,25 @@ mod tests {
     }
 
     #[test]
+    fn detections_and_formats_are_translated() {
+        let turns = |turns: Value| {
+            ga_session(&json!({ "turn_detection": turns }))["audio"]["input"]["turn_detection"]
+                .clone()
+        };
+        let semantic = json!({"type": "semantic_vad", "eagerness": "low"});
+        assert_eq!(turns(semantic.clone()), semantic);
+        assert_eq!(turns(json!({"type": "azure_semantic_vad"}))["type"], "server_vad");
+        for (dated, ga) in [
+            ("pcm16", json!({"type": "audio/pcm", "rate": SAMPLE_RATE})),
+            ("g711_ulaw", json!({"type": "audio/pcmu"})),
+            ("g711_alaw", json!({"type": "audio/pcma"})),
+        ] {
+            let session = ga_session(&json!({ "output_audio_format": dated }));
+            assert_eq!(session["audio"]["output"]["format"], ga);
+        }
+    }
+
+    #[test]
     fn what_is_left_out_is_named() {
         let session = json!({"voice": {"type": "azure-standard", "rate": "2"}, "temperature": 1,
             "turn_detection": {"type": "server_vad", "auto_truncate": true},

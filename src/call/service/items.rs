@@ -153,11 +153,7 @@ fn function_call(
     response_id: String,
     stage: Stage,
 ) -> Result<FunctionCall, String> {
-    let arguments = match item.get("arguments") {
-        // They should be a text with JSON in it, but some make no text of it.
-        Some(Value::Object(arguments)) => Value::Object(arguments.clone()).to_string(),
-        _ => text_of(item, "arguments"),
-    };
+    let arguments = arguments_of(item, "arguments");
     let asks = is_approval_request(item);
     Ok(FunctionCall {
         response_id,
@@ -170,6 +166,14 @@ fn function_call(
     })
 }
 
+/// They should be a text with JSON in it, but some make no text of it.
+fn arguments_of(holder: &Map<String, Value>, key: &str) -> String {
+    match holder.get(key) {
+        Some(value @ (Value::Object(_) | Value::Array(_) | Value::Number(_))) => value.to_string(),
+        _ => text_of(holder, key),
+    }
+}
+
 /// An event of the arguments alone.
 fn arguments(event: &Map<String, Value>, key: &str, stage: Stage) -> Event {
     let call = FunctionCall {
@@ -177,10 +181,7 @@ fn arguments(event: &Map<String, Value>, key: &str, stage: Stage) -> Event {
         item_id: id(event, "item_id")?,
         call_id: id(event, "call_id")?,
         name: id(event, "name")?,
-        arguments: match event.get(key) {
-            Some(Value::Object(arguments)) => Value::Object(arguments.clone()).to_string(),
-            _ => text_of(event, key),
-        },
+        arguments: arguments_of(event, key),
         stage,
         server: None,
     };

@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 pub use ends::{ResponseDone, Usage};
 pub use items::{FunctionCall, Stage};
 pub use lenient_json::HalfCharacters;
-pub(in crate::call) use lenient_json::{object as json_object, read as read_json};
+pub(in crate::call) use lenient_json::object as json_object;
 use scan::Scan;
 pub(in crate::call) use scan::member;
 use session::SessionInfo;
@@ -300,7 +300,7 @@ pub fn parse_next<'a>(text: &'a str, halves: &mut HalfCharacters) -> Result<Pars
         return Ok(Parsed::Audio(delta));
     }
     let (value, mended) =
-        read_json(text).map_err(|error| format!("text that is not JSON: {error}"))?;
+        crate::lenient::read(text).map_err(|error| format!("text that is not JSON: {error}"))?;
     let Value::Object(mut event) = value else {
         return Err("JSON that is not an object".to_owned());
     };

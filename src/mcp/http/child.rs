@@ -240,7 +240,8 @@ impl Bridge {
             "application/json" => {
                 let body = answer.body_mut().with_config().limit(MAX_LINE as u64).read_to_vec();
                 let body = body.map_err(|error| fault(&words(&error)))?;
-                serde_json::from_slice(&body).map_err(|_| fault("the server's answer is no JSON"))
+                voicelived_lenient::read_bytes(&body)
+                    .map_err(|_| fault("the server's answer is no JSON"))
             }
             "" => Err(fault("the server gave no answer")),
             kind => {
@@ -298,7 +299,7 @@ impl Bridge {
             }
             let mut bytes = &chunk[..count];
             while let Some(data) = events.next(&mut bytes) {
-                let Ok(told) = serde_json::from_slice::<Value>(&data) else { continue };
+                let Ok(told) = voicelived_lenient::read_bytes(&data) else { continue };
                 if is_wanted(&told) {
                     return Ok(Some(told));
                 }

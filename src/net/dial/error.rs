@@ -121,3 +121,31 @@ impl fmt::Display for Setback {
         write!(f, "{} {}; the next address is tried", self.address, self.why)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_that_answers_is_no_absence() {
+        let is_absence = |fault| {
+            let proxy = Proxy::parse("http://p", "HTTPS_PROXY").expect("an address");
+            DialError::Proxy(Box::new(proxy), fault).is_absence()
+        };
+        assert!(is_absence(ProxyFault::Silent(8)));
+        assert!(is_absence(ProxyFault::Broken(io::ErrorKind::UnexpectedEof.into())));
+        assert!(!is_absence(ProxyFault::Invalid("its answer makes no sense")));
+    }
+
+    #[test]
+    fn a_setback_tells_why_tls_failed() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 443));
+        let told = |error| Setback::new(address, &DialError::Tls(error)).to_string();
+        let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+        let words = told(expired);
+        assert!(words.starts_with("127.0.0.1:443 is not trusted: "), "{words}");
+        assert!(words.contains("expired"), "{words}");
+        let words = told(rustls::Error::HandshakeNotComplete);
+        assert!(words.starts_with("127.0.0.1:443 failed in TLS (handshake"), "{words}");
+    }
+}

@@ -92,6 +92,38 @@ fn over_the_network_all_but_the_root_and_how_to_trust_it_is_elsewhere() {
     assert_eq!((device.status("GET /ca.pem"), device.status("GET /trust")), (404, 404));
 }
 
+/// A pairing link whose `#` was escaped on its way, as some chats, scanners and address bars do.
+#[test]
+fn an_escaped_fragment_leads_to_the_page_with_it() {
+    let mut device = Device::new(None, Some(ROOT));
+    for (path, location) in [
+        ("/%23token=abcd-efgh", "./#token=abcd-efgh"),
+        ("/%23token%3Dabcd-efgh", "./#token%3Dabcd-efgh"),
+        ("/%2523token%253Dabcd", "./#token%253Dabcd"),
+        ("/%23token=abcd?utm=x", "./#token=abcd?utm=x"),
+        ("/%23token=ab/cd/ef", "../../#token=ab/cd/ef"),
+        ("/%23", "./#"),
+        ("/trust.html%23token=abcd", "./trust.html#token=abcd"),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let found = device.field(&format!("{method} {path}"), "", "Location");
+            assert_eq!(found, (307, location.to_owned()), "{method} {path}");
+        }
+        let stored = device.field(&format!("GET {path}"), "", "Cache-Control").1;
+        assert_eq!(stored, "no-store");
+    }
+    // Over plain HTTP the way to HTTPS comes first, and from there to the page.
+    let mut elsewhere = Device::new(Some(8443), Some(ROOT));
+    let found = elsewhere.field("GET /%23token=abcd", "", "Location");
+    assert_eq!(found, (308, "https://192.168.1.2:8443/%23token=abcd".to_owned()));
+    for path in
+        ["/%24token=abcd", "/ws%23token", "/app.js%23x", "/nothing%23token=abcd", "/%", "/%2"]
+    {
+        assert_eq!(device.status(&format!("GET {path}")), 404, "{path}");
+    }
+    assert_eq!(device.status("POST /%23token=abcd"), 404);
+}
+
 #[test]
 fn the_root_is_offered_for_installing_and_the_way_to_trust_it_is_a_page() {
     let mut device = Device::new(None, Some(ROOT));

@@ -182,6 +182,23 @@ fn half_a_request_is_answered_408_which_has_five_seconds_of_its_own() {
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
 }
 
+/// Where the next request would begin is not known, so this answer is the last.
+#[test]
+fn a_head_that_makes_no_sense_is_answered_and_nothing_after_it() {
+    for (method, has_body) in [("GET", true), ("HEAD", false)] {
+        let mut scene = Scene::new();
+        let next = scene.get("/healthz", "");
+        scene.send(&format!("{method} / HTTP/1.1\r\nno field\r\n\r\n{next}"));
+        scene.until("it is answered", |visitor| visitor.phase == Phase::Lingering);
+        drop(scene.visitor);
+        let mut answer = String::new();
+        scene.other.read_to_string(&mut answer).expect("an answer and the end");
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+        assert_eq!(!answer.ends_with("\r\n\r\n"), has_body, "{answer}");
+    }
+}
+
 #[test]
 fn a_pipeline_is_answered_four_at_a_time() {
     let mut scene = Scene::new();
