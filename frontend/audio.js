@@ -34,6 +34,7 @@ export class CallAudio {
   #early = []; // for the loudspeaker, before its worklet is loaded
   #earlyBytes = 0;
   #heardMs = 0; // of the current reply, as the last report says
+  #soft = false;
   #closed = false;
   #muted = false;
   #frameAt = Infinity; // when the last frame came, once a microphone is open
@@ -101,6 +102,22 @@ export class CallAudio {
   /** All of the reply has come. When it has been played, nothing is missing. */
   endReply() {
     this.#tell('end');
+  }
+
+  /** Stops playing at once, and keeps what waits until `goOn` or `flush`. */
+  hold() {
+    this.#tell('hold');
+  }
+
+  /** Plays more softly, or as usual. @param {boolean} on */
+  soften(on) {
+    if (on !== this.#soft) this.#tell(on ? 'soft' : 'loud');
+    this.#soft = on;
+  }
+
+  /** Plays on, with the last 200 ms once more. */
+  goOn() {
+    this.#tell('go on');
   }
 
   /** Stops playing at once. A playback report with `flushed` follows. */
@@ -238,6 +255,7 @@ export class CallAudio {
   #onRenewed() {
     if (this.#playback) this.#events.playback({ playing: false, ms: this.#heardMs, level: 0 });
     this.#playback = this.#capture = this.#source = undefined;
+    this.#soft = false;
     this.#frameAt = performance.now();
     this.#outlet.close();
     this.#outlet = new Outlet(this.#context.audio);

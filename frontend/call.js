@@ -7,10 +7,10 @@ import { CallAudio } from './audio.js';
 import { Gate } from './gate.js';
 import { blockedWords } from './blocked.js';
 import { Delays } from './delays.js';
+import { Duck } from './duck.js';
+import { say, sayFor } from './language.js';
 import { Line } from './line.js';
 import {
-  NOT_SENT,
-  HOLD_WORDS,
   anewWords,
   closeWords,
   deviceWords,
@@ -19,7 +19,6 @@ import {
   refusedWords,
   silentWords,
   startWords,
-  tooLongWords,
 } from './words.js';
 
 const PLAYED_EVERY_MS = 300;
@@ -61,9 +60,11 @@ export class Call {
   #over = false;
   #gate = new Gate();
   #delays = new Delays();
+  #duck = new Duck();
   #untaken = null; // the typed turn that the daemon has not answered for yet
   #texts = 0; // typed turns so far
   #playing = false; // the speaker has something to play
+  #held = false; // the user may be speaking: the reply waits
   #replying = false; // between response_started and response_done
   #heard = false; // something of this reply has been played
   #owed = 0; // the timer of a reply that is expected
@@ -163,8 +164,8 @@ export class Call {
    *  @returns {Promise<boolean>} whether the daemon has taken it. A text that it has not taken was not said */
   say(text) {
     const open = !this.#over && this.#phase === 'active' && this.#way === 'there' && this.#line.joined;
-    if (text.length > MAX_TEXT_UNITS) this.#trouble('said', tooLongWords(MAX_TEXT_UNITS, text.length));
-    else if (!open) this.#trouble('said', NOT_SENT);
+    if (text.length > MAX_TEXT_UNITS) this.#trouble('said', say('tooLong', { most: MAX_TEXT_UNITS, length: text.length }));
+    else if (!open) this.#trouble('said', say('notSent'));
     if (text.length > MAX_TEXT_UNITS || !open || this.#untaken) return Promise.resolve(false);
     if (this.#playing) this.interrupt();
     this.#owe();
@@ -235,6 +236,7 @@ export class Call {
     this.#note = undefined;
     this.#gate.turn = this.#stopped = this.#discard = this.#replying = this.#heard = false;
     this.#tools = 0;
+    this.#onHold(false);
     this.#audio.endReply();
     this.#delays.forget();
     if (this.#untaken) this.#settleText(false);
@@ -254,6 +256,10 @@ export class Call {
         return this.#onCallState(message);
       case 'speech_started':
         return this.#onSpeech();
+      case 'hold':
+        return this.#onHold(true);
+      case 'resume_playback':
+        return this.#onHold(false);
       case 'speech_stopped':
         return this.#onSpeechEnd(message);
       case 'response_started':
@@ -275,11 +281,11 @@ export class Call {
   #onCallState({ state, reason, message, turns }) {
     if (state === 'ended') {
       if (reason === 'hang_up') return this.#finish(null);
-      return this.#finish(message ?? 'The call has ended.', !DUE.includes(reason));
+      return this.#finish(sayFor(reason, message) ?? say('over'), !DUE.includes(reason));
     }
     if (!['connecting', 'active', 'reconnecting'].includes(state)) return;
     this.#phase = state;
-    this.#note = message;
+    this.#note = sayFor(reason, message);
     if (this.#way === 'back') this.#catchUp();
     if (state === 'active' && turns === 'client') this.#waitForEnds();
     this.#settle();
@@ -287,7 +293,7 @@ export class Call {
 
   /** Without the end of a turn nothing would be answered, so the user has to tell it. */
   #waitForEnds() {
-    if (this.#gate.mode !== 'push') this.#note ??= HOLD_WORDS;
+    if (this.#gate.mode !== 'push') this.#note ??= say('holdWords');
     this.#gate.manual = true;
     this.#gate.mode = 'push';
     this.#events.manual();
@@ -296,7 +302,7 @@ export class Call {
   #onError({ code, message }) {
     if (this.#untaken && REFUSED.includes(code)) this.#settleText(false);
     this.#settle();
-    this.#trouble('said', message ?? code);
+    this.#trouble('said', sayFor(code, message) ?? code);
   }
 
   /** The conversation continues, so the daemon's last complaint is no longer shown. */
@@ -306,11 +312,21 @@ export class Call {
   }
 
   #onSpeech() {
+    this.#duck.confirm();
     this.#gate.turn = true;
     this.#delays.forget();
     this.#trouble('anew', '');
     this.#onward();
     this.#cut();
+  }
+
+  /** What may be no turn has begun, or was none. @param {boolean} on */
+  #onHold(on) {
+    this.#duck.confirm();
+    this.#held = on;
+    if (on) this.#audio.hold();
+    else this.#audio.goOn();
+    this.#show();
   }
 
   #onSpeechEnd({ item_id }) {
@@ -360,6 +376,7 @@ export class Call {
     const level = fate === 'sound' ? loudness(frame) : 0;
     this.#delays.frame(level, performance.now());
     this.#events.level('in', level);
+    this.#audio.soften(this.#duck.frame(level, this.#playing));
     if (this.#gate.takeEnd()) this.#line.endTurn(); // the user has let go of the key
     if (fate === 'nothing') return;
     if (fate === 'silence') new Int16Array(frame).fill(0);
@@ -367,7 +384,7 @@ export class Call {
   }
 
   #onPlayback({ playing, flushed, full, ms, level }) {
-    if (full) return this.#trouble('said', 'The answer is longer than this page can hold: part of it is missing.');
+    if (full) return this.#trouble('said', say('full'));
     if (flushed) return this.#line.tell({ type: 'played', ms });
     this.#gate.playing(playing);
     this.#events.level('out', level);
@@ -388,7 +405,7 @@ export class Call {
   #cut() {
     if (this.#playing) this.#events.interrupted();
     this.#audio.flush();
-    this.#playing = this.#replying = this.#heard = false;
+    this.#playing = this.#held = this.#replying = this.#heard = false;
     this.#tools = 0;
     this.#events.level('out', 0);
     this.#settle();
@@ -411,6 +428,7 @@ export class Call {
   #state() {
     if (this.#way === 'gone') return 'reconnecting';
     if (this.#phase !== 'active') return this.#phase;
+    if (this.#held) return 'listening';
     if (this.#playing || (this.#replying && this.#heard)) return 'speaking';
     return this.#owed ? 'thinking' : 'listening';
   }

@@ -20,9 +20,10 @@ const NEAR = 5 * MS;
 const LOWEST = 750 * MS;
 const HELD = 100 * MS; // of a bridge
 const BRIDGE = 150 * MS;
+const AGAIN = 200 * MS; // heard again after a hold
 
 class JitterBuffer {
-  /** @type {'idle'|'waiting'|'playing'|'bridging'|'dry'|'ending'} */
+  /** @type {'idle'|'waiting'|'playing'|'bridging'|'dry'|'ending'|'held'} */
   state = 'idle';
   open = false; // more of this reply is to come
   arrived = 0; // samples, of all replies
@@ -35,6 +36,8 @@ class JitterBuffer {
   #to = MOST_LAG;
   #past = new Float32Array(LOOK); // what was played last
   #patch = new Float32Array(BRIDGE);
+  #again = new Float32Array(AGAIN); // a ring of what was played last
+  #heard = 0; // of this reply
   #at = 0;
   #end = 0;
   #fade = FADE;
@@ -70,9 +73,12 @@ class JitterBuffer {
   push(samples, now) {
     if (samples.length === 0) return;
     const delay = now - this.arrived;
-    if (this.state === 'idle' || this.state === 'ending') this.#floor = delay - AHEAD;
+    if (this.state === 'idle' || this.state === 'ending') {
+      this.#floor = delay - AHEAD;
+      this.#heard = 0;
+    }
     if (this.state === 'bridging') this.#play(now);
-    else if (!['waiting', 'playing'].includes(this.state)) this.#wait(now);
+    else if (!['waiting', 'playing', 'held'].includes(this.state)) this.#wait(now);
     this.#note(delay, now);
     const link = { samples, next: null };
     if (this.#tail) this.#tail.next = link;
@@ -89,14 +95,36 @@ class JitterBuffer {
     if (this.state === 'dry') this.state = 'idle';
   }
 
+  /** Fades out, and keeps what waits. */
+  hold() {
+    this.#fadeOut();
+    this.state = 'held';
+  }
+
+  /** Goes on where `hold` has stopped, with what was heard last. */
+  goOn(now) {
+    if (this.state !== 'held') return;
+    this.state = 'idle';
+    if (this.waiting === 0) return;
+    const again = Math.min(this.#heard, AGAIN);
+    const samples = new Int16Array(again + this.#to - this.#from);
+    for (let i = 0; i < again; i++) samples[i] = this.#again[(this.#heard - again + i) % AGAIN] * 32768;
+    for (let i = again; this.#from < this.#to; i++) samples[i] = this.#line[this.#from++] * 32768;
+    if (this.#head) this.#head.samples = this.#head.samples.subarray(this.#taken);
+    this.#head = { samples, next: this.#head };
+    this.#tail ??= this.#head;
+    this.#from = this.#to = MOST_LAG;
+    this.#taken = this.#heard = 0;
+    this.waiting += again;
+    this.#wait(now);
+    this.#floor = now - this.played - AHEAD; // as if this were the reply's beginning: the pause is not made up for
+    this.#note(now - this.played, now);
+  }
+
   /** Forgets what waits, and fades out. */
   flush() {
-    if (this.state === 'playing') {
-      this.#at = this.#end = 0;
-      while (this.#end < FADE && this.#fill(1)) this.#patch[this.#end++] = this.#next();
-    }
-    if (this.sounding) this.#fadePatch();
-    else if (this.state !== 'ending') this.state = 'idle';
+    this.#fadeOut();
+    if (this.state !== 'ending') this.state = 'idle';
     this.#head = this.#tail = null;
     this.arrived -= this.waiting;
     this.#taken = this.waiting = 0;
@@ -145,6 +173,7 @@ class JitterBuffer {
 
   #next() {
     const sample = this.#line[this.#from++];
+    this.#again[this.#heard++ % AGAIN] = sample;
     this.waiting--;
     if (this.#fade === FADE) return sample;
     const share = ++this.#fade / FADE;
@@ -282,6 +311,14 @@ class JitterBuffer {
       const mend = step * Math.max(0, 1 - i / FADE);
       this.#patch[i] = (this.#past[LOOK - lag + (i % lag)] + mend) * bridged(i);
     }
+  }
+
+  #fadeOut() {
+    if (this.state === 'playing') {
+      this.#at = this.#end = 0;
+      while (this.#end < FADE && this.#fill(1)) this.#patch[this.#end++] = this.#next();
+    }
+    if (this.sounding) this.#fadePatch();
   }
 
   #fadePatch() {

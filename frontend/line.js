@@ -3,6 +3,7 @@
 
 import { Outbox } from './outbox.js';
 
+const FRESH = 'resume&barge_in=hold'; // a new call, of a page that can do both
 const HELD_FRAMES = 100; // 2 s of microphone, kept until the first socket is open
 const MAX_UNSENT_BYTES = 96000; // 2 s: audio that a stalled network has not taken by then is too old
 const BROKEN = [1006, 1012, 1014, 1015]; // close codes without anybody's goodbye (RFC 6455, section 7.4)
@@ -58,7 +59,7 @@ export class Line {
     this.#url = url;
     this.#events = events;
     this.#watch = setInterval(() => this.#look(), LOOK_MS);
-    this.#dial('resume');
+    this.#dial(FRESH);
   }
 
   /** Whether what is said now reaches the daemon now. */
@@ -206,7 +207,7 @@ export class Line {
     this.#refusal = reason;
     this.#secret = '';
     this.#state = 'anew';
-    this.#dial('resume');
+    this.#dial(FRESH);
     this.#wait(TRY_MS, () => this.#state === 'anew' && this.#onClose(1006));
   }
 

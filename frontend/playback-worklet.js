@@ -4,9 +4,12 @@
 
 const WIRE_RATE_HZ = 24000;
 const REPORT_SAMPLES = 0.05 * WIRE_RATE_HZ;
+const SOFT = 0.25; // -12 dB
+const TURN_SECONDS = 0.02; // from soft to loud, without a click
 const MAX_QUEUED_SAMPLES = 30 * 60 * WIRE_RATE_HZ; // 86 MB: no reply is half an hour long
 
-/** In: an ArrayBuffer of samples, 'reply' (what follows belongs to a new reply), 'end' (all of it has come) or 'flush'.
+/** In: an ArrayBuffer of samples, 'reply' (what follows belongs to a new reply), 'end' (all of it has come), 'hold', 'go on',
+ *  'flush', 'soft' or 'loud'.
  *  Out: { playing, ms, level } while it plays and once at the end; { flushed, ms }; { full }. */
 class Playback extends AudioWorkletProcessor {
   constructor() {
@@ -20,6 +23,7 @@ class Playback extends AudioWorkletProcessor {
     this.replyStart = 0; // where the current reply begins, in samples of all replies
     this.sinceReport = 0;
     this.square = 0;
+    this.gain = this.wish = 1;
     this.port.onmessage = ({ data }) => this.#receive(data);
   }
 
@@ -27,6 +31,10 @@ class Playback extends AudioWorkletProcessor {
     if (data === 'flush') this.#flush();
     else if (data === 'reply') this.#reply();
     else if (data === 'end') this.buffer.end();
+    else if (data === 'soft') this.wish = SOFT;
+    else if (data === 'loud') this.wish = 1;
+    else if (data === 'hold') this.buffer.hold();
+    else if (data === 'go on') this.buffer.goOn(this.now);
     else if (this.buffer.waiting > MAX_QUEUED_SAMPLES) this.port.postMessage({ full: true });
     else this.buffer.push(new Int16Array(data, 0, data.byteLength >> 1), this.now);
   }
@@ -44,7 +52,16 @@ class Playback extends AudioWorkletProcessor {
     this.buffer.take(this.input, want, this.now);
     this.resampler.push(this.input, want);
     this.resampler.read(out);
+    if (this.gain !== 1 || this.wish !== 1) this.#soften(out);
     this.#count(want);
+  }
+
+  #soften(out) {
+    const step = 1 / (TURN_SECONDS * sampleRate);
+    for (let i = 0; i < out.length; i++) {
+      this.gain += Math.max(-step, Math.min(step, this.wish - this.gain));
+      out[i] *= this.gain;
+    }
   }
 
   #count(want) {

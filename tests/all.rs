@@ -10,6 +10,7 @@ mod authority;
 mod bad_certificates;
 mod bad_client;
 mod bad_service;
+mod barge_in;
 mod both_lost;
 mod builtin_tools;
 mod call;

@@ -4,6 +4,8 @@ use std::fs;
 
 use crate::support;
 use serde_json::{Value, json};
+use support::client::{Client, speech};
+use support::daemon::Daemon;
 use support::tools::{Folder, WebService, ok};
 
 /// A tool with a text in its path, its query, a header and its body.
@@ -279,6 +281,45 @@ fn each_example_works() {
     assert_eq!(fortune["about"], "travel");
     assert!(fortune["fortune"].as_str().is_some_and(|text| text.ends_with('.')), "{fortune}");
     timer(&folder);
+}
+
+/// An owner's path from nothing: a file for the tool, one for the token, and the daemon. Then somebody speaks. (The
+/// simulator understands no speech. It is told that each turn is about the light.)
+#[test]
+fn a_light_is_switched_by_voice() {
+    let light = r#"[{"entity_id":"light.living_room","state":"on"}]"#;
+    let house = WebService::json(light);
+    let folder = Folder::new("voice");
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/tools/light.json");
+    folder.write("light.json", &fs::read_to_string(example).expect("the example"));
+    let here = format!("http://{}", house.address);
+    folder.change("light.json", "http://homeassistant.local:8123", &here);
+    folder.write("home-assistant", "long-lived-token\n");
+    folder.write("session", r#"{"tool_choice":{"type":"function","name":"switch_light"}}"#);
+    let session = format!("{}/session", folder.path());
+    let daemon = Daemon::start(
+        &["demo", "--listen", "127.0.0.1:0", "--fault", "no-welcome"],
+        &[
+            ("VOICELIVED_TOOLS_DIR", folder.path()),
+            ("CREDENTIALS_DIRECTORY", folder.path()),
+            ("AZURE_VOICE_LIVE_SESSION_FILE", &session),
+        ],
+    );
+    let mut client = Client::connect(daemon.address);
+    client.wait_until_active();
+    client.speak(&[speech("weather"), vec![0; 48_000]].concat(), 4);
+    client.wait_for("the light is on", |message| {
+        message["type"] == "tool" && message["name"] == "switch_light" && message["state"] == "done"
+    });
+    let asked = house.asked();
+    assert_eq!(asked.len(), 1, "once");
+    assert!(asked[0].starts_with("POST /api/services/light/turn_on HTTP/1.1\r\n"), "{asked:?}");
+    assert!(asked[0].to_lowercase().contains("authorization: bearer long-lived-token\r\n"));
+    assert!(asked[0].ends_with(r#"{"entity_id":"light.living_room"}"#), "{asked:?}");
+    client.wait_for("it is said", |message| {
+        message["type"] == "transcript"
+            && message["text"].as_str().is_some_and(|text| text.contains("light.living_room"))
+    });
 }
 
 fn timer(folder: &Folder) {

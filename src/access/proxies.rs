@@ -333,6 +333,13 @@ mod tests {
             ("proto=https", "203.0.113.9"),
             ("for=203.0.113.9", "unknown"),
             ("", "203.0.113.9"),
+            // Cut off, or left open by the client, before or behind what a proxy has added.
+            ("for=\"203.0.113.9", "203.0.113.9"),
+            ("for=203.0.113.9, for=\"", "203.0.113.9"),
+            ("for=\"203.0.113.9, for=6.6.6.6", "203.0.113.9"),
+            ("for=203.0.113.9;host=\"a", "203.0.113.9"),
+            ("for=6.6.6.6, for=\"[2001:db8::7", "2001:db8::7"),
+            ("for=203.0.113.9;by=", "203.0.113.9, 6.6.6.6"),
         ] {
             assert_eq!(judge(PROXY, &[one], &[other]), PROXY, "{one:?} {other:?}");
         }

@@ -298,6 +298,18 @@ pub fn speech_stopped(item_id: &str) -> String {
     of_item("speech_stopped", item_id)
 }
 
+/// `hold`: the client stops playing and keeps what it has, until [`resume_playback`] or [`speech_started`].
+#[must_use]
+pub fn hold(item_id: &str) -> String {
+    of_item("hold", item_id)
+}
+
+/// `resume_playback`: the client goes on where it stopped.
+#[must_use]
+pub fn resume_playback() -> String {
+    bare("resume_playback")
+}
+
 /// An item without an id is not named; nor is the first part of one, which is almost always the only.
 fn words(kind: &str, role: Role, part: &Part, text: &str) -> String {
     let role = match role {

@@ -57,7 +57,9 @@ impl Call {
             }
             ServiceEvent::UserTranscript { part, text } => {
                 self.rollover.words_came();
-                self.history.user_said(&part.item_id, &text);
+                if !self.weigh_words(&part.item_id, &text, now) {
+                    self.history.user_said(&part.item_id, &text);
+                }
                 self.settle_turn(Some(&part.item_id));
                 let text = self.captions.finish(Role::User, &part, &text);
                 self.tell_transcript(Role::User, &part, text);
@@ -65,6 +67,7 @@ impl Call {
             ServiceEvent::UserTranscriptFailed { part, error } => {
                 self.rollover.words_came();
                 self.settle_turn(Some(&part.item_id));
+                self.judge_by_length(now);
                 self.on_transcript_failed(&part, error);
             }
             ServiceEvent::ResponseCreated { response_id, ours } => {

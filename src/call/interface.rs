@@ -32,6 +32,8 @@ pub struct CallSettings {
     pub session_time: Duration,
     /// How long a call is held for a client whose connection broke; zero for not at all.
     pub resume: Duration,
+    /// A client may ask that speech holds the reply until it is known to be a turn.
+    pub reversible_barge_in: bool,
 }
 
 /// The most silence of one [`Output::Silence`]: 100 ms of PCM16, 24 kHz, mono.

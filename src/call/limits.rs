@@ -145,6 +145,7 @@ impl Call {
             return;
         }
         self.send_silence(now);
+        self.on_hold_tick(now);
         self.lapse(now);
         self.on_outage_tick(now);
         self.on_rollover_tick(now);

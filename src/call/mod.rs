@@ -15,7 +15,8 @@
 //! ```
 //!
 //! All changes of `State` are in this file, `reconnect` and `rollover`. `interface` is what goes in and comes out. `events`
-//! handles what the service says, `turns` what the client says and barge-in, `end_of_turn` the end of
+//! handles what the service says, `turns` what the client says and barge-in, `barge_in` the barge-in that can be
+//! taken back, `end_of_turn` the end of
 //! a turn on the client's word, `farewell` the end that the model asks for, `limits` the clock, `absence` a client
 //! that is away.
 //! `response_gate`, `playback`, `announced_calls`, `tool_calls`, `seen`, `captions`, `interrupted`,
@@ -26,6 +27,7 @@
 
 mod absence;
 mod announced_calls;
+mod barge_in;
 mod captions;
 pub mod client;
 mod end_of_turn;
@@ -35,6 +37,7 @@ mod farewell;
 mod first_audio;
 mod history;
 mod interface;
+mod interjections;
 mod interrupted;
 mod limits;
 mod outage;
@@ -59,6 +62,7 @@ use std::time::{Duration, Instant};
 
 use absence::Presence;
 use announced_calls::AnnouncedCalls;
+use barge_in::BargeIn;
 use captions::Captions;
 use client::{CallState, Hello};
 use end_of_turn::EndOfTurn;
@@ -149,6 +153,7 @@ pub struct Call {
     totals: Totals,
     first_audio: FirstAudio,
     interrupted: Interrupted,
+    barge_in: BargeIn,
     end_of_turn: EndOfTurn,
     /// The item of the user's turn that the client was told last.
     turn_item: String,
@@ -205,6 +210,7 @@ impl Call {
             totals: Totals::default(),
             first_audio: FirstAudio::default(),
             interrupted: Interrupted::default(),
+            barge_in: BargeIn::default(),
             end_of_turn: EndOfTurn::default(),
             turn_item: String::new(),
             history: History::default(),
@@ -290,7 +296,8 @@ impl Call {
         let tools = sooner(self.announced.deadline(), self.tools.deadline());
         let tools = sooner(tools, self.questions.deadline());
         let tools = sooner(tools, self.farewell.as_ref().map(Farewell::deadline));
-        let waiting = sooner(tools, self.end_of_turn.deadline());
+        let turn = sooner(self.end_of_turn.deadline(), self.barge_in.deadline());
+        let waiting = sooner(tools, turn);
         let session = sooner(self.outage_deadline(), self.rollover_deadline());
         sooner(sooner(limits, gate), sooner(waiting, session))
     }
@@ -441,6 +448,9 @@ impl Call {
         let mut settings = Cow::Borrowed(&settings.session);
         if let Some(tools) = &self.offered {
             settings.to_mut()["tools"] = (**tools).clone();
+        }
+        if self.barge_in.is_reversible() {
+            commands::leave_turns_to_us(settings.to_mut());
         }
         if let (Some(text), true) = (instructions, goes_on && self.history.is_shortened()) {
             settings.to_mut()["instructions"] = format!("{text}\n\n{SHORTENED}").into();

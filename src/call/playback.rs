@@ -14,6 +14,8 @@ pub(super) const BYTES_PER_MS: u64 = 48;
 /// Items remembered. A response has one spoken item, rarely two; older ones were played long ago, or
 /// still wait and are only counted.
 const MAX_ITEMS: usize = 8;
+/// Of what a client had played when it was held, so much is played again: half a word is not understood.
+const REPEATED: Duration = Duration::from_millis(200);
 /// A report of `played` this old no longer tells where a reply ended.
 const REPORT_STALE: Duration = Duration::from_secs(2);
 
@@ -58,9 +60,42 @@ pub(super) struct Playback {
     /// When the client will have played all it was sent.
     end: Option<Instant>,
     report: Option<Report>,
+    held: Option<Held>,
+}
+
+/// The client does not play.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    /// For all estimates the clock stands still here.
+    since: Instant,
+    /// What is played again when it goes on.
+    again: Duration,
 }
 
 impl Playback {
+    /// The client stops playing, and keeps what it has.
+    pub(super) fn hold(&mut self, now: Instant) {
+        let begun = self.items.iter().filter_map(|item| item.start).min();
+        let begun = begun.filter(|_| self.end.is_some_and(|end| end > now));
+        let again = begun.map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
+        self.held = Some(Held { since: now, again: again.min(REPEATED) });
+    }
+
+    /// It goes on where it stopped: all times of what it has not played yet move on.
+    pub(super) fn go_on(&mut self, now: Instant) {
+        let Some(Held { since, again }) = self.held.take() else { return };
+        let pause = now.saturating_duration_since(since) + again;
+        self.end = self.end.map(|end| if end > since { end + pause } else { end });
+        for item in &mut self.items {
+            item.start = item.start.map(|start| start + pause);
+        }
+    }
+
+    /// What the time is as far as playing goes.
+    fn clock(&self, now: Instant) -> Instant {
+        self.held.map_or(now, |held| held.since.min(now))
+    }
+
     /// A delta that will be forwarded. Allocates only for a new item.
     pub(super) fn accept(&mut self, delta: &AudioDelta<'_>) {
         let bytes = delta.pcm_bytes as u64;
@@ -89,6 +124,7 @@ impl Playback {
 
     /// Bytes have left for the client. Returns the id of the response they began with.
     pub(super) fn sent(&mut self, bytes: usize, now: Instant) -> Option<&str> {
+        let now = self.clock(now);
         let last = self.items.len().checked_sub(1)?;
         let older = self.older.min(bytes as u64);
         self.older -= older;
@@ -130,6 +166,7 @@ impl Playback {
     /// While it was away it played what it had and then nothing, so the times of all that is known
     /// move on by that pause: the user has heard no more than that.
     pub(super) fn unsent(&mut self, bytes: usize, now: Instant) {
+        let now = self.clock(now);
         let mut left = bytes as u64;
         for item in self.items.iter_mut().rev() {
             let part = left.min(item.sent);
@@ -153,7 +190,7 @@ impl Playback {
 
     /// Whether reply audio waits, is being played, or may still be (all estimated by the clock).
     pub(super) fn is_playing(&self, now: Instant) -> bool {
-        self.end.is_some_and(|end| end > now) || self.is_waiting()
+        self.end.is_some_and(|end| end > self.clock(now)) || self.is_waiting()
     }
 
     /// Whether reply audio has come that has not left for the client.
@@ -179,6 +216,7 @@ impl Playback {
     /// Where to cut the conversation: each item of which audio has come but not all was heard.
     /// `active` is the response still being made.
     pub(super) fn cuts(&self, active: Option<&str>, now: Instant) -> Vec<Cut> {
+        let now = self.clock(now);
         let current = self.items.iter().rev().find(|item| item.start.is_some());
         let current = current.map(|item| item.response_id.as_str());
         self.items
@@ -203,6 +241,7 @@ impl Playback {
         self.items.clear();
         self.older = 0;
         self.report = None;
+        self.held = None;
         self.end = self.end.map(|end| end.min(now));
     }
 

@@ -77,7 +77,7 @@ impl Call {
     /// accepts every session and drops it at once would be asked for ever. One that has not confirmed what it
     /// was told of the conversation may have been lost over that, so the waits go on doubling.
     fn lose_session(&mut self, since: Instant, fault: ServiceFault, now: Instant) {
-        self.settle();
+        self.settle(now);
         self.limits.touch(now);
         let session = std::mem::replace(&mut self.session, ServiceSession::new());
         self.conversation = session.conversation;
@@ -124,7 +124,8 @@ impl Call {
 
     /// Ends what was under way in the lost session. The client is told the end of a response as ever,
     /// since it shows "answering" until then.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn settle(&mut self, now: Instant) {
+        self.settle_hold(now);
         let active = self.gate.active().map(str::to_owned);
         let begun = active.as_deref().is_some_and(|id| self.playback.has_audio_of(id));
         let broken_off = begun && active.as_deref().is_some_and(|id| !self.interrupted.is(id));

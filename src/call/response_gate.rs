@@ -489,6 +489,12 @@ impl ResponseGate {
         self.stop_next = coming || matches!(self.turn, Turn::Announced { .. });
     }
 
+    /// Whether a response that we have asked for is on its way.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        matches!(self.response, Response::Requested { .. })
+    }
+
     /// Whether the user speaks, or has spoken and the answer has not begun.
     #[must_use]
     pub fn is_in_turn(&self) -> bool {

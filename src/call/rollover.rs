@@ -392,7 +392,7 @@ impl Call {
             // Its words have not come, and will not. It was answered, or is not to be.
             self.open_turn = None;
         }
-        self.settle();
+        self.settle(now);
         self.history.replayed();
         // An outage of long ago is not the same as one that follows.
         self.outage = None;

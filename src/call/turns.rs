@@ -88,14 +88,18 @@ impl Call {
     /// a reply arrives much faster than it is played, so it is often complete while it is heard.
     pub(super) fn on_speech_started(&mut self, item_id: &str, now: Instant) {
         self.limits.touch(now);
-        self.call_off_farewell();
         self.captions.next_turn(Role::User);
         self.gate.speech_started(now);
         self.end_turn_of_absent(now);
+        if self.holds_reply(now) {
+            return self.hold_reply(item_id, now);
+        }
+        self.call_off_farewell();
         self.first_audio.cancel();
         if !self.session.turns.interrupt_response {
             // The reply goes on. `speech_started` would make the client drop it.
-            if self.gate.active().is_none() && !self.playback.is_playing(now) {
+            let silent = self.gate.active().is_none() && !self.playback.is_playing(now);
+            if silent || self.barge_in.is_reversible() {
                 self.tell_speech(item_id);
             }
             return;
@@ -109,7 +113,7 @@ impl Call {
         self.tell_speech(item_id);
     }
 
-    fn tell_speech(&mut self, item_id: &str) {
+    pub(super) fn tell_speech(&mut self, item_id: &str) {
         self.tell(client::speech_started(item_id));
         item_id.clone_into(&mut self.turn_item);
     }
@@ -117,6 +121,9 @@ impl Call {
     /// The user's turn has ended, and the wait for an answer begins.
     pub(super) fn on_speech_stopped(&mut self, item_id: &str, now: Instant) {
         self.limits.touch(now);
+        if self.on_held_speech_stopped(now) {
+            return;
+        }
         self.end_nameless();
         self.gate.speech_stopped(self.session.turns.create_response, now);
         self.tell_turn_end(item_id, now);
@@ -133,6 +140,9 @@ impl Call {
         self.gate.committed(now);
         self.captions.next_turn(Role::User);
         self.begin_turn(item_id, now);
+        if self.on_doubtful_item(item_id) {
+            return;
+        }
         if self.end_of_turn.take_untold() {
             self.tell(client::speech_stopped(item_id));
             item_id.clone_into(&mut self.turn_item);
@@ -144,7 +154,7 @@ impl Call {
         }
     }
 
-    fn tell_turn_end(&mut self, item_id: &str, now: Instant) {
+    pub(super) fn tell_turn_end(&mut self, item_id: &str, now: Instant) {
         self.arm_latency(now);
         self.tell(client::speech_stopped(item_id));
         item_id.clone_into(&mut self.turn_item);
@@ -167,6 +177,7 @@ impl Call {
             }
         }
         self.playback.flush(now);
+        self.barge_in.forget_hold();
     }
 
     /// From here on the user waits for an answer.

@@ -41,6 +41,7 @@ pub fn first_candidate(
         max_duration: config.limits.max_session,
         reconnect: config.limits.reconnect,
         continue_reply: config.limits.continue_reply,
+        reversible_barge_in: config.limits.reversible_barge_in,
         session_time: config.limits.session_time.unwrap_or_default(),
         resume: config.limits.resume,
     };

@@ -128,6 +128,8 @@ pub struct Limits {
     pub reconnect: Duration,
     /// A reply that a lost session has cut off is continued in the next one.
     pub continue_reply: bool,
+    /// A client may ask that speech holds the reply until it is known to be a turn.
+    pub reversible_barge_in: bool,
     /// How long a session of the service is used that tells no end; `None` for as long as it lasts.
     pub session_time: Option<Duration>,
     /// How long a call is held for a client whose connection broke; zero ends it at once.

@@ -537,6 +537,14 @@ pub static VARIABLES: &[Variable] = &[
         parse: |draft, text, _| draft::switch(text).map(|on| draft.limits.continue_reply = on),
     },
     Variable {
+        name: "VOICELIVED_REVERSIBLE_BARGE_IN",
+        default: "off",
+        explanation: "on: for clients that ask for it, speech only holds a reply, and a cough or \"mhm\" lets it go on. The answer to a short interruption waits for its transcript. off: speech ends a reply at once.",
+        group: LIMITS,
+        service_only: false,
+        parse: |draft, text, _| draft::switch(text).map(|on| draft.limits.reversible_barge_in = on),
+    },
+    Variable {
         name: "VOICELIVED_SESSION_MINUTES",
         default: "25",
         explanation: "After so many minutes a call goes on in a new session of the voice service, which nobody hears (1 to 1440); off for never. Where the service tells when its session ends, that counts instead.",

@@ -17,7 +17,7 @@ use crate::session::connection_faults;
 use crate::session::{News, Queues, Session};
 use crate::system::child::Outcome;
 use crate::system::resolve;
-use crate::web::Credential;
+use crate::web::{Abilities, Credential};
 
 /// What is reserved for an admitted call.
 struct Admitted {
@@ -37,7 +37,7 @@ impl Server {
         at: usize,
         peer: WsPeer<TcpStream>,
         credential: Credential,
-        resumes: bool,
+        able: Abilities,
         now: Instant,
     ) -> Conn {
         let Slot { address, generation, .. } = self.slots[at];
@@ -50,12 +50,15 @@ impl Server {
         };
         let Some(calls) = &mut self.calls else { return Conn::Free };
         let candidate = calls.terms.candidate.candidate(now);
-        if resumes {
+        if able.resumes {
             queues = queues.expecting_return(&mut self.resources.pool);
         }
         let resume = hex(&resume);
         let mut cx = self.resources.lend(&calls.terms.tools, now);
         let mut session = Session::new(hex(&id), &resume, peer, queues, candidate, &mut cx);
+        if able.holds {
+            session.prefer_hold();
+        }
         if self.lifecycle != Lifecycle::Serving {
             session.hold_no_more(&mut cx);
         }

@@ -73,7 +73,7 @@ impl Server {
                 let (transport, early) = visitor.into_transport();
                 let peer = WsPeer::new(transport, Role::Server, CLIENT_SIZES, &early);
                 match wish {
-                    Wish::Call { resumes } => self.begin_call(at, peer, credential, resumes, now),
+                    Wish::Call(able) => self.begin_call(at, peer, credential, able, now),
                     Wish::TakeUp(take_up) => self.take_up(at, peer, credential, &take_up, now),
                 }
             }

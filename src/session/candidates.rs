@@ -305,6 +305,7 @@ mod tests {
                 max_duration: second,
                 reconnect: Duration::ZERO,
                 continue_reply: false,
+                reversible_barge_in: false,
                 session_time: Duration::ZERO,
                 resume: Duration::ZERO,
             },

@@ -203,6 +203,11 @@ impl<S: Socket> Session<S> {
         session
     }
 
+    /// The client can hold a reply, and wants to. To be told before [`dial`](Self::dial).
+    pub fn prefer_hold(&mut self) {
+        self.call.prefer_hold();
+    }
+
     /// The call's public id.
     #[must_use]
     pub fn id(&self) -> &str {

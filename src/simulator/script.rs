@@ -152,6 +152,8 @@ pub struct Script {
     pub ending: Option<(Ending, Moment)>,
     /// When the user's words arrive.
     pub transcript: TranscriptTiming,
+    /// A turn of at most so many milliseconds, its padding included, is a cough: its transcript is empty.
+    pub cough_ms: Option<u32>,
     /// Replies of exactly this many seconds of [`super::pattern_sample`].
     pub reply_seconds: Option<u32>,
     /// Reply pace in multiples of real time; overrides the model's.
@@ -288,6 +290,7 @@ impl Script {
             "error-event" => self.error_event = Some(value.to_owned()),
             "close" => self.ending = Some(close(value)?),
             "transcript" => self.transcript = timing(value)?,
+            "cough" => self.cough_ms = Some(within(value, 1, 60_000)?),
             "reply-seconds" => self.reply_seconds = Some(within(value, 1, 3600)?),
             "speed" => self.speed = Some(within(value, 1, 1000)?),
             "latency" => self.latency_ms = within(value, 0, 60_000)?,
@@ -395,6 +398,7 @@ tools=1|2: make so many function calls in every spoken turn
 say-first: speak a sentence before the function calls of a reply
 bad-arguments: send function call arguments that are not JSON
 transcript=WHEN: send the user's words at this time: usual, early, late, twice or failed
+cough=MS: take a turn of MS milliseconds at most, padding included, for a cough, without words
 late-deltas=N: send N more audio deltas after an interruption
 cancel-previous: let a response.create during a reply cancel the reply
 fail-response: let replies fail

@@ -101,10 +101,16 @@ impl Simulation {
         self.send_transcription();
         let milliseconds = turn.milliseconds;
         self.turns += 1;
-        self.unanswered.turn = Some(turn);
+        let cough = self.options.script.cough_ms.is_some_and(|most| milliseconds <= most.into());
+        if !cough {
+            self.unanswered.turn = Some(turn);
+        }
         // A recogniser writes for the text model behind it, asked or not.
         if self.session.settings.transcription || self.habits.transcript_first {
-            let text = format!("[simulator] ({} of speech)", seconds(milliseconds));
+            let text = match cough {
+                true => String::new(),
+                false => format!("[simulator] ({} of speech)", seconds(milliseconds)),
+            };
             let item_id = item_id.clone();
             self.transcription = Some(Transcription { item_id, text, milliseconds });
         }

@@ -17,12 +17,18 @@ pub struct Join {
 /// What a client wants that opens `/ws`.
 pub enum Wish {
     /// A new call.
-    Call {
-        /// The client can take it up again, should its connection break (`resume` without a value).
-        resumes: bool,
-    },
+    Call(Abilities),
     /// To go on with a call.
     TakeUp(TakeUp),
+}
+
+/// What a client says that it can do. Clients that know nothing of it say nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Abilities {
+    /// It can take its call up again, should its connection break (`resume` without a value).
+    pub resumes: bool,
+    /// It can hold a reply (`barge_in=hold`).
+    pub holds: bool,
 }
 
 /// A call to be taken up.
@@ -39,7 +45,7 @@ pub struct TakeUp {
 impl fmt::Debug for Wish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Call { .. } => "Call",
+            Self::Call(_) => "Call",
             Self::TakeUp(_) => "TakeUp",
         })
     }
@@ -47,7 +53,7 @@ impl fmt::Debug for Wish {
 
 impl Default for Join {
     fn default() -> Self {
-        Self { credential: Credential::None, wish: Wish::Call { resumes: false } }
+        Self { credential: Credential::None, wish: Wish::Call(Abilities::default()) }
     }
 }
 
@@ -62,9 +68,10 @@ impl Wish {
                 (key == wanted).then_some(value)
             })
         };
+        let holds = value("barge_in") == Some("hold");
         match value("resume") {
-            None => Self::Call { resumes: false },
-            Some("") => Self::Call { resumes: true },
+            None => Self::Call(Abilities { resumes: false, holds }),
+            Some("") => Self::Call(Abilities { resumes: true, holds }),
             Some(secret) => Self::TakeUp(TakeUp {
                 secret: Secret::shown(secret),
                 received: value("received").and_then(|text| text.parse().ok()),

@@ -327,3 +327,26 @@ test('a call that is refused is followed by a new one, with the words why until 
   fresh.say({ type: 'speech_started' });
   assert.equal(problems.at(-1), '');
 });
+
+test('what may be no turn holds the reply, and lets it go on or ends it', async (t) => {
+  const { socket, states } = await resumable(t);
+  const { posted } = Node.made.playback.port;
+  const report = (data) => Node.made.playback.port.onmessage({ data });
+  socket.say({ type: 'response_started' });
+  report({ playing: true, ms: 100, level: 0.5 });
+  assert.equal(states.at(-1), 'speaking');
+  socket.say({ type: 'hold', item_id: 'u1' });
+  assert.equal(posted.at(-1), 'hold');
+  assert.equal(states.at(-1), 'listening');
+  report({ playing: false, ms: 105, level: 0 });
+  socket.say(sound(7));
+  assert.deepEqual(played().slice(-1), [7], 'what comes meanwhile is kept, not dropped');
+  socket.say({ type: 'resume_playback' });
+  assert.equal(posted.at(-1), 'go on');
+  assert.equal(states.at(-1), 'speaking');
+  socket.say({ type: 'hold', item_id: 'u2' });
+  socket.say({ type: 'speech_started', item_id: 'u2' });
+  assert.equal(posted.at(-1), 'flush');
+  socket.say({ type: 'speech_stopped', item_id: 'u2' });
+  assert.equal(states.at(-1), 'thinking');
+});

@@ -12,6 +12,7 @@ import { speech } from './sound.mjs';
 const MS = 24; // samples
 const PIECE = 20 * MS;
 const QUANTUM = 64; // a render quantum of 128 at 48 kHz
+const FADE = 5 * MS;
 const GAP = 0.5; // of the usual loudness
 const CLICK = 1.6; // times the steepest step of the sound itself
 
@@ -216,4 +217,59 @@ test('a cut while a gap is bridged fades out too', () => {
   });
   assert.ok(clicks(heard, minute) < CLICK);
   assert.ok(heard.slice(1100 * MS).every((s) => s === 0));
+});
+
+/** Ten seconds in a flood; held at 2 s, and let go 1 s later. */
+function held(wish = {}) {
+  const sound = minute.subarray(0, 10000 * MS);
+  let at = 0;
+  const meanwhile = (buffer, ms) => {
+    if (at === 0 && ms >= 2000) [at] = [ms, buffer.hold()];
+    if (at > 0 && ms >= at + 1000) buffer.goOn(ms * MS);
+  };
+  return { sound, ...play(sound, late((k) => -15 * k), { more: 9000, meanwhile, ...wish }) };
+}
+
+test('a reply that is held falls silent, and goes on with the last 200 ms once more', () => {
+  const { sound, heard, buffer } = held();
+  assert.ok(clicks(heard, sound) < CLICK, `${clicks(heard, sound)}`);
+  const first = heard.findIndex((s) => s !== 0);
+  const silent = heard.findIndex((s, i) => i > first && heard.slice(i, i + 100 * MS).every((x) => x === 0));
+  assert.ok(Math.abs(silent / MS - 2005) < 6, `silent from ${silent / MS} ms on`);
+  const on = heard.findIndex((s, i) => i > silent && s !== 0);
+  assert.ok(on / MS > 2990 && on / MS < 3060, `it goes on at ${on / MS} ms`);
+  const stopped = silent - first; // of the reply
+  const same = (from) => {
+    for (let i = FADE; i < 1000 * MS; i++) if (Math.abs(heard[on + i] - sound[from + i] / 32768) > 1e-3) return false;
+    return true;
+  };
+  // The player may have repeated a period or two of the voice before.
+  const again = Array.from({ length: 35 * MS }, (_, i) => 195 * MS + i);
+  assert.ok(again.some((samples) => same(stopped - samples)), '200 ms are not heard again');
+  assert.equal(buffer.played, sound.length, 'nothing is left out or lost');
+});
+
+test('what comes while a reply is held is kept behind it', () => {
+  const sound = minute.subarray(0, 3000 * MS);
+  const meanwhile = (buffer, ms) => {
+    if (ms >= 1000 && ms < 1010) buffer.hold();
+    if (ms >= 2000 && ms < 2010) buffer.goOn(ms * MS);
+  };
+  const { heard, buffer } = play(sound, late(() => 0), { more: 3000, meanwhile });
+  assert.ok(clicks(heard, sound) < CLICK, `${clicks(heard, sound)}`);
+  assert.equal(buffer.played, sound.length);
+  const loud = heard.findLastIndex((s) => Math.abs(s) > 0.05) / MS;
+  assert.ok(loud > 4100 && loud < 4400, `a second and 200 ms later, and not chased: ${loud} ms`);
+});
+
+test('a reply that is held and then cut is silent, and the next one is heard from its beginning', () => {
+  const { buffer } = held({ more: -8000 });
+  buffer.hold();
+  buffer.flush();
+  const out = new Float32Array(1000 * MS);
+  buffer.take(out, out.length, 0);
+  assert.ok(out.subarray(FADE).every((s) => s === 0));
+  assert.equal(buffer.waiting, 0);
+  buffer.goOn(0);
+  assert.equal(buffer.state, 'idle', 'there is nothing to go on with');
 });

@@ -105,7 +105,7 @@ function pass(ms) {
 
 test('the first joining says that the line can take its call up again', (t) => {
   begin(t);
-  assert.equal(last().query, 'resume');
+  assert.equal(last().query, 'resume&barge_in=hold');
 });
 
 test('a broken socket is followed by another, with the secret and what has been had', (t) => {
@@ -144,7 +144,7 @@ test('tries come at once, then less and less often up to every four seconds, for
   const expected = [0, 250, 500, 1000, 2000, 4000, 8000, 12000, 16000];
   for (const [index, ms] of expected.entries()) assert.ok(Math.abs(at[index] - ms) <= 20 + ms / 20, `${at}`);
   assert.ok(at.at(-1) >= 30000 && at.at(-1) < 30100, `${at}`);
-  assert.equal(last().query, 'resume', 'the last one is for a new call');
+  assert.equal(last().query, 'resume&barge_in=hold', 'the last one is for a new call');
   assert.deepEqual(told, ['away', 'lost: 1006 away']);
 });
 
@@ -357,7 +357,7 @@ for (const reason of ['resume_refused', 'resume_late']) {
     refused.open();
     refused.say({ type: 'call_state', state: 'ended', reason, message: 'It is over.' });
     refused.end(1008);
-    assert.equal(last().query, 'resume');
+    assert.equal(last().query, 'resume&barge_in=hold');
     last().open();
     assert.deepEqual(last().heard, [1]);
     assert.deepEqual(told, [1000, 'away', `anew: ${reason}`]);

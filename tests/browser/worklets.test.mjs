@@ -226,3 +226,27 @@ test('capture tells a microphone of one and the same sample, and each sound afte
   listen();
   assert.deepEqual(run(constant(0), 5), ['silent']);
 });
+
+test('a reply is played more softly when it has to be, and as before after it, without a step', () => {
+  const { make } = worklets(24000);
+  const playback = make('playback');
+  const tone = Int16Array.from(sine(200, WIRE_HZ, 3), (s) => s * 32767);
+  playback.port.onmessage({ data: tone.buffer });
+  const heard = [];
+  const render = (seconds) => {
+    const from = heard.length;
+    for (let at = 0; at < seconds * WIRE_HZ; at += QUANTUM) {
+      const out = new Float32Array(QUANTUM);
+      playback.process([], [[out]]);
+      heard.push(...out);
+    }
+    return loudest(heard.slice(from + WIRE_HZ * 0.1));
+  };
+  const usual = render(0.5);
+  playback.port.onmessage({ data: 'soft' });
+  assert.ok(Math.abs(render(0.5) / usual - 0.25) < 0.02, 'a quarter');
+  playback.port.onmessage({ data: 'loud' });
+  assert.ok(Math.abs(render(0.5) / usual - 1) < 0.02, 'all of it');
+  const steps = heard.slice(WIRE_HZ * 0.1).map((s, i, all) => Math.abs(s - (all[i - 1] ?? s)));
+  assert.ok(loudest(steps) < 0.5 * 0.06, `the steepest step is ${loudest(steps)}`);
+});

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a scenario that does not go as told should fail")]
 
+mod barge_in;
 mod end_of_turn;
 mod makers;
 mod questions;

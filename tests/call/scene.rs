@@ -25,6 +25,7 @@ pub(crate) fn settings() -> CallSettings {
         max_duration: Duration::from_secs(3_600),
         reconnect: Duration::ZERO,
         continue_reply: false,
+        reversible_barge_in: false,
         session_time: Duration::ZERO,
         resume: Duration::ZERO,
     }

@@ -85,6 +85,7 @@ fn daemon(
             max_duration: Duration::from_secs(600),
             reconnect: Duration::ZERO,
             continue_reply: false,
+            reversible_barge_in: false,
             session_time: Duration::ZERO,
             resume: Duration::ZERO,
         };

@@ -71,6 +71,7 @@ pub(crate) fn settings() -> CallSettings {
         max_duration: Duration::from_secs(96 * 3600),
         reconnect: Duration::ZERO,
         continue_reply: false,
+        reversible_barge_in: false,
         session_time: Duration::ZERO,
         resume: Duration::ZERO,
     }

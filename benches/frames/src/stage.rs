@@ -252,6 +252,7 @@ fn new_session<S: Socket>(transport: Transport<S>, target: Target, owner: &mut L
         max_duration: Duration::from_secs(3_600),
         reconnect: Duration::from_secs(60),
         continue_reply: false,
+        reversible_barge_in: false,
         session_time: Duration::from_secs(1_500),
         resume: Duration::from_secs(30),
     };

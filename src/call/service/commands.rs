@@ -60,6 +60,20 @@ pub fn session_update(session: &Value) -> String {
     json!({"type": "session.update", "event_id": EVENT_CONFIG, "session": session}).to_string()
 }
 
+/// The service only reports speech in this session, in either dialect: it does not answer, cancel or truncate by
+/// itself. Where it detects no turns nothing changes.
+pub(in crate::call) fn leave_turns_to_us(session: &mut Value) {
+    for path in ["/turn_detection", "/audio/input/turn_detection"] {
+        let Some(Value::Object(turns)) = session.pointer_mut(path) else { continue };
+        for key in ["create_response", "interrupt_response"] {
+            turns.insert(key.to_owned(), false.into());
+        }
+        if let Some(truncates) = turns.get_mut("auto_truncate") {
+            *truncates = false.into();
+        }
+    }
+}
+
 /// `session.update` with the tools alone: all else stays as it is.
 #[must_use]
 pub fn tools_update(tools: &Value, dialect: Dialect) -> String {

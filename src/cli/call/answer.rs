@@ -15,6 +15,9 @@ const CONTINUED: Duration = Duration::from_secs(4);
 /// PCM16, 24 kHz, mono.
 const BYTES_PER_MS: u128 = 48;
 
+/// Of what was heard before a hold, so many bytes are heard again: 200 ms.
+const AGAIN: usize = 9_600;
+
 /// The response that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Response {
@@ -84,7 +87,11 @@ impl Answer {
     pub(super) fn on_message(&mut self, message: &Value, now: Instant) {
         let text = |key: &str| message[key].as_str().unwrap_or_default();
         match text("type") {
-            "speech_started" => self.speaking = true,
+            "speech_started" | "hold" => self.speaking = true,
+            "resume_playback" => {
+                self.speaking = false;
+                self.last = now;
+            }
             "speech_stopped" => self.turn_ended(now),
             "response_started" => self.response_started(now),
             "response_done" => self.response_done(text("status"), now),
@@ -228,36 +235,63 @@ pub(super) struct Ear {
     queue: Vec<u8>,
     /// When the queue's first sample is heard.
     from: Instant,
+    /// The last that was heard of this answer: [`AGAIN`] at most.
+    past: Vec<u8>,
+    /// The daemon has told it to stop here, for the moment.
+    held: bool,
 }
 
 impl Ear {
     /// Has heard nothing.
     #[must_use]
     pub(super) fn new(now: Instant) -> Self {
-        Self { queue: Vec::new(), from: now }
+        Self { queue: Vec::new(), from: now, past: Vec::new(), held: false }
     }
 
     /// Audio has come; it is heard after what waits.
     pub(super) fn hear(&mut self, pcm: &[u8], now: Instant) {
         if self.queue.is_empty() {
             self.from = self.from.max(now);
+            if !self.held {
+                self.past.clear();
+            }
         }
         self.queue.extend_from_slice(pcm);
     }
 
     /// Takes what has been heard by now.
     pub(super) fn take(&mut self, now: Instant) -> Vec<u8> {
+        if self.held {
+            return Vec::new();
+        }
         let elapsed = now.saturating_duration_since(self.from);
         let bytes = elapsed.as_millis() * BYTES_PER_MS;
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.queue.len() & !1);
         let rest = self.queue.split_off(bytes);
         self.from += duration(bytes);
-        std::mem::replace(&mut self.queue, rest)
+        let heard = std::mem::replace(&mut self.queue, rest);
+        self.past.extend_from_slice(&heard);
+        self.past.drain(..self.past.len().saturating_sub(AGAIN));
+        heard
+    }
+
+    /// Hears nothing more until it goes on. Call [`take`](Self::take) first.
+    pub(super) fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// Goes on where it stopped. What was heard last is heard again, unless there is nothing more to hear.
+    pub(super) fn go_on(&mut self, now: Instant) {
+        if std::mem::take(&mut self.held) && !self.queue.is_empty() {
+            self.from = now;
+            self.queue.splice(..0, std::mem::take(&mut self.past));
+        }
     }
 
     /// Forgets what has not been heard yet.
     pub(super) fn drop_rest(&mut self) {
         self.queue.clear();
+        self.held = false;
     }
 
     /// Takes everything, as if it had been listened to to the end.
@@ -268,7 +302,7 @@ impl Ear {
     /// Whether everything has been heard.
     #[must_use]
     pub(super) fn is_quiet(&self, now: Instant) -> bool {
-        now >= self.from + duration(self.queue.len())
+        !self.held && now >= self.from + duration(self.queue.len())
     }
 }
 

@@ -56,7 +56,7 @@ impl<'a> Line<'a> {
     /// # Errors
     /// As [`connect`]; or the system gives no signals.
     pub(super) fn open(way: Way<'a>) -> Result<Self, Failure> {
-        let mut drive = connect(&way, "resume")?;
+        let mut drive = connect(&way, "resume&barge_in=hold")?;
         drive.watch_signals().map_err(|error| (crate::cli::exit::SYSTEM, error.to_string()))?;
         Ok(Self {
             way,

@@ -352,6 +352,8 @@ impl<'a> Talk<'a> {
         self.print(&message, now);
         match (message["type"].as_str(), message["state"].as_str()) {
             (Some("speech_started"), _) => self.record.interrupt(now)?,
+            (Some("hold"), _) => self.record.hold(now)?,
+            (Some("resume_playback"), _) => self.record.go_on(now),
             (Some("confirm"), _) => {
                 if let Some(answer) = self.questions.take(&message, now, self.screen) {
                     self.answer_question(&answer, now);

@@ -39,6 +39,18 @@ impl Record {
         self.write(&heard)
     }
 
+    /// The user may be speaking: what was not heard yet waits.
+    pub(super) fn hold(&mut self, now: Instant) -> Result<(), Failure> {
+        let heard = self.ear.take(now);
+        self.ear.hold();
+        self.write(&heard)
+    }
+
+    /// It was no turn: the listener hears on.
+    pub(super) fn go_on(&mut self, now: Instant) {
+        self.ear.go_on(now);
+    }
+
     /// Whether a listener has heard all there was.
     pub(super) fn is_quiet(&self, now: Instant) -> bool {
         self.ear.is_quiet(now)

@@ -186,6 +186,7 @@ fn settings(tools: &Tools) -> CallSettings {
         max_duration: Duration::from_secs(6000),
         reconnect: Duration::ZERO,
         continue_reply: false,
+        reversible_barge_in: false,
         session_time: Duration::ZERO,
         resume: Duration::ZERO,
     }

@@ -102,6 +102,7 @@ impl Scene {
             max_duration: Duration::from_secs(3_600),
             reconnect: Duration::ZERO,
             continue_reply: false,
+            reversible_barge_in: false,
             session_time: Duration::ZERO,
             resume: Duration::from_secs(30),
         };
