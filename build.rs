@@ -75,7 +75,11 @@ fn asset(path: &Path, out: &Path) -> String {
     let mut bytes = fs::read(path).expect("the file is readable");
     if matches!(path.extension().and_then(|it| it.to_str()), Some("js" | "css")) {
         let text = String::from_utf8(bytes).expect("the page's code is UTF-8");
-        bytes = without_comments(&text, name.ends_with(".js")).into_bytes();
+        let mut kept = without_comments(&text, name.ends_with(".js"));
+        if name.starts_with("words.") && name.matches('.').count() == 2 && name != "words.en.js" {
+            kept = without_keys(&kept);
+        }
+        bytes = kept.into_bytes();
     }
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     gzip.write_all(&bytes).expect("writing to memory");
@@ -117,6 +121,23 @@ fn without_comments(text: &str, has_line_comments: bool) -> String {
         kept.push('\n');
     }
     kept
+}
+
+/// A language of the page without its keys, as a list: `frontend/language.js` knows them from English, whose order all
+/// languages have (tests/browser/languages.test.mjs). Keys would be a fifth of each of them.
+fn without_keys(text: &str) -> String {
+    let mut list = String::with_capacity(text.len());
+    for line in text.lines() {
+        let words = line.trim_start();
+        list.push_str(match (words, words.split_once(": '")) {
+            ("export default {", _) => "export default [",
+            ("};", _) => "];",
+            (_, Some((_, value))) => &words[words.len() - value.len() - 1..],
+            _ => words,
+        });
+        list.push('\n');
+    }
+    list
 }
 
 fn media_type(path: &Path) -> Option<&'static str> {

@@ -5,10 +5,14 @@ import { Awake } from './awake.js';
 import { Call } from './call.js';
 import { Captions } from './captions.js';
 import { Hold } from './hold.js';
+import { Keep } from './keep.js';
+import { say, translate } from './language.js';
 import { Questions } from './questions.js';
 import { Settings } from './settings.js';
 import { Picture } from './visual.js';
 import { askHealth, pageWords } from './words.js';
+
+await translate(); // before anything is shown, and before a screen reader is told
 
 const byId = (id) => document.getElementById(id);
 const main = byId('talk');
@@ -26,21 +30,22 @@ const settings = new Settings({
   loudspeaker: (device) => call?.useLoudspeaker(device),
   closed: () => holdButton.hidden || holdButton.focus(),
 });
+const keep = new Keep(byId('log'));
 const questions = new Questions({
   answer: (id, allow) => call?.answer(id, allow),
-  busy: () => hold.on || settings.open || document.activeElement === byId('text'),
+  busy: () => hold.on || inDialog() || document.activeElement === byId('text'),
   done: () => (holdButton.hidden ? main : holdButton).focus(),
 });
-const hold = new Hold(holdButton, { ready: () => call !== null && pushing() && !settings.open, changed: onHold });
+const hold = new Hold(holdButton, { ready: () => call !== null && pushing() && !inDialog(), changed: onHold });
 
 const STATUS = {
-  idle: byId('status').textContent,
-  connecting: 'Connecting…',
-  listening: 'Listening',
-  thinking: 'Thinking…',
-  speaking: 'Speaking',
-  reconnecting: 'Connecting again…',
-  error: 'Not in a call',
+  idle: say('ready'),
+  connecting: say('connecting'),
+  listening: say('listening'),
+  thinking: say('thinking'),
+  speaking: say('speaking'),
+  reconnecting: say('reconnecting'),
+  error: say('out'),
 };
 // State changes that the user hears anyway. If a screen reader spoke them, it would talk over the assistant,
 // and through a loudspeaker into the microphone.
@@ -49,12 +54,16 @@ const QUIET = ['thinking', 'speaking'];
 /** @type {Call|null} */
 let call = null;
 
+function inDialog() {
+  return settings.open || keep.open;
+}
+
 function showState(state, note = '') {
   const status = byId('status');
   const before = document.body.dataset.state;
   const quiet = state !== 'reconnecting' && (QUIET.includes(state) || QUIET.includes(before) || (pushing() && state === before));
   status.ariaLive = quiet && call ? 'off' : 'polite';
-  const words = state === 'listening' && pushing() && !hold.on ? 'Hold to talk' : STATUS[state];
+  const words = state === 'listening' && pushing() && !hold.on ? say('holdToTalk') : STATUS[state];
   if (status.textContent !== words) status.textContent = words; // said once, however often it is shown
   byId('note').textContent = note;
   document.body.dataset.state = state;
@@ -81,7 +90,7 @@ function onMessage(message) {
 
 /** One line; the parts of the way, and the call's other answers, when the user asks for them. */
 function showDelay(delay) {
-  byId('answered').textContent = `Answered in ${Math.round(delay.total)} ms`;
+  byId('answered').textContent = say('answered', { ms: Math.round(delay.total) });
   for (const [part, ms] of Object.entries(delay)) if (part !== 'total') byId(`delay-${part}`).textContent = `${Math.round(ms)} ms`;
   byId('latency').hidden = false;
 }
@@ -102,7 +111,7 @@ function start() {
     level: (side, level) => picture.level(side, level),
     over: onOver,
   });
-  main.textContent = 'Stop';
+  main.textContent = say('stop');
   showControls(true);
   call.start(new URL('ws', location.href.replace(/^http/, 'ws')).href, settings.choices);
   awake.keep(true);
@@ -119,11 +128,11 @@ function onOver(words, fault) {
   questions.clear();
   hold.end();
   call = null;
-  main.textContent = 'Start Talking';
+  main.textContent = say('start');
   showControls(false);
   captions.end();
   showState(fault ? 'error' : 'idle', fault ? '' : (words ?? ''));
-  if (!fault) byId('status').textContent = 'Call ended';
+  if (!fault) byId('status').textContent = say('ended');
   showProblem(fault ? words : '');
   if (fault) entrance.check();
   awake.keep(false);
@@ -134,7 +143,7 @@ function onEntrance(wanted) {
   const typing = byId('entrance').contains(document.activeElement) || document.activeElement === document.body;
   byId('buttons').hidden = wanted;
   if (wanted) {
-    byId('status').textContent = 'Access token needed';
+    byId('status').textContent = say('tokenNeeded');
     return byId('token').focus();
   }
   showProblem('');
@@ -194,7 +203,7 @@ let saying = null; // the field as it was sent; not taken yet
 let again = false; // the user has sent the next turn meanwhile
 
 /** Only what the daemon has taken is shown as said. The rest stays in the field, also beyond the call's end. */
-async function say(event) {
+async function submit(event) {
   event?.preventDefault();
   const field = byId('text');
   const written = field.value;
@@ -209,13 +218,13 @@ async function say(event) {
   else place.remove();
   // The user may have gone on typing meanwhile.
   if (said && field.value.startsWith(written)) field.value = field.value.slice(written.length);
-  if (again && said) say();
+  if (again && said) submit();
   again = false;
 }
 
 function onKey(event) {
   call?.resume(true);
-  if (!call || settings.open || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!call || inDialog() || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === 'Escape' && questions.open) questions.refuse();
   else if (event.key === 'Escape') call.stop();
   else if (event.key.toLowerCase() === 'm' && event.target !== byId('text') && !event.repeat && !pushing()) toggleMute();
@@ -232,7 +241,7 @@ main.addEventListener('click', () => (call ? call.stop() : start()));
 muteButton.addEventListener('click', toggleMute);
 stopAnswer.addEventListener('click', () => canStop() && call.interrupt());
 byId('choose').addEventListener('click', () => settings.show());
-typed.addEventListener('submit', say);
+typed.addEventListener('submit', submit);
 document.addEventListener('keydown', onKey);
 document.addEventListener('pointerdown', () => call?.resume(true));
 document.addEventListener('visibilitychange', () => document.hidden || (call?.resume(), call?.doubt()));
@@ -241,6 +250,7 @@ navigator.connection?.addEventListener?.('change', () => call?.doubt());
 addEventListener('hashchange', () => call || entrance.open()); // a pairing link opened in this tab
 addEventListener('pagehide', () => call?.stop());
 
+byId('status').dataset.muted = say('muted'); // style.css shows it
 const reason = pageWords();
 showState(reason ? 'error' : 'idle');
 showProblem(reason ?? '');

@@ -4,25 +4,9 @@
 // Firefox and Safari use one sentence for both. But where the page has its permission, it must be the system. In a
 // frame, the page around it has a word in it too.
 
-const PAGE = 'The microphone is blocked for this page. Allow it in the browser’s site settings (the icon beside the address).';
+import { join, say } from './language.js';
 
-const PLACES = {
-  windows:
-    'In Windows open Settings, Privacy & security, Microphone. Switch on “Microphone access” and “Let desktop apps access your microphone”.',
-  mac: 'On a Mac open System Settings, Privacy & Security, Microphone. Switch on your browser, then quit it and open it again.',
-  android:
-    'On Android open Settings, Apps, your browser, Permissions, Microphone, and allow it. Check too that “Microphone access” is on in the quick settings.',
-  ios: 'On an iPhone or iPad open Settings, Privacy & Security, Microphone, and switch on your browser. For Safari open Settings, Apps, Safari, Microphone.',
-  chromeos: 'On a Chromebook open Settings, Privacy and security, Privacy controls, and switch on “Microphone access”.',
-  linux:
-    'On Linux look in the privacy settings of the desktop (in GNOME: Settings, Privacy, Microphone). If the browser is a Flatpak or a Snap, allow it the microphone there too.',
-  other: 'Open the settings of this device, look for privacy or permissions, and allow your browser the microphone.',
-};
-
-const FRAME =
-  'This page is shown inside another one, which has to pass the microphone on (allow="microphone" on its frame). Ask its owner, or open this page by itself.';
-
-/** @returns {keyof typeof PLACES} */
+/** @returns {string} the key of the words for this one */
 function system() {
   const named = `${navigator.userAgentData?.platform ?? ''} ${navigator.platform} ${navigator.userAgent}`;
   if (/android|armv81/i.test(named)) return 'android'; // the second: one that asks for pages as a computer does
@@ -37,7 +21,7 @@ function system() {
 
 /** @returns {string} where the system lets a browser use the microphone */
 export function placeWords() {
-  return PLACES[system()];
+  return say(system());
 }
 
 /** @param {DOMException} error
@@ -52,18 +36,21 @@ export async function blockedWords(error) {
   const place = placeWords();
   const said = error.message ?? '';
   if (/system|operating|\bOS\b/i.test(said) || (await allowed())) {
-    return `The microphone is blocked by the system, not by this page. ${place}`;
+    return join(say('blockedBySystem'), place);
   }
   if (globalThis.top !== globalThis.self) return framedWords();
-  if (/platform/i.test(said)) return `${PAGE} If it is allowed there, the system does not let this browser use it. ${place}`;
-  return PAGE;
+  return /platform/i.test(said) ? join(siteWords(), say('ifAllowed'), place) : siteWords();
+}
+
+function siteWords() {
+  return join(say('blockedHere'), say('allowHere'));
 }
 
 /** In a frame. Some browsers tell whether the page around it is what keeps the microphone from this one. */
 function framedWords() {
   const policy = document.permissionsPolicy ?? document.featurePolicy;
-  if (policy?.allowsFeature('microphone')) return PAGE;
-  return policy ? `The microphone is blocked for this page. ${FRAME}` : `${PAGE} ${FRAME}`;
+  if (policy?.allowsFeature('microphone')) return siteWords();
+  return join(policy ? say('blockedHere') : siteWords(), say('framed'));
 }
 
 /** Whether the page has the permission, as far as the browser tells. */

@@ -8,10 +8,9 @@ import { Gate } from './gate.js';
 import { blockedWords } from './blocked.js';
 import { Delays } from './delays.js';
 import { Duck } from './duck.js';
+import { say, sayFor } from './language.js';
 import { Line } from './line.js';
 import {
-  NOT_SENT,
-  HOLD_WORDS,
   anewWords,
   closeWords,
   deviceWords,
@@ -20,7 +19,6 @@ import {
   refusedWords,
   silentWords,
   startWords,
-  tooLongWords,
 } from './words.js';
 
 const PLAYED_EVERY_MS = 300;
@@ -166,8 +164,8 @@ export class Call {
    *  @returns {Promise<boolean>} whether the daemon has taken it. A text that it has not taken was not said */
   say(text) {
     const open = !this.#over && this.#phase === 'active' && this.#way === 'there' && this.#line.joined;
-    if (text.length > MAX_TEXT_UNITS) this.#trouble('said', tooLongWords(MAX_TEXT_UNITS, text.length));
-    else if (!open) this.#trouble('said', NOT_SENT);
+    if (text.length > MAX_TEXT_UNITS) this.#trouble('said', say('tooLong', { most: MAX_TEXT_UNITS, length: text.length }));
+    else if (!open) this.#trouble('said', say('notSent'));
     if (text.length > MAX_TEXT_UNITS || !open || this.#untaken) return Promise.resolve(false);
     if (this.#playing) this.interrupt();
     this.#owe();
@@ -283,11 +281,11 @@ export class Call {
   #onCallState({ state, reason, message, turns }) {
     if (state === 'ended') {
       if (reason === 'hang_up') return this.#finish(null);
-      return this.#finish(message ?? 'The call has ended.', !DUE.includes(reason));
+      return this.#finish(sayFor(reason, message) ?? say('over'), !DUE.includes(reason));
     }
     if (!['connecting', 'active', 'reconnecting'].includes(state)) return;
     this.#phase = state;
-    this.#note = message;
+    this.#note = sayFor(reason, message);
     if (this.#way === 'back') this.#catchUp();
     if (state === 'active' && turns === 'client') this.#waitForEnds();
     this.#settle();
@@ -295,7 +293,7 @@ export class Call {
 
   /** Without the end of a turn nothing would be answered, so the user has to tell it. */
   #waitForEnds() {
-    if (this.#gate.mode !== 'push') this.#note ??= HOLD_WORDS;
+    if (this.#gate.mode !== 'push') this.#note ??= say('holdWords');
     this.#gate.manual = true;
     this.#gate.mode = 'push';
     this.#events.manual();
@@ -304,7 +302,7 @@ export class Call {
   #onError({ code, message }) {
     if (this.#untaken && REFUSED.includes(code)) this.#settleText(false);
     this.#settle();
-    this.#trouble('said', message ?? code);
+    this.#trouble('said', sayFor(code, message) ?? code);
   }
 
   /** The conversation continues, so the daemon's last complaint is no longer shown. */
@@ -386,7 +384,7 @@ export class Call {
   }
 
   #onPlayback({ playing, flushed, full, ms, level }) {
-    if (full) return this.#trouble('said', 'The answer is longer than this page can hold: part of it is missing.');
+    if (full) return this.#trouble('said', say('full'));
     if (flushed) return this.#line.tell({ type: 'played', ms });
     this.#gate.playing(playing);
     this.#events.level('out', level);

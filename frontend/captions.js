@@ -4,8 +4,9 @@
 // Lines stand in the order of the conversation. Each begins where the daemon names its item first, and what comes
 // of that item later, in whatever order, goes to this line.
 
-const MARKS = { cut: 'interrupted', failed: 'could not be written down' };
-const NAMES = { user: 'You', assistant: 'Assistant' };
+import { say } from './language.js';
+
+const NAMES = { user: 'you', assistant: 'assistant' };
 const UNHEARD_MS = 10000; // speech without any words for so long was a cough
 
 /** A line of the log that may still change. */
@@ -16,6 +17,7 @@ class Line {
     this.text = '';
     this.mark = null; // why the words are not all there
     this.since = performance.now();
+    this.at = Date.now(); // when it was said, for keep.js
     this.element = this.#build(true);
   }
 
@@ -50,9 +52,10 @@ class Line {
 
   #build(partial) {
     const element = part('p', `turn ${this.role}`);
-    element.append(part('span', 'who', NAMES[this.role] ?? this.role), part('span', 'text', this.text || '…'));
-    if (this.mark) element.append(part('span', this.mark, MARKS[this.mark]));
+    element.append(part('span', 'who', NAMES[this.role] ? say(NAMES[this.role]) : this.role), part('span', 'text', this.text || '…'));
+    if (this.mark) element.append(part('span', this.mark, say(this.mark)));
     if (partial) element.ariaHidden = 'true';
+    element.dataset.at = String(this.at);
     return element;
   }
 }
@@ -124,7 +127,7 @@ export class Captions {
   begin() {
     this.#named.clear();
     this.#typed = null;
-    if (this.#log.lastChild && this.#log.lastChild.className !== 'divider') this.#append(part('p', 'divider', 'New call'));
+    if (this.#log.lastChild && this.#log.lastChild.className !== 'divider') this.#append(part('p', 'divider', say('newCall')));
   }
 
   /** The call is over: nothing grows any more. */
@@ -200,9 +203,11 @@ export class Captions {
     const words = name.replaceAll('_', ' ');
     if (state === 'running') return this.#startTool(name, words);
     const at = this.#tools.findIndex((tool) => tool.name === name);
-    const done = part('p', `tool ${state}`, state === 'failed' ? `${words}: failed` : `${words}: done in ${ms} ms`);
+    const done = part('p', `tool ${state}`, say(state === 'failed' ? 'toolFailed' : 'toolDone', { tool: words, ms }));
     if (at < 0) return this.#append(done);
-    this.#tools.splice(at, 1)[0].element.replaceWith(done);
+    const [{ element }] = this.#tools.splice(at, 1);
+    done.dataset.at = element.dataset.at;
+    element.replaceWith(done);
   }
 
   #startTool(name, words) {
@@ -213,6 +218,7 @@ export class Captions {
   }
 
   #append(element) {
+    element.dataset.at ??= String(Date.now());
     this.#log.append(element);
     this.#log.tabIndex = 0; // it may scroll now, so the keyboard must reach it
   }

@@ -1,5 +1,7 @@
 // Which microphones and loudspeakers there are, and a choice among them as a list to select from.
 
+import { say } from './language.js';
+
 /** The page has its own entry for the system's choice. So the browser's entries for it are left out.
  *  @param {'audioinput'|'audiooutput'} kind
  *  @returns {Promise<MediaDeviceInfo[]>} without id and name before the microphone was ever allowed */
@@ -54,10 +56,10 @@ export class Chooser {
   /** Does not touch an unchanged list, because the user may be reading it. */
   #show(list) {
     const chosen = find(list, this.#wish);
-    const entries = [['', 'The system’s choice'], ...list.map(({ deviceId, label }) => [deviceId, label, label])];
+    const entries = [['', say('systemChoice')], ...list.map(({ deviceId, label }) => [deviceId, label, label])];
     if (this.#wish && !chosen) {
       const { id, label } = this.#wish;
-      entries.push([id, this.named ? `${label} (not connected)` : label, label]);
+      entries.push([id, this.named ? say('absent', { name: label }) : label, label]);
     }
     const value = chosen?.deviceId ?? this.#wish?.id ?? '';
     const shown = JSON.stringify([entries, value]);

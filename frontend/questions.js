@@ -3,6 +3,8 @@
 //
 // The model and makers of tools have written what is shown, so it is only ever text.
 
+import { join, say } from './language.js';
+
 const HASTE_MS = 500; // a press that follows so soon was meant for what was there before
 
 const byId = (id) => document.getElementById(id);
@@ -79,8 +81,8 @@ export class Questions {
     if (!question) return;
     const more = this.#queue.length - 1;
     const seconds = Math.ceil((question.until - performance.now()) / 1000);
-    const follow = more === 0 ? '' : more === 1 ? ' One more question follows.' : ` ${more} more questions follow.`;
-    byId('asked-left').textContent = `${seconds} s left. Without an answer it is not done.${follow}`;
+    const follow = more === 0 ? '' : more === 1 ? say('oneMore') : say('more', { count: more });
+    byId('asked-left').textContent = join(say('left', { seconds }), follow);
     this.#clock = setTimeout(() => this.#tick(), 1000);
   }
 
@@ -94,12 +96,12 @@ export class Questions {
     document.body.classList.toggle('asked', Boolean(question)); // the picture makes room
     if (!question) return void (focused && this.#events.done());
     if (!this.#events.busy()) this.#card.focus();
-    else byId('asked-heard').textContent = `${byId('asked-what').textContent} The answer is given with two buttons.`;
+    else byId('asked-heard').textContent = join(byId('asked-what').textContent, say('buttons'));
   }
 
   #fill({ tool, about, server, arguments: given }) {
     const name = plain(tool).replaceAll('_', ' ');
-    byId('asked-what').textContent = `May the assistant do this: ${name}${server ? `, on ${plain(server)}` : ''}?`;
+    byId('asked-what').textContent = say(server ? 'askOn' : 'ask', { tool: name, server: plain(server ?? '') });
     byId('asked-about').textContent = plain(about ?? '');
     const rows = given && typeof given === 'object' ? Object.entries(given) : given ? [['', given]] : [];
     byId('asked-with').replaceChildren(...rows.flatMap(([key, value]) => [part('dt', key), part('dd', words(value))]));
@@ -112,7 +114,7 @@ function plain(text) {
 }
 
 function words(value) {
-  if (typeof value === 'boolean') return value ? 'yes' : 'no';
+  if (typeof value === 'boolean') return say(String(value));
   return typeof value === 'string' ? value : JSON.stringify(value);
 }
 

@@ -1,152 +1,96 @@
 // Sentences for the user about problems: what happened, and what to do.
 
 import { blockedWords, isBlocked, placeWords } from './blocked.js';
-
-const TAKEN =
-  'The microphone is there, but the browser cannot use it. Another program may be using it. Close that program, then press Start Talking again.';
+import { join, say, sayTime } from './language.js';
 
 const PROBLEMS = {
-  NotFoundError: 'No microphone was found. Plug one in or switch it on, then press Start Talking again.',
-  NotReadableError: TAKEN,
-  AbortError: TAKEN, // Firefox's name for it, among others
-  NotSupportedError: 'The browser cannot use this microphone. Choose another one under Settings, then press Start Talking again.',
-  SoundError:
-    'The browser could not start any sound. Check that this device has a working sound output, then press Start Talking again.',
-  WorkletError:
-    'This browser could not load the page’s audio code. Reload the page. If that does not help, update the browser.',
+  NotFoundError: 'none',
+  NotReadableError: 'taken',
+  AbortError: 'taken', // Firefox's name for it, among others
+  NotSupportedError: 'unable',
+  SoundError: 'noSound',
 };
 
-const INSECURE =
-  'This page was opened over plain http. Browsers give the microphone to secure pages only, so that nobody on the network can listen in. ' +
-  'Open the page with https:// instead. On the computer where voicelived runs, http://localhost works too.';
-
-const CLOSED = {
-  1001: 'voicelived is stopping or restarting. Try again in a moment.',
-  1008: 'voicelived refused the call.',
-  1011: 'The voice service failed.',
-  1013: 'All lines are busy. Try again in a moment.',
-};
+const CLOSED = { 1001: 'stopping', 1008: 'refused', 1011: 'serviceFailed', 1013: 'busy' };
+const PASSING = ['stopping', 'busy']; // soon over
 
 /** @param {string} name of a DOMException, or one of audio.js
  *  @returns {string} a sentence or two */
 function problemWords(name) {
-  return PROBLEMS[name] ?? `The microphone or the sound could not be started (${name}). Try again.`;
+  if (name === 'WorkletError') return say('noCode');
+  const why = PROBLEMS[name];
+  return why ? join(say(why), why === 'taken' && systemWords(), say('thenStart')) : say('noStart', { name });
 }
 
-const DEVICES = {
-  gone: 'The microphone was disconnected. Plug it in again, or choose another one under Settings. Until then you can type.',
-  none: 'No microphone was found. Plug one in or switch it on. Until then you can type.',
-  taken:
-    'The browser cannot open the microphone. A phone call or another program may be using it. End that, or choose another one under Settings. Until then you can type.',
-  brief:
-    'The browser ends the microphone soon after it has begun. Choose another one under Settings, or reload the page. Until then you can type.',
-  paused: 'The sound is paused. Tap or press a key to go on.',
-  aim: 'The chosen loudspeaker is not connected, or this page may not use it. The system’s own choice plays instead. You can choose another one under Settings.',
-};
+const DEVICES = { gone: 'gone', taken: 'occupied', brief: 'brief' };
+
+/** Firefox does not tell when it is the system that keeps the microphone from it. */
+function systemWords() {
+  return join(say('hint'), placeWords());
+}
 
 /** @param {'gone'|'none'|'taken'|'brief'|'paused'|'aim'} trouble with a device in a call
  *  @returns {string} */
 export function deviceWords(trouble) {
-  return `${DEVICES[trouble]}${trouble === 'taken' ? systemWords() : ''}`;
-}
-
-/** Firefox does not tell when it is the system that keeps the microphone from it. */
-function systemWords() {
-  return ` If none is, the system may keep it from the browser. ${placeWords()}`;
+  if (trouble === 'paused') return say('paused');
+  if (trouble === 'aim') return join(say('aim'), say('another'));
+  if (trouble === 'none') return join(say('none'), say('meanwhile'));
+  return join(say(DEVICES[trouble]), say('another'), say('meanwhile'), trouble === 'taken' && systemWords());
 }
 
 /** @param {string} name of the microphone, which may be empty
  *  @returns {string} */
 export function silentWords(name) {
-  const which = name ? `The microphone “${name}”` : 'The microphone';
-  return `${which} gives no sound, only silence. It may be muted on the device or in the system, or a phone call or another program has it. Unmute it, or choose another one under Settings.`;
+  return join(say('silent', { name: name && `“${name}”` }).replace('  ', ' '), say('another'));
 }
 
 /** @param {DOMException} error why the chosen microphone was refused in a call
  *  @returns {Promise<string>} */
 export async function refusedWords(error) {
-  const why = isBlocked(error) ? ` ${await blockedWords(error)}` : '';
-  return `The chosen microphone could not be opened (${error.name}). The one before stays in use.${why}`;
+  return join(say('change', { name: error.name }), isBlocked(error) && (await blockedWords(error)));
 }
-
-/** @param {number} most @param {number} length
- *  @returns {string} */
-export function tooLongWords(most, length) {
-  return `This text is too long: it may have ${most} characters, and has ${length}. It was not sent. Shorten it, then send it again.`;
-}
-
-export const NOT_SENT = 'The text was not sent, because the call is not connected. Send it again in a moment.';
-
-export const HOLD_WORDS = 'Hold the button or the space bar while you speak: this voice service waits for the end of each turn.';
 
 /** @returns {string|null} why this page cannot work here at all */
 export function pageWords() {
-  if (!isSecureContext) return INSECURE;
+  if (!isSecureContext) return say('insecure');
   const able = navigator.mediaDevices && 'AudioWorkletNode' in globalThis && 'WebSocket' in globalThis;
-  return able ? null : 'This browser is too old for live calls. Update it, or use another one.';
+  return able ? null : say('tooOld');
 }
 
 const HEALTH_MS = 5000; // on a network that swallows everything, browsers would wait for minutes
 
-const HEALTH = {
-  not_configured:
-    'This voicelived is not set up yet. Its owner has to set the endpoint and the key of the voice service. Press Start Talking to see which settings are missing.',
-};
-
-const WHERE =
-  'voicelived prints the token on the terminal where it was started. As a system service it keeps the token in /var/lib/voicelived/access-token. In a pairing link the token comes after “token=”.';
-
-const TOKENS = {
-  first: `This voicelived asks for an access token before it takes calls. ${WHERE}`,
-  link: `The access token in this link is wrong, or the owner has changed it since. Ask for a new link, or enter the token. ${WHERE}`,
-  typed: 'That access token is wrong. Check it and enter it again. Capital and small letters are different.',
-  away: 'voicelived cannot be reached. Check that it is running and that this device is on its network.',
-};
-
 /** @param {'first'|'link'|'typed'|'away'} why the access token is asked for
  *  @returns {string} */
 export function tokenWords(why) {
-  return TOKENS[why];
+  if (why === 'away') return say('away');
+  if (why === 'typed') return say('tokenTyped');
+  return join(say(why === 'link' ? 'tokenLink' : 'tokenFirst'), say('where'));
 }
 
 /** @param {number} seconds until the next try
  *  @returns {string} */
 export function slowedWords(seconds) {
-  const minutes = Math.ceil(seconds / 60);
-  const time = seconds > 90 ? `${minutes} minutes` : seconds === 1 ? 'a second' : `${seconds} seconds`;
-  return `Too many wrong access tokens came from this network address. Try again in ${time}.`;
+  const time = seconds > 90 ? sayTime(Math.ceil(seconds / 60), 'minute') : sayTime(seconds, 'second');
+  return say('slowed', { time });
 }
 
 /** @param {number} code of the WebSocket close
  *  @returns {string} */
 export function closeWords(code) {
-  return CLOSED[code] ?? 'The connection was lost. Press Start Talking for a new call.';
+  const why = CLOSED[code];
+  return why ? join(say(why), PASSING.includes(why) && say('soon')) : join(say('lost'), say('again'));
 }
 
 /** A call that could not be taken up again. @param {string} [reason] the daemon's word for it
  *  @returns {string} */
 export function anewWords(reason) {
-  const why = reason === 'resume_late' ? 'too much of the answer was lost with it' : 'voicelived holds the call no more';
-  return `The connection was lost, and ${why}. This is a new call, which knows nothing of the one before.`;
+  return join(say(reason === 'resume_late' ? 'late' : 'unheld'), say('anew'));
 }
 
 /** The daemon could not be reached again in time. @returns {Promise<string>} */
 export async function lostWords() {
-  return `The connection was lost. ${(await awayWords()) ?? 'Press Start Talking for a new call.'}`;
+  return join(say('lost'), (await awayWords()) ?? say('again'));
 }
-
-const UNTRUSTED =
-  'The browser refused the connection for the call, although it showed this page. On an iPhone, an iPad or a Mac this is so when the warning about the certificate was only waved through. ' +
-  'Tell this device once to trust the certificate of voicelived (the link below shows how). Then open the page again.';
-
-const PASSED_ON =
-  'If a proxy stands in front of voicelived, it has to pass WebSockets on, and VOICELIVED_ALLOWED_ORIGINS has to name the address of this page.';
-
-const REFUSED = `voicelived is running, but the connection for the call was refused. Try again in a moment. ${PASSED_ON}`;
-
-const DOUBTED =
-  'The browser showed this page, but the connection for the call was refused. If you were warned about the certificate and went on, that may be why: an iPhone, an iPad or a Mac waves it through for pages only. ' +
-  `Then this device has to trust the certificate, or the owner of voicelived has to give it another one. ${PASSED_ON}`;
 
 /** A socket that never opened does not tell the reason. A plain request does. When that comes through and the socket
  *  does not, over HTTPS, the browser may take the certificate for pages only: Safari does so. With one of the daemon's
@@ -155,17 +99,17 @@ const DOUBTED =
 export async function refusalWords() {
   const words = (await awayWords()) ?? (await strangerWords());
   if (words) return words;
-  if (location.protocol !== 'https:') return REFUSED;
-  return (await askHealth())?.ownAuthority ? UNTRUSTED : DOUBTED;
+  if (location.protocol !== 'https:') return join(say('refusedUp'), say('soon'), say('passedOn'));
+  if ((await askHealth())?.ownAuthority) return join(say('refusedUp'), say('untrusted'));
+  return join(say('refusedUp'), say('doubted'), say('passedOn'));
 }
 
 /** The audio code comes from the daemon. So if the daemon is gone, the browser is not the cause.
  *  @param {DOMException} error
  *  @returns {Promise<string>} */
 export async function startWords(error) {
-  if (isBlocked(error)) return `${await blockedWords(error)} Then press Start Talking again.`;
-  const hint = PROBLEMS[error.name] === TAKEN ? systemWords() : '';
-  return (error.name === 'WorkletError' && (await awayWords())) || `${problemWords(error.name)}${hint}`;
+  if (isBlocked(error)) return join(await blockedWords(error), say('thenStart'));
+  return (error.name === 'WorkletError' && (await awayWords())) || problemWords(error.name);
 }
 
 /** What the daemon says of itself.
@@ -177,7 +121,7 @@ export async function askHealth() {
   if (!reply) return null;
   return {
     draining: reply.status === 503,
-    words: HEALTH[(await reply.text().catch(() => '')).trim()],
+    words: (await reply.text().catch(() => '')).trim() === 'not_configured' ? say('notSetUp') : undefined,
     simulator: reply.headers.get('voicelived-service') === 'simulator',
     ownAuthority: reply.headers.get('voicelived-certificate') === 'local',
   };
@@ -185,12 +129,12 @@ export async function askHealth() {
 
 async function strangerWords() {
   const reply = await fetch('pair', { cache: 'no-store' }).catch(() => null);
-  if (reply?.status === 401) return 'The call needs an access token. Enter it below.';
+  if (reply?.status === 401) return say('tokenBelow');
   return reply?.status === 429 ? slowedWords(Number(reply.headers.get('retry-after'))) : null;
 }
 
 async function awayWords() {
   const health = await askHealth();
-  if (!health) return 'voicelived cannot be reached. Check that it is running and that this device is on its network.';
-  return health.draining ? (health.words ?? CLOSED[1001]) : null;
+  if (!health) return say('away');
+  return health.draining ? (health.words ?? closeWords(1001)) : null;
 }

@@ -14,7 +14,7 @@ const WORDS: [(&str, &str); 10] = [
     ("it", "ah aha beh boh eh ehm hm m mah mhm oh uh"),
     ("nl", "ach ah aha eh ehm goh hm m mhm oh tja uh uhm"),
     ("pl", "ach ah aha e eh hm m mhm no och oh y yhm"),
-    ("ja", "あ ああ あの うん うんうん え えっと えー へえ ふん ふーん ほう"),
+    ("ja", "あ あの うん うんうん え えっと えー へえ ふん ふーん ほう"),
     ("zh", "呃 哎 哦 唔 啊 喔 嗯 噢"),
 ];
 

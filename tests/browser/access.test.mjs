@@ -122,7 +122,7 @@ for (const { name, open } of engines) {
       await talk.page.waitForFunction(() => document.querySelector('#token').value === '');
     }
     await enter(talk, TOKEN);
-    await asks(talk, /too many wrong access tokens.*again in a second/i);
+    await asks(talk, /too many wrong access tokens.*again in 1 second/i);
     await talk.page.waitForTimeout(1200);
     await enter(talk, TOKEN);
     await talk.button.waitFor();
