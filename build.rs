@@ -28,6 +28,7 @@ fn main() {
     if env::var("PROFILE").is_ok_and(|profile| profile == "release") {
         leave_out_unwind_tables(&out);
         fold_equal_functions(&out);
+        shorten_relocations(&out);
     }
 }
 
@@ -49,24 +50,45 @@ fn leave_out_unwind_tables(out: &Path) {
 
 /// Many functions compile to the same bytes, for one type as for another. LLVM's linker, which rustc has with
 /// it for x86-64, keeps one of each: 24 KB less. Rust promises no function an address of its own. Binutils' linker
-/// does not know the word, so a program of one line is linked first.
+/// does not know the word.
 fn fold_equal_functions(out: &Path) {
     const FOLD: &str = "-Wl,--icf=all";
+    if probe(out, FOLD).is_some() {
+        println!("cargo::rustc-link-arg-bins={FOLD}");
+    }
+}
+
+/// Each address within the program's data takes 24 bytes in the list for the loader, and hardly any in the newer
+/// form of that list (RELR): 120 KB less. glibc 2.36 reads it. So it is used where a program with it runs
+/// here; packaging/cargo asks for it where the program is for another machine.
+fn shorten_relocations(out: &Path) {
+    const SHORT: &str = "-Wl,-z,pack-relative-relocs";
+    // zig links for an older glibc than this machine's.
+    let by_zig = env::var("RUSTC_LINKER").is_ok_and(|linker| linker.contains("zig"));
+    if by_zig || env::var("HOST").ok() != env::var("TARGET").ok() {
+        return;
+    }
+    let runs = |program: PathBuf| Command::new(program).status().is_ok_and(|it| it.success());
+    if probe(out, SHORT).is_some_and(runs) {
+        println!("cargo::rustc-link-arg-bins={SHORT}");
+    }
+}
+
+/// A program of one line, linked with an option as this one would be. None where the linker does not know the option.
+fn probe(out: &Path, option: &str) -> Option<PathBuf> {
     let of_cargo = |name: &str| env::var(name).unwrap_or_default();
-    let source = out.join("probe.rs");
+    let (source, program) = (out.join("probe.rs"), out.join("probe"));
     fs::write(&source, "fn main() {}\n").expect("OUT_DIR is writable");
     let mut rustc = Command::new(of_cargo("RUSTC"));
-    rustc.args(["--target", &of_cargo("TARGET"), "-o"]).arg(out.join("probe")).arg(&source);
+    rustc.args(["--target", &of_cargo("TARGET"), "-o"]).args([&program, &source]);
     // The flags are separated by this character, as cargo documents it.
     rustc.args(of_cargo("CARGO_ENCODED_RUSTFLAGS").split('\u{1f}').filter(|flag| !flag.is_empty()));
     let linker = of_cargo("RUSTC_LINKER");
     if !linker.is_empty() {
         rustc.arg(format!("-Clinker={linker}"));
     }
-    rustc.arg(format!("-Clink-arg={FOLD}"));
-    if rustc.output().is_ok_and(|linked| linked.status.success()) {
-        println!("cargo::rustc-link-arg-bins={FOLD}");
-    }
+    rustc.arg(format!("-Clink-arg={option}"));
+    rustc.output().is_ok_and(|linked| linked.status.success()).then_some(program)
 }
 
 /// One element of the generated list.
