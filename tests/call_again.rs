@@ -131,7 +131,7 @@ fn accept(listener: &TcpListener) -> (WebSocket<TcpStream>, String) {
 #[test]
 fn a_broken_connection_is_replaced_and_the_typed_turn_is_not_lost() {
     let mut daemon = Played::call(&["--text", "hello"]);
-    assert_eq!(daemon.query, "resume");
+    assert_eq!(daemon.query, "resume&barge_in=hold");
     daemon.hello(false, 30, &json!({}));
     daemon.socket.send(Message::binary(vec![0; 4_800])).expect("it listens");
     daemon.read_until(r#""text":"hello""#, usize::MAX);
@@ -183,7 +183,7 @@ fn a_silent_connection_is_doubted() {
     daemon.read_until(r#""id":"line""#, usize::MAX);
     let silent = std::mem::take(&mut daemon.query);
     daemon.accept();
-    assert!(silent == "resume" && daemon.query.starts_with("resume=0011"), "{}", daemon.query);
+    assert!(silent == "resume&barge_in=hold" && daemon.query.starts_with("resume=0011"), "{}", daemon.query);
     daemon.hello(true, 30, &json!({}));
     daemon.say(&json!({"type": "pong", "id": "typed"}));
     daemon.answer();

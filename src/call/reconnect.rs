@@ -26,9 +26,10 @@ use super::service::commands::{self, Item};
 use super::service_session::ServiceSession;
 use super::{Call, KEPT_BYTES, Output, Restored, State};
 
-/// Microphone audio that is kept of what was sent while nobody speaks, in bytes: 1 s. Speech is heard by
-/// the service a moment before it says so.
-const KEPT_QUIET_BYTES: usize = 48_000;
+/// Microphone audio that is kept of what was sent while nobody speaks, in bytes: 1.5 s. Speech is heard by
+/// the service a moment before it says so. And a service that is lost may not have had what was under way:
+/// 64 KiB in the kernel and 16 KiB in front of it, 1.25 s as base64.
+const KEPT_QUIET_BYTES: usize = 72_000;
 
 impl Call {
     /// The service was lost, or a try to reach it has failed. Before the call was active, and for a

@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr};
 use mio::net::TcpStream;
 
 /// The kernel's send buffer, in bytes (Linux doubles it, and counts what a packet takes in memory). With what
-/// waits in front of it, it holds less than a second of microphone audio, and it still fills a way of
+/// waits in front of it, it holds at most 1.25 s of microphone audio, and it still fills a way of
 /// 300 ms there and back.
 const SEND_BUFFER: usize = 32 * 1024;
 

@@ -9,7 +9,7 @@ use voicelived::call::{CallSettings, Input, KEPT_BYTES, Microphone, Output, Repl
 
 use super::scene::{Scene, settings};
 
-const QUIET_BYTES: usize = 48_000;
+const QUIET_BYTES: usize = 72_000;
 
 fn patient() -> CallSettings {
     CallSettings { reconnect: Duration::from_secs(60), ..settings() }

@@ -216,7 +216,7 @@ impl Daemon {
         let mut found = None;
         let wanted = format!("listening on {scheme}");
         self.wait_until("it listens", |daemon| {
-            let log = daemon.log();
+            let log = daemon.logged();
             let mut lines = log.lines().filter(|line| line.contains(&wanted));
             let plain = lines.clone().find(|line| !line.contains("https://"));
             let line = if scheme.is_empty() { plain } else { lines.next() };
@@ -226,8 +226,23 @@ impl Daemon {
         found.expect("waited for")
     }
 
-    /// Everything it has logged.
+    /// Everything it has logged. One thread of the daemon writes the log, and one here reads it. So a line may
+    /// come a moment after what it tells of: this waits until none has come for 50 ms, for a second at most.
     pub(crate) fn log(&self) -> String {
+        let mut log = self.logged();
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(50));
+            let later = self.logged();
+            if later.len() == log.len() {
+                break;
+            }
+            log = later;
+        }
+        log
+    }
+
+    /// What has come of its log.
+    fn logged(&self) -> String {
         self.log.lock().expect("no panic holds it").clone()
     }
 
@@ -242,7 +257,7 @@ impl Daemon {
 
     /// Waits for a line with this text.
     pub(crate) fn wait_for_log(&self, text: &str) {
-        self.wait_until(text, |daemon| daemon.log().contains(text));
+        self.wait_until(text, |daemon| daemon.logged().contains(text));
     }
 
     /// The process's id.
