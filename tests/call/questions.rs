@@ -193,11 +193,15 @@ fn several_questions_are_apart_and_bounded() {
 
 #[test]
 fn what_is_too_long_to_be_judged_is_not_asked() {
-    let mut scene = Scene::active();
-    scene.created("r1");
-    asks(&mut scene, "r1", "call_1", &json!({"text": "x".repeat(5_000)}).to_string());
-    let story = scene.story();
-    assert!(story.contains(&"asked unasked".to_owned()) && !story.contains(&"confirm".to_owned()));
+    for (bytes, is_asked) in [(4_096, true), (4_097, false)] {
+        let mut scene = Scene::active();
+        scene.created("r1");
+        let text = "x".repeat(bytes - r#"{"text":""}"#.len());
+        asks(&mut scene, "r1", "call_1", &json!({ "text": text }).to_string());
+        let story = scene.story();
+        assert_eq!(story.contains(&"asked unasked".to_owned()), !is_asked, "{bytes}: {story:?}");
+        assert_eq!(story.contains(&"confirm".to_owned()), is_asked, "{bytes}: {story:?}");
+    }
 }
 
 /// The model hears "yes" and calls the tool again while the screen still asks.

@@ -366,3 +366,15 @@ fn a_function_call_without_words_leaves_the_latency_to_the_spoken_answer() {
     scene.audio("r2", "a2", 100);
     assert_eq!(scene.told(), [json!({"type": "latency", "first_audio_ms": 700})]);
 }
+
+/// The commit alone tells that the turn is over, where the service has told of no speech before it.
+#[test]
+fn a_commit_without_a_word_of_speech_ends_a_turn_of_its_item() {
+    let mut scene = Scene::active();
+    scene.service(json!({"type": "input_audio_buffer.committed", "item_id": "u7"}));
+    let stopped = json!({"type": "speech_stopped", "item_id": "u7"});
+    assert_eq!(scene.told(), [stopped]);
+    scene.service(json!({"type": "input_audio_buffer.committed", "item_id": "u7"}));
+    scene.service(json!({"type": "input_audio_buffer.committed", "item_id": ""}));
+    assert!(scene.told().is_empty(), "it is told once, and not of no item");
+}
