@@ -183,7 +183,11 @@ fn a_silent_connection_is_doubted() {
     daemon.read_until(r#""id":"line""#, usize::MAX);
     let silent = std::mem::take(&mut daemon.query);
     daemon.accept();
-    assert!(silent == "resume&barge_in=hold" && daemon.query.starts_with("resume=0011"), "{}", daemon.query);
+    assert!(
+        silent == "resume&barge_in=hold" && daemon.query.starts_with("resume=0011"),
+        "{}",
+        daemon.query
+    );
     daemon.hello(true, 30, &json!({}));
     daemon.say(&json!({"type": "pong", "id": "typed"}));
     daemon.answer();
