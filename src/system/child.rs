@@ -16,7 +16,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use mio::unix::pipe::{Receiver, Sender};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// The environment variables that a child gets. It needs no others, and the service's key must not
 /// reach it.
@@ -113,8 +113,11 @@ pub(super) fn start(
 /// which is as good.
 pub(super) fn kill_group(process: &std::process::Child) {
     let id = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
-    if let Some(id) = id {
-        let _ = kill_process_group(id, Signal::KILL);
+    // Under an emulator the start may return before the child has a group of its own.
+    if let Some(id) = id
+        && kill_process_group(id, Signal::KILL).is_err()
+    {
+        let _ = kill_process(id, Signal::KILL);
     }
 }
 
