@@ -117,7 +117,7 @@ export class CallAudio {
 
   /** Plays on, with the last 200 ms once more. */
   goOn() {
-    this.#tell('go on');
+    this.#tell('resume');
   }
 
   /** Stops playing at once. A playback report with `flushed` follows. */

@@ -8,7 +8,7 @@ const SOFT = 0.25; // -12 dB
 const TURN_SECONDS = 0.02; // from soft to loud, without a click
 const MAX_QUEUED_SAMPLES = 30 * 60 * WIRE_RATE_HZ; // 86 MB: no reply is half an hour long
 
-/** In: an ArrayBuffer of samples, 'reply' (what follows belongs to a new reply), 'end' (all of it has come), 'hold', 'go on',
+/** In: an ArrayBuffer of samples, 'reply' (what follows belongs to a new reply), 'end' (all of it has come), 'hold', 'resume',
  *  'flush', 'soft' or 'loud'.
  *  Out: { playing, ms, level } while it plays and once at the end; { flushed, ms }; { full }. */
 class Playback extends AudioWorkletProcessor {
@@ -34,7 +34,7 @@ class Playback extends AudioWorkletProcessor {
     else if (data === 'soft') this.wish = SOFT;
     else if (data === 'loud') this.wish = 1;
     else if (data === 'hold') this.buffer.hold();
-    else if (data === 'go on') this.buffer.goOn(this.now);
+    else if (data === 'resume') this.buffer.goOn(this.now);
     else if (this.buffer.waiting > MAX_QUEUED_SAMPLES) this.port.postMessage({ full: true });
     else this.buffer.push(new Int16Array(data, 0, data.byteLength >> 1), this.now);
   }

@@ -342,7 +342,7 @@ test('what may be no turn holds the reply, and lets it go on or ends it', async 
   socket.say(sound(7));
   assert.deepEqual(played().slice(-1), [7], 'what comes meanwhile is kept, not dropped');
   socket.say({ type: 'resume_playback' });
-  assert.equal(posted.at(-1), 'go on');
+  assert.equal(posted.at(-1), 'resume');
   assert.equal(states.at(-1), 'speaking');
   socket.say({ type: 'hold', item_id: 'u2' });
   socket.say({ type: 'speech_started', item_id: 'u2' });

@@ -1,6 +1,6 @@
 // Speech files and the comparison of sound.
 
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -120,9 +120,10 @@ export async function startPulse(t) {
     await stop(child);
     fs.rmSync(dir, { recursive: true, force: true });
   });
-  await until(() => fs.existsSync(`${dir}/sock`), 'the socket of PulseAudio');
-  execFileSync('pactl', ['set-default-sink', 'speaker'], { env });
-  execFileSync('pactl', ['set-default-source', 'mic'], { env });
+  // The socket is there a moment before anything listens at it, and that before all modules.
+  const defaults = [['set-default-sink', 'speaker'], ['set-default-source', 'mic']];
+  const listens = (command) => spawnSync('pactl', command, { env, stdio: 'ignore' }).status === 0;
+  await until(() => fs.existsSync(`${dir}/sock`) && defaults.every(listens), 'PulseAudio');
   const speak = (file) => {
     const player = spawn('paplay', ['--device=voice', file], { env, stdio: 'ignore' });
     t.after(() => stop(player));
