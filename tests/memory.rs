@@ -18,7 +18,7 @@ const POOL_SECONDS: u64 = 400;
 
 /// kB that a silent call may take, and one in which both sides talk, beyond PCM blocks. Sockets are
 /// the kernel's.
-const SILENT: u64 = 12;
+const SILENT: u64 = 14;
 const TALKING: u64 = 24;
 
 /// kB that a crowd of calls may leave behind: what lies between others cannot be used again.
