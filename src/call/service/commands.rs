@@ -248,12 +248,6 @@ pub fn input_commit() -> String {
     json!({"type": "input_audio_buffer.commit", "event_id": EVENT_COMMIT}).to_string()
 }
 
-/// `input_audio_buffer.clear`: forget what was said since the last commit.
-#[must_use]
-pub fn input_clear() -> String {
-    json!({"type": "input_audio_buffer.clear"}).to_string()
-}
-
 fn item(item: &Value) -> String {
     json!({"type": "conversation.item.create", "event_id": EVENT_ITEM, "item": item}).to_string()
 }
