@@ -23,6 +23,8 @@ class Line {
 
   /** @param {string} text @param {boolean} partial */
   show(text, partial) {
+    const told = !this.element.ariaHidden && text === this.text && this.mark !== 'failed';
+    if (told && !partial) return; // as a new element it would be read out again
     this.text = text;
     if (this.mark === 'failed') this.mark = null;
     if (partial && this.element.ariaHidden) this.element.lastChild.textContent = text;

@@ -29,6 +29,7 @@ export class Settings {
     byId(`mode-${mode}`).checked = true;
     byId('aim').hidden = !canAim;
     byId('echoes').hidden = !aimingEchoes;
+    if (!aimingEchoes) byId('loudspeaker').removeAttribute('aria-describedby'); // it would be read out hidden too
     byId('pick').hidden = !canAim || !navigator.mediaDevices?.selectAudioOutput;
     this.#listen();
   }
