@@ -16,15 +16,15 @@ import { listen, spoken, tree } from './reader.mjs';
 const RECORD = fileURLToPath(new URL('trees.txt', import.meta.url));
 const MOST_STEPS = 15;
 
-/** Goes on by Tab until this has the focus. */
-async function tabTo(talk, id) {
+/** Goes on by Tab until this has the focus. Never beyond the end of the page, where the browser's own buttons are. */
+async function tabTo(talk, id, key = 'Tab') {
   const passed = [];
   for (let step = 0; step < MOST_STEPS; step++) {
-    await talk.page.keyboard.press('Tab');
+    await talk.page.keyboard.press(key);
     passed.push(await talk.page.evaluate(() => document.activeElement.id));
     if (passed.at(-1) === id) return;
   }
-  assert.fail(`Tab does not lead to ${id}, but to ${passed}`);
+  assert.fail(`${key} does not lead to ${id}, but to ${passed}`);
 }
 
 /** The state as it is now, by its tree and by axe-core. */
@@ -71,9 +71,7 @@ for (const { name, open } of engines) {
     await looks('muted');
     await keyboard.press('m');
 
-    await keyboard.press('Shift+Tab'); // Mute
-    await keyboard.press('Shift+Tab'); // Send
-    await keyboard.press('Shift+Tab');
+    await tabTo(talk, 'text', 'Shift+Tab');
     await keyboard.type('How is the weather?');
     await keyboard.press('Enter');
     await talk.page.locator('#log .tool.done').first().waitFor();
@@ -87,9 +85,11 @@ for (const { name, open } of engines) {
     await talk.page.locator('.turn.assistant .cut').waitFor();
     await looks('interrupted');
 
-    await tabTo(talk, 'set');
+    await tabTo(talk, 'set', 'Shift+Tab');
     await keyboard.press('Enter');
     await talk.page.getByRole('dialog', { name: 'Settings' }).waitFor();
+    await talk.page.locator('#microphone option').nth(2).waitFor({ state: 'attached' });
+    if (name === 'Chromium') await talk.page.locator('#loudspeaker option').nth(2).waitFor({ state: 'attached' });
     await looks('settings');
     await tabTo(talk, 'mode-open');
     await keyboard.press('ArrowDown');
