@@ -1,6 +1,7 @@
 // The page: finds its elements, starts a call on a click, and shows what the call reports.
 
 import { Entrance } from './access.js';
+import { Assistants } from './assistants.js';
 import { Awake } from './awake.js';
 import { Call } from './call.js';
 import { Captions } from './captions.js';
@@ -22,7 +23,6 @@ const stopAnswer = byId('interrupt');
 const typed = byId('typed');
 const captions = new Captions(byId('log'));
 const picture = new Picture(byId('picture'));
-const entrance = new Entrance(byId('entrance'), onEntrance);
 const awake = new Awake();
 const settings = new Settings({
   mode: onMode,
@@ -30,6 +30,8 @@ const settings = new Settings({
   loudspeaker: (device) => call?.useLoudspeaker(device),
   closed: () => holdButton.hidden || holdButton.focus(),
 });
+const assistants = new Assistants(byId('choice'), settings.choices.assistant, (name) => settings.keep('assistant', name));
+const entrance = new Entrance(byId('entrance'), onEntrance, (list) => assistants.offer(list));
 const keep = new Keep(byId('log'));
 const questions = new Questions({
   answer: (id, allow) => call?.answer(id, allow),
@@ -113,7 +115,7 @@ function start() {
   });
   main.textContent = say('stop');
   showControls(true);
-  call.start(new URL('ws', location.href.replace(/^http/, 'ws')).href, settings.choices);
+  call.start(new URL('ws', location.href.replace(/^http/, 'ws')).href, settings.choices, assistants.chosen);
   awake.keep(true);
 }
 
@@ -160,6 +162,7 @@ function showControls(on) {
   if (focused !== document.body && focused.closest('[hidden]')) main.focus();
   document.body.classList.toggle('push', on && pushing());
   showMute(false);
+  assistants.allow(!on);
   if (!on) byId('latency').hidden = true;
 }
 

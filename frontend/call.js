@@ -88,8 +88,9 @@ export class Call {
   }
 
   /** Call it in the click itself.
-   *  @param {string} url of the daemon's /ws @param {import('./choices.js').Choices} choices */
-  start(url, choices) {
+   *  @param {string} url of the daemon's /ws @param {import('./choices.js').Choices} choices
+   *  @param {string} assistant to be asked for; empty for none */
+  start(url, choices, assistant) {
     this.#gate.mode = choices.mode;
     this.#show();
     this.#line = new Line(url, {
@@ -99,7 +100,7 @@ export class Call {
       back: () => this.#onBack(),
       anew: (reason) => this.#onAnew(reason),
       lost: (code, end) => this.#onGone(code, end),
-    });
+    }, assistant);
     this.#audio.open(choices).catch(async (error) => this.#finish(await startWords(error)));
   }
 

@@ -33,6 +33,7 @@ const SLEPT_MS = 20000; // without a sign of life beyond its time: the device ha
 
 export class Line {
   #url;
+  #fresh; // the query of a new call
   #events;
   /** @type {'opening'|'joined'|'away'|'anew'|'over'} */
   #state = 'opening';
@@ -54,12 +55,13 @@ export class Line {
   #watch;
   #refusal; // the daemon's word, when it has refused the joining
 
-  /** @param {string} url of the daemon's /ws @param {LineEvents} events */
-  constructor(url, events) {
+  /** @param {string} url of the daemon's /ws @param {LineEvents} events @param {string} [assistant] to be asked for */
+  constructor(url, events, assistant) {
     this.#url = url;
+    this.#fresh = assistant ? `${FRESH}&assistant=${encodeURIComponent(assistant)}` : FRESH;
     this.#events = events;
     this.#watch = setInterval(() => this.#look(), LOOK_MS);
-    this.#dial(FRESH);
+    this.#dial(this.#fresh);
   }
 
   /** Whether what is said now reaches the daemon now. */
@@ -207,7 +209,7 @@ export class Line {
     this.#refusal = reason;
     this.#secret = '';
     this.#state = 'anew';
-    this.#dial(FRESH);
+    this.#dial(this.#fresh);
     this.#wait(TRY_MS, () => this.#state === 'anew' && this.#onClose(1006));
   }
 

@@ -67,9 +67,14 @@ export class Settings {
   }
 
   #choose(what, value) {
+    this.keep(what, value);
+    this.#events[what](value);
+  }
+
+  /** Remembers a choice. @param {keyof import('./choices.js').Choices} what */
+  keep(what, value) {
     this.choices = { ...this.choices, [what]: value };
     remember(this.choices);
-    this.#events[what](value);
   }
 
   /** Opens the microphone for a moment, because browsers tell the devices' names only then. */

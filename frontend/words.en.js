@@ -137,6 +137,7 @@ export default {
   asMarkdown: 'Save as Markdown',
   copied: 'Copied.',
   notCopied: 'The browser does not let the page copy. Save a file instead.',
+  usual: 'The usual one',
   // The daemon's sentences by their fixed word: in English they are its own.
   $goodbye: '',
   $idle: '',
@@ -146,6 +147,7 @@ export default {
   $access_changed: '',
   $daily_limit: '',
   $address_limit: '',
+  $no_assistant: '',
   $service_timeout: '',
   $idle_soon: '',
   $time_soon: '',
