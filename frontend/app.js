@@ -8,6 +8,7 @@ import { Captions } from './captions.js';
 import { Hold } from './hold.js';
 import { Keep } from './keep.js';
 import { say, translate } from './language.js';
+import { Kiosk, wishOf } from './kiosk.js';
 import { Questions } from './questions.js';
 import { Settings } from './settings.js';
 import { Picture } from './visual.js';
@@ -55,6 +56,8 @@ const QUIET = ['thinking', 'speaking'];
 
 /** @type {Call|null} */
 let call = null;
+/** @type {Kiosk|null} */
+let kiosk = null;
 
 function inDialog() {
   return settings.open || keep.open;
@@ -71,6 +74,7 @@ function showState(state, note = '') {
   document.body.dataset.state = state;
   stopAnswer.ariaDisabled = String(!canStop());
   picture.state(state);
+  kiosk?.state(state);
 }
 
 /** An answer may still be heard while a connection is made again. */
@@ -97,7 +101,13 @@ function showDelay(delay) {
   byId('latency').hidden = false;
 }
 
+function showLevel(side, level) {
+  picture.level(side, level);
+  if (side === 'in') kiosk?.heard(level);
+}
+
 function start() {
+  if (call) return;
   const reason = pageWords();
   if (reason) return showProblem(reason);
   showProblem('');
@@ -110,13 +120,14 @@ function start() {
     problem: showProblem,
     manual: onManual,
     answered: showDelay,
-    level: (side, level) => picture.level(side, level),
+    level: showLevel,
     over: onOver,
   });
   main.textContent = say('stop');
   showControls(true);
   call.start(new URL('ws', location.href.replace(/^http/, 'ws')).href, settings.choices, assistants.chosen);
   awake.keep(true);
+  kiosk?.begin();
 }
 
 /** The log keeps what was said in the call that is lost. */
@@ -138,6 +149,8 @@ function onOver(words, fault) {
   showProblem(fault ? words : '');
   if (fault) entrance.check();
   awake.keep(false);
+  kiosk?.rest();
+  if (kiosk?.wakes) byId('status').textContent = say('speakOrTap');
 }
 
 /** While the access token is asked for, the form takes the button's place. */
@@ -259,3 +272,6 @@ showState(reason ? 'error' : 'idle');
 showProblem(reason ?? '');
 askDaemon();
 if (!reason) entrance.open();
+const wish = reason ? null : wishOf(location.search);
+if (wish) kiosk = new Kiosk(wish, start, () => call?.stop());
+if (kiosk?.wakes) byId('status').textContent = say('speakOrTap');

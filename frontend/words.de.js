@@ -137,6 +137,7 @@ export default {
   copied: 'Kopiert.',
   notCopied: 'Der Browser erlaubt das Kopieren nicht. Sichern Sie eine Datei.',
   usual: 'Der übliche',
+  speakOrTap: 'Sprechen Sie, oder drücken Sie die Taste',
   $goodbye: 'Der Assistent hat sich verabschiedet und den Anruf beendet.',
   $idle: 'Lange hat niemand gesprochen, deshalb wurde der Anruf beendet.',
   $time_limit: 'Der Anruf hat die längste erlaubte Dauer erreicht.',

@@ -138,6 +138,7 @@ export default {
   copied: 'Copied.',
   notCopied: 'The browser does not let the page copy. Save a file instead.',
   usual: 'The usual one',
+  speakOrTap: 'Speak, or press the button',
   // The daemon's sentences by their fixed word: in English they are its own.
   $goodbye: '',
   $idle: '',

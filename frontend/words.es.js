@@ -137,6 +137,7 @@ export default {
   copied: 'Copiado.',
   notCopied: 'El navegador no permite copiar. Guarde un archivo.',
   usual: 'El de siempre',
+  speakOrTap: 'Hable o pulse el botón',
   $goodbye: 'El asistente se despidió y terminó la llamada.',
   $idle: 'Nadie ha hablado en mucho tiempo, así que la llamada terminó.',
   $time_limit: 'La llamada alcanzó su duración máxima.',

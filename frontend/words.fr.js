@@ -137,6 +137,7 @@ export default {
   copied: 'Copié.',
   notCopied: 'Le navigateur n’autorise pas la copie. Enregistrez un fichier.',
   usual: 'L’habituel',
+  speakOrTap: 'Parlez, ou appuyez sur le bouton',
   $goodbye: 'L’assistant a dit au revoir et a mis fin à l’appel.',
   $idle: 'Personne n’a parlé depuis longtemps, l’appel est donc terminé.',
   $time_limit: 'L’appel a atteint sa durée maximale.',

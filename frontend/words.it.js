@@ -137,6 +137,7 @@ export default {
   copied: 'Copiato.',
   notCopied: 'Il browser non permette di copiare. Salva un file.',
   usual: 'Quello di sempre',
+  speakOrTap: 'Parla, o premi il pulsante',
   $goodbye: 'L’assistente ha salutato e terminato la chiamata.',
   $idle: 'Da molto nessuno parla, quindi la chiamata è stata terminata.',
   $time_limit: 'La chiamata ha raggiunto la durata massima.',

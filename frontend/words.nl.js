@@ -137,6 +137,7 @@ export default {
   copied: 'Gekopieerd.',
   notCopied: 'De browser staat kopiëren niet toe. Bewaar een bestand.',
   usual: 'De gewone',
+  speakOrTap: 'Spreek, of druk op de knop',
   $goodbye: 'De assistent heeft afscheid genomen en opgehangen.',
   $idle: 'Er is lang niet gesproken, daarom is de oproep beëindigd.',
   $time_limit: 'De oproep heeft de langste duur bereikt.',

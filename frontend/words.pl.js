@@ -137,6 +137,7 @@ export default {
   copied: 'Skopiowano.',
   notCopied: 'Przeglądarka nie pozwala kopiować. Zapisz plik.',
   usual: 'Zwykły',
+  speakOrTap: 'Mów albo naciśnij przycisk',
   $goodbye: 'Asystent pożegnał się i zakończył rozmowę.',
   $idle: 'Długo nikt nie mówił, więc rozmowa została zakończona.',
   $time_limit: 'Rozmowa osiągnęła najdłuższy czas.',

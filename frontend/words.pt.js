@@ -137,6 +137,7 @@ export default {
   copied: 'Copiado.',
   notCopied: 'O navegador não permite copiar. Salve um arquivo.',
   usual: 'O de sempre',
+  speakOrTap: 'Fale ou toque no botão',
   $goodbye: 'O assistente se despediu e encerrou a chamada.',
   $idle: 'Ninguém fala há muito tempo, por isso a chamada foi encerrada.',
   $time_limit: 'A chamada atingiu a duração máxima.',

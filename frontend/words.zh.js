@@ -137,6 +137,7 @@ export default {
   copied: '已复制。',
   notCopied: '浏览器不允许复制。请保存为文件。',
   usual: '默认助手',
+  speakOrTap: '请说话，或按下按钮',
   $goodbye: '助手已道别并结束通话。',
   $idle: '很久没有人说话，通话已结束。',
   $time_limit: '通话已达到最长时间。',
