@@ -265,6 +265,7 @@ mod tests {
             EndReason::SessionExpired,
             EndReason::Stopping,
             EndReason::BadText(text()),
+            EndReason::NoAssistant(text()),
             EndReason::TooBig,
             EndReason::BadProtocol(text()),
             EndReason::ClientStalled(15),
