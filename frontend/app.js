@@ -5,6 +5,7 @@ import { Assistants } from './assistants.js';
 import { Awake } from './awake.js';
 import { Call } from './call.js';
 import { Captions } from './captions.js';
+import { HandsOff } from './handsoff.js';
 import { Hold } from './hold.js';
 import { Keep } from './keep.js';
 import { say, translate } from './language.js';
@@ -33,6 +34,7 @@ const settings = new Settings({
 });
 const assistants = new Assistants(byId('choice'), settings.choices.assistant, (name) => settings.keep('assistant', name));
 const entrance = new Entrance(byId('entrance'), onEntrance, (list) => assistants.offer(list));
+const handsOff = new HandsOff(() => call && !pushing() && toggleMute(), () => call?.stop());
 const keep = new Keep(byId('log'));
 const questions = new Questions({
   answer: (id, allow) => call?.answer(id, allow),
@@ -205,6 +207,7 @@ function onHold(on) {
 }
 
 function showMute(on) {
+  handsOff.show(call !== null, on);
   muteButton.ariaPressed = String(on);
   document.body.classList.toggle('muted', on);
 }

@@ -139,6 +139,7 @@ export default {
   notCopied: 'The browser does not let the page copy. Save a file instead.',
   usual: 'The usual one',
   speakOrTap: 'Speak, or press the button',
+  home: 'To keep this page on the home screen, tap Share and then “Add to Home Screen”.',
   // The daemon's sentences by their fixed word: in English they are its own.
   $goodbye: '',
   $idle: '',

@@ -138,6 +138,7 @@ export default {
   notCopied: 'Le navigateur n’autorise pas la copie. Enregistrez un fichier.',
   usual: 'L’habituel',
   speakOrTap: 'Parlez, ou appuyez sur le bouton',
+  home: 'Pour garder cette page sur l’écran d’accueil, touchez Partager, puis « Sur l’écran d’accueil ».',
   $goodbye: 'L’assistant a dit au revoir et a mis fin à l’appel.',
   $idle: 'Personne n’a parlé depuis longtemps, l’appel est donc terminé.',
   $time_limit: 'L’appel a atteint sa durée maximale.',

@@ -138,6 +138,7 @@ export default {
   notCopied: 'Il browser non permette di copiare. Salva un file.',
   usual: 'Quello di sempre',
   speakOrTap: 'Parla, o premi il pulsante',
+  home: 'Per avere questa pagina sulla schermata Home, tocca Condividi, poi «Aggiungi alla schermata Home».',
   $goodbye: 'L’assistente ha salutato e terminato la chiamata.',
   $idle: 'Da molto nessuno parla, quindi la chiamata è stata terminata.',
   $time_limit: 'La chiamata ha raggiunto la durata massima.',

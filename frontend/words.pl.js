@@ -138,6 +138,7 @@ export default {
   notCopied: 'Przeglądarka nie pozwala kopiować. Zapisz plik.',
   usual: 'Zwykły',
   speakOrTap: 'Mów albo naciśnij przycisk',
+  home: 'Aby mieć tę stronę na ekranie początkowym, stuknij Udostępnij, potem „Do ekranu początkowego”.',
   $goodbye: 'Asystent pożegnał się i zakończył rozmowę.',
   $idle: 'Długo nikt nie mówił, więc rozmowa została zakończona.',
   $time_limit: 'Rozmowa osiągnęła najdłuższy czas.',
