@@ -12,6 +12,7 @@ import { say, translate } from './language.js';
 import { Kiosk, wishOf } from './kiosk.js';
 import { Questions } from './questions.js';
 import { Settings } from './settings.js';
+import { TONE_MS, sound } from './tones.js';
 import { Picture } from './visual.js';
 import { askHealth, pageWords } from './words.js';
 
@@ -68,6 +69,7 @@ function inDialog() {
 function showState(state, note = '') {
   const status = byId('status');
   const before = document.body.dataset.state;
+  if (state === 'reconnecting' && before !== state) tone('lost');
   const quiet = state !== 'reconnecting' && (QUIET.includes(state) || QUIET.includes(before) || (pushing() && state === before));
   status.ariaLive = quiet && call ? 'off' : 'polite';
   const words = state === 'listening' && pushing() && !hold.on ? say('holdToTalk') : STATUS[state];
@@ -108,6 +110,13 @@ function showLevel(side, level) {
   if (side === 'in') kiosk?.heard(level);
 }
 
+/** @param {'begin'|'end'|'lost'} name */
+function tone(name) {
+  if (!settings.choices.tones) return;
+  sound(name);
+  call?.deafen(TONE_MS);
+}
+
 function start() {
   if (call) return;
   const reason = pageWords();
@@ -129,6 +138,7 @@ function start() {
   showControls(true);
   call.start(new URL('ws', location.href.replace(/^http/, 'ws')).href, settings.choices, assistants.chosen);
   awake.keep(true);
+  tone('begin');
   kiosk?.begin();
 }
 
@@ -143,6 +153,7 @@ function onOver(words, fault) {
   questions.clear();
   hold.end();
   call = null;
+  tone(fault ? 'lost' : 'end');
   main.textContent = say('start');
   showControls(false);
   captions.end();

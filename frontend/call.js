@@ -71,6 +71,7 @@ export class Call {
   #tools = 0; // running, or done with the reply about them still to start
   #discard = false; // audio on its way when the user stopped the answer
   #playedAt = 0;
+  #deafUntil = 0; // while the page's own tones sound
   #playedMs = 0;
   #troubles = { paused: '', lost: '', refused: '', aim: '', said: '', silent: '', anew: '' }; // the first that has words is shown
 
@@ -118,6 +119,11 @@ export class Call {
   /** @param {import('./gate.js').Mode} mode */
   listen(mode) {
     this.#gate.mode = this.#gate.manual ? 'push' : mode;
+  }
+
+  /** For so many ms nothing of the microphone is sent. @param {number} ms */
+  deafen(ms) {
+    this.#deafUntil = performance.now() + ms;
   }
 
   /** Whether the service waits for the end of each turn. */
@@ -373,7 +379,8 @@ export class Call {
   }
 
   #onFrame(frame) {
-    const fate = this.#gate.next();
+    let fate = this.#gate.next();
+    if (fate === 'sound' && performance.now() < this.#deafUntil) fate = 'silence';
     const level = fate === 'sound' ? loudness(frame) : 0;
     this.#delays.frame(level, performance.now());
     this.#events.level('in', level);

@@ -27,6 +27,8 @@ export class Settings {
     this.#microphones = new Chooser(byId('microphone'), 'audioinput', microphone, (device) => this.#choose('microphone', device));
     this.#loudspeakers = new Chooser(byId('loudspeaker'), 'audiooutput', loudspeaker, (device) => this.#choose('loudspeaker', device));
     byId(`mode-${mode}`).checked = true;
+    byId('tones').checked = this.choices.tones;
+    byId('tones').addEventListener('change', ({ target }) => this.keep('tones', target.checked));
     byId('home').hidden = navigator.standalone !== false; // Apple's phones and tablets: in the browser, not on the home screen
     byId('aim').hidden = !canAim;
     byId('echoes').hidden = !aimingEchoes;

@@ -139,6 +139,7 @@ export default {
   usual: 'Der übliche',
   speakOrTap: 'Sprechen Sie, oder drücken Sie die Taste',
   home: 'Für diese Seite auf dem Home-Bildschirm: „Teilen“ antippen, dann „Zum Home-Bildschirm“.',
+  tones: 'Töne, wenn ein Anruf beginnt, endet oder abreißt',
   $goodbye: 'Der Assistent hat sich verabschiedet und den Anruf beendet.',
   $idle: 'Lange hat niemand gesprochen, deshalb wurde der Anruf beendet.',
   $time_limit: 'Der Anruf hat die längste erlaubte Dauer erreicht.',

@@ -140,6 +140,7 @@ export default {
   usual: 'The usual one',
   speakOrTap: 'Speak, or press the button',
   home: 'To keep this page on the home screen, tap Share and then “Add to Home Screen”.',
+  tones: 'Tones when a call begins, ends or is lost',
   // The daemon's sentences by their fixed word: in English they are its own.
   $goodbye: '',
   $idle: '',

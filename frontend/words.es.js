@@ -139,6 +139,7 @@ export default {
   usual: 'El de siempre',
   speakOrTap: 'Hable o pulse el botón',
   home: 'Para tener esta página en la pantalla de inicio, toque Compartir y luego «Añadir a pantalla de inicio».',
+  tones: 'Tonos cuando una llamada empieza, termina o se pierde',
   $goodbye: 'El asistente se despidió y terminó la llamada.',
   $idle: 'Nadie ha hablado en mucho tiempo, así que la llamada terminó.',
   $time_limit: 'La llamada alcanzó su duración máxima.',

@@ -139,6 +139,7 @@ export default {
   usual: 'L’habituel',
   speakOrTap: 'Parlez, ou appuyez sur le bouton',
   home: 'Pour garder cette page sur l’écran d’accueil, touchez Partager, puis « Sur l’écran d’accueil ».',
+  tones: 'Des sons quand un appel commence, finit ou se perd',
   $goodbye: 'L’assistant a dit au revoir et a mis fin à l’appel.',
   $idle: 'Personne n’a parlé depuis longtemps, l’appel est donc terminé.',
   $time_limit: 'L’appel a atteint sa durée maximale.',

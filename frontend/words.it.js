@@ -139,6 +139,7 @@ export default {
   usual: 'Quello di sempre',
   speakOrTap: 'Parla, o premi il pulsante',
   home: 'Per avere questa pagina sulla schermata Home, tocca Condividi, poi «Aggiungi alla schermata Home».',
+  tones: 'Suoni quando una chiamata inizia, finisce o cade',
   $goodbye: 'L’assistente ha salutato e terminato la chiamata.',
   $idle: 'Da molto nessuno parla, quindi la chiamata è stata terminata.',
   $time_limit: 'La chiamata ha raggiunto la durata massima.',

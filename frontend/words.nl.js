@@ -139,6 +139,7 @@ export default {
   usual: 'De gewone',
   speakOrTap: 'Spreek, of druk op de knop',
   home: 'Tik voor deze pagina op het beginscherm op Deel en dan op ‘Zet op beginscherm’.',
+  tones: 'Tonen als een oproep begint, eindigt of wegvalt',
   $goodbye: 'De assistent heeft afscheid genomen en opgehangen.',
   $idle: 'Er is lang niet gesproken, daarom is de oproep beëindigd.',
   $time_limit: 'De oproep heeft de langste duur bereikt.',

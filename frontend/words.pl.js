@@ -139,6 +139,7 @@ export default {
   usual: 'Zwykły',
   speakOrTap: 'Mów albo naciśnij przycisk',
   home: 'Aby mieć tę stronę na ekranie początkowym, stuknij Udostępnij, potem „Do ekranu początkowego”.',
+  tones: 'Dźwięki, gdy rozmowa się zaczyna, kończy lub zrywa',
   $goodbye: 'Asystent pożegnał się i zakończył rozmowę.',
   $idle: 'Długo nikt nie mówił, więc rozmowa została zakończona.',
   $time_limit: 'Rozmowa osiągnęła najdłuższy czas.',

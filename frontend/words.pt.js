@@ -139,6 +139,7 @@ export default {
   usual: 'O de sempre',
   speakOrTap: 'Fale ou toque no botão',
   home: 'Para ter esta página na tela de início, toque em Compartilhar e em “Adicionar à Tela de Início”.',
+  tones: 'Sons quando uma chamada começa, termina ou cai',
   $goodbye: 'O assistente se despediu e encerrou a chamada.',
   $idle: 'Ninguém fala há muito tempo, por isso a chamada foi encerrada.',
   $time_limit: 'A chamada atingiu a duração máxima.',
