@@ -11,6 +11,7 @@ import { Keep } from './keep.js';
 import { say, translate } from './language.js';
 import { Kiosk, wishOf } from './kiosk.js';
 import { Questions } from './questions.js';
+import { leaveBehind, takeBack } from './reload.js';
 import { Settings } from './settings.js';
 import { TONE_MS, sound } from './tones.js';
 import { Picture } from './visual.js';
@@ -117,12 +118,13 @@ function tone(name) {
   call?.deafen(TONE_MS);
 }
 
-function start() {
+/** @param {import('./reload.js').Held} [held] the call to be taken up, in place of a new one */
+function start(held) {
   if (call) return;
   const reason = pageWords();
   if (reason) return showProblem(reason);
   showProblem('');
-  captions.begin();
+  if (!held) captions.begin();
   call = new Call({
     state: showState,
     message: onMessage,
@@ -136,9 +138,9 @@ function start() {
   });
   main.textContent = say('stop');
   showControls(true);
-  call.start(new URL('ws', location.href.replace(/^http/, 'ws')).href, settings.choices, assistants.chosen);
+  call.start(new URL('ws', location.href.replace(/^http/, 'ws')).href, settings.choices, assistants.chosen, held);
   awake.keep(true);
-  tone('begin');
+  if (!held) tone('begin');
   kiosk?.begin();
 }
 
@@ -147,6 +149,12 @@ function onAnew() {
   questions.clear();
   captions.end();
   captions.begin();
+}
+
+/** Nobody can tell a page that is loaded again from one that is closed. So the call is held in either case. */
+function onLeave() {
+  const held = call?.leave();
+  if (held) leaveBehind({ held, log: captions.kept() });
 }
 
 function onOver(words, fault) {
@@ -278,7 +286,8 @@ document.addEventListener('visibilitychange', () => document.hidden || (call?.re
 for (const change of ['online', 'offline']) addEventListener(change, () => call?.doubt());
 navigator.connection?.addEventListener?.('change', () => call?.doubt());
 addEventListener('hashchange', () => call || entrance.open()); // a pairing link opened in this tab
-addEventListener('pagehide', () => call?.stop());
+addEventListener('pagehide', onLeave);
+addEventListener('pageshow', ({ persisted }) => persisted && location.reload()); // its call is held
 
 byId('status').dataset.muted = say('muted'); // style.css shows it
 const reason = pageWords();
@@ -289,3 +298,8 @@ if (!reason) entrance.open();
 const wish = reason ? null : wishOf(location.search);
 if (wish) kiosk = new Kiosk(wish, start, () => call?.stop());
 if (kiosk?.wakes) byId('status').textContent = say('speakOrTap');
+const left = reason ? null : takeBack();
+if (left) {
+  captions.restore(left.log);
+  start(left.held);
+}

@@ -90,9 +90,11 @@ export class Call {
 
   /** Call it in the click itself.
    *  @param {string} url of the daemon's /ws @param {import('./choices.js').Choices} choices
-   *  @param {string} assistant to be asked for; empty for none */
-  start(url, choices, assistant) {
+   *  @param {string} assistant to be asked for; empty for none
+   *  @param {import('./reload.js').Held} [held] the call to be taken up, in place of a new one */
+  start(url, choices, assistant, held) {
     this.#gate.mode = choices.mode;
+    if (held) this.#way = 'gone';
     this.#show();
     this.#line = new Line(url, {
       message: (message) => this.#onMessage(message),
@@ -101,13 +103,24 @@ export class Call {
       back: () => this.#onBack(),
       anew: (reason) => this.#onAnew(reason),
       lost: (code, end) => this.#onGone(code, end),
-    }, assistant);
-    this.#audio.open(choices).catch(async (error) => this.#finish(await startWords(error)));
+    }, assistant, held);
+    this.#audio.open(choices, held !== undefined).catch(async (error) => this.#finish(await startWords(error)));
   }
 
   /** The user is done. */
   stop() {
     this.#finish(null);
+  }
+
+  /** The page goes, and may be back. An answer that plays is cut off here: its rest could not be heard.
+   *  @returns {import('./reload.js').Held|null} null if the call cannot be taken up again */
+  leave() {
+    if (this.#over) return null;
+    if (this.#playing) this.interrupt();
+    this.#over = true;
+    const held = this.#line.leave();
+    this.#audio.close();
+    return held;
   }
 
   /** @param {boolean} on */

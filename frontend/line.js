@@ -55,13 +55,15 @@ export class Line {
   #watch;
   #refusal; // the daemon's word, when it has refused the joining
 
-  /** @param {string} url of the daemon's /ws @param {LineEvents} events @param {string} [assistant] to be asked for */
-  constructor(url, events, assistant) {
+  /** @param {string} url of the daemon's /ws @param {LineEvents} events
+   *  @param {string} [assistant] to be asked for @param {import('./reload.js').Held} [held] the call to be taken up */
+  constructor(url, events, assistant, held) {
     this.#url = url;
     this.#fresh = assistant ? `${FRESH}&assistant=${encodeURIComponent(assistant)}` : FRESH;
     this.#events = events;
     this.#watch = setInterval(() => this.#look(), LOOK_MS);
-    this.#dial(this.#fresh);
+    if (held) this.#takeUp(held);
+    else this.#dial(this.#fresh);
   }
 
   /** Whether what is said now reaches the daemon now. */
@@ -99,6 +101,26 @@ export class Line {
   close() {
     this.tell({ type: 'hang_up' });
     this.#end();
+  }
+
+  /** The page goes, and may be back. @returns {import('./reload.js').Held|null} null if the call cannot be taken up again */
+  leave() {
+    const held = this.#secret !== '' && ['joined', 'away'].includes(this.#state);
+    const left = { secret: this.#secret, seconds: this.#seconds, received: this.#received, messages: this.#messages };
+    this.tell({ type: held ? 'leave' : 'hang_up' });
+    this.#end();
+    return held ? left : null;
+  }
+
+  #takeUp({ secret, seconds, received, messages }) {
+    this.#secret = secret;
+    this.#seconds = seconds;
+    this.#received = received;
+    this.#messages = messages;
+    this.#state = 'away';
+    this.#sign();
+    this.#until = performance.now() + seconds * 1000;
+    this.#retry();
   }
 
   #end() {
