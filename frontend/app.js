@@ -51,6 +51,9 @@ const STATUS = {
   listening: say('listening'),
   thinking: say('thinking'),
   speaking: say('speaking'),
+  tool: say('working'),
+  held: say('held'),
+  ended: say('ended'),
   reconnecting: say('reconnecting'),
   error: say('out'),
 };
@@ -67,18 +70,20 @@ function inDialog() {
   return settings.open || keep.open;
 }
 
-function showState(state, note = '') {
+/** @param {import('./visual.js').Look} [look] the state more closely */
+function showState(state, note = '', look = state) {
   const status = byId('status');
   const before = document.body.dataset.state;
-  if (state === 'reconnecting' && before !== state) tone('lost');
+  if (state === 'reconnecting' && !['idle', 'error', state].includes(before)) tone('lost'); // not after a reload
   const quiet = state !== 'reconnecting' && (QUIET.includes(state) || QUIET.includes(before) || (pushing() && state === before));
   status.ariaLive = quiet && call ? 'off' : 'polite';
-  const words = state === 'listening' && pushing() && !hold.on ? say('holdToTalk') : STATUS[state];
+  const words = state === 'listening' && pushing() && !hold.on ? say('holdToTalk') : STATUS[look];
   if (status.textContent !== words) status.textContent = words; // said once, however often it is shown
   byId('note').textContent = note;
   document.body.dataset.state = state;
+  document.body.dataset.look = look;
   stopAnswer.ariaDisabled = String(!canStop());
-  picture.state(state);
+  picture.state(look);
   kiosk?.state(state);
 }
 
@@ -165,8 +170,8 @@ function onOver(words, fault) {
   main.textContent = say('start');
   showControls(false);
   captions.end();
-  showState(fault ? 'error' : 'idle', fault ? '' : (words ?? ''));
-  if (!fault) byId('status').textContent = say('ended');
+  if (fault) showState('error');
+  else showState('idle', words ?? '', 'ended');
   showProblem(fault ? words : '');
   if (fault) entrance.check();
   awake.keep(false);
@@ -216,13 +221,13 @@ function onMode(mode) {
   call.mute(false);
   call.listen(mode);
   showControls(true);
-  showState(document.body.dataset.state, byId('note').textContent);
+  showState(document.body.dataset.state, byId('note').textContent, document.body.dataset.look);
 }
 
 function onHold(on) {
   document.body.classList.toggle('holding', on);
   call?.hold(on);
-  if (call) showState(document.body.dataset.state, byId('note').textContent);
+  if (call) showState(document.body.dataset.state, byId('note').textContent, document.body.dataset.look);
 }
 
 function showMute(on) {

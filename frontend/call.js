@@ -34,7 +34,8 @@ const UNSEEN_MS = 1000; // a line that is joined again within it was never away,
 
 /** What a call tells the page.
  *  @typedef {object} CallEvents
- *  @property {(state: State, note?: string) => void} state `note` says why, where there is a why
+ *  @property {(state: State, note?: string, look?: import('./visual.js').Look) => void} state `note` says why, where there is
+ *    a why; `look` is the state more closely
  *  @property {(message: {type: string}) => void} message each of the daemon's, in order
  *  @property {() => void} interrupted the reply that was being heard was cut off
  *  @property {() => void} anew a new call has taken the place of this one, which is lost
@@ -454,6 +455,12 @@ export class Call {
     return this.#owed ? 'thinking' : 'listening';
   }
 
+  /** @param {State} state */
+  #look(state) {
+    if (state === 'listening' && this.#held) return 'held';
+    return state === 'thinking' && this.#tools > 0 ? 'tool' : state;
+  }
+
   /** @param {'paused'|'lost'|'refused'|'aim'|'said'} kind @param {string} words '' when it is right again */
   #trouble(kind, words) {
     const before = this.#worst();
@@ -474,7 +481,8 @@ export class Call {
 
   #show() {
     // The daemon's note is about the voice service. While the line itself is gone, it may be old.
-    if (!this.#over) this.#events.state(this.#state(), this.#way === 'gone' ? undefined : this.#note);
+    const state = this.#state();
+    if (!this.#over) this.#events.state(state, this.#way === 'gone' ? undefined : this.#note, this.#look(state));
   }
 
   async #onGone(code, end) {
