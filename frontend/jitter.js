@@ -77,6 +77,7 @@ class JitterBuffer {
       this.#floor = delay - AHEAD;
       this.#heard = 0;
     }
+    if (this.state === 'playing') this.open = true; // the word of the end has overtaken it
     if (this.state === 'bridging') this.#play(now);
     else if (!['waiting', 'playing', 'held'].includes(this.state)) this.#wait(now);
     this.#note(delay, now);

@@ -167,6 +167,16 @@ test('a flood that stops for a second loses nothing, and nothing is heard of it'
   assert.deepEqual(gaps(heard, usual), []);
 });
 
+test('sound that comes behind the word of its end is bridged as any other', () => {
+  let told = false;
+  const { heard, buffer } = play(minute.subarray(0, 10000 * MS), late((k) => (k >= 400 && k < 405 ? 100 - (k - 400) * 20 : 0)), {
+    meanwhile: (buffer, ms) => told || (ms > 5000 && (told = true) && buffer.end()),
+  });
+  assert.deepEqual(gaps(heard, usual), []);
+  assert.ok(clicks(heard, minute) < CLICK, `${clicks(heard, minute)}`);
+  assert.equal(buffer.state, 'idle');
+});
+
 test('a service that pauses within a reply is followed, not chased', () => {
   const { heard } = play(minute.subarray(0, 20000 * MS), late((k) => (k >= 300 ? 3000 : 0)));
   const quiet = gaps(heard, usual);

@@ -12,7 +12,7 @@ import { DAEMON } from './daemon.mjs';
 import { engines } from './engines.mjs';
 import { asks, calm, joined, say } from './joining.mjs';
 import { startRelay } from './relay.mjs';
-import { loudness, match, RATE_HZ, speech, until } from './sound.mjs';
+import { loudness, match, RATE_HZ, until, words } from './sound.mjs';
 
 const REPLY_SECONDS = 8;
 const SAME = 0.75; // as in talk.test.mjs
@@ -137,16 +137,6 @@ function gaps(recording) {
   const last = steps.findLastIndex((step) => step > loud);
   const quiet = steps.subarray(first, last + 1).filter((step) => step <= loud).length;
   return { ms: (last + 1 - first) * 10, quiet: quiet * 10 };
-}
-
-/** The words alone, as in talk.test.mjs. */
-function words(name) {
-  const samples = speech(name);
-  const loud = loudness(samples);
-  const peak = Math.max(...loud);
-  const first = loud.findIndex((step) => step > peak / 20);
-  const last = loud.findLastIndex((step) => step > peak / 20);
-  return samples.subarray((first * RATE_HZ) / 100, ((last + 1) * RATE_HZ) / 100);
 }
 
 /** A daemon whose tools take two seconds: it starts its own program for them, as it is named, and after the
