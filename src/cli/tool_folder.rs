@@ -29,7 +29,7 @@ impl ToolFolder {
     /// The built-in tools and those of `folder`.
     pub(super) fn read(&self, folder: Option<&Path>) -> Found {
         let mut found = Found { tools: Tools::builtin(), faults: Vec::new() };
-        let home = folder.unwrap_or(Path::new(""));
+        let home = folder.unwrap_or_else(|| Path::new(""));
         let home = fs::canonicalize(home).unwrap_or_else(|_| home.to_owned());
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
         let credentials = credentials.map_or_else(|| PathBuf::from(CREDENTIALS), PathBuf::from);

@@ -63,7 +63,7 @@ impl Config {
 
 /// Takes out what stands at `pointer`.
 fn remove(options: &mut Map<String, Value>, pointer: &str) {
-    let (first, rest) = pointer[1..].split_once('/').unwrap_or((&pointer[1..], ""));
+    let (first, rest) = pointer[1..].split_once('/').unwrap_or_else(|| (&pointer[1..], ""));
     if rest.is_empty() {
         options.remove(first);
     } else if let Some(inner) = options.get_mut(first).and_then(Value::as_object_mut) {
