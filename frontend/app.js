@@ -291,6 +291,7 @@ document.addEventListener('visibilitychange', () => document.hidden || (call?.re
 for (const change of ['online', 'offline']) addEventListener(change, () => call?.doubt());
 navigator.connection?.addEventListener?.('change', () => call?.doubt());
 addEventListener('hashchange', () => call || entrance.open()); // a pairing link opened in this tab
+addEventListener('beforeunload', () => call?.prepare()); // Firefox closes sockets before `pagehide`
 addEventListener('pagehide', onLeave);
 addEventListener('pageshow', ({ persisted }) => persisted && location.reload()); // its call is held
 

@@ -113,8 +113,13 @@ export class Call {
     this.#finish(null);
   }
 
-  /** The page goes, and may be back. An answer that plays is cut off here: its rest could not be heard.
-   *  @returns {import('./reload.js').Held|null} null if the call cannot be taken up again */
+  /** The page is about to go. An answer that plays is cut off here: its rest could not be heard. */
+  prepare() {
+    if (this.#playing) this.interrupt();
+    this.#line.prepare();
+  }
+
+  /** The page goes, and may be back. @returns {import('./reload.js').Held|null} null if the call cannot be taken up again */
   leave() {
     if (this.#over) return null;
     if (this.#playing) this.interrupt();

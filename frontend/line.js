@@ -11,6 +11,7 @@ const BROKEN = [1006, 1012, 1014, 1015]; // close codes without anybody's goodby
 const LEAST_PAUSE_MS = 250;
 const MOST_PAUSE_MS = 4000;
 const TRY_MS = 8000; // for a socket to open: some browsers hold tries back that follow failed ones
+const STAY_MS = 1000; // for a page that was about to go
 const LOOK_MS = 500;
 const FLOW_MS = 100; // between looks at what has to leave later
 // Without a sign of life for `quiet` ms the daemon is asked for one, and has `patience` ms to give it.
@@ -41,6 +42,7 @@ export class Line {
   #doubted = null; // the silent socket, while another one tries to take its place
   #outbox = new Outbox();
   #secret = ''; // with which the call can be joined again; '' when it cannot
+  #leaving = false; // the page may go any moment
   #seconds = 0; // for which the daemon holds the call
   #received = 0; // bytes of reply, on all sockets
   #messages = 0; // texts, on all sockets
@@ -101,6 +103,13 @@ export class Line {
   close() {
     this.tell({ type: 'hang_up' });
     this.#end();
+  }
+
+  /** The page is about to go, and its browser may close the socket at any moment: the daemon holds the call. Should the page
+   *  stay, the line joins again. */
+  prepare() {
+    this.#leaving = this.joined && this.#secret !== '';
+    if (this.#leaving) this.tell({ type: 'leave' });
   }
 
   /** The page goes, and may be back. @returns {import('./reload.js').Held|null} null if the call cannot be taken up again */
@@ -181,7 +190,7 @@ export class Line {
   }
 
   #onClose(code) {
-    const broken = BROKEN.includes(code);
+    const broken = this.#leaving || BROKEN.includes(code);
     if (this.#state === 'away' && broken) return this.#retry();
     if (this.#state === 'joined' && broken && this.#secret) return this.#leave();
     const end = { opening: 'unopened', anew: 'away' }[this.#state] ?? 'closed';
@@ -197,7 +206,9 @@ export class Line {
     this.#from = 0;
     this.#until = performance.now() + this.#seconds * 1000;
     this.#events.away();
-    this.#retry();
+    if (this.#leaving) this.#wait(STAY_MS, () => this.#retry());
+    else this.#retry();
+    this.#leaving = false;
   }
 
   /** @param {boolean} [hung] the try before has taken its time already */

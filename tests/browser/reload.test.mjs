@@ -61,7 +61,7 @@ for (const { name, open } of engines) {
     await leave(1000);
     await talk.reload();
     await talk.state('listening');
-    await shown.getByText('New call').waitFor();
+    await shown.locator('#log .divider', { hasText: 'New call' }).waitFor();
     assert.match((await shown.locator('#log .turn').allInnerTexts())[0], /<b>Hello<\/b>/, 'as text');
     assert.equal(await shown.evaluate(() => sessionStorage.length), 0);
   });
