@@ -66,6 +66,7 @@ export class Call {
   #texts = 0; // typed turns so far
   #playing = false; // the speaker has something to play
   #held = false; // the user may be speaking: the reply waits
+  #paused = false; // and something of it had been heard
   #replying = false; // between response_started and response_done
   #heard = false; // something of this reply has been played
   #owed = 0; // the timer of a reply that is expected
@@ -153,7 +154,7 @@ export class Call {
   /** Push-to-talk. When the user begins to talk, the answer stops. @param {boolean} on */
   hold(on) {
     this.#gate.hold(on);
-    if (on && this.#playing) this.interrupt();
+    if (on && this.playing) this.interrupt();
   }
 
   /** @param {import('./choices.js').Device|null} wish */
@@ -167,9 +168,9 @@ export class Call {
     this.#audio.useLoudspeaker(wish);
   }
 
-  /** Something is heard of an answer, whatever the line does. */
+  /** Something is heard of an answer, or would be if it were not held, whatever the line does. */
   get playing() {
-    return this.#playing;
+    return this.#playing || this.#paused;
   }
 
   /** Stops the answer, as speaking into it would. */
@@ -193,7 +194,7 @@ export class Call {
     if (text.length > MAX_TEXT_UNITS) this.#trouble('said', say('tooLong', { most: MAX_TEXT_UNITS, length: text.length }));
     else if (!open) this.#trouble('said', say('notSent'));
     if (text.length > MAX_TEXT_UNITS || !open || this.#untaken) return Promise.resolve(false);
-    if (this.#playing) this.interrupt();
+    if (this.playing) this.interrupt();
     this.#owe();
     return new Promise((resolve) => {
       this.#untaken = { id: `text ${++this.#texts}`, text, resolve };
@@ -349,6 +350,7 @@ export class Call {
   /** What may be no turn has begun, or was none. @param {boolean} on */
   #onHold(on) {
     this.#duck.confirm();
+    this.#paused = on && this.playing;
     this.#held = on;
     if (on) this.#audio.hold();
     else this.#audio.goOn();
@@ -430,9 +432,9 @@ export class Call {
   }
 
   #cut() {
-    if (this.#playing) this.#events.interrupted();
+    if (this.playing) this.#events.interrupted();
     this.#audio.flush();
-    this.#playing = this.#held = this.#replying = this.#heard = false;
+    this.#playing = this.#held = this.#paused = this.#replying = this.#heard = false;
     this.#tools = 0;
     this.#events.level('out', 0);
     this.#settle();

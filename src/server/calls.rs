@@ -6,8 +6,9 @@ use mio::Interest;
 use mio::net::TcpStream;
 
 use super::children::{Job, Purpose};
+use super::manage::Lifecycle;
 use super::slot::{Conn, Slot, turn_away};
-use super::{Lifecycle, Server, token};
+use super::{Server, token};
 use crate::access::Ticket;
 use crate::call::ending::EndReason;
 use crate::metrics::Family;

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use super::Server;
+use super::manage::Lifecycle;
 use super::slot::Conn;
-use super::{Lifecycle, Server};
 use crate::net::ws::{Role, WsPeer};
 use crate::session::{CLIENT_SIZES, Progress};
 use crate::simulated::SimulatedService;

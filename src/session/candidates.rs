@@ -265,7 +265,7 @@ impl Chosen {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::call::service::session::Dialect;
     use serde_json::{Map, json};
@@ -283,7 +283,7 @@ mod tests {
         ModelTarget { model: model.to_owned(), target: Rc::new(target) }
     }
 
-    fn candidate(models: &[&str], language: Option<&str>) -> Candidate {
+    pub(in crate::session) fn candidate(models: &[&str], language: Option<&str>) -> Candidate {
         let mut targets = models.iter().map(|model| model_target(model));
         let second = Duration::from_secs(1);
         Candidate::first(Candidates {

@@ -94,10 +94,11 @@ async function started(t) {
   const states = [];
   const problems = [];
   const anew = [];
+  const cuts = [];
   const call = new Call({
     state: (state) => states.at(-1) !== state && states.push(state),
     message() {},
-    interrupted() {},
+    interrupted: () => cuts.push(true),
     anew: () => anew.push(true),
     problem: (words) => problems.push(words),
     level() {},
@@ -110,7 +111,7 @@ async function started(t) {
   call.start('ws://daemon/ws', { mode: 'open', microphone: null, loudspeaker: null });
   while (!Node.made.capture?.port.onmessage) await new Promise(setImmediate);
   t.after(() => (Node.made = {}));
-  return { call, socket: Socket.last, states, problems, anew };
+  return { call, socket: Socket.last, states, problems, anew, cuts };
 }
 
 async function active(t) {
@@ -329,7 +330,7 @@ test('a call that is refused is followed by a new one, with the words why until 
 });
 
 test('what may be no turn holds the reply, and lets it go on or ends it', async (t) => {
-  const { socket, states } = await resumable(t);
+  const { call, socket, states, cuts } = await resumable(t);
   const { posted } = Node.made.playback.port;
   const report = (data) => Node.made.playback.port.onmessage({ data });
   socket.say({ type: 'response_started' });
@@ -344,9 +345,22 @@ test('what may be no turn holds the reply, and lets it go on or ends it', async 
   socket.say({ type: 'resume_playback' });
   assert.equal(posted.at(-1), 'resume');
   assert.equal(states.at(-1), 'speaking');
-  socket.say({ type: 'hold', item_id: 'u2' });
+  report({ playing: true, ms: 0, level: 0.5 });
+  assert.deepEqual(cuts, []);
+  for (const end of ['speech_started', 'stop']) {
+    socket.say({ type: 'hold', item_id: 'u2' });
+    report({ playing: false, ms: 105, level: 0 });
+    socket.say({ type: 'hold', item_id: 'u2' });
+    assert.ok(call.playing, 'the user may stop it');
+    if (end === 'stop') call.interrupt();
+    else socket.say({ type: end, item_id: 'u2' });
+    assert.equal(posted.at(-1), 'flush');
+    assert.deepEqual(cuts.splice(0), [true], 'its line says so');
+    assert.ok(!call.playing);
+    socket.say({ type: 'response_started' });
+    report({ playing: true, ms: 0, level: 0.5 });
+  }
   socket.say({ type: 'speech_started', item_id: 'u2' });
-  assert.equal(posted.at(-1), 'flush');
   socket.say({ type: 'speech_stopped', item_id: 'u2' });
   assert.equal(states.at(-1), 'thinking');
 });

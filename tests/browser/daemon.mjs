@@ -59,10 +59,11 @@ export async function securePort({ child, log }) {
   return Number(found()[1]);
 }
 
-/** Starts the simulated service alone.
+/** Starts the simulated service alone. @param {string[]} [faults]
  *  @returns {Promise<{url: string, log: () => string}>} */
-export async function startSimulator(t) {
-  const { child, log } = launch(t, ['simulate', '--listen', '127.0.0.1:0'], {});
+export async function startSimulator(t, faults = []) {
+  const script = faults.flatMap((fault) => ['--fault', fault]);
+  const { child, log } = launch(t, ['simulate', '--listen', '127.0.0.1:0', ...script], {});
   const found = () => log().match(/listening on ws:(\S+)/);
   await ready(found, child, log);
   return { url: `http:${found()[1]}`, log };
