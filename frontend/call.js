@@ -73,7 +73,7 @@ export class Call {
   #tools = 0; // running, or done with the reply about them still to start
   #discard = false; // audio on its way when the user stopped the answer
   #playedAt = 0;
-  #deafUntil = 0; // while the page's own tones sound
+  #deaf = 0; // the timer of a tone of the page that sounds
   #playedMs = 0;
   #troubles = { paused: '', lost: '', refused: '', aim: '', said: '', silent: '', anew: '' }; // the first that has words is shown
 
@@ -143,7 +143,8 @@ export class Call {
 
   /** For so many ms nothing of the microphone is sent. @param {number} ms */
   deafen(ms) {
-    this.#deafUntil = performance.now() + ms;
+    clearTimeout(this.#deaf);
+    this.#deaf = setTimeout(() => (this.#deaf = 0), ms);
   }
 
   /** Whether the service waits for the end of each turn. */
@@ -401,7 +402,7 @@ export class Call {
 
   #onFrame(frame) {
     let fate = this.#gate.next();
-    if (fate === 'sound' && performance.now() < this.#deafUntil) fate = 'silence';
+    if (fate === 'sound' && this.#deaf) fate = 'silence';
     const level = fate === 'sound' ? loudness(frame) : 0;
     this.#delays.frame(level, performance.now());
     this.#events.level('in', level);
