@@ -38,11 +38,13 @@ test('WebKit: a call from the click to its end, and the words where there can be
     pulse.speak(t, script(t, [room(1), 'weather', room(40)]));
     await webkit.waitFor(`${said('user')}.length === 1`);
     await webkit.waitFor(`${said('assistant')}.length === 2`);
-    await until(() => likeness('weather') >= SAME, 'the words at the loudspeaker');
+    await webkit.state('speaking');
+    await webkit.state('listening');
+    await sleep(1000); // what the sound server still has
     console.log(`  ${likeness('weather').toFixed(3)} like weather, ${likeness('stock').toFixed(3)} like stock`);
+    assert.ok(likeness('weather') >= SAME, 'the words at the loudspeaker');
     assert.ok(likeness('stock') < OTHER);
     assert.equal(await text(webkit, '#problem'), '', 'a microphone that hears a room is none that is silent');
-    await webkit.state('listening');
   });
 
   await t.test('who speaks into an answer silences it', async () => {
