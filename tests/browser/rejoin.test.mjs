@@ -2,17 +2,13 @@
 // Each moment of a call has a test: nobody speaks, the user speaks, an answer plays, a tool runs.
 
 import assert from 'node:assert/strict';
-import fs from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { DAEMON } from './daemon.mjs';
 import { engines } from './engines.mjs';
-import { asks, calm, joined, say } from './joining.mjs';
+import { asks, calm, gaps, joined, say, slowTools, spoken } from './joining.mjs';
 import { startRelay } from './relay.mjs';
-import { loudness, match, RATE_HZ, speech, until } from './sound.mjs';
+import { match, RATE_HZ, until } from './sound.mjs';
 
 const REPLY_SECONDS = 8;
 const SAME = 0.75; // as in talk.test.mjs
@@ -83,7 +79,7 @@ for (const { name, open } of engines) {
     await talk.state('thinking');
     await talk.state('speaking');
     await talk.state('listening');
-    const { r } = match(words('weather'), await talk.heard());
+    const { r } = match(spoken('weather'), await talk.heard());
     console.log(`  loudness of the words that came back: ${r.toFixed(3)}`);
     assert.ok(r >= SAME, `what came back sounds like what was said by ${r}`);
     assert.equal((await talk.received('speech_started')).length, 1, 'it was one turn');
@@ -102,7 +98,7 @@ for (const { name, open } of engines) {
     await joined(talk, 2);
     await talk.state('speaking');
     await talk.state('listening');
-    const { r } = match(words('weather'), await talk.heard());
+    const { r } = match(spoken('weather'), await talk.heard());
     console.log(`  loudness of the words that came back: ${r.toFixed(3)}`);
     assert.ok(r >= SAME, `what came back sounds like what was said by ${r}`);
     assert.equal((await talk.received('speech_started')).length, 1, 'it was one turn');
@@ -112,7 +108,7 @@ for (const { name, open } of engines) {
 
   test(`${name}: a tool that runs meanwhile is done, and its answer comes`, async (t) => {
     const relay = await startRelay(t);
-    const { talk } = await open(t, { relay, binary: slowTools(t) });
+    const { talk } = await open(t, { relay, env: slowTools(t) });
     await talk.start();
     await talk.welcomed();
     await say(talk, 'How is the weather?');
@@ -127,37 +123,4 @@ for (const { name, open } of engines) {
     assert.equal((await talk.received('tool')).filter(({ state }) => state === 'done').length, 1);
     await calm(talk);
   });
-}
-
-/** From the first sound to the last: how long, and how much of it is silence. */
-function gaps(recording) {
-  const steps = loudness(recording);
-  const loud = Math.max(...steps) / 10;
-  const first = steps.findIndex((step) => step > loud);
-  const last = steps.findLastIndex((step) => step > loud);
-  const quiet = steps.subarray(first, last + 1).filter((step) => step <= loud).length;
-  return { ms: (last + 1 - first) * 10, quiet: quiet * 10 };
-}
-
-/** The words alone, as in talk.test.mjs. */
-function words(name) {
-  const samples = speech(name);
-  const loud = loudness(samples);
-  const peak = Math.max(...loud);
-  const first = loud.findIndex((step) => step > peak / 20);
-  const last = loud.findLastIndex((step) => step > peak / 20);
-  return samples.subarray((first * RATE_HZ) / 100, ((last + 1) * RATE_HZ) / 100);
-}
-
-/** A daemon whose tools take two seconds: it starts its own program for them, as it is named, and after the
- *  start that name leads to a program that waits first. */
-function slowTools(t) {
-  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'vl-'));
-  t.after(() => fs.rmSync(dir, { recursive: true, force: true }));
-  const binary = path.join(dir, 'voicelived');
-  fs.copyFileSync(DAEMON, binary);
-  const slow = path.join(dir, 'slow');
-  fs.writeFileSync(slow, `#!/bin/sh\nsleep 2\nexec '${DAEMON}' "$@"\n`, { mode: 0o755 });
-  setTimeout(() => fs.renameSync(slow, binary), 2500);
-  return binary;
 }
