@@ -12,7 +12,7 @@ test:     # everything that CI runs
 bench:    # all figures, beside other relays, into docs/performance.md: 10 minutes; QUICK=1: 3, for a look
 	benches/run
 
-bench-page: # mouth to ear through the page in Chromium and Firefox, beside the sample's way, into docs/performance.md: 12 minutes
+bench-page: # mouth to ear through the page in Chromium and Firefox, beside the sample's way, into docs/performance.md: 18 minutes
 	cargo build --quiet --release
 	npm ci --silent --no-audit --no-fund --prefix tests/browser
 	TEST_DAEMON=$(CURDIR)/target/release/voicelived benches/page/run.mjs

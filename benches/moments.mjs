@@ -15,9 +15,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { launchChromium, launchFirefox, Talk } from '../tests/browser/browsers.mjs';
 import { startDaemon, startSimulator } from '../tests/browser/daemon.mjs';
-import { gaps, slowTools, spoken } from '../tests/browser/joining.mjs';
+import { gaps, slowTools } from '../tests/browser/joining.mjs';
 import { startRelay } from '../tests/browser/relay.mjs';
-import { RATE_HZ, script, startPulse, until } from '../tests/browser/sound.mjs';
+import { loudness, RATE_HZ, script, startPulse, until, words as speech } from '../tests/browser/sound.mjs';
 
 const RUNS = Number(process.argv[2] ?? 1);
 const ONLY = process.env.ONLY ?? '';
@@ -34,9 +34,15 @@ const MOMENTS = ['idle', 'user speaking', 'answer playing', 'tool running'];
 const LASTED_MS = 10500; // a session that has lasted is tried again at once
 // The next session is made after half of this. From 12.2 s on the end of a turn is enough for the change, at 13.4 s nothing is.
 const LIMIT_S = 14;
-/** When the user begins to speak at the limit, and for how long: ms and words in a row. */
-const AT_LIMIT = { idle: [9000, 1], 'user speaking': [4500, 5], 'answer playing': [4500, 1], 'tool running': [4500, 3] };
+/** When the user begins to speak at the limit, and for how long, in ms. */
+const AT_LIMIT = { idle: [9000, 2000], 'user speaking': [4500, 11000], 'answer playing': [4500, 2000], 'tool running': [4500, 6800] };
 const REPLY_S = { 'answer playing': 8 };
+
+/** Speech without a pause, so that no turn ends within it. */
+const STEP = RATE_HZ / 100;
+const words = speech('weather');
+const loud = loudness(words);
+const voice = words.filter((_, at) => loud[Math.floor(at / STEP)] > Math.max(...loud) / 8);
 
 /** All that a case needs. What it starts ends with it. */
 class Case {
@@ -62,7 +68,10 @@ class Case {
     this.daemon = await startDaemon(this, env, { command: 'run' });
     this.relay.to(this.daemon.port);
     const pulse = await startPulse(this);
-    this.speak = (words) => pulse.speak(script(this, [0.1, ...Array(words).fill(spoken('weather')), 0.1]));
+    this.speak = (ms) => {
+      const samples = Int16Array.from({ length: (ms * RATE_HZ) / 1000 }, (_, at) => voice[at % voice.length]);
+      pulse.speak(script(this, [samples]));
+    };
     this.talk = await Talk.open(await BROWSERS[browser](this, pulse.server), url);
     await this.talk.start();
     await this.talk.state('listening');
@@ -75,10 +84,9 @@ class Case {
   }
 
   /** The user begins to speak. Sets when that ends. */
-  say(words) {
-    const ms = 100 + (1000 * words * spoken('weather').length) / RATE_HZ;
+  say(ms) {
     this.said = Date.now() + ms;
-    this.speak(words);
+    this.speak(ms);
     return sleep(ms);
   }
 
@@ -107,13 +115,13 @@ async function run(browser, event, moment) {
   const it = new Case();
   try {
     await it.begin(browser, event, moment);
-    const [begin, words] = event === 'limit' ? AT_LIMIT[moment] : [LASTED_MS, 1];
+    const [begin, ms] = event === 'limit' ? AT_LIMIT[moment] : [LASTED_MS, 2000];
     const strike = { 'client lost': () => it.relay.cut(), 'service lost': () => it.way.cut() }[event] ?? (() => {});
     const change = event === 'limit' ? watch(it) : undefined;
     await it.reach(begin - 500);
     if (moment === 'idle') strike();
     await it.reach(begin);
-    const speaking = it.say(words);
+    const speaking = it.say(ms);
     if (moment === 'user speaking') {
       await it.heard({ type: 'speech_started' });
       await sleep(500);

@@ -34,7 +34,8 @@ const UNSEEN_MS = 1000; // a line that is joined again within it was never away,
 
 /** What a call tells the page.
  *  @typedef {object} CallEvents
- *  @property {(state: State, note?: string) => void} state `note` says why, where there is a why
+ *  @property {(state: State, note?: string, look?: import('./visual.js').Look) => void} state `note` says why, where there is
+ *    a why; `look` is the state more closely
  *  @property {(message: {type: string}) => void} message each of the daemon's, in order
  *  @property {() => void} interrupted the reply that was being heard was cut off
  *  @property {() => void} anew a new call has taken the place of this one, which is lost
@@ -65,12 +66,14 @@ export class Call {
   #texts = 0; // typed turns so far
   #playing = false; // the speaker has something to play
   #held = false; // the user may be speaking: the reply waits
+  #paused = false; // and something of it had been heard
   #replying = false; // between response_started and response_done
   #heard = false; // something of this reply has been played
   #owed = 0; // the timer of a reply that is expected
   #tools = 0; // running, or done with the reply about them still to start
   #discard = false; // audio on its way when the user stopped the answer
   #playedAt = 0;
+  #deaf = 0; // the timer of a tone of the page that sounds
   #playedMs = 0;
   #troubles = { paused: '', lost: '', refused: '', aim: '', said: '', silent: '', anew: '' }; // the first that has words is shown
 
@@ -88,9 +91,12 @@ export class Call {
   }
 
   /** Call it in the click itself.
-   *  @param {string} url of the daemon's /ws @param {import('./choices.js').Choices} choices */
-  start(url, choices) {
+   *  @param {string} url of the daemon's /ws @param {import('./choices.js').Choices} choices
+   *  @param {string} assistant to be asked for; empty for none
+   *  @param {import('./reload.js').Held} [held] the call to be taken up, in place of a new one */
+  start(url, choices, assistant, held) {
     this.#gate.mode = choices.mode;
+    if (held) this.#way = 'gone';
     this.#show();
     this.#line = new Line(url, {
       message: (message) => this.#onMessage(message),
@@ -99,13 +105,29 @@ export class Call {
       back: () => this.#onBack(),
       anew: (reason) => this.#onAnew(reason),
       lost: (code, end) => this.#onGone(code, end),
-    });
-    this.#audio.open(choices).catch(async (error) => this.#finish(await startWords(error)));
+    }, assistant, held);
+    this.#audio.open(choices, held !== undefined).catch(async (error) => this.#finish(await startWords(error)));
   }
 
   /** The user is done. */
   stop() {
     this.#finish(null);
+  }
+
+  /** The page is about to go. An answer that plays is cut off here: its rest could not be heard. */
+  prepare() {
+    if (this.#playing) this.interrupt();
+    this.#line.prepare();
+  }
+
+  /** The page goes, and may be back. @returns {import('./reload.js').Held|null} null if the call cannot be taken up again */
+  leave() {
+    if (this.#over) return null;
+    if (this.#playing) this.interrupt();
+    this.#over = true;
+    const held = this.#line.leave();
+    this.#audio.close();
+    return held;
   }
 
   /** @param {boolean} on */
@@ -119,6 +141,12 @@ export class Call {
     this.#gate.mode = this.#gate.manual ? 'push' : mode;
   }
 
+  /** For so many ms nothing of the microphone is sent. @param {number} ms */
+  deafen(ms) {
+    clearTimeout(this.#deaf);
+    this.#deaf = setTimeout(() => (this.#deaf = 0), ms);
+  }
+
   /** Whether the service waits for the end of each turn. */
   get manual() {
     return this.#gate.manual;
@@ -127,7 +155,7 @@ export class Call {
   /** Push-to-talk. When the user begins to talk, the answer stops. @param {boolean} on */
   hold(on) {
     this.#gate.hold(on);
-    if (on && this.#playing) this.interrupt();
+    if (on && this.playing) this.interrupt();
   }
 
   /** @param {import('./choices.js').Device|null} wish */
@@ -141,9 +169,9 @@ export class Call {
     this.#audio.useLoudspeaker(wish);
   }
 
-  /** Something is heard of an answer, whatever the line does. */
+  /** Something is heard of an answer, or would be if it were not held, whatever the line does. */
   get playing() {
-    return this.#playing;
+    return this.#playing || this.#paused;
   }
 
   /** Stops the answer, as speaking into it would. */
@@ -167,7 +195,7 @@ export class Call {
     if (text.length > MAX_TEXT_UNITS) this.#trouble('said', say('tooLong', { most: MAX_TEXT_UNITS, length: text.length }));
     else if (!open) this.#trouble('said', say('notSent'));
     if (text.length > MAX_TEXT_UNITS || !open || this.#untaken) return Promise.resolve(false);
-    if (this.#playing) this.interrupt();
+    if (this.playing) this.interrupt();
     this.#owe();
     return new Promise((resolve) => {
       this.#untaken = { id: `text ${++this.#texts}`, text, resolve };
@@ -323,6 +351,7 @@ export class Call {
   /** What may be no turn has begun, or was none. @param {boolean} on */
   #onHold(on) {
     this.#duck.confirm();
+    this.#paused = on && this.playing;
     this.#held = on;
     if (on) this.#audio.hold();
     else this.#audio.goOn();
@@ -372,7 +401,8 @@ export class Call {
   }
 
   #onFrame(frame) {
-    const fate = this.#gate.next();
+    let fate = this.#gate.next();
+    if (fate === 'sound' && this.#deaf) fate = 'silence';
     const level = fate === 'sound' ? loudness(frame) : 0;
     this.#delays.frame(level, performance.now());
     this.#events.level('in', level);
@@ -403,9 +433,9 @@ export class Call {
   }
 
   #cut() {
-    if (this.#playing) this.#events.interrupted();
+    if (this.playing) this.#events.interrupted();
     this.#audio.flush();
-    this.#playing = this.#held = this.#replying = this.#heard = false;
+    this.#playing = this.#held = this.#paused = this.#replying = this.#heard = false;
     this.#tools = 0;
     this.#events.level('out', 0);
     this.#settle();
@@ -433,6 +463,12 @@ export class Call {
     return this.#owed ? 'thinking' : 'listening';
   }
 
+  /** @param {State} state */
+  #look(state) {
+    if (state === 'listening' && this.#held) return 'held';
+    return state === 'thinking' && this.#tools > 0 ? 'tool' : state;
+  }
+
   /** @param {'paused'|'lost'|'refused'|'aim'|'said'} kind @param {string} words '' when it is right again */
   #trouble(kind, words) {
     const before = this.#worst();
@@ -453,7 +489,8 @@ export class Call {
 
   #show() {
     // The daemon's note is about the voice service. While the line itself is gone, it may be old.
-    if (!this.#over) this.#events.state(this.#state(), this.#way === 'gone' ? undefined : this.#note);
+    const state = this.#state();
+    if (!this.#over) this.#events.state(state, this.#way === 'gone' ? undefined : this.#note, this.#look(state));
   }
 
   async #onGone(code, end) {

@@ -1,10 +1,13 @@
 //! A resource that runs out of its tokens a minute answers late before it refuses. Log and `/metrics` show
 //! that, and a warning names it.
 
+use std::time::Duration;
+
 use crate::support;
 use serde_json::json;
 use support::client::Client;
 use support::daemon::Daemon;
+use support::scene::Scene;
 use support::script::{Script, Step};
 
 /// The only figure of this name.
@@ -36,6 +39,22 @@ fn a_late_first_sound_is_counted_and_its_likely_cause_named() {
     assert!(log.contains("the first audio of an answer came after 3"), "{log}");
     assert!(figure(&daemon, "input_tokens_total").parse::<u64>().expect("a number") > 0);
     assert!(figure(&daemon, "output_tokens_total").parse::<u64>().expect("a number") > 0);
+}
+
+#[test]
+fn an_answer_is_late_from_three_seconds_on() {
+    for (ms, late) in [(2_999, 0), (3_000, 1)] {
+        let mut scene = Scene::new();
+        scene.say(br#"{"type": "input_audio_buffer.speech_started", "item_id": "u"}"#);
+        scene.say(br#"{"type": "input_audio_buffer.speech_stopped", "item_id": "u"}"#);
+        scene.pass(Duration::from_millis(ms));
+        scene.say(
+            br#"{"type": "response.audio.delta", "response_id": "r", "item_id": "a",
+            "output_index": 0, "content_index": 0, "delta": "AAAA"}"#,
+        );
+        assert!(scene.texts.contains(&format!(r#""first_audio_ms":{ms}"#)), "{}", scene.texts);
+        assert_eq!(scene.counted("late_answers_total"), late, "after {ms} ms");
+    }
 }
 
 #[test]

@@ -172,6 +172,7 @@ fn every_fault_before_a_call_costs_its_server_at_most() {
         }
     }
     good_answer(&mut client, "good", "at the end");
+    daemon.wait_for_log("standard error: 0 is a line of a log that nobody asked for");
     assert!(daemon.status("VmHWM") < 80_000, "{} kB", daemon.status("VmHWM"));
     assert_eq!(daemon.stop("TERM"), Some(0));
     println!("the daemon listened after {started:?}");

@@ -338,6 +338,41 @@ fn run(seed: u64) -> usize {
     changes
 }
 
+/// A call whose next session has its connection, and has said nothing.
+fn with_next() -> World {
+    let mut world = World::new();
+    while !world.scene.redial {
+        assert!(world.scene.now < world.began + SESSION, "nobody calls");
+        world.live();
+    }
+    world.scene.answer_next();
+    assert!(world.scene.has_next());
+    world
+}
+
+/// So the next session hears a turn that begins at this moment from its beginning.
+#[test]
+fn before_a_quiet_change_the_microphone_is_held() {
+    let mut world = with_next();
+    world.say_next(&json!({"type": "session.created", "session": {"id": "s"}}));
+    world.say_next(&json!({"type": "session.updated", "session": {"id": "s"}}));
+    let held = world.next_sample;
+    world.speak();
+    assert_eq!(world.present().samples.last(), Some(&(held - 1)), "the old session hears more");
+    world.live_for(Duration::from_secs(1));
+    assert_eq!(world.scene.changes.len(), 1);
+    assert_eq!(world.present().samples.first(), Some(&held));
+}
+
+#[test]
+fn a_next_session_that_cannot_be_used_is_closed() {
+    let mut world = with_next();
+    world.say_next(&json!({"type": "error", "error": {"message": "Not now."}}));
+    assert_eq!(world.scene.next_closed, Some(1000));
+    world.live_for(Duration::from_secs(1));
+    assert!(world.scene.changes.is_empty() && world.scene.session_is_talking());
+}
+
 #[test]
 fn sessions_follow_each_other_and_nobody_hears_it() {
     let changes = for_seeds(run);

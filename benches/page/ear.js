@@ -3,15 +3,19 @@
 //
 // One node records three channels: the microphone, the player and the context's clock, as a ramp that grows by one in
 // a second. So each recorded sample knows its time, and a block that a busy browser leaves out does no harm.
+//
+// The samples' clock is not that of the page's thread. So a worklet (ear-worklet.js) tells besides when each click was
+// rendered, by the clock that both have.
 {
   const BLOCK = 16384;
   const LOUD = 0.05; // of full scale
   const QUIET_MS = 200; // a click begins after so much silence
-  const ear = { blocks: [], sent: [], got: [], rate: 0 };
+  const ear = { blocks: [], sent: [], got: [], rendered: [[], []], rate: 0 };
   window.ear = ear;
 
   const connect = AudioNode.prototype.connect;
   const heads = new WeakMap();
+  const heard = new WeakSet(); // microphones
 
   function recorder(context) {
     if (heads.has(context)) return heads.get(context);
@@ -32,10 +36,32 @@
     return merger;
   }
 
+  /** Chromium asks no test for a worklet's file, and Firefox takes no worklet that the page's policy forbids. */
+  function load({ audioWorklet }) {
+    const own = URL.createObjectURL(new Blob([ear.worklet], { type: 'text/javascript' }));
+    return audioWorklet.addModule(own).catch(() => audioWorklet.addModule('/ear-worklet.js'));
+  }
+
+  /** @param {AudioNode} node @param {number} at 0 for the microphone, 1 for the player */
+  async function watch(node, at) {
+    const { context } = node;
+    context.ear ??= load(context).then(() => {
+      const worklet = new AudioWorkletNode(context, 'ear', { numberOfInputs: 2 });
+      worklet.port.onmessage = ({ data }) => ear.rendered[data.at].push(data.time);
+      connect.call(worklet, context.destination); // silent; one that leads nowhere may sleep
+      return worklet;
+    });
+    connect.call(node, await context.ear, 0, at);
+  }
+
   AudioNode.prototype.connect = function (target, ...rest) {
-    if (this instanceof MediaStreamAudioSourceNode) connect.call(this, recorder(this.context), 0, 0);
+    const microphone = this instanceof MediaStreamAudioSourceNode && !heard.has(this);
+    if (microphone) connect.call(this, recorder(this.context), 0, 0);
+    if (microphone) watch(this, 0);
+    if (microphone) heard.add(this);
     const player = target instanceof AudioDestinationNode && this instanceof AudioWorkletNode && this.numberOfInputs === 0;
     if (player) connect.call(this, recorder(this.context), 0, 1);
+    if (player) watch(this, 1);
     return connect.call(this, target, ...rest);
   };
 
@@ -45,7 +71,7 @@
     return (data) => {
       const samples = new Int16Array(data);
       const first = samples.findIndex((sample) => Math.abs(sample) > LOUD * 32768);
-      if (first >= 0 && quiet + first / 24 > QUIET_MS) list.push({ wall: performance.now(), context: ear.context.currentTime });
+      if (first >= 0 && quiet + first / 24 > QUIET_MS) list.push({ wall: performance.now(), context: ear.context.currentTime, time: Date.now() });
       const last = samples.findLastIndex((sample) => Math.abs(sample) > LOUD * 32768);
       quiet = last < 0 ? quiet + samples.length / 24 : (samples.length - last) / 24;
     };

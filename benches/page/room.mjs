@@ -13,6 +13,8 @@ const LOUD = 0.05 * 32768;
 const QUIET_MS = 200; // a click begins after so much silence
 const CLICK_MS = 20;
 const LEAST_GAP_MS = 900; // longer than the slowest way here
+const WORD_MS = 400;
+const LEAST_SILENCE_MS = 2000; // the reply goes on, and is as loud as before
 const SPREAD_MS = 300; // clicks must not keep step with frames, nor teach the echo canceller a rhythm
 const LATENCY_MS = 10; // asked of the sound server
 
@@ -37,11 +39,12 @@ export async function openRoom() {
   execFileSync('pactl', ['set-default-source', 'mic'], { env });
   return {
     env,
-    /** Says a train of clicks, and records the room meanwhile.
-     *  @param {number} count @returns {Promise<{said: number[], heard: number[]}>} when each click began, in seconds */
-    async record(count) {
+    /** Says a train of clicks or words, and records the room meanwhile.
+     *  @param {Buffer} sounds @returns {Promise<{said: number[], heard: number[], tape: Int16Array}>} when each sound began, in
+     *    seconds; `tape` has the mouth and the loudspeaker in turn */
+    async record(sounds) {
       const train = path.join(dir, 'train.raw');
-      fs.writeFileSync(train, clicks(count));
+      fs.writeFileSync(train, sounds);
       const raw = ['--raw', '--format=s16le', `--rate=${RATE_HZ}`, `--latency-msec=${LATENCY_MS}`];
       const tape = spawn('parecord', ['--device=room.monitor', ...raw, '--channels=2', path.join(dir, 'tape.raw')], { env, stdio: 'ignore' });
       await sleep(500);
@@ -51,7 +54,7 @@ export async function openRoom() {
       await once(tape, 'exit');
       const bytes = fs.readFileSync(path.join(dir, 'tape.raw'));
       const both = new Int16Array(bytes.buffer, bytes.byteOffset, bytes.length >> 1);
-      return { said: onsets(both, 0), heard: onsets(both, 1) };
+      return { said: onsets(both, 0), heard: onsets(both, 1), tape: both };
     },
     async close() {
       server.kill();
@@ -62,13 +65,26 @@ export async function openRoom() {
 }
 
 /** Short bursts of a tone, at uneven distances. */
-function clicks(count) {
+export function clicks(count) {
+  return train(count, CLICK_MS, LEAST_GAP_MS, (k) => 16000 * Math.cos((2 * Math.PI * 1000 * k) / RATE_HZ));
+}
+
+/** A voice that says a word, loud from its first sample on, at uneven distances. */
+export function words(count) {
+  let phase = 0;
+  return train(count, WORD_MS, LEAST_SILENCE_MS, (k) => {
+    phase += (2 * Math.PI * (140 + 20 * Math.sin(k / 9000))) / RATE_HZ;
+    return 7000 * (Math.cos(phase) + 0.6 * Math.cos(2 * phase) + 0.4 * Math.cos(3 * phase + 1));
+  });
+}
+
+function train(count, soundMs, gapMs, wave) {
   const parts = [];
   for (let i = 0; i < count; i++) {
-    const burst = (CLICK_MS * RATE_HZ) / 1000;
-    const gap = Math.round(((LEAST_GAP_MS + Math.random() * SPREAD_MS) * RATE_HZ) / 1000);
-    const part = new Int16Array(burst + gap);
-    for (let k = 0; k < burst; k++) part[k] = 16000 * Math.cos((2 * Math.PI * 1000 * k) / RATE_HZ);
+    const sound = (soundMs * RATE_HZ) / 1000;
+    const gap = Math.round(((gapMs + Math.random() * SPREAD_MS) * RATE_HZ) / 1000);
+    const part = new Int16Array(sound + gap);
+    for (let k = 0; k < sound; k++) part[k] = wave(k);
     parts.push(Buffer.from(part.buffer));
   }
   return Buffer.concat(parts);

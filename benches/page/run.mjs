@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // From mouth to ear: how long does a sound take through the page and the daemon, and where?
 //
-//     make bench-page                      about 12 minutes, into docs/performance.md
+//     make bench-page                      about 18 minutes, into docs/performance.md
 //     QUICK=1 make bench-page              one run of each, for a look; writes nothing
 //     benches/page/run.mjs [RUNS] [CLICKS]
 //
@@ -12,7 +12,6 @@
 import fs from 'node:fs';
 import http from 'node:http';
 import { once } from 'node:events';
-import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -20,11 +19,12 @@ import { fileURLToPath } from 'node:url';
 
 import { DAEMON, startDaemon } from '../../tests/browser/daemon.mjs';
 import { mirrorSettings, startMirror } from '../../tests/browser/mirror.mjs';
-import { openRoom } from './room.mjs';
+import { BROWSERS, at, scope } from './browsers.mjs';
+import { interrupted, table } from './barge.mjs';
+import { clicks, openRoom } from './room.mjs';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 const repository = path.join(here, '../../');
-const { chromium, firefox } = createRequire(path.join(repository, 'tests/browser/'))('playwright-core');
 
 const QUICK = Boolean(process.env.QUICK);
 const RUNS = Number(process.argv[2] ?? (QUICK ? 1 : 3));
@@ -33,42 +33,20 @@ const SETTLE_MS = 4000; // the echo canceller, the gain control and the player f
 const REPORT = path.join(repository, 'docs/performance.md');
 const MARK = ['<!-- page: written by `make bench-page` -->', '<!-- end of page -->'];
 
-const BROWSERS = {
-  Chromium: (env) =>
-    chromium.launch({
-      executablePath: process.env.CHROMIUM_BIN ?? '/usr/bin/chromium',
-      headless: true,
-      ignoreDefaultArgs: ['--mute-audio'],
-      args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--use-fake-ui-for-media-stream'],
-      env,
-    }),
-  Firefox: (env) =>
-    firefox.launch({
-      channel: 'moz-firefox',
-      executablePath: process.env.FIREFOX_BIN ?? '/usr/bin/firefox-esr',
-      headless: true,
-      firefoxUserPrefs: { 'media.navigator.permission.disabled': true },
-      env,
-    }),
-};
 const WAYS = ['this page', "the sample's way"];
 
 /** The parts of the way, in ms of each click. */
 const PARTS = {
   'mouth to ear, recorded outside the browser': 'whole',
   'of which page and daemon: microphone node to player node': 'own',
+  'of which microphone node to frame sent: the frame fills': 'up',
   'of which frame sent to frame received: network, daemon and back': 'net',
+  "of which frame received to player node: the player's wait": 'down',
 };
-
-/** What a test's `t` does for the helpers of the tests: it ends what they have begun. */
-function scope() {
-  const ends = [];
-  return { after: (end) => ends.unshift(end), close: async () => { for (const end of ends) await end(); } };
-}
 
 async function serveSample(t) {
   const server = http.createServer(({ url }, reply) => {
-    const name = url.startsWith('/sample.js') ? 'sample.js' : 'sample.html';
+    const name = ['sample.js', 'ear-worklet.js'].find((file) => url.startsWith(`/${file}`)) ?? 'sample.html';
     reply.setHeader('content-type', name.endsWith('.js') ? 'text/javascript' : 'text/html');
     reply.end(fs.readFileSync(path.join(here, name)));
   });
@@ -89,15 +67,18 @@ async function call(launch, way) {
     const daemon = await startDaemon(t, env, { command: 'run' });
     const browser = await launch(room.env);
     t.after(() => browser.close());
-    const page = await browser.newPage();
+    const page = await browser.newPage({ bypassCSP: true });
+    const worklet = fs.readFileSync(path.join(here, 'ear-worklet.js'), 'utf8');
     await page.addInitScript({ path: path.join(here, 'ear.js') });
+    await page.addInitScript(`window.ear.worklet = ${JSON.stringify(worklet)}`);
+    await page.route('**/ear-worklet.js', (route) => route.fulfill({ body: worklet, contentType: 'text/javascript' }));
     const socket = `${daemon.url.replace('http', 'ws')}ws`;
     await page.goto(way === WAYS[0] ? daemon.url : `${sample}/?ws=${encodeURIComponent(socket)}`);
     await page.getByRole('button', { name: 'Start Talking' }).click();
     await page.waitForFunction(() => window.ear.context?.currentTime > 0);
     await sleep(SETTLE_MS);
-    const outside = await room.record(CLICKS);
-    const inside = await page.evaluate(() => ({ ...window.ear.onsets(), sent: window.ear.sent, got: window.ear.got }));
+    const outside = await room.record(clicks(CLICKS));
+    const inside = await page.evaluate(() => ({ ...window.ear.onsets(), sent: window.ear.sent, got: window.ear.got, rendered: window.ear.rendered }));
     return parts(outside, inside);
   } finally {
     await t.close();
@@ -105,9 +86,10 @@ async function call(launch, way) {
 }
 
 /** Each click with its own return: the first thing that follows it within the shortest distance of clicks. */
-function parts({ said, heard }, { entered, played, sent, got }) {
-  const after = (list, from, time = (x) => x) => list.find((x) => time(x) >= from && time(x) < from + 0.85);
-  const found = { whole: [], own: [], net: [] };
+function parts({ said, heard }, { entered, played, sent, got, rendered }) {
+  const within = (most) => (list, from, time = (x) => x) => list.find((x) => time(x) >= from && time(x) < from + most);
+  const [after, afterMs] = [within(0.85), within(850)];
+  const found = { whole: [], own: [], up: [], net: [], down: [] };
   for (const from of said) {
     const to = after(heard, from);
     if (to) found.whole.push((to - from) * 1000);
@@ -120,10 +102,19 @@ function parts({ said, heard }, { entered, played, sent, got }) {
     found.own.push((to - from) * 1000);
     found.net.push(came.wall - left.wall);
   }
+  // The worklet's clock has steps of 1 ms.
+  const date = ({ time }) => time;
+  for (const from of rendered[0]) {
+    const left = afterMs(sent, from, date);
+    const came = left && afterMs(got, left.time, date);
+    const to = came && afterMs(rendered[1], came.time);
+    if (!to) continue;
+    found.up.push(left.time - from);
+    found.down.push(to - came.time);
+  }
   return found;
 }
 
-const at = (numbers, part) => numbers.toSorted((a, b) => a - b)[Math.round(part * (numbers.length - 1))] ?? NaN;
 const ms = (number) => number.toFixed(number < 10 ? 1 : 0);
 
 const found = {};
@@ -132,12 +123,21 @@ for (let run = 1; run <= RUNS; run++) {
   for (const [browser, launch] of Object.entries(BROWSERS)) {
     for (const way of WAYS) {
       const result = await call(launch, way);
-      const all = ((found[browser] ??= {})[way] ??= { whole: [], own: [], net: [] });
+      const all = ((found[browser] ??= {})[way] ??= { whole: [], own: [], up: [], net: [], down: [] });
       for (const [part, numbers] of Object.entries(result)) all[part].push(...numbers);
       loads.push(os.loadavg()[0]);
       const { own, whole } = result;
       console.error(`${run} ${browser}, ${way}: ${own.length} of ${CLICKS} clicks, own ${ms(at(own, 0.5))} (p95 ${ms(at(own, 0.95))}), whole ${ms(at(whole, 0.5))} ms, load ${loads.at(-1).toFixed(1)}`);
     }
+  }
+}
+
+const reactions = {};
+for (let run = 1; run <= RUNS; run++) {
+  for (const [browser, launch] of Object.entries(BROWSERS)) {
+    const all = (reactions[browser] ??= { softer: [], silent: [] });
+    for (const [what, numbers] of Object.entries(await interrupted(launch, CLICKS / 2))) all[what].push(...numbers);
+    loads.push(os.loadavg()[0]);
   }
 }
 
@@ -154,6 +154,7 @@ for (const [browser, ways] of Object.entries(found)) {
   const share = at(ways[WAYS[0]].own, 0.95) / at(ways[WAYS[1]].own, 0.95);
   lines.push('', `${browser}: ${ways[WAYS[0]].own.length} and ${ways[WAYS[1]].own.length} clicks; p95 of page and daemon is ${share.toFixed(2)} of the sample's.`, '');
 }
+lines.push('How soon the page reacts to speech into an answer:', '', ...table(reactions), '');
 const build = /release/.test(DAEMON) ? 'release build' : 'debug build';
 const day = new Date().toISOString().slice(0, 10);
 lines.push(`${day}, ${RUNS} runs of ${CLICKS} clicks each in turn, ${build}; load of the machine's ${os.cpus().length} cores: ${Math.min(...loads).toFixed(1)} to ${Math.max(...loads).toFixed(1)}.`);

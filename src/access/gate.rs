@@ -288,6 +288,22 @@ mod tests {
     }
 
     #[test]
+    fn only_the_owners_origins_may_show_the_page_in_a_frame() {
+        let mut gate = gate();
+        for (origins, told) in [
+            (
+                &["https://a.example", "https://b.example"][..],
+                "https://a.example https://b.example",
+            ),
+            (&[], "'none'"),
+        ] {
+            let origins: Vec<_> = origins.iter().map(ToString::to_string).collect();
+            gate.set_frame_ancestors(&origins);
+            assert_eq!(gate.frame_ancestors(), told);
+        }
+    }
+
+    #[test]
     fn own_names_are_admitted_in_any_spelling() {
         for host in [
             "localhost:8000",

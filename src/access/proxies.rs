@@ -351,4 +351,24 @@ mod tests {
             format!("{}203.0.113.9, {}10.0.0.2", "6.6.6.6,".repeat(5000), "10.0.0.3,".repeat(500));
         assert_eq!(judge(PROXY, &[], &[&long]), "203.0.113.9");
     }
+
+    /// An element that breaks the grammar is nobody's word (RFC 7239, section 4).
+    #[test]
+    fn an_element_names_its_parameters_with_tokens() {
+        let client = Some(Some("192.0.2.7".parse().unwrap()));
+        for (element, found) in [
+            ("for=192.0.2.7", client),
+            ("by=a; for=192.0.2.7", client),
+            ("!#$%&'*+-.^_`|~=a;for=192.0.2.7", client),
+            ("for=unknown", Some(None)),
+            ("=a;for=192.0.2.7", None),
+            ("b y=a;for=192.0.2.7", None),
+            ("b@y=a;for=192.0.2.7", None),
+            ("by=;for=192.0.2.7", None),
+            ("for=", None),
+            ("for=192.0.2.7 by=a", None),
+        ] {
+            assert_eq!(hop(element), found, "{element}");
+        }
+    }
 }

@@ -263,6 +263,7 @@ mod tests {
         assert_eq!(learn(&mut calls, Stage::Begun, "{}"), None);
         assert_eq!(learn(&mut calls, Stage::More, r#"{"a":1"#), None);
         assert_eq!(learn(&mut calls, Stage::Begun, r#"{"a":12}"#), None);
+        assert_eq!(learn(&mut calls, Stage::Begun, r#"{"a":34}"#), None, "the first of a length");
         assert_eq!(learn(&mut calls, Stage::Begun, r#"{"a":123456,"#), None);
         assert_eq!(
             learn(&mut calls, Stage::Finished, r#"{"a":1}"#).as_deref(),

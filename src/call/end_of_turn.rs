@@ -224,3 +224,19 @@ impl Call {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_of_the_client_is_audio_and_ends_the_silence() {
+        let (mut end, now) = (EndOfTurn::default(), Instant::now());
+        assert!(!end.has_audio());
+        end.begin_silence(now);
+        end.heard(RESUMED_BYTES, now);
+        assert!(end.has_audio() && end.is_ending(), "a frame that was under way is no word");
+        end.heard(1, now);
+        assert!(!end.is_ending());
+    }
+}

@@ -310,6 +310,22 @@ mod tests {
         assert_eq!(cuts(&playback, None, now + ms(100)), cut("a", 80));
     }
 
+    /// A client that stands still has heard no more since. Once all can have been played, an old report is no
+    /// proof of that.
+    #[test]
+    fn an_old_report_counts_while_the_item_plays() {
+        let now = Instant::now();
+        let mut playback = Playback::default();
+        playback.accept(&delta("r", "a", 0));
+        assert!(!playback.has_audio_of("r"));
+        playback.accept(&delta("r", "a", 10_000));
+        assert!(playback.has_audio_of("r") && !playback.has_audio_of("s"));
+        playback.sent(10_000 * 48, now);
+        playback.report(80, now + ms(100));
+        assert_eq!(cuts(&playback, None, now + ms(9_999)), cut("a", 80));
+        assert!(cuts(&playback, None, now + ms(10_000)).is_empty());
+    }
+
     #[test]
     fn what_comes_after_the_client_has_run_out_is_heard_later() {
         let now = Instant::now();

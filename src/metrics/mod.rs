@@ -48,7 +48,7 @@ families! {
         "Requests refused by access rules, or because the daemon stops.";
     Calls: "calls_started_total", "", "", "Calls that began.";
     TurnedAway: "calls_turned_away_total", "reason",
-        "full address_limit daily_limit access_changed not_configured pool internal resume_refused \
+        "full address_limit daily_limit access_changed not_configured no_assistant pool internal resume_refused \
          resume_late",
         "Calls that were refused after the WebSocket had opened.";
     Ended: "calls_ended_total", "reason",
@@ -232,12 +232,18 @@ impl Metrics {
         self.first_heard.observe(nanos(after));
     }
 
+    /// The number of a family, over all values of its label.
+    #[must_use]
+    pub fn total(&self, family: Family) -> u64 {
+        self.counts[family as usize].iter().sum()
+    }
+
     /// The text of `GET /metrics`. It also resets the longest turn, which is measured from scrape to
     /// scrape.
     #[must_use]
     pub fn render(&mut self) -> String {
-        let total = |family: Family| self.counts[family as usize].iter().sum::<u64>();
-        self.set(Family::Active, total(Family::Calls).saturating_sub(total(Family::Ended)));
+        let (calls, ended) = (self.total(Family::Calls), self.total(Family::Ended));
+        self.set(Family::Active, calls.saturating_sub(ended));
         let mut out = String::with_capacity(MAX_TEXT);
         for (at, counts) in self.counts.iter().enumerate() {
             let [name, label, words, help] = parts(at);

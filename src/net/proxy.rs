@@ -456,4 +456,11 @@ mod tests {
         assert!(matches!(answer(endless.as_bytes()), Answer::Invalid(_)));
         assert!(matches!(answer(b"SSH-2.0-OpenSSH_9\r\n"), Answer::Invalid(_)));
     }
+
+    #[test]
+    fn an_address_has_a_bound() {
+        let fault = |bytes: usize| Proxy::parse(&"a".repeat(bytes), "ALL_PROXY").err();
+        let is_long = |fault: Option<String>| fault.is_some_and(|it| it.contains("is longer than"));
+        assert!(!is_long(fault(MAX_BYTES)) && is_long(fault(MAX_BYTES + 1)));
+    }
 }

@@ -141,3 +141,26 @@ impl Server {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Scene;
+    use super::*;
+
+    /// A look reads files, so not every connection causes one.
+    #[test]
+    fn names_are_looked_at_for_a_new_address_and_otherwise_once_a_second() {
+        let mut scene = Scene::new(|_| ());
+        let start = scene.now;
+        let mut looked_at = |address: &str, ms: u64| {
+            let local = address.parse().expect("an address");
+            scene.server.notice_address(0, local, start + Duration::from_millis(ms));
+            scene.server.names.looked.map(|looked| (looked - start).as_millis())
+        };
+        assert_eq!(looked_at("127.0.0.1", 0), None);
+        assert_eq!(looked_at("192.0.2.1", 0), Some(0));
+        assert_eq!(looked_at("192.0.2.1", 999), Some(0), "it is known");
+        assert_eq!(looked_at("192.0.2.2", 999), Some(999), "it is new");
+        assert_eq!(looked_at("192.0.2.2", 1_999), Some(1_999), "a second has passed");
+    }
+}

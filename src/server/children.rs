@@ -290,6 +290,20 @@ mod tests {
         assert_eq!(table.children.running, 0);
     }
 
+    /// No call begins without a look-up, so tools leave four places free.
+    #[test]
+    fn tools_leave_places_free() {
+        let mut table = Table::new();
+        for left in (18..=20).rev() {
+            assert_eq!(table.children.places(), left);
+            table.spawn(&["/bin/sleep", "60"], "", 1).expect("there is a place");
+        }
+        for _ in 3..MAX_CHILDREN {
+            table.spawn(&["/bin/sleep", "60"], "", 1).expect("there is a place");
+        }
+        assert_eq!(table.children.places(), 0);
+    }
+
     #[test]
     fn time_and_a_stop_end_a_run() {
         let mut table = Table::new();

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::Server;
 use super::slot::Conn;
-use super::{Lifecycle, Server};
 use crate::call::ending::EndReason;
 use crate::system::systemd::Standing;
 
@@ -14,6 +14,29 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time that the service manager is asked for beyond draining and closing. It keeps the manager
 /// from killing the process just before its own deadline.
 const MARGIN: Duration = Duration::from_secs(5);
+
+/// Where the daemon stands between its start and its end. It only moves downwards:
+///
+/// ```text
+/// Serving ──first signal──► Draining ──time is up──► Closing ──► end of `run`
+///    └──────first signal, nothing to wait for──────────▲
+/// Draining, Closing ──second signal──► Stopped ──► end of `run`
+/// ```
+///
+/// Draining and Closing also end as soon as nothing is left to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lifecycle {
+    /// New calls are admitted.
+    Serving,
+    /// Running calls may go on until this time. The only new calls are those of visitors that came
+    /// through a passed socket before: they are connected to this process and cannot reach the next.
+    Draining(Instant),
+    /// Every call was told to end. What is left at this time is dropped, so a client that does not
+    /// answer cannot keep the process alive.
+    Closing(Instant),
+    /// A second signal asked for the end at once. Nothing is told any more.
+    Stopped,
+}
 
 impl Lifecycle {
     /// Whether a visitor may begin a call. `passed` says whether it came through a passed socket.

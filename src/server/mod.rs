@@ -19,10 +19,12 @@
 
 mod accept;
 mod allowance;
+pub mod assistants;
 mod calls;
 mod certificates;
 mod children;
 mod connects;
+mod gauges;
 mod helper;
 mod joins;
 mod manage;
@@ -45,6 +47,7 @@ use certificates::KnownNames;
 use children::{Children, MAX_CHILDREN, TOKENS};
 use connects::ConnectBudget;
 use helper::Helper;
+use manage::Lifecycle;
 pub use mcp::{Alone, Mcp};
 use mcp::{SERVERS_TOKENS, Servers};
 use reload::{Reread, Terms};
@@ -65,7 +68,6 @@ use crate::access::{Access, Guard};
 use crate::call::sooner;
 use crate::certificates::{Certificates, DeviceNames};
 use crate::identity::Tokens;
-use crate::metrics::{Family, nanos};
 use crate::session::{LoopResources, News, Progress, Session, TurnContext};
 use crate::spending::Ledger;
 use crate::system::resolve::Resolver;
@@ -182,29 +184,6 @@ pub struct Server {
     lifecycle: Lifecycle,
     terminal: Terminal,
     manager: Manager,
-}
-
-/// Where the daemon stands between its start and its end. It only moves downwards:
-///
-/// ```text
-/// Serving ──first signal──► Draining ──time is up──► Closing ──► end of `run`
-///    └──────first signal, nothing to wait for──────────▲
-/// Draining, Closing ──second signal──► Stopped ──► end of `run`
-/// ```
-///
-/// Draining and Closing also end as soon as nothing is left to wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lifecycle {
-    /// New calls are admitted.
-    Serving,
-    /// Running calls may go on until this time. The only new calls are those of visitors that came
-    /// through a passed socket before: they are connected to this process and cannot reach the next.
-    Draining(Instant),
-    /// Every call was told to end. What is left at this time is dropped, so a client that does not
-    /// answer cannot keep the process alive.
-    Closing(Instant),
-    /// A second signal asked for the end at once. Nothing is told any more.
-    Stopped,
 }
 
 impl Server {
@@ -527,13 +506,6 @@ impl Server {
         }
     }
 
-    /// Logs what is in use after a call has ended. A leak shows in these figures; tests read them.
-    fn log_what_is_left(&self) {
-        let used = self.slots.len() - self.free.len();
-        let (free, all) = (self.resources.pool.spare_blocks(), self.resources.pool.total_blocks());
-        log::debug!("{used} connections in use, {free} of {all} PCM blocks free");
-    }
-
     /// Pumps a call, and does what only the loop can do for it: register a socket, and keep what was
     /// learnt about the service for later calls.
     fn pump_session(&mut self, at: usize, now: Instant) -> Progress {
@@ -587,28 +559,6 @@ impl Server {
             self.start_tools(at, now);
         }
         Some(result)
-    }
-
-    // ---- visitors and upgrades ----
-
-    /// Sets the gauges of `/metrics`. Counters are counted where something happens; gauges are read
-    /// here, before a visitor may ask for them.
-    fn read_gauges(&mut self) {
-        let spending = self.calls.as_ref().and_then(|calls| calls.spending.as_ref());
-        let used = spending.map_or(0, |ledger| nanos(ledger.spending.used()));
-        let open = self.slots.len() - self.free.len();
-        for (family, value) in [
-            (Family::Open, open as u64),
-            (Family::Blocks, self.resources.pool.total_blocks() as u64),
-            (Family::BlocksFree, self.resources.pool.spare_blocks() as u64),
-            (Family::UsedToday, used),
-            (Family::LogLost, crate::system::log::lost_lines()),
-        ]
-        .into_iter()
-        .chain(self.servers.gauges(self.calls.as_ref().map(|calls| &calls.terms.tools)))
-        {
-            self.resources.metrics.set(family, value);
-        }
     }
 }
 

@@ -129,3 +129,49 @@ impl Runs {
         theirs.map(|run| (run.id, Rc::clone(&run.tool))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::tools::{Confirm, Limits, Origin};
+
+    fn tool(name: &str, backing: Backing) -> Rc<Tool> {
+        Rc::new(Tool {
+            name: name.to_owned(),
+            description: String::new(),
+            parameters: serde_json::json!({}),
+            backing,
+            limits: Limits { at_once: 1, ..Limits::DEFAULT },
+            confirm: Confirm::Never,
+            origin: Origin::Builtin,
+        })
+    }
+
+    fn ask(runs: &mut Runs, tool: &Rc<Tool>, now: Instant) {
+        let (session, call_id) = ("s".to_owned(), "c".to_owned());
+        assert!(runs.ask(tool, Caller { slot: 0, session, call_id }, "{}".to_owned(), now));
+    }
+
+    /// The tool of an MCP server needs no process of its own.
+    #[test]
+    fn a_run_waits_for_a_place_if_its_tool_needs_a_process() {
+        let argv = vec!["/bin/true".into()];
+        let command = tool("command", Backing::Command { argv, folder: "/".into() });
+        let backing = Backing::Server { server: "files".to_owned(), tool: "read".to_owned() };
+        let server = tool("server", backing);
+        let (mut runs, now) = (Runs::default(), Instant::now());
+        for tool in [&command, &server, &server] {
+            ask(&mut runs, tool, now);
+        }
+        let name = |run: Option<&Run>| run.map(|run| run.tool.name.clone());
+        assert_eq!(name(runs.next(0, now)).as_deref(), Some("server"));
+        assert_eq!(name(runs.next(0, now)), None, "no place, and one run of the server's tool");
+        let later = now + Duration::from_secs(3);
+        let run = runs.next(1, later).expect("there is a place");
+        assert_eq!((run.tool.name.as_str(), run.stage), ("command", Stage::Running));
+        assert_eq!(run.deadline, later + Limits::DEFAULT.timeout, "its time begins now");
+        assert_eq!(name(runs.next(1, later)), None);
+    }
+}

@@ -4,9 +4,10 @@
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
+use super::Server;
 use super::children::{Job, Purpose};
+use super::manage::Lifecycle;
 use super::slot::Conn;
-use super::{Lifecycle, Server};
 use crate::identity::answer::{self, Refusal, Token};
 use crate::identity::{Fetched, MAX_OUTPUT, SignIn, TIMEOUT, Tokens};
 use crate::metrics::Family;

@@ -11,10 +11,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::Server;
 use super::children::{Job, Purpose};
+use super::manage::Lifecycle;
 use super::runs::{Caller, Run, RunId, Stage};
 use super::slot::Conn;
-use super::{Lifecycle, Server};
 use crate::metrics::Family;
 use crate::session::WantedTool;
 use crate::system::child::Outcome;

@@ -54,3 +54,43 @@ impl<S: Socket> Session<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::rc::Rc;
+    use std::time::Instant;
+
+    use mio::net::TcpStream;
+
+    use super::*;
+    use crate::net::transport::Transport;
+    use crate::net::ws::{Role, WsPeer};
+    use crate::session::candidates::tests::candidate;
+    use crate::session::{CLIENT_SIZES, LoopResources, Queues};
+    use crate::tools::Tools;
+
+    /// A model may use a call's id again. A yes must not run what was refused under it.
+    #[test]
+    fn what_is_not_to_be_run_is_forgotten() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let socket = std::net::TcpStream::connect(listener.local_addr().expect("bound"));
+        let transport = Transport::plain(TcpStream::from_std(socket.expect("it listens")));
+        let peer = WsPeer::new(transport, Role::Server, CLIENT_SIZES, &[]);
+        let (mut resources, tools) = (LoopResources::new(1_000), Tools::builtin());
+        let queues = Queues::open(&mut resources.pool).expect("the pool is new");
+        let mut cx = resources.lend(&tools, Instant::now());
+        let candidate = candidate(&["m"], None);
+        let mut session =
+            Session::<TcpStream>::new("call".to_owned(), "r", peer, queues, candidate, &mut cx);
+        let tool = tools.find("get_weather").expect("built in");
+        for (call_id, input) in [("a", "1"), ("b", "2"), ("a", "3")] {
+            let (call_id, tool, input) = (call_id.to_owned(), Rc::clone(tool), input.to_owned());
+            session.asking.push(WantedTool { call_id, tool, input });
+        }
+        session.forget_tool("a");
+        assert!(session.run_allowed("a", &mut cx).is_ok());
+        assert!(session.run_allowed("a", &mut cx).is_err(), "each is run once");
+        assert_eq!(cx.wanted[0].input, "3");
+    }
+}

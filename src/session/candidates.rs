@@ -244,10 +244,11 @@ impl Chosen {
     /// of its own and is offered none.
     pub fn offer(&mut self, tools: &serde_json::Value) {
         let Some(all) = self.candidate.all.as_ref() else { return };
-        if all.session.tools.is_null() || all.session.tools == *tools {
+        let tools = all.call.offer(tools);
+        if all.session.tools.is_null() || all.session.tools == tools {
             return;
         }
-        let session = SessionSettings { tools: tools.clone(), ..all.session.clone() };
+        let session = SessionSettings { tools, ..all.session.clone() };
         let (first, others, call) = (all.first.clone(), all.others.clone(), all.call.clone());
         let all = Rc::new(Candidates { first, others, session, call });
         let choice = self.candidate.choice;
@@ -264,7 +265,7 @@ impl Chosen {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::call::service::session::Dialect;
     use serde_json::{Map, json};
@@ -282,7 +283,7 @@ mod tests {
         ModelTarget { model: model.to_owned(), target: Rc::new(target) }
     }
 
-    fn candidate(models: &[&str], language: Option<&str>) -> Candidate {
+    pub(in crate::session) fn candidate(models: &[&str], language: Option<&str>) -> Candidate {
         let mut targets = models.iter().map(|model| model_target(model));
         let second = Duration::from_secs(1);
         Candidate::first(Candidates {
@@ -299,6 +300,7 @@ mod tests {
             },
             call: CallSettings {
                 assistant: String::new(),
+                chosen: None,
                 session: json!(null),
                 greeting: None,
                 idle: second,

@@ -381,6 +381,25 @@ mod tests {
         }
     }
 
+    /// A model's settings are nothing that an agent has.
+    #[test]
+    fn where_an_agent_is_refused_its_own_settings_are_named() {
+        for (status, credential, hint) in [
+            (400, "api-key: k", AGENT),
+            (404, "api-key: k", AGENT),
+            (401, "api-key: k", AGENT_LOGIN),
+            (403, "api-key: k", AGENT_LOGIN),
+            (404, "Authorization: Bearer t", AGENT),
+            (401, "Authorization: Bearer t", ROLES),
+        ] {
+            let request_target = "/?api-version=1&agent-name=a".to_owned();
+            let target = Target { request_target, ..target(credential) };
+            let error = DialError::Refused(Refusal { status, ..Refusal::default() }, String::new());
+            let message = explain(&error, &target).message;
+            assert!(message.contains(hint), "{status}, {credential}: {message}");
+        }
+    }
+
     /// A refusal that stays is not asked for again, and only a refusal that passes has a time to wait.
     #[test]
     fn what_passes_by_itself_is_tried_again_after_the_time_that_the_service_names() {

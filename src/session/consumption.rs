@@ -90,6 +90,9 @@ mod tests {
         assert_eq!(used.last_minute(at(90)), 340);
         assert_eq!(used.last_minute(at(119)), 21);
         assert_eq!(used.last_minute(at(300)), 0);
+        let mut used = Consumption::default();
+        used.used(600, start);
+        assert_eq!(used.last_minute(at(120)), 0);
         assert!(used.tell(start) && !used.tell(at(59)) && used.tell(at(60)));
     }
 }

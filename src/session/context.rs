@@ -146,3 +146,22 @@ pub struct WantedTool {
     /// Its arguments: a JSON object on one line.
     pub input: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The loop ends a run at the tool's own time. The call waits longer, so that it gets that result.
+    #[test]
+    fn a_call_waits_for_a_tool_ten_seconds_longer_than_the_loop() {
+        let (mut resources, tools) = (LoopResources::new(1), Tools::builtin());
+        let tool = tools.find("get_weather").expect("built in");
+        let (call_id, tool) = ("c".to_owned(), Rc::clone(tool));
+        let longest = tool.longest();
+        let wanted = WantedTool { call_id, tool, input: "{}".to_owned() };
+        let carried = resources.lend(&tools, Instant::now()).run(wanted);
+        let waits = longest + Duration::from_secs(10);
+        assert!(matches!(carried, Carried::Run { most } if most == waits), "{carried:?}");
+        assert_eq!(resources.wanted.len(), 1);
+    }
+}

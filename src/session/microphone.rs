@@ -383,6 +383,17 @@ mod tests {
         assert_eq!(dropped, BLOCK_BYTES, "the outage is over");
     }
 
+    /// 16 s of an outage, and the 15 s of the turn that the session before may have heard.
+    #[test]
+    fn what_is_said_while_the_next_session_catches_up_is_bounded() {
+        let mut pool = PcmPool::new(2_000);
+        let mut path = MicrophonePath::open(&mut pool).expect("the pool is new");
+        path.take_back();
+        path.catch_up(&mut pool, Instant::now());
+        assert_eq!(path.hold(&vec![7; 1_550 * BLOCK_BYTES], &mut pool), 0);
+        assert_eq!(path.hold(&[7; BLOCK_BYTES], &mut pool), BLOCK_BYTES);
+    }
+
     /// A slow service keeps its bound: the talk must not lag behind by 15 s.
     #[test]
     fn more_is_kept_for_a_service_that_takes_nothing_than_for_a_slow_one() {

@@ -195,6 +195,8 @@ mod tests {
             r#"{"error":{"code":"BadRequest","message":"Unsupported API version for model gpt-realtime-mini."}}"#,
             r#"{"error":{"code":"BadRequest","message":"The model query parameter, or agent-name, is required."}}"#,
             r#"{"error":{"code":"missing_required_parameter","message":"Missing: model","param":"model"}}"#,
+            r#"{"error":{"code":"missing_parameter","message":"","param":"model"}}"#,
+            r#"{"error":{"code":"400","message":"It is missing.","param":"model"}}"#,
             r#"{"error":{"code":"400","message":"Missing required agent connection string or project name"}}"#,
             r#"{"error":{"code":"400","message":"gpt-realtime-mini-2 is something else."}}"#,
             r#"{"error":{"code":"400","message":"not supported with gpt-realtime-mini","param":"session.voice"}}"#,

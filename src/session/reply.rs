@@ -222,3 +222,19 @@ fn has_room<S: Socket>(client: &mut WsPeer<S>, tail: &Tail) -> Result<bool, WsEr
     client.flush()?;
     Ok(client.has_room())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audio_is_decoded_behind_room_for_a_byte() {
+        let mut decoded = Decoded::default();
+        for text in ["AQID".to_owned(), "AQID".repeat(20_000), "AQID".to_owned()] {
+            let pcm = decoded.decode(text.as_bytes()).expect("it is base64");
+            assert!(pcm[1..].iter().eq([1, 2, 3].iter().cycle().take(text.len() / 4 * 3)));
+        }
+        assert_eq!(decoded.0.len(), Decoded::USUAL, "what a giant needed is given back");
+        assert!(decoded.decode(b"AQI*").is_none());
+    }
+}

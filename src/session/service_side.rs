@@ -547,3 +547,32 @@ impl<S: Socket> ServiceSide<S> {
         self.microphone.close(pool);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mio::net::TcpStream;
+
+    use super::super::candidates::tests::candidate;
+    use super::*;
+
+    fn side() -> ServiceSide<TcpStream> {
+        ServiceSide::new(candidate(&["m"], None), MicrophonePath::none())
+    }
+
+    /// The poll tells the two sockets of a call apart by it.
+    #[test]
+    fn the_next_side_has_the_other_lane() {
+        let next = side().second();
+        assert_eq!([side().lane(), next.lane(), next.second().lane()], [1, 2, 1]);
+    }
+
+    /// The service may not have told of a conversation before it was lost.
+    #[test]
+    fn a_redial_goes_on_with_the_last_conversation_that_is_known() {
+        let mut side = side();
+        for (told, known) in [("", ""), ("c1", "c1"), ("", "c1"), ("c2", "c2")] {
+            side.redial(told);
+            assert_eq!(side.conversation, known);
+        }
+    }
+}

@@ -241,13 +241,14 @@ impl Child {
         }
     }
 
+    // A signal interrupts a call that waits. These pipes do not wait, so `Interrupted` does not come.
+
     fn feed(&mut self) {
         let Some(stdin) = &mut self.stdin else { return };
         while !self.input.is_empty() {
             match stdin.write(&self.input) {
                 Ok(count) => drop(self.input.drain(..count)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // The child has closed its input without reading all. That is no failure by itself: its
                 // exit status decides.
                 Err(_) => break,
@@ -261,15 +262,14 @@ impl Child {
         while let Some(stderr) = &mut self.stderr {
             match stderr.read(&mut chunk) {
                 Ok(0) => self.stderr = None,
-                Ok(_) if self.errors_read > MOST_ERRORS_READ => self.stderr = None,
+                Ok(count) if self.errors_read + count > MOST_ERRORS_READ => self.stderr = None,
                 Ok(count) => {
                     self.errors_read += count;
                     let room = MAX_ERRORS - self.errors.len();
                     self.errors.extend_from_slice(&chunk[..count.min(room)]);
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(_) => self.stderr = None,
+                // Nothing waits. If the pipe has failed, nothing will: its exit ends the child.
+                Err(_) => return,
             }
         }
     }
@@ -283,7 +283,6 @@ impl Child {
                     self.kill("its output is too long");
                 }
                 Ok(count) => self.output.extend_from_slice(&chunk[..count]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => self.stdout = None,
             }
@@ -368,19 +367,23 @@ mod tests {
         assert!(matches!(&failed, Outcome::Failed(why) if why.contains('3')), "{failed:?}");
     }
 
-    /// A child that speaks, run to its end: what it wrote to standard error, and its outcome.
-    fn run_speaking(script: &str) -> (Vec<u8>, Outcome) {
+    /// A shell with this script, that speaks.
+    fn speaking(script: &str) -> Child {
         let command = ["/bin/sh", "-c", script].map(OsString::from);
-        let deadline = Instant::now() + Duration::from_secs(20);
         let launch = Launch {
             command: &command,
             folder: None,
             input: Vec::new(),
             max_output: 100,
-            deadline,
+            deadline: Instant::now() + Duration::from_secs(20),
             speaks: true,
         };
-        let mut child = Child::launch(launch).expect("it is there");
+        Child::launch(launch).expect("it is there")
+    }
+
+    /// Such a child, run to its end: what it wrote to standard error, and its outcome.
+    fn run_speaking(script: &str) -> (Vec<u8>, Outcome) {
+        let mut child = speaking(script);
         loop {
             if let Some(outcome) = child.pump(Instant::now()) {
                 return (child.errors().to_vec(), outcome);
@@ -402,6 +405,25 @@ mod tests {
         assert_eq!(outcome, Outcome::Done(b"done\n".to_vec()));
         let endless = run_speaking("cat /dev/zero >&2; exit 0");
         assert_eq!(endless.1, Outcome::Done(Vec::new()), "it found its pipe closed");
+    }
+
+    /// Its pipe is closed by the first byte above the bound, and by no earlier one.
+    #[test]
+    fn a_child_may_complain_256_kib_long() {
+        for (bytes, stays) in [(262_144, true), (262_145, false)] {
+            let mut child = speaking(&format!("head -c {bytes} /dev/zero >&2; sleep 60"));
+            let is_read = |child: &mut Child| match stays {
+                true => child.errors_read == bytes,
+                false => child.error_pipe().is_none(),
+            };
+            let patience = Instant::now() + Duration::from_secs(15);
+            while !is_read(&mut child) {
+                assert!(Instant::now() < patience, "{} of {bytes}", child.errors_read);
+                assert_eq!(child.pump(Instant::now()), None);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(child.error_pipe().is_some(), stays, "{bytes} bytes");
+        }
     }
 
     /// A pipe without a reader is ready for ever: the loop would spin.

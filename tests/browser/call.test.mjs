@@ -94,10 +94,11 @@ async function started(t) {
   const states = [];
   const problems = [];
   const anew = [];
+  const cuts = [];
   const call = new Call({
     state: (state) => states.at(-1) !== state && states.push(state),
     message() {},
-    interrupted() {},
+    interrupted: () => cuts.push(true),
     anew: () => anew.push(true),
     problem: (words) => problems.push(words),
     level() {},
@@ -110,7 +111,7 @@ async function started(t) {
   call.start('ws://daemon/ws', { mode: 'open', microphone: null, loudspeaker: null });
   while (!Node.made.capture?.port.onmessage) await new Promise(setImmediate);
   t.after(() => (Node.made = {}));
-  return { call, socket: Socket.last, states, problems, anew };
+  return { call, socket: Socket.last, states, problems, anew, cuts };
 }
 
 async function active(t) {
@@ -141,6 +142,20 @@ test('two seconds of speech are held for a socket that is not open yet, the late
   assert.deepEqual(socket.frames, Array.from({ length: 100 }, (_, i) => 901 + i));
   hear(1001);
   assert.equal(socket.frames.at(-1), 1001);
+});
+
+test('while a tone of the page sounds, silence takes the place of the microphone', async (t) => {
+  const { call, socket } = await active(t);
+  hear(1);
+  call.deafen(280);
+  hear(2);
+  mock.timers.tick(200);
+  call.deafen(280); // another one
+  mock.timers.tick(279);
+  hear(3);
+  mock.timers.tick(1);
+  hear(4);
+  assert.deepEqual(socket.frames, [1, 0, 0, 4]);
 });
 
 test('what a stalled network does not take is dropped', async (t) => {
@@ -329,7 +344,7 @@ test('a call that is refused is followed by a new one, with the words why until 
 });
 
 test('what may be no turn holds the reply, and lets it go on or ends it', async (t) => {
-  const { socket, states } = await resumable(t);
+  const { call, socket, states, cuts } = await resumable(t);
   const { posted } = Node.made.playback.port;
   const report = (data) => Node.made.playback.port.onmessage({ data });
   socket.say({ type: 'response_started' });
@@ -344,9 +359,22 @@ test('what may be no turn holds the reply, and lets it go on or ends it', async 
   socket.say({ type: 'resume_playback' });
   assert.equal(posted.at(-1), 'resume');
   assert.equal(states.at(-1), 'speaking');
-  socket.say({ type: 'hold', item_id: 'u2' });
+  report({ playing: true, ms: 0, level: 0.5 });
+  assert.deepEqual(cuts, []);
+  for (const end of ['speech_started', 'stop']) {
+    socket.say({ type: 'hold', item_id: 'u2' });
+    report({ playing: false, ms: 105, level: 0 });
+    socket.say({ type: 'hold', item_id: 'u2' });
+    assert.ok(call.playing, 'the user may stop it');
+    if (end === 'stop') call.interrupt();
+    else socket.say({ type: end, item_id: 'u2' });
+    assert.equal(posted.at(-1), 'flush');
+    assert.deepEqual(cuts.splice(0), [true], 'its line says so');
+    assert.ok(!call.playing);
+    socket.say({ type: 'response_started' });
+    report({ playing: true, ms: 0, level: 0.5 });
+  }
   socket.say({ type: 'speech_started', item_id: 'u2' });
-  assert.equal(posted.at(-1), 'flush');
   socket.say({ type: 'speech_stopped', item_id: 'u2' });
   assert.equal(states.at(-1), 'thinking');
 });

@@ -62,7 +62,7 @@ const engines = [
     stranger: (t) => openFirefox(t),
     open: async (t, pem) => {
       const pulse = await startPulse(t);
-      return { browser: await openFirefox(t, pem, pulse.server), speak: () => pulse.speak(script(t, ['weather', 2])) };
+      return { browser: await openFirefox(t, pem, pulse.server), speak: () => pulse.speak(t, script(t, ['weather', 2])) };
     },
   },
 ];

@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 
-import { loudness, RATE_HZ, speech, until } from './sound.mjs';
+import { loudness, until } from './sound.mjs';
 
 // What a browser logs of a socket that it could not keep or make.
 const BROKEN = /^(WebSocket connection to .* failed|Firefox can’t establish a connection|The connection to \S+ was interrupted|Failed to load resource)/;
@@ -44,16 +44,6 @@ export function gaps(recording) {
     longest = Math.max(longest, row);
   }
   return { ms: (last + 1 - first) * 10, quiet: quiet * 10, longest: longest * 10 };
-}
-
-/** The words alone, as in talk.test.mjs. */
-export function spoken(name) {
-  const samples = speech(name);
-  const loud = loudness(samples);
-  const peak = Math.max(...loud);
-  const first = loud.findIndex((step) => step > peak / 20);
-  const last = loud.findLastIndex((step) => step > peak / 20);
-  return samples.subarray((first * RATE_HZ) / 100, ((last + 1) * RATE_HZ) / 100);
 }
 
 /** Settings of a daemon whose tools take two seconds: they stand in the place of the built-in ones. */

@@ -10,8 +10,9 @@ const RESPONSE = { response_id: 'resp_mirror', item_id: 'item_mirror', output_in
 /** @param {{after: (end: () => void) => void}} t
  *  @param {(delta: string) => void} [heard] what becomes of a piece of base64, in place of sending it back; call
  *    `send` of the mirror for that
- *  @returns {Promise<{url: string, send: (delta: string) => void, done: () => void}>} `url` for the daemon's settings, `send` says
- *    something, `done` ends the response: the next piece begins another */
+ *  @returns {Promise<{url: string, send: (delta: string) => void, done: () => void, tell: (event: {type: string}) => void}>} `url`
+ *    for the daemon's settings, `send` says something, `done` ends the response: the next piece begins another; `tell` sends an
+ *    event as it is */
 export async function startMirror(t, heard) {
   const server = new WebSocketServer({ host: '127.0.0.1', port: 0 });
   await once(server, 'listening');
@@ -43,7 +44,7 @@ export async function startMirror(t, heard) {
     for (const client of server.clients) client.terminate();
     server.close();
   });
-  return { url: `ws://127.0.0.1:${server.address().port}`, send, done };
+  return { url: `ws://127.0.0.1:${server.address().port}`, send, done, tell };
 }
 
 /** Settings of a daemon whose service is the mirror. @param {{url: string}} mirror */

@@ -6,9 +6,9 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { engines } from './engines.mjs';
-import { asks, calm, gaps, joined, say, slowTools, spoken } from './joining.mjs';
+import { asks, calm, gaps, joined, say, slowTools } from './joining.mjs';
 import { startRelay } from './relay.mjs';
-import { match, RATE_HZ, until } from './sound.mjs';
+import { match, RATE_HZ, until, words } from './sound.mjs';
 
 const REPLY_SECONDS = 8;
 const SAME = 0.75; // as in talk.test.mjs
@@ -79,7 +79,7 @@ for (const { name, open } of engines) {
     await talk.state('thinking');
     await talk.state('speaking');
     await talk.state('listening');
-    const { r } = match(spoken('weather'), await talk.heard());
+    const { r } = match(words('weather'), await talk.heard());
     console.log(`  loudness of the words that came back: ${r.toFixed(3)}`);
     assert.ok(r >= SAME, `what came back sounds like what was said by ${r}`);
     assert.equal((await talk.received('speech_started')).length, 1, 'it was one turn');
@@ -98,7 +98,7 @@ for (const { name, open } of engines) {
     await joined(talk, 2);
     await talk.state('speaking');
     await talk.state('listening');
-    const { r } = match(spoken('weather'), await talk.heard());
+    const { r } = match(words('weather'), await talk.heard());
     console.log(`  loudness of the words that came back: ${r.toFixed(3)}`);
     assert.ok(r >= SAME, `what came back sounds like what was said by ${r}`);
     assert.equal((await talk.received('speech_started')).length, 1, 'it was one turn');

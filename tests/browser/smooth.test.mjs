@@ -38,6 +38,7 @@ for (const { name, open } of engines) {
     const mirror = await startMirror(t, () => {});
     const relay = await startRelay(t);
     const { talk } = await open(t, { command: 'run', env: mirrorSettings(mirror), relay });
+    await talk.page.emulateMedia({ reducedMotion: 'no-preference' }); // the moving picture costs the page time
     await talk.start();
     await talk.state('listening');
     relay.late(() => Math.random() * JITTER_MS);

@@ -34,16 +34,21 @@ export function room(seconds) {
  *  @param {(string|number|Int16Array)[]} pieces
  *  @returns {string} the path of a WAV file that is removed with the test */
 export function script(t, pieces) {
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'vl-'));
+  t.after(() => fs.rmSync(dir, { recursive: true, force: true }));
+  const file = path.join(dir, 'microphone.wav');
+  record(file, pieces);
+  return file;
+}
+
+/** The same in a file that is there, or is made. @param {string} file @param {(string|number|Int16Array)[]} pieces */
+export function record(file, pieces) {
   const parts = pieces.map((piece) => {
     if (piece instanceof Int16Array) return piece;
     return typeof piece === 'number' ? new Int16Array(piece * RATE_HZ) : speech(piece);
   });
   const pcm = Buffer.concat(parts.map((part) => Buffer.from(part.buffer)));
-  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'vl-'));
-  t.after(() => fs.rmSync(dir, { recursive: true, force: true }));
-  const file = path.join(dir, 'microphone.wav');
   fs.writeFileSync(file, Buffer.concat([header(pcm.length), pcm]));
-  return file;
 }
 
 function header(bytes) {
@@ -90,6 +95,16 @@ export function loudness(samples) {
   return steps;
 }
 
+/** The words alone: turn detection decides how much silence comes with them. @param {string} name of a speech file */
+export function words(name) {
+  const samples = speech(name);
+  const loud = loudness(samples);
+  const peak = Math.max(...loud);
+  const first = loud.findIndex((step) => step > peak / 20);
+  const last = loud.findLastIndex((step) => step > peak / 20);
+  return samples.subarray((first * RATE_HZ) / 100, ((last + 1) * RATE_HZ) / 100);
+}
+
 function correlation(a, b) {
   const n = Math.min(a.length, b.length);
   let sa = 0, sb = 0, aa = 0, bb = 0, ab = 0;
@@ -100,9 +115,11 @@ function correlation(a, b) {
   return (n * ab - sa * sb) / (Math.sqrt((n * aa - sa * sa) * (n * bb - sb * sb)) || 1);
 }
 
-/** A PulseAudio of the test's own: Firefox plays and records nothing without a sound server.
- *  @returns {Promise<{server: string, speak: (file: string) => void, inUse: () => string[]}>} `speak` plays a file
- *    into the microphone, `inUse` names the loudspeakers that something plays on: speaker, headphones */
+/** A PulseAudio of the test's own: Firefox and WebKit play and record nothing without a sound server.
+ *  @returns {Promise<{server: string, speak: (test: object, file: string) => void, listen: (test: object) => () => Int16Array,
+ *    unplug: () => void, inUse: () => string[]}>} `speak` plays a file into the microphone until the test ends, `listen`
+ *    records the loudspeaker and gives what it has so far, at 24 kHz, `unplug` takes all microphones away, `inUse` names the
+ *    loudspeakers that something plays on: speaker, headphones */
 export async function startPulse(t) {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'vlp-')); // short: a socket's path has 107 characters
   const env = { ...process.env, HOME: dir, XDG_RUNTIME_DIR: dir, PULSE_SERVER: `unix:${dir}/sock` };
@@ -124,16 +141,29 @@ export async function startPulse(t) {
   const defaults = [['set-default-sink', 'speaker'], ['set-default-source', 'mic']];
   const listens = (command) => spawnSync('pactl', command, { env, stdio: 'ignore' }).status === 0;
   await until(() => fs.existsSync(`${dir}/sock`) && defaults.every(listens), 'PulseAudio');
-  const speak = (file) => {
+  const speak = (test, file) => {
     const player = spawn('paplay', ['--device=voice', file], { env, stdio: 'ignore' });
-    t.after(() => stop(player));
+    test.after(() => stop(player));
   };
   const inUse = () => {
     const list = (what) => execFileSync('pactl', ['list', 'short', what], { env, encoding: 'utf8' }).trim().split('\n').filter(Boolean);
     const names = new Map(list('sinks').map((line) => line.split('\t')));
     return [...new Set(list('sink-inputs').map((line) => names.get(line.split('\t')[1])))];
   };
-  return { server: env.PULSE_SERVER, speak, inUse };
+  const listen = (test) => {
+    const recorder = spawn('parecord', ['--device=speaker.monitor', '--raw', '--format=s16le', `--rate=${RATE_HZ}`, '--channels=1', '--latency-msec=20'], { env, stdio: ['ignore', 'pipe', 'ignore'] });
+    const pieces = [];
+    recorder.stdout.on('data', (piece) => pieces.push(piece));
+    test.after(() => stop(recorder));
+    return () => {
+      const bytes = Buffer.concat(pieces);
+      return Int16Array.from({ length: bytes.length >> 1 }, (_, i) => bytes.readInt16LE(2 * i));
+    };
+  };
+  const unplug = () => {
+    execFileSync('pactl', ['unload-module', 'module-remap-source'], { env, stdio: 'ignore' });
+  };
+  return { server: env.PULSE_SERVER, speak, listen, unplug, inUse };
 }
 
 /** @param {() => boolean|Promise<boolean>} condition @param {string} what for the message when it never holds */

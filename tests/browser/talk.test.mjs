@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { engines } from './engines.mjs';
-import { loudness, match, RATE_HZ, speech } from './sound.mjs';
+import { loudness, match, words } from './sound.mjs';
 
 const SAME = 0.75; // by loudness the same words reach 0.85 and more, other words 0.55 at most
 const SILENT_WITHIN_MS = 500; // of speech_started: 300, and two blocks of the recorder, which cannot tell closer
@@ -47,16 +47,6 @@ async function heardBack(talk, said, other) {
   console.log(`  loudness of the answer: ${own.toFixed(3)} like ${said}, ${foreign.toFixed(3)} like ${other}`);
   assert.ok(own >= SAME, `the answer sounds like ${said} by ${own}`);
   assert.ok(own > foreign + 0.1, `it sounds as much like ${other} (${foreign})`);
-}
-
-/** The words alone: the simulator's turn detection decides how much silence comes with them. */
-function words(name) {
-  const samples = speech(name);
-  const loud = loudness(samples);
-  const peak = Math.max(...loud);
-  const first = loud.findIndex((step) => step > peak / 20);
-  const last = loud.findLastIndex((step) => step > peak / 20);
-  return samples.subarray((first * RATE_HZ) / 100, ((last + 1) * RATE_HZ) / 100);
 }
 
 async function silentAfterBargeIn(talk) {

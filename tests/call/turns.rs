@@ -19,6 +19,23 @@ fn truncation(item: &str, ms: u64) -> Value {
         "content_index": 0, "audio_end_ms": ms})
 }
 
+/// A service may tell what the user has said in its item alone.
+#[test]
+fn the_words_of_a_users_item_are_told_once() {
+    let mut scene = Scene::active();
+    scene.speech();
+    scene.speech_ends();
+    scene.outputs.clear();
+    let item = json!({"type": "conversation.item.done", "item": {"id": "u1", "type": "message",
+        "role": "user", "status": "completed",
+        "content": [{"type": "input_audio", "transcript": "Weather?"}]}});
+    scene.service(item.clone());
+    let words = json!({"type": "transcript", "role": "user", "item_id": "u1", "text": "Weather?"});
+    assert_eq!(scene.told(), [words]);
+    scene.service(item);
+    assert_eq!(scene.told(), [] as [Value; 0]);
+}
+
 #[test]
 fn a_spoken_turn_from_first_to_last_event() {
     let mut scene = Scene::active();

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use voicelived::call::CallSettings;
+use voicelived::metrics::Family;
 use voicelived::net::dial::Target;
 use voicelived::net::inbox::Inbox;
 use voicelived::net::transport::Transport;
@@ -65,6 +66,7 @@ pub(crate) struct Scene {
 pub(crate) fn settings() -> CallSettings {
     CallSettings {
         assistant: String::new(),
+        chosen: None,
         session: serde_json::json!({}),
         greeting: None,
         idle: Duration::from_secs(48 * 3600),
@@ -266,7 +268,7 @@ impl Scene {
         if self.next.is_none() {
             return;
         }
-        let changes = self.counted("service_rollovers_total");
+        let changes = self.resources.metrics.total(Family::Rollovers);
         if changes > self.changes.len() as u64 {
             self.changes.push(self.told.len());
             self.told.append(&mut self.next_told);

@@ -425,6 +425,7 @@ mod tests {
         assert_eq!(voice("de-DE-KatjaNeural", "x")["type"], "azure-standard");
         assert_eq!(voice("zh-CN-liaoning-XiaobeiNeural", "x")["type"], "azure-standard");
         assert_eq!(voice("ava", "azure-realtime")["type"], "azure-realtime-native");
+        assert_eq!(voice("nova", "azure-realtime")["type"], "azure-realtime-native");
         assert_eq!(voice("nova", "x"), json!("nova"));
         assert_eq!(voice("en-US-", "x"), json!("en-US-"));
     }

@@ -271,6 +271,19 @@ mod tests {
     }
 
     #[test]
+    fn what_helps_against_a_language_that_is_not_taken_depends_on_the_api() {
+        for (expected, help) in [
+            (Dialect::Beta, "be of type azure_semantic_vad"),
+            (Dialect::Ga, "AZURE_VOICE_LIVE_API_VERSION be a dated one"),
+        ] {
+            let settings = settings("gpt-realtime", Some("en,de"), json!({}));
+            let settings = SessionSettings { expected, ..settings };
+            let fault = language_fault(&settings, By(WHISPER)).expect("it takes one language");
+            assert!(fault.contains(help), "{fault}");
+        }
+    }
+
+    #[test]
     fn a_hint_that_was_refused_is_left_out_and_none_is_off() {
         let settings = settings(
             "gpt-4.1",

@@ -406,16 +406,20 @@ fn body_text(refusal: &Refusal, answer: &[u8]) -> String {
 }
 
 fn proxy_broken(error: io::Error) -> ProxyFault {
-    match broken(error) {
-        DialError::Tls(error) => ProxyFault::Tls(error),
-        DialError::Broken(error) => ProxyFault::Broken(error),
-        _ => ProxyFault::Broken(ErrorKind::Other.into()),
+    match tls_fault(&error) {
+        Some(tls) => ProxyFault::Tls(tls),
+        None => ProxyFault::Broken(error),
     }
 }
 
 fn broken(error: io::Error) -> DialError {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(tls) => DialError::Tls(tls.clone()),
+    match tls_fault(&error) {
+        Some(tls) => DialError::Tls(tls),
         None => DialError::Broken(error),
     }
+}
+
+/// What TLS found wrong, if that has broken the connection.
+fn tls_fault(error: &io::Error) -> Option<rustls::Error> {
+    error.get_ref()?.downcast_ref::<rustls::Error>().cloned()
 }

@@ -206,6 +206,21 @@ fn an_address_that_refuses_is_followed_at_once_and_one_that_is_silent_in_a_momen
 }
 
 #[test]
+fn an_address_that_refuses_is_told_though_no_other_one_is_under_way() {
+    let plan = Plan {
+        connects: [Ok(()), Ok(())].into(),
+        connected: [Err(ErrorKind::ConnectionRefused), Ok(false)].into(),
+        ..Plan::default()
+    };
+    let (mut dial, now) = dial(plan, &[1, 2], None);
+    for _ in 0..2 {
+        assert!(matches!(dial.advance(now), Progress::NewSocket));
+    }
+    let told = dial.take_setback().expect("the first has refused").to_string();
+    assert!(told.starts_with("127.0.0.1:1 cannot be reached"), "{told}");
+}
+
+#[test]
 fn what_takes_too_long_is_named() {
     let config = tls::client_config(&[]).expect("a configuration");
     for (tls, step, name) in [

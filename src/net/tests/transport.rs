@@ -65,17 +65,31 @@ fn ends() -> (End, End, Rc<RefCell<bool>>) {
     (end(&a, &b, &over), end(&b, &a, &Rc::default()), over)
 }
 
-/// Ours is the server; the other's end says `over`.
-fn secure() -> (Transport<End>, Transport<End>, Rc<RefCell<bool>>) {
+/// A server and its client.
+fn connections() -> (rustls::Connection, rustls::Connection) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a name");
     let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     let server = tls::server_config(chain.as_bytes(), key.as_bytes()).expect("they fit");
     let roots = tls::certificates(chain.as_bytes()).expect("a certificate");
     let client = tls::client_config(&roots).expect("a configuration");
-    let (a, b, over) = ends();
-    let ours = Transport::tls(a, tls::server(&server).expect("a connection"));
-    let other = Transport::tls(b, tls::client(&client, "localhost").expect("a connection"));
-    (ours, other, over)
+    let server = tls::server(&server).expect("a connection");
+    (server, tls::client(&client, "localhost").expect("a connection"))
+}
+
+type Pair = (Transport<End>, Transport<End>, Rc<RefCell<bool>>);
+
+/// Ours is the server; the other's end says `over`.
+fn secure() -> Pair {
+    let ((server, client), (a, b, over)) = (connections(), ends());
+    (Transport::tls(a, server), Transport::tls(b, client), over)
+}
+
+/// The same within a tunnel that is encrypted itself.
+fn secure_in_a_tunnel() -> Pair {
+    let ((mut ours, mut other, over), (server, client)) = (secure(), connections());
+    shake_hands(&mut ours, &mut other);
+    let ours = ours.tunnelled(server, &[]).expect("nothing came early");
+    (ours, other.tunnelled(client, &[]).expect("nothing came early"), over)
 }
 
 fn new_turn(transport: &mut Transport<End>) {
@@ -194,13 +208,20 @@ fn what_a_small_read_has_left_in_tls_comes_first() {
 }
 
 #[test]
-fn a_cut_connection_ends_for_small_reads_too() {
-    let (mut ours, mut other, over) = secure();
-    shake_hands(&mut ours, &mut other);
-    *over.borrow_mut() = true;
-    new_turn(&mut ours);
-    for _ in 0..3 {
-        assert_eq!(ours.read(&mut [0; 4]).expect("the end"), 0);
+fn a_cut_connection_stays_at_its_end() {
+    for ((mut ours, mut other, over), small) in [
+        (secure(), true),
+        (secure(), false),
+        (secure_in_a_tunnel(), true),
+        (secure_in_a_tunnel(), false),
+    ] {
+        shake_hands(&mut ours, &mut other);
+        *over.borrow_mut() = true;
+        new_turn(&mut ours);
+        for _ in 0..3 {
+            let end = if small { ours.read(&mut [0; 4]) } else { ours.fill(&mut Inbox::new()) };
+            assert_eq!(end.expect("the end"), 0);
+        }
     }
 }
 

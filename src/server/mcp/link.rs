@@ -23,6 +23,7 @@ use crate::mcp::file::{Place, Server};
 use crate::mcp::http::Job;
 use crate::mcp::lines::{Line, Lines};
 use crate::mcp::listing::Tool;
+use crate::mcp::shown;
 use crate::system::piped_child::{PipedChild, Start, Talk};
 
 /// The first wait after a failure, and the longest.
@@ -315,7 +316,8 @@ impl Link {
                 let (Line::Whole(line) | Line::TooLong { head: line, .. }) = line;
                 logged.1 += 1;
                 if logged.1 <= MOST_ERRORS.0 {
-                    log::debug!("mcp {name}, standard error: {}", shown(&line));
+                    let text = String::from_utf8_lossy(&line);
+                    log::debug!("mcp {name}, standard error: {}", shown(&text, 300));
                 }
             }
         });
@@ -360,7 +362,7 @@ impl Link {
         let status = child.exit_status();
         if status.is_some() || (*told && now >= *until) {
             let why = match status {
-                Some(status) if !why.contains("exit") => format!("{why} ({status})"),
+                Some(status) if !why.contains(&status.to_string()) => format!("{why} ({status})"),
                 _ => std::mem::take(why),
             };
             if !self.stopping {
@@ -406,8 +408,4 @@ fn new_client(spec: &Server) -> Client {
         Place::Http { .. } => Transport::Http,
     };
     Client::new(transport, spec.timeout)
-}
-
-fn shown(line: &[u8]) -> String {
-    crate::mcp::shown(&String::from_utf8_lossy(line), 300)
 }

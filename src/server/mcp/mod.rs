@@ -201,7 +201,8 @@ impl Servers {
                 description: tool.description.clone(),
                 parameters: tool.parameters.clone(),
                 backing: Backing::Server { server: spec.name.clone(), tool: tool.name.clone() },
-                limits: Limits { timeout, max_output: 64 * 1024, at_once: AT_ONCE },
+                // Of its output the client keeps a bounded part.
+                limits: Limits { timeout, at_once: AT_ONCE, ..Limits::DEFAULT },
                 confirm: confirm(spec.confirm, tool),
                 origin: Origin::Server(spec.name.clone()),
             }
@@ -284,30 +285,4 @@ fn is_of_server(tool: &Tool) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_servers_word_counts_only_where_the_owner_leaves_it_to_it() {
-        let asks = |asked, read_only, destructive| {
-            let tool = listing::Tool {
-                name: "t".to_owned(),
-                description: String::new(),
-                parameters: serde_json::json!({}),
-                read_only,
-                destructive,
-            };
-            confirm(asked, &tool)
-        };
-        for (read_only, destructive, auto) in [
-            (None, None, Confirm::Always),
-            (Some(false), Some(true), Confirm::Always),
-            (Some(true), None, Confirm::Never),
-            (None, Some(false), Confirm::Never),
-        ] {
-            assert_eq!(asks(file::Confirm::Auto, read_only, destructive), auto);
-            assert_eq!(asks(file::Confirm::Never, read_only, destructive), Confirm::Never);
-            assert_eq!(asks(file::Confirm::Always, read_only, destructive), Confirm::Always);
-        }
-    }
-}
+mod tests;

@@ -77,6 +77,19 @@ fn neither_side_can_keep_a_call_from_ending() {
     }
 }
 
+#[test]
+fn a_client_whose_call_has_moved_on_has_two_seconds_to_close() {
+    let listener = std::net::TcpListener::bind(ANY).expect("a port");
+    let other = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+    other.set_nonblocking(true).expect("a socket");
+    let transport = crate::net::transport::Transport::plain(mio::net::TcpStream::from_std(other));
+    let sizes = crate::session::CLIENT_SIZES;
+    let peer = crate::net::ws::WsPeer::new(transport, Role::Server, sizes, &[]);
+    let now = Instant::now();
+    let Conn::TurnedAway { deadline, .. } = slot::part(peer, now) else { panic!("it stays") };
+    assert_eq!(deadline, now + Duration::from_secs(2));
+}
+
 /// All connections are read into the same memory.
 #[test]
 fn half_a_message_of_one_client_does_not_reach_another() {

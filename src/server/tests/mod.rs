@@ -3,6 +3,7 @@
 
 mod bounds;
 mod calls;
+mod reload;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -29,19 +30,19 @@ const TICK: Duration = Duration::from_millis(1);
 const DRAIN: Duration = Duration::from_secs(100);
 const ANY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
-struct Scene {
-    server: Server,
+pub(super) struct Scene {
+    pub(super) server: Server,
     events: Events,
     address: SocketAddr,
     /// The time.
-    now: Instant,
+    pub(super) now: Instant,
 }
 
 type Socket = WebSocket<TcpStream>;
 
 impl Scene {
     /// A daemon with these calls; its page's socket is its own.
-    fn new(change: impl FnOnce(&mut Calls)) -> Self {
+    pub(super) fn new(change: impl FnOnce(&mut Calls)) -> Self {
         Self::with(false, None, change)
     }
 
@@ -180,6 +181,7 @@ fn settings(tools: &Tools) -> CallSettings {
     };
     CallSettings {
         assistant: String::new(),
+        chosen: None,
         session: session_object(&session),
         greeting: None,
         idle: Duration::from_secs(600),
@@ -219,6 +221,7 @@ fn calls(port: u16) -> Calls {
         terms: Terms {
             access: Access::Open,
             candidate: Chosen::new(Candidate::only(settings(&tools), target_at(port))),
+            assistants: Default::default(),
             sign_in: None,
             tools,
             mcp: Mcp::default(),

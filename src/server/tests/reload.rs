@@ -1,0 +1,40 @@
+//! New settings while the loop runs: what must not be mixed with the old ones.
+
+use super::*;
+use crate::identity::{SignIn, Source};
+use crate::system::child::Outcome;
+
+/// The new key must not reach the old address. Both change with a restart.
+#[test]
+fn a_service_at_another_address_waits_for_a_restart() {
+    let mut port = 0;
+    let mut scene = Scene::new(|calls| {
+        port = calls.terms.candidate.target().port;
+        calls.reread = Box::new(move || Ok(super::calls(port ^ 1).terms));
+    });
+    scene.server.reload(scene.now);
+    let calls = scene.server.calls.as_ref().expect("it has some");
+    assert_eq!(calls.terms.candidate.target().port, port);
+}
+
+/// A token that was fetched for the sign-in of old settings comes too late.
+#[test]
+fn each_sign_in_has_tokens_of_its_own() {
+    let mut scene = Scene::new(|_| ());
+    let now = scene.now;
+    let server = &mut scene.server;
+    for (name, generation) in [("first", 0), ("second", 1), ("second", 1), ("third", 2)] {
+        let source = Source::Command(vec![name.to_owned()]);
+        let sign_in = SignIn { source, proxy: None, authorities: Vec::new() };
+        server.calls.as_mut().expect("it has some").terms.sign_in = Some(Rc::new(sign_in));
+        server.change_sign_in(now);
+        assert_eq!(server.tokens.as_ref().map(|tokens| tokens.generation), Some(generation));
+    }
+    let mut is_held = |generation| {
+        let token = br#"{"access_token": "t", "expires_in": 3600}"#;
+        server.signed_in(generation, Outcome::Done(token.to_vec()), now);
+        server.tokens.as_ref().is_some_and(|tokens| tokens.held(now).is_some())
+    };
+    assert!(!is_held(0) && !is_held(1));
+    assert!(is_held(2));
+}
