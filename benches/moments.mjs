@@ -70,7 +70,7 @@ class Case {
     const pulse = await startPulse(this);
     this.speak = (ms) => {
       const samples = Int16Array.from({ length: (ms * RATE_HZ) / 1000 }, (_, at) => voice[at % voice.length]);
-      pulse.speak(script(this, [samples]));
+      pulse.speak(this, script(this, [samples]));
     };
     this.talk = await Talk.open(await BROWSERS[browser](this, pulse.server), url);
     await this.talk.start();
