@@ -124,8 +124,8 @@ fn asset(path: &Path, out: &Path) -> String {
     text
 }
 
-/// Comments are for those that change the page, and would be a fifth of what every visitor fetches. Only whole
-/// lines go, and they stay as empty lines: so a browser's error names the line of the source.
+/// Comments are for those that change the page, and would be a fifth of what every visitor fetches. Their lines stay,
+/// though empty: so a browser's error names the line of the source.
 /// tests/browser/page.test.mjs compares.
 fn without_comments(text: &str, has_line_comments: bool) -> String {
     let mut kept = String::with_capacity(text.len());

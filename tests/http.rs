@@ -26,8 +26,8 @@ fn file(path: &str) -> Vec<u8> {
     fs::read(format!("{}/frontend{name}", env!("CARGO_MANIFEST_DIR"))).expect("a file of the page")
 }
 
-/// Whether it is the file, where lines of comments may be empty, and a language is a list without its keys. The
-/// page's own tests judge both.
+/// Whether it is the file, where comments may be missing, and a language is a list without its keys. The page's own
+/// tests judge both.
 fn is_file(body: &[u8], path: &str) -> bool {
     if path.starts_with("/words.") && path.matches('.').count() == 2 && path != "/words.en.js" {
         return body.trim_ascii_start().starts_with(b"export default [");
@@ -35,7 +35,11 @@ fn is_file(body: &[u8], path: &str) -> bool {
     let file = file(path);
     let may_shrink = path.ends_with(".js") || path.ends_with(".css");
     let mut lines = body.split(|byte| *byte == b'\n').zip(file.split(|byte| *byte == b'\n'));
-    body == file || may_shrink && lines.all(|(now, old)| now == old || now.is_empty())
+    let is_line = |(now, old): (&[u8], &[u8])| {
+        let left_out = old.strip_prefix(now).map(<[u8]>::trim_ascii_start);
+        now.is_empty() || left_out.is_some_and(|words| words.is_empty() || words.starts_with(b"//"))
+    };
+    body == file || may_shrink && lines.all(is_line)
 }
 
 #[test]
