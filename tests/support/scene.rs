@@ -333,6 +333,11 @@ impl Scene {
         self.turn();
     }
 
+    /// Whether the call has let go of the connection to the service that it had last.
+    pub(crate) fn service_is_let_go(&self) -> bool {
+        self.service.transport().stream().is_alone()
+    }
+
     /// The client's connection ends, without a goodbye. Of what is under way to it, `most` bytes arrive.
     pub(crate) fn break_client(&mut self, most: usize) {
         if let Some(socket) = self.session.client_socket() {
