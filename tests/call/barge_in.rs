@@ -295,6 +295,33 @@ fn what_the_service_does_not_name_is_known_by_its_place() {
 }
 
 #[test]
+fn words_may_be_known_before_the_speech_has_ended() {
+    let mut scene = replying();
+    speech(&mut scene, "u1");
+    words(&mut scene, "u1", "");
+    assert_eq!(scene.story(), ["hold"], "more may be said");
+    speech_ends(&mut scene, "u1");
+    assert_eq!(scene.story(), ["resume_playback"]);
+}
+
+#[test]
+fn of_what_stays_without_words_eight_are_remembered() {
+    for (at, remembered) in [(0, false), (1, true)] {
+        let mut scene = replying();
+        for cough in 0..9 {
+            speech(&mut scene, &format!("u{cough}"));
+            scene.pass_ms(100);
+            speech_ends(&mut scene, &format!("u{cough}"));
+            scene.service(json!({"type": "response.content_part.added", "response_id": "r1"}));
+            scene.pass_secs(2);
+        }
+        scene.outputs.clear();
+        words(&mut scene, &format!("u{at}"), "No, wait.");
+        assert_eq!(scene.story().contains(&"drop".to_owned()), remembered, "{at}");
+    }
+}
+
+#[test]
 fn a_typed_turn_ends_the_hold() {
     let mut scene = replying();
     speech(&mut scene, "u1");
