@@ -138,11 +138,20 @@ fn without_comments(text: &str, has_line_comments: bool) -> String {
         let comment = inside || begins || (has_line_comments && words.starts_with("//"));
         inside = (inside || begins) && !words.ends_with("*/");
         if !comment {
-            kept.push_str(line);
+            kept.push_str(if has_line_comments { without_last_words(line) } else { line });
         }
         kept.push('\n');
     }
     kept
+}
+
+/// A line of code without the comment at its end. What has a quotation mark behind the two strokes stays: they may be
+/// part of a text.
+fn without_last_words(line: &str) -> &str {
+    match line.split_once(" // ") {
+        Some((code, words)) if !words.contains(['\'', '"', '`']) => code.trim_end(),
+        _ => line,
+    }
 }
 
 /// A language of the page without its keys, as a list: `frontend/language.js` knows them from English, whose order all

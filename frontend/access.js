@@ -10,12 +10,14 @@ import { slowedWords, tokenWords } from './words.js';
 
 /** Asks whether this browser may call, by the access token or, without one, by its cookie.
  *  @param {string} [token]
- *  @returns {Promise<{standing: Standing, seconds: number}>} `seconds` to wait when slowed */
+ *  @returns {Promise<{standing: Standing, seconds: number, assistants: {name: string, title: string}[]}>} `seconds` to wait
+ *    when slowed; the assistants that may be asked for */
 export async function standing(token) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   const reply = await fetch('pair', { headers, cache: 'no-store', credentials: 'same-origin' }).catch(() => null);
-  const found = { 204: 'known', 401: 'stranger', 429: 'slowed' }[reply?.status] ?? 'away';
-  return { standing: found, seconds: Number(reply?.headers.get('retry-after')) || 0 };
+  const found = { 200: 'known', 204: 'known', 401: 'stranger', 429: 'slowed' }[reply?.status] ?? 'away';
+  const assistants = reply?.status === 200 ? await reply.json().catch(() => []) : [];
+  return { standing: found, seconds: Number(reply?.headers.get('retry-after')) || 0, assistants };
 }
 
 /** Takes the access token out of the address, so that it stays in no history and on no screen.
@@ -32,11 +34,14 @@ export class Entrance {
   #field;
   #words;
   #changed;
+  #known;
 
   /** @param {HTMLFormElement} form
-   *  @param {(wanted: boolean) => void} changed the form appears or goes */
-  constructor(form, changed) {
+   *  @param {(wanted: boolean) => void} changed the form appears or goes
+   *  @param {(assistants: {name: string, title: string}[]) => void} known this browser may call */
+  constructor(form, changed, known) {
     this.#form = form;
+    this.#known = known;
     this.#field = form.querySelector('input');
     this.#words = form.querySelector('p');
     this.#changed = changed;
@@ -66,12 +71,15 @@ export class Entrance {
   /** @param {string[]} tokens the readings, of which one may be right @param {'link'|'typed'|'first'} from where they
    *    are from */
   async #enter(tokens, from) {
-    let found, seconds;
+    let found, seconds, assistants;
     for (const token of tokens) {
-      ({ standing: found, seconds } = await standing(token));
+      ({ standing: found, seconds, assistants } = await standing(token));
       if (found !== 'stranger') break;
     }
-    if (found === 'known') this.#show(false);
+    if (found === 'known') {
+      this.#show(false);
+      this.#known(assistants);
+    }
     if (found === 'stranger') this.#ask(tokenWords(from));
     if (found === 'slowed') this.#ask(slowedWords(seconds));
     return found;

@@ -1,14 +1,19 @@
 // The page: finds its elements, starts a call on a click, and shows what the call reports.
 
 import { Entrance } from './access.js';
+import { Assistants } from './assistants.js';
 import { Awake } from './awake.js';
 import { Call } from './call.js';
 import { Captions } from './captions.js';
+import { HandsOff } from './handsoff.js';
 import { Hold } from './hold.js';
 import { Keep } from './keep.js';
 import { say, translate } from './language.js';
+import { Kiosk, wishOf } from './kiosk.js';
 import { Questions } from './questions.js';
+import { leaveBehind, takeBack } from './reload.js';
 import { Settings } from './settings.js';
+import { TONE_MS, sound } from './tones.js';
 import { Picture } from './visual.js';
 import { askHealth, pageWords } from './words.js';
 
@@ -22,7 +27,6 @@ const stopAnswer = byId('interrupt');
 const typed = byId('typed');
 const captions = new Captions(byId('log'));
 const picture = new Picture(byId('picture'));
-const entrance = new Entrance(byId('entrance'), onEntrance);
 const awake = new Awake();
 const settings = new Settings({
   mode: onMode,
@@ -30,6 +34,9 @@ const settings = new Settings({
   loudspeaker: (device) => call?.useLoudspeaker(device),
   closed: () => holdButton.hidden || holdButton.focus(),
 });
+const assistants = new Assistants(byId('choice'), settings.choices.assistant, (name) => settings.keep('assistant', name));
+const entrance = new Entrance(byId('entrance'), onEntrance, (list) => assistants.offer(list));
+const handsOff = new HandsOff(() => call && !pushing() && toggleMute(), () => call?.stop());
 const keep = new Keep(byId('log'));
 const questions = new Questions({
   answer: (id, allow) => call?.answer(id, allow),
@@ -44,6 +51,9 @@ const STATUS = {
   listening: say('listening'),
   thinking: say('thinking'),
   speaking: say('speaking'),
+  tool: say('working'),
+  held: say('held'),
+  ended: say('ended'),
   reconnecting: say('reconnecting'),
   error: say('out'),
 };
@@ -53,22 +63,28 @@ const QUIET = ['thinking', 'speaking'];
 
 /** @type {Call|null} */
 let call = null;
+/** @type {Kiosk|null} */
+let kiosk = null;
 
 function inDialog() {
   return settings.open || keep.open;
 }
 
-function showState(state, note = '') {
+/** @param {import('./visual.js').Look} [look] the state more closely */
+function showState(state, note = '', look = state) {
   const status = byId('status');
   const before = document.body.dataset.state;
+  if (state === 'reconnecting' && !['idle', 'error', state].includes(before)) tone('lost'); // not after a reload
   const quiet = state !== 'reconnecting' && (QUIET.includes(state) || QUIET.includes(before) || (pushing() && state === before));
   status.ariaLive = quiet && call ? 'off' : 'polite';
-  const words = state === 'listening' && pushing() && !hold.on ? say('holdToTalk') : STATUS[state];
+  const words = state === 'listening' && pushing() && !hold.on ? say('holdToTalk') : STATUS[look];
   if (status.textContent !== words) status.textContent = words; // said once, however often it is shown
   byId('note').textContent = note;
   document.body.dataset.state = state;
+  document.body.dataset.look = look;
   stopAnswer.ariaDisabled = String(!canStop());
-  picture.state(state);
+  picture.state(look);
+  kiosk?.state(state);
 }
 
 /** An answer may still be heard while a connection is made again. */
@@ -95,11 +111,25 @@ function showDelay(delay) {
   byId('latency').hidden = false;
 }
 
-function start() {
+function showLevel(side, level) {
+  picture.level(side, level);
+  if (side === 'in') kiosk?.heard(level);
+}
+
+/** @param {'begin'|'end'|'lost'} name */
+function tone(name) {
+  if (!settings.choices.tones) return;
+  sound(name);
+  call?.deafen(TONE_MS);
+}
+
+/** @param {import('./reload.js').Held} [held] the call to be taken up, in place of a new one */
+function start(held) {
+  if (call) return;
   const reason = pageWords();
   if (reason) return showProblem(reason);
   showProblem('');
-  captions.begin();
+  if (!held) captions.begin();
   call = new Call({
     state: showState,
     message: onMessage,
@@ -108,13 +138,15 @@ function start() {
     problem: showProblem,
     manual: onManual,
     answered: showDelay,
-    level: (side, level) => picture.level(side, level),
+    level: showLevel,
     over: onOver,
   });
   main.textContent = say('stop');
   showControls(true);
-  call.start(new URL('ws', location.href.replace(/^http/, 'ws')).href, settings.choices);
+  call.start(new URL('ws', location.href.replace(/^http/, 'ws')).href, settings.choices, assistants.chosen, held);
   awake.keep(true);
+  if (!held) tone('begin');
+  kiosk?.begin();
 }
 
 /** The log keeps what was said in the call that is lost. */
@@ -124,18 +156,27 @@ function onAnew() {
   captions.begin();
 }
 
+/** Nobody can tell a page that is loaded again from one that is closed. So the call is held in either case. */
+function onLeave() {
+  const held = call?.leave();
+  if (held) leaveBehind({ held, log: captions.kept() });
+}
+
 function onOver(words, fault) {
   questions.clear();
   hold.end();
   call = null;
+  tone(fault ? 'lost' : 'end');
   main.textContent = say('start');
   showControls(false);
   captions.end();
-  showState(fault ? 'error' : 'idle', fault ? '' : (words ?? ''));
-  if (!fault) byId('status').textContent = say('ended');
+  if (fault) showState('error');
+  else showState('idle', words ?? '', 'ended');
   showProblem(fault ? words : '');
   if (fault) entrance.check();
   awake.keep(false);
+  kiosk?.rest();
+  if (kiosk?.wakes) byId('status').textContent = say('speakOrTap');
 }
 
 /** While the access token is asked for, the form takes the button's place. */
@@ -160,6 +201,7 @@ function showControls(on) {
   if (focused !== document.body && focused.closest('[hidden]')) main.focus();
   document.body.classList.toggle('push', on && pushing());
   showMute(false);
+  assistants.allow(!on);
   if (!on) byId('latency').hidden = true;
 }
 
@@ -179,16 +221,17 @@ function onMode(mode) {
   call.mute(false);
   call.listen(mode);
   showControls(true);
-  showState(document.body.dataset.state, byId('note').textContent);
+  showState(document.body.dataset.state, byId('note').textContent, document.body.dataset.look);
 }
 
 function onHold(on) {
   document.body.classList.toggle('holding', on);
   call?.hold(on);
-  if (call) showState(document.body.dataset.state, byId('note').textContent);
+  if (call) showState(document.body.dataset.state, byId('note').textContent, document.body.dataset.look);
 }
 
 function showMute(on) {
+  handsOff.show(call !== null, on);
   muteButton.ariaPressed = String(on);
   document.body.classList.toggle('muted', on);
 }
@@ -248,7 +291,9 @@ document.addEventListener('visibilitychange', () => document.hidden || (call?.re
 for (const change of ['online', 'offline']) addEventListener(change, () => call?.doubt());
 navigator.connection?.addEventListener?.('change', () => call?.doubt());
 addEventListener('hashchange', () => call || entrance.open()); // a pairing link opened in this tab
-addEventListener('pagehide', () => call?.stop());
+addEventListener('beforeunload', () => call?.prepare()); // Firefox closes sockets before `pagehide`
+addEventListener('pagehide', onLeave);
+addEventListener('pageshow', ({ persisted }) => persisted && location.reload()); // its call is held
 
 byId('status').dataset.muted = say('muted'); // style.css shows it
 const reason = pageWords();
@@ -256,3 +301,11 @@ showState(reason ? 'error' : 'idle');
 showProblem(reason ?? '');
 askDaemon();
 if (!reason) entrance.open();
+const wish = reason ? null : wishOf(location.search);
+if (wish) kiosk = new Kiosk(wish, start, () => call?.stop());
+if (kiosk?.wakes) byId('status').textContent = say('speakOrTap');
+const left = reason ? null : takeBack();
+if (left) {
+  captions.restore(left.log);
+  start(left.held);
+}

@@ -54,8 +54,9 @@ export class CallAudio {
 
   /** Call it in the click itself: a context made after any `await` stays silent on phones.
    *  @param {import('./choices.js').Choices} choices
+   *  @param {boolean} [untouched] nobody has clicked yet, so the browser may hold the sound back
    *  @returns {Promise<void>} rejects with an error whose name words.js knows */
-  async open({ microphone, loudspeaker }) {
+  async open({ microphone, loudspeaker }, untouched = false) {
     if (navigator.audioSession) navigator.audioSession.type = 'play-and-record';
     this.#context = new SoundContext({
       paused: (paused) => this.#events.paused(paused),
@@ -68,6 +69,7 @@ export class CallAudio {
     // Only now, because browsers name loudspeakers only to pages that may use the microphone.
     if (!this.#closed && loudspeaker) this.useLoudspeaker(loudspeaker);
     if (!this.#closed) navigator.mediaDevices.addEventListener('devicechange', this.#onDevices);
+    if (untouched) return this.#context.announce();
     // The time counts from here, because a phone may hold the sound back while it asks for the microphone.
     if (!this.#closed) await within(SOUND_START_MS, running);
   }

@@ -34,7 +34,8 @@ const UNSEEN_MS = 1000; // a line that is joined again within it was never away,
 
 /** What a call tells the page.
  *  @typedef {object} CallEvents
- *  @property {(state: State, note?: string) => void} state `note` says why, where there is a why
+ *  @property {(state: State, note?: string, look?: import('./visual.js').Look) => void} state `note` says why, where there is
+ *    a why; `look` is the state more closely
  *  @property {(message: {type: string}) => void} message each of the daemon's, in order
  *  @property {() => void} interrupted the reply that was being heard was cut off
  *  @property {() => void} anew a new call has taken the place of this one, which is lost
@@ -72,6 +73,7 @@ export class Call {
   #tools = 0; // running, or done with the reply about them still to start
   #discard = false; // audio on its way when the user stopped the answer
   #playedAt = 0;
+  #deaf = 0; // the timer of a tone of the page that sounds
   #playedMs = 0;
   #troubles = { paused: '', lost: '', refused: '', aim: '', said: '', silent: '', anew: '' }; // the first that has words is shown
 
@@ -89,9 +91,12 @@ export class Call {
   }
 
   /** Call it in the click itself.
-   *  @param {string} url of the daemon's /ws @param {import('./choices.js').Choices} choices */
-  start(url, choices) {
+   *  @param {string} url of the daemon's /ws @param {import('./choices.js').Choices} choices
+   *  @param {string} assistant to be asked for; empty for none
+   *  @param {import('./reload.js').Held} [held] the call to be taken up, in place of a new one */
+  start(url, choices, assistant, held) {
     this.#gate.mode = choices.mode;
+    if (held) this.#way = 'gone';
     this.#show();
     this.#line = new Line(url, {
       message: (message) => this.#onMessage(message),
@@ -100,13 +105,29 @@ export class Call {
       back: () => this.#onBack(),
       anew: (reason) => this.#onAnew(reason),
       lost: (code, end) => this.#onGone(code, end),
-    });
-    this.#audio.open(choices).catch(async (error) => this.#finish(await startWords(error)));
+    }, assistant, held);
+    this.#audio.open(choices, held !== undefined).catch(async (error) => this.#finish(await startWords(error)));
   }
 
   /** The user is done. */
   stop() {
     this.#finish(null);
+  }
+
+  /** The page is about to go. An answer that plays is cut off here: its rest could not be heard. */
+  prepare() {
+    if (this.#playing) this.interrupt();
+    this.#line.prepare();
+  }
+
+  /** The page goes, and may be back. @returns {import('./reload.js').Held|null} null if the call cannot be taken up again */
+  leave() {
+    if (this.#over) return null;
+    if (this.#playing) this.interrupt();
+    this.#over = true;
+    const held = this.#line.leave();
+    this.#audio.close();
+    return held;
   }
 
   /** @param {boolean} on */
@@ -118,6 +139,12 @@ export class Call {
   /** @param {import('./gate.js').Mode} mode */
   listen(mode) {
     this.#gate.mode = this.#gate.manual ? 'push' : mode;
+  }
+
+  /** For so many ms nothing of the microphone is sent. @param {number} ms */
+  deafen(ms) {
+    clearTimeout(this.#deaf);
+    this.#deaf = setTimeout(() => (this.#deaf = 0), ms);
   }
 
   /** Whether the service waits for the end of each turn. */
@@ -374,7 +401,8 @@ export class Call {
   }
 
   #onFrame(frame) {
-    const fate = this.#gate.next();
+    let fate = this.#gate.next();
+    if (fate === 'sound' && this.#deaf) fate = 'silence';
     const level = fate === 'sound' ? loudness(frame) : 0;
     this.#delays.frame(level, performance.now());
     this.#events.level('in', level);
@@ -435,6 +463,12 @@ export class Call {
     return this.#owed ? 'thinking' : 'listening';
   }
 
+  /** @param {State} state */
+  #look(state) {
+    if (state === 'listening' && this.#held) return 'held';
+    return state === 'thinking' && this.#tools > 0 ? 'tool' : state;
+  }
+
   /** @param {'paused'|'lost'|'refused'|'aim'|'said'} kind @param {string} words '' when it is right again */
   #trouble(kind, words) {
     const before = this.#worst();
@@ -455,7 +489,8 @@ export class Call {
 
   #show() {
     // The daemon's note is about the voice service. While the line itself is gone, it may be old.
-    if (!this.#over) this.#events.state(this.#state(), this.#way === 'gone' ? undefined : this.#note);
+    const state = this.#state();
+    if (!this.#over) this.#events.state(state, this.#way === 'gone' ? undefined : this.#note, this.#look(state));
   }
 
   async #onGone(code, end) {

@@ -9,20 +9,29 @@ import { say } from './language.js';
 const NAMES = { user: 'you', assistant: 'assistant' };
 const UNHEARD_MS = 10000; // speech without any words for so long was a cough
 
+const MOST_KEPT = 200; // lines, for a page that is loaded again
+
+/** A line of the log as data: one of this call, which may still change, or any other.
+ *  @typedef {{role: string, id?: string, text: string, mark: string|null, at: number, open: boolean}} Row
+ *  @typedef {{kind: string, at: string, parts: [string, string][], text: string}} OldRow */
+
 /** A line of the log that may still change. */
 class Line {
-  constructor(role, id) {
+  /** @param {Partial<Row>} [kept] as it was before the page was loaded again */
+  constructor(role, id, kept = {}) {
     this.role = role;
     this.id = id;
-    this.text = '';
-    this.mark = null; // why the words are not all there
+    this.text = kept.text ?? '';
+    this.mark = kept.mark ?? null; // why the words are not all there
     this.since = performance.now();
-    this.at = Date.now(); // when it was said, for keep.js
-    this.element = this.#build(true);
+    this.at = kept.at ?? Date.now(); // when it was said, for keep.js
+    this.element = this.#build(!this.text && !this.mark);
   }
 
   /** @param {string} text @param {boolean} partial */
   show(text, partial) {
+    const told = !this.element.ariaHidden && text === this.text && this.mark !== 'failed';
+    if (told && !partial) return; // as a new element it would be read out again
     this.text = text;
     if (this.mark === 'failed') this.mark = null;
     if (partial && this.element.ariaHidden) this.element.lastChild.textContent = text;
@@ -130,6 +139,34 @@ export class Captions {
     if (this.#log.lastChild && this.#log.lastChild.className !== 'divider') this.#append(part('p', 'divider', say('newCall')));
   }
 
+  /** The log, for a page that is loaded again. @returns {(Row|OldRow)[]} */
+  kept() {
+    const lines = new Map([...this.#named.values(), ...this.#open].map((line) => [line.element, line]));
+    const shown = [...this.#log.children].filter((element) => !element.hidden && !element.matches('.place, .running'));
+    return shown.slice(-MOST_KEPT).map((element) => {
+      const line = lines.get(element);
+      if (line) return { role: line.role, id: line.id, text: line.text, mark: line.mark, at: line.at, open: this.#open.includes(line) };
+      const parts = [...element.children].map((child) => [child.className, child.textContent]);
+      return { kind: element.className, at: element.dataset.at, parts, text: parts.length > 0 ? '' : element.textContent };
+    });
+  }
+
+  /** @param {(Row|OldRow)[]} rows what `kept` has given */
+  restore(rows) {
+    for (const row of rows) {
+      if (row.role) this.#restoreLine(row);
+      else this.#append(restored(row));
+    }
+    this.#follow();
+  }
+
+  #restoreLine(row) {
+    const line = new Line(row.role, row.id, row);
+    if (row.open) this.#open.push(line);
+    if (row.id) this.#named.set(row.id, line);
+    this.#append(line.element);
+  }
+
   /** The call is over: nothing grows any more. */
   end() {
     for (const line of [...this.#open, ...this.#named.values()]) if (line.unheard) line.element.remove();
@@ -230,6 +267,13 @@ export class Captions {
   #atEnd() {
     return this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight < 40;
   }
+}
+
+function restored({ kind, at, parts, text }) {
+  const element = part('p', kind, text);
+  element.append(...parts.map(([name, words]) => part('span', name, words)));
+  element.dataset.at = at;
+  return element;
 }
 
 function part(tag, name, text = '') {

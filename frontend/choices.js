@@ -6,8 +6,9 @@ const MODES = ['open', 'half', 'push'];
 /** A device; browsers may change `id` from visit to visit, so the name is kept too.
  *  @typedef {{id: string, label: string}} Device */
 
-/** @typedef {{mode: import('./gate.js').Mode, microphone: Device|null, loudspeaker: Device|null}} Choices
- *  `null` is the system's choice */
+/** @typedef {{mode: import('./gate.js').Mode, microphone: Device|null, loudspeaker: Device|null, tones: boolean,
+ *    assistant: string}} Choices
+ *  `null` is the system's choice; an empty name that of the daemon's settings */
 
 /** @returns {Choices} */
 export function recall() {
@@ -16,6 +17,8 @@ export function recall() {
     mode: MODES.includes(kept.mode) ? kept.mode : 'open',
     microphone: device(kept.microphone),
     loudspeaker: device(kept.loudspeaker),
+    tones: kept.tones !== false,
+    assistant: typeof kept.assistant === 'string' ? kept.assistant : '',
   };
 }
 

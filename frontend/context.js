@@ -57,6 +57,11 @@ export class SoundContext {
     this.#resume();
   }
 
+  /** Says whether it is paused, also if it has never run. */
+  announce() {
+    if (!this.#closed) this.#tell();
+  }
+
   close() {
     this.#closed = true;
     clearInterval(this.#watch);

@@ -11,6 +11,7 @@ const BROKEN = [1006, 1012, 1014, 1015]; // close codes without anybody's goodby
 const LEAST_PAUSE_MS = 250;
 const MOST_PAUSE_MS = 4000;
 const TRY_MS = 8000; // for a socket to open: some browsers hold tries back that follow failed ones
+const STAY_MS = 1000; // for a page that was about to go
 const LOOK_MS = 500;
 const FLOW_MS = 100; // between looks at what has to leave later
 // Without a sign of life for `quiet` ms the daemon is asked for one, and has `patience` ms to give it.
@@ -33,6 +34,7 @@ const SLEPT_MS = 20000; // without a sign of life beyond its time: the device ha
 
 export class Line {
   #url;
+  #fresh; // the query of a new call
   #events;
   /** @type {'opening'|'joined'|'away'|'anew'|'over'} */
   #state = 'opening';
@@ -40,6 +42,7 @@ export class Line {
   #doubted = null; // the silent socket, while another one tries to take its place
   #outbox = new Outbox();
   #secret = ''; // with which the call can be joined again; '' when it cannot
+  #leaving = false; // the page may go any moment
   #seconds = 0; // for which the daemon holds the call
   #received = 0; // bytes of reply, on all sockets
   #messages = 0; // texts, on all sockets
@@ -54,12 +57,15 @@ export class Line {
   #watch;
   #refusal; // the daemon's word, when it has refused the joining
 
-  /** @param {string} url of the daemon's /ws @param {LineEvents} events */
-  constructor(url, events) {
+  /** @param {string} url of the daemon's /ws @param {LineEvents} events
+   *  @param {string} [assistant] to be asked for @param {import('./reload.js').Held} [held] the call to be taken up */
+  constructor(url, events, assistant, held) {
     this.#url = url;
+    this.#fresh = assistant ? `${FRESH}&assistant=${encodeURIComponent(assistant)}` : FRESH;
     this.#events = events;
     this.#watch = setInterval(() => this.#look(), LOOK_MS);
-    this.#dial(FRESH);
+    if (held) this.#takeUp(held);
+    else this.#dial(this.#fresh);
   }
 
   /** Whether what is said now reaches the daemon now. */
@@ -97,6 +103,33 @@ export class Line {
   close() {
     this.tell({ type: 'hang_up' });
     this.#end();
+  }
+
+  /** The page is about to go, and its browser may close the socket at any moment: the daemon holds the call. Should the page
+   *  stay, the line joins again. */
+  prepare() {
+    this.#leaving = this.joined && this.#secret !== '';
+    if (this.#leaving) this.tell({ type: 'leave' });
+  }
+
+  /** The page goes, and may be back. @returns {import('./reload.js').Held|null} null if the call cannot be taken up again */
+  leave() {
+    const held = this.#secret !== '' && ['joined', 'away'].includes(this.#state);
+    const left = { secret: this.#secret, seconds: this.#seconds, received: this.#received, messages: this.#messages };
+    this.tell({ type: held ? 'leave' : 'hang_up' });
+    this.#end();
+    return held ? left : null;
+  }
+
+  #takeUp({ secret, seconds, received, messages }) {
+    this.#secret = secret;
+    this.#seconds = seconds;
+    this.#received = received;
+    this.#messages = messages;
+    this.#state = 'away';
+    this.#sign();
+    this.#until = performance.now() + seconds * 1000;
+    this.#retry();
   }
 
   #end() {
@@ -157,7 +190,7 @@ export class Line {
   }
 
   #onClose(code) {
-    const broken = BROKEN.includes(code);
+    const broken = this.#leaving || BROKEN.includes(code);
     if (this.#state === 'away' && broken) return this.#retry();
     if (this.#state === 'joined' && broken && this.#secret) return this.#leave();
     const end = { opening: 'unopened', anew: 'away' }[this.#state] ?? 'closed';
@@ -173,7 +206,9 @@ export class Line {
     this.#from = 0;
     this.#until = performance.now() + this.#seconds * 1000;
     this.#events.away();
-    this.#retry();
+    if (this.#leaving) this.#wait(STAY_MS, () => this.#retry());
+    else this.#retry();
+    this.#leaving = false;
   }
 
   /** @param {boolean} [hung] the try before has taken its time already */
@@ -207,7 +242,7 @@ export class Line {
     this.#refusal = reason;
     this.#secret = '';
     this.#state = 'anew';
-    this.#dial(FRESH);
+    this.#dial(this.#fresh);
     this.#wait(TRY_MS, () => this.#state === 'anew' && this.#onClose(1006));
   }
 

@@ -27,8 +27,12 @@ export class Settings {
     this.#microphones = new Chooser(byId('microphone'), 'audioinput', microphone, (device) => this.#choose('microphone', device));
     this.#loudspeakers = new Chooser(byId('loudspeaker'), 'audiooutput', loudspeaker, (device) => this.#choose('loudspeaker', device));
     byId(`mode-${mode}`).checked = true;
+    byId('tones').checked = this.choices.tones;
+    byId('tones').addEventListener('change', ({ target }) => this.keep('tones', target.checked));
+    byId('home').hidden = navigator.standalone !== false; // Apple's phones and tablets: in the browser, not on the home screen
     byId('aim').hidden = !canAim;
     byId('echoes').hidden = !aimingEchoes;
+    if (!aimingEchoes) byId('loudspeaker').removeAttribute('aria-describedby'); // it would be read out hidden too
     byId('pick').hidden = !canAim || !navigator.mediaDevices?.selectAudioOutput;
     this.#listen();
   }
@@ -67,9 +71,14 @@ export class Settings {
   }
 
   #choose(what, value) {
+    this.keep(what, value);
+    this.#events[what](value);
+  }
+
+  /** Remembers a choice. @param {keyof import('./choices.js').Choices} what */
+  keep(what, value) {
     this.choices = { ...this.choices, [what]: value };
     remember(this.choices);
-    this.#events[what](value);
   }
 
   /** Opens the microphone for a moment, because browsers tell the devices' names only then. */

@@ -6,6 +6,7 @@
 
 mod access;
 mod agent;
+mod assistants;
 mod authority;
 mod bad_certificates;
 mod bad_client;

@@ -71,6 +71,7 @@ const TESTED: &[(&str, &[(&str, &str)])] = &[
         &[
             ("full", "limits::when_all_lines_are_busy_the_next_caller_hears_it"),
             ("address_limit", "limits::one_address_gets_its_share_only"),
+            ("no_assistant", "assistants::a_name_that_none_has_is_refused_in_words"),
             ("daily_limit", "spending::the_days_minutes_end_calls_also_after_a_restart"),
             (
                 "access_changed",
@@ -157,7 +158,8 @@ fn every_way_a_call_ends_and_every_status_has_its_series() {
     let mut told: BTreeSet<String> =
         words.filter(|word| word.starts_with(char::is_alphabetic)).map(str::to_owned).collect();
     // Only clients that were turned away are told these. The flood is counted apart.
-    for turned_away in ["full", "address_limit", "not_configured", "resume_refused"] {
+    for turned_away in ["full", "address_limit", "not_configured", "no_assistant", "resume_refused"]
+    {
         assert!(told.remove(turned_away), "{turned_away}");
     }
     assert!(told.insert("flood".to_owned()));

@@ -296,6 +296,30 @@ fn a_goodbye_in_any_form_ends_the_call_at_once() {
     assert!(!daemon.log().contains("the call is held"));
 }
 
+/// A page that is loaded again: its browser says goodbye for it.
+#[test]
+fn a_client_that_has_said_it_leaves_comes_back_to_its_call() {
+    let service = Daemon::simulate(&witness::SERVICE);
+    let daemon = Daemon::run(service.address, &[]);
+    let mut client = call(&daemon);
+    let first = hello(&client);
+    client.tell(&json!({"type": "leave"}));
+    client.send(Message::Close(Some(tungstenite::protocol::CloseFrame {
+        code: 1001.into(),
+        reason: "".into(),
+    })));
+    daemon.wait_for_log("the call is held for 30 s");
+    let mut client = client.cut().join(daemon.address, "");
+    client.wait_for("hello", |message| message["resumed"] == true);
+    assert_eq!(hello(&client)["session"], first["session"]);
+    client.tell(&json!({"type": "hang_up"}));
+    client.assert_ends("it hangs up", 1000, "hang_up");
+    daemon.assert_counted("calls_held_total", "resumed", 1);
+    let never = Daemon::run(service.address, &[("VOICELIVED_RESUME_SECONDS", "0")]);
+    call(&never).tell(&json!({"type": "leave"}));
+    never.assert_counted("calls_ended_total", "client_lost", 1);
+}
+
 #[test]
 fn held_calls_make_way_for_new_ones_and_the_longest_held_goes_first() {
     let service = Daemon::simulate(&witness::SERVICE);

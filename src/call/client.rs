@@ -40,6 +40,8 @@ pub enum ClientMessage<'a> {
     },
     /// End the call.
     HangUp,
+    /// The client closes this connection and means to come back: hold the call for it.
+    Leave,
     /// How much of the current reply has been heard.
     Played {
         /// From the reply's start, in ms.
@@ -74,6 +76,7 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, String> {
         "interrupt" => ClientMessage::Interrupt,
         "end_turn" => ClientMessage::EndTurn,
         "hang_up" => ClientMessage::HangUp,
+        "leave" => ClientMessage::Leave,
         "confirm" => match (message.remove("allow"), message.remove("id")) {
             (Some(Value::Bool(allow)), Some(Value::String(id))) => {
                 ClientMessage::Confirm { id: id.into(), allow }
@@ -185,8 +188,10 @@ pub fn hello(hello: &Hello<'_>) -> String {
     if let Some(heard) = heard {
         hello["heard"] = (*heard).into();
     }
-    if !settings.assistant.is_empty() {
-        hello["assistant"] = settings.assistant.as_str().into();
+    let chosen = settings.chosen.as_ref().map(|chosen| &chosen.name);
+    let assistant = chosen.unwrap_or(&settings.assistant);
+    if !assistant.is_empty() {
+        hello["assistant"] = assistant.as_str().into();
     }
     hello.to_string()
 }
@@ -427,6 +432,7 @@ mod tests {
                 ClientMessage::Confirm { id: "c1-1".into(), allow: true },
             ),
             (r#"{"type":"hang_up","why":{}}"#, ClientMessage::HangUp),
+            (r#"{"type":"leave"}"#, ClientMessage::Leave),
             (r#"{"type":"played","ms":12}"#, ClientMessage::Played { ms: 12 }),
             (r#"{"type":"played","ms":12.9}"#, ClientMessage::Played { ms: 12 }),
             (r#"{"type":"ping","id":7}"#, ClientMessage::Ping { id: "7".into() }),

@@ -32,6 +32,8 @@ pub enum EndReason {
     AccessChanged,
     /// The call may not be made.
     Refused(String),
+    /// There is no assistant of the name that was asked for: a sentence that tells which there are.
+    NoAssistant(String),
     /// The daemon lacks settings without which there are no calls: a sentence that names them.
     NotConfigured(String),
     /// No room for another call.
@@ -83,6 +85,7 @@ impl EndReason {
             Self::ClientStalled(_) => "client_stalled",
             Self::AccessChanged => "access_changed",
             Self::Refused(_) => "refused",
+            Self::NoAssistant(_) => "no_assistant",
             Self::NotConfigured(_) => "not_configured",
             Self::Full => "full",
             Self::AddressLimit(_) => "address_limit",
@@ -141,6 +144,7 @@ impl EndReason {
             Self::BadText(message)
             | Self::BadProtocol(message)
             | Self::Refused(message)
+            | Self::NoAssistant(message)
             | Self::NotConfigured(message)
             | Self::SessionRefused(message)
             | Self::Internal(message) => message.as_str().into(),
@@ -163,6 +167,7 @@ impl EndReason {
             Self::ClientStalled(_)
             | Self::AccessChanged
             | Self::Refused(_)
+            | Self::NoAssistant(_)
             | Self::ResumeRefused
             | Self::ResumeLate => 1008,
             Self::TooBig => 1009,
@@ -187,6 +192,7 @@ impl EndReason {
             | Self::ClientStalled(_)
             | Self::ResumeRefused
             | Self::ResumeLate
+            | Self::NoAssistant(_)
             | Self::Refused(_) => Side::Client,
             Self::Service(_)
             | Self::AssistantHungUp
@@ -220,6 +226,7 @@ impl EndReason {
                 | Self::AccessChanged
                 | Self::ResumeRefused
                 | Self::ResumeLate
+                | Self::NoAssistant(_)
                 | Self::Full
                 | Self::AddressLimit(_)
                 | Self::DailyLimit(_)
@@ -258,6 +265,7 @@ mod tests {
             EndReason::SessionExpired,
             EndReason::Stopping,
             EndReason::BadText(text()),
+            EndReason::NoAssistant(text()),
             EndReason::TooBig,
             EndReason::BadProtocol(text()),
             EndReason::ClientStalled(15),

@@ -13,8 +13,10 @@ use super::unfinished::Unfinished;
 /// What a call needs to know from the configuration. Shared by all calls, never changed by one.
 #[derive(Debug, Clone)]
 pub struct CallSettings {
-    /// Name of what answers, for `hello`; empty if it has none.
+    /// Name of the agent that answers, for `hello`; empty if it is none.
     pub assistant: String,
+    /// The owner's assistant that the client has asked for; `None` if it has asked for none.
+    pub chosen: Option<Rc<Assistant>>,
     /// The complete `session` object of `session.update`: explicit values, tools, user's overrides,
     /// as [`session_object`](super::service::session::session_object) makes it (the dialect of dated api-versions).
     pub session: serde_json::Value,
@@ -34,6 +36,41 @@ pub struct CallSettings {
     pub resume: Duration,
     /// A client may ask that speech holds the reply until it is known to be a turn.
     pub reversible_barge_in: bool,
+}
+
+/// What a call knows of the assistant that its client has asked for. The rest is in the session.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Assistant {
+    /// Its name, as in `/ws?assistant=NAME`.
+    pub name: String,
+    /// Names of the tools that it may use; `None` for all.
+    pub tools: Option<Vec<String>>,
+}
+
+impl Assistant {
+    /// Whether it may use the tool of that name.
+    #[must_use]
+    pub fn may_use(&self, tool: &str) -> bool {
+        self.tools.as_ref().is_none_or(|tools| tools.iter().any(|name| name == tool))
+    }
+}
+
+impl CallSettings {
+    /// Whether the model may call the tool of that name.
+    #[must_use]
+    pub fn may_use(&self, tool: &str) -> bool {
+        self.chosen.as_ref().is_none_or(|chosen| chosen.may_use(tool))
+    }
+
+    /// What the model is offered of these tools, a `tools` array of the service's session.
+    #[must_use]
+    pub fn offer(&self, tools: &serde_json::Value) -> serde_json::Value {
+        let mut tools = tools.clone();
+        if let Some(list) = tools.as_array_mut() {
+            list.retain(|tool| self.may_use(tool["name"].as_str().unwrap_or_default()));
+        }
+        tools
+    }
 }
 
 /// The most silence of one [`Output::Silence`]: 100 ms of PCM16, 24 kHz, mono.

@@ -71,7 +71,8 @@ use farewell::Farewell;
 use first_audio::FirstAudio;
 use history::History;
 pub use interface::{
-    CallSettings, ChangeOver, Input, MAX_SILENCE_BYTES, Microphone, Moment, Output, Reply, Restored,
+    Assistant, CallSettings, ChangeOver, Input, MAX_SILENCE_BYTES, Microphone, Moment, Output,
+    Reply, Restored,
 };
 use interrupted::Interrupted;
 use limits::Limits;
@@ -426,7 +427,15 @@ impl Call {
 
     /// The tools have changed. A session that has its settings is told them alone; one that is to come gets
     /// them with its settings.
-    fn change_tools(&mut self, tools: Rc<serde_json::Value>) {
+    fn change_tools(&mut self, mut tools: Rc<serde_json::Value>) {
+        if self.settings.chosen.is_some() {
+            let before = self.offered.as_deref().or_else(|| self.settings.session.get("tools"));
+            let own = self.settings.offer(&tools);
+            if before == Some(&own) {
+                return;
+            }
+            tools = Rc::new(own);
+        }
         if matches!(self.state, State::Configuring | State::Active { .. }) {
             self.send(commands::tools_update(&tools, self.session.dialect));
         }

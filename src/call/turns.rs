@@ -24,6 +24,7 @@ impl Call {
             ClientMessage::EndTurn => self.on_end_turn(now),
             ClientMessage::Confirm { id, allow } => self.on_confirm(&id, allow, now),
             ClientMessage::HangUp => self.end(EndReason::HangUp, now),
+            ClientMessage::Leave => self.on_client_broken(now),
             ClientMessage::Played { ms } => {
                 self.playback.report(ms, now);
                 self.outputs.extend(self.first_audio.heard(ms, now).map(Output::Heard));

@@ -5,9 +5,11 @@
 
 mod access_token;
 pub mod args;
+mod assistants;
 mod call;
 mod check;
 mod drive;
+mod drop_ins;
 pub mod exit;
 mod help;
 mod own_names;

@@ -3,10 +3,10 @@
 
 use std::rc::Rc;
 
-use crate::call::CallSettings;
 use crate::call::service::session::{
     Dialect, SessionSettings, language_fault, oddities, replaced_voice,
 };
+use crate::call::{Assistant, CallSettings};
 use crate::config::{Config, ConfigError, ServiceConfig};
 use crate::net::dial::Target;
 use crate::net::tls::ClientConfigs;
@@ -23,6 +23,19 @@ pub fn first_candidate(
     tools: &Tools,
     tls: &ClientConfigs,
 ) -> Result<Candidate, String> {
+    candidate(config, tools, tls, None)
+}
+
+/// [`first_candidate`] of the assistant that a client has asked for.
+///
+/// # Errors
+/// As there.
+pub fn candidate(
+    config: &Config,
+    tools: &Tools,
+    tls: &ClientConfigs,
+    chosen: Option<Rc<Assistant>>,
+) -> Result<Candidate, String> {
     let model_target = |model: &String| -> Result<ModelTarget, String> {
         let target = target(&config.service, model, tls)?;
         Ok(ModelTarget { model: model.clone(), target })
@@ -35,6 +48,7 @@ pub fn first_candidate(
     let first = models.remove(0);
     let call = CallSettings {
         assistant: config.session.assistant.clone(),
+        chosen,
         session: serde_json::Value::Null,
         greeting: config.session.greeting.clone(),
         idle: config.limits.idle,
@@ -48,7 +62,7 @@ pub fn first_candidate(
     Ok(Candidate::first(Candidates {
         first,
         others: models,
-        session: session_settings(config, "", tools.schemas()),
+        session: session_settings(config, "", call.offer(&tools.schemas())),
         call,
     }))
 }

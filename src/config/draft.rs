@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::endpoint::OwnQuery;
 use super::{Endpoint, Files, Limits, McpConfig, Secret, SessionConfig, Web, endpoint as address};
@@ -46,6 +46,7 @@ pub(super) struct Draft {
     pub(super) environment: Vec<(String, String)>,
     pub(super) mcp: McpConfig,
     pub(super) tools_dir: Option<PathBuf>,
+    pub(super) assistants_dir: Option<PathBuf>,
     pub(super) log: Option<log::LevelFilter>,
     pub(super) unready: Option<String>,
     pub(super) secret_files: Vec<PathBuf>,
@@ -102,25 +103,38 @@ pub(super) fn session_file(draft: &mut Draft, path: &str, files: Files<'_>) -> R
     let Value::Object(overrides) = value else {
         return Err(format!("{} must hold a JSON object: {{…}}", shown(path)));
     };
-    let overrides = Value::Object(overrides);
+    judge_session(draft, &overrides, &shown(path))?;
+    draft.session.overrides = overrides;
+    Ok(())
+}
+
+/// Refuses options that the daemon needs otherwise, and warns of others. `place` is where they stand.
+pub(super) fn judge_session(
+    draft: &mut Draft,
+    options: &Map<String, Value>,
+    place: &str,
+) -> Result<(), String> {
+    let at = |pointer: &str| {
+        let mut keys = pointer[1..].split('/');
+        let first = keys.next().and_then(|key| options.get(key));
+        keys.try_fold(first?, |value, key| value.get(key))
+    };
     let differs = |(pointer, fixed): &&(&str, &str)| {
-        overrides.pointer(pointer).is_some_and(|value| format!("{value}") != *fixed)
+        at(pointer).is_some_and(|value| format!("{value}") != *fixed)
     };
     let named = |pointer: &str| pointer[1..].replace('/', ".");
     if let Some((pointer, fixed)) = FIXED_SESSION_KEYS.iter().find(differs) {
-        return Err(format!("{}: {} must stay {fixed}", shown(path), named(pointer)));
+        return Err(format!("{place}: {} must stay {fixed}", named(pointer)));
     }
     for (pointer, mono) in MONO_SESSION_KEYS.iter().filter(differs) {
-        let (key, path) = (named(pointer), shown(path));
+        let key = named(pointer);
         let hint = "clients send one channel, which the service would take for two";
-        draft.warnings.push(format!("{key} in {path}: should be {mono}: {hint}"));
+        draft.warnings.push(format!("{key} in {place}: should be {mono}: {hint}"));
     }
-    let Value::Object(overrides) = overrides else { return Ok(()) };
-    if overrides.contains_key("model") {
+    if options.contains_key("model") {
         let hint = "the service takes the model only from VOICE_LIVE_MODEL";
-        draft.warnings.push(format!("model in {}: {hint}", shown(path)));
+        draft.warnings.push(format!("model in {place}: {hint}"));
     }
-    draft.session.overrides = overrides;
     Ok(())
 }
 

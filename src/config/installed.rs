@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::names::{ENTRA_COMMAND, ENTRA_FILE, KEY, KEY_FILE, SERVICE_FILE, TOOLS_DIR};
+use super::names::{
+    ASSISTANTS_DIR, ENTRA_COMMAND, ENTRA_FILE, KEY, KEY_FILE, SERVICE_FILE, TOOLS_DIR,
+};
 use super::{
     Config, ConfigError, EnvFile, Files, PassedSocket, Place, Purpose, Sources, dotenv,
     environment_file, secret,
@@ -16,8 +18,9 @@ const STATE_DIRECTORY: &str = "/var/lib/voicelived";
 /// The name that the unit's `LoadCredential=` gives to the copy of the settings file.
 const SETTINGS_COPY: &str = "voicelived.env";
 
-/// The folder with the owner's tools, which the unit names.
-const TOOLS_FOLDER: &str = "/etc/voicelived/tools.d";
+/// The folders with the owner's tools and assistants, which the unit names.
+const FOLDERS: [(&str, &str); 2] =
+    [(TOOLS_DIR, "/etc/voicelived/tools.d"), (ASSISTANTS_DIR, "/etc/voicelived/assistants.d")];
 
 /// The variable that names the key's file, which stands for the unit's `LoadCredential=`.
 const KEY_FILE_NAME: &str = "AZURE_VOICE_LIVE_API_KEY_FILE";
@@ -41,8 +44,10 @@ impl Config {
         let has_key = names.any(|name| {
             [KEY, KEY_FILE_NAME, ENTRA_FILE, ENTRA_COMMAND].iter().any(|it| name == *it)
         });
-        if !entries.iter().flatten().any(|entry| entry.name == TOOLS_DIR) {
-            sources.environment.push((TOOLS_DIR.into(), TOOLS_FOLDER.into()));
+        for (name, folder) in FOLDERS {
+            if !entries.iter().flatten().any(|entry| entry.name == name) {
+                sources.environment.push((name.into(), folder.into()));
+            }
         }
         if !has_key && Path::new(KEY_FILE).exists() {
             sources.environment.push((KEY_FILE_NAME.into(), KEY_FILE.into()));

@@ -540,6 +540,7 @@ impl<'a> Loader<'a> {
             state_dir: draft.state_dir,
             mcp: draft.mcp,
             tools_dir: draft.tools_dir,
+            assistants_dir: draft.assistants_dir,
             log: draft.log.unwrap_or(log::LevelFilter::Info),
             unready: draft.unready,
             secret_files: draft.secret_files,

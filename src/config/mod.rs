@@ -6,6 +6,7 @@
 //! An empty value counts as unset. Nothing here connects, listens or logs.
 
 mod agent;
+mod assistant;
 mod change;
 pub mod dotenv;
 mod draft;
@@ -62,6 +63,8 @@ pub struct Config {
     pub mcp: McpConfig,
     /// Folder with the owner's tools, one JSON file each; `None` for none.
     pub tools_dir: Option<PathBuf>,
+    /// Folder with the owner's assistants, one JSON file each; `None` for none.
+    pub assistants_dir: Option<PathBuf>,
     /// The most detailed level that is logged.
     pub log: log::LevelFilter,
     /// Why no call can be made: the settings that are missing. Only a daemon under a service

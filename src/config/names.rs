@@ -16,6 +16,7 @@ pub(super) const TOKEN_FILE: &str = "VOICELIVED_ACCESS_TOKEN_FILE";
 pub(super) const LISTEN: &str = "VOICELIVED_LISTEN";
 pub(super) const TLS_LISTEN: &str = "VOICELIVED_TLS_LISTEN";
 pub(super) const TOOLS_DIR: &str = "VOICELIVED_TOOLS_DIR";
+pub(super) const ASSISTANTS_DIR: &str = "VOICELIVED_ASSISTANTS_DIR";
 pub(super) const STATE_DIR: &str = "VOICELIVED_STATE_DIR";
 pub(super) const HTTPS_PROXY: &str = "HTTPS_PROXY";
 pub(super) const UPSTREAM_CA_FILE: &str = "VOICELIVED_UPSTREAM_CA_FILE";

@@ -3,8 +3,8 @@
 use super::agent;
 use super::draft::{self, Draft};
 use super::names::{
-    ALL_PROXY, API_KEY_FILE, AUTHORITY, AZURE_PREFIX, AZURE_SHORT_PREFIX, CLIENT, CLIENT_SECRET,
-    CREDENTIALS, ENDPOINT, ENTRA_COMMAND, ENTRA_FILE, FEDERATED_FILE, HTTPS_PROXY,
+    ALL_PROXY, API_KEY_FILE, ASSISTANTS_DIR, AUTHORITY, AZURE_PREFIX, AZURE_SHORT_PREFIX, CLIENT,
+    CLIENT_SECRET, CREDENTIALS, ENDPOINT, ENTRA_COMMAND, ENTRA_FILE, FEDERATED_FILE, HTTPS_PROXY,
     IDENTITY_ENDPOINT, IDENTITY_HEADER, IMDS_ENDPOINT, KEY, LISTEN, METADATA, NO_PROXY, SECRETS,
     SHARED, STATE_DIR, TENANT, TLS_LISTEN, TOKEN, TOKEN_FILE, TOOLS_DIR, UPSTREAM_CA_FILE,
 };
@@ -379,6 +379,14 @@ pub static VARIABLES: &[Variable] = &[
         group: CONVERSATION,
         service_only: false,
         parse: |draft, text, _| draft::folder(text).map(|path| draft.tools_dir = Some(path)),
+    },
+    Variable {
+        name: ASSISTANTS_DIR,
+        default: "",
+        explanation: "Folder with assistants, a JSON file each, from which clients choose: instructions, voice, language, model, tools. At most 32. The installed service reads /etc/voicelived/assistants.d.",
+        group: CONVERSATION,
+        service_only: false,
+        parse: |draft, text, _| draft::folder(text).map(|path| draft.assistants_dir = Some(path)),
     },
     Variable {
         name: LISTEN,

@@ -48,7 +48,7 @@ families! {
         "Requests refused by access rules, or because the daemon stops.";
     Calls: "calls_started_total", "", "", "Calls that began.";
     TurnedAway: "calls_turned_away_total", "reason",
-        "full address_limit daily_limit access_changed not_configured pool internal resume_refused \
+        "full address_limit daily_limit access_changed not_configured no_assistant pool internal resume_refused \
          resume_late",
         "Calls that were refused after the WebSocket had opened.";
     Ended: "calls_ended_total", "reason",

@@ -14,6 +14,7 @@ use crate::call::ending::EndReason;
 use crate::metrics::Family;
 use crate::net::upgrade;
 use crate::net::ws::WsPeer;
+use crate::session::candidates::Candidate;
 use crate::session::connection_faults;
 use crate::session::{News, Queues, Session};
 use crate::system::child::Outcome;
@@ -38,19 +39,21 @@ impl Server {
         at: usize,
         peer: WsPeer<TcpStream>,
         credential: Credential,
-        able: Abilities,
+        (able, assistant): (Abilities, &str),
         now: Instant,
     ) -> Conn {
         let Slot { address, generation, .. } = self.slots[at];
-        let Admitted { id, resume, mut queues } = match self.admit(at, now) {
+        let admitted = self
+            .candidate(assistant, now)
+            .and_then(|candidate| self.admit(at, now).map(|admitted| (admitted, candidate)));
+        let (Admitted { id, resume, mut queues }, candidate) = match admitted {
             Ok(admitted) => admitted,
             Err((reason, word)) => {
                 self.resources.metrics.count(Family::TurnedAway, word);
                 return turn_away(peer, &reason, now);
             }
         };
-        let Some(calls) = &mut self.calls else { return Conn::Free };
-        let candidate = calls.terms.candidate.candidate(now);
+        let Some(calls) = &self.calls else { return Conn::Free };
         if able.resumes {
             queues = queues.expecting_return(&mut self.resources.pool);
         }
@@ -65,12 +68,33 @@ impl Server {
         }
         self.slots[at].ticket = Ticket::new(&resume, credential, generation);
         self.resources.metrics.add(Family::Calls, 1);
-        let agent = match &*session.candidate().settings().assistant {
-            "" => String::new(),
-            name => format!(" to the agent {}", name.escape_debug()),
+        let with = match (assistant, &*session.candidate().settings().assistant) {
+            ("", "") => String::new(),
+            ("", agent) => format!(" to the agent {}", agent.escape_debug()),
+            (name, _) => format!(" to the assistant {name}"),
         };
-        log::info!("[{}] call from {address}{agent}", session.id());
+        log::info!("[{}] call from {address}{with}", session.id());
         Conn::Call(Box::new(session))
+    }
+
+    /// What a call asks the service for, with the assistant of that name if it is not empty.
+    fn candidate(
+        &mut self,
+        assistant: &str,
+        now: Instant,
+    ) -> Result<Candidate, (EndReason, &'static str)> {
+        let full = (EndReason::Full, EndReason::Full.word());
+        let terms = &mut self.calls.as_mut().ok_or(full)?.terms;
+        let chosen = match assistant {
+            "" => Some(&mut terms.candidate),
+            name => terms.assistants.find(name),
+        };
+        if let Some(chosen) = chosen {
+            return Ok(chosen.candidate(now));
+        }
+        let reason = EndReason::NoAssistant(terms.assistants.lacks(assistant));
+        let word = reason.word();
+        Err((reason, word))
     }
 
     /// Checks all limits, and reserves what a call needs. The error has the reason for the client, and
@@ -225,7 +249,7 @@ impl Server {
         let (Conn::Call(session), Some(calls)) = (&self.slots[at].conn, &mut self.calls) else {
             return;
         };
-        if calls.terms.candidate.remember(session.candidate(), now) {
+        if calls.terms.remember(session.candidate(), now) {
             let (id, model) = (session.id(), session.candidate().model());
             log::warn!(
                 "[{id}] the service has taken that, with the model {model}: later calls begin with it, \

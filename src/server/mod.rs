@@ -19,6 +19,7 @@
 
 mod accept;
 mod allowance;
+pub mod assistants;
 mod calls;
 mod certificates;
 mod children;

@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::assistants::Assistants;
 use super::slot::Conn;
 use super::{Calls, Mcp, Server};
 use crate::access::Access;
 use crate::call::ending::EndReason;
 use crate::identity::SignIn;
-use crate::session::candidates::Chosen;
+use crate::session::candidates::{Candidate, Chosen};
 use crate::system::resolve::Resolver;
 use crate::tools::Tools;
 
@@ -23,6 +24,8 @@ pub struct Terms {
     pub access: Access,
     /// The service's address and credential, and the session that it is asked for.
     pub candidate: Chosen,
+    /// What clients may ask for by name instead.
+    pub assistants: Assistants,
     /// Entra ID in place of the key that the candidate holds.
     pub sign_in: Option<Rc<SignIn>>,
     /// The tools that a call may run. Those of servers are no part of what is read again, and stay.
@@ -50,8 +53,19 @@ impl Terms {
     pub(super) fn change_tools(&mut self, change: impl FnOnce(&mut Tools)) -> Option<Value> {
         change(&mut self.tools);
         let old = self.candidate.offered().cloned();
-        self.candidate.offer(&self.tools.schemas());
+        let schemas = self.tools.schemas();
+        self.candidate.offer(&schemas);
+        self.assistants.all().for_each(|chosen| chosen.offer(&schemas));
         self.candidate.offered().filter(|new| Some(*new) != old.as_ref()).cloned()
+    }
+}
+
+impl Terms {
+    /// The service has accepted a candidate that a call fell back to. True if later calls begin with it, and
+    /// did not before.
+    pub(super) fn remember(&mut self, candidate: &Candidate, now: Instant) -> bool {
+        let own = self.candidate.remember(candidate, now);
+        self.assistants.all().fold(own, |known, chosen| known | chosen.remember(candidate, now))
     }
 }
 
@@ -72,7 +86,8 @@ impl Calls {
         let servers: Vec<_> = self.terms.tools.of_servers().cloned().collect();
         self.terms = if moved {
             let candidate = terms.candidate.at(&self.terms.candidate);
-            Terms { candidate, sign_in: self.terms.sign_in.clone(), ..terms }
+            let assistants = std::mem::take(&mut self.terms.assistants);
+            Terms { candidate, assistants, sign_in: self.terms.sign_in.clone(), ..terms }
         } else {
             terms
         };

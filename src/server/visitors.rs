@@ -27,6 +27,7 @@ impl Server {
             draining: self.lifecycle != Lifecycle::Serving,
             takes_calls: self.lifecycle.admits_calls(listener.passed),
             unready: self.calls.as_ref().is_some_and(|calls| calls.terms.unready.is_some()),
+            assistants: self.calls.as_ref().map_or("", |calls| calls.terms.assistants.told()),
             join: Join::default(),
             now,
         };
@@ -74,7 +75,9 @@ impl Server {
                 let (transport, early) = visitor.into_transport();
                 let peer = WsPeer::new(transport, Role::Server, CLIENT_SIZES, &early);
                 match wish {
-                    Wish::Call(able) => self.begin_call(at, peer, credential, able, now),
+                    Wish::Call(able, assistant) => {
+                        self.begin_call(at, peer, credential, (able, &assistant), now)
+                    }
                     Wish::TakeUp(take_up) => self.take_up(at, peer, credential, &take_up, now),
                 }
             }

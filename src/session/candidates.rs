@@ -244,10 +244,11 @@ impl Chosen {
     /// of its own and is offered none.
     pub fn offer(&mut self, tools: &serde_json::Value) {
         let Some(all) = self.candidate.all.as_ref() else { return };
-        if all.session.tools.is_null() || all.session.tools == *tools {
+        let tools = all.call.offer(tools);
+        if all.session.tools.is_null() || all.session.tools == tools {
             return;
         }
-        let session = SessionSettings { tools: tools.clone(), ..all.session.clone() };
+        let session = SessionSettings { tools, ..all.session.clone() };
         let (first, others, call) = (all.first.clone(), all.others.clone(), all.call.clone());
         let all = Rc::new(Candidates { first, others, session, call });
         let choice = self.candidate.choice;
@@ -299,6 +300,7 @@ pub(super) mod tests {
             },
             call: CallSettings {
                 assistant: String::new(),
+                chosen: None,
                 session: json!(null),
                 greeting: None,
                 idle: second,

@@ -64,7 +64,11 @@ impl<S: Socket> Session<S> {
                 Output::Heard(after) => cx.metrics.first_heard(after),
                 Output::ItemRefused => cx.metrics.add(Family::ItemsRefused, 1),
                 Output::RunTool { call_id, name, arguments } => {
-                    let wanted = cx.want_tool(&call_id, &name, &arguments);
+                    let wanted = if self.candidate().settings().may_use(&name) {
+                        cx.want_tool(&call_id, &name, &arguments)
+                    } else {
+                        Err("There is no such tool.".to_owned())
+                    };
                     cx.count_wanted(&wanted);
                     settled.push((call_id, wanted));
                 }

@@ -49,22 +49,47 @@ type Refusal = (String, String);
 /// The first fault, with its line.
 #[inline(never)]
 pub fn parse(text: &str, path: &Path, folder: &Path, credentials: &Path) -> Result<Tool, Fault> {
-    let text = text.trim_start_matches('\u{feff}');
-    let value: Value = serde_json::from_str(text).map_err(|fault| {
-        let mut reason = fault.to_string();
-        // The library names the place too.
-        reason.truncate(reason.find(" at line ").unwrap_or(reason.len()));
-        Fault { line: fault.line().max(1), reason: format!("it is not JSON: {reason}") }
-    })?;
-    let fields = value
-        .as_object()
-        .ok_or_else(|| Fault { line: 1, reason: "it must hold one JSON object".to_owned() })?;
-    tool(fields, path, folder, credentials)
+    let fields = object(text)?;
+    tool(&fields, path, folder, credentials)
         .map_err(|(reason, place)| Fault { line: line_of(text, &place), reason })
 }
 
+/// The one JSON object that a file of the owner's holds.
+///
+/// # Errors
+/// It is no JSON, or something else than an object.
+#[inline(never)]
+pub fn object(text: &str) -> Result<Map<String, Value>, Fault> {
+    match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(Fault { line: 1, reason: "it must hold one JSON object".to_owned() }),
+        Err(fault) => {
+            let mut reason = fault.to_string();
+            // The library names the place too.
+            reason.truncate(reason.find(" at line ").unwrap_or(reason.len()));
+            Err(Fault { line: fault.line().max(1), reason: format!("it is not JSON: {reason}") })
+        }
+    }
+}
+
+/// A field that no file has, with the reason why it is refused.
+#[must_use]
+pub fn unknown_field(fields: &Map<String, Value>, known: &[&str]) -> Option<(String, String)> {
+    let name = fields.keys().find(|name| !known.contains(&name.as_str()))?;
+    let reason = format!("there is no field {name:?}; the fields are {}", known.join(", "));
+    Some((reason, name.clone()))
+}
+
+/// Whether a text may be the name of a tool or an assistant.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    (1..=64).contains(&text.len()) && text.bytes().all(is_good)
+}
+
 /// The line where a text stands, as a key or a value if it can be found so; else the first.
-fn line_of(text: &str, place: &str) -> usize {
+#[must_use]
+pub fn line_of(text: &str, place: &str) -> usize {
     let quoted = text.find(&format!("{}", Value::from(place)));
     let at = quoted.or_else(|| text.find(place)).unwrap_or(0);
     text[..at].matches('\n').count() + 1
@@ -80,13 +105,11 @@ fn tool(
     folder: &Path,
     credentials: &Path,
 ) -> Result<Tool, Refusal> {
-    if let Some(name) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-        let fields = FIELDS.join(", ");
-        return refuse(name, format!("there is no field {name:?}; the fields are {fields}"));
+    if let Some(refusal) = unknown_field(fields, &FIELDS) {
+        return Err(refusal);
     }
     let name = text(fields, "name")?;
-    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if name.len() > 64 || !name.bytes().all(is_good) {
+    if !is_name(&name) {
         return refuse("name", "name may have up to 64 of the characters A-Z a-z 0-9 _ and -");
     }
     let description = text(fields, "description")?;

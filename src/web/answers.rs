@@ -187,7 +187,7 @@ fn answer_call(
 }
 
 /// Answers `/pair` for a browser that was admitted. It either showed the token and gets a cookie for
-/// it, or it showed its cookie and gets it renewed.
+/// it, or it showed its cookie and gets it renewed. Where there are assistants, it is told which.
 fn answer_pairing(
     out: &mut Vec<u8>,
     request: &Request,
@@ -198,8 +198,17 @@ fn answer_pairing(
         if gate.admits_frames() { cx.guard.cookie_for_frames() } else { cx.guard.cookie() };
     let cookie = cookie.map(|value| format!("Set-Cookie: {value}\r\n"));
     let cookie = cookie.unwrap_or_default();
-    let extra = format!("{COMMON_FIELDS}Cache-Control: no-store\r\n{cookie}");
-    http::answer_head(out, Status::NO_CONTENT, &extra, None, request.keep_alive);
+    let mut extra = format!("{COMMON_FIELDS}Cache-Control: no-store\r\n{cookie}");
+    if cx.assistants.is_empty() {
+        http::answer_head(out, Status::NO_CONTENT, &extra, None, request.keep_alive);
+        return after(request);
+    }
+    extra.push_str("Content-Type: application/json\r\n");
+    let text = cx.assistants;
+    http::answer_head(out, Status::OK, &extra, Some(text.len()), request.keep_alive);
+    if request.method != "HEAD" {
+        out.extend_from_slice(text.as_bytes());
+    }
     after(request)
 }
 

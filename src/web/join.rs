@@ -17,7 +17,7 @@ pub struct Join {
 /// What a client wants that opens `/ws`.
 pub enum Wish {
     /// A new call.
-    Call(Abilities),
+    Call(Abilities, Named),
     /// To go on with a call.
     TakeUp(TakeUp),
 }
@@ -30,6 +30,9 @@ pub struct Abilities {
     /// It can hold a reply (`barge_in=hold`).
     pub holds: bool,
 }
+
+/// The name of the assistant that a client asks for; empty for the one of the daemon's own settings.
+pub type Named = Box<str>;
 
 /// A call to be taken up.
 #[derive(Debug)]
@@ -45,7 +48,7 @@ pub struct TakeUp {
 impl fmt::Debug for Wish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Call(_) => "Call",
+            Self::Call(..) => "Call",
             Self::TakeUp(_) => "TakeUp",
         })
     }
@@ -53,7 +56,10 @@ impl fmt::Debug for Wish {
 
 impl Default for Join {
     fn default() -> Self {
-        Self { credential: Credential::None, wish: Wish::Call(Abilities::default()) }
+        Self {
+            credential: Credential::None,
+            wish: Wish::Call(Abilities::default(), Named::default()),
+        }
     }
 }
 
@@ -69,9 +75,10 @@ impl Wish {
             })
         };
         let holds = value("barge_in") == Some("hold");
+        let assistant = || value("assistant").unwrap_or_default().into();
         match value("resume") {
-            None => Self::Call(Abilities { resumes: false, holds }),
-            Some("") => Self::Call(Abilities { resumes: true, holds }),
+            None => Self::Call(Abilities { resumes: false, holds }, assistant()),
+            Some("") => Self::Call(Abilities { resumes: true, holds }, assistant()),
             Some(secret) => Self::TakeUp(TakeUp {
                 secret: Secret::shown(secret),
                 received: value("received").and_then(|text| text.parse().ok()),

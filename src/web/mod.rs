@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 
 use answers::{answer_as_service, answer_visitor, text_head};
-pub use join::{Abilities, Join, TakeUp, Wish};
+pub use join::{Abilities, Join, Named, TakeUp, Wish};
 
 pub use crate::access::Credential;
 use crate::access::{Forwarding, Gate, Guard};
@@ -92,6 +92,8 @@ pub struct VisitContext<'a> {
     pub takes_calls: bool,
     /// No call can be made until the owner completes the settings.
     pub unready: bool,
+    /// The assistants that a client may choose from, as JSON; empty if there are none.
+    pub assistants: &'a str,
     /// How the client of an upgrade joins: written by the answer to it.
     pub join: Join,
     /// The time of this turn.

@@ -144,6 +144,20 @@ test('two seconds of speech are held for a socket that is not open yet, the late
   assert.equal(socket.frames.at(-1), 1001);
 });
 
+test('while a tone of the page sounds, silence takes the place of the microphone', async (t) => {
+  const { call, socket } = await active(t);
+  hear(1);
+  call.deafen(280);
+  hear(2);
+  mock.timers.tick(200);
+  call.deafen(280); // another one
+  mock.timers.tick(279);
+  hear(3);
+  mock.timers.tick(1);
+  hear(4);
+  assert.deepEqual(socket.frames, [1, 0, 0, 4]);
+});
+
 test('what a stalled network does not take is dropped', async (t) => {
   const { socket } = await active(t);
   hear(1);

@@ -45,6 +45,17 @@ async function share(t, key, open) {
   return opened;
 }
 
+/** A browser that does not even show the page is not given to the next test. */
+async function show(browser, url, options) {
+  try {
+    return await Talk.open(browser, url, options);
+  } catch (cause) {
+    await shared?.end();
+    shared = null;
+    throw cause;
+  }
+}
+
 /** Chromium's microphone hears a file from the click on: the welcome's time stands in front of the words. */
 async function openChromium(t, { pieces = [room(QUIET_SECONDS)], prefs: _, ...wish } = {}) {
   const [daemon, url] = await serve(t, wish);
@@ -53,7 +64,7 @@ async function openChromium(t, { pieces = [room(QUIET_SECONDS)], prefs: _, ...wi
     return { browser: await launchChromium(owner, { file }), file };
   });
   record(file, pieces); // read whenever the microphone is opened
-  return { talk: await Talk.open(browser, url, { reducedMotion: 'reduce' }), browser, daemon, speak: () => {} };
+  return { talk: await show(browser, url, { reducedMotion: 'reduce' }), browser, daemon, speak: () => {} };
 }
 
 /** Firefox hears what is played into a sound server, when the test says so. */
@@ -64,7 +75,7 @@ async function openFirefox(t, { prefs, pieces: _, ...wish } = {}) {
     return { browser: await launchFirefox(owner, { server: pulse.server, prefs }), pulse };
   });
   const speak = (pieces) => pulse.speak(t, script(t, pieces));
-  return { talk: await Talk.open(browser, url), browser, daemon, speak, pulse };
+  return { talk: await show(browser, url), browser, daemon, speak, pulse };
 }
 
 /** Chromium first. Within a file the browsers never run at the same time.

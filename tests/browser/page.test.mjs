@@ -118,7 +118,9 @@ function onlyCommentsAreMissing(file, source, served) {
   assert.equal(now.length, old.length, `${file}: the numbers of the lines`);
   for (const [at, line] of old.entries()) {
     if (now[at] === line) assert.doesNotMatch(line, /^\s*(\/\/|\/\*\*)/, `${file}:${at + 1} is a comment`);
-    else assert.match(`${now[at]}|${line}`, /^\|\s*(\/\/|\/\*|\*)/, `${file}:${at + 1} is lost`);
+    else if (now[at] !== '') assert.match(line.slice(now[at].length), /^\s* \/\/ [^'"`]*$/, `${file}:${at + 1} has lost code`);
+    else assert.match(line, /^\s*(\/\/|\/\*|\*)/, `${file}:${at + 1} is lost`);
+    if (now[at] !== line) assert.ok(line.startsWith(now[at]), `${file}:${at + 1}`);
   }
 }
 

@@ -3,7 +3,7 @@
 
 {
   const BLOCK = 4096;
-  const tap = { rate: 0, blocks: [], sent: [], got: [], pcm: [], sockets: [], states: [], tracks: [], locks: [], violations: [] };
+  const tap = { rate: 0, blocks: [], sent: [], got: [], pcm: [], sockets: [], states: [], tracks: [], tones: [], locks: [], violations: [] };
   tap.step = (at) => Math.round((at - tap.since) / 10); // a time as a place in the recording, in steps of 10 ms
   window.tap = tap;
 
@@ -26,9 +26,14 @@
     return recorders.get(context);
   }
 
+  const chimes = new WeakSet(); // contexts of tones: they are noted, and not recorded among the replies
   AudioNode.prototype.connect = function (target, ...rest) {
+    if (this instanceof OscillatorNode && !(target instanceof AudioDestinationNode)) {
+      chimes.add(this.context);
+      tap.tones.push(this.frequency.value);
+    }
     if (this instanceof MediaStreamAudioSourceNode) tap.source = this;
-    if (target instanceof AudioDestinationNode) connect.call(this, recorder(this.context));
+    if (target instanceof AudioDestinationNode && !chimes.has(this.context)) connect.call(this, recorder(this.context));
     return connect.call(this, target, ...rest);
   };
 

@@ -18,6 +18,7 @@ pub(crate) struct Scene {
 pub(crate) fn settings() -> CallSettings {
     CallSettings {
         assistant: String::new(),
+        chosen: None,
         session: json!({"modalities": ["text", "audio"], "voice": {"type": "openai", "name": "alloy"},
             "input_audio_format": "pcm16", "turn_detection": {"type": "server_vad"}}),
         greeting: None,

@@ -79,6 +79,7 @@ fn daemon(
         };
         let settings = CallSettings {
             assistant: String::new(),
+            chosen: None,
             session: session_object(&session),
             greeting: None,
             idle: Duration::from_secs(60),
@@ -104,6 +105,7 @@ fn daemon(
             terms: Terms {
                 access: Access::Open,
                 candidate: Chosen::new(Candidate::only(settings, target)),
+                assistants: Default::default(),
                 sign_in: None,
                 tools,
                 mcp: Mcp::default(),

@@ -66,6 +66,7 @@ pub(crate) struct Scene {
 pub(crate) fn settings() -> CallSettings {
     CallSettings {
         assistant: String::new(),
+        chosen: None,
         session: serde_json::json!({}),
         greeting: None,
         idle: Duration::from_secs(48 * 3600),

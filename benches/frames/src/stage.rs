@@ -238,6 +238,7 @@ fn new_session<S: Socket>(transport: Transport<S>, target: Target, owner: &mut L
     let queues = Queues::open(&mut owner.resources.pool).expect("the pool is new");
     let settings = CallSettings {
         assistant: String::new(),
+        chosen: None,
         session: session_object(&SessionSettings {
             model: "gpt-realtime-mini".to_owned(),
             expected: Dialect::Beta,

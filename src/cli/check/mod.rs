@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 
 use super::args::CheckArgs;
+use super::assistants::AssistantFolder;
 use super::drive::{self, Drive, Ended, Event, Way};
 use super::exit::{self, Failure};
 use super::own_names;
@@ -94,9 +95,13 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     for tool in found.tools.iter() {
         report.fact("tool", &tools::line(tool));
     }
-    for fault in &found.faults {
-        report.note(fault);
+    let assistants = AssistantFolder::default().read(&config);
+    for one in &assistants.list {
+        report.fact("assistant", &one.line());
     }
+    let missing = assistants.list.iter().flat_map(|one| one.missing(&found.tools));
+    let faults = missing.chain(found.faults.iter().chain(&assistants.faults).cloned());
+    faults.for_each(|fault| report.note(&fault));
     let candidate = service::first_candidate(&config, &found.tools, &ClientConfigs::default())
         .map_err(|error| (exit::CONFIG, error))?;
     let login = log_in(&config, &program, &mut report)?;

@@ -19,7 +19,6 @@ use crate::certificates::{Authority, OwnFiles};
 use crate::certificates::{Certificates, Names};
 use crate::cli::args::{RunArgs, SimulateArgs};
 use crate::cli::exit::{self, Failure};
-use crate::cli::tool_folder::ToolFolder;
 use crate::cli::{access_token, own_names, service};
 use crate::config::{Config, PassedSocket, Purpose};
 use crate::net::tls::{self, ClientConfigs};
@@ -33,7 +32,7 @@ use crate::system::terminal_log;
 use crate::web::{CallSite, Site};
 
 use invitation::Invitation;
-use reload::Provenance;
+use reload::{Folders, Provenance};
 
 /// Longest certificate or key file, in bytes.
 const MAX_PEM: usize = 256 * 1024;
@@ -126,8 +125,7 @@ fn serve(
 ) -> Result<(), Failure> {
     let simulated = !listen.is_empty();
     let program = std::env::current_exe().map_err(system)?;
-    let folder = ToolFolder::default();
-    let tools = reload::tools(&folder, &config);
+    let folders = Folders::default();
     let certificates = config.web.tls_listen.map(|_| certificates(&config)).transpose()?;
     let doors = listen_for_calls(&config, passed, certificates.as_ref(), simulated)?;
     let urls: Vec<String> = doors.iter().filter_map(url).collect();
@@ -140,7 +138,7 @@ fn serve(
     listen.extend(doors);
     let token = access_token::token(&config)?;
     let tls = ClientConfigs::default();
-    let terms = reload::terms(&config, &tools, token.as_ref(), &tls)
+    let terms = reload::terms(&config, &folders, token.as_ref(), &tls)
         .map_err(|error| (exit::CONFIG, error))?;
     let calls = Calls {
         certificates: certificates.map(|(certificates, _)| certificates),
@@ -152,7 +150,7 @@ fn serve(
         connects_per_minute: config.limits.connects_per_minute,
         pool_blocks: blocks(&config),
         drain: config.limits.drain,
-        reread: reload::reread(from, config, folder, tls),
+        reread: reload::reread(from, config, folders, tls),
     };
     let server = Server::new(listen, Some(calls)).map_err(system)?;
     let server = server.named_by(names).managed_by(manager()).with_tools(Instant::now());

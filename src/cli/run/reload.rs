@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::cli::args::RunArgs;
+use crate::cli::assistants::AssistantFolder;
 use crate::cli::tool_folder::ToolFolder;
 use crate::cli::{access_token, service};
 use crate::config::{Config, ConfigError, PassedSocket, Purpose, Secret};
@@ -41,25 +42,38 @@ impl Provenance {
     }
 }
 
+/// The folders of the owner's. Each remembers the last good version of its files.
+#[derive(Default)]
+pub(super) struct Folders {
+    tools: ToolFolder,
+    assistants: AssistantFolder,
+}
+
 /// Makes the terms of new calls from `config`. `token` is `None` if everybody may call.
 ///
 /// # Errors
 /// A sentence, when TLS cannot be set up.
 pub(super) fn terms(
     config: &Config,
-    tools: &Tools,
+    folders: &Folders,
     token: Option<&Secret>,
     tls: &ClientConfigs,
 ) -> Result<Terms, String> {
-    let candidate = Chosen::new(service::first_candidate(config, tools, tls)?);
+    let tools = tools(&folders.tools, config);
+    let candidate = Chosen::new(service::first_candidate(config, &tools, tls)?);
+    let found = folders.assistants.read(config);
+    for fault in &found.faults {
+        log::error!("assistants: {fault}");
+    }
+    let assistants = found.ready(&tools, tls)?;
     let sign_in = config.service.sign_in.clone().map(Rc::new);
     let access = access_token::access(token);
-    let (tools, unready) = (tools.clone(), config.unready.clone());
-    Ok(Terms { access, candidate, sign_in, tools, mcp: service::mcp(config), unready })
+    let (mcp, unready) = (service::mcp(config), config.unready.clone());
+    Ok(Terms { access, candidate, assistants, sign_in, tools, mcp, unready })
 }
 
 /// The tools of new calls. A fault is told, and costs only its file.
-pub(super) fn tools(folder: &ToolFolder, config: &Config) -> Tools {
+fn tools(folder: &ToolFolder, config: &Config) -> Tools {
     let found = folder.read(config.tools_dir.as_deref());
     for fault in &found.faults {
         log::error!("tools: {fault}");
@@ -77,15 +91,14 @@ pub(super) fn tools(folder: &ToolFolder, config: &Config) -> Tools {
 pub(super) fn reread(
     from: Provenance,
     started: Config,
-    folder: ToolFolder,
+    folders: Folders,
     tls: ClientConfigs,
 ) -> Reread {
     Box::new(move || {
         let one_line = |faults: Vec<ConfigError>| service::lines(&faults).replace('\n', "; ");
         let config = from.read().map_err(one_line)?;
         let token = access_token::kept_token(&config)?;
-        let tools = tools(&folder, &config);
-        let terms = terms(&config, &tools, token.as_ref(), &tls)?;
+        let terms = terms(&config, &folders, token.as_ref(), &tls)?;
         for warning in &config.warnings {
             log::warn!("{warning}");
         }

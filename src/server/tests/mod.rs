@@ -181,6 +181,7 @@ fn settings(tools: &Tools) -> CallSettings {
     };
     CallSettings {
         assistant: String::new(),
+        chosen: None,
         session: session_object(&session),
         greeting: None,
         idle: Duration::from_secs(600),
@@ -220,6 +221,7 @@ fn calls(port: u16) -> Calls {
         terms: Terms {
             access: Access::Open,
             candidate: Chosen::new(Candidate::only(settings(&tools), target_at(port))),
+            assistants: Default::default(),
             sign_in: None,
             tools,
             mcp: Mcp::default(),

@@ -43,6 +43,7 @@ impl Device {
             draining: self.draining,
             takes_calls: !self.draining,
             unready: self.unready,
+            assistants: "",
             join: Default::default(),
             now: self.now,
         };

@@ -55,6 +55,7 @@ impl Scene {
             draining: false,
             takes_calls: true,
             unready: false,
+            assistants: "",
             join: Default::default(),
             now: self.now,
         };

@@ -96,6 +96,7 @@ impl Scene {
     fn new(greeting: Option<String>) -> Self {
         let settings = CallSettings {
             assistant: String::new(),
+            chosen: None,
             session: json!({"voice": "alloy", "turn_detection": {"type": "server_vad"}}),
             greeting,
             idle: Duration::from_secs(120),

@@ -40,6 +40,7 @@ pub fn fuzz_client_text(data: &[u8]) {
             assert_eq!(value["allow"], *allow);
         }
         ClientMessage::HangUp => assert_eq!(kind, "hang_up"),
+        ClientMessage::Leave => assert_eq!(kind, "leave"),
         ClientMessage::Played { ms } => {
             let sent = value["ms"].as_f64().expect("a number");
             assert!(sent >= 0.0 && *ms as f64 <= sent, "{ms} of {sent}");
