@@ -360,6 +360,40 @@ fn a_reply_that_waits_for_its_client_is_not_given_up_and_nor_is_the_service() {
     assert!(!texts.contains(r#""latency""#), "nobody has waited for the service: {texts}");
 }
 
+/// What has not come before the connection broke would be played otherwise.
+#[test]
+fn a_client_that_comes_back_is_told_again_that_the_reply_is_held() {
+    let settings = CallSettings { resume: HOLD, reversible_barge_in: true, ..settings() };
+    for missed in [false, true] {
+        let scene = Scene::active_resumable(settings.clone(), ROOM);
+        let mut call = Call { scene, ..Call::new(0) };
+        call.say(&json!({"type": "session.updated", "session": {"turn_detection":
+            {"type": "server_vad", "create_response": false, "interrupt_response": false}}}));
+        call.say(&json!({"type": "response.created", "response": {"id": "r0"}}));
+        call.reply(30_000);
+        let speech = json!({"type": "input_audio_buffer.speech_started", "item_id": "u"});
+        if missed {
+            call.scene.break_client(0);
+            call.say(&speech);
+        } else {
+            call.say(&speech);
+            call.scene.break_client(0);
+        }
+        let before = call.scene.messages.len();
+        call.join();
+        let told = &call.scene.messages[before..];
+        let state = told.iter().position(|text| text.contains("call_state"));
+        let after = &told[state.expect("the state of the call") + 1..];
+        let is_hold = |text: &String| text.contains(r#""type":"hold""#);
+        assert!(after.iter().any(is_hold), "missed {missed}: {told:?}");
+        call.pass(Duration::from_secs(2));
+        call.scene.break_client(0);
+        let before = call.scene.messages.len();
+        call.join();
+        assert!(!call.scene.messages[before..].iter().any(is_hold), "it is over");
+    }
+}
+
 #[test]
 fn the_wait_for_an_answer_is_not_measured_while_the_client_is_away() {
     let mut call = Call::new(0);
