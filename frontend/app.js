@@ -89,7 +89,7 @@ function showState(state, note = '', look = state) {
 
 /** An answer may still be heard while a connection is made again. */
 function canStop() {
-  return document.body.dataset.state === 'speaking' || Boolean(call?.playing);
+  return document.body.dataset.state === 'speaking' || Boolean(call?.playing || call?.working);
 }
 
 /** @param {string} words @param {'settings'} [remedy] what may mend it */

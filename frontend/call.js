@@ -174,7 +174,12 @@ export class Call {
     return this.#playing || this.#paused;
   }
 
-  /** Stops the answer, as speaking into it would. */
+  /** A tool is at work, or its result is still to be spoken about. */
+  get working() {
+    return this.#tools > 0;
+  }
+
+  /** Stops the answer, as speaking into it would; where none is heard, the tools at work. */
   interrupt() {
     this.#discard = true;
     this.#stopped = !this.#line.joined;
@@ -391,6 +396,7 @@ export class Call {
   /** A tool's result is followed by a reply about it, so the call stays busy past the tool's end. */
   #onTool({ state }) {
     if (state === 'running') this.#tools++;
+    else if (this.#discard) return; // it was stopped, so no reply follows
     this.#owe();
   }
 

@@ -77,6 +77,7 @@ mod terminal;
 mod terminal_log;
 mod test_command;
 mod tool_runs;
+mod tool_traces;
 mod transcripts;
 mod transport_seeds;
 mod typed_turns;

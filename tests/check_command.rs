@@ -9,6 +9,7 @@ use std::process::Command;
 use crate::support;
 use support::daemon::Daemon;
 use support::script::{Script, Step};
+use support::tools::Folder;
 
 fn check(endpoint: &str, settings: &[(&str, &str)]) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_voicelived"))
@@ -69,6 +70,40 @@ fn messages_that_mean_nothing_are_passed_over() {
     let (code, lines, fault) = check(&plain(service.address), &[]);
     assert_eq!(code, 69, "{lines}{fault}");
     assert!(fault.contains("unreadable") && !fault.contains(".."), "{fault}");
+}
+
+/// The owner's tools with what is wrong with some. That costs no call, so the check goes on.
+#[test]
+fn tools_of_the_owners_are_listed_with_their_faults() {
+    let good = r#"{"name":"lamp","description":"d","command":["true"],"confirm":"always"}"#;
+    let folder = Folder::new("check")
+        .with("lamp.json", good)
+        .with("again.json", &good.replace(r#""confirm":"always""#, r#""comment":"c""#))
+        .with("typo.json", "{\n  \"name\": \"x\",\n  \"descripton\": \"y\"\n}");
+    let service = Daemon::simulate(&[]);
+    let settings = [("VOICELIVED_TOOLS_DIR", folder.path())];
+    let (code, lines, fault) = check(&plain(service.address), &settings);
+    assert_eq!(code, 0, "{lines}{fault}");
+    let has = |what: &str, parts: &[&str]| {
+        let of = |line: &&str| line.starts_with(what) && parts.iter().all(|it| line.contains(it));
+        assert_eq!(lines.lines().filter(of).count(), 1, "{what}, {parts:?}: {lines}");
+    };
+    has("tool", &["get_weather", "built in"]);
+    has("tool", &["lamp", "command", "again.json"]);
+    has("warning", &["typo.json line 3: there is no field \"descripton\"; the fields are name, "]);
+    has("warning", &["lamp.json: the name lamp is taken: ", "again.json"]);
+    assert!(lines.contains("All is well") && !lines.contains('\u{1b}'), "{lines}");
+    // What asks first says so, and a folder that is not there is a warning too.
+    fs::remove_file(folder.0.join("again.json")).expect("it is there");
+    let (_, lines, _) = check(&plain(service.address), &settings);
+    assert!(lines.contains("lamp.json, asks first"), "{lines}");
+    let (code, lines, fault) =
+        check(&plain(service.address), &[("VOICELIVED_TOOLS_DIR", "/no/such/folder")]);
+    assert!(
+        lines.contains("warning") && lines.contains("/no/such/folder: No such file"),
+        "{lines}"
+    );
+    assert_eq!(code, 0, "{fault}");
 }
 
 #[test]

@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use crate::support::{random, scene};
+use crate::support::random::Random;
+use crate::support::scene::{Scene, settings};
+use crate::support::whole_call::{find_service, for_seeds, numbers, read_numbers, send};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use random::Random;
-use scene::{Scene, settings};
 use serde_json::{Value, json};
 use voicelived::call::CallSettings;
 use voicelived::net::ws::Message;
@@ -18,17 +18,6 @@ const FRAME: Duration = Duration::from_millis(20);
 const HOLD: Duration = Duration::from_secs(30);
 /// What the kernel takes for a client: as the daemon asks of Linux.
 const ROOM: usize = 32 * 1024;
-
-/// Numbers as audio, two samples each. Zero is silence.
-fn numbers(range: std::ops::Range<u32>) -> Vec<u8> {
-    range.flat_map(u32::to_le_bytes).collect()
-}
-
-fn read_numbers(pcm: &[u8]) -> Vec<u32> {
-    let (pairs, rest) = pcm.as_chunks::<4>();
-    assert!(rest.is_empty(), "half a number");
-    pairs.iter().map(|pair| u32::from_le_bytes(*pair)).collect()
-}
 
 /// A call, and what its two ends have said.
 struct Call {
@@ -126,10 +115,7 @@ impl Call {
             self.lost.extend(said);
             return;
         }
-        let client = self.scene.client();
-        client.send(Message::Binary(&numbers(said))).expect("memory");
-        client.flush().expect("memory");
-        self.scene.turn();
+        send(&mut self.scene, Message::Binary(&numbers(said)));
         self.listen();
     }
 
@@ -139,9 +125,8 @@ impl Call {
             if event["type"] == "input_audio_buffer.append" {
                 let pcm = STANDARD.decode(event["audio"].as_str().expect("text")).expect("base64");
                 let session = self.heard.last_mut().expect("there is one");
-                let numbers = read_numbers(&pcm);
-                self.silence += numbers.iter().filter(|number| **number == 0).count() * 4;
-                session.extend(numbers.into_iter().filter(|number| *number > 0));
+                self.silence += read_numbers(&pcm).filter(|number| *number == 0).count() * 4;
+                session.extend(read_numbers(&pcm).filter(|number| *number > 0));
             }
         }
     }
@@ -165,9 +150,8 @@ impl Call {
             self.pass(FRAME);
         }
         self.heard.push(Vec::new());
-        self.scene.answer_redial();
-        self.say(&json!({"type": "session.created", "session": {"id": "s"}}));
-        self.say(&json!({"type": "session.updated", "session": {"id": "s"}}));
+        find_service(&mut self.scene);
+        self.listen();
         self.service = true;
     }
 
@@ -185,7 +169,7 @@ impl Call {
     /// What the client has been told and has heard.
     fn check(&self) {
         let seed = self.seed;
-        let heard = read_numbers(&self.scene.audio);
+        let heard: Vec<u32> = read_numbers(&self.scene.audio).collect();
         let (mut said, mut cuts) = (0, self.cuts.iter());
         for (message, before) in self.scene.messages.iter().zip(&self.scene.audio_before) {
             let message: Value = serde_json::from_str(message).expect("JSON");
@@ -291,9 +275,7 @@ fn run(seed: u64) {
 fn end(mut call: Call, hangs_up: bool) {
     let seed = call.seed;
     let word = if hangs_up {
-        call.scene.client().send(Message::Text(r#"{"type":"hang_up"}"#)).expect("memory");
-        call.scene.client().flush().expect("memory");
-        call.scene.turn();
+        send(&mut call.scene, Message::Text(r#"{"type":"hang_up"}"#));
         assert_eq!(call.scene.texts.matches(r#""state":"ended""#).count(), 1, "seed {seed}");
         "hang_up"
     } else {
@@ -315,12 +297,7 @@ fn end(mut call: Call, hangs_up: bool) {
 
 #[test]
 fn a_client_that_comes_back_misses_nothing_and_hears_nothing_twice() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seeds = match number("VOICELIVED_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("VOICELIVED_SEEDS").unwrap_or(2_000),
-    };
-    seeds.for_each(run);
+    for_seeds(run);
 }
 
 #[test]
@@ -340,6 +317,22 @@ fn a_client_that_has_had_too_little_or_too_much_cannot_go_on() {
     (0..10).for_each(|_| call.scene.turn());
     assert!(call.scene.audio == audio, "{} bytes", call.scene.audio.len());
     call.check();
+}
+
+#[test]
+fn the_limits_go_on_while_the_client_is_away() {
+    let limit = Duration::from_secs(20);
+    let idle = CallSettings { idle: limit, resume: HOLD, ..settings() };
+    let longest = CallSettings { max_duration: limit, resume: HOLD, ..settings() };
+    for (settings, word) in [(idle, "idle"), (longest, "time_limit")] {
+        let mut scene = Scene::active_resumable(settings, ROOM);
+        scene.break_client(0);
+        scene.pass(limit - FRAME);
+        assert!(scene.is_held(), "{word}: {}", scene.texts);
+        scene.pass(Duration::from_secs(3));
+        assert!(scene.closed, "{word}: {}", scene.texts);
+        assert_eq!(scene.counted(&format!("calls_ended_total{{reason=\"{word}\"}}")), 1);
+    }
 }
 
 /// The blocks are full, so the service is not read. That it says nothing is no wonder then.
@@ -365,6 +358,40 @@ fn a_reply_that_waits_for_its_client_is_not_given_up_and_nor_is_the_service() {
     assert_eq!(texts.matches(r#""response_started""#).count(), 1, "{texts}");
     assert!(texts.contains(r#""completed""#) && !texts.contains(r#""lost""#), "{texts}");
     assert!(!texts.contains(r#""latency""#), "nobody has waited for the service: {texts}");
+}
+
+/// What has not come before the connection broke would be played otherwise.
+#[test]
+fn a_client_that_comes_back_is_told_again_that_the_reply_is_held() {
+    let settings = CallSettings { resume: HOLD, reversible_barge_in: true, ..settings() };
+    for missed in [false, true] {
+        let scene = Scene::active_resumable(settings.clone(), ROOM);
+        let mut call = Call { scene, ..Call::new(0) };
+        call.say(&json!({"type": "session.updated", "session": {"turn_detection":
+            {"type": "server_vad", "create_response": false, "interrupt_response": false}}}));
+        call.say(&json!({"type": "response.created", "response": {"id": "r0"}}));
+        call.reply(30_000);
+        let speech = json!({"type": "input_audio_buffer.speech_started", "item_id": "u"});
+        if missed {
+            call.scene.break_client(0);
+            call.say(&speech);
+        } else {
+            call.say(&speech);
+            call.scene.break_client(0);
+        }
+        let before = call.scene.messages.len();
+        call.join();
+        let told = &call.scene.messages[before..];
+        let state = told.iter().position(|text| text.contains("call_state"));
+        let after = &told[state.expect("the state of the call") + 1..];
+        let is_hold = |text: &String| text.contains(r#""type":"hold""#);
+        assert!(after.iter().any(is_hold), "missed {missed}: {told:?}");
+        call.pass(Duration::from_secs(2));
+        call.scene.break_client(0);
+        let before = call.scene.messages.len();
+        call.join();
+        assert!(!call.scene.messages[before..].iter().any(is_hold), "it is over");
+    }
 }
 
 #[test]

@@ -122,6 +122,19 @@ fn a_run_prints_what_the_model_gets() {
     }
 }
 
+/// The file that the documentation begins with, as it stands there.
+#[test]
+fn the_first_example_of_the_documentation_works() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/tools.md"));
+    let text = text.expect("it is there");
+    let lines = text.lines().skip_while(|line| *line != "    {");
+    let file: String = lines.take_while(|line| line.starts_with("    ")).collect();
+    let folder = Folder::new("documented").with("shopping.json", &file);
+    assert_eq!(folder.result("shopping_list", r#"{"item": "milk"}"#), "noted");
+    let list = fs::read_to_string(folder.0.join("list.txt")).expect("it was written");
+    assert_eq!(list, "{\"item\":\"milk\"}\n");
+}
+
 /// Each hostile text reaches the program as that text, on its standard input, and nowhere else.
 #[test]
 fn hostile_arguments_stay_arguments() {
@@ -245,7 +258,8 @@ fn at_once_bounds_the_runs_of_a_tool() {
 /// What a tool leaves running in the background holds neither its result nor the daemon.
 #[test]
 fn a_grandchild_that_keeps_the_pipe_does_not_keep_the_result() {
-    let script = "sleep 60 & echo done";
+    // What came from it later would be part of a result that waits for it.
+    let script = "(sleep 20; echo late) & echo done";
     let folder = Folder::new("grandchild")
         .with("leave.json", &command("leave", &["sh", "-c", script], json!({})));
     assert_eq!(folder.result("leave", "{}"), "done");

@@ -4,9 +4,11 @@
 mod asking;
 mod command;
 mod hostile;
+mod plenty;
 mod reread;
 mod secure;
 mod standin;
+mod stop;
 mod traps;
 mod web;
 
@@ -376,6 +378,7 @@ fn a_call_that_is_not_waited_for_is_cut_off_at_the_server() {
         let (state, said) = run(&mut client, tool, &json!({ "text": "wait" }));
         assert!(state == "failed" && said.contains("took too long"), "{said}");
     }
+    daemon.wait_until("the server sees it", |_| modern.cut_off() == 1);
     good_answer(&mut client, "w", "and again");
 }
 

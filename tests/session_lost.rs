@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use crate::support::{random, scene};
+use crate::support::random::Random;
+use crate::support::scene::{Scene, settings};
+use crate::support::whole_call::{
+    end, find_service, for_seeds, numbers, read_numbers, refusal, send,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use random::Random;
-use scene::{Scene, settings};
 use serde_json::{Value, json};
 use voicelived::call::CallSettings;
 use voicelived::net::ws::Message;
@@ -49,14 +51,10 @@ impl Call {
 
     /// The client says 20 ms.
     fn speak(&mut self) {
-        let samples = self.next / 2..(self.next + SAMPLES) / 2;
-        let frame: Vec<u8> =
-            samples.flat_map(|pair| u32::try_from(pair).expect("it fits").to_le_bytes()).collect();
+        let pair = |sample: usize| u32::try_from(sample / 2).expect("it fits");
+        let pairs = pair(self.next)..pair(self.next + SAMPLES);
         self.next += SAMPLES;
-        let client = self.scene.client();
-        client.send(Message::Binary(&frame)).expect("memory");
-        client.flush().expect("memory");
-        self.scene.turn();
+        send(&mut self.scene, Message::Binary(&numbers(pairs)));
         self.listen();
     }
 
@@ -89,12 +87,10 @@ impl Call {
                 continue;
             }
             let pcm = STANDARD.decode(event["audio"].as_str().expect("text")).expect("base64");
-            let (pairs, rest) = pcm.as_chunks::<4>();
-            assert!(rest.is_empty(), "half a pair");
             let session = self.heard.last_mut().expect("there is one");
-            for pair in pairs {
-                let number = u32::from_le_bytes(*pair) as usize * 2;
-                session.extend([number, number + 1]);
+            for pair in read_numbers(&pcm) {
+                let sample = pair as usize * 2;
+                session.extend([sample, sample + 1]);
             }
         }
     }
@@ -119,9 +115,8 @@ impl Call {
 
     fn come_back(&mut self) {
         self.heard.push(Vec::new());
-        self.scene.answer_redial();
-        self.say(&json!({"type": "session.created", "session": {"id": "s"}}));
-        self.say(&json!({"type": "session.updated", "session": {"id": "s"}}));
+        find_service(&mut self.scene);
+        self.listen();
         self.active = true;
     }
 
@@ -189,8 +184,7 @@ fn run(seed: u64) {
             19 if !call.active => {
                 call.wait_for_redial();
                 if random.one_in(3) {
-                    let status = [408, 429, 500, 503][random.range(0, 3)];
-                    call.scene.refuse_redial(status);
+                    call.scene.refuse_redial(refusal(&mut random));
                 } else {
                     call.come_back_to_the_turn();
                 }
@@ -206,27 +200,12 @@ fn run(seed: u64) {
     // Until nothing waits any more.
     call.pass(Duration::from_secs(40));
     check_microphone(&mut call, seed);
-    check_end(call, seed);
-}
-
-fn check_end(mut call: Call, seed: u64) {
-    call.scene.client().send(Message::Text(r#"{"type":"hang_up"}"#)).expect("memory");
-    call.scene.client().flush().expect("memory");
-    call.scene.turn();
-    call.pass(Duration::from_secs(3));
-    assert!(call.scene.closed, "seed {seed}");
-    let ends = call.scene.texts.matches(r#""state":"ended""#).count();
-    assert_eq!(ends, 1, "seed {seed}: {}", call.scene.texts);
-    let (free, all) = call.scene.release();
-    assert_eq!(free, all, "seed {seed}: blocks are missing");
+    end(call.scene, seed);
 }
 
 #[test]
 fn no_session_misses_or_doubles_a_sample_of_the_microphone() {
-    let chosen = std::env::var("VOICELIVED_SEED").ok().and_then(|seed| seed.parse().ok());
-    for seed in chosen.map_or(0..2_000, |seed: u64| seed..seed + 1) {
-        run(seed);
-    }
+    for_seeds(run);
 }
 
 #[test]

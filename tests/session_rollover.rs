@@ -4,11 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{random, scene};
+use crate::support::random::Random;
+use crate::support::scene::{Scene, settings};
+use crate::support::whole_call::{
+    CREATED, UPDATED, end, find_service, for_seeds, lose_service, numbers, read_numbers, refusal,
+    send,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use random::Random;
-use scene::{Scene, settings};
 use serde_json::{Value, json};
 use voicelived::call::CallSettings;
 use voicelived::net::ws::Message;
@@ -84,13 +87,10 @@ impl World {
 
     /// The client says 60 ms.
     fn speak(&mut self) {
-        let pairs = self.next_sample / 2..(self.next_sample + SAMPLES) / 2;
-        let frame: Vec<u8> =
-            pairs.flat_map(|pair| u32::try_from(pair).expect("it fits").to_le_bytes()).collect();
+        let pair = |sample: usize| u32::try_from(sample / 2).expect("it fits");
+        let pairs = pair(self.next_sample)..pair(self.next_sample + SAMPLES);
         self.next_sample += SAMPLES;
-        self.scene.client().send(Message::Binary(&frame)).expect("memory");
-        self.scene.client().flush().expect("memory");
-        self.scene.turn();
+        send(&mut self.scene, Message::Binary(&numbers(pairs)));
         self.listen();
     }
 
@@ -190,11 +190,9 @@ impl World {
         match event["type"].as_str().expect("text") {
             "input_audio_buffer.append" => {
                 let pcm = STANDARD.decode(event["audio"].as_str().expect("text")).expect("base64");
-                let (pairs, rest) = pcm.as_chunks::<4>();
-                assert!(rest.is_empty(), "half a pair");
-                for pair in pairs {
-                    let number = u32::from_le_bytes(*pair) as usize * 2;
-                    self.present().samples.extend([number, number + 1]);
+                for pair in read_numbers(&pcm) {
+                    let sample = pair as usize * 2;
+                    self.present().samples.extend([sample, sample + 1]);
                 }
             }
             "conversation.item.create" => {
@@ -212,7 +210,7 @@ impl World {
     fn go_on_with_next(&mut self, random: &mut Random) {
         if self.scene.redial && !self.lost {
             if random.one_in(4) {
-                self.scene.refuse_next([408, 429, 500, 503][random.range(0, 3)]);
+                self.scene.refuse_next(refusal(random));
             } else {
                 self.scene.answer_next();
                 self.coming = true;
@@ -224,8 +222,9 @@ impl World {
                 if random.one_in(8) {
                     return;
                 }
-                self.say_next(&json!({"type": "session.created", "session": {"id": "s"}}));
-                self.say_next(&json!({"type": "session.updated", "session": {"id": "s"}}));
+                self.scene.say_next(CREATED);
+                self.scene.say_next(UPDATED);
+                self.listen();
             }
         } else if self.coming && random.one_in(60) {
             self.scene.break_next();
@@ -236,17 +235,8 @@ impl World {
 
     /// The service ends the session, or loses it.
     fn lose(&mut self, random: &mut Random) {
-        let before = self.scene.changes.len();
         self.losing = true;
-        // A connection that was asked for and not made is not waited for any more.
-        self.scene.redial = false;
-        match random.range(0, 2) {
-            0 => self.scene.break_service(),
-            1 => self.say(&json!({"type": "error", "error":
-                {"code": "session_expired", "message": "Your session hit the maximum duration."}})),
-            _ => self.scene.send(0x88, &[0x03, 0xe9]),
-        }
-        self.lost = self.scene.changes.len() == before;
+        self.lost = lose_service(&mut self.scene, random);
         if self.lost {
             self.coming = false;
             self.outages += 1;
@@ -264,9 +254,8 @@ impl World {
             self.live();
         }
         self.sessions.push(Heard::default());
-        self.scene.answer_redial();
-        self.say(&json!({"type": "session.created", "session": {"id": "s"}}));
-        self.say(&json!({"type": "session.updated", "session": {"id": "s"}}));
+        find_service(&mut self.scene);
+        self.listen();
         self.lost = false;
         self.began = self.scene.now;
         // What was held is heard at twice real time.
@@ -320,23 +309,6 @@ impl World {
         let errors = self.scene.texts.matches(r#""type":"error""#).count();
         assert_eq!(errors, 0, "seed {seed}: {}", self.scene.texts);
     }
-
-    /// The call ends, with a session that may be prepared; nothing is left of either.
-    fn end(mut self, seed: u64) {
-        self.scene.client().send(Message::Text(r#"{"type":"hang_up"}"#)).expect("memory");
-        self.scene.client().flush().expect("memory");
-        self.scene.turn();
-        self.scene.pass(Duration::from_secs(3));
-        assert!(self.scene.closed, "seed {seed}");
-        assert_eq!(self.scene.service_closed, Some(1000), "seed {seed}");
-        if self.coming {
-            assert_eq!(self.scene.next_closed, Some(1000), "seed {seed}: it is left open");
-        }
-        let ends = self.scene.texts.matches(r#""state":"ended""#).count();
-        assert_eq!(ends, 1, "seed {seed}: {}", self.scene.texts);
-        let (free, all) = self.scene.release();
-        assert_eq!(free, all, "seed {seed}: blocks are missing");
-    }
 }
 
 /// Returns how many sessions followed another one without an outage.
@@ -360,7 +332,9 @@ fn run(seed: u64) -> usize {
     world.listen();
     world.check(seed);
     let changes = world.scene.changes.len();
-    world.end(seed);
+    let prepared = world.coming.then_some(Some(1000));
+    let next_closed = end(world.scene, seed);
+    assert_eq!(prepared.unwrap_or(next_closed), next_closed, "seed {seed}: it is left open");
     changes
 }
 
@@ -401,12 +375,7 @@ fn a_next_session_that_cannot_be_used_is_closed() {
 
 #[test]
 fn sessions_follow_each_other_and_nobody_hears_it() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seeds = match number("VOICELIVED_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("VOICELIVED_SEEDS").unwrap_or(2_000),
-    };
-    let calls = usize::try_from(seeds.end - seeds.start).expect("it fits");
-    let changes: usize = seeds.map(run).sum();
+    let changes = for_seeds(run);
+    let (calls, changes) = (changes.len(), changes.iter().sum::<usize>());
     assert!(calls < 100 || changes > calls, "{changes} rollovers only");
 }

@@ -43,6 +43,24 @@ fn the_days_minutes_end_calls_also_after_a_restart() {
 }
 
 #[test]
+fn a_call_that_is_held_for_its_client_uses_the_days_minutes() {
+    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("spending-held");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    let today = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() / 86_400;
+    std::fs::write(folder.join("minutes-today"), format!("{today} 58\n")).unwrap();
+    let state = folder.to_str().unwrap();
+    let daemon =
+        Daemon::demo(&[("VOICELIVED_STATE_DIR", state), ("VOICELIVED_DAILY_MINUTES", "1")]);
+    let mut client = Client::join(daemon.address, "resume", "");
+    client.wait_until_active();
+    client.cut();
+    daemon.wait_for_log("the call is held");
+    daemon.assert_counted("calls_ended_total", "daily_limit", 1);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn short_calls_are_written_down_at_the_daemons_end_and_for_its_owner_only() {
     let parent = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("spending-short");
     let _ = std::fs::remove_dir_all(&parent);

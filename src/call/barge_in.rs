@@ -124,6 +124,14 @@ impl Call {
         self.barge_in.reversible = self.settings.reversible_barge_in;
     }
 
+    /// `hold` once more, while the reply is held: a client that has joined again may have missed the first, or may
+    /// begin to play what it has missed of the reply.
+    #[must_use]
+    pub fn hold_now(&self) -> Option<String> {
+        let newest = self.barge_in.hold.as_ref()?.heard.last()?;
+        Some(client::hold(&newest.item_id))
+    }
+
     /// Whether speech that begins now holds the reply. A service that would cancel or answer by itself leaves nothing
     /// to take back. A response that is on its way would otherwise begin in the middle of the user's words.
     pub(super) fn holds_reply(&self, now: Instant) -> bool {

@@ -224,6 +224,12 @@ pub enum Output {
         /// JSON text as the model wrote it: may be empty or invalid.
         arguments: String,
     },
+    /// The user has stopped a tool that was to run, or runs. Nobody waits for it any more; an answer to it is
+    /// ignored.
+    StopTool {
+        /// The service's id of the function call.
+        call_id: String,
+    },
     /// The user has agreed: run what was kept for this call, and nothing else. Answered as
     /// [`RunTool`](Self::RunTool).
     RunAllowed {

@@ -59,6 +59,8 @@ pub(super) struct Playback {
     older: u64,
     /// When the client will have played all it was sent.
     end: Option<Instant>,
+    /// Since when it has played without running out, and without a hold.
+    begun: Option<Instant>,
     report: Option<Report>,
     held: Option<Held>,
 }
@@ -75,17 +77,19 @@ struct Held {
 impl Playback {
     /// The client stops playing, and keeps what it has.
     pub(super) fn hold(&mut self, now: Instant) {
-        let begun = self.items.iter().filter_map(|item| item.start).min();
-        let begun = begun.filter(|_| self.end.is_some_and(|end| end > now));
-        let again = begun.map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
-        self.held = Some(Held { since: now, again: again.min(REPEATED) });
+        let until = self.end.map_or(now, |end| end.min(now));
+        let heard = self.begun.map(|begun| until.saturating_duration_since(begun));
+        self.held = Some(Held { since: now, again: heard.unwrap_or_default().min(REPEATED) });
     }
 
-    /// It goes on where it stopped: all times of what it has not played yet move on.
+    /// It goes on where it stopped: all times of what it has not played yet move on. If it has played all, nothing
+    /// has stood still.
     pub(super) fn go_on(&mut self, now: Instant) {
         let Some(Held { since, again }) = self.held.take() else { return };
+        let Some(end) = self.end.filter(|end| *end > since) else { return };
         let pause = now.saturating_duration_since(since) + again;
-        self.end = self.end.map(|end| if end > since { end + pause } else { end });
+        self.end = Some(end + pause);
+        self.begun = Some(now);
         for item in &mut self.items {
             item.start = item.start.map(|start| start + pause);
         }
@@ -128,6 +132,9 @@ impl Playback {
         let last = self.items.len().checked_sub(1)?;
         let older = self.older.min(bytes as u64);
         self.older -= older;
+        if self.end.is_none_or(|end| end < now) {
+            self.begun = Some(now);
+        }
         if older > 0 {
             self.end = Some(after(self.end, now) + playing_time(older));
         }
@@ -242,6 +249,7 @@ impl Playback {
         self.older = 0;
         self.report = None;
         self.held = None;
+        self.begun = None;
         self.end = self.end.map(|end| end.min(now));
     }
 
@@ -395,6 +403,62 @@ mod tests {
         let cuts = cuts(&playback, None, now + ms(150));
         assert_eq!(cuts[..1], cut("b", 50), "the first 100 ms were a's");
         assert!(cuts[1..].iter().all(|(_, heard)| *heard == 0), "none of these has left: {cuts:?}");
+    }
+
+    #[test]
+    fn a_hold_stops_the_clock_and_what_is_heard_again_is_heard_once() {
+        let now = Instant::now();
+        let mut playback = Playback::default();
+        playback.accept(&delta("r", "a", 1_000));
+        playback.sent(48_000, now);
+        playback.hold(now + ms(300));
+        assert_eq!(cuts(&playback, None, now + ms(799)), cut("a", 300));
+        assert!(playback.is_playing(now + ms(5_000)));
+        playback.go_on(now + ms(800));
+        assert_eq!(cuts(&playback, None, now + ms(800)), cut("a", 100));
+        assert_eq!(cuts(&playback, None, now + ms(1_300)), cut("a", 600));
+        assert_eq!(playback.end(), Some(now + ms(1_000 + 500 + 200)));
+        // So soon after it, only as much comes again as was heard since.
+        playback.hold(now + ms(1_400));
+        playback.go_on(now + ms(1_400));
+        assert_eq!(cuts(&playback, None, now + ms(1_400)), cut("a", 500));
+        playback.hold(now + ms(1_450));
+        playback.go_on(now + ms(1_450));
+        assert_eq!(cuts(&playback, None, now + ms(1_450)), cut("a", 500));
+    }
+
+    #[test]
+    fn of_the_reply_before_nothing_is_heard_again() {
+        let now = Instant::now();
+        let mut playback = Playback::default();
+        playback.accept(&delta("r1", "a", 1_000));
+        playback.sent(48_000, now);
+        playback.accept(&delta("r2", "b", 1_000));
+        playback.sent(48_000, now + ms(2_000));
+        playback.hold(now + ms(2_100));
+        playback.go_on(now + ms(2_500));
+        assert_eq!(cuts(&playback, None, now + ms(2_700)), cut("b", 200));
+    }
+
+    #[test]
+    fn a_hold_of_a_client_that_had_run_out_moves_only_what_comes_then() {
+        let now = Instant::now();
+        for (comes, heard_at_1_200) in [(700, 500), (1_100, 600)] {
+            let mut playback = Playback::default();
+            playback.accept(&delta("r", "a", 500));
+            playback.sent(500 * 48, now);
+            playback.hold(now + ms(600));
+            playback.accept(&delta("r", "a", 500));
+            if comes < 1_000 {
+                playback.sent(500 * 48, now + ms(comes));
+            }
+            playback.go_on(now + ms(1_000));
+            if comes > 1_000 {
+                playback.sent(500 * 48, now + ms(comes));
+            }
+            let heard = cuts(&playback, Some("r"), now + ms(1_200));
+            assert_eq!(heard, cut("a", heard_at_1_200), "it comes after {comes} ms");
+        }
     }
 
     #[test]

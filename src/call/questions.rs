@@ -150,6 +150,13 @@ impl Questions {
         !self.open.is_empty()
     }
 
+    /// Whether this function call waits for the user's answer.
+    pub(super) fn are_about(&self, call_id: &str) -> bool {
+        let is_its =
+            |subject: &Subject| matches!(subject, Subject::Tool { call_id: id } if id == call_id);
+        self.open.iter().any(|question| is_its(&question.subject))
+    }
+
     /// When [`Call::expire_questions`] has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.open.iter().fold(None, |soonest, question| sooner(soonest, Some(question.until)))

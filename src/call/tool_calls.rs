@@ -88,6 +88,14 @@ impl ToolCalls {
         Some(self.open.remove(index))
     }
 
+    /// Closes a call that the user has stopped. Nobody waits for a follow-up then, also not one about others
+    /// of its batch. Asked until `None`.
+    pub(super) fn close_stopped(&mut self, may_stop: impl Fn(&str) -> bool) -> Option<OpenCall> {
+        let index = self.open.iter().position(|call| may_stop(&call.call_id))?;
+        self.answered = false;
+        Some(self.open.remove(index))
+    }
+
     /// An open call may take longer than others.
     pub(super) fn takes(&mut self, call_id: &str, most: Duration) {
         if let Some(call) = self.open.iter_mut().find(|call| call.call_id == call_id) {
@@ -224,6 +232,20 @@ impl Call {
         let output = if fits { output } else { r#"{"error":"The tool's output is too long."}"# };
         self.answer_call(call_id, output);
         self.tell_tool_end(&call, ok && fits, now);
+    }
+
+    /// The user stops what the tools are at. The model is told, and not asked to speak about it. A question that
+    /// is open stays: it has its own two buttons.
+    pub(super) fn stop_tools(&mut self, now: Instant) {
+        loop {
+            let questions = &self.questions;
+            let stopped = self.tools.close_stopped(|id| !questions.are_about(id));
+            let Some(call) = stopped else { return };
+            let output = r#"{"error":"The user stopped it before it was done."}"#;
+            self.answer_call(&call.call_id, output);
+            self.tell_tool_end(&call, false, now);
+            self.outputs.push_back(Output::StopTool { call_id: call.call_id });
+        }
     }
 
     pub(super) fn tell_tool_end(&mut self, call: &OpenCall, ok: bool, now: Instant) {

@@ -60,7 +60,8 @@ impl Call {
         self.limits.touch(now);
     }
 
-    /// The user pressed stop. The client has dropped its own queue already, so it hears no
+    /// The user pressed stop. What is heard is stopped alone; where nothing is, the tools are stopped that
+    /// keep the user waiting. The client has dropped its own queue already, so it hears no
     /// `speech_started`. The service's `response.done` brings it `response_done`. A response that is
     /// still on its way is cancelled as it comes.
     fn on_interrupt(&mut self, now: Instant) {
@@ -69,6 +70,9 @@ impl Call {
         }
         self.limits.touch(now);
         if self.gate.active().is_none() {
+            if !self.playback.is_playing(now) {
+                self.stop_tools(now);
+            }
             self.gate.stop_next();
         }
         self.stop_reply(now);

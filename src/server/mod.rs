@@ -497,7 +497,7 @@ impl Server {
         let is_call = matches!(slot.conn, Conn::Call(_));
         if let Conn::Call(session) = slot.conn {
             self.running -= 1;
-            self.stop_tools_of(session.id());
+            self.stop_tools_of(session.id(), now);
             self.connects.forget(at);
             session.release(&mut self.resources.pool, now);
         }
@@ -542,7 +542,8 @@ impl Server {
         }
     }
 
-    /// Lends a session the buffers that all calls share, and then starts the tools that it wants.
+    /// Lends a session the buffers that all calls share, and then starts the tools that it wants, and
+    /// stops those that it does not want any more.
     /// `None` if the slot holds no call.
     fn lend<T>(
         &mut self,
@@ -557,6 +558,9 @@ impl Server {
         let result = act(session, &mut cx);
         if !self.resources.wanted.is_empty() {
             self.start_tools(at, now);
+        }
+        if !self.resources.unwanted.is_empty() {
+            self.stop_runs(at, now);
         }
         Some(result)
     }

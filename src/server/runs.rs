@@ -122,6 +122,20 @@ impl Runs {
         self.list.iter().fold(None, |soonest, run| sooner(soonest, Some(run.deadline)))
     }
 
+    /// Nobody waits for the run of this function call any more: it is dropped if it has not started, and has no
+    /// caller else. Gives one that has started.
+    pub(super) fn disown(&mut self, session: &str, call_id: &str) -> Option<(RunId, Rc<Tool>)> {
+        let its = |run: &Run| run.caller.session == session && run.caller.call_id == call_id;
+        let at = self.list.iter().position(its)?;
+        if self.list[at].stage == Stage::Waiting {
+            self.list.remove(at);
+            return None;
+        }
+        let run = &mut self.list[at];
+        run.caller.session.clear();
+        Some((run.id, Rc::clone(&run.tool)))
+    }
+
     /// Drops the runs of a call that have not started, and gives those that have.
     pub(super) fn abandon(&mut self, session: &str) -> Vec<(RunId, Rc<Tool>)> {
         self.list.retain(|run| run.caller.session != session || run.stage == Stage::Running);

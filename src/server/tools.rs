@@ -189,13 +189,35 @@ impl Server {
         });
     }
 
-    /// A call has ended: nobody waits for its runs any more. Built-in tools go on, since others may run in
-    /// the same child; one that hangs is found by its deadline.
-    pub(super) fn stop_tools_of(&mut self, session: &str) {
-        for (id, tool) in self.runs.abandon(session) {
-            if tool.backing != Backing::Builtin {
-                self.cancel(id, &tool.backing, "its call ended");
+    /// The user of the call in this slot has stopped these runs.
+    pub(super) fn stop_runs(&mut self, at: usize, now: Instant) {
+        for call_id in std::mem::take(&mut self.resources.unwanted) {
+            let Conn::Call(session) = &self.slots[at].conn else { return };
+            if let Some((id, tool)) = self.runs.disown(session.id(), &call_id) {
+                self.stop_run(id, &tool.backing, "the user stopped it");
             }
+        }
+        self.start_runs(now);
+    }
+
+    /// A call has ended: nobody waits for its runs any more.
+    pub(super) fn stop_tools_of(&mut self, session: &str, now: Instant) {
+        for (id, tool) in self.runs.abandon(session) {
+            self.stop_run(id, &tool.backing, "its call ended");
+        }
+        self.start_runs(now);
+    }
+
+    /// Nobody waits for a run that has started. A process is killed, and its run is over with it. A server says
+    /// nothing more of a call that it was told to cancel. A built-in tool goes on, since others may run in the same
+    /// child; one that hangs is found by its deadline.
+    fn stop_run(&mut self, id: RunId, backing: &Backing, why: &str) {
+        if *backing != Backing::Builtin {
+            self.cancel(id, backing, why);
+        }
+        if matches!(backing, Backing::Server { .. }) {
+            self.runs.finish(id);
+            self.resources.metrics.count(Family::Tools, "abandoned");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The client's connection breaks, and the client takes its call up again on another one.
 //!
 //! The order of a return is a promise: `hello`, the messages that were missed, the state of the call as it
-//! is now, the questions that are open, then the reply from the byte on that the client has had. Audio that a barge-in has dropped
-//! meanwhile is not sent: the missed `speech_started` stands for it.
+//! is now, `hold` if the reply is held, the questions that are open, then the reply from the byte on that the client
+//! has had. Audio that a barge-in has dropped meanwhile is not sent: the missed `speech_started` stands for it.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -82,6 +82,7 @@ impl<S: Socket> Session<S> {
         let told = texts.iter().filter(|json| !client::is_question(json));
         told.for_each(|json| self.client.tell(json));
         self.client.tell(&self.call.state_now());
+        self.call.hold_now().iter().for_each(|json| self.client.tell(json));
         // A question that was missed may be over, and has less time left.
         self.call.questions_now(cx.now).for_each(|json| self.client.tell(&json));
         old

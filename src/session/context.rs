@@ -24,6 +24,9 @@ pub struct LoopResources {
     /// Tool runs that the calls have asked for. The loop starts them after the call's turn and
     /// leaves the list empty.
     pub wanted: Vec<WantedTool>,
+    /// The function calls whose runs the user has stopped. The loop ends them after the call's turn and leaves
+    /// the list empty.
+    pub unwanted: Vec<String>,
     /// What is counted.
     pub metrics: Metrics,
     /// The tokens that all calls use.
@@ -38,6 +41,7 @@ impl LoopResources {
             pool: PcmPool::new(pool_blocks),
             buffers: Buffers::default(),
             wanted: Vec::new(),
+            unwanted: Vec::new(),
             metrics: Metrics::new(),
             consumption: Consumption::default(),
         }
@@ -46,8 +50,8 @@ impl LoopResources {
     /// Lends everything to one call for one turn. `now` is the only time that the call is told in
     /// this turn, so all its deadlines are judged by the same moment.
     pub fn lend<'a>(&'a mut self, tools: &'a Tools, now: Instant) -> TurnContext<'a> {
-        let Self { pool, buffers, wanted, metrics, consumption } = self;
-        TurnContext { pool, buffers, tools, wanted, metrics, consumption, now }
+        let Self { pool, buffers, wanted, unwanted, metrics, consumption } = self;
+        TurnContext { pool, buffers, tools, wanted, unwanted, metrics, consumption, now }
     }
 }
 
@@ -58,6 +62,7 @@ pub struct TurnContext<'a> {
     pub(super) buffers: &'a mut Buffers,
     pub(super) tools: &'a Tools,
     pub(super) wanted: &'a mut Vec<WantedTool>,
+    pub(super) unwanted: &'a mut Vec<String>,
     pub(super) metrics: &'a mut Metrics,
     pub(super) consumption: &'a mut Consumption,
     pub(super) now: Instant,

@@ -77,6 +77,7 @@ impl<S: Socket> Session<S> {
                     settled.push((call_id, allowed));
                 }
                 Output::ForgetTool { call_id } => self.forget_tool(&call_id),
+                Output::StopTool { call_id } => cx.unwanted.push(call_id),
                 Output::Asked(asked) => self.count_asked(asked, cx),
                 Output::ToolRefused => cx.metrics.count(Family::Tools, "refused"),
                 Output::Unfinished { how, response_id, said } => {

@@ -77,11 +77,11 @@ for (const { name, open } of engines) {
     const { talk } = await open(t, { relay });
     await talk.start();
     await talk.welcomed();
-    await talk.page.evaluate(() => dispatchEvent(new Event('online')));
+    assert.equal(await networkChanges(talk), 1, 'it asks for a sign of life');
     await sleep(2500);
     assert.equal((await talk.joinings()).length, 1, 'a socket that lives is kept');
     relay.stall();
-    await talk.page.evaluate(() => dispatchEvent(new Event('online')));
+    await networkChanges(talk);
     const changed = Date.now();
     await joined(talk, 2);
     const quick = Date.now() - changed;
@@ -102,7 +102,9 @@ for (const { name, open } of engines) {
     relay.shut();
     await sleep(4300); // the next try is four seconds away
     relay.reopen();
-    await talk.page.evaluate(() => dispatchEvent(new Event('online')));
+    const tries = (await talk.joinings()).length;
+    await networkChanges(talk);
+    await until(async () => (await talk.joinings()).length > tries, 'a try that does not wait', 2000);
     await joined(talk, 2);
     await asks(talk, 'Are you back?');
     await calm(talk);
@@ -168,6 +170,16 @@ for (const { name, open } of engines) {
     await sleep(2000);
     assert.equal((await talk.joinings()).length, tries + 1);
     await calm(talk);
+  });
+}
+
+/** The browser says so. @returns {Promise<number>} how often the page has asked the daemon for a sign of life because of it */
+function networkChanges(talk) {
+  return talk.page.evaluate(() => {
+    const asked = () => window.tap.sent.filter(({ type, id }) => type === 'ping' && id === 'line').length;
+    const before = asked();
+    dispatchEvent(new Event('online'));
+    return asked() - before;
   });
 }
 

@@ -198,6 +198,24 @@ test('sound that comes after the answer was stopped is not played, the next answ
   assert.deepEqual(played(), [1, 3]);
 });
 
+test('a stop ends the wait for tools that do their work in silence', async (t) => {
+  const { call, socket, states } = await active(t);
+  assert.equal(call.working, false);
+  socket.say({ type: 'tool', name: 'search', state: 'running' });
+  assert.equal(call.working, true);
+  assert.equal(states.at(-1), 'thinking');
+  call.interrupt();
+  assert.equal(socket.messages.at(-1), 'interrupt');
+  assert.equal(states.at(-1), 'listening');
+  socket.say({ type: 'tool', name: 'search', state: 'failed', ms: 500 });
+  assert.equal(states.at(-1), 'listening', 'no reply follows');
+  // The next one is waited for as ever.
+  socket.say({ type: 'speech_started', item_id: 'u1' });
+  socket.say({ type: 'tool', name: 'search', state: 'running' });
+  socket.say({ type: 'tool', name: 'search', state: 'done', ms: 500 });
+  assert.equal(states.at(-1), 'thinking');
+});
+
 test('after the call nothing is played, sent or shown', async (t) => {
   const { call, socket, states } = await active(t);
   socket.say({ type: 'response_started' });

@@ -21,8 +21,8 @@ const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/cs
  *  @param {string[]} args
  *  @param {Record<string, string>} env its settings
  *  @returns {{child: import('node:child_process').ChildProcess, log: () => string}} */
-function launch(t, args, env, binary = DAEMON) {
-  const child = spawn(binary, args, { env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'ignore', 'pipe'] });
+function launch(t, args, env) {
+  const child = spawn(DAEMON, args, { env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'ignore', 'pipe'] });
   let said = '';
   child.stderr.on('data', (text) => (said += text));
   t.after(() => stop(child));
@@ -32,13 +32,13 @@ function launch(t, args, env, binary = DAEMON) {
 /** Starts the daemon on a free port.
  *  @param {import('node:test').TestContext} t
  *  @param {Record<string, string>} [env] settings of the daemon
- *  @param {{command?: 'demo'|'run', host?: string, faults?: string[], binary?: string}} [wish] `host` is the address it
+ *  @param {{command?: 'demo'|'run', host?: string, faults?: string[]}} [wish] `host` is the address it
  *    listens at, `faults` are the simulator's
  *  @returns {Promise<{url: string, port: number, child: import('node:child_process').ChildProcess, log: () => string}>} */
-export async function startDaemon(t, env = {}, { command = 'demo', host = '127.0.0.1', faults = [], binary } = {}) {
+export async function startDaemon(t, env = {}, { command = 'demo', host = '127.0.0.1', faults = [] } = {}) {
   const port = await freePort();
   const script = faults.flatMap((fault) => ['--fault', fault]);
-  const { child, log } = launch(t, [command, '--listen', `${host}:${port}`, ...script], env, binary);
+  const { child, log } = launch(t, [command, '--listen', `${host}:${port}`, ...script], env);
   const answers = async () => (await fetch(`http://127.0.0.1:${port}/healthz`).catch(() => null)) !== null;
   await ready(answers, child, log);
   return { url: `http://localhost:${port}/`, port, child, log };

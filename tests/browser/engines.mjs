@@ -80,7 +80,7 @@ async function openFirefox(t, { prefs, pieces: _, ...wish } = {}) {
 
 /** Chromium first. Within a file the browsers never run at the same time.
  *  @type {{name: string, open: (t: object, wish?: {pieces?: (string|number|Int16Array)[], env?: object, prefs?: object, command?: string,
- *    faults?: string[], binary?: string, relay?: import('./relay.mjs').Relay}) => Promise<Scene>}[]} */
+ *    faults?: string[], relay?: import('./relay.mjs').Relay}) => Promise<Scene>}[]} */
 export const engines = [
   { name: 'Chromium', open: openChromium },
   { name: 'Firefox', open: openFirefox },

@@ -112,7 +112,10 @@ test('playing begins with 20 ms in hand, and stays near that on a quiet link', (
 for (const seed of [1, 2, 3]) {
   test(`100 ms of jitter: no gap in a minute, no click, and no longer wait than it asks for (seed ${seed})`, () => {
     const random = numbers(seed);
-    const { heard, waits } = play(minute, late(() => random() * 100));
+    const states = new Set();
+    const meanwhile = (buffer, ms) => ms > 10000 && ms < 59000 && states.add(buffer.state);
+    const { heard, waits } = play(minute, late(() => random() * 100), { meanwhile });
+    assert.deepEqual([...states], ['playing'], 'once it knows the jitter, nothing need be bridged');
     assert.deepEqual(gaps(heard, usual), []);
     assert.ok(clicks(heard, minute) < CLICK, `${clicks(heard, minute)}`);
     assert.ok(waits(5000, 55000) < 120, `${waits(5000, 55000)} ms wait`);

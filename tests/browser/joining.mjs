@@ -1,6 +1,10 @@
 // What tests do with a page that joins its call again.
 
-import { until } from './sound.mjs';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+
+import { loudness, until } from './sound.mjs';
 
 // What a browser logs of a socket that it could not keep or make.
 const BROKEN = /^(WebSocket connection to .* failed|Firefox can’t establish a connection|The connection to \S+ was interrupted|Failed to load resource)/;
@@ -25,4 +29,31 @@ export async function asks(talk, text) {
 export async function calm(talk) {
   talk.complaints = talk.complaints.filter((complaint) => !BROKEN.test(complaint));
   await talk.noComplaints();
+}
+
+/** From the first sound to the last: how long, how much of it is silence, and the longest silence, in ms. */
+export function gaps(recording) {
+  const steps = loudness(recording);
+  const loud = Math.max(...steps) / 10;
+  const first = steps.findIndex((step) => step > loud);
+  const last = steps.findLastIndex((step) => step > loud);
+  let [quiet, row, longest] = [0, 0, 0];
+  for (const step of steps.subarray(first, last + 1)) {
+    row = step <= loud ? row + 1 : 0;
+    quiet += row > 0;
+    longest = Math.max(longest, row);
+  }
+  return { ms: (last + 1 - first) * 10, quiet: quiet * 10, longest: longest * 10 };
+}
+
+/** Settings of a daemon whose tools take two seconds: they stand in the place of the built-in ones. */
+export function slowTools(t) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'vl-'));
+  t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
+  for (const name of ['get_weather', 'get_stock_price']) {
+    const command = ['sh', '-c', 'cat >/dev/null; sleep 2; echo "It is fine."'];
+    const tool = { name, description: 'Slow.', parameters: { type: 'object' }, command };
+    fs.writeFileSync(path.join(folder, `${name}.json`), JSON.stringify(tool));
+  }
+  return { VOICELIVED_TOOLS_DIR: folder };
 }

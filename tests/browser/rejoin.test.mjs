@@ -2,17 +2,13 @@
 // Each moment of a call has a test: nobody speaks, the user speaks, an answer plays, a tool runs.
 
 import assert from 'node:assert/strict';
-import fs from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { DAEMON } from './daemon.mjs';
 import { engines } from './engines.mjs';
-import { asks, calm, joined, say } from './joining.mjs';
+import { asks, calm, gaps, joined, say, slowTools } from './joining.mjs';
 import { startRelay } from './relay.mjs';
-import { loudness, match, RATE_HZ, until, words } from './sound.mjs';
+import { match, RATE_HZ, until, words } from './sound.mjs';
 
 const REPLY_SECONDS = 8;
 const SAME = 0.75; // as in talk.test.mjs
@@ -112,7 +108,7 @@ for (const { name, open } of engines) {
 
   test(`${name}: a tool that runs meanwhile is done, and its answer comes`, async (t) => {
     const relay = await startRelay(t);
-    const { talk } = await open(t, { relay, binary: slowTools(t) });
+    const { talk } = await open(t, { relay, env: slowTools(t) });
     await talk.start();
     await talk.welcomed();
     await say(talk, 'How is the weather?');
@@ -127,27 +123,4 @@ for (const { name, open } of engines) {
     assert.equal((await talk.received('tool')).filter(({ state }) => state === 'done').length, 1);
     await calm(talk);
   });
-}
-
-/** From the first sound to the last: how long, and how much of it is silence. */
-function gaps(recording) {
-  const steps = loudness(recording);
-  const loud = Math.max(...steps) / 10;
-  const first = steps.findIndex((step) => step > loud);
-  const last = steps.findLastIndex((step) => step > loud);
-  const quiet = steps.subarray(first, last + 1).filter((step) => step <= loud).length;
-  return { ms: (last + 1 - first) * 10, quiet: quiet * 10 };
-}
-
-/** A daemon whose tools take two seconds: it starts its own program for them, as it is named, and after the
- *  start that name leads to a program that waits first. */
-function slowTools(t) {
-  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'vl-'));
-  t.after(() => fs.rmSync(dir, { recursive: true, force: true }));
-  const binary = path.join(dir, 'voicelived');
-  fs.copyFileSync(DAEMON, binary);
-  const slow = path.join(dir, 'slow');
-  fs.writeFileSync(slow, `#!/bin/sh\nsleep 2\nexec '${DAEMON}' "$@"\n`, { mode: 0o755 });
-  setTimeout(() => fs.renameSync(slow, binary), 2500);
-  return binary;
 }

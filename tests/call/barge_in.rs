@@ -270,6 +270,111 @@ fn two_coughs_in_a_row_are_one_hold() {
 }
 
 #[test]
+fn nine_stretches_of_speech_are_a_turn_whatever_they_are() {
+    let mut scene = replying();
+    for at in 0..8 {
+        let item = format!("u{at}");
+        speech(&mut scene, &item);
+        scene.pass_ms(100);
+        speech_ends(&mut scene, &item);
+    }
+    assert_eq!(scene.story(), ["hold"]);
+    speech(&mut scene, "u8");
+    assert_eq!(scene.told().last(), Some(&json!({"type": "speech_started", "item_id": "u8"})));
+}
+
+#[test]
+fn what_the_service_does_not_name_is_known_by_its_place() {
+    let mut scene = replying();
+    speech(&mut scene, "");
+    speech_ends(&mut scene, "");
+    committed(&mut scene, "u1");
+    scene.outputs.clear();
+    words(&mut scene, "u1", "");
+    assert_eq!(scene.commands()[0]["item_id"], "u1");
+}
+
+#[test]
+fn words_may_be_known_before_the_speech_has_ended() {
+    let mut scene = replying();
+    speech(&mut scene, "u1");
+    words(&mut scene, "u1", "");
+    assert_eq!(scene.story(), ["hold"], "more may be said");
+    speech_ends(&mut scene, "u1");
+    assert_eq!(scene.story(), ["resume_playback"]);
+}
+
+#[test]
+fn of_what_stays_without_words_eight_are_remembered() {
+    for (at, remembered) in [(0, false), (1, true)] {
+        let mut scene = replying();
+        for cough in 0..9 {
+            speech(&mut scene, &format!("u{cough}"));
+            scene.pass_ms(100);
+            speech_ends(&mut scene, &format!("u{cough}"));
+            scene.service(json!({"type": "response.content_part.added", "response_id": "r1"}));
+            scene.pass_secs(2);
+        }
+        scene.outputs.clear();
+        words(&mut scene, &format!("u{at}"), "No, wait.");
+        assert_eq!(scene.story().contains(&"drop".to_owned()), remembered, "{at}");
+    }
+}
+
+#[test]
+fn a_typed_turn_ends_the_hold() {
+    let mut scene = replying();
+    speech(&mut scene, "u1");
+    scene.pass_ms(300);
+    scene.outputs.clear();
+    scene.says(json!({"type": "text", "text": "Never mind."}));
+    let story = scene.story();
+    assert_eq!(
+        story[..4],
+        ["> response.cancel", "drop", "> conversation.item.truncate", "speech_started"]
+    );
+    scene.pass_secs(10);
+    assert!(!scene.story().contains(&"resume_playback".to_owned()));
+}
+
+/// Nothing is said into a cough, and all of it after the cough.
+#[test]
+fn what_a_tool_brings_meanwhile_waits_for_the_end_of_the_hold() {
+    let mut scene = replying();
+    scene.function_call("r1", "c1", "completed");
+    scene.done("r1", "completed");
+    speech(&mut scene, "u1");
+    scene.outputs.clear();
+    scene.tool_finished("c1");
+    let asked = |story: Vec<String>| story.contains(&"> response.create".to_owned());
+    assert!(!asked(scene.story()), "somebody speaks");
+    scene.pass_ms(300);
+    speech_ends(&mut scene, "u1");
+    committed(&mut scene, "u1");
+    assert!(!asked(scene.story()), "it may be a turn");
+    words(&mut scene, "u1", "");
+    assert!(asked(scene.story()));
+}
+
+#[test]
+fn a_cough_before_the_answer_does_not_disturb_the_measure_of_its_delay() {
+    for (text, told) in [("", 1), ("And tomorrow?", 0)] {
+        let mut scene = holding(transcribing());
+        speech(&mut scene, "u1");
+        speech_ends(&mut scene, "u1");
+        committed(&mut scene, "u1");
+        speech(&mut scene, "u2");
+        scene.pass_ms(200);
+        speech_ends(&mut scene, "u2");
+        words(&mut scene, "u2", text);
+        scene.created("r1");
+        scene.audio("r1", "a1", 100);
+        let of = |message: &&Value| message["type"] == "latency";
+        assert_eq!(scene.told().iter().filter(of).count(), told, "{text}");
+    }
+}
+
+#[test]
 fn speech_without_a_reply_is_an_ordinary_turn() {
     let mut scene = holding(transcribing());
     speech(&mut scene, "u1");

@@ -228,7 +228,11 @@ fn speech_and_typed_turns_leave_the_question_open() {
     scene.done("r3", "cancelled");
     scene.says(json!({"type": "text", "text": "yes"}));
     assert_eq!(runs(&scene), 0, "words do not count");
+    // Nothing is heard any more, and a stop is still no answer.
+    scene.pass_secs(5);
     scene.outputs.clear();
+    scene.says(json!({"type": "interrupt"}));
+    assert!(!scene.story().iter().any(|it| it.starts_with("stop")));
     answer(&mut scene, &id, true);
     assert_eq!(runs(&scene), 1);
 }

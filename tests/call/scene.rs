@@ -245,6 +245,7 @@ fn word(output: &Output) -> String {
         Output::ReleaseMicrophone { .. } => "release".to_owned(),
         Output::RunTool { call_id, .. } => format!("run {call_id}"),
         Output::RunAllowed { call_id } => format!("allowed {call_id}"),
+        Output::StopTool { call_id } => format!("stop {call_id}"),
         Output::ForgetTool { call_id } => format!("forget {call_id}"),
         Output::Asked(asked) => format!("asked {}", asked.word()),
         Output::ToolRefused => "refused".to_owned(),

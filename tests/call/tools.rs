@@ -107,6 +107,58 @@ fn a_slow_tool_is_answered_for_and_its_late_result_ignored() {
 }
 
 #[test]
+fn a_stop_ends_the_tools_that_keep_the_user_waiting() {
+    let mut scene = Scene::active();
+    scene.created("r1");
+    for call in ["call_1", "call_2", "call_3"] {
+        scene.function_call("r1", call, "completed");
+    }
+    scene.done("r1", "completed");
+    scene.tool_finished("call_2");
+    scene.outputs.clear();
+    scene.says(json!({"type": "interrupt"}));
+    let outputs = scene.outputs.clone();
+    let told: Vec<_> = scene.commands().iter().map(|it| it["item"].clone()).collect();
+    let ids: Vec<_> = told.iter().map(|item| item["call_id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["call_1", "call_3"]);
+    assert!(told[0]["output"].as_str().unwrap().contains("The user stopped it"));
+    scene.outputs = outputs;
+    let one = ["> conversation.item.create", "tool"];
+    let all = [&one[..], &["stop call_1"], &one, &["stop call_3", "drop"]].concat();
+    assert_eq!(scene.story(), all);
+    // A result that comes all the same is not told, and nobody speaks until the next turn.
+    for call in ["call_1", "call_3"] {
+        scene.tool_finished(call);
+    }
+    scene.pass_secs(60);
+    assert!(scene.story().iter().all(|it| !it.starts_with('>')));
+    scene.says(json!({"type": "text", "text": "And now?"}));
+    assert!(scene.story().contains(&"> response.create".to_owned()));
+}
+
+/// A stop is meant for what is heard. So are those that a page sends before the user speaks or types into a reply.
+#[test]
+fn a_stop_of_a_reply_leaves_the_tools_at_work() {
+    for made in [false, true] {
+        let mut scene = Scene::active();
+        scene.created("r1");
+        scene.audio("r1", "a1", 4_000);
+        scene.function_call("r1", "call_1", "completed");
+        if made {
+            // It is still heard.
+            scene.done("r1", "completed");
+        }
+        scene.says(json!({"type": "interrupt"}));
+        if !made {
+            scene.done("r1", "cancelled");
+        }
+        assert!(!scene.story().iter().any(|it| it.starts_with("stop")), "made: {made}");
+        scene.tool_finished("call_1");
+        assert!(scene.story().contains(&"> response.create".to_owned()), "made: {made}");
+    }
+}
+
+#[test]
 fn calls_of_an_interrupted_response_are_not_run() {
     let mut scene = Scene::active();
     scene.created("r1");

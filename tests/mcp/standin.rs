@@ -35,6 +35,7 @@ pub(crate) fn serve(fault: &str) -> ! {
         let Ok(message) = serde_json::from_str(&line.unwrap_or_default()) else { continue };
         server.take(&message);
     }
+    note(&json!({ "name": "ends", "arguments": "with its input" }));
     if fault == "does not end when it is told to" {
         std::thread::sleep(Duration::from_secs(600));
     }
@@ -85,6 +86,10 @@ impl Standin<'_> {
             },
             "tools/list" => self.list(id),
             "tools/call" => self.call(message),
+            "notifications/cancelled" => note(&json!({
+                "name": "cancelled",
+                "arguments": message["params"]["reason"],
+            })),
             _ => {}
         }
     }
@@ -133,6 +138,7 @@ impl Standin<'_> {
                 tools.push(json!({ "name": "new", "description": "It was not there before." }));
             }
             "does not list" => return say(&error(id, -32603)),
+            "lists 500 when it is let" => tools = plenty(),
             _ => {}
         }
         let mut result = json!({ "tools": tools });
@@ -142,7 +148,11 @@ impl Standin<'_> {
         if self.fault == "says half an emoji" {
             result["tools"][0]["description"] = json!("Says it again HALF.");
         }
-        self.say_oddly(&json!({ "jsonrpc": "2.0", "id": id, "result": result }));
+        let answer = json!({ "jsonrpc": "2.0", "id": id, "result": result });
+        if self.fault == "lists 500 when it is let" {
+            return say_in_halves(&answer);
+        }
+        self.say_oddly(&answer);
         if self.fault == "writes before it reads" {
             flood();
         }
@@ -265,6 +275,37 @@ impl Standin<'_> {
         let mark = if self.fault == "begins with a byte order mark" { "\u{feff}" } else { "" };
         write(format!("{mark}{message}\n").replace("HALF", "\\ud83d").as_bytes());
     }
+}
+
+/// As many tools as are taken of a server.
+fn plenty() -> Vec<Value> {
+    let property = json!({ "type": "string", "description": "x".repeat(200) });
+    let tool = |at| {
+        json!({
+            "name": format!("t{at}"),
+            "inputSchema": { "type": "object", "properties": { "text": property } },
+        })
+    };
+    (0..500).map(tool).collect()
+}
+
+/// One half when the file `first` is in the folder `GATE`, which more than fills a pipe; then it makes the file
+/// `half`, and says the rest when `second` is there.
+fn say_in_halves(message: &Value) {
+    let folder = std::path::PathBuf::from(std::env::var_os("GATE").expect("a folder"));
+    let wait_for = |name: &str| {
+        while !folder.join(name).exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let line = format!("{message}\n");
+    let (first, second) = line.split_at(line.len() / 2);
+    assert!(first.len() > 70_000, "more than a pipe holds");
+    wait_for("first");
+    write(first.as_bytes());
+    std::fs::write(folder.join("half"), "").expect("a file");
+    wait_for("second");
+    write(second.as_bytes());
 }
 
 /// More than any pipe holds, while a request may be on its way.

@@ -27,6 +27,7 @@ impl Request {
 pub(crate) struct Web {
     pub(crate) url: String,
     seen: Arc<Mutex<Vec<Request>>>,
+    state: Arc<Mutex<State>>,
 }
 
 impl Web {
@@ -34,20 +35,26 @@ impl Web {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}/mcp", listener.local_addr().expect("it is bound"));
         let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
-        let state = Arc::new(Mutex::new(State { fault, sessions: 0, lost: false, tries: 0 }));
-        let kept = Arc::clone(&seen);
+        let start = State { fault, sessions: 0, lost: false, tries: 0, cut_off: 0 };
+        let state = Arc::new(Mutex::new(start));
+        let (kept, shared) = (Arc::clone(&seen), Arc::clone(&state));
         std::thread::spawn(move || {
             for socket in listener.incoming().flatten() {
-                let (state, kept) = (Arc::clone(&state), Arc::clone(&kept));
+                let (state, kept) = (Arc::clone(&shared), Arc::clone(&kept));
                 std::thread::spawn(move || answer(socket, &state, &kept));
             }
         });
-        Self { url, seen }
+        Self { url, seen, state }
     }
 
     /// What was asked so far.
     pub(crate) fn seen(&self) -> Vec<Request> {
         self.seen.lock().expect("no panic").clone()
+    }
+
+    /// How many calls were cut off while it worked on them.
+    pub(crate) fn cut_off(&self) -> usize {
+        self.state.lock().expect("no panic").cut_off
     }
 
     /// Requests of this method of the protocol.
@@ -61,6 +68,7 @@ struct State {
     sessions: usize,
     lost: bool,
     tries: usize,
+    cut_off: usize,
 }
 
 fn read(socket: &TcpStream) -> Option<Request> {
@@ -198,8 +206,9 @@ fn call(mut socket: TcpStream, request: &Request, state: &Mutex<State>) {
             let _ = socket.write_all(stream.as_bytes());
             // Until the other side has gone.
             socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
-            let gone = matches!(socket.read(&mut [0]), Ok(0) | Err(_));
-            state.lock().expect("no panic").tries += usize::from(gone);
+            // An error is the end of its patience: the other side has not gone.
+            let gone = matches!(socket.read(&mut [0]), Ok(0));
+            state.lock().expect("no panic").cut_off += usize::from(gone);
             return;
         }
         "answers slowly" => {

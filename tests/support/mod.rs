@@ -26,4 +26,5 @@ pub(crate) mod standin;
 pub(crate) mod switch;
 pub(crate) mod time;
 pub(crate) mod tools;
+pub(crate) mod whole_call;
 pub(crate) mod witness;

@@ -98,7 +98,8 @@ impl Scene {
         Self::active(settings(), usize::MAX)
     }
 
-    /// An active call; the kernel takes `room` bytes for the client at a time.
+    /// An active call; the kernel takes `room` bytes for the client at a time. Where the settings allow it, the client
+    /// can hold a reply.
     pub(crate) fn active(settings: CallSettings, room: usize) -> Self {
         Self::opened(settings, room).activated()
     }
@@ -131,10 +132,14 @@ impl Scene {
             queues = queues.expecting_return(&mut resources.pool);
         }
         let now = Instant::now();
+        let holds = settings.reversible_barge_in;
         let candidate = Candidate::only(settings, target());
         let mut cx = resources.lend(&tools, now);
         let mut session =
             Session::<Socket>::new("call".to_owned(), "resume", peer, queues, candidate, &mut cx);
+        if holds {
+            session.prefer_hold();
+        }
         let service = answer_call(&mut session, &mut cx, now);
         let mut scene = Self {
             session,
@@ -331,6 +336,11 @@ impl Scene {
     pub(crate) fn break_service(&mut self) {
         self.service.transport().stream().end();
         self.turn();
+    }
+
+    /// Whether the call has let go of the connection to the service that it had last.
+    pub(crate) fn service_is_let_go(&self) -> bool {
+        self.service.transport().stream().is_alone()
     }
 
     /// The client's connection ends, without a goodbye. Of what is under way to it, `most` bytes arrive.

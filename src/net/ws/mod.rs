@@ -46,7 +46,8 @@ const FRAGMENT_OVERHEAD: u64 = 64 * 1024;
 pub struct Sizes {
     /// The largest message accepted.
     pub message: usize,
-    /// What may wait behind a blocked transport; also the largest message sent.
+    /// While more waits behind a blocked transport, no further message is taken. One may be larger: the
+    /// settings of a session with many tools are.
     pub waiting: usize,
 }
 
@@ -136,7 +137,8 @@ pub struct WsPeer<S> {
     rest: Vec<u8>,
     /// A message in fragments, as far as it has come.
     fragments: Option<Fragments>,
-    /// Frames that the transport has not taken, in bytes at most `sizes.waiting` and a close frame.
+    /// Frames that the transport has not taken: in bytes at most `sizes.waiting`, one message, and a close
+    /// frame.
     out: Vec<u8>,
     masks: Masks,
     /// `transport.received()` at the last complete message.
@@ -371,12 +373,10 @@ impl<S: Read + Write> WsPeer<S> {
         if !matches!(self.phase, Phase::Open | Phase::Broken { .. }) {
             return Err(WsError::Closed.into());
         }
-        let before = self.out.len();
-        let filled = self.write_frame(opcode, last, fill)?;
         if self.out.len() > self.sizes.waiting {
-            self.out.truncate(before);
             return Err(WsError::Full.into());
         }
+        let filled = self.write_frame(opcode, last, fill)?;
         if self.out.len() > COALESCE {
             self.write_out().map_err(|error| self.ended(End::Broken(error)))?;
         }

@@ -327,6 +327,9 @@ impl Scene {
                     let at = self.asking.iter().position(|asking| *asking == call_id);
                     self.running.push(self.asking.remove(at.expect("it asked, and once")));
                 }
+                Output::StopTool { call_id } => {
+                    assert!(self.running.contains(&call_id), "{call_id} runs, and asks nothing");
+                }
                 Output::ForgetTool { call_id } => {
                     self.asking.retain(|asking| *asking != call_id);
                 }
