@@ -41,11 +41,11 @@ for (const { name, open } of engines) {
     await sound(talk, 250);
     await talk.state('listening');
     await talk.state('speaking');
+    await heardMs(talk, 1000); // so it is also in the recording
     await onlyHeld(talk);
     const asked = service.commands.slice(before).map(({ type }) => type);
     assert.deepEqual(asked, ['conversation.item.delete'], 'the cough alone is forgotten');
 
-    await heardMs(talk, 1000);
     await sound(talk, 2000);
     await talk.state('thinking');
     await cut(talk, service);

@@ -156,6 +156,8 @@ test('Firefox: the loudspeaker is chosen in a call, and remembered', async (t) =
   await choose('The system’s choice');
   await until(() => !pulse.inUse().includes('headphones'), 'silence on the headphones');
   await choose('Headphones');
+  await talk.page.keyboard.press('Escape'); // a call that goes on would be taken up again
+  await talk.state('idle');
   await talk.reload();
   await talk.start();
   await talk.state('speaking');
