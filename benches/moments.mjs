@@ -32,10 +32,10 @@ const BROWSERS = {
 const EVENTS = ['nothing', 'client lost', 'service lost', 'limit'];
 const MOMENTS = ['idle', 'user speaking', 'answer playing', 'tool running'];
 const LASTED_MS = 10500; // a session that has lasted is tried again at once
-// The next session is made after half of this. From 12.2 s on the end of a turn is enough for the change, at 13.4 s nothing is.
-const LIMIT_S = 14;
+// The next session is made after half of this. From 21 s on the end of a turn is enough for the change, at 23 s nothing is.
+const LIMIT_S = 24;
 /** When the user begins to speak at the limit, and for how long, in ms. */
-const AT_LIMIT = { idle: [9000, 2000], 'user speaking': [4500, 11000], 'answer playing': [4500, 2000], 'tool running': [4500, 6800] };
+const AT_LIMIT = { idle: [14000, 2000], 'user speaking': [10500, 14000], 'answer playing': [10500, 5500], 'tool running': [10500, 11300] };
 const REPLY_S = { 'answer playing': 8 };
 
 /** Speech without a pause, so that no turn ends within it. */
