@@ -137,13 +137,13 @@ fn what_is_not_answered_says_why() {
     let service = Daemon::simulate(&["no-welcome", "no-reply"]);
     let daemon = Daemon::run(service.address, &[]);
     let out = temporary("unanswered.wav");
-    let arguments = ["--text", "hello", "--timeout", "1", "--out", out.to_str().expect("UTF-8")];
+    let arguments = ["--text", "hello", "--timeout", "3", "--out", out.to_str().expect("UTF-8")];
     let (code, _, fault) = call(daemon.address, &arguments);
     assert_eq!((code, fault.lines().count()), (1, 1), "{fault}");
-    assert!(fault.contains("no answer came within 1 s"), "{fault}");
+    assert!(fault.contains("no answer came within 3 s"), "{fault}");
     assert!(!out.exists(), "no empty answer");
     let silence = format!("{AUDIO}/silence-1s.wav");
-    let (code, _, fault) = call(daemon.address, &["--in", &silence, "--timeout", "1"]);
+    let (code, _, fault) = call(daemon.address, &["--in", &silence, "--timeout", "3"]);
     assert!(code == 1 && fault.contains("heard no turn"), "{fault}");
 }
 
