@@ -90,7 +90,8 @@ export async function servePage(t) {
   return server.address().port;
 }
 
-async function freePort() {
+/** A port of this machine that nothing listens on. @returns {Promise<number>} */
+export async function freePort() {
   const server = net.createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address();

@@ -4,12 +4,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
-import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { stop } from './daemon.mjs';
+import { freePort, stop } from './daemon.mjs';
 import { until } from './sound.mjs';
 
 const WAIT_MS = 30000; // as generous as in browsers.mjs
@@ -43,15 +42,6 @@ async function startScreen(t, env) {
   const [number] = await Promise.race([once(child.stdio[3], 'data'), once(child, 'exit')]);
   if (!Buffer.isBuffer(number)) throw new Error(`Xvfb: ${child.said()}`);
   return `:${String(number).trim()}`;
-}
-
-async function freePort() {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 /** One window. @param {{server: string}} pulse the sound server @param {string[]} [args] of the browser
