@@ -4,12 +4,12 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { test } from 'node:test';
 
 import axe from 'axe-core';
 
 import { Talk } from './browsers.mjs';
 import { engines } from './engines.mjs';
+import { test } from './test.mjs';
 
 const TOKEN = 'abcd-2345/+=%&#efgh';
 const OTHER = 'wxyz-6789-jkmn-pqrs';

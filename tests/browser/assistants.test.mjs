@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { test } from 'node:test';
 
 import { engines } from './engines.mjs';
+import { test } from './test.mjs';
 
 /** @returns {Record<string, string>} settings of a daemon with two assistants */
 function two(t) {

@@ -2,7 +2,6 @@
 // never tries.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { startDaemon, stop } from './daemon.mjs';
@@ -10,6 +9,7 @@ import { engines } from './engines.mjs';
 import { asks, calm, joined, say } from './joining.mjs';
 import { startRelay } from './relay.mjs';
 import { until } from './sound.mjs';
+import { test } from './test.mjs';
 
 for (const { name, open } of engines) {
   test(`${name}: an outage is told after a second, once, and the captions stay`, async (t) => {

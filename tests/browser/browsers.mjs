@@ -28,7 +28,8 @@ export async function launchChromium(t, { file, microphone = 'allow', flags = []
 }
 
 const FIREFOX_PREFS = {
-  allow: { 'media.navigator.permission.disabled': true },
+  // The second lets a test read what was copied.
+  allow: { 'media.navigator.permission.disabled': true, 'dom.events.testing.asyncClipboard': true },
   deny: { 'permissions.default.microphone': 2 },
   fake: { 'media.navigator.permission.disabled': true, 'media.navigator.streams.fake': true }, // needs no sound server
 };

@@ -2,10 +2,10 @@
 // conversation whatever comes first.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 
-import { launchChromium, launchFirefox } from './browsers.mjs';
 import { servePage } from './daemon.mjs';
+import { engines } from './engines.mjs';
+import { test } from './test.mjs';
 
 const transcript = (role, item_id, text, more = {}) => ({ type: 'transcript', role, item_id, text, ...more });
 const delta = (role, item_id, text) => ({ type: 'transcript_delta', role, item_id, text });
@@ -13,11 +13,10 @@ const started = (item_id) => ({ type: 'speech_started', item_id });
 const stopped = (item_id) => ({ type: 'speech_stopped', item_id });
 const answering = { type: 'response_started' };
 
-for (const [name, launch] of [['Chromium', launchChromium], ['Firefox', launchFirefox]]) {
+for (const { name, browser } of engines) {
   test(`${name}: lines are kept by their item`, async (t) => {
-    const browser = await launch(t);
     const port = await servePage(t);
-    const page = await browser.newPage();
+    const page = await (await browser(t)).newPage();
     await page.goto(`http://127.0.0.1:${port}/`);
 
     /** The lines after these messages, each `role: text`, with what marks it. */

@@ -1,11 +1,11 @@
 // Everything but speech that a user can do in a call: type, mute, stop the answer, stop the call.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { engines } from './engines.mjs';
 import { loudness, until } from './sound.mjs';
+import { test } from './test.mjs';
 
 const MUTE_TAIL_MS = 1500; // a second of silence still goes out, to end the sentence
 

@@ -2,12 +2,12 @@
 // microphone is a tone: Firefox's suppression of noise lets nothing through of a quarter of a second of noise.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 
 import { engines } from './engines.mjs';
 import { mirrorSettings } from './mirror.mjs';
 import { overhear } from './overhear.mjs';
 import { loudness, until } from './sound.mjs';
+import { test } from './test.mjs';
 
 const REPLY_SECONDS = 60; // longer than any browser takes for all of this
 const COUGH_MS = 1900; // with the silence around it: a busy browser may make 250 ms of tone longer

@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
-import { test } from 'node:test';
 
 import { engines } from './engines.mjs';
 import { page } from './modules.mjs';
+import { test } from './test.mjs';
 
 const AXE = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const { Delays } = await page('delays.js');

@@ -1,10 +1,10 @@
 // Devices: chosen in the settings, remembered, lost and found again; and what a phone does to a page.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 
 import { engines } from './engines.mjs';
 import { until } from './sound.mjs';
+import { test } from './test.mjs';
 
 const select = (talk, name) => talk.page.getByRole('combobox', { name });
 const problem = (talk) => talk.page.locator('#problem').textContent();

@@ -4,11 +4,11 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { engines } from './engines.mjs';
 import { until } from './sound.mjs';
+import { test } from './test.mjs';
 
 /** The settings of a daemon whose service finds no ends of turns; the model's transcriber works without. */
 function manual(t) {

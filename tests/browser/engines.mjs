@@ -7,6 +7,8 @@ import { startDaemon } from './daemon.mjs';
 import { record, room, script, startPulse } from './sound.mjs';
 
 const QUIET_SECONDS = 60;
+/** Dark, and with less motion. The driver can emulate themes in Chromium alone; Firefox takes one when it starts. */
+export const FIREFOX_LOOK = { 'layout.css.prefers-color-scheme.content-override': 0, 'ui.prefersReducedMotion': 1 };
 
 /** @typedef {{talk: Talk, browser: import('playwright-core').Browser, daemon: Awaited<ReturnType<typeof startDaemon>>,
  *    speak: (pieces: (string|number|Int16Array)[]) => void}} Scene */
@@ -24,25 +26,41 @@ async function serve(t, { env, relay, ...wish }) {
   return [daemon, url];
 }
 
-/** What the tests of a file share: to start a browser costs seconds of a processor, Firefox's most. Each test has pages of
- *  its own, without the memory of others, and they end with it. @type {{key: string, opened: Promise<object>, end: () => Promise<void>}|null} */
-let shared = null;
-after(() => shared?.end());
+/** Browsers that go on from one test to the next, the last used last: to start one costs seconds of a processor,
+ *  Firefox's most. Each test has pages of its own, without the memory of others, and they end with it.
+ *  @type {Map<string, {opened: Promise<object>, end: () => Promise<void>}>} */
+const running = new Map();
+const MOST_RUNNING = 2; // Firefox takes some settings only when it starts
+after(async () => {
+  for (const key of running.keys()) await endOne(key);
+});
 
-/** One at a time: another kind of browser, or other settings, take the place of the one before.
- *  @template T @param {string} key @param {(owner: {after: (end: () => unknown) => void}) => Promise<T>} open @returns {Promise<T>} */
+async function endOne(key) {
+  const one = running.get(key);
+  running.delete(key);
+  await one?.end();
+}
+
+/** @template T @param {string} key of the browser and its settings @param {(owner: {after: (end: () => unknown) => void}) => Promise<T>} open
+ *  @returns {Promise<T>} */
 async function share(t, key, open) {
-  if (shared?.key !== key || !(await shared.opened.catch(() => null))?.browser.isConnected()) {
-    await shared?.end();
-    const ends = [];
-    const end = async () => {
-      for (const each of ends.splice(0)) await each();
-    };
-    shared = { key, opened: open({ after: (each) => ends.unshift(each) }), end };
-  }
-  const opened = await shared.opened;
+  const before = await running.get(key)?.opened.catch(() => null);
+  if (!before?.browser.isConnected()) await endOne(key);
+  const one = running.get(key) ?? start(open);
+  running.delete(key);
+  running.set(key, one);
+  if (running.size > MOST_RUNNING) await endOne(running.keys().next().value);
+  const opened = await one.opened;
   t.after(() => Promise.all(opened.browser.contexts().map((context) => context.close())));
   return opened;
+}
+
+function start(open) {
+  const ends = [];
+  const end = async () => {
+    for (const each of ends.splice(0)) await each();
+  };
+  return { opened: open({ after: (each) => ends.unshift(each) }), end };
 }
 
 /** A browser that does not even show the page is not given to the next test. */
@@ -50,19 +68,31 @@ async function show(browser, url, options) {
   try {
     return await Talk.open(browser, url, options);
   } catch (cause) {
-    await shared?.end();
-    shared = null;
+    await browser.close();
     throw cause;
   }
+}
+
+/** With what its microphone hears. */
+function sharedChromium(t) {
+  return share(t, 'Chromium', async (owner) => {
+    const file = script(owner, []);
+    return { browser: await launchChromium(owner, { file }), file };
+  });
+}
+
+/** With the sound server that it hears. */
+function sharedFirefox(t, prefs) {
+  return share(t, `Firefox ${JSON.stringify(prefs)}`, async (owner) => {
+    const pulse = await startPulse(owner);
+    return { browser: await launchFirefox(owner, { server: pulse.server, prefs }), pulse };
+  });
 }
 
 /** Chromium's microphone hears a file from the click on: the welcome's time stands in front of the words. */
 async function openChromium(t, { pieces = [room(QUIET_SECONDS)], prefs: _, ...wish } = {}) {
   const [daemon, url] = await serve(t, wish);
-  const { browser, file } = await share(t, 'Chromium', async (owner) => {
-    const file = script(owner, []);
-    return { browser: await launchChromium(owner, { file }), file };
-  });
+  const { browser, file } = await sharedChromium(t);
   record(file, pieces); // read whenever the microphone is opened
   return { talk: await show(browser, url, { reducedMotion: 'reduce' }), browser, daemon, speak: () => {} };
 }
@@ -70,18 +100,15 @@ async function openChromium(t, { pieces = [room(QUIET_SECONDS)], prefs: _, ...wi
 /** Firefox hears what is played into a sound server, when the test says so. */
 async function openFirefox(t, { prefs, pieces: _, ...wish } = {}) {
   const [daemon, url] = await serve(t, wish);
-  const { browser, pulse } = await share(t, `Firefox ${JSON.stringify(prefs)}`, async (owner) => {
-    const pulse = await startPulse(owner);
-    return { browser: await launchFirefox(owner, { server: pulse.server, prefs }), pulse };
-  });
+  const { browser, pulse } = await sharedFirefox(t, prefs);
   const speak = (pieces) => pulse.speak(t, script(t, pieces));
   return { talk: await show(browser, url), browser, daemon, speak, pulse };
 }
 
-/** Chromium first. Within a file the browsers never run at the same time.
- *  @type {{name: string, open: (t: object, wish?: {pieces?: (string|number|Int16Array)[], env?: object, prefs?: object, command?: string,
+/** Chromium first. `browser` is one without a page.
+ *  @type {{name: string, browser: (t: object) => Promise<import('playwright-core').Browser>, open: (t: object, wish?: {pieces?: (string|number|Int16Array)[], env?: object, prefs?: object, command?: string,
  *    faults?: string[], relay?: import('./relay.mjs').Relay}) => Promise<Scene>}[]} */
 export const engines = [
-  { name: 'Chromium', open: openChromium },
-  { name: 'Firefox', open: openFirefox },
+  { name: 'Chromium', browser: async (t) => (await sharedChromium(t)).browser, open: openChromium },
+  { name: 'Firefox', browser: async (t) => (await sharedFirefox(t)).browser, open: openFirefox },
 ];

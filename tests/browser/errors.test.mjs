@@ -1,12 +1,12 @@
 // What goes wrong is said in words, and the page is ready for another try.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 
 import { launchChromium, launchFirefox, Talk } from './browsers.mjs';
 import { servePage, startDaemon, stop } from './daemon.mjs';
 import { engines } from './engines.mjs';
 import { startPulse } from './sound.mjs';
+import { test } from './test.mjs';
 
 for (const { name, open } of engines) {
   test(`${name}: a daemon that dies in a call, and holds none`, async (t) => {

@@ -9,11 +9,11 @@ import fs from 'node:fs';
 import https from 'node:https';
 import os from 'node:os';
 import path from 'node:path';
-import { test } from 'node:test';
 
 import { launchChromium } from './browsers.mjs';
 import { securePort, secureSettings, startDaemon } from './daemon.mjs';
 import { script } from './sound.mjs';
+import { test } from './test.mjs';
 
 const CODE = 'abcd-2345-efgh-6789';
 

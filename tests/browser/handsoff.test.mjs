@@ -2,12 +2,12 @@
 // begin, end and loss, and in a kiosk a tap or a voice begins a call and silence ends it.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 
 import { stop } from './daemon.mjs';
 import { engines } from './engines.mjs';
 import { page } from './modules.mjs';
 import { until } from './sound.mjs';
+import { test } from './test.mjs';
 
 const { wishOf } = await page('kiosk.js');
 

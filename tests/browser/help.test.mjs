@@ -6,12 +6,12 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { test } from 'node:test';
 
-import { launchChromium, launchFirefox, Talk } from './browsers.mjs';
+import { Talk } from './browsers.mjs';
 import { securePort, secureSettings, startDaemon } from './daemon.mjs';
 import { engines } from './engines.mjs';
 import { page } from './modules.mjs';
+import { test } from './test.mjs';
 
 const TOKEN = 'abcd-2345/+=%&#efgh';
 const MADE = 'abcd-efgh-jkmn-pqrs-tuvw-xyz2-3456'; // by the daemon
@@ -221,11 +221,11 @@ function refuseSockets(talk) {
   });
 }
 
-for (const [name, launch] of [['Chromium', launchChromium], ['Firefox', launchFirefox]]) {
+for (const { name, browser } of engines) {
   test(`${name}: a certificate that was only waved through is named when it costs the call`, async (t) => {
     const daemon = await startDaemon(t, { ...secureSettings(t), VOICELIVED_ACCESS: 'open' });
     const port = await securePort(daemon);
-    const talk = await Talk.open(await launch(t), `https://localhost:${port}/`, { ignoreHTTPSErrors: true });
+    const talk = await Talk.open(await browser(t), `https://localhost:${port}/`, { ignoreHTTPSErrors: true });
     const link = talk.page.getByRole('link', { name: 'Trust its certificate' });
     await link.waitFor();
     await refuseSockets(talk);
@@ -237,7 +237,7 @@ for (const [name, launch] of [['Chromium', launchChromium], ['Firefox', launchFi
   });
 }
 
-for (const [name, launch] of [['Chromium', launchChromium], ['Firefox', launchFirefox]]) {
+for (const { name, browser } of engines) {
   test(`${name}: a certificate of the owner's own, signed by nobody, is not explained as busy lines`, async (t) => {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'vl-'));
     t.after(() => fs.rmSync(folder, { recursive: true }));
@@ -247,7 +247,7 @@ for (const [name, launch] of [['Chromium', launchChromium], ['Firefox', launchFi
     const own = { VOICELIVED_TLS_CERT: cert, VOICELIVED_TLS_KEY: key, VOICELIVED_ACCESS: 'open' };
     const daemon = await startDaemon(t, { ...secureSettings(t), ...own });
     const url = `https://localhost:${await securePort(daemon)}/`;
-    const talk = await Talk.open(await launch(t), url, { ignoreHTTPSErrors: true });
+    const talk = await Talk.open(await browser(t), url, { ignoreHTTPSErrors: true });
     await talk.page.getByText('This is not the real model').waitFor();
     assert.equal(await talk.page.getByRole('link', { name: 'Trust its certificate' }).isVisible(), false, 'there is no such page');
     await refuseSockets(talk);

@@ -6,11 +6,11 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http from 'node:http';
 import net from 'node:net';
-import { test } from 'node:test';
 
 import { launchChromium, Talk } from './browsers.mjs';
 import { securePort, secureSettings, startDaemon, startSimulator } from './daemon.mjs';
 import { script, until } from './sound.mjs';
+import { test } from './test.mjs';
 
 const REACHED_SERVICE = 'a client has connected';
 

@@ -6,13 +6,13 @@ import fs from 'node:fs';
 import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
-import { test } from 'node:test';
 
 import axe from 'axe-core';
 
 import { launchChromium, launchFirefox, Talk } from './browsers.mjs';
 import { securePort, secureSettings, startDaemon } from './daemon.mjs';
 import { match, script, speech, startPulse } from './sound.mjs';
+import { test } from './test.mjs';
 
 const CODE = 'abcd-2345/+=%&#efgh';
 const SAME = 0.7; // by loudness; see talk.test.mjs

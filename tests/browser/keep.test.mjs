@@ -2,10 +2,10 @@
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
-import { test } from 'node:test';
 
 import { engines } from './engines.mjs';
 import { page } from './modules.mjs';
+import { test } from './test.mjs';
 
 const { written } = await page('keep.js');
 const at = (second) => new Date(2026, 10, 28, 14, 3, second);
@@ -40,7 +40,7 @@ test('as Markdown, in which no word becomes anything else', () => {
 
 for (const { name, open } of engines) {
   test(`${name}: a conversation is copied and saved, and nothing is stored by itself`, async (t) => {
-    const { talk } = await open(t, { prefs: { 'dom.events.testing.asyncClipboard': true } });
+    const { talk } = await open(t);
     const { page: shown } = talk;
     if (name === 'Chromium') await shown.context().grantPermissions(['clipboard-read', 'clipboard-write']);
     const save = shown.getByRole('button', { name: 'Save', exact: true });

@@ -4,13 +4,13 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
-import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 import { Talk } from './browsers.mjs';
 import { startDaemon } from './daemon.mjs';
 import { engines } from './engines.mjs';
 import { page } from './modules.mjs';
+import { test } from './test.mjs';
 
 const repository = fileURLToPath(new URL('../../', import.meta.url));
 const FRONTEND = path.join(repository, 'frontend');

@@ -2,11 +2,11 @@
 // notices it, while nobody speaks and while an answer plays.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 
 import { engines } from './engines.mjs';
 import { calm, say } from './joining.mjs';
 import { RATE_HZ, until } from './sound.mjs';
+import { test } from './test.mjs';
 
 const REPLY_SECONDS = 3;
 /** The simulator's `reply-seconds` pattern, sample by sample. */

@@ -1,11 +1,11 @@
 // When the microphone listens: half-duplex and push-to-talk, judged by the samples that leave the page.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { engines } from './engines.mjs';
 import { until } from './sound.mjs';
+import { test } from './test.mjs';
 
 const LOUD = 2000; // of 32768; the tone has 9800
 const loud = (frames) => frames.filter(({ peak }) => peak > LOUD).length;

@@ -2,16 +2,16 @@
 // of its users.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 
-import { engines } from './engines.mjs';
+import { engines, FIREFOX_LOOK } from './engines.mjs';
+import { test } from './test.mjs';
 
 const LOOKS = ['idle', 'connecting', 'listening', 'thinking', 'tool', 'speaking', 'held', 'reconnecting', 'ended', 'error'];
 const LEAST_CONTRAST = 3; // of a picture (WCAG 2.2, 1.4.11)
 
 for (const { name, open } of engines) {
   test(`${name}: one page with all states: ten signs that differ without colour, and stand out from the ground`, async (t) => {
-    const { talk } = await open(t, { prefs: { 'ui.prefersReducedMotion': 1 } });
+    const { talk } = await open(t, { prefs: FIREFOX_LOOK });
     const { page } = talk;
     await page.emulateMedia({ reducedMotion: 'reduce' });
     const signs = await page.evaluate(signsOf, LOOKS);
@@ -45,7 +45,7 @@ for (const { name, open } of engines) {
   });
 
   test(`${name}: text of 200 %, a phone on its side and a notch leave all that is needed in sight`, async (t) => {
-    const { talk } = await open(t, { prefs: { 'ui.prefersReducedMotion': 1 } });
+    const { talk } = await open(t, { prefs: FIREFOX_LOOK });
     const { page } = talk;
     await talk.start();
     await talk.state('speaking');

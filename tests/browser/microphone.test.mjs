@@ -1,11 +1,11 @@
 // A microphone that gives no sound, ends at once or cannot be used, and a sound system that was away for a while.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { engines } from './engines.mjs';
 import { until } from './sound.mjs';
+import { test } from './test.mjs';
 
 const problem = (talk) => talk.page.locator('#problem').textContent();
 const tracks = (talk) => talk.page.evaluate(() => window.tap.tracks.length);

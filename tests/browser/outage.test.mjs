@@ -1,11 +1,11 @@
 // The daemon loses the voice service in the middle of a call: the page says so, and the call goes on.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 
 import { startSimulator } from './daemon.mjs';
 import { engines } from './engines.mjs';
 import { startRelay } from './relay.mjs';
+import { test } from './test.mjs';
 
 for (const { name, open } of engines) {
   test(`${name}: a call outlives the service's connection, and the page says what happens`, async (t) => {

@@ -5,20 +5,18 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
-import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
 import { startDaemon } from './daemon.mjs';
-import { engines } from './engines.mjs';
+import { engines, FIREFOX_LOOK } from './engines.mjs';
 import { until } from './sound.mjs';
+import { test } from './test.mjs';
 
 const AXE = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const FRONTEND = fileURLToPath(new URL('../../frontend/', import.meta.url));
 const MOST_BYTES = 60 * 1024; // of the whole page in one language, gzipped
 const MOST_LANGUAGE_BYTES = 3584;
-// The driver can emulate them in Chromium alone; Firefox takes one of each when it starts.
-const FIREFOX_LOOK = { 'layout.css.prefers-color-scheme.content-override': 0, 'ui.prefersReducedMotion': 1 };
 const THEMES = { Chromium: ['light', 'dark'], Firefox: ['dark'] };
 const SIZES = [
   { width: 320, height: 568 },

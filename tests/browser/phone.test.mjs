@@ -1,14 +1,14 @@
 // What phones do to a page, by stand-ins: a tab that rests in the back for ten minutes, and what only iOS does, as Apple and
 // WebKit document it. A stand-in shows what the page makes of it. It is no proof for a real iPhone: docs/phone.md has
-// what to try by hand. The stand-in for an interruption (AudioContext state `interrupted`) is in context.test.mjs and
+// what to try by hand. The stand-in for an interruption (AudioContext state `interrupted`) is in in-node/context.test.mjs and
 // microphone.test.mjs.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 
 import { engines } from './engines.mjs';
 import { asks, calm } from './joining.mjs';
 import { until } from './sound.mjs';
+import { test } from './test.mjs';
 
 const problem = (talk) => talk.page.locator('#problem').textContent();
 

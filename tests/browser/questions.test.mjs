@@ -5,19 +5,18 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import axe from 'axe-core';
 
-import { engines } from './engines.mjs';
+import { engines, FIREFOX_LOOK } from './engines.mjs';
 import { startRelay } from './relay.mjs';
 import { until } from './sound.mjs';
+import { test } from './test.mjs';
 
 const HASTE_MS = 600; // a press that comes sooner counts for nothing
 const HOSTILE = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>\u202Eevil';
 // Firefox takes its look when it starts.
-const FIREFOX_LOOK = { 'layout.css.prefers-color-scheme.content-override': 0, 'ui.prefersReducedMotion': 1 };
 const THEMES = { Chromium: ['light', 'dark'], Firefox: ['dark'] };
 
 /** A folder with a tool that notes what it was run with, and asks first. */

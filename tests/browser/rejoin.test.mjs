@@ -2,13 +2,13 @@
 // Each moment of a call has a test: nobody speaks, the user speaks, an answer plays, a tool runs.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { engines } from './engines.mjs';
 import { asks, calm, gaps, joined, say, slowTools } from './joining.mjs';
 import { startRelay } from './relay.mjs';
 import { match, RATE_HZ, until, words } from './sound.mjs';
+import { test } from './test.mjs';
 
 const REPLY_SECONDS = 8;
 const SAME = 0.75; // as in talk.test.mjs

@@ -2,10 +2,10 @@
 // only meanwhile, and in no address of the page.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 
 import { engines } from './engines.mjs';
 import { asks } from './joining.mjs';
+import { test } from './test.mjs';
 
 for (const { name, open } of engines) {
   test(`${name}: a reload takes the call up again with its captions`, async (t) => {

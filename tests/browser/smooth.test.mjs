@@ -2,13 +2,13 @@
 // and what goes to the loudspeaker is listened to for gaps.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { engines } from './engines.mjs';
 import { mirrorSettings, startMirror } from './mirror.mjs';
 import { startRelay } from './relay.mjs';
 import { loudness } from './sound.mjs';
+import { test } from './test.mjs';
 
 const PIECE = 480; // 20 ms
 const SECONDS = { Chromium: 60, Firefox: 20 }; // the minute once: the arithmetic is the same

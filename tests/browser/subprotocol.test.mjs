@@ -1,16 +1,15 @@
 // A page of somebody else's that offers a subprotocol: browsers end a connection that agrees to none of them.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 
-import { launchChromium, launchFirefox } from './browsers.mjs';
 import { startDaemon } from './daemon.mjs';
+import { engines } from './engines.mjs';
+import { test } from './test.mjs';
 
-for (const [name, launch] of [['Chromium', launchChromium], ['Firefox', launchFirefox]]) {
+for (const { name, browser } of engines) {
   test(`${name}: a client may offer subprotocols, and its call begins`, async (t) => {
     const daemon = await startDaemon(t);
-    const browser = await launch(t);
-    const page = await browser.newPage();
+    const page = await (await browser(t)).newPage();
     await page.goto(daemon.url);
     for (const offered of ['voicelived', ['audio.v2', 'json'], []]) {
       const found = await page.evaluate(callWith, offered);

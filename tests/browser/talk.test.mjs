@@ -2,11 +2,11 @@
 // every part of the way is looked at: states, captions, and the samples on their way to the speaker.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { engines } from './engines.mjs';
 import { loudness, match, words } from './sound.mjs';
+import { test } from './test.mjs';
 
 const SAME = 0.75; // by loudness the same words reach 0.85 and more, other words 0.55 at most
 const SILENT_WITHIN_MS = 500; // of speech_started: 300, and two blocks of the recorder, which cannot tell closer

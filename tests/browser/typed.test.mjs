@@ -1,9 +1,9 @@
 // What the user types: shown as said when the daemon has taken it, and kept in the field when it has not.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 
 import { engines } from './engines.mjs';
+import { test } from './test.mjs';
 
 const field = (talk) => talk.page.getByRole('textbox', { name: 'Type instead of speaking' });
 const said = (talk) => talk.page.locator('#log .turn.user, #log .place:visible').allTextContents();

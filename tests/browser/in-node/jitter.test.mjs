@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import vm from 'node:vm';
 
-import { speech } from './sound.mjs';
+import { speech } from '../sound.mjs';
 
 const MS = 24; // samples
 const PIECE = 20 * MS;
@@ -17,7 +17,7 @@ const GAP = 0.5; // of the usual loudness
 const CLICK = 1.6; // times the steepest step of the sound itself
 
 const scope = vm.createContext({});
-const file = fileURLToPath(new URL('../../frontend/jitter.js', import.meta.url));
+const file = fileURLToPath(new URL('../../../frontend/jitter.js', import.meta.url));
 vm.runInContext(`{${fs.readFileSync(file, 'utf8')}}`, scope, { filename: file });
 
 /** The same numbers for the same seed, 0 to 1 (mulberry32). */

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { page } from './modules.mjs';
+import { page } from '../modules.mjs';
 
 const { Duck } = await page('duck.js');
 

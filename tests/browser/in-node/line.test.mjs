@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { mock, test } from 'node:test';
 
-import { page } from './modules.mjs';
+import { page } from '../modules.mjs';
 
 const { Line } = await page('line.js');
 const FRAME_BYTES = 960;

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { mock, test } from 'node:test';
 
-import { page } from './modules.mjs';
+import { page } from '../modules.mjs';
 
 let now = 0;
 /** What `getUserMedia` gives: a track's life in ms, or an error. Asked for too often, the last one again. */

@@ -3,13 +3,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { page } from './modules.mjs';
+import { page } from '../modules.mjs';
 
 const { Gate } = await page('gate.js');
 
 const SECOND = 50; // frames
 
-/** @param {import('../../frontend/gate.js').Mode} mode */
+/** @param {import('../../../frontend/gate.js').Mode} mode */
 function gateOf(mode) {
   return Object.assign(new Gate(), { mode });
 }

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { page } from './modules.mjs';
+import { page } from '../modules.mjs';
 
 let now = 0;
 let look = () => {};

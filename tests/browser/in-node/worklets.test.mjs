@@ -18,7 +18,7 @@ function worklets(rate) {
   }
   const scope = vm.createContext({ AudioWorkletProcessor, sampleRate: rate, registerProcessor: (name, kind) => (kinds[name] = kind) });
   for (const name of ['resampler', 'jitter', 'capture-worklet', 'playback-worklet']) {
-    const file = fileURLToPath(new URL(`../../frontend/${name}.js`, import.meta.url));
+    const file = fileURLToPath(new URL(`../../../frontend/${name}.js`, import.meta.url));
     vm.runInContext(`{${fs.readFileSync(file, 'utf8')}}`, scope, { filename: file }); // a block: each module has its own names
   }
   return { scope, make: (name) => new kinds[name]() };

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { mock, test } from 'node:test';
 
-import { page } from './modules.mjs';
+import { page } from '../modules.mjs';
 
 const FRAME_SAMPLES = 480;
 

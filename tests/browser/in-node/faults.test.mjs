@@ -7,7 +7,7 @@ import { test } from 'node:test';
 const read = (file) => fs.readFileSync(new URL(file, import.meta.url), 'utf8');
 
 test('each fault of the page has its test', () => {
-  const [, section] = read('../../docs/architecture.md').split('### What a fault looks and sounds like');
+  const [, section] = read('../../../docs/architecture.md').split('### What a fault looks and sounds like');
   const rows = section.split('\n## ')[0].split('\n').filter((line) => line.startsWith('| ')).slice(1);
   assert.ok(rows.length >= 12, `${rows.length} faults`);
   for (const row of rows) {
@@ -15,7 +15,7 @@ test('each fault of the page has its test', () => {
     assert.ok(seen && heard, fault);
     for (const named of tests.split('; ')) {
       const [file, name] = named.split(': ');
-      assert.ok(read(`${file}.test.mjs`).includes(`: ${name}`), `${fault}: no test ${named}`);
+      assert.ok(read(`../${file}.test.mjs`).includes(`: ${name}`), `${fault}: no test ${named}`);
     }
   }
 });
