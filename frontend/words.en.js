@@ -41,6 +41,7 @@ export default {
   holdToTalk: 'Hold to talk',
   mute: 'Mute',
   muted: 'muted',
+  unmuted: 'microphone on',
   start: 'Start Talking',
   stop: 'Stop',
   stopAnswer: 'Stop the answer',

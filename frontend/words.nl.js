@@ -40,6 +40,7 @@ export default {
   holdToTalk: 'Vasthouden om te praten',
   mute: 'Dempen',
   muted: 'gedempt',
+  unmuted: 'microfoon weer aan',
   start: 'Praten',
   stop: 'Stop',
   stopAnswer: 'Antwoord stoppen',
