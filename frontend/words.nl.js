@@ -42,7 +42,7 @@ export default {
   mute: 'Dempen',
   muted: 'gedempt',
   start: 'Praten',
-  stop: 'Ophangen',
+  stop: 'Einde',
   stopAnswer: 'Antwoord stoppen',
   microphone: 'Microfoon',
   loudspeaker: 'Luidspreker',

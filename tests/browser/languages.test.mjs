@@ -194,7 +194,7 @@ for (const engine of engines) {
 test('Chromium: every language fits the smallest screen', async (t) => {
   const { browser, daemon, talk } = await engines[0].open(t);
   await talk.page.close();
-  for (const name of LANGUAGES) {
+  for (const name of NAMES) {
     const { page: shown } = await Talk.open(browser, daemon.url, { locale: name, viewport: SMALL });
     await shown.waitForFunction((lang) => document.documentElement.lang === lang, name);
     await fits({ page: shown }, name);
