@@ -295,10 +295,10 @@ fn answers_that_nobody_takes_make_way_or_end_after_five_seconds() {
             socket
         })
         .collect();
-    std::thread::sleep(Duration::from_secs(1));
+    thread::sleep(Duration::from_secs(1));
     // One makes way for this question. A second question could come before the place of the first is free.
     assert_eq!(daemon.count("connections_dropped_total", "evicted"), 1);
-    std::thread::sleep(Duration::from_secs(6));
+    thread::sleep(Duration::from_secs(6));
     daemon.assert_counted("connections_dropped_total", "slow_reader", 63);
     drop(stuck);
 }

@@ -60,7 +60,7 @@ for (const { name, open } of engines) {
     await page.keyboard.press('Escape'); // closes the settings, not the call
     await dialog.waitFor({ state: 'hidden' });
     await framesFlow(talk);
-    assert.equal(await talk.button.textContent(), 'Stop');
+    assert.equal(await talk.button.textContent(), 'End call');
     await page.keyboard.press('Escape');
     await talk.state('idle');
 

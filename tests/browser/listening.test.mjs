@@ -61,7 +61,7 @@ for (const { name, open } of engines) {
     await sleep(500);
     assert.deepEqual(await talk.frames(), [], 'nothing was held');
 
-    await keyboard.down('Space'); // the focus is on Stop, which it must not press
+    await keyboard.down('Space'); // the focus is on End call, which it must not press
     await talk.page.locator('.turn.assistant .cut').waitFor(); // nor talk over the welcome
     await talk.page.getByText('Listening', { exact: true }).waitFor();
     await turnBegun(talk);
@@ -72,7 +72,7 @@ for (const { name, open } of engines) {
     const after = await talk.frames(released + 100);
     assert.equal(loud(after), 0, 'released is released');
     assert.ok(after.filter(({ peak }) => peak === 0).length > 10, 'silence ends the turn');
-    assert.equal(await talk.button.textContent(), 'Stop');
+    assert.equal(await talk.button.textContent(), 'End call');
 
     await holds(talk, async () => (await grasp(talk), mouse.down()), () => mouse.up());
     await holds(talk, () => keyboard.press('Enter'), () => keyboard.press('Enter')); // the focus is there now
