@@ -30,7 +30,7 @@ for (const { name, open } of engines) {
   test(`${name}: a call in which nobody speaks ends without an alarm, and the next one is told apart`, async (t) => {
     const { talk } = await open(t, { env: { VOICELIVED_IDLE_SECONDS: '1' } });
     await talk.start();
-    await talk.welcomed();
+    await talk.state('speaking');
     await talk.page.locator('#status').filter({ hasText: 'Call ended' }).waitFor();
     assert.match(await talk.page.locator('#note').textContent(), /^Nobody has spoken for 1 seconds?, so the call was ended\.$/);
     assert.equal(await talk.page.locator('#problem').textContent(), '');
