@@ -281,6 +281,7 @@ async function askDaemon() {
 }
 
 main.addEventListener('click', () => (call ? call.stop() : start()));
+byId('picture').addEventListener('click', () => byId('buttons').hidden || start()); // it looks like a button
 muteButton.addEventListener('click', toggleMute);
 stopAnswer.addEventListener('click', () => canStop() && call.interrupt());
 byId('choose').addEventListener('click', () => settings.show());

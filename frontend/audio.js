@@ -7,12 +7,12 @@ import { Microphone } from './microphone.js';
 import { Outlet, outputSeconds } from './outlet.js';
 
 const SOUND_START_MS = 5000;
-const FRAME_BYTES = 960;
+const QUANTUM_FRAMES = 128; // that worklets get at once
 const DEAF_MS = 4000; // a microphone without any frame for so long, not even silence, is gone
 const MAX_EARLY_BYTES = 60 * 48000; // a minute of the reply before its worklet is loaded; what comes then is lost
 
 /** @typedef {object} AudioEvents
- *  @property {(frame: ArrayBuffer) => void} frame 20 ms of microphone: 480 samples, PCM16, 24 kHz
+ *  @property {(frame: ArrayBuffer) => void} frame about 20 ms of microphone, PCM16, 24 kHz
  *  @property {(report: {playing?: boolean, flushed?: boolean, full?: boolean, ms: number, level: number}) => void} playback
  *    `ms` of the current reply heard so far, `level` 0 to 1
  *  @property {(why: import('./microphone.js').Loss|null) => void} lost the microphone is gone; null: one is there again
@@ -199,6 +199,7 @@ export class CallAudio {
     const node = new AudioWorkletNode(context, 'capture', { channelCount: 1, channelCountMode: 'explicit' });
     node.port.onmessage = ({ data }) => this.#closed || node !== this.#capture || this.#onCapture(data);
     node.connect(context.destination); // writes nothing there; Safari leaves nodes that lead nowhere asleep
+    if (context.baseLatency * context.sampleRate > QUANTUM_FRAMES) endWithBursts(node.port);
     this.#capture = node;
     this.#source?.connect(node);
   }
@@ -215,13 +216,14 @@ export class CallAudio {
     this.#events.lost(null);
   }
 
-  /** @param {ArrayBuffer|null|'silent'|'heard'} data a frame, null when there was no input, or what the worklet found */
+  /** @param {ArrayBuffer|number|'silent'|'heard'} data a frame, its bytes when there was no input, or what the worklet found */
   #onCapture(data) {
     if (data === 'silent') return this.#onSilence();
     if (data === 'heard') return this.#events.silent(null);
-    if (data) this.#frameAt = performance.now();
-    if (data) this.#patience = DEAF_MS;
-    this.#events.frame(data ?? new ArrayBuffer(FRAME_BYTES));
+    if (typeof data === 'number') return this.#events.frame(new ArrayBuffer(data));
+    this.#frameAt = performance.now();
+    this.#patience = DEAF_MS;
+    this.#events.frame(data);
   }
 
   /** The microphone gives nothing but zeros or another constant, which no room does. */
@@ -270,6 +272,13 @@ export class CallAudio {
     this.#load().catch(() => this.#events.paused(true)); // the daemon has just gone, or the context has again
     if (this.#loudspeaker) this.#aim();
   }
+}
+
+/** The browser runs worklets in bursts, so frames end with these: see capture-worklet.js. Firefox does not say so, and
+ *  there a worklet hears itself only with the next burst. */
+function endWithBursts(port) {
+  const { port1, port2 } = new MessageChannel();
+  port.postMessage([port1, port2], [port1, port2]);
 }
 
 /** Firefox without a sound server never settles `resume()`, not even with an error. */

@@ -16,7 +16,7 @@ const WINDOW = 10 * MS;
 const LOOK = MOST_LAG * 2 + WINDOW;
 const ALIKE = 0.7;
 const QUIET = 0.003; // -50 dB
-const NEAR = 5 * MS;
+const NEAR = MS; // what is left out stays so far from too much
 const LOWEST = 750 * MS;
 const HELD = 100 * MS; // of a bridge
 const BRIDGE = 150 * MS;
@@ -26,6 +26,7 @@ class JitterBuffer {
   /** @type {'idle'|'waiting'|'playing'|'bridging'|'dry'|'ending'|'held'} */
   state = 'idle';
   open = false; // more of this reply is to come
+  #overtaken = false; // by the word of its end, and more has come since: where it ends is not told
   arrived = 0; // samples, of all replies
   waiting = 0; // of them not played yet
   #head = null; // a linked list: minutes may wait
@@ -77,7 +78,7 @@ class JitterBuffer {
       this.#floor = delay - AHEAD;
       this.#heard = 0;
     }
-    if (this.state === 'playing') this.open = true; // the word of the end has overtaken it
+    if (this.state === 'playing' && !this.open) this.open = this.#overtaken = true;
     if (this.state === 'bridging') this.#play(now);
     else if (!['waiting', 'playing', 'held'].includes(this.state)) this.#wait(now);
     this.#note(delay, now);
@@ -89,9 +90,15 @@ class JitterBuffer {
     this.waiting += samples.length;
   }
 
-  /** No more of this reply comes. */
+  /** More of a reply is to come. */
+  begin() {
+    this.open = true;
+    this.#overtaken = false;
+  }
+
+  /** No more of this reply comes, but for what this word has overtaken. */
   end() {
-    this.open = false;
+    this.open = this.#overtaken = false;
     if (this.state === 'bridging') this.#fadePatch();
     if (this.state === 'dry') this.state = 'idle';
   }
@@ -232,11 +239,15 @@ class JitterBuffer {
     return Math.min(this.#least, ...this.#leasts);
   }
 
+  /** It comes faster than it is spoken. */
+  get #ahead() {
+    return this.#best() < this.#floor;
+  }
+
   /** @returns {number} samples by which the player is too far behind; below zero: too near */
   #excess(now) {
     const behind = now - this.played - this.spare;
-    const best = this.#best();
-    if (best >= this.#floor) return behind - best;
+    if (!this.#ahead) return behind - this.#best();
     return Math.max(0, behind - this.#floor - AHEAD - PAUSE); // only what was missing is made up for
   }
 
@@ -248,8 +259,8 @@ class JitterBuffer {
     }
     if (now < this.#rest) return;
     const excess = this.#excess(now);
-    const most = Math.min(MOST_LAG, excess, Math.min(this.#low, this.#lowBefore) - NEAR);
-    if (excess > NEAR && most >= LEAST_LAG) this.#change(most, now, excess, (lag) => this.#leaveOut(lag));
+    const most = Math.min(MOST_LAG, Math.min(excess, this.#low, this.#lowBefore) - NEAR);
+    if (most >= LEAST_LAG) this.#change(most, now, excess, (lag) => this.#leaveOut(lag));
     else if (excess < 0) this.#change(MOST_LAG, now, -excess, (lag) => this.#repeat(lag));
   }
 
@@ -297,7 +308,8 @@ class JitterBuffer {
 
   #ranOut() {
     this.#at = 0;
-    if (this.open) return this.#bridge();
+    const over = this.#overtaken && this.#ahead; // what is left of such a reply comes at once
+    if (this.open && !over) return this.#bridge();
     this.state = 'ending';
     this.#end = FADE;
     for (let i = 0; i < FADE; i++) this.#patch[i] = this.#past[LOOK - 1 - i] * (1 - (i + 1) / FADE); // mirrored: no step

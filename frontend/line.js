@@ -4,7 +4,7 @@
 import { Outbox } from './outbox.js';
 
 const FRESH = 'resume&barge_in=hold'; // a new call, of a page that can do both
-const HELD_FRAMES = 100; // 2 s of microphone, kept until the first socket is open
+const HELD_MS = 2000; // of microphone, kept until the first socket is open
 const MAX_UNSENT_BYTES = 96000; // 2 s: audio that a stalled network has not taken by then is too old
 const BROKEN = [1006, 1012, 1014, 1015]; // close codes without anybody's goodbye (RFC 6455, section 7.4)
 // The first try comes at once. Each further pause is as long as the time gone: tries at 250 and 500 ms, 1, 2 and 4 s.
@@ -73,10 +73,10 @@ export class Line {
     return this.#state === 'joined' && this.#socket.readyState === WebSocket.OPEN;
   }
 
-  /** 20 ms of microphone. @param {ArrayBuffer} frame */
+  /** About 20 ms of microphone. @param {ArrayBuffer} frame */
   speak(frame) {
     this.#spokeAt = performance.now();
-    this.#outbox.add(frame, this.#state === 'opening' ? HELD_FRAMES : undefined);
+    this.#outbox.add(frame, this.#state === 'opening' ? HELD_MS : undefined);
     this.#pump();
   }
 

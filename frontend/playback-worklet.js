@@ -85,7 +85,7 @@ class Playback extends AudioWorkletProcessor {
   }
 
   #reply() {
-    this.buffer.open = true;
+    this.buffer.begin();
     this.replyStart = this.buffer.arrived;
   }
 

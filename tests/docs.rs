@@ -25,7 +25,8 @@ fn example() -> String {
     let mut text = String::from(
         "# Settings of voicelived.\n\
          # 1. Make your own copy, which only you can read:  install -m 600 .env.example .env\n\
-         # 2. In the copy, remove the # in front of each setting that you change.\n\
+         # 2. In the copy, fill in the two lines without a #. Remove the # in front of each other setting\n\
+         #    that you change.\n\
          # An environment variable of the same name wins over this file. An empty value counts as\n\
          # unset. A comment needs a line of its own. Every AZURE_VOICE_LIVE_… may also be written\n\
          # AZURE_VOICELIVE_….\n",
@@ -38,7 +39,9 @@ fn example() -> String {
         }
         let quote = if variable.default.contains(' ') { "\"" } else { "" };
         let (name, value) = (variable.name, variable.default);
-        text += &format!("\n# {}\n#{name}={quote}{value}{quote}\n", variable.explanation);
+        // What everybody has to set waits to be filled in: a # left in front of it would hide it.
+        let off = if variable.explanation.contains("Required") { "" } else { "#" };
+        text += &format!("\n# {}\n{off}{name}={quote}{value}{quote}\n", variable.explanation);
     }
     text
 }

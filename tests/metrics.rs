@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support;
@@ -294,10 +295,10 @@ fn answers_that_nobody_takes_make_way_or_end_after_five_seconds() {
             socket
         })
         .collect();
-    std::thread::sleep(Duration::from_secs(1));
+    thread::sleep(Duration::from_secs(1));
     // One makes way for this question. A second question could come before the place of the first is free.
     assert_eq!(daemon.count("connections_dropped_total", "evicted"), 1);
-    std::thread::sleep(Duration::from_secs(6));
+    thread::sleep(Duration::from_secs(6));
     daemon.assert_counted("connections_dropped_total", "slow_reader", 63);
     drop(stuck);
 }
@@ -399,6 +400,11 @@ fn tools_beyond_what_a_call_may_run_are_refused_and_those_beyond_what_runs_at_on
         })
         .collect();
     until("ok", 32);
+    // A run is counted a moment before the service has its result.
+    let deadline = Instant::now() + PATIENCE;
+    while service.items().len() < 36 && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(10));
+    }
     let items = service.items();
     let told = items.iter().filter(|item| item["output"].to_string().contains("Too many tools"));
     assert_eq!((told.count(), items.len()), (4, 36));

@@ -2,7 +2,7 @@
 //! TLS that is lost now and then: at the end memory and descriptors are what they were, and
 //! every PCM block is back. Replies come at a hundred times real time.
 //!
-//! `VOICELIVED_SOAK_SECONDS` is how long (20; 150 by `tests/run soak`, 300 by `make soak`),
+//! `VOICELIVED_SOAK_SECONDS` is how long (20; 60 by `tests/run soak`, 300 by `make soak`),
 //! `VOICELIVED_SEED` replays.
 
 mod support;

@@ -1,7 +1,7 @@
 // A room for a browser: one sound card of a PulseAudio of our own, with the mouth on its left channel and the
 // loudspeaker on its right one. Both are recorded together, so the distance between a click and its return is exact.
 
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -35,8 +35,13 @@ export async function openRoom() {
     if (server.exitCode !== null) throw new Error('PulseAudio does not start');
     await sleep(50);
   }
-  execFileSync('pactl', ['set-default-sink', 'speaker'], { env });
-  execFileSync('pactl', ['set-default-source', 'mic'], { env });
+  // The socket is there a moment before anything listens at it, and that before all modules.
+  for (const command of [['set-default-sink', 'speaker'], ['set-default-source', 'mic']]) {
+    while (spawnSync('pactl', command, { env, stdio: 'ignore' }).status !== 0) {
+      if (server.exitCode !== null) throw new Error('PulseAudio does not start');
+      await sleep(50);
+    }
+  }
   return {
     env,
     /** Says a train of clicks or words, and records the room meanwhile.

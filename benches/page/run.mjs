@@ -30,6 +30,7 @@ const QUICK = Boolean(process.env.QUICK);
 const RUNS = Number(process.argv[2] ?? (QUICK ? 1 : 3));
 const CLICKS = Number(process.argv[3] ?? (QUICK ? 20 : 40));
 const SETTLE_MS = 4000; // the echo canceller, the gain control and the player find their level
+const PAUSE_MS = 1000; // then a new answer begins: the first one had begun while the browser was busy with the page
 const REPORT = path.join(repository, 'docs/performance.md');
 const MARK = ['<!-- page: written by `make bench-page` -->', '<!-- end of page -->'];
 
@@ -63,7 +64,9 @@ async function call(launch, way) {
     const room = await openRoom();
     t.after(() => room.close());
     const sample = await serveSample(t);
-    const env = { ...mirrorSettings(await startMirror(t)), VOICELIVED_ALLOWED_ORIGINS: sample };
+    let answers = true;
+    const mirror = await startMirror(t, (delta) => answers && mirror.send(delta));
+    const env = { ...mirrorSettings(mirror), VOICELIVED_ALLOWED_ORIGINS: sample };
     const daemon = await startDaemon(t, env, { command: 'run' });
     const browser = await launch(room.env);
     t.after(() => browser.close());
@@ -76,7 +79,12 @@ async function call(launch, way) {
     await page.goto(way === WAYS[0] ? daemon.url : `${sample}/?ws=${encodeURIComponent(socket)}`);
     await page.getByRole('button', { name: 'Start Talking' }).click();
     await page.waitForFunction(() => window.ear.context?.currentTime > 0);
-    await sleep(SETTLE_MS);
+    await sleep(SETTLE_MS / 2);
+    answers = false;
+    mirror.done();
+    await sleep(PAUSE_MS);
+    answers = true;
+    await sleep(SETTLE_MS / 2);
     const outside = await room.record(clicks(CLICKS));
     const inside = await page.evaluate(() => ({ ...window.ear.onsets(), sent: window.ear.sent, got: window.ear.got, rendered: window.ear.rendered }));
     return parts(outside, inside);

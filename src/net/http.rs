@@ -51,6 +51,8 @@ pub struct Request {
     pub if_none_match: String,
     /// Whether gzip is accepted.
     pub gzip: bool,
+    /// `Accept-Language`; empty if there is none.
+    pub languages: String,
     /// Whether the connection may stay open after the answer.
     pub keep_alive: bool,
     /// `api-key`, for the simulator; empty if there is none.
@@ -221,6 +223,7 @@ fn request(head: &httparse::Request<'_, '_>) -> Result<Request, Status> {
         upgrade: if is_current { upgrade(&fields, &connection) } else { None },
         if_none_match: fields.joined("if-none-match"),
         gzip: accepts_gzip(&fields.joined("accept-encoding").to_ascii_lowercase()),
+        languages: fields.joined("accept-language"),
         // What follows a refused CONNECT may be meant for the tunnel.
         keep_alive: is_current && !has_token(&connection, "close") && method != "CONNECT",
         api_key: fields.first("api-key").unwrap_or_default().to_owned(),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::assets::{self, Asset};
+use super::languages::trust_page;
 use super::{CallSite, Join, Phase, VisitContext, Wish};
 use crate::access::{Gate, Verdict, token};
 use crate::metrics::{Family, Metrics};
@@ -44,10 +45,13 @@ pub(super) fn answer_visitor(
     // A device that does not trust the local authority yet cannot use HTTPS. So it gets these without.
     match (request.path.as_str(), ca_pem) {
         ("/ca.pem", Some(pem)) if is_read => return answer_root(out, request, pem),
-        ("/trust" | "/trust.html" | "/trust.css" | "/style.css", Some(_)) if is_read => {
-            let path = if request.path == "/trust" { "/trust.html" } else { &request.path };
-            if let Some(asset) = assets::find(path) {
-                return answer_asset(out, request, asset, gate, "");
+        (path, Some(_)) if is_read && (path.starts_with("/trust") || path == "/style.css") => {
+            let asset = match path {
+                "/trust" => trust_page(&request.languages),
+                path => assets::find(path),
+            };
+            if let Some(asset) = asset {
+                return answer_asset(out, request, asset, gate, "Vary: Accept-Language\r\n");
             }
         }
         _ => {}

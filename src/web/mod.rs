@@ -7,6 +7,7 @@
 mod answers;
 pub mod assets;
 mod join;
+mod languages;
 #[cfg(test)]
 mod tests;
 

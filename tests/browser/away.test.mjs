@@ -156,7 +156,7 @@ for (const { name, open } of engines) {
     await talk.welcomed();
     relay.shut();
     await talk.state('reconnecting');
-    await talk.page.getByRole('button', { name: 'Stop', exact: true }).click();
+    await talk.page.getByRole('button', { name: 'End call' }).click();
     await talk.state('idle');
     const tries = (await talk.joinings()).length;
     relay.reopen();

@@ -71,7 +71,7 @@ for (const { name, open } of engines) {
     const { talk, daemon } = await open(t, { env: { VOICELIVED_MAX_SESSIONS: '1' } }); // one line, so it shows
     await talk.start();
     await talk.state('speaking');
-    await talk.page.getByRole('button', { name: 'Stop', exact: true }).click();
+    await talk.page.getByRole('button', { name: 'End call' }).click();
     await talk.state('idle');
     await hungUp(talk);
     assert.equal(await talk.page.evaluate(() => document.activeElement.textContent), 'Start Talking');

@@ -116,9 +116,13 @@ for (const { name, unknown, stranger, open } of engines) {
     const { port, pem, daemon } = await scene(t);
     const { browser } = await open(t, pem);
     const page = await browser.newPage();
-    for (const url of [`${daemon.url}trust`, `https://${NAME}:${port}/trust`]) {
+    for (const [url, language, words] of [
+      [`${daemon.url}trust`, 'en', 'Trust this device'],
+      [`https://${NAME}:${port}/trust`, 'de-AT, en;q=0.5', 'Diesem Gerät vertrauen'],
+    ]) {
+      await page.setExtraHTTPHeaders({ 'Accept-Language': language });
       assert.equal((await page.goto(url)).status(), 200);
-      await page.getByRole('heading', { name: 'Trust this device' }).waitFor();
+      await page.getByRole('heading', { name: words }).waitFor();
       await page.evaluate(() => document.querySelectorAll('details').forEach((part) => (part.open = true)));
       await page.evaluate(axe.source);
       const { violations } = await page.evaluate(() => window.axe.run());

@@ -1,5 +1,6 @@
-// A test of the page, in the process that it belongs to: one for Firefox (`in-firefox.mjs`), and one for all others
-// (`in-chromium.mjs`), so that each starts its browser once. A file that is run by itself has all its tests.
+// A test of the page, in the process that it belongs to: two for Firefox (`in-firefox-1.mjs`, `-2`), and two for all others
+// (`in-chromium-1.mjs`, `-2`). Each starts its browser once. Two, since tests mostly wait for sound. A file that is run by
+// itself has all its tests.
 
 import fs from 'node:fs';
 import * as node from 'node:test';
@@ -11,9 +12,11 @@ export function test(name, body) {
   if (!TEST_IN || TEST_IN === browser) node.test(name, body);
 }
 
-/** Makes all tests of a browser. @param {'Chromium'|'Firefox'} browser @returns {Promise<void>} */
-export async function testIn(browser) {
+const HALVES = 2;
+
+/** Makes the tests of a browser, those of every second file. @param {'Chromium'|'Firefox'} browser @param {1|2} half @returns {Promise<void>} */
+export async function testIn(browser, half) {
   process.env.TEST_IN = browser;
   const files = fs.readdirSync(new URL('.', import.meta.url)).filter((file) => file.endsWith('.test.mjs'));
-  for (const file of files.sort()) await import(`./${file}`);
+  for (const [at, file] of files.sort().entries()) if (at % HALVES === half - 1) await import(`./${file}`);
 }

@@ -21,6 +21,8 @@ pub(super) struct Invitation {
     is_set: bool,
     /// Whether other devices reach a page to which their browsers give no microphone.
     lacks_microphone: bool,
+    /// Whether browsers warn, since their devices may not know the local authority.
+    warns: bool,
 }
 
 impl Invitation {
@@ -30,6 +32,7 @@ impl Invitation {
     pub(super) fn to(doors: &[Listen], own: &[String], set: &[OwnName]) -> Self {
         let mut all = Self::default();
         let secured = doors.iter().any(|door| door.tls.is_some());
+        all.warns = secured && own.is_empty();
         all.add_set(doors, set);
         for door in doors {
             let Ok(address) = door.socket.local_addr() else { continue };
@@ -107,6 +110,9 @@ impl Invitation {
         if self.lacks_microphone {
             text.push_str(NO_MICROPHONE);
         }
+        if self.warns {
+            text.push_str(WARNED);
+        }
         // `localhost` is the scanning device itself.
         let far = self.pages.iter().find(|page| !page.contains("://localhost"));
         let first = far.or_else(|| self.pages.first());
@@ -127,6 +133,12 @@ impl Invitation {
 const NO_MICROPHONE: &str = "
 On other devices this page has no microphone, because browsers give it to HTTPS pages only.
 Set VOICELIVED_TLS_LISTEN='[::]:8443' to talk from them.
+";
+
+/// What to expect of HTTPS with the local authority.
+const WARNED: &str = "
+At first a browser warns of the certificate, which is this device's own. Go on: the page leads to
+/trust, which shows how to make a phone or computer trust it.
 ";
 
 /// The names that reach a listener at `address`: one address, or all of the device.
@@ -154,6 +166,9 @@ mod tests {
         let link = access_token::pairing_link("https://192.0.2.7:8443/", &token);
         assert!(text.contains(&link) && text.contains(&qr::terminal(&link).unwrap()), "{text}");
         assert!(!all.text(None).contains("token="));
+        assert!(!text.contains("/trust"), "{text}");
+        all.warns = true;
+        assert!(all.text(None).contains("/trust"), "nobody is surprised by the warning");
     }
 
     #[test]

@@ -287,7 +287,10 @@ fn certificates(config: &Config) -> Result<Secured, Failure> {
         log::warn!("{warning}");
     }
     let tls = authority.server_config().map_err(refused)?;
-    log::info!("devices must trust the authority of /ca.pem (SHA-256 {})", authority.fingerprint());
+    log::info!(
+        "devices must trust the authority, see /trust (SHA-256 {})",
+        authority.fingerprint()
+    );
     Ok((Certificates::Local(Box::new(authority)), tls))
 }
 

@@ -79,7 +79,7 @@ fn over_the_network_all_but_the_root_and_how_to_trust_it_is_elsewhere() {
         let redirected = device.field(line, "", "Location");
         assert_eq!(redirected, (308, location.to_owned()), "{line}");
     }
-    for path in ["/ca.pem", "/trust", "/trust.html", "/trust.css", "/style.css"] {
+    for path in ["/ca.pem", "/trust", "/trust.html", "/trust.ja.html", "/trust.css", "/style.css"] {
         for method in ["GET", "HEAD"] {
             assert_eq!(device.status(&format!("{method} {path}")), 200, "{method} {path}");
         }
@@ -139,6 +139,9 @@ fn the_root_is_offered_for_installing_and_the_way_to_trust_it_is_a_page() {
     let page = device.ask("GET /trust", "").0;
     assert_eq!(page, device.ask("GET /trust.html", "").0);
     assert!(page.contains("\r\nContent-Type: text/html"), "{page:.500}");
+    assert!(page.contains("\r\nVary: Accept-Language\r\n"), "{page:.500}");
+    let german = device.ask("GET /trust", "Accept-Language: de-AT, en;q=0.5\r\n").0;
+    assert!(german.contains("<html lang=\"de\">"), "{german:.900}");
     for path in ["/ca.pem", "/trust"] {
         let refused = device.field(&format!("POST {path}"), "", "Allow");
         assert_eq!(refused, (405, "GET, HEAD".to_owned()), "{path}");

@@ -229,6 +229,16 @@ test('five seconds of microphone are kept, the latest, and follow in order at fo
   assert.equal(last().heard.at(-1), 501, 'live again');
 });
 
+test('five seconds are kept of longer frames too', (t) => {
+  const { line } = begin(t);
+  last().end();
+  for (let number = 1; number <= 400; number++) line.speak(new Int16Array(576).buffer); // 24 ms
+  pass(10);
+  rejoin();
+  for (let i = 0; i < 100; i++) pass(20);
+  assert.equal(last().sent.filter((data) => data.byteLength).length, Math.floor(5000 / 24));
+});
+
 test('what the daemon has not heard leaves again from exactly there', (t) => {
   const { line } = begin(t);
   for (const number of numbers(1, 300)) line.speak(frame(number));

@@ -55,7 +55,8 @@ async def converse(address, name, model, **settings):
             await talk.within(session.send_audio(talk.microphone(said)), "speaking")
             await talk.within(session.wait_for_reply(), "the reply")
             for _ in range(100):
-                if speech(session.all_messages(), ModelResponse):
+                # On a busy machine the sound is still on its way when the reply is done.
+                if speech(session.all_messages(), ModelResponse) and len(heard) > talk.SPOKEN_MS * talk.BYTES_PER_MS:
                     break
                 await asyncio.sleep(0.1)
             listening.cancel()

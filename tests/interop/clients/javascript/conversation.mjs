@@ -137,10 +137,13 @@ async function typed() {
   require(told === "[simulator] You wrote: Good morning", told);
 }
 
+// Longer than a busy machine takes to cancel it.
+const LONG = "Once upon a time. ".repeat(40);
+
 async function cancel() {
   await session.sendEvent({
     type: "response.create",
-    response: { preGeneratedAssistantMessage: { type: "message", role: "assistant", content: [{ type: "text", text: "Once upon a time." }] } },
+    response: { preGeneratedAssistantMessage: { type: "message", role: "assistant", content: [{ type: "text", text: LONG }] } },
   });
   const created = (await events.until("response.created")).at(-1).response.id;
   await session.sendEvent({ type: "response.cancel" });

@@ -1,3 +1,3 @@
 import { testIn } from './test.mjs';
 
-await testIn('Firefox');
+await testIn('Firefox', 1);

@@ -1,3 +1,3 @@
 import { testIn } from './test.mjs';
 
-await testIn('Chromium');
+await testIn('Chromium', 1);

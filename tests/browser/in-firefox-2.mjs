@@ -1,0 +1,3 @@
+import { testIn } from './test.mjs';
+
+await testIn('Firefox', 2);
