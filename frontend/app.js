@@ -13,11 +13,12 @@ import { Kiosk, wishOf } from './kiosk.js';
 import { Questions } from './questions.js';
 import { leaveBehind, takeBack } from './reload.js';
 import { Settings } from './settings.js';
+import { styled } from './style.js';
 import { TONE_MS, sound } from './tones.js';
 import { Picture } from './visual.js';
 import { askHealth, pageWords } from './words.js';
 
-await translate(); // before anything is shown, and before a screen reader is told
+await Promise.all([translate(), styled]); // before anything is shown, and before a screen reader is told
 
 const byId = (id) => document.getElementById(id);
 const main = byId('talk');
@@ -83,8 +84,13 @@ function showState(state, note = '', look = state) {
   document.body.dataset.state = state;
   document.body.dataset.look = look;
   stopAnswer.ariaDisabled = String(!canStop());
-  picture.state(look);
+  paint();
   kiosk?.state(state);
+}
+
+function paint() {
+  const { look } = document.body.dataset;
+  picture.state(look === 'listening' && muteButton.ariaPressed === 'true' ? 'muted' : look);
 }
 
 /** An answer may still be heard while a connection is made again. */
@@ -234,12 +240,16 @@ function showMute(on) {
   handsOff.show(call !== null, on);
   muteButton.ariaPressed = String(on);
   document.body.classList.toggle('muted', on);
+  byId('muted').textContent = '';
+  paint();
 }
 
 function toggleMute() {
   const on = muteButton.ariaPressed !== 'true';
   showMute(on);
   call.mute(on);
+  // By a key or a headset: a screen reader tells of a button only where the focus is.
+  if (document.activeElement !== muteButton) byId('muted').textContent = say(on ? 'muted' : 'unmuted');
 }
 
 let saying = null; // the field as it was sent; not taken yet

@@ -5,12 +5,12 @@
 
 const LAYERS = 3;
 const POINTS = 72;
-const RESTING = ['idle', 'ended', 'error'];
+const RESTING = ['idle', 'muted', 'ended', 'error'];
 const OPEN = ['connecting', 'reconnecting', 'ended']; // a ring in place of the disc
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 const themes = ['(prefers-color-scheme: dark)', '(forced-colors: active)'].map((query) => matchMedia(query));
 
-/** @typedef {import('./call.js').State|'tool'|'held'|'ended'} Look */
+/** @typedef {import('./call.js').State|'tool'|'held'|'muted'|'ended'} Look */
 
 /** Cut out of the disc, whose radius is 1. @type {Record<string, (ink: CanvasRenderingContext2D, level: number) => void>} */
 const SIGNS = {
@@ -18,6 +18,14 @@ const SIGNS = {
     bar(ink, 0, -0.16, 0.3, 0.66);
     arc(ink, -0.08, 0.36, 0.1, 0, Math.PI);
     bar(ink, 0, 0.46, 0.1, 0.3);
+  },
+  muted(ink) {
+    SIGNS.idle(ink);
+    ink.rotate(-Math.PI / 4);
+    ink.globalCompositeOperation = 'source-over';
+    bar(ink, 0, 0, 0.42, 1.7);
+    ink.globalCompositeOperation = 'destination-out';
+    bar(ink, 0, 0, 0.16, 1.7);
   },
   thinking(ink) {
     for (const x of [-0.4, 0, 0.4]) bar(ink, x, 0, 0.24, 0.24);

@@ -41,6 +41,7 @@ export default {
   holdToTalk: 'Zum Sprechen halten',
   mute: 'Stumm',
   muted: 'stumm',
+  unmuted: 'Mikrofon wieder an',
   start: 'Sprechen',
   stop: 'Beenden',
   stopAnswer: 'Antwort stoppen',

@@ -42,6 +42,7 @@ export default {
   holdToTalk: 'Hold to talk',
   mute: 'Mute',
   muted: 'muted',
+  unmuted: 'microphone on',
   start: 'Start Talking',
   stop: 'End call',
   stopAnswer: 'Stop the answer',

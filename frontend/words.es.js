@@ -41,6 +41,7 @@ export default {
   holdToTalk: 'Mantener para hablar',
   mute: 'Silenciar',
   muted: 'silenciado',
+  unmuted: 'micrófono activado',
   start: 'Hablar',
   stop: 'Terminar',
   stopAnswer: 'Parar la respuesta',

@@ -41,6 +41,7 @@ export default {
   holdToTalk: 'Maintenir pour parler',
   mute: 'Muet',
   muted: 'muet',
+  unmuted: 'micro activé',
   start: 'Parler',
   stop: 'Raccrocher',
   stopAnswer: 'Arrêter la réponse',

@@ -41,6 +41,7 @@ export default {
   holdToTalk: 'Tieni premuto per parlare',
   mute: 'Muto',
   muted: 'muto',
+  unmuted: 'microfono attivo',
   start: 'Parla',
   stop: 'Termina',
   stopAnswer: 'Ferma la risposta',

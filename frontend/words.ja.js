@@ -41,6 +41,7 @@ export default {
   holdToTalk: '押しながら話す',
   mute: 'ミュート',
   muted: 'ミュート中',
+  unmuted: 'ミュート解除',
   start: '話す',
   stop: '終了',
   stopAnswer: '応答を止める',

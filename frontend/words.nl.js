@@ -41,6 +41,7 @@ export default {
   holdToTalk: 'Vasthouden om te praten',
   mute: 'Dempen',
   muted: 'gedempt',
+  unmuted: 'microfoon weer aan',
   start: 'Praten',
   stop: 'Einde',
   stopAnswer: 'Antwoord stoppen',

@@ -41,6 +41,7 @@ export default {
   holdToTalk: 'Przytrzymaj, aby mówić',
   mute: 'Wycisz',
   muted: 'wyciszony',
+  unmuted: 'mikrofon włączony',
   start: 'Rozmawiaj',
   stop: 'Zakończ',
   stopAnswer: 'Zatrzymaj odpowiedź',

@@ -41,6 +41,7 @@ export default {
   holdToTalk: 'Segurar para falar',
   mute: 'Silenciar',
   muted: 'sem som',
+  unmuted: 'microfone ligado',
   start: 'Falar',
   stop: 'Encerrar',
   stopAnswer: 'Parar a resposta',

@@ -41,6 +41,7 @@ export default {
   holdToTalk: '按住说话',
   mute: '静音',
   muted: '已静音',
+  unmuted: '已取消静音',
   start: '开始说话',
   stop: '结束',
   stopAnswer: '停止回答',

@@ -6,11 +6,11 @@ import assert from 'node:assert/strict';
 import { engines, FIREFOX_LOOK } from './engines.mjs';
 import { test } from './test.mjs';
 
-const LOOKS = ['idle', 'connecting', 'listening', 'thinking', 'tool', 'speaking', 'held', 'reconnecting', 'ended', 'error'];
+const LOOKS = ['idle', 'connecting', 'listening', 'muted', 'thinking', 'tool', 'speaking', 'held', 'reconnecting', 'ended', 'error'];
 const LEAST_CONTRAST = 3; // of a picture (WCAG 2.2, 1.4.11)
 
 for (const { name, open } of engines) {
-  test(`${name}: one page with all states: ten signs that differ without colour, and stand out from the ground`, async (t) => {
+  test(`${name}: one page with all states: eleven signs that differ without colour, and stand out from the ground`, async (t) => {
     const { talk } = await open(t, { prefs: FIREFOX_LOOK });
     const { page } = talk;
     await page.emulateMedia({ reducedMotion: 'reduce' });
@@ -102,7 +102,7 @@ function coloursOf(look) {
   const picture = document.getElementById('picture');
   picture.style.transition = 'none';
   document.body.dataset.look = look;
-  document.body.dataset.state = { tool: 'thinking', held: 'listening', ended: 'idle' }[look] ?? look;
+  document.body.dataset.state = { tool: 'thinking', held: 'listening', muted: 'idle', ended: 'idle' }[look] ?? look;
   const numbers = (colour) => colour.match(/[\d.]+/g).slice(0, 3).map(Number);
   return [numbers(getComputedStyle(picture).color), numbers(getComputedStyle(document.body).backgroundColor)];
 }

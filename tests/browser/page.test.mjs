@@ -112,6 +112,21 @@ test('the page is small, as a browser loads it: what is served is the source wit
   assert.ok(bytes + language < MOST_BYTES, `${bytes + language} bytes`);
 });
 
+test('the page names all modules that it imports, so that they are fetched side by side', () => {
+  const found = new Set();
+  const visit = (file) => {
+    if (found.has(file)) return;
+    found.add(file);
+    const code = fs.readFileSync(path.join(FRONTEND, file), 'utf8');
+    for (const [, next] of code.matchAll(/^(?:import|export)\b[^;]*'\.\/([\w.-]+)';/gm)) visit(next);
+  };
+  visit('app.js');
+  const html = fs.readFileSync(path.join(FRONTEND, 'index.html'), 'utf8');
+  const named = [...html.matchAll(/<(?:script type="module" src|link rel="modulepreload" fetchpriority="low" href)="([\w.-]+)"/g)].map(([, file]) => file);
+  assert.ok(found.size > 20);
+  assert.deepEqual(named.sort(), [...found].sort());
+});
+
 function onlyCommentsAreMissing(file, source, served) {
   const [old, now] = [source, served].map((bytes) => bytes.toString().split('\n'));
   assert.equal(now.length, old.length, `${file}: the numbers of the lines`);

@@ -125,6 +125,12 @@ test('the wait grows with the jitter, and shrinks again after it', () => {
   assert.ok(before < 30 && during > before + 20 && after < 30, `${before}, ${during}, ${after} ms`);
 });
 
+test('once there is less jitter, the player comes nearer by as little as 4 ms', () => {
+  const { waits } = play(minute.subarray(0, 30000 * MS), late((k) => (k % 2) * (k < 250 ? 14 : 10)));
+  const least = 10 - 10 / 2 + PIECE / MS / 2; // late by 10 at most, by half of it on the average, and half a piece
+  assert.ok(waits(25000, 29000) < least + 2.5, `${waits(25000, 29000)} ms wait, ${least} would do`);
+});
+
 test('a stall of one second is bridged without a click, and caught up', () => {
   const stalled = late((k) => Math.max(0, k >= 500 && k < 550 ? 1000 - (k - 500) * 20 : 0));
   const { heard, waits, buffer } = play(minute.subarray(0, 40000 * MS), stalled);
