@@ -275,7 +275,7 @@ export class CallAudio {
 }
 
 /** The browser runs worklets in bursts, so frames end with these: see capture-worklet.js. Firefox does not say so, and
- *  there a worklet hears itself only with the next burst. */
+ *  its worklets hear themselves too late: the way took longer there (docs/performance.md). */
 function endWithBursts(port) {
   const { port1, port2 } = new MessageChannel();
   port.postMessage([port1, port2], [port1, port2]);

@@ -70,6 +70,33 @@ fn the_list_names_each_tool_and_each_fault_with_its_line() {
     assert_eq!(told.errors.lines().count(), 6, "{}", told.errors);
 }
 
+/// The columns stand below each other, and are no wider than what stands in them.
+#[test]
+fn the_columns_of_the_list_are_as_wide_as_the_longest_of_each() {
+    let web = r#"{"name": "web", "description": "d",
+        "http": {"url": "https://a.host.with.a.name.that.is.long.example/"}}"#;
+    let folder = Folder::new("columns")
+        .with("long.json", &command(&"n".repeat(64), &["cat"], json!({})))
+        .with("web.json", web);
+    for (longest, what) in [(64, 47), ("get_stock_price".len(), 7), ("get_stock_price".len(), 0)] {
+        let told = folder.tools(&[]);
+        assert_eq!(told.code, Some(0), "{}", told.errors);
+        let origin = |line: &str| line.find("built in").or_else(|| line.find(folder.path()));
+        let at: Vec<_> = told.output.lines().map(origin).collect();
+        assert!(at.len() >= 3, "{}", told.output);
+        let expected = longest + 1 + what + 1;
+        assert!(at.iter().all(|it| *it == Some(expected)), "{expected}: {}", told.output);
+        // Next time with a short name, and then with none.
+        let _ = fs::remove_file(folder.0.join("web.json"));
+        let name = folder.0.join("long.json");
+        if what == 7 {
+            fs::remove_file(name).expect("it is there");
+        } else {
+            folder.write("long.json", &command("short", &["cat"], json!({})));
+        }
+    }
+}
+
 #[test]
 fn a_run_prints_what_the_model_gets() {
     let script = "cat; echo secret words >&2; exit 0";

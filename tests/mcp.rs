@@ -2,6 +2,7 @@
 //! one way beside one that does not.
 
 mod asking;
+mod assistants;
 mod command;
 mod hostile;
 mod plenty;

@@ -296,25 +296,46 @@ fn a_goodbye_in_any_form_ends_the_call_at_once() {
     assert!(!daemon.log().contains("the call is held"));
 }
 
-/// A page that is loaded again: its browser says goodbye for it.
+/// A page that is loaded again: its browser says goodbye for it, or the daemon does. What it says behind its
+/// `leave` counts for nothing, and what it is told meanwhile waits for it.
 #[test]
 fn a_client_that_has_said_it_leaves_comes_back_to_its_call() {
-    let service = Daemon::simulate(&witness::SERVICE);
+    let service = Daemon::simulate(&["no-welcome", "reply-seconds=1"]);
     let daemon = Daemon::run(service.address, &[]);
-    let mut client = call(&daemon);
-    let first = hello(&client);
-    client.tell(&json!({"type": "leave"}));
-    client.send(Message::Close(Some(tungstenite::protocol::CloseFrame {
-        code: 1001.into(),
-        reason: "".into(),
-    })));
-    daemon.wait_for_log("the call is held for 30 s");
-    let mut client = client.cut().join(daemon.address, "");
-    client.wait_for("hello", |message| message["resumed"] == true);
-    assert_eq!(hello(&client)["session"], first["session"]);
-    client.tell(&json!({"type": "hang_up"}));
-    client.assert_ends("it hangs up", 1000, "hang_up");
-    daemon.assert_counted("calls_held_total", "resumed", 1);
+    for (turn, code) in [Some(1001_u16), None].into_iter().enumerate() {
+        let mut client = call(&daemon);
+        let first = hello(&client);
+        client.tell(&json!({"type": "text", "text": "Hello"}));
+        client.tell(&json!({"type": "leave"}));
+        if let Some(code) = code {
+            client.send(Message::binary(vec![1; 960]));
+            client.tell(&json!({"type": "hang_up"}));
+            let goodbye =
+                tungstenite::protocol::CloseFrame { code: code.into(), reason: "".into() };
+            client.send(Message::Close(Some(goodbye)));
+        }
+        daemon.wait_until("it is held", |daemon| {
+            daemon.log().matches("the call is held for 30 s").count() == turn + 1
+        });
+        if code.is_none() {
+            while client.read_one_within(Duration::from_secs(20)) {}
+            assert_eq!(client.closed.as_ref().map(|(code, _)| *code), Some(1012));
+        }
+        let mut client = client.cut().join(daemon.address, "");
+        client.wait_for("hello", |message| message["resumed"] == true);
+        assert_eq!(hello(&client)["session"], first["session"]);
+        assert_eq!(hello(&client)["heard"], 0);
+        let expected = witness::pattern(1);
+        client.wait_for_audio(expected.len());
+        assert!(client.audio == expected, "{} bytes", client.audio.len());
+        while client.of_type("response_done").is_empty() {
+            client.wait_for_next("response_done");
+        }
+        assert_eq!(client.of_type("response_started").len(), 1, "{}", client.told());
+        client.tell(&json!({"type": "hang_up"}));
+        client.assert_ends("it hangs up", 1000, "hang_up");
+    }
+    daemon.assert_counted("calls_held_total", "resumed", 2);
     let never = Daemon::run(service.address, &[("VOICELIVED_RESUME_SECONDS", "0")]);
     call(&never).tell(&json!({"type": "leave"}));
     never.assert_counted("calls_ended_total", "client_lost", 1);

@@ -17,7 +17,7 @@ fn everywhere(address: &str) -> String {
         "http": {
             "method": "POST",
             "url": format!("http://{address}/base/{{argument}}/end?in={{argument}}"),
-            "query": {"q": "{argument}"},
+            "query": {"q": "{argument}", "r": "fish & chips #1"},
             "headers": {"X-Text": "v {argument}"},
             "body": {"text": "{argument}", "more": ["<{argument}>"], "admin": false},
         },
@@ -76,9 +76,10 @@ fn hostile_arguments_change_nothing_but_their_own_places() {
         assert_eq!(path.split('/').count(), 4, "{text:?}: {path}");
         assert_eq!(decoded(path), format!("/base/{text}/end"), "{text:?}");
         let pairs: Vec<&str> = query.split('&').collect();
-        assert_eq!(pairs.len(), 2, "{text:?}: {query}");
+        assert_eq!(pairs.len(), 3, "{text:?}: {query}");
         assert_eq!(decoded(pairs[0]), format!("in={text}"));
         assert_eq!(decoded(pairs[1]), format!("q={text}"));
+        assert_eq!(decoded(pairs[2]), "r=fish & chips #1", "the owner's text is a value, too");
         let named = |name: &str| {
             let of = lines.iter().filter(|line| line.to_ascii_lowercase().starts_with(name));
             of.map(|line| line[name.len()..].trim().to_owned()).collect::<Vec<_>>()

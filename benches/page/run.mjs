@@ -29,8 +29,9 @@ const repository = path.join(here, '../../');
 const QUICK = Boolean(process.env.QUICK);
 const RUNS = Number(process.argv[2] ?? (QUICK ? 1 : 3));
 const CLICKS = Number(process.argv[3] ?? (QUICK ? 20 : 40));
-const SETTLE_MS = 4000; // the echo canceller, the gain control and the player find their level
-const PAUSE_MS = 1000; // then a new answer begins: the first one had begun while the browser was busy with the page
+const START_MS = 2000; // the browser is busy with the page
+const PAUSE_MS = 1000; // then another answer begins
+const SETTLE_MS = 11000; // the echo canceller and the gain control find their level; the player remembers for 10 s what came late
 const REPORT = path.join(repository, 'docs/performance.md');
 const MARK = ['<!-- page: written by `make bench-page` -->', '<!-- end of page -->'];
 
@@ -79,12 +80,12 @@ async function call(launch, way) {
     await page.goto(way === WAYS[0] ? daemon.url : `${sample}/?ws=${encodeURIComponent(socket)}`);
     await page.getByRole('button', { name: 'Start Talking' }).click();
     await page.waitForFunction(() => window.ear.context?.currentTime > 0);
-    await sleep(SETTLE_MS / 2);
+    await sleep(START_MS);
     answers = false;
     mirror.done();
     await sleep(PAUSE_MS);
     answers = true;
-    await sleep(SETTLE_MS / 2);
+    await sleep(SETTLE_MS);
     const outside = await room.record(clicks(CLICKS));
     const inside = await page.evaluate(() => ({ ...window.ear.onsets(), sent: window.ear.sent, got: window.ear.got, rendered: window.ear.rendered }));
     return parts(outside, inside);

@@ -16,7 +16,10 @@ use crate::server::{Alone, Mcp};
 use crate::system::child::{Child, Launch, Outcome};
 use crate::system::terminal_log;
 use crate::tools::process::{self, Ended};
-use crate::tools::{Backing, Confirm, Origin, Tool, builtin};
+use crate::tools::{Backing, Confirm, Origin, Tool, Tools, builtin};
+
+/// The widest that a column gets, in characters: the longest name of a tool. A web address may be longer.
+const WIDEST: usize = 64;
 
 /// Lists the tools, or runs one.
 ///
@@ -86,9 +89,9 @@ pub(super) fn servers(
 }
 
 fn list(found: &Found, no_folder: bool) -> Result<(), Failure> {
-    let mut text = String::new();
+    let (mut text, widths) = (String::new(), widths(&found.tools));
     for tool in found.tools.iter() {
-        text.push_str(&line(tool));
+        text.push_str(&line(tool, widths));
         text.push('\n');
     }
     if no_folder {
@@ -101,16 +104,31 @@ fn list(found: &Found, no_folder: bool) -> Result<(), Failure> {
     }
 }
 
-/// A tool on a line: its name, what stands behind it, and where it comes from.
-pub(super) fn line(tool: &Tool) -> String {
+/// The widths of a list's columns in characters: the longest of each, up to [`WIDEST`].
+pub(super) fn widths(tools: &Tools) -> [usize; 2] {
+    let longest = |column: usize| {
+        let texts = tools.iter().map(|tool| columns(tool)[column].chars().count());
+        texts.max().unwrap_or_default().min(WIDEST)
+    };
+    [longest(0), longest(1)]
+}
+
+/// Its name, and what stands behind it.
+fn columns(tool: &Tool) -> [&str; 2] {
     let what = match &tool.backing {
         Backing::Builtin | Backing::HangUp => "",
         Backing::Command { .. } => "command",
         Backing::Web { origin, .. } => origin,
         Backing::Server { .. } => "server",
     };
+    [&tool.name, what]
+}
+
+/// A tool on a line: its name, what stands behind it, and where it comes from. `widths` are those of the list.
+pub(super) fn line(tool: &Tool, [first, second]: [usize; 2]) -> String {
+    let [name, what] = columns(tool);
     let asks = if tool.confirm == Confirm::Always { ", asks first" } else { "" };
-    let line = format!("{:<24} {:<28} {}{asks}", tool.name, what, origin(&tool.origin));
+    let line = format!("{name:<first$} {what:<second$} {}{asks}", origin(&tool.origin));
     plain(&line)
 }
 

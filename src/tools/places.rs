@@ -78,10 +78,31 @@ impl Text {
         arguments: &Map<String, Value>,
         encode: fn(&str) -> Option<String>,
     ) -> Result<Option<String>, String> {
+        self.fill_within(arguments, encode, plain)
+    }
+
+    /// As [`fill`](Self::fill), for a value: the text around the places is encoded too, or a `&` or `#` in it would
+    /// end the value.
+    pub(super) fn fill_value(
+        &self,
+        arguments: &Map<String, Value>,
+        encode: fn(&str) -> Option<String>,
+    ) -> Result<Option<String>, String> {
+        self.fill_within(arguments, encode, encode)
+    }
+
+    fn fill_within(
+        &self,
+        arguments: &Map<String, Value>,
+        encode: fn(&str) -> Option<String>,
+        around: fn(&str) -> Option<String>,
+    ) -> Result<Option<String>, String> {
         let mut filled = String::new();
         for part in &self.parts {
             match part {
-                Part::Plain(text) => filled.push_str(text),
+                Part::Plain(text) => filled.push_str(
+                    &around(text).ok_or("The tool's file has characters that are not allowed.")?,
+                ),
                 Part::Place(name) => {
                     let Some(text) = scalar(name, arguments)? else { return Ok(None) };
                     let text = encode(&text)
@@ -220,10 +241,20 @@ mod tests {
         assert_eq!(got, json!({"x": hostile, "y": [format!("k {hostile}"), 1], "z": {}}));
     }
 
+    /// A `#` in it would end the address, and a `&` would begin another parameter.
+    #[test]
+    fn the_text_around_a_place_of_a_value_is_encoded_too() {
+        let arguments = json!({"a": "A/"});
+        let filled = text("fish & chips #{a}").fill_value(arguments.as_object().unwrap(), percent);
+        assert_eq!(filled.unwrap().as_deref(), Some("fish%20%26%20chips%20%23A%2F"));
+    }
+
     #[test]
     fn a_header_takes_no_line_break() {
         let arguments = json!({"a": "x\r\nHost: evil"});
-        let refused = text("v {a}").fill(arguments.as_object().unwrap(), header);
+        let refused = text("v {a}").fill_value(arguments.as_object().unwrap(), header);
         assert!(refused.unwrap_err().starts_with("a has characters"));
+        let refused = text("v\n").fill_value(arguments.as_object().unwrap(), header);
+        assert!(refused.unwrap_err().starts_with("The tool's file has characters"));
     }
 }

@@ -229,7 +229,7 @@ impl Web {
         }
         let mut secrets = Vec::new();
         let mut value = |piece: &Piece, encode: fn(&str) -> Option<String>| match piece {
-            Piece::Text(text) => text.fill(&given, encode),
+            Piece::Text(text) => text.fill_value(&given, encode),
             Piece::Secret(secret) => {
                 let text = read(secret)?;
                 secrets.push(text.clone());

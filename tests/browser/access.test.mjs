@@ -43,6 +43,8 @@ for (const { name, open } of engines) {
     assert.equal(await talk.page.locator('#status').textContent(), 'Access token needed');
     assert.equal(await talk.button.isVisible(), false);
     assert.equal(await field(talk).evaluate((input) => input === document.activeElement), true);
+    await talk.page.locator('#picture').click();
+    assert.deepEqual(await talk.states(), ['idle'], 'the picture begins a call only where the button would');
     await talk.page.evaluate(axe.source);
     const { violations } = await talk.page.evaluate(() => window.axe.run());
     assert.deepEqual(violations.map((v) => v.id), []);

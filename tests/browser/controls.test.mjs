@@ -69,8 +69,9 @@ for (const { name, open } of engines) {
 
   test(`${name}: stopping the call releases the microphone and the line`, async (t) => {
     const { talk, daemon } = await open(t, { env: { VOICELIVED_MAX_SESSIONS: '1' } }); // one line, so it shows
-    await talk.start();
+    await talk.page.locator('#picture').click(); // it looks like a button
     await talk.state('speaking');
+    await talk.page.locator('#picture').click(); // and ends nothing
     await talk.page.getByRole('button', { name: 'End call' }).click();
     await talk.state('idle');
     await hungUp(talk);

@@ -2,9 +2,9 @@
 
 use super::scene::{Scene, settings};
 use serde_json::{Value, json};
-use voicelived::call::{CallSettings, Reply};
+use voicelived::call::{CallSettings, Input, Reply};
 
-fn transcribing() -> Value {
+pub(super) fn transcribing() -> Value {
     let mut session = settings().session;
     session["turn_detection"] =
         json!({"type": "azure_semantic_vad", "silence_duration_ms": 300, "auto_truncate": true});
@@ -14,8 +14,11 @@ fn transcribing() -> Value {
 
 /// A call whose client holds replies, at a service that only reports speech.
 fn holding(session: Value) -> Scene {
-    let settings = CallSettings { reversible_barge_in: true, session, ..settings() };
-    let mut scene = Scene::connecting(settings);
+    holding_with(CallSettings { session, ..settings() })
+}
+
+pub(super) fn holding_with(settings: CallSettings) -> Scene {
+    let mut scene = Scene::connecting(CallSettings { reversible_barge_in: true, ..settings });
     scene.call.prefer_hold();
     scene.service(json!({"type": "session.created", "session":
         {"id": "sess_1", "model": "gpt-realtime", "modalities": ["audio"]}}));
@@ -53,7 +56,7 @@ fn words(scene: &mut Scene, item: &str, text: &str) {
 }
 
 /// Half a second that becomes an item, and then has these words.
-fn short_speech(scene: &mut Scene, item: &str, text: &str) {
+pub(super) fn short_speech(scene: &mut Scene, item: &str, text: &str) {
     speech(scene, item);
     scene.pass_ms(500);
     speech_ends(scene, item);
@@ -431,6 +434,40 @@ fn a_service_that_cancels_or_answers_by_itself_is_met_as_ever() {
         assert!(!story.contains(&"hold".to_owned()), "{turns}: {story:?}");
         assert!(story.contains(&"speech_started".to_owned()), "{turns}: {story:?}");
     }
+}
+
+/// The model says goodbye and hangs up. What is said into it calls the end off, if it is a turn.
+#[test]
+fn a_turn_into_the_goodbye_calls_the_end_off_and_a_cough_does_not() {
+    for (text, goes_on) in [("Wait, one more thing.", true), ("", false)] {
+        let mut scene = holding(transcribing());
+        scene.created("r1");
+        scene.audio("r1", "a1", 3_000);
+        scene.function_call("r1", "c1", "completed");
+        scene.client(Input::HangUp { call_id: "c1" });
+        scene.done("r1", "completed");
+        scene.pass_ms(500);
+        short_speech(&mut scene, "u1", text);
+        if goes_on {
+            scene.created("r2");
+            scene.audio("r2", "a2", 1_000);
+            scene.done("r2", "completed");
+        }
+        scene.pass_secs(60);
+        assert_eq!(scene.call.is_ended(), !goes_on, "{text}");
+    }
+}
+
+/// Nothing tells the rest of a reply without a name from the answer without a name: behind the turn, it is the answer.
+#[test]
+fn at_a_service_that_names_no_responses_the_answer_to_the_turn_is_heard() {
+    let mut scene = holding(transcribing());
+    scene.audio("", "", 10_000);
+    scene.pass_secs(1);
+    short_speech(&mut scene, "u1", "And tomorrow?");
+    scene.outputs.clear();
+    assert_eq!(scene.audio("", "", 1_000), Reply::Forward);
+    assert_eq!(scene.story(), ["response_started"]);
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use voicelived::call::ending::ServiceFault;
-use voicelived::call::{CallSettings, Input, Moment, Output};
+use voicelived::call::{Assistant, CallSettings, Input, Moment, Output};
 
+use super::barge_in::{holding_with, short_speech, transcribing};
 use super::scene::{Scene, settings};
 
 fn lasting() -> CallSettings {
@@ -526,6 +527,66 @@ fn a_rollover_is_no_activity() {
     assert!(scene.now - start >= Duration::from_secs(100));
     let ended_in = Duration::from_secs(100);
     assert!(scene.call.is_ended() && ended_in < scene.now - start);
+}
+
+/// A cough leaves the conversation. As a turn whose words are still to come, it would hold up all that is said later.
+#[test]
+fn a_cough_keeps_nothing_from_the_next_session() {
+    let mut scene = holding_with(CallSettings { session: transcribing(), ..lasting() });
+    let ends = scene.now + Duration::from_secs(1_800);
+    scene.call.session_ends(ends);
+    service_says(&mut scene, "r1", "A long answer.", 5_000);
+    scene.pass_secs(1);
+    short_speech(&mut scene, "u1", "");
+    scene.pass_secs(30);
+    scene.says(json!({"type": "text", "text": "One"}));
+    service_says(&mut scene, "r2", "Two.", 1_000);
+    scene.pass_secs(30);
+    scene.says(json!({"type": "text", "text": "Three"}));
+    service_says(&mut scene, "r3", "Four.", 1_000);
+    scene.pass(ends - Duration::from_secs(61) - scene.now);
+    // The change has to wait, so only what is settled is told.
+    scene.speech();
+    scene.pass_secs(1);
+    scene.outputs.clear();
+    get_ready(&mut scene);
+    let told = items(&scene.next_commands());
+    assert_eq!(told, ["assistant: A long answer.", "user: One", "assistant: Two."]);
+}
+
+/// Whatever the tools become, a session is told what its assistant may use of them, and nothing if that stays.
+#[test]
+fn of_changed_tools_each_session_is_told_what_its_assistant_may_use() {
+    let tool = |name: &str| json!({"type": "function", "name": name});
+    let chosen = Assistant { name: "cook".to_owned(), tools: Some(vec!["a".to_owned()]) };
+    let mut session = settings().session;
+    session["tools"] = json!([tool("a")]);
+    let chosen = Some(std::rc::Rc::new(chosen));
+    let settings = CallSettings { chosen, session, ..lasting() };
+    let mut scene = Scene::active_with(settings, json!({"auto_truncate": true}));
+    let ends = scene.now + Duration::from_secs(1_800);
+    scene.call.session_ends(ends);
+    scene.pass_secs(1_740);
+    get_ready(&mut scene);
+    let mut other = tool("a");
+    other["description"] = json!("It is another one.");
+    for (tools, told) in [
+        (json!([tool("a"), tool("b")]), vec![]),
+        (json!([&other, tool("b")]), vec![json!([&other])]),
+        (json!([&other]), vec![]),
+        (json!([tool("b")]), vec![json!([])]),
+        (json!([tool("a")]), vec![json!([tool("a")])]),
+    ] {
+        scene.outputs.clear();
+        scene.client(Input::Tools(std::rc::Rc::new(tools.clone())));
+        let story = scene.outputs.clone();
+        let of = |commands: Vec<Value>| {
+            commands.into_iter().map(|it| it["session"]["tools"].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(of(scene.commands()), told, "{tools}");
+        scene.outputs = story;
+        assert_eq!(of(scene.next_commands()), told, "{tools}");
+    }
 }
 
 /// The next session has got its settings, and the tools change before it takes over: it is told, too.

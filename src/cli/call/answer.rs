@@ -491,4 +491,38 @@ mod tests {
         assert_eq!(ear.take(at(5001)).len(), 48);
         assert_eq!(ear.take_all().len(), 48);
     }
+
+    #[test]
+    fn an_ear_that_is_held_hears_nothing_and_then_the_last_of_it_again() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let pcm: Vec<u8> = (0..96_000_u32).map(|byte| (byte % 251) as u8).collect();
+        let mut ear = Ear::new(start);
+        ear.hear(&pcm[..72_000], at(0));
+        assert!(ear.take(at(1000)) == pcm[..48_000]);
+        ear.hold();
+        ear.hear(&pcm[72_000..], at(1200));
+        assert!(ear.take(at(2000)).is_empty() && !ear.is_quiet(at(9000)));
+        ear.go_on(at(2000));
+        assert!(ear.take(at(2200)) == pcm[48_000 - AGAIN..48_000], "200 ms again");
+        assert!(ear.take(at(3000)) == pcm[48_000..86_400] && !ear.is_quiet(at(3199)));
+        assert!(ear.take(at(3200)) == pcm[86_400..] && ear.is_quiet(at(3200)));
+        // It has heard all: there is nothing to go on with, unless more has come.
+        ear.hold();
+        ear.go_on(at(4000));
+        assert!(ear.take(at(5000)).is_empty());
+        ear.hold();
+        ear.hear(&[7; 96], at(5000));
+        ear.go_on(at(6000));
+        assert_eq!(ear.take(at(7000)).len(), AGAIN + 96);
+        // A turn ends the hold, and what comes then is another answer.
+        ear.hold();
+        ear.drop_rest();
+        ear.hear(&[8; 96], at(8000));
+        assert_eq!(ear.take(at(8002)), [8; 96]);
+        ear.hold();
+        ear.hear(&[9; 96], at(8100));
+        ear.go_on(at(8200));
+        assert_eq!(ear.take(at(9000)), [[8; 96], [9; 96]].concat(), "of the other one nothing");
+    }
 }

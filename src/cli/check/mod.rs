@@ -92,8 +92,9 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let mut found = ToolFolder::default().read(config.tools_dir.as_deref());
     let servers = tools::servers(service::mcp(&config), &mut found, None)?;
     servers.into_iter().for_each(Alone::end);
+    let widths = tools::widths(&found.tools);
     for tool in found.tools.iter() {
-        report.fact("tool", &tools::line(tool));
+        report.fact("tool", &tools::line(tool, widths));
     }
     let assistants = AssistantFolder::default().read(&config);
     for one in &assistants.list {

@@ -2,19 +2,28 @@
 
 use super::*;
 use crate::identity::{SignIn, Source};
+use crate::server::assistants::{Assistant, Assistants};
 use crate::system::child::Outcome;
 
-/// The new key must not reach the old address. Both change with a restart.
+/// The new key must not reach the old address, from no assistant either. Both change with a restart.
 #[test]
 fn a_service_at_another_address_waits_for_a_restart() {
     let mut port = 0;
+    let with_assistant = |mut terms: Terms| {
+        let candidate = Chosen::new(terms.candidate.candidate(Instant::now()));
+        let (name, title) = ("cook".to_owned(), "Cook".to_owned());
+        terms.assistants = Assistants::new(vec![Assistant { name, title, candidate }]);
+        terms
+    };
     let mut scene = Scene::new(|calls| {
         port = calls.terms.candidate.target().port;
-        calls.reread = Box::new(move || Ok(super::calls(port ^ 1).terms));
+        calls.terms = with_assistant(super::calls(port).terms);
+        calls.reread = Box::new(move || Ok(with_assistant(super::calls(port ^ 1).terms)));
     });
     scene.server.reload(scene.now);
-    let calls = scene.server.calls.as_ref().expect("it has some");
-    assert_eq!(calls.terms.candidate.target().port, port);
+    let terms = &mut scene.server.calls.as_mut().expect("it has some").terms;
+    assert_eq!(terms.candidate.target().port, port);
+    assert_eq!(terms.assistants.find("cook").expect("it stays").target().port, port);
 }
 
 /// A token that was fetched for the sign-in of old settings comes too late.
