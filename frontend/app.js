@@ -46,6 +46,8 @@ const questions = new Questions({
 });
 const hold = new Hold(holdButton, { ready: () => call !== null && pushing() && !inDialog(), changed: onHold });
 
+const SETTLED_MS = 3000;
+
 const STATUS = {
   idle: say('ready'),
   connecting: say('connecting'),
@@ -320,3 +322,6 @@ if (left) {
   captions.restore(left.log);
   start(left.held);
 }
+
+// What "add to home screen" asks for. Browsers fetch it before the page's own code, so it is named once all is there.
+setTimeout(() => document.head.append(Object.assign(document.createElement('link'), { rel: 'manifest', href: 'manifest.webmanifest' })), SETTLED_MS);

@@ -81,6 +81,7 @@ async function isClipped(field) {
 
 test('Chromium: it can be installed', async (t) => {
   const { talk } = await engines[0].open(t);
+  await talk.page.locator('link[rel=manifest]').waitFor({ state: 'attached' });
   const session = await talk.page.context().newCDPSession(talk.page);
   const { errors } = await session.send('Page.getAppManifest');
   assert.deepEqual(errors, []);
