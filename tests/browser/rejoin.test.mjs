@@ -15,7 +15,7 @@ const REPLY_SECONDS = 8;
 const SAME = 0.75; // as in talk.test.mjs
 const FIRST_BREAK_MS = 900;
 const BRIDGE_MS = 150; // in jitter.js
-const LOUD = 0.01;
+const LOUD = 300; // of 32767
 const WAY_MS = 50; // from the socket to the loudspeaker's worklet, on a busy machine
 /** The simulator's `reply-seconds` pattern, sample by sample. */
 const pattern = (index) => ((index * 40503) << 16) >> 16;
