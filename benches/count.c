@@ -1,4 +1,4 @@
-// A plugin of qemu-user: counts the guest's instructions while the bench's function `measured` runs, those of what it
+// A plugin of qemu-user: counts the guest's instructions while the bench's function `frames_measured` runs, those of what it
 // calls among them. qemu has no header to build against in Debian, so what is used of it is declared here
 // (docs/devel/tcg-plugins.rst in qemu's source, version 1 of the interface).
 #include <stdbool.h>
@@ -45,7 +45,7 @@ static void translated(uint64_t id, struct block *block) {
     struct instruction *one = qemu_plugin_tb_get_insn(block, at);
     const char *symbol = qemu_plugin_insn_symbol(one);
     enum kind kind = OTHER;
-    if (symbol && strstr(symbol, "stage8measured")) kind = is_return(one) ? RETURN : WITHIN;
+    if (symbol && strstr(symbol, "frames_measured")) kind = is_return(one) ? RETURN : WITHIN;
     qemu_plugin_register_vcpu_insn_exec_cb(one, executed, 0, (void *)kind);
   }
 }

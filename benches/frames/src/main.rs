@@ -12,13 +12,17 @@
 //! `benches/instructions` does the latter and compares with the record; `make bench` shows both.
 
 #[path = "../../load/src/frame.rs"]
-#[allow(dead_code, reason = "the load uses the rest")]
+#[allow(
+    dead_code,
+    clippy::cast_possible_truncation,
+    reason = "the load uses the rest, and judges itself"
+)]
 mod frame;
 mod ground;
 #[path = "../../load/src/memory.rs"]
 mod memory;
 #[path = "../../load/src/shape.rs"]
-#[allow(dead_code, reason = "the floor uses the rest")]
+#[allow(dead_code, clippy::cast_possible_truncation, reason = "the floor uses the rest")]
 mod shape;
 mod stage;
 #[path = "../../load/src/unavoidable.rs"]
@@ -49,14 +53,14 @@ fn main() {
     }
 }
 
-/// For callgrind, which counts within [`stage::measured`] only. Frames go both ways, as in a call.
+/// For callgrind, which counts within [`stage::frames_measured`] only. Frames go both ways, as in a call.
 fn count(name: &str, counted: Direction, frames: usize) {
     let mut stage = Stage::<InMemory>::new(shape(name));
     for number in 0..WARM_UP + frames {
         for direction in [Direction::Up, Direction::Down] {
             stage.prepare(direction);
             if direction == counted && number >= WARM_UP {
-                stage.relay();
+                stage.relay_counted();
             } else {
                 stage.relay_aside();
             }
