@@ -383,6 +383,8 @@ fn a_call_counts_for_the_address_where_its_client_is() {
     let service = Daemon::simulate(&witness::SERVICE);
     let daemon = Daemon::run(service.address, &[("VOICELIVED_MAX_SESSIONS_PER_ADDRESS", "1")]);
     let had = call(&daemon).cut();
+    // A client that is back before the daemon has noticed the break replaces its connection: that holds nothing.
+    daemon.wait_for_log("the call is held");
     let mut moved = had.join_on(from_elsewhere(daemon.address, 2), daemon.address, "");
     moved.wait_for("it is back", |message| message["resumed"] == true);
     let _first = call(&daemon);
