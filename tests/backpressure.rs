@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::client::{Client, speech};
-use support::daemon::Daemon;
+use support::daemon::{Daemon, PATIENCE};
 use voicelived::simulator::pattern_sample;
 
 /// The bytes of a reply of the simulator's `reply-seconds` fault.
@@ -28,10 +28,7 @@ fn read_slowly(client: &mut Client, bytes: usize, bytes_per_second: usize) -> In
             start + Duration::from_secs_f64(client.audio.len() as f64 / bytes_per_second as f64);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let before = client.audio.len();
-        assert!(
-            client.read_one_within(Duration::from_secs(20)),
-            "the reply stopped at byte {before}"
-        );
+        assert!(client.read_one_within(PATIENCE), "the reply stopped at byte {before}");
     }
     start
 }

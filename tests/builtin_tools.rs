@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support;
 use serde_json::json;
 use support::client::Client;
-use support::daemon::Daemon;
+use support::daemon::{Daemon, PATIENCE};
 
 /// The processes of the daemon that run its built-in tools.
 fn helpers(daemon: &Daemon) -> Vec<u32> {
@@ -28,7 +28,7 @@ fn signal(id: u32, name: &str) {
 }
 
 fn until(what: &str, mut reached: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     while !reached() {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(5));
@@ -53,7 +53,7 @@ fn end_of_tool(client: &mut Client) -> String {
         if let Some(end) = ends.next() {
             return end["state"].as_str().unwrap_or_default().to_owned();
         }
-        assert!(client.read_one_within(Duration::from_secs(20)), "the tool does not end");
+        assert!(client.read_one_within(PATIENCE), "the tool does not end");
     }
 }
 
@@ -78,7 +78,7 @@ fn one_child_serves_all_calls_and_another_takes_its_place_when_it_dies() {
     });
     ask(&mut clients[0]);
     assert_eq!(end_of_tool(&mut clients[0]), "done");
-    assert_eq!(daemon.count("tool_runs_total", "ok"), 5);
+    daemon.assert_counted("tool_runs_total", "ok", 5);
 }
 
 /// Two calls wait for it, one longer than the other. When the first has waited too long, both are told, it alone is
@@ -105,7 +105,7 @@ fn a_child_that_hangs_is_killed_and_the_runs_in_it_end_in_words() {
             message["role"] == "assistant" && text.contains(words)
         });
     }
-    assert!(!helpers(&daemon).contains(&hung));
+    until("it is killed", || !helpers(&daemon).contains(&hung));
     ask(&mut clients[0]);
     assert_eq!(end_of_tool(&mut clients[0]), "done");
     daemon.wait_for_log("the child of the built-in tools is started anew: it took too long");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::support;
 use serde_json::{Value, json};
 use support::client::{Client, speech};
-use support::daemon::Daemon;
+use support::daemon::{Daemon, PATIENCE};
 use support::standin::read_head;
 use support::switch::Switch;
 use tungstenite::protocol::{Role, WebSocket};
@@ -114,7 +114,7 @@ impl Played {
 
 fn accept(listener: &TcpListener) -> (WebSocket<TcpStream>, String) {
     let (mut socket, _) = listener.accept().expect("it connects");
-    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
     let head = read_head(&mut socket);
     let target = head.split(' ').nth(1).expect("a target");
     let query = target.split_once('?').expect("a query").1.to_owned();

@@ -275,7 +275,9 @@ fn a_state_folder_that_cannot_be_written_is_named_before_the_start_needs_it() {
     let folder = std::env::temp_dir().join(format!("voicelived-rights-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("a folder");
     let program = folder.join("voicelived");
-    fs::copy(env!("CARGO_BIN_EXE_voicelived"), &program).expect("a copy that all may run");
+    // By another process: see `support::program`.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_voicelived")).arg(&program).status();
+    assert!(copied.expect("cp runs").success(), "a copy that all may run");
     let state = folder.join("state");
     fs::create_dir(&state).expect("a folder");
     fs::set_permissions(&state, fs::Permissions::from_mode(0o555)).expect("ours");

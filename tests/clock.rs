@@ -14,8 +14,11 @@ fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("clock-{name}"))
 }
 
+/// Whole at once: libfaketime reads the clock at any moment.
 fn file(name: &str, text: &str) -> String {
-    fs::write(path(name), text).expect("a file");
+    let part = path(&format!("{name}.part"));
+    fs::write(&part, text).expect("a file");
+    fs::rename(part, path(name)).expect("ours");
     path(name).to_str().expect("plain").to_owned()
 }
 
@@ -39,7 +42,7 @@ fn calls_fail_with_words_until_the_clock_is_set_and_then_work() {
         ("VOICELIVED_UPSTREAM_CA_FILE", trusted.as_str()),
     ];
     let daemon = Daemon::run_at(&endpoint, &settings);
-    assert!(daemon.log().contains("this device's clock has not been set"), "{}", daemon.log());
+    daemon.wait_for_log("this device's clock has not been set");
     for _ in 0..2 {
         let mut client = Client::connect(daemon.address);
         let message = client.assert_ends("a call in 1970", 1011, "tls");

@@ -7,6 +7,7 @@ use serde_json::json;
 use support::client::{Client, request, speech, upgrade_head};
 use support::daemon::Daemon;
 use support::metrics::count;
+use support::time::in_time;
 
 /// Where `needle` begins in `haystack`.
 fn position(haystack: &[u8], needle: &[u8]) -> Option<usize> {
@@ -71,24 +72,38 @@ fn sigterm_tells_calls_and_ends_in_order() {
     assert_eq!(client.wait_for_end()["reason"], "stopping");
     assert_eq!(client.closed.as_ref().unwrap().0, 1001);
     assert_eq!(stopping.join().unwrap(), Some(0));
-    assert!(start.elapsed() < Duration::from_secs(6));
+    // It ends by itself: none of its limits for calls is as short.
+    assert!(start.elapsed() < Duration::from_secs(30));
 }
 
 #[test]
 fn while_it_stops_visitors_are_told() {
-    let daemon = Daemon::demo(&[]);
-    let address = daemon.address;
-    let mut client = Client::connect(address);
-    client.wait_until_active();
     // The client does not answer the close, so its call takes the two seconds it may.
-    let stopping = std::thread::spawn(move || daemon.stop("TERM"));
-    client.wait_for("it is told", |message| message["reason"] == "stopping");
-    let ask = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    assert!(request(address, &ask).1.starts_with("HTTP/1.1 503 "));
-    let refused = request(address, &upgrade_head(address, "")).1;
+    let told = in_time("a client's last two seconds", Duration::from_millis(1_900), || {
+        let daemon = Daemon::demo(&[]);
+        let address = daemon.address;
+        let mut client = Client::connect(address);
+        client.wait_until_active();
+        let start = Instant::now();
+        let stopping = std::thread::spawn(move || daemon.stop("TERM"));
+        client.wait_for("it is told", |message| message["reason"] == "stopping");
+        let ask = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        // Nobody answers after that time.
+        let told = std::panic::catch_unwind(|| {
+            let answers = [ask, upgrade_head(address, "")].map(|head| request(address, &head).1);
+            let counts = [
+                ("access_refused_total", "draining"),
+                ("calls_ended_total", "stopping"),
+                ("http_responses_total", "503"),
+            ];
+            (answers, counts.map(|(name, word)| count(address, name, word)))
+        });
+        let took = start.elapsed();
+        assert_eq!(stopping.join().unwrap(), Some(0));
+        (took, told)
+    });
+    let ([answer, refused], counts) = told.expect("it answers");
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("Retry-After"), "{refused}");
-    assert_eq!(count(address, "access_refused_total", "draining"), 1);
-    assert_eq!(count(address, "calls_ended_total", "stopping"), 1);
-    assert_eq!(count(address, "http_responses_total", "503"), 2);
-    assert_eq!(stopping.join().unwrap(), Some(0));
+    assert_eq!(counts, [1, 1, 2]);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::support;
 use serde_json::{Value, json};
 use support::client::Client;
-use support::daemon::Daemon;
+use support::daemon::{Daemon, PATIENCE};
 use support::tools::Folder;
 
 fn command(name: &str, argv: &[&str], more: Value) -> String {
@@ -22,7 +22,7 @@ fn command(name: &str, argv: &[&str], more: Value) -> String {
 fn ask(client: &mut Client, name: &str, arguments: &Value) -> Value {
     let seen = client.messages.len();
     client.tell(&json!({"type": "text", "text": format!("{name} {arguments}")}));
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let told = client.messages[seen..].iter().map(|(_, message)| message).find(|message| {
             message["type"] == "tool" && message["name"] == name && message["state"] != "running"

@@ -27,8 +27,8 @@ use tungstenite::protocol::{Role, WebSocket};
 use tungstenite::{Error, Message};
 use voicelived::net::tls;
 
-/// No answer may take longer: a head has 5 s, an ending connection 5 s more.
-const LIMIT: Duration = Duration::from_secs(12);
+/// No answer may take longer: a head has 5 s, an ending connection 5 s more, and this machine may be busy.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Connections at once.
 const WORKERS: usize = 12;

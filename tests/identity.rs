@@ -3,7 +3,6 @@
 //! right token only; who gives tokens is a stand-in at the addresses of Azure's own variables.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,8 +28,8 @@ fn file(name: &str, text: &str) -> String {
 
 /// A program that runs this script.
 fn script(name: &str, text: &str) -> String {
-    let path = file(name, &format!("#!/bin/sh\n{text}\n"));
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("ours");
+    let path = file(name, "");
+    support::program::write(Path::new(&path), &format!("#!/bin/sh\n{text}\n"));
     path
 }
 

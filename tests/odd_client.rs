@@ -205,8 +205,11 @@ fn an_odd_byte_waits_while_something_else_is_said() {
             4 => scene.client.tell(&json!({"type": "ping", "id": index})),
             _ => scene.client.send_raw(&frame(TEXT, br#"{"type":"\ud83d"}"#)),
         }
-        if index % 100 == 99 {
-            // Not more than 200 messages without sound in a second.
+        if index % 90 == 89 {
+            // Not more than 200 messages without sound in a second, and the second is the daemon's.
+            scene.client.tell(&json!({"type": "ping", "id": "taken"}));
+            scene.client.wait_for("all is taken", |it| it["id"] == "taken" && it["type"] == "pong");
+            scene.client.messages.clear();
             std::thread::sleep(std::time::Duration::from_millis(600));
         }
     }

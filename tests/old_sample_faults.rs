@@ -1,6 +1,7 @@
 //! The faults of the Python sample: a test for each.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::support;
@@ -10,13 +11,39 @@ use support::daemon::Daemon;
 use support::inside::daemon_with_tools;
 use support::metrics::count;
 use support::time::at_once;
-use support::witness::Witness;
 
 /// How long a slow tool takes.
 const SLOW: Duration = Duration::from_secs(2);
 
 fn slow_weather() -> String {
     format!("[ \"$2\" = get_weather ] && sleep {}", SLOW.as_secs())
+}
+
+/// What a tool waits for.
+struct Gate(PathBuf);
+
+impl Gate {
+    fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("old-sample-{name}"));
+        let _ = std::fs::remove_file(&path);
+        Self(path)
+    }
+
+    /// The beginning of a tool that goes on when the gate is open.
+    fn weather(&self) -> String {
+        let wait = format!("while [ ! -e '{}' ]; do sleep 0.05; done", self.0.display());
+        format!("[ \"$2\" = get_weather ] && {wait}")
+    }
+
+    fn open(&self) {
+        std::fs::write(&self.0, "").expect("a file");
+    }
+}
+
+/// No tool has ended.
+fn assert_runs(client: &Client) {
+    let ended = client.of_type("tool").iter().any(|tool| tool["state"] != "running");
+    assert!(!ended, "{}", client.told());
 }
 
 fn open(address: SocketAddr) -> Client {
@@ -35,16 +62,17 @@ fn a_silent_client_keeps_its_call_until_the_idle_limit_and_hears_why() {
     let service = Daemon::simulate(&["no-welcome"]);
     let daemon = Daemon::run(service.address, &[("VOICELIVED_IDLE_SECONDS", "3")]);
     let before = daemon.descriptors();
+    let (start, work) = (Instant::now(), daemon.processor_time());
     let mut client = open(daemon.address);
-    let (active, work) = (Instant::now(), daemon.processor_time());
     let message = client.assert_ends("silence", 1000, "idle");
     assert_eq!(message, "Nobody has spoken for 3 seconds, so the call was ended.");
-    // Up to a moment that the news of its beginning took.
-    assert!(active.elapsed() > Duration::from_millis(2900), "{:?}", active.elapsed());
+    // `patience.rs` holds it to the millisecond.
+    assert!(start.elapsed() > Duration::from_secs(3), "{:?}", start.elapsed());
     assert_eq!(client.of_type("error")[0]["code"], "idle_soon");
     daemon.assert_counted("calls_ended_total", "idle", 1);
     let used = daemon.processor_time() - work;
-    assert!(used < Duration::from_millis(50), "the loop turns for nothing: {used:?}");
+    // A loop that turns for nothing takes what it can get of three seconds.
+    assert!(used < Duration::from_millis(300), "the loop turns for nothing: {used:?}");
     daemon.assert_nothing_left(before);
 }
 
@@ -69,20 +97,19 @@ fn after_ended_nothing_comes_and_the_socket_closes_at_once() {
 #[test]
 fn what_is_said_while_a_tool_runs_is_heard_and_answered() {
     let service = Daemon::simulate(&["no-welcome"]);
-    let mut client = open(daemon_with_tools(service.address, &slow_weather()));
+    let gate = Gate::new("heard");
+    let mut client = open(daemon_with_tools(service.address, &gate.weather()));
     ask_for(&mut client, "weather");
     client.speak(&[speech("stock"), vec![0; 48_000]].concat(), 6);
+    client.wait_for("it is heard", |message| message["type"] == "speech_started");
+    client.wait_for("it is understood", |message| message["role"] == "user");
+    client.wait_for_audio(48_001);
+    assert_runs(&client);
+    gate.open();
     client.wait_for("the tool's end", |message| message["state"] == "done");
     client.wait_for("the tool's answer", |message| {
         message["type"] == "transcript" && message["text"].as_str().unwrap().contains("Seattle")
     });
-    let place = |wanted: &dyn Fn(&serde_json::Value) -> bool| {
-        client.messages.iter().position(|(_, message)| wanted(message)).expect("it came")
-    };
-    let done = place(&|message| message["state"] == "done");
-    assert!(place(&|message| message["type"] == "speech_started") < done);
-    assert!(place(&|message| message["role"] == "user") < done);
-    assert!(client.messages[done].0 > 48_000, "audio came while the tool ran");
 }
 
 #[test]
@@ -107,16 +134,25 @@ fn two_tools_of_one_response_get_one_answer_after_the_slower() {
 #[test]
 fn a_slow_tool_delays_no_other_calls_audio() {
     let service = Daemon::simulate(&support::witness::SERVICE);
-    let address = daemon_with_tools(service.address, &slow_weather());
-    let witness = Witness::call(address);
+    // The tool ends when the other call has had its replies, however long that takes.
+    let gate = Gate::new("other");
+    let address = daemon_with_tools(service.address, &gate.weather());
+    let mut other = open(address);
     let mut client = open(address);
     ask_for(&mut client, "weather");
-    let start = Instant::now();
+    let expected = support::witness::pattern(1);
+    for _ in 0..4 {
+        other.audio.clear();
+        other.tell(&json!({"type": "text", "text": "Go on."}));
+        other.wait_for_next("response_done");
+        other.wait_for_audio(expected.len());
+        assert!(other.audio == expected, "the other call's audio is different");
+    }
+    client.tell(&json!({"type": "ping", "id": "all"}));
+    client.wait_for_next("pong");
+    assert_runs(&client);
+    gate.open();
     client.wait_for("the tool's end", |message| message["state"] == "done");
-    assert!(start.elapsed() > SLOW / 2, "it was slow");
-    let report = witness.finish();
-    assert!(report.replies >= 4, "{report:?}");
-    assert!(report.longest_gap < SLOW / 4, "{report:?}");
 }
 
 #[test]

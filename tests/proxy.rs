@@ -146,9 +146,8 @@ fn each_failure_of_a_proxy_is_told_in_words() {
 
 #[test]
 fn a_proxy_that_is_not_there_is_told_in_words() {
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = port.local_addr().expect("it is bound");
-    drop(port);
+    // Nobody listens there, nor can another test get this port.
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let plain = Recorder::plain(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
     let endpoint = format!("https://{SERVICE}");
     for (proxy, hint) in [
@@ -233,14 +232,16 @@ struct Tinyproxy(Child, SocketAddr);
 
 impl Tinyproxy {
     fn start(program: &str, port_allowed: u16, test: &str) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        // tinyproxy cannot say which port it got. At this address no other test listens, so a port that was
+        // just given back stays free.
+        let free = TcpListener::bind("127.0.0.77:0").expect("a port");
         let address = free.local_addr().expect("it is bound");
         drop(free);
         let port = address.port();
         let config = file(
             &format!("{test}.conf"),
             &format!(
-                "Port {port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 20\nBasicAuth user pass-canary\nConnectPort {port_allowed}\n"
+                "Port {port}\nListen 127.0.0.77\nTimeout 60\nMaxClients 20\nBasicAuth user pass-canary\nConnectPort {port_allowed}\n"
             ),
         );
         let child =

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use support::client::{Client, speech};
-use support::daemon::Daemon;
+use support::daemon::{Daemon, PATIENCE};
 use support::service::{Lines, Service};
 use support::switch::Switch;
 use support::witness;
@@ -35,7 +35,7 @@ fn wait_for_states(client: &mut Client, count: usize) {
 
 /// Waits until the service was told so much of something.
 fn wait_for(count: usize, told: impl Fn() -> Vec<Value>) -> Vec<Value> {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + PATIENCE;
     loop {
         let all = told();
         if all.len() >= count {

@@ -196,23 +196,26 @@ fn every_byte_of_the_microphone_is_heard_once_and_the_client_hears_nothing() {
     let mut said = Vec::new();
     client.tell(&json!({"type": "text", "text": "My name is Ada."}));
     speak(&mut client, Duration::from_secs(15), &mut said);
-    std::thread::sleep(Duration::from_millis(1_500));
-    let sessions = service.sessions();
-    assert!((4..=6).contains(&sessions.len()), "{} sessions", sessions.len());
+    daemon.wait_until("all is heard", |_| {
+        service.sessions().iter().map(|it| it.microphone.len()).sum::<usize>() >= said.len()
+    });
+    // The last one may be being prepared, and the one before it serves then.
+    let mut sessions = Vec::new();
+    daemon.wait_until("each one before was closed", |_| {
+        sessions = service.sessions();
+        let before = &sessions[..sessions.len() - 2];
+        before.iter().all(|it| (it.closed, it.open) == (Some(1000), false))
+    });
+    assert!((4..=7).contains(&sessions.len()), "{} sessions", sessions.len());
     let heard: Vec<u8> = sessions.iter().flat_map(|it| it.microphone.clone()).collect();
     assert!(heard == said, "{} of {} bytes, or others", heard.len(), said.len());
-    let (present, past) = sessions.split_last().expect("sessions");
-    // One more may be being prepared.
-    for session in past.iter().take(past.len() - 1) {
-        assert_eq!((session.closed, session.open), (Some(1000), false));
-    }
     for session in &sessions[1..] {
         let texts: Vec<_> =
             session.items.iter().map(|item| item["content"][0]["text"].clone()).collect();
         let untold = session.microphone.is_empty() && texts.is_empty();
         assert!(untold || texts == ["My name is Ada.", "Good."], "{texts:?}");
     }
-    assert!(present.open);
+    assert!(sessions.last().is_some_and(|it| it.open));
     assert_eq!(told_of_states(&client), ["connecting", "active"]);
     assert_eq!(client.of_type("error").len(), 0, "{}", client.told());
     daemon.assert_counted("service_reconnects_total", "", 0);
@@ -220,7 +223,7 @@ fn every_byte_of_the_microphone_is_heard_once_and_the_client_hears_nothing() {
     client.tell(&json!({"type": "hang_up"}));
     daemon.assert_counted("calls_ended_total", "hang_up", 1);
     daemon.assert_nothing_left(descriptors);
-    assert!(service.sessions().iter().all(|session| !session.open), "a session is left open");
+    daemon.wait_until("no session is left open", |_| service.sessions().iter().all(|it| !it.open));
 }
 
 #[test]
@@ -232,12 +235,17 @@ fn a_second_connection_that_fails_is_tried_again_while_the_first_goes_on() {
     let mut client = Client::connect(daemon.address);
     client.wait_until_active();
     let mut said = Vec::new();
-    // The second session does not prepare a third one before 17 s have passed: it began after 9 s.
-    speak(&mut client, Duration::from_secs(15), &mut said);
-    std::thread::sleep(Duration::from_millis(800));
+    // Until the second session hears it. That began after 8 s, and prepares a third one 8 s later.
+    let takes_over = || service.sessions().get(4).is_some_and(|it| !it.microphone.is_empty());
+    while !takes_over() {
+        assert!(said.len() < 40 * 48_000, "it does not take over: {}", daemon.log());
+        speak(&mut client, Duration::from_millis(500), &mut said);
+    }
+    daemon.wait_until("all is heard", |_| {
+        service.sessions().iter().map(|it| it.microphone.len()).sum::<usize>() >= said.len()
+    });
     let sessions = service.sessions();
     assert_eq!(sessions.len(), 5);
-    assert!(!sessions[4].microphone.is_empty(), "it did not take over");
     let heard = [sessions[0].microphone.clone(), sessions[4].microphone.clone()].concat();
     assert!(heard == said, "{} of {} bytes, or others", heard.len(), said.len());
     assert_eq!(told_of_states(&client), ["connecting", "active"]);
@@ -252,19 +260,25 @@ fn a_conversation_goes_on_over_the_sessions_of_the_simulator() {
     client.wait_until_active();
     client.wait_for_next("response_done");
     let (expected, start) = (witness::pattern(1), Instant::now());
-    let mut turns = 0;
+    let (mut turns, mut lost) = (0, 0);
     while start.elapsed() < Duration::from_secs(22) {
         client.audio.clear();
         let answers = client.of_type("response_done").len();
         client.speak(&[speech("weather"), vec![0; 96_000]].concat(), 1);
-        client.wait_for_audio(expected.len());
-        assert!(client.audio == expected, "every byte of the answer, and no other");
         while client.of_type("response_done").len() == answers {
             client.wait_for_next("response_done");
         }
+        // On a busy machine an answer may still be coming at the last moment of a session.
+        if client.of_type("response_done").last().is_some_and(|done| done["status"] == "lost") {
+            lost += 1;
+            assert!(expected.starts_with(&client.audio), "the beginning of the answer");
+            continue;
+        }
+        client.wait_for_audio(expected.len());
+        assert!(client.audio == expected, "every byte of the answer, and no other");
         turns += 1;
     }
-    assert!(turns >= 3, "{turns}");
+    assert!(turns >= 3 && lost <= 1, "{turns}, {lost}");
     assert_eq!(told_of_states(&client), ["connecting", "active"], "{}", daemon.log());
     assert_eq!(client.of_type("error").len(), 0, "{}", client.told());
     let log = daemon.log();

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use support::client::{Client, speech};
-use support::daemon::Daemon;
+use support::daemon::{Daemon, PATIENCE};
 use voicelived::simulator::pattern_sample;
 
 const AZURE_SPEECH: &str = "azure-speech";
@@ -288,7 +288,7 @@ fn a_barge_in_behind_a_burst_of_speech_still_silences_it() {
     // Takes its audio in real time, and speaks after a second.
     let mut said = speech("weather").into_iter();
     while client.of_type("speech_started").is_empty() {
-        assert!(start.elapsed() < Duration::from_secs(20), "no barge-in");
+        assert!(start.elapsed() < PATIENCE, "no barge-in");
         if start.elapsed() > Duration::from_secs(1) {
             let frame: Vec<u8> = said.by_ref().take(960).collect();
             client.send(tungstenite::Message::binary(frame));

@@ -179,7 +179,7 @@ fn a_log_whose_reader_stalls() {
     // Somebody reads again: what was lost is told.
     let mut text = String::new();
     let mut chunk = [0; 64 * 1024];
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while !text.contains(" log lines were lost") {
         assert!(Instant::now() < deadline, "{text}");
         assert_served_soon("while it is read", daemon.address);
@@ -222,6 +222,13 @@ fn a_token_that_changes_between_request_and_call_turns_the_caller_away() {
     let address = daemon.address;
     let field = "Authorization: Bearer the-first-token-0123\r\n";
     let mut calling = support::http::connect(address);
+    // The kernel tells of a new connection once that it takes something. That has to be over: it would send the answer.
+    daemon.wait_until("it is accepted", |_| {
+        let text = std::fs::read_to_string(trace("changed")).unwrap_or_default();
+        let accepts = |line: &str| line.contains("accept4(") && !line.contains("= -1");
+        let mut since = text.lines().skip_while(|line| !accepts(line));
+        since.any(|line| line.contains("epoll_wait(") && line.contains("EPOLLOUT"))
+    });
     calling.write_all(upgrade_head(address, field).as_bytes()).expect("the daemon reads");
     daemon.wait_until("the answer waits", |_| {
         std::fs::read_to_string(trace("changed")).is_ok_and(|text| text.contains("(INJECTED)"))

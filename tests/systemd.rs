@@ -342,17 +342,17 @@ fn nobody_is_refused_while_the_daemon_is_replaced() {
     running.wait_until_active();
     old.signal("TERM");
     old.wait_for_log("draining: calls in progress: 1");
-    // No process serves the socket now, so a client waits.
-    let early = http::connect(old.address);
+    // No process serves the socket now, so a client waits. Its request is there when it is accepted: from then on it
+    // would have five seconds for it.
+    let mut early = http::connect(old.address);
+    let head =
+        format!("GET /healthz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", old.address);
+    std::io::Write::write_all(&mut early, head.as_bytes()).expect("it waits");
     let next = start();
     assert_eq!(ask(next.address, "GET /healthz", "").text(), "ok", "not draining");
     witness::Witness::call(next.address).finish();
     assert!(!old.log().contains("ended:"), "the old process's call goes on");
     assert_whole_reply(&mut running);
-    let mut early = early;
-    let head =
-        format!("GET /healthz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", old.address);
-    std::io::Write::write_all(&mut early, head.as_bytes()).expect("it waits");
     assert_eq!(http::read_answers(&mut early)[0].text(), "ok");
     running.tell(&serde_json::json!({"type": "hang_up"}));
     assert_eq!(running.wait_for_end()["reason"], "hang_up");
@@ -393,18 +393,19 @@ fn who_stands_inside_already_is_still_served_by_the_process_that_stops() {
         });
         old.signal("TERM");
         old.wait_for_log(if drain == "0" { "stopping: " } else { "draining: " });
-        if let Some(socket) = caller {
-            let mut client = Client::upgrade(socket, old.address, "");
-            client.wait_until_active();
-            assert_whole_reply(&mut client);
-            client.tell(&serde_json::json!({"type": "hang_up"}));
-            assert_eq!(client.wait_for_end()["reason"], "hang_up");
-        }
+        // Both have five seconds for their requests.
+        let mut caller = caller.map(|socket| Client::upgrade(socket, old.address, ""));
         let head = format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", old.address);
         std::io::Write::write_all(&mut visitor, head.as_bytes()).expect("it reads");
         let answer = &http::read_answers(&mut visitor)[0];
         assert_eq!((answer.status, answer.text()), (503, "draining"));
         assert_eq!(answer.field("Connection"), "close", "the next request is the next process's");
+        if let Some(client) = &mut caller {
+            client.wait_until_active();
+            assert_whole_reply(client);
+            client.tell(&serde_json::json!({"type": "hang_up"}));
+            assert_eq!(client.wait_for_end()["reason"], "hang_up");
+        }
         drop(running);
         assert_eq!(old.stop("CONT"), Some(0));
     }

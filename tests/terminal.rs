@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support;
 use support::client::Client;
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use support::daemon::PATIENCE;
 
 fn wait<T>(what: &str, found: impl Fn() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;

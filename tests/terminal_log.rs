@@ -2,12 +2,13 @@
 //! panic.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::daemon::PATIENCE;
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_voicelived");
 
 /// The simulator, which logs as soon as it listens, and again when it is told to stop.
@@ -49,14 +50,38 @@ fn on_a_terminal(command: &str, settings: &[(&str, &str)]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// A command for the shell: the simulator until it has said where it listens.
+/// A command for the shell: the simulator for a second.
 fn briefly(rest: &str) -> String {
     format!("timeout -s TERM 1 {PROGRAM} simulate --listen 127.0.0.1:0 {rest}; true")
 }
 
+/// What the simulator prints on a terminal up to the line that says where it listens. Then its terminal goes, and
+/// it with that.
+fn until_it_listens(rest: &str) -> String {
+    let command = format!("{PROGRAM} simulate --listen 127.0.0.1:0 {rest}");
+    let mut terminal = Command::new("script")
+        .args(["-q", "-f", "-c", &command, "/dev/null"])
+        .env_clear()
+        .envs([("PATH", "/usr/bin:/bin"), ("SHELL", "/bin/sh")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script of util-linux");
+    let mut screen = terminal.stdout.take().expect("piped");
+    let (mut text, mut bytes) = (String::new(), [0; 4096]);
+    while !text.split_once("listening on").is_some_and(|(_, rest)| rest.contains('\n')) {
+        let count = screen.read(&mut bytes).expect("it is readable");
+        assert!(count > 0, "it has ended: {text:?}");
+        text.push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
+    terminal.kill().expect("ours");
+    terminal.wait().expect("ours");
+    text
+}
+
 #[test]
 fn a_terminal_gets_colours_and_the_time() {
-    let text = on_a_terminal(&briefly(""), &[]);
+    let text = until_it_listens("");
     let line = text
         .lines()
         .find(|line| line.contains("listening on ws://"))
@@ -65,7 +90,7 @@ fn a_terminal_gets_colours_and_the_time() {
     assert!(time.starts_with("20") && time.ends_with('Z') && time.contains('T'), "{line:?}");
     assert!(rest.starts_with("INFO  [voicelived::cli::run] simulator"), "{line:?}");
     // Behind a pipe it is the daemon's line, although standard output is a terminal.
-    let piped = on_a_terminal(&briefly("2>&1 | cat"), &[]);
+    let piped = until_it_listens("2>&1 | cat");
     assert!(piped.contains("INFO  simulator") && !piped.contains('['), "{piped:?}");
     let dim = "\u{1b}[2m127.0.0.1 has the addresses";
     let debug = ("VOICELIVED_LOG", "debug");
@@ -108,6 +133,13 @@ fn standard_error_that_fails_stops_nothing() {
     // Nothing has room for it.
     let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
     let child = simulate().stderr(full).stdout(Stdio::null()).spawn().expect("it runs");
+    // Before it listens, a signal would end it otherwise.
+    let sockets = format!("/proc/{}/fd", child.id());
+    wait("it listens", || {
+        let open = fs::read_dir(&sockets).ok()?.flatten();
+        let mut open = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+        open.any(|place| place.to_string_lossy().starts_with("socket:")).then_some(())
+    });
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(stop(child), Some(0));
 }

@@ -2,9 +2,10 @@
 //! from it, and they judge the source as it is. Stand-ins on `PATH` play apt and cargo.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use crate::support::program;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -25,8 +26,7 @@ impl Machine {
         let path = self.folder.join(program);
         let asked = self.folder.join("asked");
         let script = format!("#!/bin/sh\necho {program} \"$@\" >>'{}'\n{body}\n", asked.display());
-        fs::write(&path, script).expect("a stand-in");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a stand-in");
+        program::write(&path, &script);
         self
     }
 
@@ -136,7 +136,7 @@ fn a_step_that_stands_still_is_ended_with_all_its_children() {
     let machine = Machine::new("patience").with("still", "echo begun\nsleep 1000 & wait");
     let done = Command::new(Path::new(ROOT).join("tests/patience"))
         .arg(machine.folder.join("still"))
-        .env("PATIENCE_QUIET_MINUTES", "0.02")
+        .env("PATIENCE_QUIET_MINUTES", "0.08")
         .output()
         .expect("it starts");
     let words = String::from_utf8_lossy(&done.stdout);
@@ -147,12 +147,15 @@ fn a_step_that_stands_still_is_ended_with_all_its_children() {
 
 #[test]
 fn a_step_that_gets_on_is_not_ended() {
-    // Silent, and at work for longer than the patience with those that stand still.
-    let body = "end=$(($(date +%s) + 9))\nwhile [ \"$(date +%s)\" -lt $end ]; do :; done\nexit 7";
+    // Silent, and at work for longer than the patience with those that stand still. Four of them, so that on a busy
+    // machine they get more of it than one that stands still.
+    let body = "end=$(($(date +%s) + 6))\n\
+                for _ in 1 2 3 4; do while [ \"$(date +%s)\" -lt $end ]; do :; done & done\n\
+                wait\nexit 7";
     let machine = Machine::new("work").with("work", body);
     let done = Command::new(Path::new(ROOT).join("tests/patience"))
         .arg(machine.folder.join("work"))
-        .env("PATIENCE_QUIET_MINUTES", "0.08")
+        .env("PATIENCE_QUIET_MINUTES", "0.05")
         .output()
         .expect("it starts");
     assert_eq!(done.status.code(), Some(7), "{}", String::from_utf8_lossy(&done.stdout));

@@ -7,12 +7,9 @@ use std::time::{Duration, Instant};
 use crate::support;
 use serde_json::json;
 use support::client::Client;
-use support::daemon::Daemon;
+use support::daemon::{Daemon, PATIENCE};
 use support::inside::daemon_with_tools;
 use support::metrics::count;
-
-/// Longer than a tool may take.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 fn file(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("tool-runs-{name}"));

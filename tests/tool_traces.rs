@@ -2,12 +2,11 @@
 //! Needs strace.
 
 use std::fs;
-use std::time::Duration;
 
 use crate::support;
 use serde_json::json;
 use support::client::Client;
-use support::daemon::{Daemon, KEY};
+use support::daemon::{Daemon, KEY, PATIENCE};
 use support::tools::{Folder, WebService};
 
 /// Has the model call a tool with a text; returns when it has ended.
@@ -16,10 +15,7 @@ fn run(client: &mut Client, tool: &str, text: &str) {
     let arguments = json!({ "argument": text });
     client.tell(&json!({ "type": "text", "text": format!("{tool} {arguments}") }));
     while client.of_type("tool").len() < seen + 2 {
-        assert!(
-            client.read_one_within(Duration::from_secs(20)),
-            "{tool} with {text:?} does not end"
-        );
+        assert!(client.read_one_within(PATIENCE), "{tool} with {text:?} does not end");
     }
 }
 

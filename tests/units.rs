@@ -1,7 +1,6 @@
 //! The shipped units, as systemd's own tools judge them, and what they promise about this program.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,9 +14,9 @@ fn unit(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()))
 }
 
-/// Copies that name a program that exists: `verify` looks for it.
-fn copies() -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("units");
+/// Copies for one test that name a program that exists: `verify` looks for it.
+fn copies(test: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("units-{test}"));
     fs::create_dir_all(&folder).expect("a folder");
     let service = unit("voicelived.service");
     let program = env!("CARGO_BIN_EXE_voicelived");
@@ -38,7 +37,7 @@ fn analyze(arguments: &[&str], files: &[PathBuf]) -> (bool, String) {
 
 #[test]
 fn systemd_has_nothing_to_say_about_the_units() {
-    let folder = copies();
+    let folder = copies("verified");
     let names = ["voicelived.service"].into_iter().chain(SOCKETS);
     let files: Vec<_> = names.map(|name| folder.join(name)).collect();
     let (good, text) = analyze(&["verify", "--man=no"], &files);
@@ -53,7 +52,7 @@ fn systemd_has_nothing_to_say_about_the_units() {
 
 #[test]
 fn the_service_has_few_rights() {
-    let files = [copies().join("voicelived.service")];
+    let files = [copies("rights").join("voicelived.service")];
     let (good, text) = analyze(&["security", "--offline=true", THRESHOLD], &files);
     assert!(good, "{text}");
 }
@@ -71,7 +70,8 @@ fn what_tools_may_need_is_what_the_unit_forbids() {
     assert!(directives.len() >= 8, "{directives:?}");
     let service = unit("voicelived.service");
     let adds = ["DeviceAllow", "SupplementaryGroups", "ReadWritePaths"];
-    let mut relaxed = fs::read_to_string(copies().join("voicelived.service")).expect("a copy");
+    let copies = copies("relaxed");
+    let mut relaxed = fs::read_to_string(copies.join("voicelived.service")).expect("a copy");
     for directive in directives {
         let (key, value) = directive.split_once('=').expect("filtered");
         let own = service.lines().find_map(|line| line.strip_prefix(&format!("{key}=")));
@@ -80,7 +80,7 @@ fn what_tools_may_need_is_what_the_unit_forbids() {
             relaxed = relaxed.replace("[Install]", &format!("{directive}\n\n[Install]"));
         }
     }
-    let path = copies().join("relaxed.service");
+    let path = copies.join("relaxed.service");
     fs::write(&path, relaxed).expect("a file");
     let (good, text) = analyze(&["verify", "--man=no"], &[path]);
     assert!(good && text.is_empty(), "{text}");
@@ -133,8 +133,7 @@ fn drop_ins(version: u32) -> [Option<String>; 2] {
     fs::create_dir_all(&tools).and_then(|()| fs::create_dir_all(&units)).expect("folders");
     let systemctl = tools.join("systemctl");
     let says = format!("#!/bin/sh\necho 'systemd {version} ({version}.1-1)'\necho +PAM\n");
-    fs::write(&systemctl, says).expect("a file");
-    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).expect("its mode");
+    crate::support::program::write(&systemctl, &says);
     let generator = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/voicelived-generator");
     let path = format!("{}:/usr/bin:/bin", tools.display());
     // As systemd calls it, with three folders.

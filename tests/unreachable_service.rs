@@ -2,7 +2,7 @@
 //! correct, and the key goes to no other server.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
@@ -21,9 +21,12 @@ use voicelived::net::ws::{Sizes, USUAL_WAITING};
 /// The years in which these tests are run.
 const NOW: std::ops::Range<i32> = 2020..2080;
 
+/// Whole at once: a daemon may read it at any moment.
 fn file(name: &str, text: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("unreachable-{name}"));
-    fs::write(&path, text).expect("a file");
+    let part = path.with_extension("part");
+    fs::write(&part, text).expect("a file");
+    fs::rename(part, &path).expect("ours");
     path
 }
 
@@ -121,10 +124,7 @@ fn what_is_no_voice_service_is_named_as_such() {
 
 #[test]
 fn nobody_at_the_address_is_said() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = port.local_addr().expect("it is bound");
-    drop(port);
-    let daemon = Daemon::run(address, &[]);
+    let daemon = Daemon::run(NOBODY, &[]);
     assert_call_ends(&daemon, "nobody", "unreachable", "cannot be reached");
     daemon.assert_counted("service_connects_total", "failed", 1);
 }
@@ -139,13 +139,14 @@ fn a_name_that_does_not_exist_is_said() {
 #[test]
 fn a_dead_address_is_followed_by_the_next() {
     let service = Daemon::simulate(&[]);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let dead = port.local_addr().expect("it is bound");
-    drop(port);
+    let dead = NOBODY;
     assert!(matches!(dial(vec![dead, dead, service.address]), Progress::Open(_)));
     assert!(matches!(dial(vec![dead, dead]), Progress::Failed(DialError::Connect(_))));
     assert!(matches!(dial(Vec::new()), Progress::Failed(DialError::Connect(_))));
 }
+
+/// Nobody listens there, nor can another test get this port.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 /// An address without a server, at the port of a service on `127.0.0.1`.
 const ELSEWHERE: [u8; 4] = [127, 0, 0, 9];
@@ -159,10 +160,10 @@ fn a_name_that_leads_elsewhere_by_now_is_looked_up_again() {
     for _ in 0..2 {
         Client::connect(address).assert_ends("nobody there", 1011, "unreachable");
     }
-    fs::write(&names, format!("{}\n", service.address)).expect("ours");
+    file("moved-names", &format!("{}\n", service.address));
     Client::connect(address).wait_until_active();
     // No answer at all: the old one serves on.
-    fs::write(&names, "").expect("ours");
+    file("moved-names", "");
     Client::connect(address).wait_until_active();
 }
 

@@ -30,7 +30,7 @@ fn get(name: &str, url: &str, more: Value) -> String {
     for (field, value) in more.as_object().expect("an object") {
         http[field] = value.clone();
     }
-    json!({"name": name, "description": "A test.", "timeout_seconds": 2, "http": http}).to_string()
+    json!({"name": name, "description": "A test.", "timeout_seconds": 30, "http": http}).to_string()
 }
 
 /// Undoes percent-encoding, as any server does.
@@ -169,6 +169,7 @@ fn an_answer_is_cut_judged_and_picked_from() {
     }
     folder.change("long.json", "\"name\"", "\"max_output_bytes\":65536,\"name\"");
     folder.change("whole.json", "\"name\"", "\"max_output_bytes\":20,\"name\"");
+    folder.change("silent.json", "\"timeout_seconds\":30", "\"timeout_seconds\":2");
     assert_eq!(folder.result("deep", "{}"), r#"{"c":"d"}"#);
     assert_eq!(folder.result("halves", "{}"), "\"Half \u{fffd} of it\"");
     assert_eq!(folder.result("whole", "{}"), r#"{"a":{"b":[1,{"c":"d"#);
@@ -332,14 +333,12 @@ fn timer(folder: &Folder) {
         String::from_utf8_lossy(&done.stdout).into_owned()
     };
     folder.change("timer.sh", "sleep $((minutes * 60))", "sleep $minutes");
-    folder.write("ring", "#!/bin/sh\ntouch rung\n");
-    let ring = folder.0.join("ring");
-    fs::set_permissions(&ring, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+    support::program::write(&folder.0.join("ring"), "#!/bin/sh\ntouch rung\n");
     assert!(run("{}").contains("No timer was started"));
     assert_eq!(run(r#"{"minutes":1}"#), "{\"started\":true,\"minutes\":1}\n");
     let left: Value = serde_json::from_str(&run("{}")).expect("JSON");
     assert!(left["seconds_left"].as_i64().is_some_and(|left| (50..=60).contains(&left)), "{left}");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + support::daemon::PATIENCE;
     while !folder.0.join("rung").exists() {
         assert!(std::time::Instant::now() < deadline, "it does not ring");
         std::thread::sleep(std::time::Duration::from_millis(20));

@@ -448,7 +448,7 @@ mod tests {
     /// What it has started may hold its output open.
     #[test]
     fn after_its_exit_a_childs_output_is_waited_for_a_moment() {
-        let command = ["/bin/sh", "-c", "sleep 3 & echo said"].map(OsString::from);
+        let command = ["/bin/sh", "-c", "sleep 20 & echo said"].map(OsString::from);
         let start = Instant::now();
         let deadline = start + Duration::from_secs(20);
         let mut child = Child::spawn(&command, Vec::new(), 100, deadline).expect("it is there");

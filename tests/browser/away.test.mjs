@@ -14,9 +14,9 @@ import { test } from './test.mjs';
 for (const { name, open } of engines) {
   test(`${name}: an outage is told after a second, once, and the captions stay`, async (t) => {
     const relay = await startRelay(t);
-    const { talk } = await open(t, { relay });
+    const { talk } = await open(t, { faults: ['no-welcome'], relay });
     await talk.start();
-    await talk.welcomed();
+    await talk.begun();
     await record(talk);
     relay.shut();
     const from = Date.now();
@@ -41,7 +41,7 @@ for (const { name, open } of engines) {
     const relay = await startRelay(t);
     const { talk } = await open(t, { relay, faults: ['no-welcome', 'reply-seconds=20', 'speed=4'] });
     await talk.start();
-    await talk.state('listening');
+    await talk.begun();
     await say(talk, 'Go on.');
     await talk.state('speaking');
     await sleep(1500);
@@ -60,9 +60,9 @@ for (const { name, open } of engines) {
 
   test(`${name}: a tab in the back joins its call again`, async (t) => {
     const relay = await startRelay(t);
-    const { talk } = await open(t, { relay });
+    const { talk } = await open(t, { faults: ['no-welcome'], relay });
     await talk.start();
-    await talk.welcomed();
+    await talk.begun();
     await talk.page.evaluate(() => window.tap.hide(true));
     relay.cut();
     await joined(talk, 2);
@@ -74,9 +74,9 @@ for (const { name, open } of engines) {
 
   test(`${name}: a change of the network finds a dead socket at once, silence finds it in seconds`, async (t) => {
     const relay = await startRelay(t);
-    const { talk } = await open(t, { relay });
+    const { talk } = await open(t, { faults: ['no-welcome'], relay });
     await talk.start();
-    await talk.welcomed();
+    await talk.begun();
     assert.equal(await networkChanges(talk), 1, 'it asks for a sign of life');
     await sleep(2500);
     assert.equal((await talk.joinings()).length, 1, 'a socket that lives is kept');
@@ -96,9 +96,9 @@ for (const { name, open } of engines) {
 
   test(`${name}: a change of the network ends the wait for the next try`, async (t) => {
     const relay = await startRelay(t);
-    const { talk } = await open(t, { relay });
+    const { talk } = await open(t, { faults: ['no-welcome'], relay });
     await talk.start();
-    await talk.welcomed();
+    await talk.begun();
     relay.shut();
     await sleep(4300); // the next try is four seconds away
     relay.reopen();
@@ -134,9 +134,9 @@ for (const { name, open } of engines) {
 
   test(`${name}: when the time is over the page says what is wrong, and the button begins a call`, async (t) => {
     const relay = await startRelay(t);
-    const { talk } = await open(t, { relay, env: { VOICELIVED_RESUME_SECONDS: '3' } });
+    const { talk } = await open(t, { faults: ['no-welcome'], relay, env: { VOICELIVED_RESUME_SECONDS: '3' } });
     await talk.start();
-    await talk.welcomed();
+    await talk.begun();
     relay.shut();
     await talk.state('reconnecting');
     await talk.state('error');
@@ -145,15 +145,15 @@ for (const { name, open } of engines) {
     assert.equal(live, 0);
     relay.reopen();
     await talk.start();
-    await talk.welcomed();
+    await talk.begun();
     await calm(talk);
   });
 
   test(`${name}: a goodbye is for good, on either side and in an outage too`, async (t) => {
     const relay = await startRelay(t);
-    const { talk, daemon } = await open(t, { relay });
+    const { talk, daemon } = await open(t, { faults: ['no-welcome'], relay });
     await talk.start();
-    await talk.welcomed();
+    await talk.begun();
     relay.shut();
     await talk.state('reconnecting');
     await talk.page.getByRole('button', { name: 'End call' }).click();
@@ -163,7 +163,7 @@ for (const { name, open } of engines) {
     await sleep(3000);
     assert.equal((await talk.joinings()).length, tries);
     await talk.start();
-    await talk.state('speaking');
+    await talk.begun();
     await stop(daemon.child);
     await talk.state('error');
     await talk.problem(/stop/i);

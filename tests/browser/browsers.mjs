@@ -8,7 +8,22 @@ import { RATE_HZ } from './sound.mjs';
 
 const WAIT_MS = 20000; // generous: a busy machine is no fault of the page
 const TAP = fileURLToPath(new URL('tap.js', import.meta.url));
-const CHROMIUM_FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'];
+// For each window Chromium loads two pages of its address bar, and for the next site it keeps a process ready. Nobody types an
+// address here, and all this takes as much of a processor as the page itself. Chromium knows the last list of features alone,
+// so the driver's own is in it too (chromiumSwitches of playwright-core 1.64.1).
+const DRIVERS_FEATURES =
+  'AvoidUnnecessaryBeforeUnloadCheckSync,DestroyProfileOnBrowserClose,DialMediaRouteProvider,GlobalMediaControls,HttpsUpgrades,LensOverlay,' +
+  'MediaRouter,PaintHolding,ThirdPartyStoragePartitioning,BlockOriginHeaderModificationOnRedirect,AvoidCorsURLLoaderRestartOnRedirect,' +
+  'Translate,AutoDeElevate,OptimizationHints,NetworkTimeServiceQuerying,AimEnabled';
+const WITHOUT = 'WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup,PreloadTopChromeWebUI,SpareRendererForSitePerProcess';
+const CHROMIUM_FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  `--disable-features=${DRIVERS_FEATURES},${WITHOUT}`,
+];
 
 /** @param {{file?: string, microphone?: 'allow'|'deny'|'none', flags?: string[], home?: string}} wish
  *    `file` is what the microphone hears, once, from the moment it is opened; `home` has the authorities it trusts */
@@ -27,6 +42,11 @@ export async function launchChromium(t, { file, microphone = 'allow', flags = []
   return browser;
 }
 
+/** Dark, and with less motion. Its driver can emulate neither, so Firefox takes both when it starts. No process waits for the
+ *  next site, as in Chromium. */
+const FIREFOX_LOOK = { 'layout.css.prefers-color-scheme.content-override': 0, 'ui.prefersReducedMotion': 1, 'dom.ipc.processPrelaunch.enabled': false };
+/** For a test that looks at motion, or wants its load. */
+export const MOVING = { 'ui.prefersReducedMotion': 0 };
 const FIREFOX_PREFS = {
   // The second lets a test read what was copied.
   allow: { 'media.navigator.permission.disabled': true, 'dom.events.testing.asyncClipboard': true },
@@ -43,7 +63,7 @@ export async function launchFirefox(t, { server = 'unix:/nonexistent', microphon
     executablePath: process.env.FIREFOX_BIN ?? '/usr/bin/firefox-esr',
     headless: true,
     env: { ...process.env, PULSE_SERVER: server },
-    firefoxUserPrefs: { ...FIREFOX_PREFS[microphone], ...prefs },
+    firefoxUserPrefs: { ...FIREFOX_LOOK, ...FIREFOX_PREFS[microphone], ...prefs },
   };
   const browser = await (profile ? firefox.launchPersistentContext(profile, options) : firefox.launch(options));
   t.after(() => browser.close());
@@ -103,6 +123,12 @@ export class Talk {
     await this.state('listening');
   }
 
+  /** A call without a welcome (`no-welcome`) has begun: its sound runs, and its microphone gives something. */
+  async begun() {
+    await this.state('listening');
+    await this.page.waitForFunction(() => window.tap.context?.state === 'running' && window.tap.mouth.length > 0);
+  }
+
   /** @param {'user'|'assistant'} role @param {RegExp} text */
   async said(role, text) {
     await this.page.locator(`#log .turn.${role}:not([aria-hidden])`, { hasText: text }).first().waitFor();
@@ -141,13 +167,29 @@ export class Talk {
   }
 
   /** All sound of replies that came over all sockets, as 16-bit samples. @returns {Promise<Int16Array>} */
-  async pcm() {
-    const { bytes } = await this.page.evaluate(() => {
-      const bytes = new Uint8Array(new Int16Array(window.tap.pcm.flatMap((samples) => [...samples])).buffer);
+  pcm() {
+    return this.#samples('pcm');
+  }
+
+  /** All sound of the microphone that the page had to send. @returns {Promise<Int16Array>} */
+  mouth() {
+    return this.#samples('mouth');
+  }
+
+  async #samples(which) {
+    const bytes = await this.page.evaluate((of) => {
+      const pieces = window.tap[of];
+      const all = new Int16Array(pieces.reduce((sum, { length }) => sum + length, 0));
+      let at = 0;
+      for (const piece of pieces) {
+        all.set(piece, at);
+        at += piece.length;
+      }
+      const bytes = new Uint8Array(all.buffer);
       let text = '';
       for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
-      return { bytes: btoa(text) };
-    });
+      return btoa(text);
+    }, which);
     const raw = Buffer.from(bytes, 'base64');
     return new Int16Array(raw.buffer.slice(raw.byteOffset, raw.byteOffset + raw.length));
   }
@@ -171,7 +213,10 @@ export class Talk {
   async heard() {
     const { rate, samples } = await this.page.evaluate(() => {
       const { rate, blocks } = window.tap;
-      const bytes = new Uint8Array(new Int16Array(blocks.flatMap((b) => Array.from(b, (s) => s * 32767))).buffer);
+      const all = new Int16Array(blocks.reduce((sum, { length }) => sum + length, 0));
+      let at = 0;
+      for (const block of blocks) for (const sample of block) all[at++] = sample * 32767;
+      const bytes = new Uint8Array(all.buffer);
       let text = '';
       for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
       return { rate, samples: btoa(text) };

@@ -7,8 +7,6 @@ import { startDaemon } from './daemon.mjs';
 import { record, room, script, startPulse } from './sound.mjs';
 
 const QUIET_SECONDS = 60;
-/** Dark, and with less motion. The driver can emulate themes in Chromium alone; Firefox takes one when it starts. */
-export const FIREFOX_LOOK = { 'layout.css.prefers-color-scheme.content-override': 0, 'ui.prefersReducedMotion': 1 };
 
 /** @typedef {{talk: Talk, browser: import('playwright-core').Browser, daemon: Awaited<ReturnType<typeof startDaemon>>,
  *    speak: (pieces: (string|number|Int16Array)[]) => void}} Scene */
@@ -73,11 +71,11 @@ async function show(browser, url, options) {
   }
 }
 
-/** With what its microphone hears. */
-function sharedChromium(t) {
-  return share(t, 'Chromium', async (owner) => {
+/** With what its microphone hears. @param {string[]} [flags] @returns {Promise<{browser: import('playwright-core').Browser, file: string}>} */
+export function sharedChromium(t, flags = []) {
+  return share(t, `Chromium ${flags}`, async (owner) => {
     const file = script(owner, []);
-    return { browser: await launchChromium(owner, { file }), file };
+    return { browser: await launchChromium(owner, { file, flags }), file };
   });
 }
 

@@ -10,9 +10,9 @@ import https from 'node:https';
 import os from 'node:os';
 import path from 'node:path';
 
-import { launchChromium } from './browsers.mjs';
 import { securePort, secureSettings, startDaemon } from './daemon.mjs';
-import { script } from './sound.mjs';
+import { sharedChromium } from './engines.mjs';
+import { record, room } from './sound.mjs';
 import { test } from './test.mjs';
 
 const CODE = 'abcd-2345-efgh-6789';
@@ -46,7 +46,8 @@ async function scene(t, listed) {
     VOICELIVED_FRAME_ANCESTORS: listed ? `https://${listed}:${home}` : '',
   });
   const flags = ['--host-resolver-rules=MAP *.example 127.0.0.1', '--ignore-certificate-errors'];
-  const browser = await launchChromium(t, { flags, file: script(t, [60]) });
+  const { browser, file } = await sharedChromium(t, flags);
+  record(file, [room(60)]);
   const device = `https://device.example:${await securePort(daemon)}/`;
   /** Opens the dashboard with this part of the device's address in its frame. */
   const show = async (page, more = '', allow = 'microphone') => {

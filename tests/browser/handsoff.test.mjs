@@ -80,7 +80,7 @@ for (const { name, open } of engines) {
     const shown = talk.page;
     if (name === 'Chromium') await shown.context().grantPermissions(['microphone']);
     await shown.addInitScript(() => window.tap.useVoice());
-    await shown.goto(`${daemon.url}?kiosk&wake=10&silence=1`);
+    await shown.goto(`${daemon.url}?kiosk&wake=10&silence=2`);
     talk.reached = 0;
     await shown.getByText('Speak, or press the button').waitFor();
     for (const id of ['set', 'save', 'typed', 'choice']) assert.equal(await shown.locator(`#${id}`).isVisible(), false, id);
@@ -102,7 +102,7 @@ for (const { name, open } of engines) {
       window.tap.level = 0.5; // of the call's own microphone, which is opened next
     });
     await talk.state('listening');
-    await shown.waitForTimeout(2500); // the kiosk looks once a second: silence would have ended it after two
+    await shown.waitForTimeout(3500); // the kiosk looks once a second: silence would have ended it after three
     // Once ended, the voice would begin another one.
     assert.deepEqual((await talk.states()).slice(talk.reached), ['listening'], 'a voice keeps it');
     await shown.evaluate(() => window.tap.voice(0));

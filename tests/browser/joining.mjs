@@ -1,13 +1,28 @@
 // What tests do with a page that joins its call again.
 
+import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 
-import { loudness, until } from './sound.mjs';
+import { loudness, RATE_HZ, until } from './sound.mjs';
 
 // What a browser logs of a socket that it could not keep or make.
 const BROKEN = /^(WebSocket connection to .* failed|Firefox can’t establish a connection|The connection to \S+ was interrupted|Failed to load resource)/;
+
+const LEAST_WORDS_SECONDS = 1.5; // of 2.2 that the files of speech have at least
+
+/** The simulator's answer to words, the only one in this call, is what it has heard, sample by sample. The page had all of it from
+ *  its microphone, once and in this order: so nothing of it was lost on the way, or doubled. Where a busy machine is late with the
+ *  microphone, the daemon puts in zeros. What the microphone hears is talk.test.mjs' matter. */
+export async function saidInFull(talk) {
+  const [answer, mouth] = [await talk.pcm(), await talk.mouth()].map((samples) => samples.filter((sample) => sample !== 0));
+  const at = Buffer.from(mouth.buffer).indexOf(Buffer.from(answer.buffer));
+  const seconds = answer.length / RATE_HZ;
+  console.log(`  ${seconds.toFixed(2)} s of what was said came back`);
+  assert.ok(at >= 0 && at % 2 === 0, 'what came back is not what was said');
+  assert.ok(seconds >= LEAST_WORDS_SECONDS, `only ${seconds} s came back`);
+}
 
 /** The call has so many sockets by now, and the last one has brought its `hello`. */
 export async function joined(talk, count) {

@@ -161,9 +161,9 @@ for (const engine of engines) {
   });
 
   test(`${engine.name}: a language that cannot be fetched leaves English`, async (t) => {
-    const { browser, daemon, talk } = await engine.open(t, { prefs: { 'intl.accept_languages': 'fr, en' } });
-    const other = engine.name === 'Firefox' ? talk : await Talk.open(browser, 'about:blank', { locale: 'fr' });
-    await other.page.route('**/words.fr.js', (route) => route.abort());
+    const { browser, daemon, talk } = await engine.open(t, { prefs: { 'intl.accept_languages': 'de-DE, en' } });
+    const other = engine.name === 'Firefox' ? talk : await Talk.open(browser, 'about:blank', { locale: 'de-DE' });
+    await other.page.route('**/words.de.js', (route) => route.abort());
     await other.page.goto(daemon.url);
     await other.page.getByRole('button', { name: 'Start Talking' }).waitFor();
     assert.equal(await other.page.evaluate(() => document.documentElement.lang), 'en');

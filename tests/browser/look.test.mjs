@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 
-import { engines, FIREFOX_LOOK } from './engines.mjs';
+import { engines } from './engines.mjs';
 import { test } from './test.mjs';
 
 const LOOKS = ['idle', 'connecting', 'listening', 'muted', 'thinking', 'tool', 'speaking', 'held', 'reconnecting', 'ended', 'error'];
@@ -11,7 +11,7 @@ const LEAST_CONTRAST = 3; // of a picture (WCAG 2.2, 1.4.11)
 
 for (const { name, open } of engines) {
   test(`${name}: one page with all states: eleven signs that differ without colour, and stand out from the ground`, async (t) => {
-    const { talk } = await open(t, { prefs: FIREFOX_LOOK });
+    const { talk } = await open(t);
     const { page } = talk;
     await page.emulateMedia({ reducedMotion: 'reduce' });
     const signs = await page.evaluate(signsOf, LOOKS);
@@ -45,7 +45,7 @@ for (const { name, open } of engines) {
   });
 
   test(`${name}: text of 200 %, a phone on its side and a notch leave all that is needed in sight`, async (t) => {
-    const { talk } = await open(t, { prefs: FIREFOX_LOOK });
+    const { talk } = await open(t);
     const { page } = talk;
     await talk.start();
     await talk.state('speaking');

@@ -9,14 +9,13 @@ import { test } from './test.mjs';
 
 for (const { name, open } of engines) {
   test(`${name}: a call outlives the service's connection, and the page says what happens`, async (t) => {
-    const simulator = await startSimulator(t);
+    const simulator = await startSimulator(t, ['no-welcome']);
     const way = await startRelay(t, Number(new URL(simulator.url).port));
     const env = { AZURE_VOICE_LIVE_ENDPOINT: `ws://127.0.0.1:${way.port}`, AZURE_VOICE_LIVE_API_KEY: 'key' };
     const { talk } = await open(t, { env, command: 'run' });
     const { page } = talk;
     await talk.start();
-    await talk.welcomed();
-    await talk.state('listening');
+    await talk.begun();
     way.shut();
     await talk.state('reconnecting');
     await page.getByRole('status').filter({ hasText: 'Connecting again' }).waitFor();

@@ -8,8 +8,9 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
+import { MOVING } from './browsers.mjs';
 import { startDaemon } from './daemon.mjs';
-import { engines, FIREFOX_LOOK } from './engines.mjs';
+import { engines } from './engines.mjs';
 import { until } from './sound.mjs';
 import { test } from './test.mjs';
 
@@ -25,7 +26,7 @@ const SIZES = [
 
 for (const { name, open } of engines) {
   test(`${name}: accessible and never too wide, in every state`, async (t) => {
-    const { talk } = await open(t, { prefs: FIREFOX_LOOK });
+    const { talk } = await open(t);
     const looksRight = (state) => looks(talk, state, THEMES[name]);
     await talk.page.getByText(/Simulator:.*not the real model/).waitFor();
     await looksRight('idle');
@@ -55,7 +56,7 @@ for (const { name, open } of engines) {
 
 for (const { name, open } of engines) {
   test(`${name}: the picture follows the voice`, async (t) => {
-    const { talk } = await open(t);
+    const { talk } = await open(t, { prefs: MOVING });
     await talk.page.evaluate(() => window.tap.useVoice());
     await talk.page.emulateMedia({ reducedMotion: 'no-preference' });
     await talk.start();

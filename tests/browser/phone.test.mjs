@@ -22,11 +22,11 @@ async function prepared(t, change) {
 
 for (const { name, open } of engines) {
   test(`${name}: a tab that rested for ten minutes goes on with its call`, async (t) => {
-    const { talk } = await open(t);
+    const { talk } = await open(t, { faults: ['no-welcome'] });
     await talk.page.clock.install(); // stands in for timers that rest with the tab
     await talk.reload();
     await talk.start();
-    await talk.welcomed();
+    await talk.begun();
     await talk.page.evaluate(() => window.tap.hide(true));
     await talk.problem(/sound is paused/i);
     await talk.page.clock.fastForward('10:00'); // what was due comes once, late
@@ -55,7 +55,7 @@ test('Stand-in for Apple’s audio session: it is for play and record in a call,
     };
   });
   await talk.start();
-  await talk.state('listening');
+  await talk.begun();
   await talk.page.keyboard.press('Escape');
   await talk.state('idle');
   assert.deepEqual(await talk.page.evaluate(() => window.session), ['auto', 'play-and-record', 'microphone', 'auto']);
@@ -81,9 +81,9 @@ test('Stand-in for a home-screen app: it asks for the microphone anew, and a no 
 });
 
 test('Stand-in for AirPods that are put in and taken out: the call goes on, and its sound does not stop', async (t) => {
-  const { talk } = await engines[0].open(t);
+  const { talk } = await engines[0].open(t, { faults: ['no-welcome'] });
   await talk.start();
-  await talk.welcomed();
+  await talk.begun();
   for (const change of ['in', 'out']) {
     const tracks = await talk.page.evaluate(() => {
       const track = window.tap.tracks.at(-1); // WebKit ends it, then tells that the devices have changed

@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import axe from 'axe-core';
 
-import { engines, FIREFOX_LOOK } from './engines.mjs';
+import { engines } from './engines.mjs';
 import { startRelay } from './relay.mjs';
 import { until } from './sound.mjs';
 import { test } from './test.mjs';
@@ -60,9 +60,9 @@ async function answers(talk) {
 for (const { name, open } of engines) {
   test(`${name}: what would be done is shown as text, and runs on a yes`, async (t) => {
     const { env, opened } = door(t);
-    const { talk } = await open(t, { env, prefs: FIREFOX_LOOK });
+    const { talk } = await open(t, { faults: ['no-welcome'], env });
     await talk.start();
-    await talk.welcomed();
+    await talk.begun();
     const given = { which: HOSTILE, loud: true, '<b>how</b>': { often: [1, 2] } };
     await askAndLook(talk, given);
     assert.deepEqual(await talk.page.locator('#asked dt').allTextContents(), Object.keys(given).sort());
@@ -84,9 +84,9 @@ for (const { name, open } of engines) {
 
   test(`${name}: the keyboard answers, and nothing is answered by accident`, async (t) => {
     const { env, opened } = door(t);
-    const { talk } = await open(t, { env });
+    const { talk } = await open(t, { faults: ['no-welcome'], env });
     await talk.start();
-    await talk.welcomed();
+    await talk.begun();
     await talk.page.locator('#talk').focus();
     const type = (text) => talk.page.evaluate((it) => window.tap.socket.send(JSON.stringify({ type: 'text', text: it })), text);
     await type('open_door {"which":"one"}');
@@ -121,9 +121,9 @@ for (const { name, open } of engines) {
 
   test(`${name}: who types is not disturbed, and hears of it; a call's end takes the card away`, async (t) => {
     const { env, opened } = door(t);
-    const { talk } = await open(t, { env });
+    const { talk } = await open(t, { faults: ['no-welcome'], env });
     await talk.start();
-    await talk.welcomed();
+    await talk.begun();
     await ask(talk, { which: 'front' });
     await card(talk).waitFor();
     assert.equal(await focused(talk), 'text');
@@ -141,9 +141,9 @@ for (const { name, open } of engines) {
   test(`${name}: a line that breaks loses neither question nor answer`, async (t) => {
     const { env, opened } = door(t);
     const relay = await startRelay(t);
-    const { talk } = await open(t, { env, relay });
+    const { talk } = await open(t, { faults: ['no-welcome'], env, relay });
     await talk.start();
-    await talk.welcomed();
+    await talk.begun();
     await askAndLook(talk, { which: 'front' });
     relay.cut();
     await until(async () => (await talk.received('confirm')).length > 1, 'it is asked again');

@@ -5,14 +5,16 @@ import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { engines } from './engines.mjs';
-import { asks, calm, gaps, joined, say, slowTools } from './joining.mjs';
+import { asks, calm, gaps, joined, saidInFull, say, slowTools } from './joining.mjs';
 import { drought } from './player.mjs';
 import { startRelay } from './relay.mjs';
-import { match, RATE_HZ, until, words } from './sound.mjs';
+import { RATE_HZ, until } from './sound.mjs';
 import { test } from './test.mjs';
 
 const REPLY_SECONDS = 8;
-const SAME = 0.75; // as in talk.test.mjs
+const TURN_MS = 900; // after a second without sound the daemon ends a turn
+const KEPT_MS = 4500; // a page keeps five seconds of the microphone
+const TRIES = 3;
 const FIRST_BREAK_MS = 900;
 const BRIDGE_MS = 150; // in jitter.js
 const LOUD = 300; // of 32767
@@ -44,7 +46,7 @@ for (const { name, open } of engines) {
     const faults = ['no-welcome', `reply-seconds=${REPLY_SECONDS}`, 'speed=3'];
     const { talk } = await open(t, { relay, faults });
     await talk.start();
-    await talk.state('listening');
+    await talk.begun();
     await say(talk, 'Go on.');
     await talk.state('speaking');
     await sleep(FIRST_BREAK_MS);
@@ -80,52 +82,40 @@ for (const { name, open } of engines) {
   });
 
   test(`${name}: what the user says while the socket is away reaches the service`, async (t) => {
-    const relay = await startRelay(t);
-    const { talk, speak } = await open(t, { relay, pieces: [9, 'weather', 20] });
-    await talk.start();
-    await talk.welcomed();
-    speak(['weather', 2]);
-    await talk.page.waitForFunction(() => window.tap.got.some((m) => m.type === 'speech_started'));
-    await sleep(700);
-    relay.shut();
-    await sleep(350); // after a second the daemon would end the turn
-    relay.reopen();
-    await joined(talk, 2);
-    await talk.state('thinking');
-    await talk.state('speaking');
-    await talk.state('listening');
-    const { r } = match(words('weather'), await talk.heard());
-    console.log(`  loudness of the words that came back: ${r.toFixed(3)}`);
-    assert.ok(r >= SAME, `what came back sounds like what was said by ${r}`);
-    assert.equal((await talk.received('speech_started')).length, 1, 'it was one turn');
-    await calm(talk);
+    await inTime(TURN_MS, async (relay) => {
+      const { talk, speak } = await open(t, { faults: ['no-welcome'], relay, pieces: [5, 'weather', 20] });
+      await talk.start();
+      await talk.begun();
+      speak(['weather', 2]);
+      await talk.page.waitForFunction(() => window.tap.got.some((m) => m.type === 'speech_started'));
+      await sleep(700);
+      const at = await talk.now();
+      relay.shut();
+      await sleep(100);
+      relay.reopen(); // the page has tried at once, and tries again after a pause
+      return { talk, at };
+    }, t);
   });
 
   test(`${name}: what the user says into a dead network reaches the service`, async (t) => {
-    const relay = await startRelay(t);
-    const { talk, speak } = await open(t, { relay, faults: ['no-welcome'], pieces: [12, 'weather', 30] });
-    await talk.start();
-    await talk.state('listening');
-    await sleep(name === 'Firefox' ? 1000 : 0);
-    speak(['weather', 2]);
-    await talk.page.waitForFunction(() => window.tap.got.some((m) => m.type === 'speech_started'));
-    relay.stall(); // nobody is told
-    await joined(talk, 2);
-    await talk.state('speaking');
-    await talk.state('listening');
-    const { r } = match(words('weather'), await talk.heard());
-    console.log(`  loudness of the words that came back: ${r.toFixed(3)}`);
-    assert.ok(r >= SAME, `what came back sounds like what was said by ${r}`);
-    assert.equal((await talk.received('speech_started')).length, 1, 'it was one turn');
-    assert.equal((await talk.joinings()).length, 2);
-    await calm(talk);
+    await inTime(KEPT_MS, async (relay) => {
+      const { talk, speak } = await open(t, { relay, faults: ['no-welcome'], pieces: [5, 'weather', 30] });
+      await talk.start();
+      await talk.begun();
+      await sleep(name === 'Firefox' ? 1000 : 0);
+      speak(['weather', 2]);
+      await talk.page.waitForFunction(() => window.tap.got.some((m) => m.type === 'speech_started'));
+      const at = await talk.now();
+      relay.stall(); // nobody is told
+      return { talk, at };
+    }, t);
   });
 
   test(`${name}: a tool that runs meanwhile is done, and its answer comes`, async (t) => {
     const relay = await startRelay(t);
-    const { talk } = await open(t, { relay, env: slowTools(t) });
+    const { talk } = await open(t, { faults: ['no-welcome'], relay, env: slowTools(t) });
     await talk.start();
-    await talk.welcomed();
+    await talk.begun();
     await say(talk, 'How is the weather?');
     await talk.page.waitForFunction(() => window.tap.got.some((m) => m.type === 'tool' && m.state === 'running'));
     relay.shut();
@@ -134,8 +124,32 @@ for (const { name, open } of engines) {
     await joined(talk, 2);
     await talk.page.locator('#log .tool.done').first().waitFor();
     await talk.said('assistant', /./);
-    await until(async () => (await talk.received('response_done')).length >= 3, 'the answer about the tool');
+    await until(async () => (await talk.received('response_done')).length >= 2, 'the answer about the tool');
     assert.equal((await talk.received('tool')).filter(({ state }) => state === 'done').length, 1);
     await calm(talk);
   });
+}
+
+/** The user speaks, and meanwhile the socket breaks. A busy machine may be so late with the next one that the turn is over, or
+ *  that the page has had to drop some of it, as it should. Then there is another try.
+ *  @param {number} most ms without a socket @param {(relay: object) => Promise<{talk: object, at: number}>} breakIt at this time */
+async function inTime(most, breakIt, t) {
+  for (let tries = 1; ; tries++) {
+    const { talk, at } = await breakIt(await startRelay(t));
+    await until(async () => (await talk.received('hello')).length > 1, 'another socket', 20000);
+    const late = (await talk.received('hello'))[1].at - at;
+    if (late < most || tries === TRIES) return inOneTurn(talk);
+    console.log(`  this machine took ${late} ms for another socket: once more`);
+    await talk.page.close();
+  }
+}
+
+async function inOneTurn(talk) {
+  await talk.state('thinking');
+  await talk.state('speaking');
+  await talk.state('listening');
+  await saidInFull(talk);
+  console.log(`  joined by ${(await talk.joinings()).join(' ')}`);
+  assert.equal((await talk.received('speech_started')).length, 1, 'it was one turn');
+  await calm(talk);
 }

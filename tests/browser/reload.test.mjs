@@ -9,10 +9,10 @@ import { test } from './test.mjs';
 
 for (const { name, open } of engines) {
   test(`${name}: a reload takes the call up again with its captions`, async (t) => {
-    const { talk, daemon } = await open(t);
+    const { talk, daemon } = await open(t, { faults: ['no-welcome'] });
     const shown = talk.page;
     await talk.start();
-    await talk.welcomed();
+    await talk.begun();
     await asks(talk, 'Do you know me?');
     await talk.state('speaking');
     await talk.state('listening');

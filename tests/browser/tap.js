@@ -3,8 +3,14 @@
 
 {
   const BLOCK = 4096;
-  const tap = { rate: 0, blocks: [], sent: [], got: [], pcm: [], sockets: [], states: [], tracks: [], tones: [], locks: [], violations: [] };
-  tap.step = (at) => Math.round((at - tap.since) / 10); // a time as a place in the recording, in steps of 10 ms
+  const tap = { rate: 0, blocks: [], times: [], sent: [], got: [], pcm: [], mouth: [], sockets: [], states: [], tracks: [], tones: [], locks: [], violations: [] };
+  /** A time of the context as a place in the recording, in steps of 10 ms. A busy browser leaves blocks out, and tells of others
+   *  late: the one that it told of soonest says how their times lie. */
+  tap.step = (clock) => {
+    const [at, length] = [clock - tap.soonest, BLOCK / tap.rate];
+    const block = tap.times.findLastIndex((time) => time <= at);
+    return block < 0 ? 0 : Math.round(100 * (block * length + Math.min(length, at - tap.times[block])));
+  };
   window.tap = tap;
 
   const connect = AudioNode.prototype.connect;
@@ -14,8 +20,9 @@
   function recorder(context) {
     if (!recorders.has(context)) {
       const node = context.createScriptProcessor(BLOCK, 1, 1); // a worklet would need a file the page may load
-      node.onaudioprocess = ({ inputBuffer }) => {
-        if (tap.blocks.length === 0) tap.since = Date.now() - (BLOCK * 1000) / context.sampleRate;
+      node.onaudioprocess = ({ inputBuffer, playbackTime }) => {
+        tap.soonest = Math.min(tap.soonest ?? Infinity, context.currentTime - BLOCK / context.sampleRate - playbackTime);
+        tap.times.push(playbackTime);
         tap.blocks.push(inputBuffer.getChannelData(0).slice());
       };
       connect.call(node, context.destination);
@@ -58,6 +65,19 @@
     voice.start();
     tap.voice = (level) => (gain.gain.value = level);
     return end.stream;
+  }
+
+  const Node = window.AudioWorkletNode; // not on an insecure page
+  if (Node) {
+    window.AudioWorkletNode = class extends Node {
+      constructor(context, name, ...rest) {
+        super(context, name, ...rest);
+        if (name !== 'capture') return;
+        this.port.addEventListener('message', ({ data }) => {
+          if (typeof data !== 'string') tap.mouth.push(new Int16Array(data instanceof ArrayBuffer ? data.slice(0) : data / 2));
+        });
+      }
+    };
   }
 
   const requestLock = navigator.wakeLock?.request;
@@ -103,7 +123,7 @@
   };
 
   function entry(data) {
-    return { at: Date.now(), ...(typeof data === 'string' ? JSON.parse(data) : { bytes: data.byteLength, peak: peak(data) }) };
+    return { at: Date.now(), clock: tap.context?.currentTime, ...(typeof data === 'string' ? JSON.parse(data) : { bytes: data.byteLength, peak: peak(data) }) };
   }
 
   function peak(data) {

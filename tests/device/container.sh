@@ -3,7 +3,7 @@
 #
 #   container_start FOLDER [ROOT]    # ROOT: the system below the layer, / if not given
 #   inside COMMAND…                  # as root in the container
-#   beside COMMAND…                  # a program of this machine on the container's network, with its hosts file; for limit seconds (60)
+#   beside COMMAND…                  # a program of this machine on the container's network, with its hosts file; for limit seconds (300)
 #
 # Its network is a loopback of its own. Nothing below the layer changes.
 
@@ -23,7 +23,7 @@ container_start() {
   systemd-nspawn -q --settings=no -D "$root" --register=no --keep-unit --private-network -M "voicelived$$" -b \
     --console=pipe </dev/null >"$container/boot.log" 2>&1 &
   nspawn=$!
-  for _ in $(seq 300); do
+  for _ in $(seq 900); do
     leader=$(pgrep -P "$nspawn") && state=$(inside systemctl is-system-running 2>/dev/null)
     case ${state:-} in running | degraded) return ;; esac
     kill -0 "$nspawn" 2>/dev/null || break
@@ -35,12 +35,12 @@ container_start() {
 }
 
 inside() {
-  timeout 60 nsenter -t "$leader" -m -u -i -p -n -r -w env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
+  timeout 300 nsenter -t "$leader" -m -u -i -p -n -r -w env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
     LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"
 }
 
 beside() {
-  timeout "${limit:-60}" nsenter -t "$leader" -n unshare -m env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/nonexistent LANG=C.UTF-8 \
+  timeout "${limit:-300}" nsenter -t "$leader" -n unshare -m env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/nonexistent LANG=C.UTF-8 \
     sh -c 'mount --bind "$0" /etc/hosts && exec "$@"' "$root/etc/hosts" "$@"
 }
 

@@ -7,7 +7,7 @@ import urllib.request
 
 from prometheus_client.parser import text_string_to_metric_families
 
-with urllib.request.urlopen(sys.argv[1], timeout=10) as answer:
+with urllib.request.urlopen(sys.argv[1], timeout=60) as answer:
     kind = answer.headers["Content-Type"]
     text = answer.read().decode("ascii")
 with open(sys.argv[2], "w", encoding="ascii") as copy:

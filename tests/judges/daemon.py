@@ -30,7 +30,7 @@ class Demo:
         self.plain, self.secure = self.port("http"), self.port("https")
 
     def port(self, scheme):
-        for _ in range(100):
+        for _ in range(600):
             found = re.search(rf"listening on {scheme}://127\.0\.0\.1:(\d+)", self.log.read_text())
             if found:
                 return int(found[1])
@@ -56,4 +56,4 @@ def demo(program):
                 raise SystemExit(f"the daemon ended: {running.log.read_text()}")
         finally:
             running.process.terminate()
-            running.process.wait(10)
+            running.process.wait(60)

@@ -50,7 +50,7 @@ class Visitor(threading.Thread):
         while not self.over.wait(0.1):
             start = time.monotonic()
             try:
-                with urllib.request.urlopen(self.url, timeout=10, context=self.context) as answer:
+                with urllib.request.urlopen(self.url, timeout=60, context=self.context) as answer:
                     if answer.read() != b"ok":
                         self.wrong.append("another answer")
             except OSError as error:
@@ -69,14 +69,14 @@ class Visitor(threading.Thread):
 def attack(url, options, visitor):
     """Runs slowhttptest until the daemon has closed all; what was wrong."""
     command = ["slowhttptest", *options, "-u", url, "-c", str(CONNECTIONS), "-r", str(RATE)]
-    command += ["-l", str(SECONDS), "-p", "10"]
+    command += ["-l", str(SECONDS), "-p", "30"]
     with tempfile.TemporaryFile("w+") as output:
         tool = subprocess.Popen(command, stdout=output, stderr=output)
         while tool.poll() is None and not visitor.sees_all_gone():
             time.sleep(0.1)
         # Told to stop, it says what it has seen.
         tool.send_signal(signal.SIGINT)
-        tool.wait(10)
+        tool.wait(60)
         output.seek(0)
         text = re.sub(r"\x1b\[[0-9;]*m", "", output.read())
     wrong = []

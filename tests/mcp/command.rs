@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{entry, file, processes_with, web_entry};
 use crate::mcp::web::Web;
-use crate::support::daemon::{Daemon, KEY};
+use crate::support::daemon::{Daemon, KEY, PATIENCE};
 
 pub(super) struct Told {
     pub(super) code: Option<i32>,
@@ -40,7 +40,7 @@ fn marked(fault: &str, mark: &str) -> Value {
 }
 
 fn assert_left_nothing(mark: &str) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + PATIENCE;
     while processes_with(mark) > 0 {
         assert!(Instant::now() < deadline, "a server was left behind");
         std::thread::sleep(Duration::from_millis(20));
@@ -77,8 +77,7 @@ fn the_list_has_the_tools_of_servers_and_what_is_wrong_with_others() {
         assert!(told.errors.contains(words), "{words}: {}", told.errors);
     }
     assert_left_nothing(&mark);
-    let ends = web.seen().into_iter().filter(|request| request.method == "DELETE").count();
-    assert_eq!(ends, 1, "the session is given back");
+    assert_eq!(web.ends(1).len(), 1, "the session is given back");
 }
 
 /// With its schema, its deadline and its words, as in a call.
@@ -87,11 +86,9 @@ fn a_run_prints_what_the_model_would_get() {
     let mark = format!("run-{}", std::process::id());
     let mut asks = marked("", &mark);
     asks["confirm"] = json!("always");
-    let servers = [
-        ("s", asks),
-        ("slow", marked("never answers", &mark)),
-        ("dead", marked("exits in the midst", &mark)),
-    ];
+    let mut slow = marked("never answers", &mark);
+    slow["timeout_seconds"] = json!(2);
+    let servers = [("s", asks), ("slow", slow), ("dead", marked("exits in the midst", &mark))];
     let run = |tool: &str, arguments: &str| {
         voicelived("run", &servers, &[], &["tools", "run", tool, arguments])
     };

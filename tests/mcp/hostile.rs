@@ -69,9 +69,8 @@ fn tools_that_change_while_the_service_is_away_are_told_to_its_next_session() {
     let mut client = Client::connect(daemon.address);
     client.wait_until_active();
     good_answer(&mut client, "goes", "before");
-    // Nobody listens at a port that was just given back.
-    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
-    switch.turn_to(nowhere.expect("a port"));
+    // Nobody listens there, nor can another test get this port.
+    switch.turn_to(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
     switch.cut();
     client.wait_for("the outage", |message| message["state"] == "reconnecting");
     reread(&daemon, name, &[("comes", entry("")), ("stays", entry(""))], 2);

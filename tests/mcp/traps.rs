@@ -3,7 +3,7 @@
 use serde_json::{Map, json};
 
 use super::command::voicelived;
-use super::{call, demo, entry, good_answer, processes_with, run};
+use super::{call, demo, entry, good_answer, hasty, processes_with, run};
 use crate::support::daemon::Daemon;
 
 fn one(fault: &str) -> Daemon {
@@ -89,7 +89,7 @@ fn a_grandchild_that_holds_the_pipes_keeps_no_dead_server_alive() {
     daemon.wait_until("it is ready again", |daemon| {
         daemon.log().matches("mcp s: it is ready").count() == 2
     });
-    assert_eq!(processes_with(&mark), 2, "the first grandchild has ended");
+    daemon.wait_until("the first grandchild has ended", |_| processes_with(&mark) == 2);
     good_answer(&mut client, "s", "anew");
     assert_eq!(daemon.stop("TERM"), Some(0));
 }
@@ -97,7 +97,8 @@ fn a_grandchild_that_holds_the_pipes_keeps_no_dead_server_alive() {
 /// The time limit of a call ends that call. The same process answers the next one, and the other call's.
 #[test]
 fn the_time_limit_of_a_tool_does_not_end_its_connection() {
-    let daemon = one("answers only the word");
+    let servers = Map::from_iter([("s".to_owned(), hasty("answers only the word"))]);
+    let daemon = demo("trap-time-limit", &servers);
     daemon.wait_for_log("1 tools are offered");
     let mut client = call(&daemon);
     for _ in 0..2 {

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+use crate::support::daemon::PATIENCE;
 
 /// A request as it came.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +57,20 @@ impl Web {
     /// How many calls were cut off while it worked on them.
     pub(crate) fn cut_off(&self) -> usize {
         self.state.lock().expect("no panic").cut_off
+    }
+
+    /// The requests that end a session, once there are as many: who sends the last one does not wait until it is
+    /// written down here.
+    pub(crate) fn ends(&self, count: usize) -> Vec<Request> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let is_end = |request: &Request| request.method == "DELETE";
+            let ends: Vec<_> = self.seen().into_iter().filter(is_end).collect();
+            if ends.len() >= count || Instant::now() > deadline {
+                return ends;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Requests of this method of the protocol.

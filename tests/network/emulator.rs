@@ -66,7 +66,8 @@ fn exchange(options: &[&str], settings: &str) -> (Vec<u16>, Value) {
         std::thread::sleep(Duration::from_millis(1));
         take(0);
     }
-    take(400);
+    // On a busy machine the emulator comes late to it.
+    take(1_000);
     let counts = link.count();
     (back, counts)
 }

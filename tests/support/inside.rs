@@ -1,9 +1,7 @@
 //! A daemon in a thread of this process, for what no setting can bring about. It ends with the
 //! process.
 
-use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -132,7 +130,6 @@ fn daemon(
 fn slow_program(name: u16, script: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("slow-tool-{name}"));
     let program = env!("CARGO_BIN_EXE_voicelived");
-    fs::write(&path, format!("#!/bin/sh\n{script}\nexec '{program}' \"$@\"\n")).expect("a file");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("ours");
+    super::program::write(&path, &format!("#!/bin/sh\n{script}\nexec '{program}' \"$@\"\n"));
     path
 }

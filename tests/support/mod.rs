@@ -16,6 +16,7 @@ pub(crate) mod kernel;
 pub(crate) mod manager;
 pub(crate) mod metrics;
 pub(crate) mod network;
+pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod recorder;

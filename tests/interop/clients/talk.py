@@ -15,7 +15,7 @@ WAV_HEADER_BYTES = 44
 BYTES_PER_MS = 48  # PCM16, 24 kHz, mono
 CHUNK = 20 * BYTES_PER_MS
 PACE = 3  # times real time
-PATIENCE = 20.0  # seconds for one turn
+PATIENCE = 60.0  # seconds for one turn
 SPOKEN_MS = 2000  # each recording holds more speech than that
 
 KEY = "a-key-of-this-test"

@@ -13,7 +13,7 @@ const WAV_HEADER_BYTES = 44;
 const BYTES_PER_MS = 48; // PCM16, 24 kHz, mono
 const CHUNK = 20 * BYTES_PER_MS;
 const PACE = 3; // times real time
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 const SPOKEN_MS = 2000;
 
 const pcm = (name) =>
