@@ -2,12 +2,12 @@
 // loudspeaker, both outside of the browser. Then what the page says where it cannot talk.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { servePage, startDaemon } from './daemon.mjs';
 import { match, RATE_HZ, room, script, startPulse, until, words } from './sound.mjs';
 import { launchWebKit } from './webkit.mjs';
+import { test } from './test.mjs';
 
 const SAME = 0.75; // as in talk.test.mjs
 const OTHER = 0.6;

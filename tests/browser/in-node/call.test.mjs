@@ -2,9 +2,10 @@
 // and a microphone that the test holds in its hands, and a clock that the test moves.
 
 import assert from 'node:assert/strict';
-import { mock, test } from 'node:test';
+import { mock } from 'node:test';
 
 import { page } from '../modules.mjs';
+import { test } from '../test.mjs';
 
 const FRAME_SAMPLES = 480;
 

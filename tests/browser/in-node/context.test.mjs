@@ -2,9 +2,9 @@
 // state and clock the test holds in its hands.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 
 import { page } from '../modules.mjs';
+import { test } from '../test.mjs';
 
 let now = 0;
 let look = () => {};

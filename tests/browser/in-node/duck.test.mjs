@@ -1,9 +1,9 @@
 // When a reply is played more softly because the page itself hears speech, without a browser.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 
 import { page } from '../modules.mjs';
+import { test } from '../test.mjs';
 
 const { Duck } = await page('duck.js');
 

@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
-import { test } from 'node:test';
+
+import { test } from '../test.mjs';
 
 const read = (file) => fs.readFileSync(new URL(file, import.meta.url), 'utf8');
 

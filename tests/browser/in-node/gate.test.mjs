@@ -1,9 +1,9 @@
 // When the microphone is sent, frame by frame, without a browser.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 
 import { page } from '../modules.mjs';
+import { test } from '../test.mjs';
 
 const { Gate } = await page('gate.js');
 

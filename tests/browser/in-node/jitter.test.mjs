@@ -2,10 +2,10 @@
 // listened to for gaps and clicks. No browser is needed.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 
 import { drought, JitterBuffer } from '../player.mjs';
 import { speech } from '../sound.mjs';
+import { test } from '../test.mjs';
 
 const MS = 24; // samples
 const PIECE = 20 * MS;

@@ -1,9 +1,10 @@
 // The page's line to the daemon, without a browser: sockets that the test holds in its hands, and its own clock.
 
 import assert from 'node:assert/strict';
-import { mock, test } from 'node:test';
+import { mock } from 'node:test';
 
 import { page } from '../modules.mjs';
+import { test } from '../test.mjs';
 
 const { Line } = await page('line.js');
 const FRAME_BYTES = 960;

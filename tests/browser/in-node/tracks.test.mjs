@@ -2,9 +2,10 @@
 // long as the test says.
 
 import assert from 'node:assert/strict';
-import { mock, test } from 'node:test';
+import { mock } from 'node:test';
 
 import { page } from '../modules.mjs';
+import { test } from '../test.mjs';
 
 let now = 0;
 /** What `getUserMedia` gives: a track's life in ms, or an error. Asked for too often, the last one again. */

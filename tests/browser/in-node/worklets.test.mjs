@@ -3,9 +3,10 @@
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
-import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import vm from 'node:vm';
+
+import { test } from '../test.mjs';
 
 const QUANTUM = 128;
 const WIRE_HZ = 24000;
