@@ -68,7 +68,8 @@ export class Call {
   #held = false; // the user may be speaking: the reply waits
   #paused = false; // and something of it had been heard
   #replying = false; // between response_started and response_done
-  #heard = false; // something of this reply has been played
+  /** @type {'none'|'came'|'heard'} */
+  #sound = 'none'; // of the last reply: a short one may come whole before any of it is heard
   #owed = 0; // the timer of a reply that is expected
   #tools = 0; // running, or done with the reply about them still to start
   #discard = false; // audio on its way when the user stopped the answer
@@ -267,7 +268,8 @@ export class Call {
     this.#way = 'there';
     this.#phase = 'connecting';
     this.#note = undefined;
-    this.#gate.turn = this.#stopped = this.#discard = this.#replying = this.#heard = false;
+    this.#gate.turn = this.#stopped = this.#discard = this.#replying = false;
+    this.#sound = 'none';
     this.#tools = 0;
     this.#onHold(false);
     this.#audio.endReply();
@@ -381,16 +383,16 @@ export class Call {
   #onReply() {
     this.#onward();
     this.#replying = true;
-    this.#heard = this.#playing;
+    this.#sound = this.#playing ? 'heard' : 'none';
     this.#tools = 0;
     this.#audio.startReply();
     this.#owe();
   }
 
   #onReplyDone() {
-    this.#replying = this.#heard = false;
+    this.#replying = false;
     this.#audio.endReply();
-    if (this.#tools === 0) this.#settle();
+    if (this.#tools === 0 && this.#sound !== 'came') this.#settle();
   }
 
   /** A tool's result is followed by a reply about it, so the call stays busy past the tool's end. */
@@ -403,6 +405,7 @@ export class Call {
   #onAudio(samples) {
     if (this.#discard) return;
     this.#delays.arrived(performance.now());
+    if (this.#sound === 'none') this.#sound = 'came';
     this.#audio.play(samples);
   }
 
@@ -426,11 +429,16 @@ export class Call {
     this.#events.level('out', level);
     const changed = playing !== this.#playing;
     this.#playing = playing;
-    this.#heard ||= playing && this.#replying;
+    if (playing && (this.#replying || this.#sound === 'came')) this.#onHeard();
     this.#playedMs = ms;
     if (playing && (changed || ms > 0)) this.#answered(this.#delays.heard(performance.now() - ms + this.#audio.outputMs));
     if (changed || performance.now() - this.#playedAt > PLAYED_EVERY_MS) this.#sayPlayed(ms);
     if (changed) this.#show();
+  }
+
+  #onHeard() {
+    this.#sound = 'heard';
+    if (!this.#replying && this.#tools === 0) this.#settle();
   }
 
   #sayPlayed(ms) {
@@ -441,7 +449,8 @@ export class Call {
   #cut() {
     if (this.playing) this.#events.interrupted();
     this.#audio.flush();
-    this.#playing = this.#held = this.#paused = this.#replying = this.#heard = false;
+    this.#playing = this.#held = this.#paused = this.#replying = false;
+    this.#sound = 'none';
     this.#tools = 0;
     this.#events.level('out', 0);
     this.#settle();
@@ -465,7 +474,7 @@ export class Call {
     if (this.#way === 'gone') return 'reconnecting';
     if (this.#phase !== 'active') return this.#phase;
     if (this.#held) return 'listening';
-    if (this.#playing || (this.#replying && this.#heard)) return 'speaking';
+    if (this.#playing || (this.#replying && this.#sound === 'heard')) return 'speaking';
     return this.#owed ? 'thinking' : 'listening';
   }
 

@@ -185,6 +185,17 @@ test('an answer that does not come is given up after 20 seconds', async (t) => {
   }
 });
 
+test('a short answer that has come whole is awaited until it is heard', async (t) => {
+  const { socket, states } = await active(t);
+  socket.say({ type: 'speech_stopped' });
+  socket.say({ type: 'response_started' });
+  socket.say(sound(1));
+  const before = states.length;
+  socket.say({ type: 'response_done', status: 'completed' });
+  for (const playing of [true, false]) Node.made.playback.port.onmessage({ data: { playing, ms: 0, level: 0.5 } });
+  assert.deepEqual(states.slice(before), ['speaking', 'listening']);
+});
+
 test('sound that comes after the answer was stopped is not played, the next answer is', async (t) => {
   const { call, socket } = await active(t);
   socket.say({ type: 'response_started' });
