@@ -178,3 +178,24 @@ fn a_step_that_waits_for_a_file_that_another_has_locked_is_not_ended() {
     holder.wait().expect("it ends");
     assert_eq!(done.status.code(), Some(7), "{}", String::from_utf8_lossy(&done.stdout));
 }
+
+/// By itself, and at most three. What fails again has failed.
+#[test]
+fn a_test_that_fails_beside_others_and_passes_alone_is_named() {
+    let body = "if [ \"$1\" = --exact ]; then\n\
+                [ \"$2\" != red ] && echo 'test result: ok. 1 passed; 0 failed' && exit\n\
+                exit 101\n\
+                fi\n\
+                for name in $FAIL; do echo \"---- $name stdout ----\"; done\n\
+                exit ${END:-101}";
+    let machine = Machine::new("again").with("tests", body);
+    let run = |fail: &str, end: &str| {
+        machine.run("tests/again", &["env", fail, end, "--", "tests", "--quiet"])
+    };
+    for (fail, flaky) in [("late", true), ("late red", false), ("a b c d", false), ("", false)] {
+        let (passes, words) = run(&format!("FAIL={fail}"), "END=101");
+        assert_eq!((passes, words.contains("\nFLAKY: late (")), (flaky, flaky), "{fail}: {words}");
+    }
+    let (passes, words) = run("FAIL=", "END=0");
+    assert!(passes && !words.contains("FLAKY"), "{words}");
+}
