@@ -272,13 +272,9 @@ fn a_terminal_is_shown_the_addresses_and_the_pairing_link() {
     fs::create_dir_all(&folder).expect("a folder");
     let (state, seen) = (folder.join("state"), folder.join("seen"));
     let command = format!("exec '{}' demo --listen 127.0.0.1:0", env!("CARGO_BIN_EXE_voicelived"));
-    let mut terminal = Command::new("script")
-        .args(["-qefc", &command, "/dev/null"])
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
+    let mut terminal = support::pty::command(&command)
         .env("VOICELIVED_TLS_LISTEN", "0.0.0.0:0")
         .env("VOICELIVED_STATE_DIR", &state)
-        .stdin(Stdio::piped())
         .stdout(fs::File::create(&seen).expect("a file"))
         .spawn()
         .expect("script runs");

@@ -232,14 +232,7 @@ fn on_a_terminal(daemon: &Daemon, turn: &str, lines: &[&str]) -> String {
     let program = env!("CARGO_BIN_EXE_voicelived");
     let command =
         format!("{program} call --url ws://{}/ws --text '{turn}'; echo code $?", daemon.address);
-    let mut terminal = Command::new("script")
-        .args(["-q", "-f", "-c", &command, "/dev/null"])
-        .env_clear()
-        .envs([("PATH", "/usr/bin:/bin"), ("SHELL", "/bin/sh")])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("script of util-linux");
+    let mut terminal = support::pty::command(&command).spawn().expect("script of util-linux");
     let mut keyboard = terminal.stdin.take().expect("a pipe");
     let mut screen = terminal.stdout.take().expect("a pipe");
     let (mut text, mut bytes) = (String::new(), [0; 4096]);

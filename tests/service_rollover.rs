@@ -260,7 +260,7 @@ fn a_conversation_goes_on_over_the_sessions_of_the_simulator() {
     client.wait_until_active();
     client.wait_for_next("response_done");
     let (expected, start) = (witness::pattern(1), Instant::now());
-    let (mut turns, mut lost) = (0, 0);
+    let mut turns = 0;
     while start.elapsed() < Duration::from_secs(22) {
         client.audio.clear();
         let answers = client.of_type("response_done").len();
@@ -268,17 +268,11 @@ fn a_conversation_goes_on_over_the_sessions_of_the_simulator() {
         while client.of_type("response_done").len() == answers {
             client.wait_for_next("response_done");
         }
-        // On a busy machine an answer may still be coming at the last moment of a session.
-        if client.of_type("response_done").last().is_some_and(|done| done["status"] == "lost") {
-            lost += 1;
-            assert!(expected.starts_with(&client.audio), "the beginning of the answer");
-            continue;
-        }
         client.wait_for_audio(expected.len());
         assert!(client.audio == expected, "every byte of the answer, and no other");
         turns += 1;
     }
-    assert!(turns >= 3 && lost <= 1, "{turns}, {lost}");
+    assert!(turns >= 3, "{turns}");
     assert_eq!(told_of_states(&client), ["connecting", "active"], "{}", daemon.log());
     assert_eq!(client.of_type("error").len(), 0, "{}", client.told());
     let log = daemon.log();

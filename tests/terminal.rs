@@ -26,15 +26,10 @@ fn a_terminal_that_goes_ends_the_daemon_and_a_hangup_from_elsewhere_does_not() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("terminal");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).expect("a folder");
-    // The pseudo-terminal is of util-linux; it goes with its `script`.
     let program = env!("CARGO_BIN_EXE_voicelived");
     let daemon = format!("echo $$ >pid; exec {program} demo --listen 127.0.0.1:0 2>log");
-    let mut terminal = Command::new("script")
-        .args(["-q", "-c", &daemon, "/dev/null"])
+    let mut terminal = support::pty::command(&daemon)
         .current_dir(&folder)
-        .env_clear()
-        .envs([("PATH", "/usr/bin:/bin"), ("SHELL", "/bin/sh")])
-        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .expect("script of util-linux");

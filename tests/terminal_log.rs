@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::daemon::PATIENCE;
+use crate::support::pty;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_voicelived");
 
@@ -36,13 +37,9 @@ fn stop(mut child: Child) -> Option<i32> {
     child.wait().expect("ours").code()
 }
 
-/// What a command prints on a terminal, standard error included. The pseudo-terminal is of
-/// util-linux.
+/// What a command prints on a terminal, standard error included.
 fn on_a_terminal(command: &str, settings: &[(&str, &str)]) -> String {
-    let output = Command::new("script")
-        .args(["-q", "-e", "-c", command, "/dev/null"])
-        .env_clear()
-        .envs([("PATH", "/usr/bin:/bin"), ("SHELL", "/bin/sh")])
+    let output = pty::command(command)
         .envs(settings.iter().copied())
         .stdin(Stdio::null())
         .output()
@@ -59,14 +56,7 @@ fn briefly(rest: &str) -> String {
 /// it with that.
 fn until_it_listens(rest: &str) -> String {
     let command = format!("{PROGRAM} simulate --listen 127.0.0.1:0 {rest}");
-    let mut terminal = Command::new("script")
-        .args(["-q", "-f", "-c", &command, "/dev/null"])
-        .env_clear()
-        .envs([("PATH", "/usr/bin:/bin"), ("SHELL", "/bin/sh")])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("script of util-linux");
+    let mut terminal = pty::command(&command).spawn().expect("script of util-linux");
     let mut screen = terminal.stdout.take().expect("piped");
     let (mut text, mut bytes) = (String::new(), [0; 4096]);
     while !text.split_once("listening on").is_some_and(|(_, rest)| rest.contains('\n')) {
@@ -154,12 +144,8 @@ fn a_terminal_that_has_gone_stops_nothing() {
     let inner = format!("echo $$ >pid; exec {PROGRAM} simulate --listen 127.0.0.1:0");
     let command = format!("trap : HUP; sh -c '{inner}'; echo $? >code");
     let output = File::create(folder.join("output")).expect("a file");
-    let mut terminal = Command::new("script")
-        .args(["-q", "-f", "-c", &command, "/dev/null"])
+    let mut terminal = pty::command(&command)
         .current_dir(&folder)
-        .env_clear()
-        .envs([("PATH", "/usr/bin:/bin"), ("SHELL", "/bin/sh")])
-        .stdin(Stdio::piped())
         .stdout(output)
         .spawn()
         .expect("script of util-linux");

@@ -18,6 +18,7 @@ pub(crate) mod metrics;
 pub(crate) mod network;
 pub(crate) mod program;
 pub(crate) mod proxy;
+pub(crate) mod pty;
 pub(crate) mod random;
 pub(crate) mod recorder;
 pub(crate) mod scene;
