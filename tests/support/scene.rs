@@ -38,6 +38,8 @@ pub(crate) struct Scene {
     pub(crate) redial: bool,
     resources: LoopResources,
     tools: Tools,
+    /// What both ends read into, empty between two turns.
+    inbox: Inbox,
     /// The time, which only [`pass`](Self::pass) moves.
     pub(crate) now: Instant,
     /// The client takes what it is sent, and answers pings.
@@ -152,6 +154,7 @@ impl Scene {
             redial: false,
             resources,
             tools,
+            inbox: Inbox::new(),
             now,
             client_listens: true,
             service_listens: true,
@@ -326,7 +329,8 @@ impl Scene {
 
     fn hear_as_next(&mut self) {
         let Some(next) = &mut self.next else { return };
-        if let Some(code) = hear(next, &mut self.next_told, &mut self.service_controls) {
+        let told = &mut self.next_told;
+        if let Some(code) = hear(next, &mut self.inbox, told, &mut self.service_controls) {
             self.next_closed = code;
             next.transport().stream().end();
         }
@@ -410,8 +414,8 @@ impl Scene {
     fn hear_as_client(&mut self) {
         self.client.mark_readable(false);
         self.client.transport_mut().begin_turn();
-        let mut inbox = Inbox::new();
-        while let Ok(Some(message)) = self.client.read(&mut inbox) {
+        let mut closed = false;
+        while let Ok(Some(message)) = self.client.read(&mut self.inbox) {
             match message {
                 Incoming::Binary(pcm) => {
                     self.audio.extend_from_slice(pcm);
@@ -426,19 +430,22 @@ impl Scene {
                 Incoming::Close(frame) => {
                     let code = frame.map(|frame| u16::from(frame.code));
                     self.texts.push_str(&format!("closed {code:?}"));
+                    closed = true;
                 }
             }
         }
-        self.client.keep(&mut inbox);
+        self.client.keep(&mut self.inbox);
+        self.inbox.clear();
         // Pongs leave with it. A failure shows at the call's side.
         let _ = self.client.flush();
-        if self.texts.contains("closed Some") || self.texts.contains("closed None") {
+        if closed {
             self.client.transport().stream().end();
         }
     }
 
     fn hear_as_service(&mut self) {
-        if let Some(code) = hear(&mut self.service, &mut self.told, &mut self.service_controls) {
+        let (told, controls) = (&mut self.told, &mut self.service_controls);
+        if let Some(code) = hear(&mut self.service, &mut self.inbox, told, controls) {
             self.service_closed = code;
             self.service.transport().stream().end();
         }
@@ -470,14 +477,14 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 /// What has come to an end of the service. Its close code, if it was closed.
 fn hear(
     end: &mut WsPeer<Socket>,
+    inbox: &mut Inbox,
     told: &mut Vec<String>,
     controls: &mut usize,
 ) -> Option<Option<u16>> {
     let mut closed = None;
     end.mark_readable(false);
     end.transport_mut().begin_turn();
-    let mut inbox = Inbox::new();
-    while let Ok(Some(message)) = end.read(&mut inbox) {
+    while let Ok(Some(message)) = end.read(inbox) {
         match message {
             Incoming::Text(text) => told.push(text.to_owned()),
             Incoming::Control => *controls += 1,
@@ -485,7 +492,8 @@ fn hear(
             Incoming::Binary(_) => {}
         }
     }
-    end.keep(&mut inbox);
+    end.keep(inbox);
+    inbox.clear();
     let _ = end.flush();
     closed
 }
