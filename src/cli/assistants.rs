@@ -51,7 +51,7 @@ pub(super) struct Described {
 
 /// What there is.
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct LoadedAssistants {
     pub(super) list: Vec<Described>,
     /// A line for each fault, and for what is odd.
     pub(super) faults: Vec<String>,
@@ -59,8 +59,8 @@ pub(super) struct Found {
 
 impl AssistantFolder {
     /// The assistants of the configuration's folder.
-    pub(super) fn read(&self, config: &Config) -> Found {
-        let mut found = Found::default();
+    pub(super) fn read(&self, config: &Config) -> LoadedAssistants {
+        let mut found = LoadedAssistants::default();
         let folder = config.assistants_dir.as_deref();
         let faults = self.0.read(folder, MAX_FILES, &mut |path, text| {
             let one = parse(text, config)?;
@@ -81,7 +81,7 @@ impl AssistantFolder {
     }
 }
 
-impl Found {
+impl LoadedAssistants {
     /// For calls.
     ///
     /// # Errors

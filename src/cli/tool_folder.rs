@@ -19,7 +19,7 @@ pub(super) struct ToolFolder(DropIns);
 
 /// What there is.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct LoadedTools {
     pub(super) tools: Tools,
     /// A line for each fault.
     pub(super) faults: Vec<String>,
@@ -27,8 +27,8 @@ pub(super) struct Found {
 
 impl ToolFolder {
     /// The built-in tools and those of `folder`.
-    pub(super) fn read(&self, folder: Option<&Path>) -> Found {
-        let mut found = Found { tools: Tools::builtin(), faults: Vec::new() };
+    pub(super) fn read(&self, folder: Option<&Path>) -> LoadedTools {
+        let mut found = LoadedTools { tools: Tools::builtin(), faults: Vec::new() };
         let home = folder.unwrap_or_else(|| Path::new(""));
         let home = fs::canonicalize(home).unwrap_or_else(|_| home.to_owned());
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
@@ -42,7 +42,7 @@ impl ToolFolder {
     }
 }
 
-impl Found {
+impl LoadedTools {
     fn add(&mut self, tool: Tool) {
         let (name, from) = (tool.name.clone(), origin(&tool.origin));
         if let Err(taken) = self.tools.add(tool) {

@@ -10,7 +10,7 @@ use super::drive;
 use super::exit::{self, Failure};
 use super::screen::plain;
 use super::service;
-use super::tool_folder::{Found, ToolFolder, origin};
+use super::tool_folder::{LoadedTools, ToolFolder, origin};
 use crate::config::{Config, Purpose};
 use crate::server::{Alone, Mcp};
 use crate::system::child::{Child, Launch, Outcome};
@@ -75,7 +75,7 @@ fn settings(args: &ToolsArgs) -> Result<Settings, Failure> {
 /// Starts the MCP servers, if there are any, and adds their tools and faults to what was found.
 pub(super) fn servers(
     mcp: Mcp,
-    found: &mut Found,
+    found: &mut LoadedTools,
     wanted: Option<&str>,
 ) -> Result<Option<Alone>, Failure> {
     if mcp.servers.is_empty() {
@@ -88,7 +88,7 @@ pub(super) fn servers(
     Ok(Some(servers))
 }
 
-fn list(found: &Found, no_folder: bool) -> Result<(), Failure> {
+fn list(found: &LoadedTools, no_folder: bool) -> Result<(), Failure> {
     let (mut text, widths) = (String::new(), widths(&found.tools));
     for tool in found.tools.iter() {
         text.push_str(&line(tool, widths));
@@ -135,7 +135,7 @@ pub(super) fn line(tool: &Tool, [first, second]: [usize; 2]) -> String {
 /// Runs a tool, and prints what the model would get. Its time and its standard error are for the owner, and
 /// go elsewhere.
 fn try_out(
-    found: &Found,
+    found: &LoadedTools,
     Run { name, arguments }: &Run,
     mut servers: Option<Alone>,
 ) -> Result<(), Failure> {

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use super::names::{CLIENT, CLIENT_SECRET, FEDERATED_FILE, TENANT};
-use crate::identity::{Place, Source};
+use crate::identity::{ManagedIdentityEndpoint, Source};
 
 /// Entra ID's address, unless a setting names another.
 const AUTHORITY: &str = "https://login.microsoftonline.com";
@@ -93,13 +93,15 @@ impl EntraDraft {
     fn managed(&self) -> Source {
         let place = match (&self.endpoint, &self.header, &self.imds) {
             (Some(endpoint), Some(header), _) => {
-                Place::App { endpoint: endpoint.clone(), header: header.clone() }
+                ManagedIdentityEndpoint::App { endpoint: endpoint.clone(), header: header.clone() }
             }
-            (Some(endpoint), None, Some(_)) => Place::Arc(endpoint.clone()),
+            (Some(endpoint), None, Some(_)) => ManagedIdentityEndpoint::Arc(endpoint.clone()),
             _ if self.metadata.is_none() && Path::new(ARC_AGENT).exists() => {
-                Place::Arc(ARC_ENDPOINT.to_owned())
+                ManagedIdentityEndpoint::Arc(ARC_ENDPOINT.to_owned())
             }
-            _ => Place::Metadata(self.metadata.clone().unwrap_or_else(|| METADATA.to_owned())),
+            _ => ManagedIdentityEndpoint::Metadata(
+                self.metadata.clone().unwrap_or_else(|| METADATA.to_owned()),
+            ),
         };
         Source::Managed { client: self.client.clone(), place }
     }

@@ -7,7 +7,7 @@ use super::names::{
     ASSISTANTS_DIR, ENTRA_COMMAND, ENTRA_FILE, KEY, KEY_FILE, SERVICE_FILE, TOOLS_DIR,
 };
 use super::{
-    Config, ConfigError, EnvFile, Files, PassedSocket, Place, Purpose, Sources, dotenv,
+    Config, ConfigError, EnvFile, Files, PassedSocket, Purpose, SettingSource, Sources, dotenv,
     environment_file, secret,
 };
 use crate::system::files;
@@ -63,7 +63,7 @@ pub(super) fn differences(path: &Path, bytes: &[u8]) -> Vec<ConfigError> {
     let told = environment_file::differences(bytes).into_iter();
     told.map(|(line, message)| ConfigError {
         what: "systemd".to_owned(),
-        place: Some(Place::File { path: path.to_owned(), line }),
+        place: Some(SettingSource::File { path: path.to_owned(), line }),
         message,
     })
     .collect()

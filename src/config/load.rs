@@ -15,8 +15,8 @@ use super::pasted::Pasted;
 use super::sources::{EnvFile, Sources};
 use super::spelling::{is_ours, near_miss, nearest};
 use super::{
-    AccessConfig, Config, ConfigError, Endpoint, Files, Limits, Place, Purpose, Secret,
-    ServiceConfig, VARIABLES, Variable, dotenv, environment_file, installed,
+    AccessConfig, Config, ConfigError, Endpoint, Files, Limits, Purpose, Secret, ServiceConfig,
+    SettingSource, VARIABLES, Variable, dotenv, environment_file, installed,
 };
 
 pub(super) fn load(
@@ -122,7 +122,7 @@ fn credentials_directory(sources: &Sources) -> Option<PathBuf> {
 pub(super) struct Setting {
     /// The rank of the source. The lowest one wins.
     pub(super) rank: u8,
-    pub(super) place: Place,
+    pub(super) place: SettingSource,
     pub(super) name: String,
     pub(super) value: String,
 }
@@ -132,7 +132,7 @@ pub(super) struct Loader<'a> {
     pub(super) draft: Draft,
     pub(super) settings: Vec<Setting>,
     /// The variables that are set: each with the name and the place that count.
-    pub(super) set: Vec<(&'static str, String, Place)>,
+    pub(super) set: Vec<(&'static str, String, SettingSource)>,
     pub(super) errors: Vec<ConfigError>,
     /// The key was handed over as a credential with nothing in it.
     pub(super) empty_key: bool,
@@ -144,13 +144,18 @@ impl<'a> Loader<'a> {
         Self { files, draft: Draft::default(), settings, set, errors, empty_key: false }
     }
 
-    pub(super) fn fault(&mut self, what: &str, place: Option<Place>, message: impl Into<String>) {
+    pub(super) fn fault(
+        &mut self,
+        what: &str,
+        place: Option<SettingSource>,
+        message: impl Into<String>,
+    ) {
         self.errors.push(ConfigError { what: what.to_owned(), place, message: message.into() });
     }
 
     fn collect(&mut self, sources: Sources) {
         if let Some(value) = sources.listen {
-            self.add(0, Place::Option, LISTEN.to_owned(), value);
+            self.add(0, SettingSource::Option, LISTEN.to_owned(), value);
         }
         for (name, secure) in [(TLS_LISTEN, true), (LISTEN, false)] {
             // The socket that most machines can reach counts: it decides whether a token is needed.
@@ -158,18 +163,18 @@ impl<'a> Loader<'a> {
             let widest =
                 of_kind.min_by_key(|socket| socket.address.ip().to_canonical().is_loopback());
             if let Some(socket) = widest {
-                self.add(0, Place::Socket, name.to_owned(), socket.address.to_string());
+                self.add(0, SettingSource::Socket, name.to_owned(), socket.address.to_string());
             }
         }
         for (name, value) in sources.environment {
             let Some(name) = name.to_str() else { continue };
             if !is_ours(name) {
-                self.warn_of_near_miss(name, &Place::Environment);
+                self.warn_of_near_miss(name, &SettingSource::Environment);
                 continue;
             }
             match value.into_string() {
-                Ok(value) => self.add(1, Place::Environment, name.to_owned(), value),
-                Err(_) => self.fault(name, Some(Place::Environment), "is not UTF-8 text"),
+                Ok(value) => self.add(1, SettingSource::Environment, name.to_owned(), value),
+                Err(_) => self.fault(name, Some(SettingSource::Environment), "is not UTF-8 text"),
             }
         }
         if let Some(file) = sources.service_file {
@@ -182,7 +187,7 @@ impl<'a> Loader<'a> {
 
     fn collect_file(&mut self, file: &EnvFile) {
         for line in dotenv::parse(&file.bytes) {
-            let place = |line| Place::File { path: file.path.clone(), line };
+            let place = |line| SettingSource::File { path: file.path.clone(), line };
             match line {
                 Ok(entry) if is_ours(&entry.name) => {
                     self.add(2, place(entry.line), entry.name, entry.value);
@@ -200,7 +205,7 @@ impl<'a> Loader<'a> {
     /// What systemd makes of the file. Lines that it ignores are no faults, but told (`installed`). Of
     /// several with one name the last counts.
     fn collect_service_file(&mut self, file: &EnvFile) {
-        let place = |line| Place::File { path: file.path.clone(), line };
+        let place = |line| SettingSource::File { path: file.path.clone(), line };
         let mut last: Vec<dotenv::Entry> = Vec::new();
         for line in environment_file::parse(&file.bytes) {
             match line {
@@ -223,7 +228,7 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn add(&mut self, rank: u8, place: Place, name: String, value: String) {
+    fn add(&mut self, rank: u8, place: SettingSource, name: String, value: String) {
         if !value.is_empty() {
             self.settings.push(Setting { rank, place, name, value });
         }
@@ -231,7 +236,7 @@ impl<'a> Loader<'a> {
 
     /// Warns of a variable that may be a misspelt setting of ours. Other programs' variables are
     /// ignored.
-    fn warn_of_near_miss(&mut self, name: &str, place: &Place) {
+    fn warn_of_near_miss(&mut self, name: &str, place: &SettingSource) {
         if let Some(meant) = near_miss(name) {
             let warning =
                 format!("{name} ({place}): not used by voicelived; did you mean {meant}?");
@@ -275,7 +280,7 @@ impl<'a> Loader<'a> {
             if text.is_empty() {
                 continue;
             }
-            if let Some(Setting { place: Place::File { path, .. }, .. }) = &setting
+            if let Some(Setting { place: SettingSource::File { path, .. }, .. }) = &setting
                 && SECRETS.contains(&variable.name)
                 && !self.draft.secret_files.contains(path)
             {
@@ -328,7 +333,7 @@ impl<'a> Loader<'a> {
                 format!("contradicts {} ({}); keep only one of them", first.name, first.place);
             self.fault(&rival.name, Some(rival.place), message);
         }
-        if first.place == Place::Socket {
+        if first.place == SettingSource::Socket {
             let others = self.settings.iter().filter(|s| names.contains(&s.name));
             let unused = others.filter(|s| s.rank > 0 && s.value != first.value);
             self.draft.warnings.extend(unused.map(|unused| {

@@ -10,7 +10,7 @@ use super::names::{
     ALL_PROXY, API_KEY_FILE, CLIENT_SECRET, ENTRA_COMMAND, ENTRA_FILE, FEDERATED_FILE, HTTPS_PROXY,
     KEY, NO_PROXY, UPSTREAM_CA_FILE,
 };
-use super::{Endpoint, Place, Secret, VARIABLES, Variable};
+use super::{Endpoint, Secret, SettingSource, VARIABLES, Variable};
 use crate::identity::{SignIn, Source};
 use crate::net::proxy::{self, Proxy};
 
@@ -54,7 +54,7 @@ impl Loader<'_> {
             Err(fault) => Err(format!("cannot be read: {fault}")),
         };
         if let Err(message) = outcome {
-            self.fault(name, Some(Place::Credential), message);
+            self.fault(name, Some(SettingSource::Credential), message);
         }
     }
 

@@ -289,7 +289,7 @@ pub struct ConfigError {
     /// Name of the variable or file.
     pub what: String,
     /// Where the value came from; `None` when it is missing.
-    pub place: Option<Place>,
+    pub place: Option<SettingSource>,
     /// The fault and the remedy.
     pub message: String,
 }
@@ -307,7 +307,7 @@ impl std::error::Error for ConfigError {}
 
 /// The source of a setting: where its value was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum SettingSource {
     /// The `--listen` option.
     Option,
     /// A socket that was handed over at the start.
@@ -325,7 +325,7 @@ pub enum Place {
     Credential,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SettingSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Option => f.write_str("option --listen"),

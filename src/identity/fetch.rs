@@ -18,7 +18,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::answer::{Refusal, first_line};
-use super::{MAX_OUTPUT, MAX_TOKEN, Place, RESOURCE, SignIn, Source};
+use super::{MAX_OUTPUT, MAX_TOKEN, ManagedIdentityEndpoint, RESOURCE, SignIn, Source};
 use crate::net::proxy::Proxy;
 use crate::system::files;
 
@@ -52,9 +52,11 @@ pub fn job(sign_in: &SignIn) -> String {
         }
         Source::Managed { client, place } => {
             let (kind, endpoint, header) = match place {
-                Place::Metadata(address) => ("metadata", address, None),
-                Place::App { endpoint, header } => ("app", endpoint, Some(header)),
-                Place::Arc(endpoint) => ("arc", endpoint, None),
+                ManagedIdentityEndpoint::Metadata(address) => ("metadata", address, None),
+                ManagedIdentityEndpoint::App { endpoint, header } => {
+                    ("app", endpoint, Some(header))
+                }
+                ManagedIdentityEndpoint::Arc(endpoint) => ("arc", endpoint, None),
             };
             json!({ "managed": kind, "endpoint": endpoint, "header": header, "client": client })
         }
@@ -73,9 +75,9 @@ fn sign_in(job: &Value) -> Option<SignIn> {
     } else if let Some(kind) = text("managed") {
         let endpoint = text("endpoint")?;
         let place = match kind.as_str() {
-            "app" => Place::App { endpoint, header: text("header")? },
-            "arc" => Place::Arc(endpoint),
-            _ => Place::Metadata(endpoint),
+            "app" => ManagedIdentityEndpoint::App { endpoint, header: text("header")? },
+            "arc" => ManagedIdentityEndpoint::Arc(endpoint),
+            _ => ManagedIdentityEndpoint::Metadata(endpoint),
         };
         Source::Managed { client: text("client"), place }
     } else {
@@ -165,13 +167,13 @@ fn exchange(
     judge(answer, place, &[secret]).map_err(|(_, refusal)| refusal)
 }
 
-fn managed(place: &Place, client: Option<&str>) -> Result<String, Refusal> {
+fn managed(place: &ManagedIdentityEndpoint, client: Option<&str>) -> Result<String, Refusal> {
     let (endpoint, version) = match place {
-        Place::Metadata(address) => {
+        ManagedIdentityEndpoint::Metadata(address) => {
             (format!("{address}/metadata/identity/oauth2/token"), "2018-02-01")
         }
-        Place::App { endpoint, .. } => (endpoint.clone(), "2019-08-01"),
-        Place::Arc(endpoint) => (endpoint.clone(), "2020-06-01"),
+        ManagedIdentityEndpoint::App { endpoint, .. } => (endpoint.clone(), "2019-08-01"),
+        ManagedIdentityEndpoint::Arc(endpoint) => (endpoint.clone(), "2020-06-01"),
     };
     let ask = |name: &str, value: &str, more: Option<&str>| {
         let config = Agent::config_builder()
@@ -192,9 +194,11 @@ fn managed(place: &Place, client: Option<&str>) -> Result<String, Refusal> {
         request.call().map_err(|error| unreachable("the managed identity's endpoint", None, &error))
     };
     let (answer, secret) = match place {
-        Place::Metadata(_) => (ask("Metadata", "true", None)?, String::new()),
-        Place::App { header, .. } => (ask("X-IDENTITY-HEADER", header, None)?, header.clone()),
-        Place::Arc(_) => {
+        ManagedIdentityEndpoint::Metadata(_) => (ask("Metadata", "true", None)?, String::new()),
+        ManagedIdentityEndpoint::App { header, .. } => {
+            (ask("X-IDENTITY-HEADER", header, None)?, header.clone())
+        }
+        ManagedIdentityEndpoint::Arc(_) => {
             let key = arc_key(&ask("Metadata", "true", None)?)?;
             (ask("Metadata", "true", Some(&format!("Basic {key}")))?, key)
         }
@@ -334,11 +338,20 @@ mod tests {
                 secret: text("s"),
             },
             Source::Workload { authority, tenant, client, file: "/y".into() },
-            Source::Managed { client: None, place: Place::Metadata(text("http://m")) },
-            Source::Managed { client: Some(text("c")), place: Place::Arc(text("http://a")) },
             Source::Managed {
                 client: None,
-                place: Place::App { endpoint: text("http://e"), header: text("h") },
+                place: ManagedIdentityEndpoint::Metadata(text("http://m")),
+            },
+            Source::Managed {
+                client: Some(text("c")),
+                place: ManagedIdentityEndpoint::Arc(text("http://a")),
+            },
+            Source::Managed {
+                client: None,
+                place: ManagedIdentityEndpoint::App {
+                    endpoint: text("http://e"),
+                    header: text("h"),
+                },
             },
         ] {
             let proxy = Proxy::parse("http://u:p%40@h:1", "HTTPS_PROXY").ok();

@@ -19,7 +19,7 @@ use rustls::pki_types::CertificateDer;
 use crate::net::proxy::Proxy;
 use answer::Refusal;
 
-pub use source::{Place, Source};
+pub use source::{ManagedIdentityEndpoint, Source};
 pub use tokens::{Fetched, Tokens};
 
 /// What the service's tokens are for.

@@ -38,13 +38,13 @@ pub enum Source {
         /// The client id of a user-assigned identity; `None` for the machine's own.
         client: Option<String>,
         /// Where this machine asks for it.
-        place: Place,
+        place: ManagedIdentityEndpoint,
     },
 }
 
 /// The endpoint for a managed identity, as each kind of machine has it.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum ManagedIdentityEndpoint {
     /// A virtual machine: the metadata service at this address, usually `http://169.254.169.254`.
     Metadata(String),
     /// App Service or Container Apps.
@@ -58,7 +58,7 @@ pub enum Place {
     Arc(String),
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for ManagedIdentityEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Metadata(_) => "Metadata",
@@ -95,9 +95,9 @@ impl fmt::Display for Source {
             }
             Self::Managed { client, place } => {
                 let place = match place {
-                    Place::Metadata(_) => "virtual machine",
-                    Place::App { .. } => "app",
-                    Place::Arc(_) => "Azure Arc",
+                    ManagedIdentityEndpoint::Metadata(_) => "virtual machine",
+                    ManagedIdentityEndpoint::App { .. } => "app",
+                    ManagedIdentityEndpoint::Arc(_) => "Azure Arc",
                 };
                 match client {
                     Some(client) => write!(f, "the managed identity {client} ({place})"),

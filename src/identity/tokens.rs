@@ -177,7 +177,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::super::answer::parse;
-    use super::super::{Place, Source};
+    use super::super::{ManagedIdentityEndpoint, Source};
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     fn managed(now: Instant) -> Tokens {
-        let place = Place::Metadata("http://169.254.169.254".to_owned());
+        let place = ManagedIdentityEndpoint::Metadata("http://169.254.169.254".to_owned());
         tokens(Source::Managed { client: None, place }, now)
     }
 

@@ -39,7 +39,7 @@ pub enum Confirm {
 /// Where a server is.
 #[derive(Clone, PartialEq, Eq)]
 #[allow(missing_debug_implementations, reason = "environment and headers hold secrets")]
-pub enum Place {
+pub enum ServerEndpoint {
     /// A program, which speaks on its pipes.
     Program {
         /// The program and its arguments. No shell reads them.
@@ -66,7 +66,7 @@ pub struct Server {
     /// Its name in the file.
     pub name: String,
     /// Where it is.
-    pub place: Place,
+    pub place: ServerEndpoint,
     /// The only tools that are taken, by the server's names, where `*` stands for any text; `None` for
     /// all.
     pub allow: Option<Vec<String>>,
@@ -99,7 +99,7 @@ pub struct Fault {
 /// server may see.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-impl Place {
+impl ServerEndpoint {
     /// The host of an `https` address, and where its proxy is to be put.
     pub fn https_host(&mut self) -> Option<(String, &mut Option<String>)> {
         let Self::Http { url, proxy, .. } = self else { return None };
@@ -119,8 +119,8 @@ impl Server {
     #[must_use]
     pub fn may_hold_secrets(&self) -> bool {
         match &self.place {
-            Place::Program { environment, .. } => !environment.is_empty(),
-            Place::Http { headers, .. } => !headers.is_empty(),
+            ServerEndpoint::Program { environment, .. } => !environment.is_empty(),
+            ServerEndpoint::Http { headers, .. } => !headers.is_empty(),
         }
     }
 }
@@ -192,7 +192,7 @@ fn server(name: &str, entry: &Value, lookup: Lookup<'_>) -> Result<Option<Server
     }))
 }
 
-fn place(entry: &Map<String, Value>, lookup: Lookup<'_>) -> Result<Place, Wrong> {
+fn place(entry: &Map<String, Value>, lookup: Lookup<'_>) -> Result<ServerEndpoint, Wrong> {
     // Two other assistants have names of their own for the address.
     let url = ["url", "serverUrl", "httpUrl"].into_iter().find(|key| entry.contains_key(*key));
     if entry.get("type").is_some_and(|kind| kind == "sse") {
@@ -214,13 +214,13 @@ fn place(entry: &Map<String, Value>, lookup: Lookup<'_>) -> Result<Place, Wrong>
             {
                 return Err((key, "this is no address such as https://host/mcp".to_owned()));
             }
-            Ok(Place::Http { url, headers: pairs(entry, "headers", lookup)?, proxy: None })
+            Ok(ServerEndpoint::Http { url, headers: pairs(entry, "headers", lookup)?, proxy: None })
         }
         (false, None) => Err(("", "there is neither \"command\" nor \"url\"".to_owned())),
     }
 }
 
-fn program(entry: &Map<String, Value>, lookup: Lookup<'_>) -> Result<Place, Wrong> {
+fn program(entry: &Map<String, Value>, lookup: Lookup<'_>) -> Result<ServerEndpoint, Wrong> {
     let mut command = vec![text(entry, "command", lookup)?];
     if command[0].trim().is_empty() {
         return Err(("command", "it is empty".to_owned()));
@@ -237,7 +237,7 @@ fn program(entry: &Map<String, Value>, lookup: Lookup<'_>) -> Result<Place, Wron
         return Err(("command", "it holds a NUL character".to_owned()));
     }
     let folder = entry.get("cwd").map(|_| text(entry, "cwd", lookup)).transpose()?;
-    Ok(Place::Program { command, environment: pairs(entry, "env", lookup)?, folder })
+    Ok(ServerEndpoint::Program { command, environment: pairs(entry, "env", lookup)?, folder })
 }
 
 fn text(

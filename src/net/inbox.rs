@@ -39,7 +39,7 @@ const SPARES: (usize, usize) = (8, 32 * 1024);
 
 /// Where a message lies in the inbox.
 #[derive(Debug, Clone)]
-pub(super) enum Place {
+pub(super) enum MessageSpan {
     /// In one frame.
     Frame(Range<usize>),
     /// Put together.
@@ -82,15 +82,15 @@ impl Inbox {
         &mut self.open.bytes[range]
     }
 
-    pub(super) fn join(&mut self, message: Vec<u8>) -> Place {
+    pub(super) fn join(&mut self, message: Vec<u8>) -> MessageSpan {
         self.joined = message;
-        Place::Joined
+        MessageSpan::Joined
     }
 
-    pub(super) fn message(&self, place: Place) -> &[u8] {
+    pub(super) fn message(&self, place: MessageSpan) -> &[u8] {
         match place {
-            Place::Frame(range) => &self.open.bytes[range],
-            Place::Joined => &self.joined,
+            MessageSpan::Frame(range) => &self.open.bytes[range],
+            MessageSpan::Joined => &self.joined,
         }
     }
 
@@ -183,7 +183,7 @@ mod tests {
         inbox.open().append(&vec![1; USUAL * 4]);
         inbox.join(vec![1; 100]);
         inbox.clear();
-        assert!(inbox.waiting().is_empty() && inbox.message(Place::Joined).is_empty());
+        assert!(inbox.waiting().is_empty() && inbox.message(MessageSpan::Joined).is_empty());
         assert_eq!((inbox.open.bytes.len(), inbox.joined.capacity()), (USUAL, 0));
         assert!(inbox.open.bytes.capacity() < USUAL * 2, "{}", inbox.open.bytes.capacity());
     }

@@ -58,7 +58,7 @@ impl Server {
             queues = queues.expecting_return(&mut self.resources.pool);
         }
         let resume = hex(&resume);
-        let mut cx = self.resources.lend(&calls.terms.tools, now);
+        let mut cx = self.resources.lend(&calls.configuration.tools, now);
         let mut session = Session::new(hex(&id), &resume, peer, queues, candidate, &mut cx);
         if able.holds {
             session.prefer_hold();
@@ -84,15 +84,15 @@ impl Server {
         now: Instant,
     ) -> Result<Candidate, (EndReason, &'static str)> {
         let full = (EndReason::Full, EndReason::Full.word());
-        let terms = &mut self.calls.as_mut().ok_or(full)?.terms;
+        let configuration = &mut self.calls.as_mut().ok_or(full)?.configuration;
         let chosen = match assistant {
-            "" => Some(&mut terms.candidate),
-            name => terms.assistants.find(name),
+            "" => Some(&mut configuration.candidate),
+            name => configuration.assistants.find(name),
         };
         if let Some(chosen) = chosen {
             return Ok(chosen.candidate(now));
         }
-        let reason = EndReason::NoAssistant(terms.assistants.lacks(assistant));
+        let reason = EndReason::NoAssistant(configuration.assistants.lacks(assistant));
         let word = reason.word();
         Err((reason, word))
     }
@@ -121,7 +121,7 @@ impl Server {
         let Some(calls) = &self.calls else {
             return Err(refused(EndReason::Full));
         };
-        if let Some(sentence) = &calls.terms.unready {
+        if let Some(sentence) = &calls.configuration.unready {
             return Err(refused(EndReason::NotConfigured(sentence.clone())));
         }
         if let Some(reason) = self.spent() {
@@ -249,7 +249,7 @@ impl Server {
         let (Conn::Call(session), Some(calls)) = (&self.slots[at].conn, &mut self.calls) else {
             return;
         };
-        if calls.terms.remember(session.candidate(), now) {
+        if calls.configuration.remember(session.candidate(), now) {
             let (id, model) = (session.id(), session.candidate().model());
             log::warn!(
                 "[{id}] the service has taken that, with the model {model}: later calls begin with it, \
@@ -265,7 +265,8 @@ impl Server {
             return;
         };
         let known = resolver.finish(result);
-        let proxy = self.calls.as_ref().and_then(|it| it.terms.candidate.target().proxy.as_ref());
+        let proxy =
+            self.calls.as_ref().and_then(|it| it.configuration.candidate.target().proxy.as_ref());
         let fault = known.map_err(|why| match proxy {
             Some(proxy) => connection_faults::proxy_unresolved(proxy, &why),
             None => connection_faults::unresolved(resolver.name().0, &why),

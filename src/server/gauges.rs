@@ -18,7 +18,7 @@ impl Server {
             (Family::LogLost, crate::system::log::lost_lines()),
         ]
         .into_iter()
-        .chain(self.servers.gauges(self.calls.as_ref().map(|calls| &calls.terms.tools)))
+        .chain(self.servers.gauges(self.calls.as_ref().map(|calls| &calls.configuration.tools)))
         {
             self.resources.metrics.set(family, value);
         }

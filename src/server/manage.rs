@@ -155,10 +155,10 @@ impl Server {
         let standing = Standing {
             calls: self.running_calls(),
             draining: self.lifecycle != Lifecycle::Serving,
-            configured: calls.is_none_or(|calls| calls.terms.unready.is_none()),
+            configured: calls.is_none_or(|calls| calls.configuration.unready.is_none()),
         };
         let most = calls.map_or(0, |calls| calls.max_sessions);
-        let unready = calls.and_then(|calls| calls.terms.unready.as_deref());
+        let unready = calls.and_then(|calls| calls.configuration.unready.as_deref());
         self.manager.tell(standing, now, || words(standing, most, unready));
     }
 }

@@ -50,7 +50,7 @@ use helper::Helper;
 use manage::Lifecycle;
 pub use mcp::{Alone, Mcp};
 use mcp::{SERVERS_TOKENS, Servers};
-use reload::{Reread, Terms};
+use reload::{CallConfiguration, Reread};
 use runs::Runs;
 use slot::{Conn, Slot, pump_turned_away};
 use terminal::Terminal;
@@ -114,7 +114,7 @@ pub struct Calls {
     /// The spending guard; `None` without one.
     pub spending: Option<Ledger>,
     /// The configuration of new calls.
-    pub terms: Terms,
+    pub configuration: CallConfiguration,
     /// Reads the configuration again, for SIGHUP.
     pub reread: Reread,
     /// The path of this program, which children run too.
@@ -210,10 +210,11 @@ impl Server {
         // In a demo the simulator's side of each call takes a slot too.
         let slots = sessions * 2 + VISITORS;
         let connects = calls.as_ref().map_or(0, |calls| calls.connects_per_minute);
-        let resolver = calls.as_ref().and_then(|calls| calls.terms.resolver());
+        let resolver = calls.as_ref().and_then(|calls| calls.configuration.resolver());
         let certificates_due = certificates::next_look(calls.as_ref(), now);
-        let mcp = calls.as_mut().map(|calls| std::mem::take(&mut calls.terms.mcp));
-        let access = calls.as_ref().map_or(Access::Open, |calls| calls.terms.access.clone());
+        let mcp = calls.as_mut().map(|calls| std::mem::take(&mut calls.configuration.mcp));
+        let access =
+            calls.as_ref().map_or(Access::Open, |calls| calls.configuration.access.clone());
         Ok(Self {
             poll,
             signals,
@@ -554,7 +555,7 @@ impl Server {
         let (Conn::Call(session), Some(calls)) = (&mut self.slots[at].conn, &self.calls) else {
             return None;
         };
-        let mut cx = self.resources.lend(&calls.terms.tools, now);
+        let mut cx = self.resources.lend(&calls.configuration.tools, now);
         let result = act(session, &mut cx);
         if !self.resources.wanted.is_empty() {
             self.start_tools(at, now);

@@ -19,7 +19,7 @@ use crate::tools::Tools;
 
 /// The configuration of new calls. A reload (SIGHUP) replaces it as a whole.
 #[allow(missing_debug_implementations, reason = "the target holds the credential")]
-pub struct Terms {
+pub struct CallConfiguration {
     /// The access rule: open, or the token to show.
     pub access: Access,
     /// The service's address and credential, and the session that it is asked for.
@@ -37,7 +37,7 @@ pub struct Terms {
     pub unready: Option<String>,
 }
 
-impl Terms {
+impl CallConfiguration {
     /// A resolver for what is connected to: the service, or the proxy before it. `None` while no service
     /// is configured.
     pub(super) fn resolver(&self) -> Option<Resolver> {
@@ -60,7 +60,7 @@ impl Terms {
     }
 }
 
-impl Terms {
+impl CallConfiguration {
     /// The service has accepted a candidate that a call fell back to. True if later calls begin with it, and
     /// did not before.
     pub(super) fn remember(&mut self, candidate: &Candidate, now: Instant) -> bool {
@@ -69,29 +69,35 @@ impl Terms {
     }
 }
 
-/// Reads the terms again: all of them, or none and a line for the log that says why. It runs in the
+/// Reads the configuration again: all of it, or none and a line for the log that says why. It runs in the
 /// loop, and all calls wait for it. So it may read a few small files, and nothing else that can wait.
-pub type Reread = Box<dyn Fn() -> Result<Terms, String>>;
+pub type Reread = Box<dyn Fn() -> Result<CallConfiguration, String>>;
 
 impl Calls {
-    /// Takes new terms for new calls, but never a service at another address. The addresses that are
+    /// Takes a new configuration for new calls, but never a service at another address. The addresses that are
     /// known, or being looked up, belong to the old service. The new key must not be sent there, so
     /// address and key change only together, with a restart.
-    fn adopt(&mut self, terms: Terms) {
-        let (old, new) = (self.terms.candidate.target(), terms.candidate.target());
+    fn adopt(&mut self, configuration: CallConfiguration) {
+        let (old, new) = (self.configuration.candidate.target(), configuration.candidate.target());
         let same = old.host == new.host && old.port == new.port;
         let moved = !same || old.tls.is_some() != new.tls.is_some();
         // As long as the settings were incomplete, there was no address and no key to protect.
-        let moved = moved && self.terms.unready.is_none();
-        let servers: Vec<_> = self.terms.tools.of_servers().cloned().collect();
-        self.terms = if moved {
-            let candidate = terms.candidate.at(&self.terms.candidate);
-            let assistants = std::mem::take(&mut self.terms.assistants);
-            Terms { candidate, assistants, sign_in: self.terms.sign_in.clone(), ..terms }
+        let moved = moved && self.configuration.unready.is_none();
+        let servers: Vec<_> = self.configuration.tools.of_servers().cloned().collect();
+        self.configuration = if moved {
+            let candidate = configuration.candidate.at(&self.configuration.candidate);
+            let assistants = std::mem::take(&mut self.configuration.assistants);
+            CallConfiguration {
+                candidate,
+                assistants,
+                sign_in: self.configuration.sign_in.clone(),
+                ..configuration
+            }
         } else {
-            terms
+            configuration
         };
-        self.terms.change_tools(|tools| servers.iter().for_each(|tool| tools.add_again(tool)));
+        self.configuration
+            .change_tools(|tools| servers.iter().for_each(|tool| tools.add_again(tool)));
     }
 }
 
@@ -103,16 +109,19 @@ impl Server {
             return;
         };
         match (calls.reread)() {
-            Ok(Terms { unready: Some(why), .. }) if calls.terms.unready.is_none() => {
+            Ok(CallConfiguration { unready: Some(why), .. })
+                if calls.configuration.unready.is_none() =>
+            {
                 return log::error!("the old settings stay: {why}");
             }
-            Ok(terms) => calls.adopt(terms),
+            Ok(configuration) => calls.adopt(configuration),
             Err(why) => return log::error!("the old settings stay: {why}"),
         }
-        let (access, mcp) = (calls.terms.access.clone(), std::mem::take(&mut calls.terms.mcp));
+        let (access, mcp) =
+            (calls.configuration.access.clone(), std::mem::take(&mut calls.configuration.mcp));
         log::info!("settings: read again, for new calls");
         // The addresses of an old proxy must not be taken for the new way.
-        let (old, new) = (self.resolver.as_ref(), calls.terms.resolver());
+        let (old, new) = (self.resolver.as_ref(), calls.configuration.resolver());
         if old.map(Resolver::name) != new.as_ref().map(Resolver::name) {
             self.resolver = new;
             self.refresh_addresses(now);

@@ -16,12 +16,12 @@ use crate::session::connection_faults;
 use crate::system::child::Outcome;
 
 impl Server {
-    /// Takes the sign-in of the terms in force. If it is another one, the tokens of the old one serve no
+    /// Takes the sign-in of the configuration in force. If it is another one, the tokens of the old one serve no
     /// call any more, and those who wait get one of the new.
     pub(super) fn change_sign_in(&mut self, now: Instant) {
-        let terms = self.calls.as_ref().map(|calls| &calls.terms);
-        let new = terms.filter(|terms| terms.unready.is_none());
-        let new = new.and_then(|terms| terms.sign_in.clone());
+        let configuration = self.calls.as_ref().map(|calls| &calls.configuration);
+        let new = configuration.filter(|configuration| configuration.unready.is_none());
+        let new = new.and_then(|configuration| configuration.sign_in.clone());
         if self.tokens.as_ref().map(Tokens::sign_in) == new.as_ref() {
             return;
         }

@@ -36,7 +36,7 @@ impl Server {
 
     pub(super) fn prepare_tools(&mut self, now: Instant) {
         let Some(calls) = &self.calls else { return };
-        let needed = calls.terms.tools.iter().any(|tool| tool.backing == Backing::Builtin);
+        let needed = calls.configuration.tools.iter().any(|tool| tool.backing == Backing::Builtin);
         if needed && let Err(why) = self.helper.start(&calls.program, self.poll.registry(), now) {
             log::warn!("the child of the built-in tools: {why}");
         }

@@ -8,7 +8,7 @@ use super::slot::Conn;
 use crate::net::ws::{Role, WsPeer};
 use crate::session::{CLIENT_SIZES, Progress};
 use crate::simulated::SimulatedService;
-use crate::web::{Join, Site, Visit, VisitContext, Wish};
+use crate::web::{Join, JoinRequest, Site, Visit, VisitContext};
 
 impl Server {
     /// One turn of a visitor: it is read and answered, or upgraded.
@@ -26,8 +26,11 @@ impl Server {
             address: self.slots[at].address,
             draining: self.lifecycle != Lifecycle::Serving,
             takes_calls: self.lifecycle.admits_calls(listener.passed),
-            unready: self.calls.as_ref().is_some_and(|calls| calls.terms.unready.is_some()),
-            assistants: self.calls.as_ref().map_or("", |calls| calls.terms.assistants.told()),
+            unready: self.calls.as_ref().is_some_and(|calls| calls.configuration.unready.is_some()),
+            assistants: self
+                .calls
+                .as_ref()
+                .map_or("", |calls| calls.configuration.assistants.told()),
             join: Join::default(),
             now,
         };
@@ -71,14 +74,16 @@ impl Server {
                 }
                 // The rules may have changed since the 101 was granted. `begin_call` compares this.
                 self.slots[at].generation = visitor.generation();
-                let Join { credential, wish } = visitor.take_join();
+                let Join { credential, request } = visitor.take_join();
                 let (transport, early) = visitor.into_transport();
                 let peer = WsPeer::new(transport, Role::Server, CLIENT_SIZES, &early);
-                match wish {
-                    Wish::Call(able, assistant) => {
+                match request {
+                    JoinRequest::Call(able, assistant) => {
                         self.begin_call(at, peer, credential, (able, &assistant), now)
                     }
-                    Wish::TakeUp(take_up) => self.take_up(at, peer, credential, &take_up, now),
+                    JoinRequest::TakeUp(take_up) => {
+                        self.take_up(at, peer, credential, &take_up, now)
+                    }
                 }
             }
             None => Conn::Free,

@@ -15,7 +15,7 @@ pub(super) struct Text {
 #[derive(Debug, Clone, PartialEq)]
 enum Part {
     Plain(String),
-    Place(String),
+    Placeholder(String),
 }
 
 impl Text {
@@ -41,7 +41,7 @@ impl Text {
             }
             plain.push_str(&rest[..open]);
             parts.push(Part::Plain(std::mem::take(&mut plain)));
-            parts.push(Part::Place(name.to_owned()));
+            parts.push(Part::Placeholder(name.to_owned()));
             rest = &behind[length + 1..];
         }
         plain.push_str(rest);
@@ -52,7 +52,7 @@ impl Text {
     /// The name, if the text is one place and nothing else.
     fn sole_place(&self) -> Option<&str> {
         match self.parts.as_slice() {
-            [Part::Plain(before), Part::Place(name), Part::Plain(behind)]
+            [Part::Plain(before), Part::Placeholder(name), Part::Plain(behind)]
                 if before.is_empty() && behind.is_empty() =>
             {
                 Some(name)
@@ -64,7 +64,7 @@ impl Text {
     /// The names of its places.
     pub(super) fn places(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Place(name) => Some(name.as_str()),
+            Part::Placeholder(name) => Some(name.as_str()),
             Part::Plain(_) => None,
         })
     }
@@ -103,7 +103,7 @@ impl Text {
                 Part::Plain(text) => filled.push_str(
                     &around(text).ok_or("The tool's file has characters that are not allowed.")?,
                 ),
-                Part::Place(name) => {
+                Part::Placeholder(name) => {
                     let Some(text) = scalar(name, arguments)? else { return Ok(None) };
                     let text = encode(&text)
                         .ok_or_else(|| format!("{name} has characters that are not allowed."))?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::assets::{self, Asset};
 use super::languages::trust_page;
-use super::{CallSite, Join, Phase, VisitContext, Wish};
+use super::{CallSite, Join, JoinRequest, Phase, VisitContext};
 use crate::access::{Gate, Verdict, token};
 use crate::metrics::{Family, Metrics};
 use crate::net::http::{self, Request, Status, Upgrade};
@@ -175,13 +175,13 @@ fn answer_call(
     if let Some(phase) = refuse_stranger(out, request, gate, cx) {
         return phase;
     }
-    let wish = Wish::of(request);
-    if matches!(wish, Wish::TakeUp(_))
+    let asked = JoinRequest::of(request);
+    if matches!(asked, JoinRequest::TakeUp(_))
         && let Some(wait) = cx.guard.secret_wait(cx.address, cx.now)
     {
         return slow_down(out, request, wait, "secrets of calls", cx.metrics);
     }
-    cx.join = Join { credential: cx.guard.credential(&request.authorization), wish };
+    cx.join = Join { credential: cx.guard.credential(&request.authorization), request: asked };
     if !cx.takes_calls && matches!(request.upgrade, Some(Upgrade::Valid { .. })) {
         cx.metrics.count(Family::Refused, "draining");
         let text = "The daemon is stopping.";

@@ -11,11 +11,11 @@ pub struct Join {
     /// How it has shown that it may call.
     pub credential: Credential,
     /// What it wants.
-    pub wish: Wish,
+    pub request: JoinRequest,
 }
 
 /// What a client wants that opens `/ws`.
-pub enum Wish {
+pub enum JoinRequest {
     /// A new call.
     Call(Abilities, Named),
     /// To go on with a call.
@@ -45,7 +45,7 @@ pub struct TakeUp {
     pub messages: Option<u64>,
 }
 
-impl fmt::Debug for Wish {
+impl fmt::Debug for JoinRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Call(..) => "Call",
@@ -58,12 +58,12 @@ impl Default for Join {
     fn default() -> Self {
         Self {
             credential: Credential::None,
-            wish: Wish::Call(Abilities::default(), Named::default()),
+            request: JoinRequest::Call(Abilities::default(), Named::default()),
         }
     }
 }
 
-impl Wish {
+impl JoinRequest {
     /// Reads the query. Unknown keys are passed over, and so are counts that are no numbers: they count
     /// as not given.
     pub(super) fn of(request: &Request) -> Self {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 
 use answers::{answer_as_service, answer_visitor, text_head};
-pub use join::{Abilities, Join, Named, TakeUp, Wish};
+pub use join::{Abilities, Join, JoinRequest, Named, TakeUp};
 
 pub use crate::access::Credential;
 use crate::access::{Forwarding, Gate, Guard};

@@ -9,7 +9,7 @@ use voicelived::access::{Access, Gate};
 use voicelived::call::CallSettings;
 use voicelived::call::service::session::{Dialect, SessionSettings, session_object};
 use voicelived::net::dial::Target;
-use voicelived::server::reload::Terms;
+use voicelived::server::reload::CallConfiguration;
 use voicelived::server::{Calls, Listen, Mcp, Server, bind};
 use voicelived::session::candidates::{Candidate, Chosen};
 use voicelived::tools::{Backing, Limits, Tool, Tools};
@@ -100,7 +100,7 @@ fn daemon(
         let gate = Gate::new(false, address, Vec::new());
         let site = Site::Calls(CallSite { gate, simulated: true, https: None, ca_pem: None });
         let calls = Calls {
-            terms: Terms {
+            configuration: CallConfiguration {
                 access: Access::Open,
                 candidate: Chosen::new(Candidate::only(settings, target)),
                 assistants: Default::default(),

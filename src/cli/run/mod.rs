@@ -138,12 +138,12 @@ fn serve(
     listen.extend(doors);
     let token = access_token::token(&config)?;
     let tls = ClientConfigs::default();
-    let terms = reload::terms(&config, &folders, token.as_ref(), &tls)
+    let configuration = reload::configuration(&config, &folders, token.as_ref(), &tls)
         .map_err(|error| (exit::CONFIG, error))?;
     let calls = Calls {
         certificates: certificates.map(|(certificates, _)| certificates),
         spending: spending(&config)?,
-        terms,
+        configuration,
         program,
         max_sessions: config.limits.max_sessions,
         max_sessions_per_address: config.limits.max_sessions_per_address,

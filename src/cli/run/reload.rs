@@ -1,4 +1,4 @@
-//! Makes the terms of new calls: at the start, and at every SIGHUP again from the same sources.
+//! Makes the configuration of new calls: at the start, and at every SIGHUP again from the same sources.
 //! Files may have changed since then, but the environment cannot.
 
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::cli::tool_folder::ToolFolder;
 use crate::cli::{access_token, service};
 use crate::config::{Config, ConfigError, PassedSocket, Purpose, Secret};
 use crate::net::tls::ClientConfigs;
-use crate::server::reload::{Reread, Terms};
+use crate::server::reload::{CallConfiguration, Reread};
 use crate::session::candidates::Chosen;
 use crate::tools::{Origin, Tools};
 
@@ -49,16 +49,16 @@ pub(super) struct Folders {
     assistants: AssistantFolder,
 }
 
-/// Makes the terms of new calls from `config`. `token` is `None` if everybody may call.
+/// Makes the configuration of new calls from `config`. `token` is `None` if everybody may call.
 ///
 /// # Errors
 /// A sentence, when TLS cannot be set up.
-pub(super) fn terms(
+pub(super) fn configuration(
     config: &Config,
     folders: &Folders,
     token: Option<&Secret>,
     tls: &ClientConfigs,
-) -> Result<Terms, String> {
+) -> Result<CallConfiguration, String> {
     let tools = tools(&folders.tools, config);
     let candidate = Chosen::new(service::first_candidate(config, &tools, tls)?);
     let found = folders.assistants.read(config);
@@ -69,7 +69,7 @@ pub(super) fn terms(
     let sign_in = config.service.sign_in.clone().map(Rc::new);
     let access = access_token::access(token);
     let (mcp, unready) = (service::mcp(config), config.unready.clone());
-    Ok(Terms { access, candidate, assistants, sign_in, tools, mcp, unready })
+    Ok(CallConfiguration { access, candidate, assistants, sign_in, tools, mcp, unready })
 }
 
 /// The tools of new calls. A fault is told, and costs only its file.
@@ -86,7 +86,7 @@ fn tools(folder: &ToolFolder, config: &Config) -> Tools {
     found.tools
 }
 
-/// Reads the terms again for SIGHUP. As long as a setting that needs a restart differs from
+/// Reads the configuration again for SIGHUP. As long as a setting that needs a restart differs from
 /// `started`, a log line names it.
 pub(super) fn reread(
     from: Provenance,
@@ -98,7 +98,7 @@ pub(super) fn reread(
         let one_line = |faults: Vec<ConfigError>| service::lines(&faults).replace('\n', "; ");
         let config = from.read().map_err(one_line)?;
         let token = access_token::kept_token(&config)?;
-        let terms = terms(&config, &folders, token.as_ref(), &tls)?;
+        let configuration = configuration(&config, &folders, token.as_ref(), &tls)?;
         for warning in &config.warnings {
             log::warn!("{warning}");
         }
@@ -106,6 +106,6 @@ pub(super) fn reread(
         if !stuck.is_empty() {
             log::warn!("changed, but used only after a restart: {}", stuck.join(", "));
         }
-        Ok(terms)
+        Ok(configuration)
     })
 }

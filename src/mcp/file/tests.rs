@@ -24,14 +24,16 @@ fn strings(texts: &[&str]) -> Vec<String> {
 fn files_of_other_assistants_work_as_they_are() {
     // Each as the assistant's own documentation shows it, with what only that one knows.
     let desktop = one(r#"{"command": "npx", "args": ["-y", "server", "/home/pi"]}"#);
-    let Place::Program { command, environment, folder } = desktop.place else {
+    let ServerEndpoint::Program { command, environment, folder } = desktop.place else {
         panic!("a program")
     };
     assert_eq!(command, strings(&["npx", "-y", "server", "/home/pi"]));
     assert!(environment.is_empty() && folder.is_none());
     let editor = one(r#"{"type": "stdio", "command": "uvx", "env": {"K": "${env:TOKEN}", "N": 3},
         "cwd": "/srv", "alwaysAllow": ["x"], "autoApprove": [], "timeout": 60, "disabled": false}"#);
-    let Place::Program { environment, folder, .. } = editor.place else { panic!("a program") };
+    let ServerEndpoint::Program { environment, folder, .. } = editor.place else {
+        panic!("a program")
+    };
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(environment, [pair("K", "secret"), pair("N", "3")]);
     assert_eq!(folder.as_deref(), Some("/srv"));
@@ -39,7 +41,7 @@ fn files_of_other_assistants_work_as_they_are() {
         let web = one(&format!(
             r#"{{"type": "http", "{key}": "https://h/mcp", "headers": {{"Authorization": "Bearer ${{TOKEN}}"}}}}"#
         ));
-        let Place::Http { url, headers, .. } = web.place else { panic!("an address") };
+        let ServerEndpoint::Http { url, headers, .. } = web.place else { panic!("an address") };
         assert_eq!(url, "https://h/mcp");
         assert_eq!(headers, [pair("Authorization", "Bearer secret")]);
     }

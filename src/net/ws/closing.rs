@@ -19,7 +19,7 @@ use tungstenite::protocol::frame::coding::{CloseCode, Control, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, Utf8Bytes};
 
 use super::frame::{Fault, MAX_CONTROL};
-use super::{Found, WsError, WsPeer};
+use super::{NextFrame, WsError, WsPeer};
 use crate::net::inbox::Inbox;
 use crate::net::socket::Socket;
 
@@ -97,7 +97,7 @@ impl<S: Read + Write> WsPeer<S> {
         let Ok(()) = written;
     }
 
-    pub(super) fn on_close(&mut self, payload: &[u8]) -> Result<Found, Fault> {
+    pub(super) fn on_close(&mut self, payload: &[u8]) -> Result<NextFrame, Fault> {
         let mut frame = close_frame(payload)?;
         if let Some(frame) = &mut frame
             && !may_be_sent(frame.code)
@@ -113,7 +113,7 @@ impl<S: Read + Write> WsPeer<S> {
             }
         }
         self.phase = Phase::Closed { alone: false };
-        Ok(Found::Close(frame))
+        Ok(NextFrame::Close(frame))
     }
 
     pub(super) fn violation(&mut self, Fault { code, what }: Fault) -> WsError {

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::ops::Range;
 
 use super::frame::Fault;
-use super::{Found, Kind, WsPeer, not_utf8};
+use super::{Kind, NextFrame, WsPeer, not_utf8};
 use crate::net::inbox::Inbox;
 
 /// A message of which the last fragment has not come.
@@ -43,7 +43,7 @@ impl<S: Read + Write> WsPeer<S> {
         &mut self,
         kind: Kind,
         payload: &[u8],
-    ) -> Result<Option<Found>, Fault> {
+    ) -> Result<Option<NextFrame>, Fault> {
         let mut fragments = Fragments { kind, bytes: Vec::new(), valid: 0 };
         fragments.push(payload)?;
         self.fragments = Some(fragments);
@@ -55,11 +55,11 @@ impl<S: Read + Write> WsPeer<S> {
         last: bool,
         inbox: &mut Inbox,
         place: Range<usize>,
-    ) -> Result<Option<Found>, Fault> {
+    ) -> Result<Option<NextFrame>, Fault> {
         let Some(mut fragments) = self.fragments.take() else { return Ok(None) };
         fragments.push(inbox.slice(place))?;
         if last {
-            return Ok(Some(Found::Message(fragments.kind, inbox.join(fragments.bytes))));
+            return Ok(Some(NextFrame::Message(fragments.kind, inbox.join(fragments.bytes))));
         }
         self.fragments = Some(fragments);
         Ok(None)

@@ -68,7 +68,7 @@ impl From<Error> for Fault {
 
 /// The header of a frame that has come, found sound as far as a single frame can be judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct ReceivedHeader {
     pub(super) header: FrameHeader,
     /// Bytes of the header itself: 2 to 14.
     pub(super) size: usize,
@@ -81,7 +81,7 @@ pub(super) struct Head {
 ///
 /// # Errors
 /// The rule that it breaks (section 5.2, and 5.5 for control frames).
-pub(super) fn read_head(bytes: &[u8], role: Role) -> Result<Option<Head>, Fault> {
+pub(super) fn read_header(bytes: &[u8], role: Role) -> Result<Option<ReceivedHeader>, Fault> {
     if bytes.len() < 2 {
         // The usual case at the end of a turn is worth no parser.
         return Ok(None);
@@ -111,7 +111,7 @@ pub(super) fn read_head(bytes: &[u8], role: Role) -> Result<Option<Head>, Fault>
     if cursor.position() != size as u64 {
         return Err(Fault::new(CloseCode::Protocol, "a length is not in its shortest form"));
     }
-    Ok(Some(Head { header, size, length }))
+    Ok(Some(ReceivedHeader { header, size, length }))
 }
 
 /// Appends one frame to `out`; `fill` appends its payload there. Returns what `fill` returns. The
@@ -240,10 +240,10 @@ mod tests {
                 let role = if key.is_some() { Role::Server } else { Role::Client };
                 let mut bytes = frame(length, key);
                 for cut in 0..bytes.len().min(14) {
-                    let part = read_head(&bytes[..cut], role).unwrap();
+                    let part = read_header(&bytes[..cut], role).unwrap();
                     assert!(part.is_none_or(|head| head.size <= cut), "{length} cut at {cut}");
                 }
-                let found = read_head(&bytes, role).unwrap().unwrap();
+                let found = read_header(&bytes, role).unwrap().unwrap();
                 assert_eq!(found.header, header(Data::Binary, key));
                 assert_eq!(found.length, length as u64);
                 assert_eq!(bytes.len(), found.size + length);
@@ -253,7 +253,7 @@ mod tests {
                 let right = |(at, byte): (usize, &u8)| *byte == at.to_le_bytes()[0];
                 assert!(bytes[found.size..].iter().enumerate().all(right), "{length} {key:?}");
                 let other = if role == Role::Server { Role::Client } else { Role::Server };
-                assert!(read_head(&bytes, other).is_err());
+                assert!(read_header(&bytes, other).is_err());
             }
         }
     }
@@ -293,8 +293,8 @@ mod tests {
             // The masking key belongs to the header: before it has come nothing is judged.
             let key: &[u8] = if bytes[1] & 0x80 != 0 { &[1, 2, 3, 4] } else { &[] };
             let whole = [bytes, key].concat();
-            assert_eq!(read_head(&whole, Role::Server), Err(fault), "{bytes:x?}");
-            let cut = read_head(&whole[..whole.len() - 1], Role::Server);
+            assert_eq!(read_header(&whole, Role::Server), Err(fault), "{bytes:x?}");
+            let cut = read_header(&whole[..whole.len() - 1], Role::Server);
             assert_eq!(cut, Ok(None), "{bytes:x?}");
         }
     }
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn a_length_no_memory_holds_is_only_told() {
         let header = [&[0x82, 0xff][..], &[0xff; 8], &[0; 4]].concat();
-        let head = read_head(&header, Role::Server).unwrap().unwrap();
+        let head = read_header(&header, Role::Server).unwrap().unwrap();
         assert_eq!((head.length, head.size), (u64::MAX, 14));
     }
 

@@ -19,7 +19,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use closing::{End, Phase};
 use fragments::Fragments;
-use frame::{Fault, Head, Masks};
+use frame::{Fault, Masks, ReceivedHeader};
 use tungstenite::error::{CapacityError, ProtocolError};
 pub use tungstenite::protocol::Role;
 use tungstenite::protocol::frame::FrameHeader;
@@ -27,7 +27,7 @@ pub use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 pub use tungstenite::protocol::frame::{CloseFrame, Utf8Bytes};
 
-use super::inbox::{Inbox, Place};
+use super::inbox::{Inbox, MessageSpan};
 use super::transport::Transport;
 
 /// Bytes of messages that wait for one write: what is sent within a turn leaves together.
@@ -145,9 +145,9 @@ pub struct WsPeer<S> {
     message_mark: u64,
 }
 
-/// What [`WsPeer::next_frame`] found.
-enum Found {
-    Message(Kind, Place),
+/// What [`WsPeer::next_frame`] took from the inbox.
+enum NextFrame {
+    Message(Kind, MessageSpan),
     Control,
     Close(Option<CloseFrame>),
     /// The rest has not come yet.
@@ -304,10 +304,10 @@ impl<S: Read + Write> WsPeer<S> {
             Phase::Open | Phase::Closing => self.read_frames(inbox)?,
         };
         Ok(match found {
-            Found::Message(kind, place) => Some(Raw::Message(kind, inbox.message(place))),
-            Found::Control => Some(Raw::Control),
-            Found::Close(frame) => Some(Raw::Close(frame)),
-            Found::Incomplete => None,
+            NextFrame::Message(kind, place) => Some(Raw::Message(kind, inbox.message(place))),
+            NextFrame::Control => Some(Raw::Control),
+            NextFrame::Close(frame) => Some(Raw::Close(frame)),
+            NextFrame::Incomplete => None,
         })
     }
 
@@ -444,10 +444,10 @@ impl<S: Read + Write> WsPeer<S> {
         result
     }
 
-    fn read_frames(&mut self, inbox: &mut Inbox) -> Result<Found, WsError> {
+    fn read_frames(&mut self, inbox: &mut Inbox) -> Result<NextFrame, WsError> {
         loop {
             match self.next_frame(inbox) {
-                Ok(Some(Found::Incomplete)) => {}
+                Ok(Some(NextFrame::Incomplete)) => {}
                 Ok(Some(found)) => {
                     self.message_mark = self.transport.received();
                     // That saves its owner the reading that would find nothing.
@@ -459,13 +459,13 @@ impl<S: Read + Write> WsPeer<S> {
                 Err(fault) => return Err(self.violation(fault)),
             }
             if !self.transport.may_fill() {
-                return self.nothing_now().map(|()| Found::Incomplete);
+                return self.nothing_now().map(|()| NextFrame::Incomplete);
             }
             match self.transport.fill(inbox) {
                 Ok(0) => return Err(self.ended(End::Left)),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return self.nothing_now().map(|()| Found::Incomplete);
+                    return self.nothing_now().map(|()| NextFrame::Incomplete);
                 }
                 Err(error) => return Err(self.ended(End::Broken(error))),
             }
@@ -473,13 +473,13 @@ impl<S: Read + Write> WsPeer<S> {
     }
 
     /// Takes the first frame in the inbox, if it is whole; `None` for one that completes nothing.
-    fn next_frame(&mut self, inbox: &mut Inbox) -> Result<Option<Found>, Fault> {
-        let Some(head) = frame::read_head(inbox.waiting(), self.role)? else {
-            return Ok(Some(Found::Incomplete));
+    fn next_frame(&mut self, inbox: &mut Inbox) -> Result<Option<NextFrame>, Fault> {
+        let Some(head) = frame::read_header(inbox.waiting(), self.role)? else {
+            return Ok(Some(NextFrame::Incomplete));
         };
         let length = self.check(&head)?;
         if inbox.waiting().len() < head.size + length {
-            return Ok(Some(Found::Incomplete));
+            return Ok(Some(NextFrame::Incomplete));
         }
         let place = inbox.take(head.size, length);
         if let Some(key) = head.header.mask {
@@ -489,24 +489,26 @@ impl<S: Read + Write> WsPeer<S> {
         match (head.header.opcode, head.header.is_final) {
             (OpCode::Control(control), _) => self.on_control(control, payload).map(Some),
             (OpCode::Data(Data::Continue), last) => self.continue_fragments(last, inbox, place),
-            (OpCode::Data(data), true) => Ok(Some(Found::Message(kind(data), Place::Frame(place)))),
+            (OpCode::Data(data), true) => {
+                Ok(Some(NextFrame::Message(kind(data), MessageSpan::Frame(place))))
+            }
             (OpCode::Data(data), false) => self.begin_fragments(kind(data), payload),
         }
     }
 
-    fn on_control(&mut self, control: Control, payload: &[u8]) -> Result<Found, Fault> {
+    fn on_control(&mut self, control: Control, payload: &[u8]) -> Result<NextFrame, Fault> {
         match control {
             Control::Close => return self.on_close(payload),
             Control::Ping => self.answer_ping(payload),
             // Nothing waits for a pong: the keep-alive takes any frame for a sign of life.
             Control::Pong | Control::Reserved(_) => {}
         }
-        Ok(Found::Control)
+        Ok(NextFrame::Control)
     }
 
     /// Whether a frame of this kind may come now and be so long; the bytes of its payload. It is asked
     /// before the payload has come, so that a message over the bound is never waited for.
-    fn check(&self, head: &Head) -> Result<usize, Fault> {
+    fn check(&self, head: &ReceivedHeader) -> Result<usize, Fault> {
         let begun = match (head.header.opcode, &self.fragments) {
             (OpCode::Data(Data::Continue), None) => {
                 return Err(ProtocolError::UnexpectedContinueFrame.into());

@@ -19,7 +19,7 @@ use mio::Registry;
 use super::super::runs::RunId;
 use crate::call::sooner;
 use crate::mcp::client::{Client, Event, Transport, Weight};
-use crate::mcp::file::{Place, Server};
+use crate::mcp::file::{Server, ServerEndpoint};
 use crate::mcp::http::Job;
 use crate::mcp::lines::{Line, Lines};
 use crate::mcp::listing::Tool;
@@ -253,12 +253,12 @@ impl Link {
         }
         let (command, mut environment, folder, job): (Vec<OsString>, Vec<_>, _, _) =
             match &self.spec.place {
-                Place::Program { command, environment, folder } => {
+                ServerEndpoint::Program { command, environment, folder } => {
                     let command = command.iter().map(OsString::from).collect();
                     let pair = |(name, value): &(String, String)| (name.into(), value.into());
                     (command, environment.iter().map(pair).collect(), folder.as_ref(), None)
                 }
-                Place::Http { url, headers, proxy } => {
+                ServerEndpoint::Http { url, headers, proxy } => {
                     let (url, headers, proxy) = (url.clone(), headers.clone(), proxy.clone());
                     let job = Job { url, headers, proxy, authorities: authorities.to_vec() };
                     (vec![program.into(), "__mcp_http".into()], Vec::new(), None, Some(job))
@@ -404,8 +404,8 @@ impl Link {
 
 fn new_client(spec: &Server) -> Client {
     let transport = match &spec.place {
-        Place::Program { .. } => Transport::Stdio,
-        Place::Http { .. } => Transport::Http,
+        ServerEndpoint::Program { .. } => Transport::Stdio,
+        ServerEndpoint::Http { .. } => Transport::Http,
     };
     Client::new(transport, spec.timeout)
 }

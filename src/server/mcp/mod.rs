@@ -271,7 +271,7 @@ impl Server {
             }
             log::info!("mcp: {} tools are offered", tools.of_servers().count());
         };
-        let Some(schemas) = calls.terms.change_tools(change).map(Rc::new) else { return };
+        let Some(schemas) = calls.configuration.change_tools(change).map(Rc::new) else { return };
         for at in 0..self.slots.len() {
             if matches!(self.slots[at].conn, Conn::Call(_)) {
                 self.with_session(at, now, |session, cx| session.tools_changed(&schemas, cx));

@@ -3,13 +3,13 @@
 use mio::Poll;
 
 use super::*;
-use crate::mcp::file::Place;
+use crate::mcp::file::ServerEndpoint;
 
 fn server(name: &str, command: &[&str]) -> file::Server {
     let command = command.iter().map(ToString::to_string).collect();
     file::Server {
         name: name.to_owned(),
-        place: Place::Program { command, environment: Vec::new(), folder: None },
+        place: ServerEndpoint::Program { command, environment: Vec::new(), folder: None },
         allow: None,
         deny: Vec::new(),
         confirm: file::Confirm::Never,

@@ -218,7 +218,7 @@ fn calls(port: u16) -> Calls {
     Calls {
         certificates: None,
         spending: None,
-        terms: Terms {
+        configuration: CallConfiguration {
             access: Access::Open,
             candidate: Chosen::new(Candidate::only(settings(&tools), target_at(port))),
             assistants: Default::default(),
@@ -337,14 +337,15 @@ fn calls_wait_for_one_look_up_and_running_ones_are_left_alone() {
     std::fs::set_permissions(&script, mode).expect("ours");
     let mut port = 0;
     let mut scene = Scene::new(|calls| {
-        let target = calls.terms.candidate.target();
+        let target = calls.configuration.candidate.target();
         port = target.port;
         let target = Target {
             host: "service.test".into(),
             host_field: "service.test".into(),
             ..target_at(port)
         };
-        calls.terms.candidate = Chosen::new(Candidate::only(settings(&calls.terms.tools), target));
+        calls.configuration.candidate =
+            Chosen::new(Candidate::only(settings(&calls.configuration.tools), target));
         calls.program = script.clone();
         calls.max_sessions = 3;
         calls.max_sessions_per_address = 3;
@@ -422,7 +423,8 @@ fn the_visitor_that_has_waited_longest_makes_way() {
 
 #[test]
 fn a_refused_caller_has_two_seconds_to_close() {
-    let mut scene = Scene::new(|calls| calls.terms.unready = Some("A key is missing.".to_owned()));
+    let mut scene =
+        Scene::new(|calls| calls.configuration.unready = Some("A key is missing.".to_owned()));
     let all = scene.server.slots.len();
     let mut client = scene.client();
     let told = scene.hears(&mut client, "ended");

@@ -9,21 +9,21 @@ use crate::system::child::Outcome;
 #[test]
 fn a_service_at_another_address_waits_for_a_restart() {
     let mut port = 0;
-    let with_assistant = |mut terms: Terms| {
-        let candidate = Chosen::new(terms.candidate.candidate(Instant::now()));
+    let with_assistant = |mut configuration: CallConfiguration| {
+        let candidate = Chosen::new(configuration.candidate.candidate(Instant::now()));
         let (name, title) = ("cook".to_owned(), "Cook".to_owned());
-        terms.assistants = Assistants::new(vec![Assistant { name, title, candidate }]);
-        terms
+        configuration.assistants = Assistants::new(vec![Assistant { name, title, candidate }]);
+        configuration
     };
     let mut scene = Scene::new(|calls| {
-        port = calls.terms.candidate.target().port;
-        calls.terms = with_assistant(super::calls(port).terms);
-        calls.reread = Box::new(move || Ok(with_assistant(super::calls(port ^ 1).terms)));
+        port = calls.configuration.candidate.target().port;
+        calls.configuration = with_assistant(super::calls(port).configuration);
+        calls.reread = Box::new(move || Ok(with_assistant(super::calls(port ^ 1).configuration)));
     });
     scene.server.reload(scene.now);
-    let terms = &mut scene.server.calls.as_mut().expect("it has some").terms;
-    assert_eq!(terms.candidate.target().port, port);
-    assert_eq!(terms.assistants.find("cook").expect("it stays").target().port, port);
+    let configuration = &mut scene.server.calls.as_mut().expect("it has some").configuration;
+    assert_eq!(configuration.candidate.target().port, port);
+    assert_eq!(configuration.assistants.find("cook").expect("it stays").target().port, port);
 }
 
 /// A token that was fetched for the sign-in of old settings comes too late.
@@ -35,7 +35,7 @@ fn each_sign_in_has_tokens_of_its_own() {
     for (name, generation) in [("first", 0), ("second", 1), ("second", 1), ("third", 2)] {
         let source = Source::Command(vec![name.to_owned()]);
         let sign_in = SignIn { source, proxy: None, authorities: Vec::new() };
-        server.calls.as_mut().expect("it has some").terms.sign_in = Some(Rc::new(sign_in));
+        server.calls.as_mut().expect("it has some").configuration.sign_in = Some(Rc::new(sign_in));
         server.change_sign_in(now);
         assert_eq!(server.tokens.as_ref().map(|tokens| tokens.generation), Some(generation));
     }
