@@ -1,5 +1,5 @@
 # Cross-builds and packages. Each target installs what it needs on Debian and keeps its compiler in
-# .toolchain; `LINKER=zig` links for glibc 2.28 instead of 2.34. The binary's path is printed.
+# .toolchain; `LINKER=zig` links for glibc 2.28 instead of 2.36. The binary's path is printed.
 
 .PHONY: build-amd64 build-arm64 build-armhf build-armv6 debs test-arm test-packages test-device
 
